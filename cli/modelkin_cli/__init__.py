@@ -1,0 +1,1 @@
+"""The `modelkin` command and what people see. No arithmetic."""

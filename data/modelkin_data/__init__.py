@@ -1,0 +1,1 @@
+"""Tables a person may read and correct: name patterns, backgrounds, the starter registry."""

@@ -1,0 +1,1 @@
+"""Weights in, fingerprint out. Knows no registry."""

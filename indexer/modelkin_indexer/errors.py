@@ -1,0 +1,66 @@
+"""Everything that can go wrong, and what each means for the person who asked.
+
+    ModelkinError
+    ├── SourceError             weights cannot be read (exit code 3)
+    │   ├── SourceNotFound      no such file, folder or usable weights in it
+    │   ├── DamagedFile         the file contradicts itself: truncated, lying header, overlap, duplicate key
+    │   ├── UnsupportedFormat   readable, but of a kind that this version does not decode
+    │   └── UnusableValues      NaN or infinite weights
+    ├── FingerprintError        a stored fingerprint is damaged or of an unknown spec
+    └── RegistryError           the registry cannot be opened, is busy or is damaged (exit code 4)
+        └── UnknownModel        no model of that name in the registry
+
+Every message names the file, the tensor where there is one, and what to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ModelkinError(Exception):
+    """Base of every error that modelkin raises on purpose.
+
+    `exit_code` is what the command line ends with.
+    """
+
+    exit_code = 3
+
+
+class SourceError(ModelkinError):
+    """Weights cannot be read. `path` is the file, `tensor` the tensor where one is to blame, `remedy` what to do."""
+
+    def __init__(self, problem: str, *, path: str | Path, tensor: str | None = None, remedy: str) -> None:
+        self.problem, self.path, self.tensor, self.remedy = problem, str(path), tensor, remedy
+        where = f"{self.path}: tensor {tensor!r}" if tensor is not None else self.path
+        super().__init__(f"{where}: {problem}. {remedy}")
+
+
+class SourceNotFound(SourceError):
+    """There is nothing to read there."""
+
+
+class DamagedFile(SourceError):
+    """The file contradicts itself."""
+
+
+class UnsupportedFormat(SourceError):
+    """The file may be sound, but this version cannot decode it."""
+
+
+class UnusableValues(SourceError):
+    """Weights that are not finite numbers."""
+
+
+class FingerprintError(ModelkinError):
+    """A fingerprint is damaged, or made by a spec that this version does not know."""
+
+
+class RegistryError(ModelkinError):
+    """The registry cannot be opened, is busy, or is damaged."""
+
+    exit_code = 4
+
+
+class UnknownModel(RegistryError):
+    """No model of that name is registered."""

@@ -1,0 +1,168 @@
+"""The fingerprint: all vectors of one model under one spec and one key, an immutable value with a one-file form.
+
+The file form is a safetensors file: arrays under plain names, everything else as JSON in the metadata. Same fingerprint, same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_indexer import spec
+from modelkin_indexer.errors import FingerprintError
+from modelkin_indexer.places import Place
+
+Array = npt.NDArray[Any]
+METADATA_KEY = "modelkin fingerprint"
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of the model beside its vectors.
+
+    `constants` maps tensors that were left out as never evidence (buffers, tables, untouched constants) to the reason; `unplaced` are
+    names that no pattern knows; `coverage` is bytes with a known place / bytes of weights; `quantization` names how the weights are
+    stored where not as plain numbers (else ""); `config` is the small part of config.json that tells the structure apart.
+    """
+
+    level: str
+    key: str
+    parameters: int
+    coverage: float
+    bytes_total: int
+    bytes_read: int
+    components: tuple[str, ...]
+    layers: dict[str, int]
+    dtypes: dict[str, int]
+    unplaced: tuple[str, ...] = ()
+    constants: dict[str, str] | None = None
+    quantization: str = ""
+    config: dict[str, Any] | None = None
+    spec: str = spec.VERSION
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """One row a matrix place, sorted by place. Sketches are unit vectors in float16 (all zero where there is nothing to say).
+
+    rows, columns   oriented shape [out, in]; experts stacked to [experts x out, in]
+    parameters      numbers stored
+    bits            bits a stored number has
+    mean, sd        of all values (level full), else of the sampled rows
+    zeros           share of exact zeros in the sampled rows
+    distinct        share of distinct magnitudes among the non-zero values of each sampled row, mean over rows
+    kurtosis        of the sampled values
+    scale           L2 norm of the centred sampled rows, so that scale * probe is linear in the weights
+    probe           (n, 128)
+    gram, anchored  (n, 136); level full only, else no columns
+    digest          (n, 16) bytes of the values in canonical order; level full only
+    """
+
+    places: tuple[Place, ...]
+    rows: Array
+    columns: Array
+    parameters: Array
+    bits: Array
+    mean: Array
+    sd: Array
+    zeros: Array
+    distinct: Array
+    kurtosis: Array
+    scale: Array
+    probe: Array
+    gram: Array
+    anchored: Array
+    digest: Array
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One row a norm, bias or other vector, sorted by place; these are always read whole.
+
+    sketch     (n, 64) keyed sketch of the centred vector, unit length, float16
+    scale      L2 norm of the centred vector
+    quantiles  (n, 17) sorted quantiles
+    constant   True where all values are equal (an untouched gain or bias): never evidence
+    """
+
+    places: tuple[Place, ...]
+    length: Array
+    mean: Array
+    sd: Array
+    scale: Array
+    sketch: Array
+    quantiles: Array
+    constant: Array
+    digest: Array
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+@dataclass(frozen=True)
+class Experts:
+    """One row a single expert (level full): component and layer as in `places`, `expert` its number.
+
+    sketch   (n, slots * 32): one unit slot a role in the fixed order of EXPERT_ROLES, zero where the role is missing
+    """
+
+    places: tuple[Place, ...]
+    expert: Array
+    sketch: Array
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """All vectors of one model. Compare two only if `spec` and `key` agree (`check_comparable`)."""
+
+    about: About
+    matrices: Matrices
+    vectors: Vectors
+    experts: Experts
+
+    def to_bytes(self) -> bytes:
+        """The one-file form."""
+        from_tables: dict[str, Array] = {}
+        places: dict[str, list[list[Any]]] = {}
+        for table in ("matrices", "vectors", "experts"):
+            value = getattr(self, table)
+            places[table] = _packed_places(value.places)
+            for field in fields(value):
+                if field.name != "places":
+                    from_tables[f"{table}.{field.name}"] = np.ascontiguousarray(getattr(value, field.name))
+        head = {"about": asdict(self.about), "places": places}
+        return _save(from_tables, {METADATA_KEY: json.dumps(head, sort_keys=True, separators=(",", ":"), ensure_ascii=True)})
+
+    @cached_property
+    def nbytes(self) -> int:
+        return len(self.to_bytes())
+
+
+def _packed_places(places: tuple[Place, ...]) -> list[list[Any]]:
+    return [[p.component, p.layer, p.family, p.role] for p in places]
+
+
+def _save(arrays: Mapping[str, Array], metadata: dict[str, str]) -> bytes:
+    raise NotImplementedError
+
+
+def from_bytes(data: bytes, origin: str | Path = "fingerprint") -> Fingerprint:
+    """Read the one-file form.
+
+    Raises:
+        FingerprintError: damaged, or of a spec this version does not know.
+    """
+    raise FingerprintError(f"{origin}: {len(data)}")

@@ -1,0 +1,95 @@
+"""Where a tensor sits in a model, and how its values are found in a file. Plain values, no behaviour beyond arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+
+FAMILIES = ("norm", "attention", "mlp", "expert", "router", "embedding", "head", "conv", "ssm", "position", "bias", "other")
+COMPONENTS = ("text", "encoder", "vision", "audio", "projector", "other")
+NO_LAYER = -1
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """`layer` counts from 0 inside its component and is NO_LAYER outside the stack; `role` is e.g. `q`, `gate`, `attention_input`."""
+
+    component: str
+    layer: int
+    family: str
+    role: str
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One stored tensor as its header describes it. `dtype` is safetensors' word for it (BF16, F32, F8_E4M3, I8, ...)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class View:
+    """A matrix [rows, columns] seen inside one stored tensor, as numpy would stride it.
+
+    `shape` is (leading axes..., columns); rows are the leading axes flattened in C order. `offset` and `strides` count elements of
+    the stored, C-contiguous tensor. A plain [out, in] matrix has strides (in, 1); a transposed one (1, out).
+    """
+
+    tensor: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        return prod(self.shape[:-1])
+
+    @property
+    def columns(self) -> int:
+        return self.shape[-1]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One place and the views that hold its values.
+
+    Experts of one layer are one piece: one view per expert, in expert order, all of one shape (`experts` is True).
+    `residual` tells which side of the oriented [out, in] matrix faces the residual stream: "in", "out" or "none" (vectors, token tables).
+    `reads_norm` is the place of the gain vector that multiplies this matrix's input, or None.
+    """
+
+    place: Place
+    views: tuple[View, ...]
+    experts: bool = False
+    residual: str = "in"
+    reads_norm: Place | None = None
+
+    @property
+    def is_vector(self) -> bool:
+        """True for 1-D tensors: norms, biases, scales. Their view has shape (1, n)."""
+        return self.residual == "none" and not self.experts and self.views[0].rows == 1
+
+    @property
+    def parameters(self) -> int:
+        return sum(prod(view.shape) for view in self.views)
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What every tensor of a file is.
+
+    `pieces` are in the order of their places. `unplaced` are names no pattern knows (they also have a piece of family `other`);
+    `constants` maps names never fingerprinted (buffers, tables, quantisation side tensors) to the reason.
+    """
+
+    pieces: tuple[Piece, ...]
+    unplaced: tuple[str, ...] = ()
+    constants: dict[str, str] = field(default_factory=dict)
+    layers: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,56 @@
+"""The versioned recipe of a fingerprint: every number that decides what the vectors are.
+
+Changing anything here changes fingerprints, and so needs a new `VERSION`; stored rows carry it and unknown versions are refused by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from modelkin_indexer.errors import FingerprintError
+
+VERSION = "1"
+LEVELS = ("probe", "full")
+
+PROBE_NUMBERS = 128  # numbers per matrix in the probe channel
+MATRIX_BLOCKS, MATRIX_BLOCK_ROWS = 2, 4  # 8 rows in two contiguous blocks: two range requests for a remote reader
+TOKEN_BLOCKS, TOKEN_BLOCK_ROWS = 4, 8  # token tables: 32 tokens, since a few tokens of one model may be untrained
+TOKEN_WINDOW = 4096  # token rows are chosen below this number (or the largest power of two that fits): a grown vocabulary keeps them
+VECTOR_NUMBERS = 64  # numbers per norm or bias vector
+QUANTILES = 17  # sorted quantiles of a vector, ends included
+DIRECTIONS = 16  # keyed directions of the gram and anchored channels
+GRAM_NUMBERS = DIRECTIONS * (DIRECTIONS + 1) // 2
+ANCHOR_TOKENS = 1024  # token rows that span the anchored channel's frame
+EXPERT_ROWS = 4  # contiguous rows read of each single expert (full level)
+EXPERT_NUMBERS = 32  # numbers per single expert and role, and per router row
+
+PUBLIC = "public"
+
+
+@dataclass(frozen=True)
+class Key:
+    """Seeds signs, row choice and directions. `name` may be shown and stored; `secret` never leaves this object.
+
+    `name` is `public`, or `private-` and a digest from which the key cannot be found.
+    """
+
+    name: str
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"Key({self.name!r})"
+
+
+PUBLIC_KEY = Key(PUBLIC, b"modelkin public key".ljust(32, b"\0"))
+
+
+def private_key(secret: bytes) -> Key:
+    """A key from 32 bytes that the caller keeps.
+
+    Raises:
+        FingerprintError: `secret` is not 32 bytes.
+    """
+    if len(secret) != 32:
+        raise FingerprintError(f"a private key is 32 bytes, this one has {len(secret)}. Make one with `python -c 'import secrets; print(secrets.token_hex(32))'`.")
+    return Key("private-" + hashlib.blake2b(secret, person=b"modelkin key id", digest_size=6).hexdigest(), secret)

@@ -1,0 +1,1 @@
+"""Fingerprints kept, found again, compared and explained. Reads no weights."""

@@ -1,0 +1,142 @@
+"""What a question returns: plain values that the command line prints and scripts read (fields as in the JSON contract)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+CONTRACT = 1
+
+
+@dataclass(frozen=True)
+class FamilyEvidence:
+    """One family of one component against its counterpart. `r` is in [-1, 1]; None where it could not be computed.
+
+    `roles` maps each role to its mean r; `layers` lists [query layer, relative layer, r] for the heat strip.
+    """
+
+    family: str
+    channel: str
+    r: float | None
+    null_mean: float | None
+    null_sd: float | None
+    z: float | None
+    p_value: float | None
+    places: int
+    parameters: int
+    informative: bool
+    inherited: bool
+    raw_cosine: float | None = None
+    raw_cosine_floor: float | None = None
+    channels: dict[str, float | None] = field(default_factory=dict)
+    roles: dict[str, float] = field(default_factory=dict)
+    layers: tuple[tuple[int, int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class ComponentEvidence:
+    """One component of the query against one component of the relative."""
+
+    query: str
+    relative: str
+    relation: str
+    shared: float
+    layer_map: tuple[tuple[int, int], ...]
+    families: tuple[FamilyEvidence, ...]
+
+
+@dataclass(frozen=True)
+class Relative:
+    """One registered model as an answer to a query."""
+
+    model: str
+    relation: str
+    also: tuple[str, ...]
+    shared: float
+    p_value: float | None
+    components: tuple[ComponentEvidence, ...]
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class QueryAnswer:
+    """The answer to "what is this closest to?". `query` and `registry` are the contract's small objects."""
+
+    query: dict[str, Any]
+    registry: dict[str, Any]
+    relatives: tuple[Relative, ...]
+    merge: dict[str, Any] | None
+    explanation: tuple[str, ...]
+    warnings: tuple[str, ...]
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Control:
+    """How far a third model is from both sides of a comparison."""
+
+    model: str
+    a_c: tuple[FamilyEvidence, ...]
+    b_c: tuple[FamilyEvidence, ...]
+
+
+@dataclass(frozen=True)
+class CompareAnswer:
+    """The answer to "is A made from B?"."""
+
+    a: dict[str, Any]
+    b: dict[str, Any]
+    relation: str
+    also: tuple[str, ...]
+    shared: float
+    p_value: float | None
+    components: tuple[ComponentEvidence, ...]
+    controls: tuple[Control, ...]
+    explanation: tuple[str, ...]
+    warnings: tuple[str, ...]
+    exact: tuple[dict[str, Any], ...] | None = None
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of one source given to `add`."""
+
+    source: str
+    model: str
+    status: str
+    reason: str | None
+    level: str
+    spec: str
+    key: str
+    parameters: int | None
+    coverage: float | None
+    unplaced: tuple[str, ...]
+    components: tuple[str, ...]
+    bytes_total: int | None
+    bytes_read: int | None
+    fingerprint_bytes: int | None
+    seconds: float
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """One line of `list`."""
+
+    model: str
+    level: str
+    parameters: int
+    components: tuple[str, ...]
+    added: str
+    source: str
+    revisions: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing `doctor` looked at. `state` is "ok", "repaired" or "broken"."""
+
+    check: str
+    state: str
+    detail: str
