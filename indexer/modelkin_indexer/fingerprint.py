@@ -5,15 +5,17 @@ The file form is a safetensors file: arrays under plain names, everything else a
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Mapping
+import zlib
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import safetensors.numpy
+from safetensors import SafetensorError
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError
@@ -21,6 +23,7 @@ from modelkin_indexer.places import Place
 
 Array = npt.NDArray[Any]
 METADATA_KEY = "modelkin fingerprint"
+MAX_HEAD = 1 << 16  # first buffer when unpacking the header, not a limit
 
 
 @dataclass(frozen=True)
@@ -143,26 +146,56 @@ class Fingerprint:
             for field in fields(value):
                 if field.name != "places":
                     from_tables[f"{table}.{field.name}"] = np.ascontiguousarray(getattr(value, field.name))
-        head = {"about": asdict(self.about), "places": places}
-        return _save(from_tables, {METADATA_KEY: json.dumps(head, sort_keys=True, separators=(",", ":"), ensure_ascii=True)})
+        head = json.dumps({"about": asdict(self.about), "places": places}, sort_keys=True, separators=(",", ":")).encode()
+        return safetensors.numpy.save(from_tables, {METADATA_KEY: base64.b85encode(zlib.compress(head, 9)).decode()})
 
-    @cached_property
-    def nbytes(self) -> int:
-        return len(self.to_bytes())
+    def save(self, path: str | Path) -> None:
+        """Write the one-file form."""
+        Path(path).write_bytes(self.to_bytes())
+
+def from_bytes(data: bytes, origin: str | Path = "fingerprint") -> Fingerprint:
+    """Read the one-file form. `origin` is what an error names.
+
+    Raises:
+        FingerprintError: damaged, or of a spec this version does not know.
+    """
+    try:
+        head, arrays = _load(data)
+        about = head["about"]
+        if about["spec"] != spec.VERSION:
+            raise FingerprintError(f"{origin}: made by spec {about['spec']!r}, this version reads spec {spec.VERSION!r}. Index the weights again.")
+        for name in ("components", "unplaced"):
+            about[name] = tuple(about[name])
+        tables = {name: _table(kind, name, head["places"][name], arrays) for name, kind in TABLES.items()}
+        return Fingerprint(About(**about), **tables)
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise FingerprintError(f"{origin}: not a fingerprint, or a damaged one ({error}). Index the weights again.") from error
+
+
+def load(path: str | Path) -> Fingerprint:
+    """Read a fingerprint from a file. Raises FingerprintError, OSError."""
+    return from_bytes(Path(path).read_bytes(), path)
+
+
+TABLES: dict[str, type[Any]] = {"matrices": Matrices, "vectors": Vectors, "experts": Experts}
+
+
+def _table(kind: type[Any], name: str, places: list[list[Any]], arrays: dict[str, Array]) -> Any:
+    columns = {field.name: arrays[f"{name}.{field.name}"] for field in fields(kind) if field.name != "places"}
+    for column, values in columns.items():
+        if values.shape[0] != len(places):
+            raise ValueError(f"column {name}.{column} has {values.shape[0]} rows for {len(places)} places")
+        values.setflags(write=False)
+    return kind(places=tuple(Place(*place) for place in places), **columns)
 
 
 def _packed_places(places: tuple[Place, ...]) -> list[list[Any]]:
     return [[p.component, p.layer, p.family, p.role] for p in places]
 
 
-def _save(arrays: Mapping[str, Array], metadata: dict[str, str]) -> bytes:
-    raise NotImplementedError
-
-
-def from_bytes(data: bytes, origin: str | Path = "fingerprint") -> Fingerprint:
-    """Read the one-file form.
-
-    Raises:
-        FingerprintError: damaged, or of a spec this version does not know.
-    """
-    raise FingerprintError(f"{origin}: {len(data)}")
+def _load(data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Arrays by safetensors' own reader; the metadata, which its numpy face does not give, from the header."""
+    arrays = safetensors.numpy.load(data)
+    length = int.from_bytes(data[:8], "little")
+    packed = json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY]
+    return json.loads(zlib.decompress(base64.b85decode(packed), bufsize=MAX_HEAD)), arrays

@@ -32,8 +32,11 @@ class Source(Protocol):
     files: tuple[SourceFile, ...]
     bytes_read: int
 
-    def read(self, tensor: str, start: int, stop: int) -> npt.NDArray[np.uint8]:
-        """Bytes [start, stop) of a tensor's data, as stored, in a fresh or borrowed buffer that the next `read` may overwrite."""
+    def read(self, tensor: str, start: int, stop: int, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
+        """Bytes [start, stop) of a tensor's data, as stored: in the first bytes of `out` if given, else in a fresh array.
+
+        Several threads may read at once.
+        """
         ...
 
     def close(self) -> None: ...
