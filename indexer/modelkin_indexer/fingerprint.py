@@ -22,6 +22,7 @@ from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.places import Place
 
 Array = npt.NDArray[Any]
+SIDES = ("none", "in", "out")
 METADATA_KEY = "modelkin fingerprint"
 MAX_HEAD = 1 << 16  # first buffer when unpacking the header, not a limit
 
@@ -57,10 +58,12 @@ class Matrices:
 
     rows, columns   oriented shape [out, in]; experts stacked to [experts x out, in]
     parameters      numbers stored
+    side            which side faces the residual stream: 0 none, 1 in (columns), 2 out (rows of one matrix of a stack)
+    experts         matrices stacked in one place (1 but for experts)
     bits            bits a stored number has
     mean, sd        of all values (level full), else of the sampled rows
     zeros           share of exact zeros in the sampled rows
-    distinct        share of distinct magnitudes among the non-zero values of each sampled row, mean over rows
+    distinct        share of distinct magnitudes in short runs of the sampled rows: low where values lie on a quantiser's grid
     kurtosis        of the sampled values
     scale           L2 norm of the centred sampled rows, so that scale * probe is linear in the weights
     probe           (n, 128)
@@ -72,6 +75,8 @@ class Matrices:
     rows: Array
     columns: Array
     parameters: Array
+    side: Array
+    experts: Array
     bits: Array
     mean: Array
     sd: Array

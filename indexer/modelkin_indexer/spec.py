@@ -21,8 +21,9 @@ VECTOR_NUMBERS = 64  # numbers per norm or bias vector
 QUANTILES = 17  # sorted quantiles of a vector, ends included
 DIRECTIONS = 16  # keyed directions of the gram and anchored channels
 GRAM_NUMBERS = DIRECTIONS * (DIRECTIONS + 1) // 2
-ANCHOR_TOKENS = 1024  # token rows that span the anchored channel's frame
-EXPERT_ROWS = 4  # contiguous rows read of each single expert (full level)
+ANCHOR_TOKENS = 512  # token rows that span the anchored channel's frame
+EXPERT_BLOCKS, EXPERT_BLOCK_ROWS = 4, 2  # 8 rows over four experts for the stacked matrix
+EXPERT_ROWS = 4  # contiguous rows of each single expert (level full)
 EXPERT_NUMBERS = 32  # numbers per single expert and role, and per router row
 
 PUBLIC = "public"

@@ -1,0 +1,129 @@
+"""Which registered models are worth a closer look: short vectors of a model to search by, and the votes they collect."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from modelkin_indexer import sketch, spec
+from modelkin_indexer.fingerprint import Fingerprint
+
+from modelkin_registry.rows import CODE_BITS, IndexRows
+from modelkin_registry.similarity import rows_by_role
+from modelkin_registry.vectors import Hits
+
+Floats = npt.NDArray[np.float64]
+# Fixed slots: where a role stands in its family's vector. A role without a slot shares the last one.
+SLOTS: Mapping[str, tuple[str, ...]] = {
+    "attention": ("q", "k", "v", "o", "rest"),
+    "mlp": ("gate", "up", "down", "rest"),
+    "expert": ("gate", "up", "down", "rest"),
+    "embedding": ("token", "rest"),
+    "conv": ("rest",),
+    "ssm": ("rest",),
+    "other": ("rest",),
+}
+GRAM_FAMILIES = ("attention", "mlp", "expert")
+LAYER_FAMILIES = ("attention", "mlp", "expert")
+WHOLE_NUMBERS = 256  # numbers of the whole-model vector: tells siblings apart once families have found their cluster
+VOTE_Z = 4.0  # a hit counts as a vote this many standard deviations above 0 (its vector's own noise)
+CODE_Z = 6.0  # sign codes are many and coarse: a layer's vote needs more
+CODE_NOISE = np.pi / (2 * np.sqrt(CODE_BITS))  # sd of cos(pi * hamming / bits) between strangers
+SEARCHED = 64  # hits asked of each vector, and candidates confirmed by default
+
+
+class Index(Protocol):
+    """What candidates need of a vector index."""
+
+    def search(self, kind: str, queries: npt.NDArray[np.float32], k: int) -> Hits: ...
+    def search_exact(self, kind: str, queries: npt.NDArray[np.float32], k: int) -> Hits: ...
+
+
+def index_rows(fingerprint: Fingerprint) -> list[IndexRows]:
+    """Everything a model is found by.
+
+    sum/FAMILY       probe sketches summed over layers: hardly notices added, dropped or re-ordered layers
+    gram/, anchored/ the same of the other channels (level full): finds copies in other coordinates
+    layer/FAMILY     one row a layer: finds single reused layers
+    whole            all families together: orders close siblings
+    """
+    found: list[IndexRows] = []
+    for component in fingerprint.about.components:
+        layered = {family: _family_rows(fingerprint, component, family, "probe") for family in SLOTS}
+        sums = {family: _summed(rows) for family, rows in layered.items() if rows}
+        found += [_single(f"sum/{family}", component, vector) for family, vector in sums.items()]
+        for channel in ("gram", "anchored"):
+            summed = {family: _summed(_family_rows(fingerprint, component, family, channel)) for family in GRAM_FAMILIES if layered[family]}
+            found += [_single(f"{channel}/{family}", component, vector) for family, vector in summed.items() if vector.any()]
+        for family in LAYER_FAMILIES:
+            layers = sorted(layer for layer in layered[family] if layer >= 0)
+            if layers:
+                rows = np.array([sketch.unit(layered[family][layer])[0] for layer in layers], np.float32)
+                found.append(IndexRows(f"layer/{family}", component, tuple(layers), rows))
+        if sums:
+            found.append(_single("whole", component, _whole(sums)))
+    return [rows for rows in found if rows.rows.any()]
+
+
+def _family_rows(fingerprint: Fingerprint, component: str, family: str, channel: str) -> dict[int, Floats]:
+    """Layer -> the family's vector in fixed slots."""
+    table = getattr(fingerprint.matrices, channel)
+    width = table.shape[1]
+    slots = SLOTS[family]
+    rows: dict[int, Floats] = {}
+    if width:
+        for (found, role), pairs in rows_by_role(fingerprint.matrices.places, component).items():
+            if found == family or (found, family) == ("head", "embedding"):
+                slot = slots.index(role) if role in slots else len(slots) - 1
+                for layer, row in pairs:
+                    vector = rows.setdefault(layer, np.zeros(len(slots) * width))
+                    vector[slot * width : (slot + 1) * width] += table[row].astype(float)
+    return rows
+
+
+def _summed(rows: Mapping[int, Floats]) -> Floats:
+    return sketch.unit(np.sum(list(rows.values()), axis=0))[0] if rows else np.zeros(1)
+
+
+def _single(kind: str, component: str, vector: Floats) -> IndexRows:
+    return IndexRows(kind, component, (-1,), vector.astype(np.float32)[None, :])
+
+
+def _whole(sums: Mapping[str, Floats]) -> Floats:
+    """Families' vectors through fixed signs into one."""
+    total = np.zeros(WHOLE_NUMBERS)
+    for family, vector in sums.items():
+        total += vector @ sketch.signs(spec.PUBLIC_KEY, f"whole/{family}", len(vector), WHOLE_NUMBERS)
+    return sketch.unit(total)[0]
+
+
+def find_candidates(index: Index, fingerprint: Fingerprint, *, limit: int = SEARCHED, exact: bool = False) -> list[int]:
+    """Model ids by their strongest vote, best first, then the nearest without a vote; ties by id. At most `limit`."""
+    votes: dict[int, float] = defaultdict(float)
+    nearest: dict[int, float] = defaultdict(float)
+    search = index.search_exact if exact else index.search
+    for rows in index_rows(fingerprint):
+        hits = search(rows.kind, rows.rows, limit)
+        noise = CODE_NOISE if rows.kind.startswith("layer/") else 1 / np.sqrt(rows.rows.shape[1])
+        needed = CODE_Z if rows.kind.startswith("layer/") else VOTE_Z
+        for model, score in _pairs(hits):
+            z = score / noise
+            nearest[model] = max(nearest[model], z)
+            if z >= needed:
+                votes[model] += score
+    ordered = sorted(nearest, key=lambda model: (-votes[model], -nearest[model], model))
+    return ordered[:limit]
+
+
+def _pairs(hits: Hits) -> Iterator[tuple[int, float]]:
+    """Each model's best score in a batch of hits."""
+    best: dict[int, float] = {}
+    for model, score in zip(hits.model_ids.ravel().tolist(), hits.scores.ravel().tolist(), strict=True):
+        if model >= 0:
+            best[model] = max(score, best.get(model, -1.0))
+    yield from best.items()
+
+

@@ -1,0 +1,99 @@
+"""Evidence into a few plain sentences, most important first. Norms are told apart and are never the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelkin_registry.answers import ComponentEvidence, FamilyEvidence, Relative
+from modelkin_registry.relations import DESCENT_FREE
+from modelkin_registry.nulls import SMALLEST_P
+
+DISTILLATION = "Training on another model's outputs (distillation, synthetic data) leaves no trace in weights and cannot be seen here."
+MEANING = {
+    "identical": "holds the same weights as {model}",
+    "recast": "holds the weights of {model}, stored in another number format",
+    "quantized": "is consistent with a quantised copy of {model}",
+    "fine-tuned": "is consistent with a fine-tune of {model} (or of a close relative of it)",
+    "continued": "is consistent with long further training of {model} (or of a close relative of it)",
+    "low-rank delta": "is consistent with {model} plus a low-rank update",
+    "noised": "is consistent with {model} plus noise of one even relative size in every tensor",
+    "merged": "is consistent with a merge in which {model} takes part",
+    "layers rearranged": "is consistent with descent from {model} with layers added, dropped or re-ordered",
+    "pruned": "is consistent with a pruned copy of {model}",
+    "upcycled": "is consistent with a mixture whose experts were made from the dense layers of {model}",
+    "vocabulary changed": "is consistent with descent from {model} with another vocabulary",
+    "component reused": "contains a component that is consistent with descent from {model}; its other components are not",
+    "transplanted": "contains parts that are consistent with descent from {model}, beside parts that are not",
+    "reparameterised": "is consistent with {model} in other coordinates (neurons, heads, experts or channels re-ordered, rotated or rescaled)",
+    "shared initialisation": "and {model} correlate as two trainings from one random initialisation do; nothing learned is shared",
+    "norms only": "shares only low-information norm gains with {model}; attention, MLP and the other matrices show nothing",
+    "unrelated": "shows no evidence of shared weights with {model}",
+    "not comparable": "cannot be compared with {model}: no part of it has a counterpart of the same kind and shape",
+}
+
+
+def relative_sentences(subject: str, relative: Relative, searched: int | None = None) -> list[str]:
+    """What one relative amounts to: the relation, each component's families, the layers, and the norms apart."""
+    sentences = [_headline(subject, relative, searched)]
+    for component in relative.components:
+        sentences += _component_sentences(component, relative)
+    return sentences
+
+
+def _headline(subject: str, relative: Relative, searched: int | None) -> str:
+    sentence = f"{subject} {MEANING[relative.relation].format(model=relative.model)}"
+    if relative.relation in DESCENT_FREE:
+        return sentence + "."
+    sentence += f": {relative.shared:.0%} of its comparable weights carry the evidence"
+    if relative.p_value is not None:
+        sentence += f", p {_p(relative.p_value)}"
+        sentence += f" after correcting for {searched} models searched" if searched and searched > 1 else ""
+    further = [name for name in relative.also if name not in (relative.relation,)]
+    return sentence + (f" (also: {', '.join(further)})." if further else ".")
+
+
+def _component_sentences(component: ComponentEvidence, relative: Relative) -> list[str]:
+    informative = [f for f in component.families if f.informative and f.r is not None]
+    held = [f for f in informative if f.inherited]
+    absent = [f for f in informative if not f.inherited]
+    sentences = []
+    name = component.query if component.query == component.relative else f"{component.query} (against {component.relative})"
+    if held:
+        verb = "correlates" if component.relation == "shared initialisation" else "is shared"
+        sentences.append(f"In the {name} component {_listed(held)} {verb} with {relative.model}.")
+    if absent:
+        sentences.append(f"In the {name} component {_listed(absent)} {'show' if len(absent) > 1 else 'shows'} nothing beyond chance.")
+    if held and component.layer_map and any(a != b for a, b in component.layer_map):
+        sentences.append(f"Layers of the {name} component come from these layers of {relative.model}: {layer_runs(component.layer_map)}.")
+    sentences += [_norm_sentence(name, f) for f in component.families if f.family == "norm" and f.raw_cosine is not None]
+    return sentences
+
+
+def _listed(families: Sequence[FamilyEvidence]) -> str:
+    parts = [f"{f.family} (r {f.r:.3f}{'' if f.channel == 'probe' else f' in the {f.channel} channel'})" for f in families]
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _norm_sentence(name: str, norm: FamilyEvidence) -> str:
+    floor = f"two unrelated vectors with these means and spreads give {norm.raw_cosine_floor:.3f}"
+    kept = "which says that gains were kept, and nothing of the other weights" if norm.inherited else "no evidence"
+    return f"Norms of the {name} component have raw cosine {norm.raw_cosine:.3f}, but {floor}; centred they correlate {norm.r:.2f}: {kept}."
+
+
+def layer_runs(pairs: Sequence[tuple[int, int]]) -> str:
+    """`0-3 from 0-3, 4-7 from 1-4` for a layer map."""
+    runs: list[list[int]] = []
+    for ours, theirs in pairs:
+        if runs and ours == runs[-1][1] + 1 and theirs == runs[-1][3] + 1:
+            runs[-1][1], runs[-1][3] = ours, theirs
+        else:
+            runs.append([ours, ours, theirs, theirs])
+    return ", ".join(f"{_span(a, b)} from {_span(c, d)}" for a, b, c, d in runs)
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _p(value: float) -> str:
+    return f"below {SMALLEST_P:.0e}" if value <= SMALLEST_P else f"{value:.1g}"

@@ -1,0 +1,75 @@
+"""What unrelated weights give: the null of a cosine between sketches, and the p-values that follow from it.
+
+A single place's null is measured on the same pair's mismatched layers, and never taken to be narrower than the sketch's own noise.
+Averages over places get a second term, `BETWEEN_MODELS`: strangers share a little structure (token frequencies, rotary patterns), and
+that does not average out over layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from modelkin_data import backgrounds
+from modelkin_indexer import spec
+
+Floats = npt.NDArray[np.float64]
+SKETCH_NUMBERS = {"probe": spec.PROBE_NUMBERS, "gram": spec.GRAM_NUMBERS, "anchored": spec.GRAM_NUMBERS, "vector": spec.VECTOR_NUMBERS}
+FEWEST_MISMATCHES = 12  # below this many mismatched cells a measured spread is too uncertain to replace the sketch's own
+NORMAL_PER_MAD = 1.4826  # median absolute deviation to standard deviation of a normal
+SMALLEST_P = 1e-30  # a tail further out is not measured by anything; smaller values are reported as this
+
+
+@dataclass(frozen=True)
+class Null:
+    """Mean and standard deviation of a cosine between unrelated places."""
+
+    mean: float
+    sd: float
+
+
+def sketch_noise(kind: str, length: int | None = None) -> float:
+    """Standard deviation of the cosine of two unrelated sketches; vectors shorter than the sketch have their own 1/sqrt(n - 1) too."""
+    variance = 1.0 / SKETCH_NUMBERS[kind]
+    if length is not None:
+        variance += 1.0 / max(length - 1, 1)
+    return math.sqrt(variance)
+
+
+def mismatched_null(cosines: Floats, matched: npt.NDArray[np.bool_], noise: float) -> Null:
+    """Null of one role from its mismatched cells (matched ones masked out), robust against a few unknown repeats."""
+    cells = cosines[~matched & np.isfinite(cosines)]
+    if cells.size < FEWEST_MISMATCHES:
+        return Null(0.0, noise)
+    middle = float(np.median(cells))
+    spread = NORMAL_PER_MAD * float(np.median(np.abs(cells - middle)))
+    return Null(middle, max(spread, noise))
+
+
+def crossing_null(cosines: Floats, matched: npt.NDArray[np.bool_], row: int, column: int, noise: float) -> Null:
+    """Null of one cell from the mismatched cells of its own row and column.
+
+    For gram and anchored, where all layers of one model share dominant directions (0.5-0.9 between its layers): a matched layer has to
+    stand out from its neighbours, while what any two layers of these models have in common counts for nothing.
+    """
+    crossing = np.concatenate([np.delete(cosines[row], column), np.delete(cosines[:, column], row)])
+    known = np.concatenate([np.delete(~matched[row], column), np.delete(~matched[:, column], row)]) & np.isfinite(crossing)
+    return Null(float(crossing[known].mean()) if known.any() else 0.0, noise)
+
+
+def average_null(nulls: Sequence[Null], family: str, channel: str) -> Null:
+    """Null of the mean of independent places, with what strangers of this family share between models."""
+    count = len(nulls)
+    mean = sum(null.mean for null in nulls) / count
+    within = math.sqrt(sum(null.sd**2 for null in nulls)) / count
+    between = backgrounds.between_models(family, channel)
+    return Null(mean, math.sqrt(within**2 + between**2))
+
+
+def upper_p(z: float, tests: int = 1) -> float:
+    """One-sided normal tail, corrected for the number of tests (Bonferroni), never below SMALLEST_P."""
+    tail = 0.5 * math.erfc(z / math.sqrt(2.0))
+    return min(1.0, max(tail * tests, SMALLEST_P))
