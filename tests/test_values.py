@@ -172,7 +172,7 @@ def test_rows_go_where_told(matrix: Source) -> None:
     ],
 )
 def test_rows_outside_are_refused(matrix: Source, view: View, start: int, stop: int) -> None:
-    with pytest.raises(ValueError, match="rows|view"):
+    with pytest.raises(ValueError, match=r"rows|view"):
         values.read_rows(matrix, view, start, stop)
 
 

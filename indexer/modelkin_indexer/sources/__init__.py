@@ -36,7 +36,7 @@ OTHER_SUFFIXES = (
 # File names that say nothing of the model; its folder's name is taken instead.
 PLAIN_STEMS = ("model", "adapter_model", "consolidated", "diffusion_pytorch_model", "pytorch_model")
 SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})\.safetensors")
-CONVERT = "This version reads safetensors; convert the weights, or download the safetensors form"
+CONVERT = "This version reads safetensors; convert the weights, or download the safetensors form."
 
 
 def open_source(path: Path, file: str | None = None) -> Source:
@@ -51,34 +51,35 @@ def open_source(path: Path, file: str | None = None) -> Source:
     """
     if not is_folder(path):
         if file is not None:
-            raise SourceNotFound(f"is a file, so {file!r} cannot be in it", path=path, remedy="Leave --file out, or name the folder")
+            raise SourceNotFound(f"is a file, so {file!r} cannot be in it", path=path, remedy="Leave --file out, or name the folder.")
         return _open_one(path, path)
     if file is not None:
-        if Path(file).name != file:
-            raise SourceNotFound(f"{file!r} is not the plain name of a file in it", path=path, remedy="Name the subfolder as the source")
+        if file in ("", "..") or Path(file).name != file:
+            raise SourceNotFound(f"{file!r} is not the plain name of a file in it", path=path, remedy="Name the subfolder as the source.")
         return _open_one(path, path / file)
     return _open_folder(path)
 
 
-def model_name(path: Path) -> str:
-    """What to call the model at `path`: `org/name` in a Hugging Face cache, else the folder's or file's name."""
-    real = path if path.is_dir() else path.parent
-    real = Path(os.path.realpath(real))
+def _folder_name(folder: Path) -> str:
+    """What to call the model in a folder: `org/name` in a Hugging Face cache, else the real folder's name."""
+    real = Path(os.path.realpath(folder))
     cache = cache_folder(real)
-    folder = cache.name.removeprefix(CACHE_PREFIX).replace("--", "/") if cache else real.name
-    if path.is_dir():
-        return folder
+    return cache.name.removeprefix(CACHE_PREFIX).replace("--", "/") if cache else real.name
+
+
+def _file_name(path: Path) -> str:
+    """What to call the model in a file: the file's stem, or the folder's name where that stem says nothing."""
     stem = path.name.removesuffix(INDEX_SUFFIX).removesuffix(SUFFIX)
-    return folder if stem in PLAIN_STEMS else stem
+    return _folder_name(path.parent) if stem in PLAIN_STEMS else stem
 
 
 def _open_one(path: Path, chosen: Path) -> SafetensorsSource:
     """One file; `path` is what the user gave."""
     if chosen.name.endswith(INDEX_SUFFIX):
-        return open_index(path, chosen, model_name(chosen))
+        return open_index(path, chosen, _file_name(chosen))
     if chosen.suffix in OTHER_SUFFIXES:
         raise UnsupportedFormat(f"is a {chosen.suffix} file", path=chosen, remedy=CONVERT)
-    return open_file(chosen, model_name(chosen))
+    return open_file(chosen, _file_name(chosen))
 
 
 def _open_folder(path: Path) -> SafetensorsSource:
@@ -88,14 +89,14 @@ def _open_folder(path: Path) -> SafetensorsSource:
         raise SourceNotFound(f"cannot be listed ({error})", path=path, remedy=CHECK_ACCESS) from error
     index = _chosen(path, [name for name in names if name.endswith(INDEX_SUFFIX)], MAIN_FILE + ".index.json", "shard indexes")
     if index is not None:
-        return open_index(path, path / index, model_name(path))
+        return open_index(path, path / index, _folder_name(path))
     files = [name for name in names if name.endswith(SUFFIX)]
     if shards := _shard_set(path, files):
-        return SafetensorsSource(path, model_name(path), [path / name for name in shards])
+        return SafetensorsSource(path, _folder_name(path), [path / name for name in shards])
     weights = _chosen(path, files, MAIN_FILE, "safetensors files")
     if weights is None:
         raise _no_weights(path, names)
-    return SafetensorsSource(path, model_name(path), [path / weights])
+    return SafetensorsSource(path, _folder_name(path), [path / weights])
 
 
 def _chosen(path: Path, names: list[str], main: str, what: str) -> str | None:
@@ -104,7 +105,8 @@ def _chosen(path: Path, names: list[str], main: str, what: str) -> str | None:
         return main
     if len(names) > 1:
         listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise UnsupportedFormat(f"has {len(names)} {what} that may be different models ({listed})", path=path, remedy=PICK.capitalize())
+        problem = f"has {len(names)} {what} that may be different models ({listed})"
+        raise UnsupportedFormat(problem, path=path, remedy=f"To read one of them, {PICK}")
     return names[0] if names else None
 
 
@@ -121,7 +123,7 @@ def _shard_set(path: Path, files: list[str]) -> list[str]:
     there, count = {int(match["number"]) for match in shards}, int(shards[0]["count"])
     missing = sorted(set(range(1, count + 1)) - there)
     if missing or len(there) != count:
-        raise SourceNotFound(f"has {len(there)} of {count} shards; number {missing[:5]} missing", path=path, remedy="Download the rest")
+        raise SourceNotFound(f"has {len(there)} of {count} shards; number {missing[:5]} missing", path=path, remedy="Download the rest.")
     return files
 
 
@@ -129,4 +131,4 @@ def _no_weights(path: Path, names: list[str]) -> SourceNotFound | UnsupportedFor
     others = [name for name in names if Path(name).suffix in OTHER_SUFFIXES]
     if others:
         return UnsupportedFormat(f"has no safetensors file but {others[0]} ({len(others)} such files)", path=path, remedy=CONVERT)
-    return SourceNotFound("has no weights in it", path=path, remedy="Name a folder or file with safetensors weights")
+    return SourceNotFound("has no weights in it", path=path, remedy="Name a folder or file with safetensors weights.")

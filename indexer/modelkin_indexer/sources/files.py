@@ -17,8 +17,8 @@ MAX_CONFIG = 8_000_000
 CONFIG = "config.json"
 CACHE_PREFIX = "models--"  # a repository's folder in the Hugging Face cache: models--org--name/{blobs,snapshots,refs}
 
-FETCH_AGAIN = "Download or export the file again"
-CHECK_ACCESS = "Check that the file is readable and not in use by a download"
+FETCH_AGAIN = "Download or export the file again."
+CHECK_ACCESS = "Check that the file is readable and not in use by a download."
 
 
 def is_folder(path: Path) -> bool:
@@ -26,7 +26,7 @@ def is_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SourceNotFound("no such file or folder", path=path, remedy="Check the path") from error
+        raise SourceNotFound("no such file or folder", path=path, remedy="Check the path.") from error
     except (OSError, ValueError) as error:
         raise SourceNotFound(f"cannot be looked at ({error})", path=path, remedy=CHECK_ACCESS) from error
 
@@ -44,12 +44,11 @@ def open_regular(path: Path) -> int:
         real = Path(os.path.realpath(path, strict=True))
         _check_link(path, real)
         if not stat.S_ISREG(real.lstat().st_mode):
-            raise UnsupportedFormat(
-                f"is {_kind(real.lstat().st_mode)}, not a regular file", path=path, remedy="Name a weights file or its folder"
-            )
+            problem = f"is {_kind(real.lstat().st_mode)}, not a regular file"
+            raise UnsupportedFormat(problem, path=path, remedy="Name a weights file or its folder.")
         return _open(real, path)
     except FileNotFoundError as error:
-        raise SourceNotFound("no such file", path=path, remedy="Check the path, or download the model completely") from error
+        raise SourceNotFound("no such file", path=path, remedy="Check the path, or download the model completely.") from error
     except (OSError, ValueError) as error:
         raise SourceNotFound(f"cannot be opened ({error})", path=path, remedy=CHECK_ACCESS) from error
 
@@ -78,7 +77,7 @@ def fill(descriptor: int, start: int, buffer: memoryview, path: Path, tensor: st
             count = os.preadv(descriptor, [buffer[done:]], start + done)
         except OSError as error:
             problem = f"cannot be read at byte {start + done} ({error})"
-            raise DamagedFile(problem, path=path, tensor=tensor, remedy="Check the disk, then try again") from error
+            raise DamagedFile(problem, path=path, tensor=tensor, remedy="Check the disk, then try again.") from error
         if count == 0:
             problem = f"file ends at byte {start + done}, it shrank while it was read"
             raise DamagedFile(problem, path=path, tensor=tensor, remedy=CHECK_ACCESS)
@@ -128,9 +127,8 @@ def _check_link(path: Path, real: Path) -> None:
     cache = cache_folder(folder)
     if real.is_relative_to(folder) or (cache is not None and real.is_relative_to(cache)):
         return
-    raise UnsupportedFormat(
-        "is a link to a file outside the model's folder", path=path, remedy="Name the file it points to, if you trust it"
-    )
+    remedy = "Name the file it points to, if you trust it."
+    raise UnsupportedFormat("is a link to a file outside the model's folder", path=path, remedy=remedy)
 
 
 def _kind(mode: int) -> str:

@@ -70,7 +70,7 @@ def _open_header(descriptor: int, size: int, path: Path) -> tuple[Cursor, int]:
         raise DamagedFile("has an empty header", path=path, remedy=FETCH_AGAIN)
     if length > MAX_HEADER:
         problem = f"says that its header has {length:,} bytes, more than the format's limit of {MAX_HEADER:,}"
-        raise DamagedFile(problem, path=path, remedy="If it is not a safetensors file, convert it to one; else download it again")
+        raise DamagedFile(problem, path=path, remedy="If it is not a safetensors file, convert it to one; else download it again.")
     if length > size - LENGTH_BYTES:
         problem = f"says that its header has {length:,} bytes but has only {size - LENGTH_BYTES:,} after the length"
         raise DamagedFile(problem, path=path, remedy=FETCH_AGAIN)
@@ -101,10 +101,10 @@ def _entry(name: str, entry: Any, data_start: int, path: Path) -> Stored:
     if begin > end:
         raise damaged(f"data_offsets are reversed ({begin:,} after {end:,})")
     if dtype not in BITS:
-        remedy = f"Convert the tensor to one of {', '.join(BITS)}, or leave this file out"
+        remedy = f"Convert the tensor to one of {', '.join(BITS)}, or leave this file out."
         raise UnsupportedFormat(f"has dtype {dtype!r}, which this version does not decode", path=path, tensor=name, remedy=remedy)
     if 0 in shape:
-        raise UnsupportedFormat(f"has no values (shape {shape})", path=path, tensor=name, remedy="Save the model without empty tensors")
+        raise UnsupportedFormat(f"has no values (shape {shape})", path=path, tensor=name, remedy="Save the model without empty tensors.")
     nbytes = prod(shape) * BITS[dtype] // 8
     if nbytes > MAX_SIZE:
         raise damaged(f"shape {shape} overflows: more bytes than a file can have")
@@ -119,12 +119,13 @@ def _naturals(value: Any) -> bool:
 
 def _check_cover(tensors: list[Stored], data_start: int, size: int, path: Path) -> None:
     """The tensors, in the order of their bytes, must cover the data without overlap or hole."""
+    for tensor in tensors:
+        if tensor.stop > size:
+            problem = f"ends {tensor.stop - size:,} bytes past the end of the file ({size:,} bytes)"
+            raise DamagedFile(problem, path=path, tensor=tensor.info.name, remedy=f"The file is cut short. {FETCH_AGAIN}")
     reached, before = data_start, "the header"
     for tensor in tensors:
         name = tensor.info.name
-        if tensor.stop > size:
-            problem = f"ends {tensor.stop - size:,} bytes past the end of the file ({size:,} bytes)"
-            raise DamagedFile(problem, path=path, tensor=name, remedy=f"The file is cut short. {FETCH_AGAIN}")
         if tensor.start < reached:
             raise DamagedFile(f"overlaps with {before}", path=path, tensor=name, remedy=FETCH_AGAIN)
         if tensor.start > reached:
@@ -159,5 +160,5 @@ def _shard_name(shard: str, tensor: str, path: Path) -> str:
     """A shard must be a plain file name: nothing that could lead out of the folder."""
     if any(mark in shard for mark in "/\\\0") or not shard.endswith(SUFFIX) or shard == SUFFIX:
         problem = f"is said to be in {shard!r}, which is not the plain name of a {SUFFIX} file beside the index"
-        raise DamagedFile(problem, path=path, tensor=tensor, remedy="Do not trust this model's index; get it from its publisher")
+        raise DamagedFile(problem, path=path, tensor=tensor, remedy="Do not trust this model's index; get it from its publisher.")
     return shard

@@ -18,7 +18,7 @@ from modelkin_indexer.sources.base import SourceFile
 from modelkin_indexer.sources.files import FETCH_AGAIN, fill, open_regular, read_config
 from modelkin_indexer.sources.headers import Stored, read_header, read_index
 
-PICK = "pass `--file NAME` to read one file only"
+PICK = "pass `--file NAME` to read one file only."
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class SafetensorsSource:
             for shard in shards:
                 self._add(shard)
             if not self._where:
-                raise DamagedFile("holds no tensors", path=path, remedy="Check that this is the file with the weights")
+                raise DamagedFile("holds no tensors", path=path, remedy="Check that this is the file with the weights.")
         except BaseException:
             self.close()
             raise

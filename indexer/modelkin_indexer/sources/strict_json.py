@@ -47,7 +47,7 @@ class Cursor:
             seen.add(name)
             if len(seen) > MAX_MEMBERS:
                 problem = f"{self._what} has more than {MAX_MEMBERS:,} members in one object"
-                raise UnsupportedFormat(problem, path=self._path, remedy="Split the model into shards")
+                raise UnsupportedFormat(problem, path=self._path, remedy="Split the model into shards.")
             self._expect(b":")
             yield name
 
