@@ -187,16 +187,19 @@ class Store:
         made = {"level": record.level, "spec": record.spec, "key": record.key, "added": now()}
         fingerprint = self._insert("fingerprint", revision=revision, **made, **described)
         self._insert("blob", fingerprint=fingerprint, data=record.blob)
+        self._search_by(model, fingerprint, encoded)
+
+    def _search_by(self, model: int, fingerprint: int, encoded: Sequence[EncodedRows]) -> None:
+        """Make these the model's search rows if this is the fingerprint that stands for it."""
         if self._rows("SELECT fingerprint FROM searched WHERE model = ?", [model]) == [(fingerprint,)]:
             self.vectors.replace(model, fingerprint, encoded)
             self._log(model, "put")
 
     def repair_vectors(self, model: int, fingerprint: int, vectors: Sequence[IndexRows]) -> None:
-        """Make a model's search rows anew. They are derived: the fingerprint they come from is not touched."""
+        """Make a model's search rows anew, unless another fingerprint stands for it by now. The truth is not touched."""
         encoded = [encode(rows) for rows in vectors]
         with self.batch():
-            self.vectors.replace(model, fingerprint, encoded)
-            self._log(model, "put")
+            self._search_by(model, fingerprint, encoded)
 
     def remove(self, name: str) -> None:
         """Forget a model and everything known of it. Raises UnknownModel."""
