@@ -173,7 +173,7 @@ def from_bytes(data: bytes, origin: str | Path = "fingerprint") -> Fingerprint:
             about[name] = tuple(about[name])
         tables = {name: _table(kind, name, head["places"][name], arrays) for name, kind in TABLES.items()}
         return Fingerprint(About(**about), **tables)
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (LookupError, TypeError, ValueError, SafetensorError, zlib.error) as error:
         raise FingerprintError(f"{origin}: not a fingerprint, or a damaged one ({error}). Index the weights again.") from error
 
 

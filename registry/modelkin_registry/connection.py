@@ -1,0 +1,161 @@
+"""Opening the registry's SQLite file: settings, first creation, migrations, and what can be wrong with it, in words."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlite_utils
+
+from modelkin_indexer import spec
+from modelkin_indexer.errors import RegistryError
+from modelkin_registry import schema
+
+BUSY_SECONDS = 30.0  # how long to wait for another writer before giving up
+RETRY_SECONDS = 0.02  # pause between tries where SQLite itself does not wait (the switch to WAL)
+PAGE_BYTES = 8192  # a bit better than 4096 for 100-kB blobs; 65536 wastes a third (infra trial)
+
+REMEDIES = {
+    sqlite3.SQLITE_BUSY: f"another process has been writing for over {BUSY_SECONDS:.0f} s. Try again when it is done",
+    sqlite3.SQLITE_LOCKED: "another process holds it. Try again when it is done",
+    sqlite3.SQLITE_READONLY: "it cannot be written. Check the permissions of the file and its folder, or copy it where you may write",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened. Check that its folder exists and may be written",
+    sqlite3.SQLITE_PERM: "it may not be opened. Check the permissions of the file and its folder",
+    sqlite3.SQLITE_FULL: "the disk is full; nothing of this change was stored. Free some space and try again",
+    sqlite3.SQLITE_IOERR: "the disk gave an error. Check the disk, then run `modelkin doctor`",
+    sqlite3.SQLITE_NOTADB: "it is not a registry (no SQLite file). Give the path of a registry, or of a new file",
+    sqlite3.SQLITE_CORRUPT: "it is damaged. Restore it from a backup or an export; `modelkin doctor` shows what is still readable",
+}
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns what SQLite says about the file into a RegistryError that says what to do. Mistakes of the caller pass as they are."""
+    try:
+        yield
+    except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
+        raise
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest detail
+        remedy = REMEDIES.get(code, "SQLite cannot go on. Run `modelkin doctor`")
+        raise RegistryError(f"{path}: {remedy} (SQLite: {error}).") from error
+
+
+def connect(path: Path, *, create: bool, key_name: str) -> sqlite_utils.Database:
+    """An open, current registry of this spec and key; made if missing and `create`.
+
+    Raises:
+        RegistryError: not a registry, damaged, of another key or spec, written by a newer version, or out of reach.
+    """
+    _check_reachable(path, create)
+    with explained(path):
+        mode = "rwc" if create else "rw"
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            return _prepared(connection, path, create, key_name)
+        except BaseException:
+            connection.close()
+            raise
+
+
+def _check_reachable(path: Path, create: bool) -> None:
+    folder = path.parent
+    if path.is_dir():
+        raise RegistryError(f"{path}: this is a folder, a registry is one file. Give a file name, e.g. {path / 'registry.sqlite'}.")
+    if not folder.is_dir():
+        raise RegistryError(f"{path}: the folder {folder} does not exist. Make it first, or give another path.")
+    if not path.exists() and not create:
+        raise RegistryError(f"{path}: no registry there. Make one with `modelkin add SOURCE --registry {path}`, or give another path.")
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.R_OK | os.W_OK)):
+        raise RegistryError(f"{path}: {REMEDIES[sqlite3.SQLITE_READONLY]}.")
+
+
+def _prepared(connection: sqlite3.Connection, path: Path, create: bool, key_name: str) -> sqlite_utils.Database:
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+    connection.execute("PRAGMA synchronous = FULL")  # an acknowledged model survives a power cut
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")  # a registry may come from a stranger
+    database = sqlite_utils.Database(connection)
+    blank = _is_blank(database)
+    if blank and not create:
+        raise RegistryError(f"{path}: an empty file. Make a registry of it with `modelkin add SOURCE --registry {path}`.")
+    if not blank:
+        _check_ours(database, path)
+    _use_wal(connection)
+    if blank or schema.pending(database):
+        _migrate(database, path, key_name)
+    _check_meta(database, path, key_name)
+    return database
+
+
+def _is_blank(database: sqlite_utils.Database) -> bool:
+    return not _value(database, "SELECT count(*) FROM sqlite_schema")
+
+
+def _check_ours(database: sqlite_utils.Database, path: Path) -> None:
+    if _value(database, "PRAGMA application_id") != schema.APPLICATION_ID:
+        raise RegistryError(f"{path}: a SQLite file, but not a registry. Give the path of a registry, or of a new file.")
+    if newer := schema.unknown_steps(database):
+        raise RegistryError(
+            f"{path}: written by a newer modelkin (unknown step {newer[0]!r}). Upgrade with `pip install --upgrade modelkin`."
+        )
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Readers beside a writer need WAL. SQLite does not wait for the lock that the switch takes, so two creators must retry."""
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # heeded by a file without pages only
+    last_try = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > last_try:
+                raise
+            time.sleep(RETRY_SECONDS)
+
+
+def _migrate(database: sqlite_utils.Database, path: Path, key_name: str) -> None:
+    """All pending steps in one transaction. Another process may have done them while this one waited for the lock."""
+    database.conn.execute("BEGIN IMMEDIATE")
+    try:
+        if not _is_blank(database):
+            _check_ours(database, path)
+        database.conn.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        schema.migrations.apply(database)
+        made = {"id": 1, "registry": secrets.token_hex(16), "spec": spec.VERSION, "key": key_name, "created": now()}
+        database.table("meta").insert(made, ignore=True)
+        database.conn.execute("COMMIT")
+    except BaseException:
+        if database.conn.in_transaction:
+            database.conn.execute("ROLLBACK")
+        raise
+
+
+def _check_meta(database: sqlite_utils.Database, path: Path, key_name: str) -> None:
+    row = database.conn.execute("SELECT spec, key FROM meta").fetchone()
+    if row is None:
+        raise RegistryError(f"{path}: {REMEDIES[sqlite3.SQLITE_CORRUPT]}.")
+    if row[0] != spec.VERSION:
+        raise RegistryError(
+            f"{path}: holds fingerprints of spec {row[0]!r}, this version reads {spec.VERSION!r}. Index again into a new registry."
+        )
+    if row[1] != key_name:
+        raise RegistryError(
+            f"{path}: made with key {row[1]!r}, opened with {key_name!r}. Give the registry's own key, or another registry."
+        )
+
+
+def _value(database: sqlite_utils.Database, statement: str) -> int:
+    return int(database.conn.execute(statement).fetchone()[0])
+
+
+def now() -> str:
+    """The time as stored: UTC, ISO 8601, microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")

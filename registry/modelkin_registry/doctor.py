@@ -1,0 +1,182 @@
+"""A look at everything a registry holds. Mends what is derived (search rows, index) and never touches the truth."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from modelkin_indexer import fingerprint
+from modelkin_indexer.errors import FingerprintError, RegistryError
+from modelkin_registry.answers import Finding
+from modelkin_registry.rows import Array, IndexRows, encode, hamming, is_codes, numbers
+from modelkin_registry.store import Store, digest_of
+from modelkin_registry.vectors import VectorIndex
+
+VectorsOf = Callable[[bytes], Sequence[IndexRows]]
+
+# Rows made anew may differ from the stored ones by the last bit of a float16 in [-1, 1], or by the signs of sums that are nearly 0.
+ROW_TOLERANCE = 2e-3
+CODE_TOLERANCE = 4
+
+ORPHANS = {
+    "models without a revision": "SELECT name FROM model WHERE redirect_to IS NULL AND id NOT IN (SELECT model FROM revision)",
+    "revisions without a fingerprint": "SELECT id FROM revision WHERE id NOT IN (SELECT revision FROM fingerprint)",
+    "fingerprints without their bytes": "SELECT id FROM fingerprint WHERE id NOT IN (SELECT fingerprint FROM blob)",
+    "revisions without a source": "SELECT id FROM revision WHERE id NOT IN (SELECT revision FROM source)",
+    "names that lead to another redirect": "SELECT name FROM model WHERE redirect_to IN (SELECT id FROM model WHERE redirect_to IS NOT NULL)",
+    "search rows of a fingerprint that is not searched": """SELECT DISTINCT vector.model FROM vector
+        LEFT JOIN searched ON searched.model = vector.model AND searched.fingerprint = vector.fingerprint WHERE searched.model IS NULL""",
+}
+FINGERPRINTS = """SELECT fingerprint.id, model.id, model.name, level, spec, key, coverage, digest, bytes, data,
+    fingerprint.id = (SELECT fingerprint FROM searched WHERE searched.model = model.id)
+    FROM fingerprint JOIN blob ON blob.fingerprint = fingerprint.id JOIN revision ON revision.id = fingerprint.revision
+    JOIN model ON model.id = revision.model ORDER BY fingerprint.id"""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One stored fingerprint and whether it is the one that stands for its model."""
+
+    fingerprint: int
+    model: int
+    name: str
+    level: str
+    spec: str
+    key: str
+    coverage: float
+    digest: str
+    bytes: int
+    data: bytes
+    searched: int
+
+
+def examine(store: Store, index: VectorIndex, *, repair: bool = False, vectors_of: VectorsOf | None = None) -> list[Finding]:
+    """What is sound and what is not: at least one finding a check, one for each thing that is broken.
+
+    Args:
+        repair: make search rows and the index anew where they are wrong.
+        vectors_of: the rows to search by of a fingerprint's bytes; without it search rows are only looked at, not made again.
+    """
+    findings, stale = _truth(store, vectors_of)
+    findings += _search_rows(store, stale, vectors_of if repair else None)
+    return findings + _attempted("index", lambda: _index(index, repair))
+
+
+def _truth(store: Store, vectors_of: VectorsOf | None) -> tuple[list[Finding], list[_Row]]:
+    """All checks that read the truth, of one moment; and the fingerprints whose search rows are wrong."""
+    stale: list[_Row] = []
+    try:
+        with store.reading():
+            findings = [
+                *_attempted("file", lambda: _file(store)),
+                *_attempted("references", lambda: _references(store)),
+                *_attempted("orphans", lambda: _orphans(store)),
+                *_attempted("fingerprints", lambda: _fingerprints(store, vectors_of, stale)),
+            ]
+    except RegistryError as error:
+        return [Finding("file", "broken", str(error))], []
+    return findings, stale
+
+
+def _attempted(check: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """The findings of one check, "ok" if there are none, "broken" if it could not be done."""
+    try:
+        return list(look()) or [Finding(check, "ok", "")]
+    except (RegistryError, sqlite3.DatabaseError) as error:
+        return [Finding(check, "broken", f"could not be looked at: {error}")]
+
+
+def _query(store: Store, statement: str) -> Iterator[tuple[Any, ...]]:
+    yield from store.database.conn.execute(statement)
+
+
+def _file(store: Store) -> Iterator[Finding]:
+    for (line,) in _query(store, "PRAGMA integrity_check"):
+        if line != "ok":
+            yield Finding("file", "broken", f"{line}. Restore the registry from a backup or an export")
+
+
+def _references(store: Store) -> Iterator[Finding]:
+    for table, row, parent, _ in _query(store, "PRAGMA foreign_key_check"):
+        yield Finding("references", "broken", f"row {row} of table {table} refers to a missing row of {parent}")
+
+
+def _orphans(store: Store) -> Iterator[Finding]:
+    for what, statement in ORPHANS.items():
+        if found := [str(row[0]) for row in _query(store, statement)]:
+            yield Finding("orphans", "broken", f"{what}: {', '.join(found)}")
+
+
+def _fingerprints(store: Store, vectors_of: VectorsOf | None, stale: list[_Row]) -> Iterator[Finding]:
+    """Bytes against digest, content against row; notes in `stale` whose search rows are not what the fingerprint gives."""
+    for row in (_Row(*values) for values in _query(store, FINGERPRINTS)):
+        if problem := _problem(row, store.key_name):
+            yield Finding("fingerprints", "broken", f"{row.name} ({row.level}): {problem}. Remove the model and add it again")
+        elif row.searched and not _rows_agree(store, row, vectors_of):
+            stale.append(row)
+
+
+def _problem(row: _Row, key_name: str) -> str:
+    if len(row.data) != row.bytes or digest_of(row.data) != row.digest:
+        return "the bytes are not those that were stored"
+    try:
+        about = fingerprint.from_bytes(row.data, row.name).about
+    except FingerprintError as error:
+        return str(error)
+    told = {"level": row.level, "spec": row.spec, "key": row.key, "coverage": row.coverage}
+    if wrong := [field for field, value in told.items() if getattr(about, field) != value]:
+        return f"the row tells another {' and '.join(wrong)} than the fingerprint"
+    return "" if row.key == key_name else f"made with key {row.key!r}, the registry's is {key_name!r}"
+
+
+def _rows_agree(store: Store, row: _Row, vectors_of: VectorsOf | None) -> bool:
+    """Whether the model's search rows are there, are of this fingerprint and, where they can be made anew, are the same."""
+    records = store.vectors.of_model(row.model)
+    if any(number != row.fingerprint for _, _, number, _, _ in records):
+        return False
+    if vectors_of is None:
+        return bool(records)
+    wanted = {(rows.kind, rows.component): rows for rows in map(encode, vectors_of(row.data)) if len(rows.layers)}
+    held = {(kind, component): (layers, data) for kind, component, _, layers, data in records}
+    if wanted.keys() != held.keys():
+        return False
+    return all(rows.layers.tobytes() == held[key][0] and _near(rows.kind, rows.data, held[key][1]) for key, rows in wanted.items())
+
+
+def _near(kind: str, wanted: Array, held: bytes) -> bool:
+    if len(held) != wanted.size:
+        return False
+    data = np.frombuffer(held, np.uint8).reshape(wanted.shape)
+    if is_codes(kind):
+        return all(hamming(data[i : i + 1], wanted[i])[0] <= CODE_TOLERANCE for i in range(len(wanted)))
+    return bool(np.all(np.abs(numbers(data) - numbers(wanted)) <= ROW_TOLERANCE))
+
+
+def _search_rows(store: Store, stale: Sequence[_Row], vectors_of: VectorsOf | None) -> list[Finding]:
+    return [_mended(store, row, vectors_of) for row in stale] or [Finding("search rows", "ok", "")]
+
+
+def _mended(store: Store, row: _Row, vectors_of: VectorsOf | None) -> Finding:
+    if vectors_of is None:
+        return Finding(
+            "search rows", "broken", f"{row.name}: missing or not those of its fingerprint. Mend with `modelkin doctor --repair`"
+        )
+    try:
+        store.repair_vectors(row.model, row.fingerprint, vectors_of(row.data))
+    except (RegistryError, ValueError) as error:
+        return Finding("search rows", "broken", f"{row.name}: could not be made anew: {error}")
+    return Finding("search rows", "repaired", f"{row.name}: made anew from its fingerprint")
+
+
+def _index(index: VectorIndex, repair: bool) -> Iterator[Finding]:
+    problems = index.check()
+    if problems and repair:
+        index.rebuild()
+        left = index.check()
+        yield from (Finding("index", "repaired", f"{problem}; built anew") for problem in problems if problem not in left)
+        problems = left
+    yield from (Finding("index", "broken", f"{problem}. Mend with `modelkin doctor --repair`") for problem in problems)

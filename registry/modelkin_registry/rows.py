@@ -1,0 +1,118 @@
+"""Rows to search by: what a model contributes to the vector index, and how each kind of row is stored and scored."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+CODE_BITS = 256  # bits of a sign code: a copy at cosine 0.4 is still among the nearest 1000 of a million strangers (infra trial)
+CODES_PREFIX = "layer/"  # kinds that are stored as sign codes: many rows a model, so 32 bytes a row
+UNIT_TOLERANCE = 1e-2  # how far from 1 a row's length may be: float16 sketches are off by up to 1e-3
+MAX_DIMS = 1 << 14  # a row longer than this is a mistake, not a sketch
+COMPONENT_PATTERN = re.compile(r"[a-z][a-z0-9_.-]{0,31}")
+SCORE_OF_DISTANCE = np.cos(np.pi * np.arange(CODE_BITS + 1) / CODE_BITS).astype(np.float32)  # Charikar 2002: P(bit differs) = angle / pi
+
+
+@dataclass(frozen=True)
+class IndexRows:
+    """Rows of one kind and component of one model.
+
+    kind     names the vector space, e.g. `sum/attention` or `layer/mlp`; kinds that start with `layer/` are kept as sign codes
+    layers   one per row; -1 for rows that stand for a whole component
+    rows     float32 (n, d), unit length; rows of zeros say nothing and are not kept
+    """
+
+    kind: str
+    component: str
+    layers: tuple[int, ...]
+    rows: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """IndexRows as stored: `layers` int16 little endian, `data` uint8 (n, row_bytes(kind, dims))."""
+
+    kind: str
+    component: str
+    dims: int
+    layers: Array
+    data: Array
+
+
+def is_codes(kind: str) -> bool:
+    """Whether rows of this kind are kept as sign codes instead of float16 numbers."""
+    return kind.startswith(CODES_PREFIX)
+
+
+def row_bytes(kind: str, dims: int) -> int:
+    """Bytes of one stored row."""
+    return CODE_BITS // 8 if is_codes(kind) else 2 * dims
+
+
+def encode(rows: IndexRows) -> EncodedRows:
+    """The stored form, rows of zeros left out.
+
+    Raises:
+        ValueError: not unit rows of finite numbers, one a layer, or a kind or component that cannot be a name.
+    """
+    values = np.asarray(rows.rows, np.float32)
+    _check(rows, values)
+    keep = np.any(values != 0, axis=1)
+    layers = np.asarray(rows.layers, "<i2")[keep]
+    return EncodedRows(rows.kind, rows.component, values.shape[1], layers, stored(rows.kind, values[keep]))
+
+
+def _check(rows: IndexRows, values: Array) -> None:
+    where = f"rows of kind {rows.kind!r}, component {rows.component!r}"
+    if not rows.kind.isprintable() or not rows.kind or not COMPONENT_PATTERN.fullmatch(rows.component):
+        raise ValueError(f"{where}: a kind is printable text and a component a short lower-case word")
+    if values.ndim != 2 or values.shape[0] != len(rows.layers) or not 0 < values.shape[1] <= MAX_DIMS:
+        raise ValueError(f"{where}: shape {values.shape} for {len(rows.layers)} layers")
+    lengths = np.linalg.norm(values.astype(np.float64), axis=1)
+    if not np.all((lengths == 0) | (np.abs(lengths - 1) <= UNIT_TOLERANCE)):  # NaN fails too
+        raise ValueError(f"{where}: rows must be unit vectors or zero")
+
+
+def stored(kind: str, values: Array) -> Array:
+    """Rows float (n, d) as uint8 (n, row_bytes): sign codes, or float16 little endian."""
+    if is_codes(kind):
+        return sign_codes(values)
+    return np.ascontiguousarray(values, "<f2").view(np.uint8).reshape(len(values), -1)
+
+
+def numbers(data: Array) -> Array:
+    """Stored float16 rows as float32 (n, d)."""
+    return np.ascontiguousarray(data).view("<f2").astype(np.float32)
+
+
+def sign_codes(values: Array) -> Array:
+    """Signs of CODE_BITS fixed projections: float (n, d) -> uint8 (n, CODE_BITS / 8).
+
+    Rounded to float16 first and summed in float64, so that the code of a stored sketch is the same on every machine.
+    """
+    rounded = np.asarray(values, np.float16).astype(np.float64)
+    return np.packbits(rounded @ projection(rounded.shape[1]) > 0, axis=1)
+
+
+@cache
+def projection(dims: int) -> Array:
+    """The fixed signs (dims, CODE_BITS), a pure function of the number of dimensions."""
+    stream = hashlib.shake_256(f"modelkin sign codes 1, {dims} numbers".encode()).digest(dims * CODE_BITS // 8)
+    signs = np.unpackbits(np.frombuffer(stream, np.uint8)).reshape(dims, CODE_BITS).astype(np.float64) * 2 - 1
+    signs.setflags(write=False)
+    return signs
+
+
+def hamming(codes: Array, query: Array) -> Array:
+    """Differing bits of codes uint8 (n, bytes) against one code: (n,) integers."""
+    words = np.ascontiguousarray(codes).view(np.uint64) ^ np.ascontiguousarray(query).view(np.uint64)
+    different: Array = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    return different

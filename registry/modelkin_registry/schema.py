@@ -1,0 +1,76 @@
+"""The registry's tables, as migrations. A step that was ever released is never edited; a change is a new step at the end.
+
+    meta         whose registry this is: spec, key and a random identity
+    model        identity: a name; `redirect_to` keeps a former name resolving
+    revision     a model's successive contents; the one with the highest id is the newest
+    fingerprint  observation of one revision at one level; its bytes lie in `blob`, so that rows stay small to browse
+    source       who says that this revision exists, when, and from where
+    claim        declared lineage and terms (base_model, adapter, license), apart from what weights show
+    kind         vector spaces and their numbers a row
+    vector       derived: rows of each model's searched fingerprint
+    change       what happened to which model, in order; drives the derived index
+
+The view `searched` names the fingerprint that stands for each model: newest revision, highest level.
+"""
+
+from __future__ import annotations
+
+import sqlite_utils
+from sqlite_utils import Migrations
+
+APPLICATION_ID = 0x6D6B696E  # "mkin" in the file's header: tells a registry from any other SQLite file
+
+migrations = Migrations("modelkin")
+
+TABLES = (
+    """CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), registry TEXT NOT NULL, spec TEXT NOT NULL, key TEXT NOT NULL,
+        created TEXT NOT NULL)""",
+    """CREATE TABLE model (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, added TEXT NOT NULL,
+        redirect_to INTEGER REFERENCES model (id) ON DELETE CASCADE)""",
+    "CREATE INDEX model_redirect ON model (redirect_to) WHERE redirect_to IS NOT NULL",
+    """CREATE TABLE revision (id INTEGER PRIMARY KEY AUTOINCREMENT, model INTEGER NOT NULL REFERENCES model (id) ON DELETE CASCADE,
+        content TEXT NOT NULL, files TEXT NOT NULL, parameters INTEGER NOT NULL, bytes_total INTEGER NOT NULL, config TEXT NOT NULL,
+        added TEXT NOT NULL)""",
+    "CREATE INDEX revision_model ON revision (model, id)",
+    """CREATE TABLE fingerprint (id INTEGER PRIMARY KEY AUTOINCREMENT, revision INTEGER NOT NULL REFERENCES revision (id) ON DELETE CASCADE,
+        level TEXT NOT NULL, spec TEXT NOT NULL, key TEXT NOT NULL, coverage REAL NOT NULL, about TEXT NOT NULL, digest TEXT NOT NULL,
+        bytes INTEGER NOT NULL, added TEXT NOT NULL, UNIQUE (revision, level))""",
+    "CREATE TABLE blob (fingerprint INTEGER PRIMARY KEY REFERENCES fingerprint (id) ON DELETE CASCADE, data BLOB NOT NULL)",
+    """CREATE TABLE source (id INTEGER PRIMARY KEY, revision INTEGER NOT NULL REFERENCES revision (id) ON DELETE CASCADE,
+        who TEXT NOT NULL, origin TEXT NOT NULL, first_seen TEXT NOT NULL, last_seen TEXT NOT NULL, files TEXT NOT NULL,
+        UNIQUE (revision, who, origin))""",
+    """CREATE TABLE claim (id INTEGER PRIMARY KEY, model INTEGER NOT NULL REFERENCES model (id) ON DELETE CASCADE,
+        kind TEXT NOT NULL, value TEXT NOT NULL, source TEXT NOT NULL, first_seen TEXT NOT NULL, last_seen TEXT NOT NULL,
+        UNIQUE (model, kind, value, source))""",
+    "CREATE TABLE kind (name TEXT PRIMARY KEY, dims INTEGER NOT NULL) WITHOUT ROWID",
+    # in the order in which the index is built: one kind at a time, models ascending
+    """CREATE TABLE vector (kind TEXT NOT NULL REFERENCES kind (name), model INTEGER NOT NULL REFERENCES model (id) ON DELETE CASCADE,
+        component TEXT NOT NULL, fingerprint INTEGER NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE,
+        layers BLOB NOT NULL, data BLOB NOT NULL, PRIMARY KEY (kind, model, component)) WITHOUT ROWID""",
+    "CREATE INDEX vector_model ON vector (model, fingerprint)",
+    "CREATE INDEX vector_fingerprint ON vector (fingerprint)",
+    # no reference to model: a removed model is known here by its number alone, and numbers are never given twice
+    "CREATE TABLE change (seq INTEGER PRIMARY KEY AUTOINCREMENT, model INTEGER NOT NULL, what TEXT NOT NULL, at TEXT NOT NULL)",
+    """CREATE VIEW searched AS SELECT model.id AS model, model.name AS name, model.added AS added, revision.id AS revision,
+        (SELECT id FROM fingerprint WHERE revision = revision.id ORDER BY level = 'full' DESC, id DESC LIMIT 1) AS fingerprint
+        FROM model JOIN revision ON revision.id = (SELECT max(id) FROM revision WHERE model = model.id)""",
+)
+
+
+@migrations(name="1 identity, observation, source, vectors")
+def _first(database: sqlite_utils.Database) -> None:
+    for statement in TABLES:
+        database.conn.execute(statement)
+
+
+def pending(database: sqlite_utils.Database) -> bool:
+    """Whether the file is older than this version."""
+    return bool(migrations.pending(database))
+
+
+def unknown_steps(database: sqlite_utils.Database) -> list[str]:
+    """Steps in the file that this version does not know: it was written by a newer one."""
+    blank = sqlite_utils.Database(memory=True)
+    known = {step.name for step in migrations.pending(blank)}
+    blank.close()
+    return [step.name for step in migrations.applied(database) if step.name not in known]

@@ -1,0 +1,342 @@
+"""The registry's truth: one SQLite file. Everything else (search rows, index) can be made again from it.
+
+Several processes may read and write at once: a writer takes its lock when it begins, readers see the last finished state and never wait.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import sqlite_utils
+from blake3 import blake3
+
+from modelkin_indexer import spec
+from modelkin_indexer.errors import RegistryError, UnknownModel
+from modelkin_registry.answers import ListedModel
+from modelkin_registry.connection import connect, explained, now
+from modelkin_registry.records import Change, NewModel, PutResult, StoredModel
+from modelkin_registry.rows import EncodedRows, IndexRows, encode
+from modelkin_registry.vector_table import VectorTable
+
+MAX_NAME = 512  # characters of a model's name
+SUGGESTIONS = 3  # close names shown when one is not found
+
+LAST_ORIGIN = "SELECT origin FROM source WHERE source.revision = revision.id ORDER BY last_seen DESC, id DESC LIMIT 1"
+STORED = f"""SELECT searched.model, searched.name, searched.added, revision.id, fingerprint.id, content, level, spec, key, parameters,
+    bytes_total, coverage, about, config, ({LAST_ORIGIN}), digest, data
+    FROM searched JOIN revision ON revision.id = searched.revision JOIN fingerprint ON fingerprint.id = searched.fingerprint
+    JOIN blob ON blob.fingerprint = fingerprint.id WHERE searched.model IN (SELECT value FROM json_each(?))"""  # noqa: S608
+LISTED = f"""SELECT searched.name, level, parameters, json_extract(about, '$.components'), searched.added, ({LAST_ORIGIN}),
+    (SELECT count(*) FROM revision AS other WHERE other.model = searched.model)
+    FROM searched JOIN revision ON revision.id = searched.revision JOIN fingerprint ON fingerprint.id = searched.fingerprint
+    ORDER BY searched.name"""  # noqa: S608
+
+
+def digest_of(blob: bytes) -> str:
+    """The digest kept beside each fingerprint's bytes."""
+    return blake3(blob).hexdigest()
+
+
+class Store:
+    """An open registry file. Use from the thread that opened it; other threads and processes open their own."""
+
+    def __init__(self, path: Path, database: sqlite_utils.Database) -> None:
+        self.path = path
+        self.database = database
+        self.vectors = VectorTable(database)
+        self.registry_id, self.key_name, self.created = self._rows("SELECT registry, key, created FROM meta")[0]
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = True, key_name: str = spec.PUBLIC) -> Self:
+        """Open the registry in this file, made if missing and `create`.
+
+        Raises:
+            RegistryError: not a registry, damaged, of another key or spec, written by a newer version, or out of reach.
+        """
+        return cls(path, connect(path, create=create, key_name=key_name))
+
+    def close(self) -> None:
+        """Close the file. A second close does nothing."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # transactions
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """One write transaction, whole or not at all; inside another one a part that can fail alone."""
+        with explained(self.path):
+            if self.in_transaction:
+                with self.database.atomic():
+                    yield
+                return
+            self.database.conn.execute("BEGIN IMMEDIATE")  # a plain BEGIN fails when two writers have both read
+            try:
+                yield
+                self.database.conn.execute("COMMIT")
+            except BaseException:
+                if self.in_transaction:
+                    self.database.conn.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Everything read inside is of one moment."""
+        with explained(self.path):
+            if self.in_transaction:
+                yield
+                return
+            self.database.conn.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self.database.conn.execute("ROLLBACK")
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether this connection is inside `batch` or `reading`."""
+        return self.database.conn.in_transaction
+
+    def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with explained(self.path):
+            return self.database.conn.execute(statement, values).fetchall()
+
+    # writing
+
+    def put(self, record: NewModel, vectors: Sequence[IndexRows] = ()) -> PutResult:
+        """Store one observation, whole or not at all.
+
+        Same content and level as the newest revision: unchanged. Other content: a new revision, the one that is searched from now on.
+        Another level of the same content: one more fingerprint of that revision; `full` is searched rather than `probe`.
+
+        Raises:
+            RegistryError: another spec or key, a name that cannot be printed, or trouble with the file.
+            ValueError: rows that are not unit vectors, or of another size than the registry's rows of that kind.
+        """
+        self._check(record)
+        encoded = [encode(rows) for rows in vectors]
+        with self.batch():
+            model = self._find(record.name) or self._insert("model", name=record.name, added=now())
+            revision = self._revision(model, record)
+            self._note_source(revision, record)
+            self._note_claims(model, record)
+            known = self._rows("SELECT 1 FROM fingerprint WHERE revision = ? AND level = ?", [revision, record.level])
+            if not known:
+                self._add_fingerprint(model, revision, record, encoded)
+            return PutResult("unchanged" if known else "added", self._name(model), model, revision)
+
+    def _check(self, record: NewModel) -> None:
+        if not record.name or not record.name.isprintable() or len(record.name) > MAX_NAME:
+            raise RegistryError(
+                f"{self.path}: {record.name!r} cannot be a model's name. Give 1 to {MAX_NAME} printable characters with `--as NAME`."
+            )
+        if record.level not in spec.LEVELS or record.spec != spec.VERSION or record.key != self.key_name:
+            given = f"{record.name!r} has level {record.level!r}, spec {record.spec!r}, key {record.key!r}"
+            taken = f"levels {'/'.join(spec.LEVELS)}, spec {spec.VERSION!r}, key {self.key_name!r}"
+            remedy = "Index the weights again with the registry's key."
+            raise RegistryError(f"{self.path}: the fingerprint of {given}; this registry takes {taken}. {remedy}")
+
+    def _insert(self, table: str, **values: Any) -> int:
+        self.database.table(table).insert(values)
+        return int(self._rows("SELECT last_insert_rowid()")[0][0])
+
+    def _revision(self, model: int, record: NewModel) -> int:
+        newest = self._rows("SELECT id, content FROM revision WHERE model = ? ORDER BY id DESC LIMIT 1", [model])
+        if newest and newest[0][1] == record.content:
+            return int(newest[0][0])
+        files, config = _json([asdict(file) for file in record.files]), _json(dict(record.config))
+        described = {"parameters": record.parameters, "bytes_total": record.bytes_total, "config": config, "files": files}
+        return self._insert("revision", model=model, content=record.content, added=now(), **described)
+
+    def _note_source(self, revision: int, record: NewModel) -> None:
+        at, files = now(), _json([asdict(file) for file in record.files])
+        self._rows(
+            """INSERT INTO source (revision, who, origin, first_seen, last_seen, files) VALUES (?, ?, ?, ?, ?, ?)
+            ON CONFLICT (revision, who, origin) DO UPDATE SET last_seen = excluded.last_seen, files = excluded.files""",
+            [revision, record.who, record.origin, at, at, files],
+        )
+
+    def _note_claims(self, model: int, record: NewModel) -> None:
+        at = now()
+        for claim in record.claims:
+            self._rows(
+                """INSERT INTO claim (model, kind, value, source, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?)
+                ON CONFLICT (model, kind, value, source) DO UPDATE SET last_seen = excluded.last_seen""",
+                [model, claim.kind, claim.value, claim.source, at, at],
+            )
+
+    def _add_fingerprint(self, model: int, revision: int, record: NewModel, encoded: Sequence[EncodedRows]) -> None:
+        described = {
+            "coverage": record.coverage,
+            "about": _json(dict(record.about)),
+            "digest": digest_of(record.blob),
+            "bytes": len(record.blob),
+        }
+        made = {"level": record.level, "spec": record.spec, "key": record.key, "added": now()}
+        fingerprint = self._insert("fingerprint", revision=revision, **made, **described)
+        self._insert("blob", fingerprint=fingerprint, data=record.blob)
+        self._search_by(model, fingerprint, encoded)
+
+    def _search_by(self, model: int, fingerprint: int, encoded: Sequence[EncodedRows]) -> None:
+        """Make these the model's search rows if this is the fingerprint that stands for it."""
+        if self._rows("SELECT fingerprint FROM searched WHERE model = ?", [model]) == [(fingerprint,)]:
+            self.vectors.replace(model, fingerprint, encoded)
+            self._log(model, "put")
+
+    def repair_vectors(self, model: int, fingerprint: int, vectors: Sequence[IndexRows]) -> None:
+        """Make a model's search rows anew, unless another fingerprint stands for it by now. The truth is not touched."""
+        encoded = [encode(rows) for rows in vectors]
+        with self.batch():
+            self._search_by(model, fingerprint, encoded)
+
+    def remove(self, name: str) -> None:
+        """Forget a model and everything known of it. Raises UnknownModel."""
+        with self.batch():
+            model = self._require(name)
+            self._rows("DELETE FROM model WHERE id = ?", [model])
+            self._log(model, "remove")
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a model another name; the old one keeps resolving. Raises UnknownModel, RegistryError if `new` is taken."""
+        with self.batch():
+            model = self._require(old)
+            former = self._name(model)
+            if new == former:
+                return
+            if self._find(new) not in (None, model):
+                raise RegistryError(
+                    f"{self.path}: the name {new!r} is taken by {self._name(self._require(new))!r}. Choose another, or remove that model."
+                )
+            self._rows("DELETE FROM model WHERE name = ? AND redirect_to = ?", [new, model])
+            self._rows("UPDATE model SET name = ? WHERE id = ?", [new, model])
+            self._insert("model", name=former, added=now(), redirect_to=model)
+            self._log(model, "rename")
+
+    def _log(self, model: int, what: str) -> None:
+        self._insert("change", model=model, what=what, at=now())
+
+    # reading
+
+    def _find(self, name: str) -> int | None:
+        found = self._rows("SELECT coalesce(redirect_to, id) FROM model WHERE name = ?", [name])
+        return int(found[0][0]) if found else None
+
+    def _require(self, name: str) -> int:
+        model = self._find(name)
+        if model is None:
+            close = difflib.get_close_matches(name, self.names(), SUGGESTIONS)
+            hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else "`modelkin list` shows all names."
+            raise UnknownModel(f"{self.path}: no model {name!r} in this registry. {hint}")
+        return model
+
+    def _name(self, model: int) -> str:
+        return str(self._rows("SELECT name FROM model WHERE id = ?", [model])[0][0])
+
+    def count(self) -> int:
+        """Number of models."""
+        return int(self._rows("SELECT count(*) FROM model WHERE redirect_to IS NULL")[0][0])
+
+    def names(self) -> list[str]:
+        """All models' names, sorted; former names left out."""
+        return [row[0] for row in self._rows("SELECT name FROM model WHERE redirect_to IS NULL ORDER BY name")]
+
+    def ids(self) -> list[int]:
+        """All models' numbers, ascending."""
+        return [row[0] for row in self._rows("SELECT id FROM model WHERE redirect_to IS NULL ORDER BY id")]
+
+    def names_of(self, model_ids: Iterable[int]) -> dict[int, str]:
+        """Names by number; numbers of removed models are left out."""
+        return dict(self._rows("SELECT id, name FROM model WHERE id IN (SELECT value FROM json_each(?))", [_ids(model_ids)]))
+
+    def get(self, name: str) -> StoredModel:
+        """The fingerprint that stands for a model, by its name or a former one. Raises UnknownModel, RegistryError if damaged."""
+        with self.reading():
+            model = self._require(name)
+            return self.stored([model])[model]
+
+    def stored(self, model_ids: Iterable[int]) -> dict[int, StoredModel]:
+        """The fingerprints that stand for these models, in one query; removed models are left out."""
+        found = (_stored_model(row) for row in self._rows(STORED, [_ids(model_ids)]))
+        return {model.model_id: self._sound(model) for model in found}
+
+    def blobs(self, model_ids: Iterable[int]) -> dict[int, bytes]:
+        """Bytes of the fingerprints that stand for these models."""
+        return {number: model.blob for number, model in self.stored(model_ids).items()}
+
+    def _sound(self, model: StoredModel) -> StoredModel:
+        if digest_of(model.blob) != model.digest:
+            raise RegistryError(f"{self.path}: the stored fingerprint of {model.name!r} is damaged. Remove the model and add it again.")
+        return model
+
+    def listed(self) -> list[ListedModel]:
+        """One line a model, by name."""
+        return [
+            ListedModel(name, level, parameters, tuple(json.loads(components or "[]")), added, origin or "", revisions)
+            for name, level, parameters, components, added, origin, revisions in self._rows(LISTED)
+        ]
+
+    def show(self, name: str) -> dict[str, Any]:
+        """Everything known of a model except vectors: revisions with their fingerprints and sources, claims, former names. Newest first."""
+        with self.reading():
+            model = self._require(name)
+            revisions = self._dicts("SELECT * FROM revision WHERE model = ? ORDER BY id DESC", model)
+            for revision in revisions:
+                revision["fingerprints"] = self._dicts("SELECT * FROM fingerprint WHERE revision = ? ORDER BY id DESC", revision["id"])
+                revision["sources"] = self._dicts(
+                    "SELECT * FROM source WHERE revision = ? ORDER BY last_seen DESC, id DESC", revision["id"]
+                )
+            return {
+                "model": self._name(model),
+                "added": self._rows("SELECT added FROM model WHERE id = ?", [model])[0][0],
+                "former_names": [row[0] for row in self._rows("SELECT name FROM model WHERE redirect_to = ? ORDER BY name", [model])],
+                "claims": self._dicts("SELECT * FROM claim WHERE model = ? ORDER BY kind, value, source", model),
+                "revisions": revisions,
+            }
+
+    def _dicts(self, statement: str, number: int) -> list[dict[str, Any]]:
+        found = [dict(row) for row in self.database.query(statement, [number])]
+        return [
+            {column: json.loads(value) if column in ("files", "config", "about") else value for column, value in row.items()}
+            for row in found
+        ]
+
+    # the change log
+
+    def generation(self) -> int:
+        """Number of the last change, 0 in a new registry."""
+        return int(self._rows("SELECT coalesce(max(seq), 0) FROM change")[0][0])
+
+    def changes(self, after: int = 0) -> list[Change]:
+        """What happened since change number `after`, in order."""
+        return [Change(*row) for row in self._rows("SELECT seq, model, what, at FROM change WHERE seq > ? ORDER BY seq", [after])]
+
+    def changed_models(self, after: int) -> list[int]:
+        """Models whose search rows may differ since change number `after`, removed ones too; ascending."""
+        return [
+            row[0] for row in self._rows("SELECT DISTINCT model FROM change WHERE seq > ? AND what != 'rename' ORDER BY model", [after])
+        ]
+
+
+def _stored_model(row: tuple[Any, ...]) -> StoredModel:
+    *head, about, config, origin, digest, blob = row
+    return StoredModel(*[*head, json.loads(about), json.loads(config), origin or "", digest, blob])
+
+
+def _ids(model_ids: Iterable[int]) -> str:
+    return json.dumps([int(number) for number in model_ids])
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False)

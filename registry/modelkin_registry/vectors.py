@@ -1,0 +1,349 @@
+"""The vector index: exhaustive FAISS search beside the registry, derived from it and made again whenever it is missing or wrong.
+
+Exhaustive, because the neighbours that matter (heavy continued training, single reused layers) sit at cosines of 0.3 to 0.5, where
+IVF and HNSW lose most of them. Models changed since the index was built (the tail) are searched in the store's table, and indexed
+rows of theirs are passed over: an answer is always that of the registry as it is now.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import faiss
+import numpy as np
+
+from modelkin_indexer.errors import RegistryError
+from modelkin_registry import ranking
+from modelkin_registry.index_files import (
+    ROW,
+    DamagedIndexError,
+    KindFiles,
+    Manifest,
+    check_digest,
+    digest_of,
+    locked,
+    publish,
+    read_manifest,
+    sweep,
+    sync_file,
+    sync_folder,
+)
+from modelkin_registry.ranking import Hits, Shortlist
+from modelkin_registry.rows import CODE_BITS, SCORE_OF_DISTANCE, Array, is_codes, numbers, sign_codes
+from modelkin_registry.store import Store
+from modelkin_registry.vector_table import TableRows
+
+logger = logging.getLogger(__name__)
+
+TAIL_MODELS = 256  # changed models that are searched in the table before an index is (re)built: about what building costs
+TAIL_SHARE = 0.1  # the same as a share of the indexed models, so that building stays a tenth of the work in a large registry
+TAIL_BYTES = 64 << 20  # rows of changed models kept in memory between searches
+SPARE = 16  # further rows fetched at first, for ties at the cut and rows to be passed over
+BUILD_WAIT_SECONDS = 600.0  # how long an asked-for rebuild waits for another process that builds
+
+
+class VectorIndex:
+    """Nearest rows of an open store. `open` it after the store and use it from the same thread."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.root = Path(f"{store.path}.index")
+        self._manifest: Manifest | None = None
+        self._kinds: dict[str, _IndexedKind] = {}
+        self._tails: dict[str, list[TableRows]] = {}
+        self._tail_generation = -1
+
+    @classmethod
+    def open(cls, store: Store) -> Self:
+        """The index of this store, built or rebuilt first where it is missing, damaged or too far behind."""
+        index = cls(store)
+        index.refresh()
+        return index
+
+    @property
+    def generation(self) -> int:
+        """The change up to which rows are indexed; 0 without an index."""
+        return self._manifest.generation if self._manifest else 0
+
+    # searching
+
+    def search(self, kind: str, queries: Array, k: int) -> Hits:
+        """The k nearest rows of one kind to each query, by inner product (layer/ kinds: by the angle that sign codes estimate).
+
+        Args:
+            kind: as in IndexRows; a kind that the registry lacks has no hits.
+            queries: float32 (q, d), unit rows; rows of zeros get no hits.
+
+        Raises:
+            ValueError: queries of another size, or not unit vectors.
+            RegistryError: trouble with the registry's file. Trouble with the index is mended, not raised.
+        """
+        self._load(kind)
+        with self.store.reading():
+            return self._ranked(kind, queries, k, self._indexed_and_tail)
+
+    def search_exact(self, kind: str, queries: Array, k: int) -> Hits:
+        """The same answer without the index, by looking at every row of the store's table."""
+        with self.store.reading():
+            return self._ranked(kind, queries, k, self._whole_table)
+
+    def _ranked(self, kind: str, queries: Array, k: int, parts: Any) -> Hits:
+        dims = self.store.vectors.kinds().get(kind)
+        queries = ranking.checked(queries, kind, np.atleast_2d(queries).shape[-1] if dims is None else dims)
+        found = list(parts(kind, dims, queries, k)) if dims is not None and len(queries) else []
+        return ranking.ranked(found, queries, k, self.store.vectors.component_names())
+
+    def _whole_table(self, kind: str, dims: int, queries: Array, k: int) -> Iterator[Shortlist]:
+        for rows in self.store.vectors.batches(kind, dims):
+            yield ranking.shortlist(rows, queries, kind, k)
+
+    def _indexed_and_tail(self, kind: str, dims: int, queries: Array, k: int) -> Iterator[Shortlist]:
+        changed = np.array(self.store.changed_models(self.generation), np.int64)
+        if kind in self._kinds:
+            yield self._kinds[kind].shortlist(queries, k, changed)
+        for rows in self._tail(kind, dims):
+            yield ranking.shortlist(rows, queries, kind, k)
+
+    def _tail(self, kind: str, dims: int) -> Iterator[TableRows]:
+        """Rows of models changed since the index was built, kept while nothing changes and they are few."""
+        if (now := self.store.generation()) != self._tail_generation:
+            self._tails, self._tail_generation = {}, now
+        if kind in self._tails:
+            yield from self._tails[kind]
+            return
+        kept: list[TableRows] | None = []
+        for rows in self.store.vectors.batches(kind, dims, since=self.generation):
+            yield rows
+            if kept is not None:
+                kept = [*kept, rows] if sum(part.data.nbytes for part in [*kept, rows]) <= TAIL_BYTES else None
+        if kept is not None:
+            self._tails[kind] = kept
+
+    # keeping up
+
+    def refresh(self) -> None:
+        """Take over the newest index on disk, and build one if too many models have changed since. Call after adding many models."""
+        try:
+            self._take_over(read_manifest(self.root))
+        except DamagedIndexError as error:
+            logger.warning("The vector index is built anew: %s.", error)
+            self._take_over(None)
+        if not self.store.in_transaction and self._tail_is_long():
+            self._try_to_build()
+
+    def rebuild(self) -> None:
+        """Build the index from the store's rows now.
+
+        Raises:
+            RegistryError: the folder cannot be written, or another process keeps building.
+        """
+        if self.store.in_transaction:
+            raise RegistryError(f"{self.root}: an index is not built inside an unfinished change. Finish it first.")
+        try:
+            if not self._build(BUILD_WAIT_SECONDS):
+                raise RegistryError(
+                    f"{self.root}: another process has been building the index for {BUILD_WAIT_SECONDS:.0f} s. Try again later."
+                )
+        except (OSError, RuntimeError) as error:
+            raise RegistryError(f"{self.root}: the index cannot be written ({error}). Check free space and permissions.") from error
+
+    def _take_over(self, manifest: Manifest | None) -> None:
+        if manifest is not None and (reason := self._stranger(manifest)):
+            raise DamagedIndexError(reason)
+        if manifest != self._manifest:
+            self._manifest, self._kinds = manifest, {}
+            self._tail_generation = -1
+
+    def _stranger(self, manifest: Manifest) -> str:
+        """Why this index is not of this registry's past ("" if it is): another registry, or one set back to an older state."""
+        if manifest.registry != self.store.registry_id:
+            return "it belongs to another registry"
+        if manifest.generation and [(change.seq, change.at) for change in self.store.changes(manifest.generation - 1)[:1]] != [
+            (manifest.generation, manifest.at)
+        ]:
+            return "the registry was set back to an older state"
+        return ""
+
+    def _tail_is_long(self) -> bool:
+        models = self._manifest.models if self._manifest else 0
+        return len(self.store.changed_models(self.generation)) > max(TAIL_MODELS, TAIL_SHARE * models)
+
+    def _try_to_build(self) -> None:
+        try:
+            self._build(0)  # if another process is at it, the table answers until it is done
+        except (OSError, RuntimeError) as error:
+            logger.warning("The vector index cannot be written; searches go on without (%s).", error)
+
+    def _build(self, wait_seconds: float) -> bool:
+        with locked(self.root, wait_seconds) as held:
+            if held:
+                manifest = _build_generation(self.store, self.root)
+                sweep(self.root, manifest.folder)
+                self._take_over(manifest)
+            return held
+
+    def _load(self, kind: str) -> None:
+        """Have the kind's files open; damaged ones are replaced, and if that cannot be, done without."""
+        for _ in range(2):  # the second time with what was just built
+            if self._manifest is None or kind in self._kinds or kind not in self._manifest.kinds:
+                return
+            try:
+                self._kinds[kind] = self._opened(self._manifest, kind)
+            except DamagedIndexError as error:
+                if self._superseded():
+                    continue
+                logger.warning("The vector index is built anew: %s.", error)
+                self._take_over(None)
+                if not self.store.in_transaction:
+                    self._try_to_build()
+
+    def _superseded(self) -> bool:
+        """Whether another process put a newer generation in place, and with it removed the files of ours; then that one is taken over."""
+        former = self._manifest
+        try:
+            self._take_over(read_manifest(self.root))
+        except DamagedIndexError:
+            return False
+        return self._manifest != former
+
+    def _opened(self, manifest: Manifest, kind: str) -> _IndexedKind:
+        codes = np.array([self.store.vectors.component_code(name) for name in manifest.components], np.int16)
+        return _IndexedKind(kind, self.root / manifest.folder, manifest.kinds[kind], codes)
+
+    # checking
+
+    def check(self) -> list[str]:
+        """What is wrong with the index on disk; nothing, if it is sound or not needed yet. Reads every byte of it."""
+        try:
+            manifest = read_manifest(self.root)
+            if manifest is None:
+                return [f"{self.root}: no index"] if self._tail_is_long() else []
+            if reason := self._stranger(manifest):
+                return [f"{self.root}: {reason}"]
+        except DamagedIndexError as error:
+            return [str(error)]
+        with self.store.reading():
+            changed = np.array(self.store.changed_models(manifest.generation), np.int64)
+            kinds = self.store.vectors.kinds()
+            return [problem for kind, dims in kinds.items() if (problem := self._kind_problem(manifest, kind, dims, changed))]
+
+    def _kind_problem(self, manifest: Manifest, kind: str, dims: int, changed: Array) -> str:
+        """Whether the kind's files are sound and hold just the table's rows, models changed since left out."""
+        held = np.zeros(0, ROW)
+        try:
+            if kind in manifest.kinds:
+                held = self._opened(manifest, kind).labels()
+        except DamagedIndexError as error:
+            return str(error)
+        parts = [_labels(rows) for rows in self.store.vectors.batches(kind, dims)]
+        wanted = np.concatenate([np.zeros(0, ROW), *parts])
+        held, wanted = (rows[~np.isin(rows["model"], changed)] for rows in (held, wanted))
+        return "" if np.array_equal(held, wanted) else f"{self.root}: rows of kind {kind!r} are not those of the registry"
+
+
+class _IndexedKind:
+    """The files of one kind, mapped: nothing is read before it is searched. Never add to a mapped index: FAISS aborts the process."""
+
+    def __init__(self, kind: str, folder: Path, files: KindFiles, codes: Array) -> None:
+        """`codes` translates the files' component codes into the table's. Raises DamagedIndexError."""
+        self._kind, self._codes = kind, codes
+        paths = folder / f"{files.stem}.faiss", folder / f"{files.stem}.npy"
+        for path, digest in zip(paths, (files.faiss_digest, files.rows_digest), strict=True):
+            check_digest(path, digest)
+        try:
+            read: Any = faiss.read_index_binary if is_codes(kind) else faiss.read_index
+            self._index: Any = read(str(paths[0]), faiss.IO_FLAG_MMAP_IFC)
+            self._rows = np.load(paths[1], mmap_mode="r")
+        except (OSError, RuntimeError, ValueError) as error:
+            raise DamagedIndexError(f"{paths[0]} cannot be opened ({error})") from error
+        if not self._index.ntotal == len(self._rows) == files.rows or self._rows.dtype != ROW:
+            raise DamagedIndexError(f"{paths[0]} does not hold the rows that the manifest says")
+
+    def labels(self) -> Array:
+        """Each row's model, component (in the table's codes) and layer."""
+        rows: Array = self._rows.copy()
+        rows["component"] = self._codes[rows["component"]]
+        return rows
+
+    def shortlist(self, queries: Array, k: int, changed: Array) -> Shortlist:
+        """Every row that may be among a query's k nearest, `changed` models passed over. Fetches more until the cut is certain."""
+        parts, pending, fetch = [], np.arange(len(queries)), k + SPARE
+        while len(pending):
+            fetch = min(fetch, len(self._rows))
+            rough, positions = self._fetched(queries[pending], fetch)
+            live = ~np.isin(self._rows["model"][positions], changed)
+            rough_live = np.where(live, rough, -np.inf)
+            limit = ranking.cut(rough_live, k, axis=1, kind=self._kind)
+            done = (rough[:, -1:] < limit)[:, 0] | (fetch == len(self._rows))
+            query, column = np.nonzero(live & (rough_live >= limit) & done[:, None])
+            parts.append(self._scored(queries, pending[query], positions[query, column], rough[query, column]))
+            pending, fetch = pending[~done], fetch * 4
+        return ranking.joined(parts)
+
+    def _fetched(self, queries: Array, fetch: int) -> tuple[Array, Array]:
+        if is_codes(self._kind):
+            distances, positions = self._index.search(sign_codes(queries), fetch)
+            return -distances.astype(np.float32), positions
+        scores, positions = self._index.search(queries, fetch)
+        return scores, positions
+
+    def _scored(self, queries: Array, query: Array, positions: Array, rough: Array) -> Shortlist:
+        if is_codes(self._kind):
+            scores = SCORE_OF_DISTANCE[-rough.astype(np.int64)]
+        else:
+            scores = ranking.exact_scores(self._index.reconstruct_batch(positions), queries[query])
+        rows = self._rows[positions]
+        return Shortlist(query, rows["model"], self._codes[rows["component"]], rows["layer"], scores)
+
+
+def _build_generation(store: Store, root: Path) -> Manifest:
+    """Write the index of the store as it is now and make it the current one. Call under the lock."""
+    with store.reading():
+        generation = store.generation()
+        folder = root / f"{generation}-{secrets.token_hex(4)}"
+        folder.mkdir()
+        kinds = {
+            kind: _build_kind(store, folder, str(number), kind, dims) for number, (kind, dims) in enumerate(store.vectors.kinds().items())
+        }
+        at = store.changes(generation - 1)[0].at if generation else ""
+        models, components = store.count(), tuple(map(str, store.vectors.component_names()))
+    sync_folder(folder)
+    manifest = Manifest(
+        store.registry_id, generation, at, models, folder.name, components, {kind: files for kind, files in kinds.items() if files}
+    )
+    publish(root, manifest)
+    return manifest
+
+
+def _empty(kind: str, dims: int) -> Any:
+    if is_codes(kind):
+        return faiss.IndexBinaryFlat(CODE_BITS)
+    return faiss.IndexScalarQuantizer(dims, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+
+
+def _build_kind(store: Store, folder: Path, stem: str, kind: str, dims: int) -> KindFiles | None:
+    """The files of one kind, None where it has no rows."""
+    index = _empty(kind, dims)
+    labels = [np.zeros(0, ROW)]
+    for rows in store.vectors.batches(kind, dims):
+        index.add(rows.data if is_codes(kind) else numbers(rows.data))
+        labels.append(_labels(rows))
+    if not index.ntotal:
+        return None
+    vectors, rows_file = folder / f"{stem}.faiss", folder / f"{stem}.npy"
+    write: Any = faiss.write_index_binary if is_codes(kind) else faiss.write_index
+    write(index, str(vectors))
+    np.save(rows_file, np.concatenate(labels))
+    for path in (vectors, rows_file):
+        sync_file(path)
+    return KindFiles(stem, dims, index.ntotal, digest_of(vectors), digest_of(rows_file))
+
+
+def _labels(rows: TableRows) -> Array:
+    labels = np.empty(len(rows), ROW)
+    labels["model"], labels["component"], labels["layer"] = rows.models, rows.components, rows.layers
+    return labels
