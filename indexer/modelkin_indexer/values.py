@@ -135,8 +135,18 @@ def row_blocks(view: View, bits: int = 32, target_bytes: int = BLOCK_BYTES) -> I
 def read_rows(source: Source, view: View, start: int, stop: int, out: Floats | None = None) -> Floats:
     """Values of rows [start, stop) of a view, oriented: float32 [stop - start, columns], in `out` (contiguous, of that shape) if given.
 
+    Reads as `read_stored` does, and raises what it raises.
+    """
+    stored = read_stored(source, view, start, stop)
+    result = np.empty((stop - start, view.columns), np.float32) if out is None else out
+    return decode(source.tensors[view.tensor].dtype, stored, result)
+
+
+def read_stored(source: Source, view: View, start: int, stop: int) -> Bytes:
+    """Stored bytes of rows [start, stop) of a view in oriented order, 1-D.
+
     Any pattern of strides works. Adjoining rows are one read; scattered values are read as spans where that costs little
-    (`WASTE`, `SMALL_SPAN`), else run by run. Needs memory for the result, its stored bytes and one span of `SPAN_BYTES`.
+    (`WASTE`, `SMALL_SPAN`), else run by run. Needs memory for the result and one span of `SPAN_BYTES`.
 
     Raises:
         DamagedFile: the file shrank or cannot be read any more.
@@ -156,8 +166,7 @@ def read_rows(source: Source, view: View, start: int, stop: int, out: Floats | N
         rows = prod(box.shape[:-1])
         reader.box(box, stored[at : at + rows].reshape(box.shape))
         at += rows
-    result = np.empty(stored.shape, np.float32) if out is None else out
-    return decode(info.dtype, stored.reshape(-1).view(np.uint8), result)
+    return stored.reshape(-1).view(np.uint8)
 
 
 @dataclass(frozen=True)

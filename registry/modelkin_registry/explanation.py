@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelkin_registry.answers import ComponentEvidence, FamilyEvidence, Relative
+from modelkin_registry.answers import ComponentEvidence, Control, FamilyEvidence, Relative
 from modelkin_registry.relations import DESCENT_FREE
 from modelkin_registry.nulls import SMALLEST_P
 
@@ -97,3 +97,21 @@ def _span(first: int, last: int) -> str:
 
 def _p(value: float) -> str:
     return f"below {SMALLEST_P:.0e}" if value <= SMALLEST_P else f"{value:.1g}"
+
+
+def control_sentences(subject: str, relative: Relative, controls: Sequence[Control]) -> list[str]:
+    """What third models say of the families compared: a figure that a control reaches too says nothing of these two."""
+    sentences = []
+    for control in controls:
+        ours = {f.family: f for c in relative.components for f in c.families}
+        parts = [f"{f.family} {_figures(ours[f.family])} against {_figures(f)}" for f in control.a_c if f.family in ours]
+        if parts:
+            sentences.append(f"Control {control.model}: {subject} with {relative.model} against {subject} with {control.model}: {'; '.join(parts)}.")
+        else:
+            sentences.append(f"Control {control.model} has no part that can be compared with {subject}.")
+    return sentences
+
+
+def _figures(family: FamilyEvidence) -> str:
+    centred = "-" if family.r is None else f"{family.r:.3f}"
+    return centred if family.raw_cosine is None else f"{centred} centred (raw {family.raw_cosine:.3f})"
