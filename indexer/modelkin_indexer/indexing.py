@@ -155,8 +155,18 @@ def _about(
         dtypes=dict(sorted(dtypes.items())),
         unplaced=tuple(name for name in anatomy.unplaced if name in weights),
         constants=dict(sorted(constants.items())),
+        quantization=_quantization(source),
         config={name: source.config[name] for name in CONFIG_FIELDS if _is_plain(source.config.get(name))},
     )
+
+
+def _quantization(source: Source) -> str:
+    """How config.json says that the weights are stored, "" for plain numbers."""
+    stated = source.config.get("quantization_config")
+    if not isinstance(stated, dict):
+        return ""
+    words = [stated.get("quant_method"), stated.get("bits"), stated.get("fmt")]
+    return " ".join(str(word)[:16] for word in words if isinstance(word, (str, int))) or "unknown"
 
 
 def _is_plain(value: Any) -> bool:

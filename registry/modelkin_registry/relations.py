@@ -19,7 +19,7 @@ RELATIONS = (
     "vocabulary changed", "component reused", "transplanted", "reparameterised", "shared initialisation", "norms only", "unrelated", "not comparable",
 )  # fmt: skip
 
-COVERAGE_FLOOR = 0.5  # below this share of placed bytes on either side no relation is claimed: the unread part could say anything
+COVERAGE_FLOOR = 0.9  # below this share of placed bytes on either side no relation is claimed: the part not understood could say anything
 IDENTICAL_DELTA = 6e-4  # relative L2 difference that float16 storage of the sketches alone produces, with room
 RECAST_DELTA = 2.5e-3  # rounding to bfloat16 moves a tensor by at most 2^-9 of each value, 0.0011 rms; with room for a second cast
 FINE_TUNED_R = 0.9  # above: the delta is under about 45 % of the weights; below: continued training or a delta as large
@@ -200,6 +200,8 @@ def _delta_name(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) 
     a, b = [p.query_row for p in bodies], [p.relative_row for p in bodies]
     if bodies and _more(query.matrices.zeros[a], relative.matrices.zeros[b]) >= NEW_ZEROS:
         return "pruned"
+    if r >= QUANTIZED_R and (query.about.quantization != "") != (relative.about.quantization != ""):
+        return "quantized"
     steady = bool(len(slope)) and abs(float(np.median(slope)) - 1) <= STEADY_SLOPE
     if steady and r >= QUANTIZED_R and bodies and np.median(query.matrices.distinct[a] / relative.matrices.distinct[b]) < GRID_RATIO:
         return "quantized"
