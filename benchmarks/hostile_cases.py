@@ -6,8 +6,9 @@ import json
 import os
 import pickle
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -299,25 +300,38 @@ def indexes(folder: Path) -> list[Case]:
 
 
 def large_headers(folder: Path) -> list[Case]:
-    """Headers within the format's limit that would take gigabytes once parsed."""
+    """Headers within the format's limit that would take gigabytes once parsed. Written bit by bit, so that making them takes no memory."""
     size = LARGE_HEADER
-    entry = b'"%07d":{"dtype":"I8","shape":[1],"data_offsets":[0,1]},'
-    texts = {
-        "brackets": b'{"a":' + b"[]," * (size // 3),
-        "depth": b'{"a":' + b"[" * size,
-        "shape": b'{"a":{"dtype":"I8","shape":[' + b"1," * (size // 2) + b'1],"data_offsets":[0,1]}}',
-        "name": b'{"' + b"n" * size + b'":{"dtype":"I8","shape":[2],"data_offsets":[0,1]}}',
-        "escapes": b'{"' + b"\\u00e9" * (size // 6) + b'":1}',
-        "metadata": b'{"__metadata__":{' + b",".join(b'"%d":""' % number for number in range(size // 12)) + b"}}",
-        "entries": b"{" + b"".join(entry % number for number in range(size // 55)) + b'"end":1}',
-        "blank": b"{" + b" " * size,
+    entries = (b'"%07d":{"dtype":"I8","shape":[1],"data_offsets":[0,1]},' % number for number in range(size // 55))
+    texts: dict[str, tuple[bytes, Iterable[bytes], bytes]] = {
+        "brackets": (b'{"a":', repeat(b"[],", size // 3), b""),
+        "depth": (b'{"a":', repeat(b"[", size), b""),
+        "shape": (b'{"a":{"dtype":"I8","shape":[', repeat(b"1,", size // 2), b'1],"data_offsets":[0,1]}}'),
+        "name": (b'{"', repeat(b"n", size), b'":{"dtype":"I8","shape":[2],"data_offsets":[0,1]}}'),
+        "escapes": (b'{"', repeat(b"\\u00e9", size // 6), b'":1}'),
+        "metadata": (b'{"__metadata__":{', (b'"%d":"",' % number for number in range(size // 12)), b'"":""}}'),
+        "metadata-value": (b'{"__metadata__":{"a":"', repeat("\U0001f600".encode(), size // 4), b'"}}'),
+        "entries": (b"{", entries, b'"end":1}'),
+        "blank": (b"{", repeat(b" ", size), b""),
     }
     cases = []
-    for name, text in texts.items():
+    for name, (start, middle, end) in texts.items():
         path = folder / f"large-{name}.safetensors"
-        path.write_bytes(compose(text, b"\0"))
+        write_large(path, start, middle, end)
         cases.append(Case("large header", path, large=True))
     sparse = folder / "large-sparse.safetensors"
     sparse.write_bytes((99_999_999).to_bytes(8, "little") + b"{")
     os.truncate(sparse, 10**12)
     return [*cases, Case("large header", sparse, large=True)]
+
+
+def write_large(path: Path, start: bytes, middle: Iterable[bytes], end: bytes) -> None:
+    """A file with this header, its true length before it and one byte of data behind it."""
+    with path.open("wb") as file:
+        file.write(bytes(8) + start)
+        file.writelines(middle)
+        file.write(end)
+        length = file.tell() - 8
+        file.write(b"\0")
+        file.seek(0)
+        file.write(length.to_bytes(8, "little"))

@@ -27,7 +27,7 @@ RESULTS = Path(__file__).parent / "results" / "hostile_files.json"
 BATCH = 50  # sources given to one command
 SINGLE_EVERY = 12  # every twelfth case is also given alone, to see the exit code it causes
 UNREADABLE = 3  # the command's exit code for input that cannot be read
-EXTRA_MB = 600  # what the command may need beyond adding a sound model: a header of 60 MB and half a million tensors in it
+EXTRA_MB = 500  # what the command may need beyond adding a sound model: a header of 60 MB and half a million entries in it
 TIMEOUT = 900  # seconds for one command; a hang is a failure
 
 
@@ -91,7 +91,7 @@ def command_problems(command: Command, cases: list[Case]) -> list[str]:
 
 
 def peak_mb() -> float:
-    """The largest memory any command took so far."""
+    """The largest memory any command took so far. A child's count starts from this process's own peak, so that has to stay small."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
@@ -105,7 +105,7 @@ def run(command_name: str, folder: Path) -> dict[str, Any]:
     before, baseline = command.stored(), peak_mb()
     (folder / "cases").mkdir()
     cases = make_cases(folder / "cases")
-    problems += opening_problems(cases)
+    problems += opening_problems([case for case in cases if not case.large])
     for start in range(0, len(cases), BATCH):
         problems += command_problems(command, cases[start : start + BATCH])
     singles = cases[::SINGLE_EVERY]
