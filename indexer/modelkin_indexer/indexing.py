@@ -20,7 +20,7 @@ from modelkin_indexer.places import Anatomy, Piece, Place
 from modelkin_indexer.sources.base import Source
 from modelkin_indexer.spec import PUBLIC_KEY, Key
 
-T, R = TypeVar("T"), TypeVar("R")
+Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
 Progress = Callable[[int], None]
 EXPERT_ROLES = ("gate", "up", "down", "router")  # slots of a single expert's vector
 TABLE_FAMILIES = ("position", "other", "embedding")  # matrices that may be fixed tables
@@ -68,7 +68,7 @@ def _is_vector(piece: Piece) -> bool:
     return piece.is_vector or piece.place.family == "bias"
 
 
-def _each(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def _each(pool: ThreadPoolExecutor, work: Callable[[Piece], Measured], items: Iterable[Piece]) -> list[Measured]:
     return list(pool.map(work, items))
 
 

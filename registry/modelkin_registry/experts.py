@@ -69,7 +69,8 @@ def _match_sampled(
 
 def _sampled_by_layer(fingerprint: Fingerprint, component: str) -> dict[int, npt.NDArray[np.float32]]:
     """Layer -> (sampled experts, numbers): the parts of the gate, up and down sketches that belong to each sampled expert."""
-    table, parts = fingerprint.matrices, {}
+    table = fingerprint.matrices
+    parts: dict[int, list[npt.NDArray[np.float32]]] = {}
     for row, place in enumerate(table.places):
         if (place.component, place.family) == (component, "expert") and table.experts[row] > 1:
             sketch = table.probe[row].astype(np.float32).reshape(spec.EXPERT_BLOCKS, -1)
@@ -99,4 +100,4 @@ def _match(mine: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> lis
 
 def _cosines(mine: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     lengths = np.linalg.norm(mine, axis=1)[:, None] * np.linalg.norm(other, axis=1)[None, :]
-    return np.divide(mine @ other.T, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    return np.asarray(np.divide(mine @ other.T, lengths, out=np.zeros_like(lengths), where=lengths > 0), np.float32)

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.evidence import FAMILY_R, INFORMATIVE, SHOWN_AS, ComponentPair, even_deltas, normalised_deltas
 
+Floats = npt.NDArray[np.floating[Any]]
 DESCENT_FREE = ("unrelated", "not comparable", "norms only", "shared initialisation")
 RELATIONS = (
-    "identical", "recast", "quantized", "fine-tuned", "continued", "low-rank delta", "noised", "merged", "layers rearranged", "pruned", "upcycled",
-    "vocabulary changed", "component reused", "transplanted", "reparameterised", "shared initialisation", "norms only", "unrelated", "not comparable",
+    "identical", "recast", "quantized", "fine-tuned", "continued", "low-rank delta", "noised", "merged", "layers rearranged", "pruned",
+    "upcycled", "vocabulary changed", "component reused", "transplanted", "reparameterised", "shared initialisation", "norms only",
+    "unrelated", "not comparable",
 )  # fmt: skip
 
 COVERAGE_FLOOR = 0.9  # below this share of placed bytes on either side no relation is claimed: the part not understood could say anything
@@ -231,22 +235,22 @@ def _same_precision(pair: ComponentPair, query: Fingerprint, relative: Fingerpri
     return all(query.matrices.bits[a] == relative.matrices.bits[b] for a, b in rows)
 
 
-def _more(ours: np.ndarray, theirs: np.ndarray) -> float:  # type: ignore[type-arg]
+def _more(ours: Floats, theirs: Floats) -> float:
     return float(np.median(ours - theirs))
 
 
-def _even(delta: np.ndarray) -> bool:  # type: ignore[type-arg]
+def _even(delta: Floats) -> bool:
     """Whether the change has one relative size in all tensors, as added noise has and training has not."""
     moved = delta[delta > IDENTICAL_DELTA]
     return len(moved) >= FEWEST_EVEN_PLACES and len(moved) == len(delta) and float(np.std(np.log(moved))) <= EVEN_DELTA
 
 
 def model_relation(relations: Sequence[tuple[ComponentPair, Relation]], query: Fingerprint) -> Relation:
-    """The relation of a whole model: that of the component with most inherited parameters, unless other parts of the query are not the relative's."""
+    """The relation of the component with most inherited parameters, unless other components of the query are not the relative's."""
     if not relations:
         return Relation("not comparable")
     ranked = sorted(relations, key=lambda item: (-RANK[item[1].name], -item[0].inherited_parameters, item[0].query))
-    pair, relation = ranked[0]
+    relation = ranked[0][1]
     if not relation.is_descent:
         return relation
     reused = {p.query for p, r in relations if r.is_descent}

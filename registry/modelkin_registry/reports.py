@@ -40,10 +40,8 @@ def query_answer(
     for relative in relatives[:EXPLAINED]:
         explanation += relative_sentences(subject, relative, registry["models"])
     if not any(is_descent(relative) for relative in relatives):
-        explanation.insert(
-            0,
-            f"No relative by descent was found for {subject} among {registry['models']} registered models ({compared} held against it closely).",
-        )
+        where = f"among {registry['models']} registered models ({compared} held against it closely)"
+        explanation.insert(0, f"No relative by descent was found for {subject} {where}.")
     explanation.append(DISTILLATION)
     return QueryAnswer(
         query=describe(fingerprint, source),
