@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_registry.nulls import FEWEST_MISMATCHES, NORMAL_PER_MAD, sketch_noise
-from modelkin_registry.similarity import CHANNELS, RoleSimilarity
+from modelkin_indexer.fingerprint import CHANNELS
+from modelkin_registry.nulls import FEWEST_MISMATCHES, NORMAL_PER_MAD, median, sketch_noise
+from modelkin_registry.similarity import RoleSimilarity
 
 Floats = npt.NDArray[np.float64]
 CELL_Z = 4.8  # a lone cell counts from here: 1 in 1.2 million by chance, so under 1 % for 48 x 48 layers in three channels
@@ -26,7 +28,7 @@ NARROWEST_SD = 1e-3
 
 @dataclass(frozen=True)
 class LayerMap:
-    """`pairs` are (query layer, relative layer); `found` is False where no cell stood out and `pairs` is only the default to measure on."""
+    """`pairs` are (query layer, relative layer), at most one a query layer; `found` is False where no cell stood out and `pairs` is only the default to measure on."""
 
     pairs: tuple[tuple[int, int], ...]
     found: bool
@@ -58,9 +60,11 @@ def _channel_z(channel: str, similarities: Sequence[RoleSimilarity], ours: npt.N
     total, count, raw = (np.zeros((len(ours), len(theirs))) for _ in range(3))
     for s in similarities:
         layered_a, layered_b = s.query_layers >= 0, s.relative_layers >= 0
-        cells = s.cosines[np.ix_(layered_a, layered_b)]
+        cells = s.cosines[layered_a][:, layered_b]
         standardised = _standardise(cells, s.channel)
-        at = np.ix_(np.searchsorted(ours, s.query_layers[layered_a]), np.searchsorted(theirs, s.relative_layers[layered_b]))
+        at: Any = ...  # a role that every layer has
+        if cells.shape != total.shape:
+            at = np.ix_(np.searchsorted(ours, s.query_layers[layered_a]), np.searchsorted(theirs, s.relative_layers[layered_b]))
         known = np.isfinite(standardised)
         total[at] += np.where(known, standardised, 0.0)
         count[at] += known
@@ -76,8 +80,8 @@ def _standardise(cells: Floats, channel: str) -> Floats:
     noise = sketch_noise(channel)
     if known.size < FEWEST_MISMATCHES:
         return cells / noise
-    middle = float(np.median(known))
-    spread = NORMAL_PER_MAD * float(np.median(np.abs(known - middle)))
+    middle = median(known)
+    spread = NORMAL_PER_MAD * median(np.abs(known - middle))
     return np.asarray((cells - min(middle, 0.5)) / max(spread, noise, NARROWEST_SD))
 
 

@@ -73,15 +73,14 @@ def _family_rows(fingerprint: Fingerprint, component: str, family: str, channel:
     table = getattr(fingerprint.matrices, channel)
     width = table.shape[1]
     slots = SLOTS[family]
-    rows: dict[int, Floats] = {}
-    if width:
-        for (found, role), pairs in rows_by_role(fingerprint.matrices.places, component).items():
-            if found == family or (found, family) == ("head", "embedding"):
-                slot = slots.index(role) if role in slots else len(slots) - 1
-                for layer, row in pairs:
-                    vector = rows.setdefault(layer, np.zeros(len(slots) * width))
-                    vector[slot * width : (slot + 1) * width] += table[row].astype(float)
-    return rows
+    roles = rows_by_role(fingerprint.matrices.places, component) if width else {}
+    chosen = {role: rows for role, rows in roles.items() if role[0] == family or (role[0], family) == ("head", "embedding")}
+    layers = sorted({layer for numbers, _ in chosen.values() for layer in numbers.tolist()})
+    vectors = np.zeros((len(layers), len(slots) * width))
+    for (_, role), (numbers, rows) in chosen.items():
+        slot = slots.index(role) if role in slots else len(slots) - 1
+        vectors[np.searchsorted(layers, numbers), slot * width : (slot + 1) * width] += table[rows]
+    return dict(zip(layers, vectors, strict=True))
 
 
 def _summed(rows: Mapping[int, Floats]) -> Floats:
@@ -96,7 +95,9 @@ def _whole(sums: Mapping[str, Floats]) -> Floats:
     """Families' vectors through fixed signs into one."""
     total = np.zeros(WHOLE_NUMBERS)
     for family, vector in sums.items():
-        total += vector @ sketch.signs(spec.PUBLIC_KEY, f"whole/{family}", len(vector), WHOLE_NUMBERS)
+        total += np.einsum(
+            "d,dw->w", vector, sketch.signs(spec.PUBLIC_KEY, f"whole/{family}", len(vector), WHOLE_NUMBERS)
+        )  # as in sign_codes
     return sketch.unit(total)[0]
 
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer import spec
-from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_indexer.fingerprint import CHANNELS, Fingerprint
+from modelkin_indexer.places import NO_LAYER
 from modelkin_registry.alignment import LayerMap, align
 from modelkin_registry.answers import FamilyEvidence
 from modelkin_registry.experts import ExpertMatch, match_experts
-from modelkin_registry.nulls import Null, Strangers, average_null, crossing_null, mismatched_null, sketch_noise, upper_p
-from modelkin_registry.similarity import CHANNELS, RoleSimilarity, cross_role_gram, matrix_similarities, vector_similarities
+from modelkin_registry.nulls import Null, Strangers, average_null, crossing_means, mismatched_null, sketch_noise, upper_p
+from modelkin_registry.similarity import RoleSimilarity, cross_role_gram, matrix_similarities, vector_similarities
 
 Floats = npt.NDArray[np.float64]
 INFORMATIVE = ("attention", "mlp", "expert", "router", "embedding", "conv", "ssm", "other")  # families that may support a relation alone
 SHOWN_AS = {"head": "embedding"}  # the head is a token table too: both stand under `embedding`, told apart by role
+NO_COUNTERPART = -2  # stands for a layer in the place of the missing counterpart of a query layer: no layer has this number
 STRUCTURED_ROLES = {("ssm", "A_log"), ("ssm", "D")}  # start from one structured constant in every model (0.999 between strangers)
 ROTARY_NORMS = ("q_norm", "k_norm", "cross_q_norm", "cross_k_norm")  # learn the rotary pattern: 0.4-0.85 between strangers
 FAMILY_R = 0.12  # an average below this is no evidence whatever its p-value: strangers reach 0.10 (heads on the same frozen features)
@@ -33,9 +36,8 @@ NORM_R = 0.3  # centred norms count as kept from here, against their mismatched 
 UPCYCLED_ROLES = {("expert", "gate"): ("mlp", "gate"), ("expert", "up"): ("mlp", "up"), ("expert", "down"): ("mlp", "down")}
 
 
-@dataclass(frozen=True)
-class PlaceCosine:
-    """One aligned place in one channel; rows index the fingerprints' matrix (or vector) tables."""
+class PlaceCosine(NamedTuple):
+    """One aligned place in one channel; rows index the fingerprints' matrix (or vector) tables. A tuple, since a search makes thousands."""
 
     family: str
     role: str
@@ -99,21 +101,20 @@ def compare_components(
 
 def _aligned(similarities: Sequence[RoleSimilarity], layer_map: LayerMap, vectors_of: Fingerprint | None = None) -> list[PlaceCosine]:
     """The cells on the map, and those outside any layer, each with its role's null."""
-    wanted = set(layer_map.pairs) | {(-1, -1)}
+    counterpart = {**dict(layer_map.pairs), NO_LAYER: NO_LAYER}
     found = []
     for s in similarities:
-        matched = np.array([[(int(a), int(b)) in wanted for b in s.relative_layers] for a in s.query_layers])
+        wanted = np.array([counterpart.get(layer, NO_COUNTERPART) for layer in s.query_layers.tolist()])
+        matched = wanted[:, None] == s.relative_layers[None, :]
         length = int(vectors_of.vectors.length[s.query_rows[0]]) if vectors_of is not None else None
         noise = sketch_noise("vector" if length else s.channel, length)
         common = mismatched_null(s.cosines, matched, noise)
-        for a, b in zip(*np.nonzero(matched & np.isfinite(s.cosines)), strict=True):
-            null = common if s.channel == "probe" else crossing_null(s.cosines, matched, int(a), int(b), noise)
-            layers = (int(s.query_layers[a]), int(s.relative_layers[b]))
-            found.append(
-                PlaceCosine(
-                    s.family, s.role, s.channel, layers, int(s.query_rows[a]), int(s.relative_rows[b]), float(s.cosines[a, b]), null
-                )
-            )
+        means = crossing_means(s.cosines, matched) if s.channel != "probe" else None
+        a, b = np.nonzero(matched & np.isfinite(s.cosines))
+        nulls = [common] * len(a) if means is None else [Null(mean, noise) for mean in means[a, b].tolist()]
+        layers = zip(s.query_layers[a].tolist(), s.relative_layers[b].tolist(), strict=True)
+        columns = zip(layers, s.query_rows[a].tolist(), s.relative_rows[b].tolist(), s.cosines[a, b].tolist(), nulls, strict=True)
+        found += [PlaceCosine(s.family, s.role, s.channel, *column) for column in columns]
     return found
 
 
@@ -134,7 +135,7 @@ class _ChannelResult:
 
 
 def _channel_result(family: str, channel: str, places: Sequence[PlaceCosine], strangers: Strangers | None) -> _ChannelResult:
-    r = float(np.mean([place.cosine for place in places]))
+    r = _mean([place.cosine for place in places])
     null = average_null([place.null for place in places], family, channel, strangers)
     z = (r - null.mean) / null.sd
     p_value = upper_p(z, tests=len(CHANNELS))
@@ -242,14 +243,18 @@ def _role_means(places: Sequence[PlaceCosine]) -> dict[str, float]:
     values: dict[str, list[float]] = defaultdict(list)
     for place in places:
         values[place.role].append(place.cosine)
-    return {role: float(np.mean(found)) for role, found in sorted(values.items())}
+    return {role: _mean(found) for role, found in sorted(values.items())}
 
 
 def _layer_means(places: Sequence[PlaceCosine]) -> tuple[tuple[int, int, float], ...]:
     values: dict[tuple[int, int], list[float]] = defaultdict(list)
     for place in places:
         values[place.layers].append(place.cosine)
-    return tuple((a, b, float(np.mean(found))) for (a, b), found in sorted(values.items()) if a >= 0)
+    return tuple((a, b, _mean(found)) for (a, b), found in sorted(values.items()) if a >= 0)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _comparable_parameters(query: Fingerprint, similarities: Sequence[RoleSimilarity]) -> int:
@@ -270,7 +275,7 @@ def _inherited_parameters(
         if not (family.inherited and family.informative):
             continue
         ours = [p for p in places if SHOWN_AS.get(p.family, p.family) == family.family]
-        chosen = [p for p in ours if p.channel == family.channel] or [replace(p, cosine=family.r or 0.0) for p in ours]
+        chosen = [p for p in ours if p.channel == family.channel] or [p._replace(cosine=family.r or 0.0) for p in ours]
         part = experts.share if family.family == "expert" and experts is not None and experts.share > 0 else 1.0
         for place in chosen:
             size = float(query.matrices.parameters[place.query_row])

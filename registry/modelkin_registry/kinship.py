@@ -63,7 +63,7 @@ def own_strangers(kin: Sequence[Kin]) -> Strangers:
 
 def _component_evidence(pair: ComponentPair, relation: Relation, searched: int) -> ComponentEvidence:
     keep = relation.is_descent
-    families = tuple(replace(_searched(f, searched), inherited=f.inherited and (keep or not f.informative)) for f in pair.families)
+    families = tuple(_searched(f, searched, keep) for f in pair.families)
     return ComponentEvidence(
         query=pair.query,
         relative=pair.relative,
@@ -74,10 +74,10 @@ def _component_evidence(pair: ComponentPair, relation: Relation, searched: int) 
     )
 
 
-def _searched(family: FamilyEvidence, searched: int) -> FamilyEvidence:
-    """The family with its p-value corrected for the number of models searched."""
+def _searched(family: FamilyEvidence, searched: int, is_descent: bool) -> FamilyEvidence:
+    """The family with its p-value corrected for the number of models searched; nothing informative is inherited without descent."""
     p_value = None if family.p_value is None else min(1.0, max(family.p_value * searched, SMALLEST_P))
-    return replace(family, p_value=p_value)
+    return replace(family, p_value=p_value, inherited=family.inherited and (is_descent or not family.informative))
 
 
 def _overall_p(components: Sequence[ComponentEvidence], relation: Relation) -> float | None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.fingerprint import SIDES, Fingerprint, Matrices
+from modelkin_indexer.fingerprint import CHANNELS, KNOWN_LAYOUTS, SIDES, Fingerprint, Matrices, Sketches
 from modelkin_indexer.places import Place
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-CHANNELS = ("probe", "gram", "anchored")
 TOKEN_FAMILIES = ("embedding", "head")
 RoleKey = tuple[str, str]
+RoleRows = tuple[Ints, Ints]  # layers ascending, and the rows of the fingerprint's table that hold them
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,15 @@ class RoleSimilarity:
     cosines: Floats
 
 
-def rows_by_role(places: tuple[Place, ...], component: str) -> dict[RoleKey, list[tuple[int, int]]]:
-    """(family, role) -> [(layer, row)] in layer order."""
+@lru_cache(maxsize=2 * KNOWN_LAYOUTS)
+def rows_by_role(places: tuple[Place, ...], component: str) -> Mapping[RoleKey, RoleRows]:
+    """(family, role) -> its layers and rows, in layer order."""
     found: dict[RoleKey, list[tuple[int, int]]] = defaultdict(list)
     for row, place in enumerate(places):
         if place.component == component:
             found[place.family, place.role].append((place.layer, row))
-    return {key: sorted(pairs) for key, pairs in found.items()}
+    columns = {key: np.array(sorted(pairs)).T.copy() for key, pairs in found.items()}
+    return {key: (layers, rows) for key, (layers, rows) in columns.items()}
 
 
 def matrix_similarities(query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str) -> list[RoleSimilarity]:
@@ -52,15 +55,15 @@ def matrix_similarities(query: Fingerprint, relative: Fingerprint, query_compone
     our_rows, their_rows = rows_by_role(ours.places, query_component), rows_by_role(theirs.places, relative_component)
     found = []
     for family, role in sorted(our_rows.keys() & their_rows.keys()):
-        a, b = np.array(our_rows[family, role]), np.array(their_rows[family, role])
+        (query_layers, a), (relative_layers, b) = our_rows[family, role], their_rows[family, role]
         for channel in CHANNELS:
-            cosines = _cosines(getattr(ours, channel), getattr(theirs, channel), a[:, 1], b[:, 1])
+            cosines = _cosines(ours.sketches[channel], theirs.sketches[channel], a, b)
             if cosines is None:
                 continue
-            comparable = _comparable(channel, family, ours, theirs, a[:, 1], b[:, 1])
+            comparable = _comparable(channel, family, ours, theirs, a, b)
             cosines[~comparable] = np.nan
             if np.isfinite(cosines).any():
-                found.append(RoleSimilarity(family, role, channel, a[:, 0], b[:, 0], a[:, 1], b[:, 1], cosines))
+                found.append(RoleSimilarity(family, role, channel, query_layers, relative_layers, a, b, cosines))
     return found
 
 
@@ -71,13 +74,13 @@ def cross_role_gram(query: Fingerprint, relative: Fingerprint, roles: Mapping[Ro
     for ours, theirs in roles.items():
         if ours not in our_rows or theirs not in their_rows or theirs in our_rows:
             continue
-        a, b = np.array(our_rows[ours]), np.array(their_rows[theirs])
-        cosines = _cosines(query.matrices.gram, relative.matrices.gram, a[:, 1], b[:, 1])
+        (query_layers, a), (relative_layers, b) = our_rows[ours], their_rows[theirs]
+        cosines = _cosines(query.matrices.sketches["gram"], relative.matrices.sketches["gram"], a, b)
         if cosines is None:
             continue
-        cosines[~_comparable("gram", ours[0], query.matrices, relative.matrices, a[:, 1], b[:, 1])] = np.nan
+        cosines[~_comparable("gram", ours[0], query.matrices, relative.matrices, a, b)] = np.nan
         if np.isfinite(cosines).any():
-            found.append(RoleSimilarity(ours[0], ours[1], "gram", a[:, 0], b[:, 0], a[:, 1], b[:, 1], cosines))
+            found.append(RoleSimilarity(ours[0], ours[1], "gram", query_layers, relative_layers, a, b, cosines))
     return found
 
 
@@ -87,38 +90,36 @@ def vector_similarities(query: Fingerprint, relative: Fingerprint, query_compone
     our_rows, their_rows = rows_by_role(ours.places, query_component), rows_by_role(theirs.places, relative_component)
     found = []
     for family, role in sorted(our_rows.keys() & their_rows.keys()):
-        a, b = np.array(our_rows[family, role]), np.array(their_rows[family, role])
-        cosines = _cosines(ours.sketch, theirs.sketch, a[:, 1], b[:, 1])
+        (query_layers, a), (relative_layers, b) = our_rows[family, role], their_rows[family, role]
+        cosines = _cosines(ours.sketches, theirs.sketches, a, b)
         if cosines is None:
             continue
-        same_length = ours.length[a[:, 1]][:, None] == theirs.length[b[:, 1]][None, :]
-        varied = ~ours.constant[a[:, 1]][:, None] & ~theirs.constant[b[:, 1]][None, :]
+        same_length = ours.length[a][:, None] == theirs.length[b][None, :]
+        varied = ~ours.constant[a][:, None] & ~theirs.constant[b][None, :]
         cosines[~(same_length & varied)] = np.nan
         if np.isfinite(cosines).any():
-            found.append(RoleSimilarity(family, role, "probe", a[:, 0], b[:, 0], a[:, 1], b[:, 1], cosines))
+            found.append(RoleSimilarity(family, role, "probe", query_layers, relative_layers, a, b, cosines))
     return found
 
 
-def _cosines(ours: npt.NDArray[np.float16], theirs: npt.NDArray[np.float16], a: Ints, b: Ints) -> Floats | None:
-    """Cosines of unit sketches; NaN where one is all zero. None where a side has no such channel."""
-    if ours.shape[1] == 0 or theirs.shape[1] == 0:
+def _cosines(ours: Sketches, theirs: Sketches, a: Ints, b: Ints) -> Floats | None:
+    """Cosines of rows a and b of two tables of sketches; NaN where one is all zero. None where a side has no such channel."""
+    (x, x_length), (y, y_length) = ours, theirs
+    if x.shape[1] == 0 or y.shape[1] == 0:
         return None
-    x, y = ours[a].astype(np.float32), theirs[b].astype(np.float32)
-    x_length, y_length = np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosines = (x @ y.T).astype(np.float64) / (x_length[:, None] * y_length[None, :])
-    cosines[~((x_length > 0)[:, None] & (y_length > 0)[None, :])] = np.nan
-    return np.asarray(np.clip(cosines, -1.0, 1.0), np.float64)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that a row of zeros shall have
+        cosines = (x[a] @ y[b].T).astype(np.float64) / (x_length[a][:, None] * y_length[b][None, :])
+    return np.asarray(cosines.clip(-1.0, 1.0, out=cosines), np.float64)
 
 
 def _comparable(channel: str, family: str, ours: Matrices, theirs: Matrices, a: Ints, b: Ints) -> npt.NDArray[np.bool_]:
     """Whether shapes allow the comparison: probe needs both sides equal (token tables: columns), gram the residual side, anchored none."""
-    rows = ours.rows[a][:, None] == theirs.rows[b][None, :]
+    if channel == "anchored":
+        return np.ones((len(a), len(b)), np.bool_)
     columns = ours.columns[a][:, None] == theirs.columns[b][None, :]
     if channel == "probe":
+        rows = ours.rows[a][:, None] == theirs.rows[b][None, :]
         return np.asarray(columns if family in TOKEN_FAMILIES else rows & columns, np.bool_)
-    if channel == "anchored":
-        return np.ones_like(rows)
     reading = (ours.side[a] == SIDES.index("in"))[:, None] & (theirs.side[b] == SIDES.index("in"))[None, :]
-    height = (ours.rows // ours.experts)[a][:, None] == (theirs.rows // theirs.experts)[b][None, :]
+    height = (ours.rows[a] // ours.experts[a])[:, None] == (theirs.rows[b] // theirs.experts[b])[None, :]
     return np.asarray(np.where(reading, columns, height), np.bool_)
