@@ -226,7 +226,7 @@ def _same_vectors(pair: ComponentPair, query: Fingerprint, relative: Fingerprint
     if not any(f.family == "norm" and f.inherited for f in pair.families):
         return True  # told apart as transplanted
     return all(
-        (query.vectors.digest[v.query_row] == relative.vectors.digest[v.relative_row]).all() for v in pair.vectors if v.family == "norm"
+        (query.vectors.digest[v.query_row] == relative.vectors.digest[v.relative_row]).all() for v in pair.vectors if v.family == "norm" and v.layers[0] >= 0
     )
 
 
