@@ -32,7 +32,7 @@ NORMS = ("attention_input", "mlp_input")
 LAYERS = {"text": 12, "vision": 6}
 HIDDEN, INNER, KEYS, TOKENS = 2048, 5632, 512, 32000  # a small dense model with grouped keys and values
 SHAPES = {"k": (KEYS, HIDDEN), "v": (KEYS, HIDDEN), "gate": (INNER, HIDDEN), "up": (INNER, HIDDEN), "down": (HIDDEN, INNER)}
-DIGEST_BYTES = 16
+MATRIX_DIGEST, VECTOR_DIGEST = 16, 8  # bytes
 NORM_KEPT = 0.5  # norms move less than matrices: their cosine is the matrices' to this power
 
 
@@ -119,27 +119,26 @@ def _matrices(model: Model, random: np.random.Generator, full: bool) -> Matrices
     order = sorted(range(len(places)), key=places.__getitem__)
     places, sketches = [places[at] for at in order], sketches[order]
     count = len(places)
-    shapes = np.array([(TOKENS, HIDDEN) if p.layer < 0 else SHAPES.get(p.role, (HIDDEN, HIDDEN)) for p in places], np.int64)
+    shapes = np.array([(TOKENS, HIDDEN) if p.layer < 0 else SHAPES.get(p.role, (HIDDEN, HIDDEN)) for p in places], np.int32)
     scale = np.linalg.norm(sketches, axis=1)
     grams = [_units(random, (count, spec.GRAM_NUMBERS)) if full else np.zeros((count, 0)) for _ in range(2)]
     return Matrices(
         places=tuple(places),
         rows=shapes[:, 0],
         columns=shapes[:, 1],
-        parameters=shapes.prod(axis=1),
         side=np.array([0 if p.layer < 0 else 2 if p.role in ("o", "down") else 1 for p in places], np.int8),
-        experts=np.ones(count, np.int32),
+        experts=np.ones(count, np.int16),
         bits=np.full(count, 16, np.int8),
         mean=(1e-5 * random.standard_normal(count)).astype(np.float32),
         sd=random.uniform(0.01, 0.03, count).astype(np.float32),
-        zeros=np.zeros(count, np.float32),
-        distinct=random.uniform(0.6, 0.9, count).astype(np.float32),
-        kurtosis=random.uniform(3, 5, count).astype(np.float32),
+        zeros=np.zeros(count, np.float16),
+        distinct=random.uniform(0.6, 0.9, count).astype(np.float16),
+        kurtosis=random.uniform(3, 5, count).astype(np.float16),
         scale=scale.astype(np.float32),
         probe=(sketches / scale[:, None]).astype(np.float16),
         gram=grams[0].astype(np.float16),
         anchored=grams[1].astype(np.float16),
-        digest=_digests(random, count) if full else np.zeros((count, DIGEST_BYTES), np.uint8),
+        digest=_digests(random, count, MATRIX_DIGEST if full else 0),
     )
 
 
@@ -161,16 +160,16 @@ def _vectors(model: Model, random: np.random.Generator) -> Vectors:
     scale, count = np.linalg.norm(table, axis=1), len(places)
     return Vectors(
         places=tuple(places[at] for at in order),
-        length=np.full(count, HIDDEN, np.int64),
+        length=np.full(count, HIDDEN, np.int32),
         mean=random.uniform(0.4, 1.2, count).astype(np.float32),
         sd=(scale / np.sqrt(HIDDEN)).astype(np.float32),
         scale=scale.astype(np.float32),
         sketch=(table / scale[:, None]).astype(np.float16),
         quantiles=np.sort(random.normal(1, 0.1, (count, spec.QUANTILES))).astype(np.float16),
         constant=np.zeros(count, np.bool_),
-        digest=_digests(random, count),
+        digest=_digests(random, count, VECTOR_DIGEST),
     )
 
 
-def _digests(random: np.random.Generator, count: int) -> npt.NDArray[np.uint8]:
-    return random.integers(0, 256, (count, DIGEST_BYTES), np.uint8)
+def _digests(random: np.random.Generator, count: int, width: int) -> npt.NDArray[np.uint8]:
+    return random.integers(0, 256, (count, width), np.uint8)

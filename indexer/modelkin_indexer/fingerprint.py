@@ -61,7 +61,6 @@ class Matrices:
     """One row a matrix place, sorted by place. Sketches are unit vectors in float16 (all zero where there is nothing to say).
 
     rows, columns   oriented shape [out, in]; experts stacked to [experts x out, in]
-    parameters      numbers stored
     side            which side faces the residual stream: 0 none, 1 in (columns), 2 out (rows of one matrix of a stack)
     experts         matrices stacked in one place (1 but for experts)
     bits            bits a stored number has
@@ -72,13 +71,12 @@ class Matrices:
     scale           L2 norm of the centred sampled rows, so that scale * probe is linear in the weights
     probe           (n, 128)
     gram, anchored  (n, 136); level full only, else no columns
-    digest          (n, 16) bytes of the values in canonical order; level full only
+    digest          (n, 16) bytes of the values in canonical order; level full only, else no columns
     """
 
     places: tuple[Place, ...]
     rows: Array
     columns: Array
-    parameters: Array
     side: Array
     experts: Array
     bits: Array
@@ -101,15 +99,21 @@ class Matrices:
         """Each channel's sketches ready for arithmetic, made once: a query is held against many."""
         return {channel: _ready(getattr(self, channel)) for channel in CHANNELS}
 
+    @cached_property
+    def parameters(self) -> Array:
+        """Numbers stored in each place."""
+        return self.rows.astype(np.int64) * self.columns
+
 
 @dataclass(frozen=True)
 class Vectors:
     """One row a norm, bias or other vector, sorted by place; these are always read whole.
 
-    sketch     (n, 64) keyed sketch of the centred vector, unit length, float16
+    sketch     (n, 48) keyed sketch of the centred vector, unit length, float16
     scale      L2 norm of the centred vector
-    quantiles  (n, 17) sorted quantiles
+    quantiles  (n, 9) sorted quantiles
     constant   True where all values are equal (an untouched gain or bias): never evidence
+    digest     (n, 8) bytes of the values
     """
 
     places: tuple[Place, ...]

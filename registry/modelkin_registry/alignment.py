@@ -28,7 +28,10 @@ NARROWEST_SD = 1e-3
 
 @dataclass(frozen=True)
 class LayerMap:
-    """`pairs` are (query layer, relative layer), at most one a query layer; `found` is False where no cell stood out and `pairs` is only the default to measure on."""
+    """`pairs` are (query layer, relative layer), at most one a query layer.
+
+    `found` is False where no cell stood out and `pairs` is only the default to measure on.
+    """
 
     pairs: tuple[tuple[int, int], ...]
     found: bool
@@ -61,7 +64,7 @@ def _channel_z(channel: str, similarities: Sequence[RoleSimilarity], ours: npt.N
     for s in similarities:
         layered_a, layered_b = s.query_layers >= 0, s.relative_layers >= 0
         cells = s.cosines[layered_a][:, layered_b]
-        standardised = _standardise(cells, s.channel)
+        standardised = _standardise(cells, sketch_noise(s.channel, s.numbers))
         at: Any = ...  # a role that every layer has
         if cells.shape != total.shape:
             at = np.ix_(np.searchsorted(ours, s.query_layers[layered_a]), np.searchsorted(theirs, s.relative_layers[layered_b]))
@@ -74,10 +77,9 @@ def _channel_z(channel: str, similarities: Sequence[RoleSimilarity], ours: npt.N
     return np.where((count > 0) & (mean >= CELL_R[channel]), z, -np.inf)
 
 
-def _standardise(cells: Floats, channel: str) -> Floats:
+def _standardise(cells: Floats, noise: float) -> Floats:
     """(cosine - typical) / spread of a role's cells. The typical cell is a mismatch wherever both sides have more than two layers."""
     known = cells[np.isfinite(cells)]
-    noise = sketch_noise(channel)
     if known.size < FEWEST_MISMATCHES:
         return cells / noise
     middle = median(known)
