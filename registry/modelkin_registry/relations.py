@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.fingerprint import Fingerprint
-from modelkin_registry.evidence import FAMILY_R, INFORMATIVE, SHOWN_AS, ComponentPair, even_deltas, normalised_deltas
+from modelkin_registry.evidence import FAMILY_R, INFORMATIVE, NORM_R, SHOWN_AS, ComponentPair, even_deltas, normalised_deltas
 
 Floats = npt.NDArray[np.floating[Any]]
 DESCENT_FREE = ("unrelated", "not comparable", "norms only", "shared initialisation")
@@ -122,7 +122,7 @@ def _norms_replaced(pair: ComponentPair) -> bool:
     closest = (
         max(f.r or 0.0 for f in pair.families if f.informative and f.inherited and f.channel == "probe") if _in_coordinates(pair) else 0.0
     )
-    return closest >= FINE_TUNED_R and any(f.family == "norm" and not f.inherited for f in pair.families)
+    return closest >= FINE_TUNED_R and any(f.family == "norm" and not f.inherited and (f.r or 0.0) < NORM_R for f in pair.families)
 
 
 def _in_coordinates(pair: ComponentPair) -> bool:
