@@ -54,14 +54,14 @@ def distinct_share(rows: Singles) -> float:
 
     Short runs, since grouped quantisers have a scale of their own every 32 to 128 values.
     """
-    shares = []
-    for row in np.abs(rows):
-        for start in range(0, max(len(row) - DISTINCT_RUN + 1, 1), DISTINCT_RUN):
-            nonzero = row[start : start + DISTINCT_RUN]
-            nonzero = nonzero[nonzero > 0]
-            if nonzero.size > 1:
-                shares.append(np.unique(nonzero).size / nonzero.size)
-    return float(np.mean(shares)) if shares else 1.0
+    width = min(DISTINCT_RUN, rows.shape[1])
+    runs = np.sort(np.abs(rows[:, : rows.shape[1] // width * width]).reshape(-1, width), axis=1)
+    nonzero = runs > 0
+    fresh = nonzero.copy()
+    fresh[:, 1:] &= runs[:, 1:] != runs[:, :-1]
+    counted = nonzero.sum(axis=1)
+    shares = fresh.sum(axis=1)[counted > 1] / counted[counted > 1]
+    return float(shares.mean()) if shares.size else 1.0
 
 
 def token_frame(tokens: Singles, key: Key) -> Singles:
@@ -74,7 +74,8 @@ def token_frame(tokens: Singles, key: Key) -> Singles:
     tall = rows.shape[0] >= rows.shape[1]
     values, vectors = np.linalg.eigh(rows.T @ rows if tall else rows @ rows.T)
     kept = values > EIGENVALUE_FLOOR * values[-1]
-    inverse_root = (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T
+    weights = 1.0 / np.sqrt(np.asarray(values[kept], np.float64))
+    inverse_root = (vectors[:, kept] * weights) @ vectors[:, kept].T
     directions = inverse_root @ (rows.T @ keyed) if tall else rows.T @ (inverse_root @ keyed)
     return directions.astype(np.float32)
 

@@ -158,6 +158,7 @@ class Fingerprint:
         """Write the one-file form."""
         Path(path).write_bytes(self.to_bytes())
 
+
 def from_bytes(data: bytes, origin: str | Path = "fingerprint") -> Fingerprint:
     """Read the one-file form. `origin` is what an error names.
 
@@ -168,7 +169,9 @@ def from_bytes(data: bytes, origin: str | Path = "fingerprint") -> Fingerprint:
         head, arrays = _load(data)
         about = head["about"]
         if about["spec"] != spec.VERSION:
-            raise FingerprintError(f"{origin}: made by spec {about['spec']!r}, this version reads spec {spec.VERSION!r}. Index the weights again.")
+            raise FingerprintError(
+                f"{origin}: made by spec {about['spec']!r}, this version reads spec {spec.VERSION!r}. Index the weights again."
+            )
         for name in ("components", "unplaced"):
             about[name] = tuple(about[name])
         tables = {name: _table(kind, name, head["places"][name], arrays) for name, kind in TABLES.items()}

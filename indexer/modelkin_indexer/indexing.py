@@ -25,10 +25,21 @@ Progress = Callable[[int], None]
 EXPERT_ROLES = ("gate", "up", "down", "router")  # slots of a single expert's vector
 TABLE_FAMILIES = ("position", "other", "embedding")  # matrices that may be fixed tables
 LARGEST_FLOAT16 = 65504.0
-CONFIG_FIELDS = ("model_type", "architectures", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size")
+CONFIG_FIELDS = (
+    "model_type",
+    "architectures",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "vocab_size",
+)
 
 
-def fingerprint_source(source: Source, *, level: str = "full", key: Key = PUBLIC_KEY, threads: int | None = None, progress: Progress = lambda _: None) -> Fingerprint:
+def fingerprint_source(
+    source: Source, *, level: str = "full", key: Key = PUBLIC_KEY, threads: int | None = None, progress: Progress = lambda _: None
+) -> Fingerprint:
     """Index one source.
 
     `progress` is called with numbers of bytes as they are done (level full). The result does not depend on `threads`.
@@ -81,7 +92,9 @@ def _measure_matrices(
     return sorted(measured, key=lambda m: m.piece.place)
 
 
-def _without_constants(source: Source, matrices: Sequence[MatrixMeasure], key: Key, constants: dict[str, str]) -> tuple[list[MatrixMeasure], dict[str, str]]:
+def _without_constants(
+    source: Source, matrices: Sequence[MatrixMeasure], key: Key, constants: dict[str, str]
+) -> tuple[list[MatrixMeasure], dict[str, str]]:
     """Leave out fixed tables and a head tied to the embedding; say why."""
     kept: list[MatrixMeasure] = []
     tokens = {m.piece.place.component: m for m in matrices if (m.piece.place.family, m.piece.place.role) == ("embedding", "token")}
@@ -115,7 +128,13 @@ def _same_values(head: MatrixMeasure, tokens: MatrixMeasure | None) -> bool:
 
 
 def _about(
-    source: Source, anatomy: Anatomy, kept: Sequence[MatrixMeasure], vectors: Sequence[VectorMeasure], constants: dict[str, str], level: str, key: Key
+    source: Source,
+    anatomy: Anatomy,
+    kept: Sequence[MatrixMeasure],
+    vectors: Sequence[VectorMeasure],
+    constants: dict[str, str],
+    level: str,
+    key: Key,
 ) -> About:
     weights = {name: info for name, info in source.tensors.items() if name not in constants}
     total = sum(info.nbytes for info in weights.values())
@@ -141,7 +160,9 @@ def _about(
 
 
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, (str, int, float)) or (isinstance(value, list) and len(value) <= 8 and all(isinstance(item, str) for item in value))
+    return isinstance(value, (str, int, float)) or (
+        isinstance(value, list) and len(value) <= 8 and all(isinstance(item, str) for item in value)
+    )
 
 
 def _half(rows: Sequence[Any], width: int) -> Any:

@@ -21,6 +21,7 @@ Singles = npt.NDArray[np.float32]
 RowBlock = tuple[int, int, int]  # view (expert) number, first row, row after the last
 DIGEST_BYTES = 16
 NO_DIGEST = bytes(DIGEST_BYTES)
+TOO_LARGE = "Check the file; weights of this size cannot work."
 TOKEN_FAMILIES = ("embedding", "head")
 
 
@@ -117,12 +118,12 @@ def measure_matrix(source: Source, piece: Piece, key: Key, frame: Frame, advance
     gram = channels.GramAccumulator(directions, piece.residual, columns) if directions is not None else None
     hasher, total, squares = blake3(), 0.0, 0.0
     for view, start, raw, block in _stream(source, piece):
-        hasher.update(raw)
+        hasher.update(memoryview(raw))
         total += float(_ones(block.size) @ block.ravel())
         squares += float(block.ravel() @ block.ravel())
         if not np.isfinite(squares):
             require_finite(block, source, piece.views[view])
-            raise UnusableValues("values are too large to measure", path=source.path, tensor=piece.views[view].tensor, remedy="Check the file; weights of this size cannot work.")
+            raise UnusableValues("values are too large to measure", path=source.path, tensor=piece.views[view].tensor, remedy=TOO_LARGE)
         for collector in (sampled, singles, anchors):
             if collector is not None:
                 collector.take(view, start, block)
@@ -149,12 +150,16 @@ def measure_matrix(source: Source, piece: Piece, key: Key, frame: Frame, advance
 
 
 def _stream(source: Source, piece: Piece) -> Iterator[tuple[int, int, npt.NDArray[np.uint8], Singles]]:
-    """(view number, first row, raw bytes, values) of every block, in canonical order."""
+    """(view number, first row, raw bytes, values) of every block, in canonical order. Buffers are used again for the next block."""
+    view = piece.views[0]
+    size = max((stop - start) * view.columns for start, stop in values.row_blocks(view))
+    raw_buffer, buffer = np.empty(size * _bits(source, piece) // 8, np.uint8), np.empty(size, np.float32)
     for number, view in enumerate(piece.views):
         dtype = source.tensors[view.tensor].dtype
         for start, stop in values.row_blocks(view):
-            raw = values.read_stored(source, view, start, stop)
-            yield number, start, raw, values.decode(dtype, raw).reshape(stop - start, view.columns)
+            raw = values.read_stored(source, view, start, stop, out=raw_buffer)
+            block = values.decode(dtype, raw, out=buffer[: (stop - start) * view.columns])
+            yield number, start, raw, block.reshape(stop - start, view.columns)
 
 
 def _directions(piece: Piece, key: Key, frame: Frame) -> Singles | None:
@@ -218,7 +223,10 @@ def require_finite(block: Singles, source: Source, view: View) -> None:
     """Raise UnusableValues if a value is NaN or infinite."""
     if not np.isfinite(block).all():
         raise UnusableValues(
-            "contains NaN or infinite values", path=source.path, tensor=view.tensor, remedy="Such weights cannot be compared; ask the publisher for a sound file."
+            "contains NaN or infinite values",
+            path=source.path,
+            tensor=view.tensor,
+            remedy="Such weights cannot be compared; ask the publisher for a sound file.",
         )
 
 

@@ -13,7 +13,11 @@ from modelkin_registry.similarity import CHANNELS, RoleSimilarity
 
 Floats = npt.NDArray[np.float64]
 CELL_Z = 4.8  # a lone cell counts from here: 1 in 1.2 million by chance, so under 1 % for 48 x 48 layers in three channels
-CELL_R = {"probe": 0.12, "gram": 0.4, "anchored": 0.5}  # and the cosine it needs: strangers share dominant directions in gram (0.3 in a cell)
+CELL_R = {
+    "probe": 0.12,
+    "gram": 0.4,
+    "anchored": 0.5,
+}  # and the cosine it needs: strangers share dominant directions in gram (0.3 in a cell)
 RUN_Z = 2.5  # enough for a cell that continues the run of its neighbours
 RUN_BONUS = 0.5  # what continuing a run is worth against a cell of equal look, in standard deviations
 ALIGNING_FAMILIES = ("attention", "mlp", "expert", "conv", "ssm")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.fingerprint import Fingerprint
-
 from modelkin_registry.rows import CODE_BITS, IndexRows
 from modelkin_registry.similarity import rows_by_role
 from modelkin_registry.vectors import Hits
@@ -125,5 +125,3 @@ def _pairs(hits: Hits) -> Iterator[tuple[int, float]]:
         if model >= 0:
             best[model] = max(score, best.get(model, -1.0))
     yield from best.items()
-
-

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.fingerprint import Fingerprint
-
 from modelkin_registry.answers import CompareAnswer, Control, FamilyEvidence
 from modelkin_registry.explanation import DISTILLATION, control_sentences, relative_sentences
 from modelkin_registry.kinship import measure_kin

@@ -27,9 +27,7 @@ ORPHANS = {
     "revisions without a fingerprint": "SELECT id FROM revision WHERE id NOT IN (SELECT revision FROM fingerprint)",
     "fingerprints without their bytes": "SELECT id FROM fingerprint WHERE id NOT IN (SELECT fingerprint FROM blob)",
     "revisions without a source": "SELECT id FROM revision WHERE id NOT IN (SELECT revision FROM source)",
-    "names that lead to another redirect": "SELECT name FROM model WHERE redirect_to IN (SELECT id FROM model WHERE redirect_to IS NOT NULL)",
-    "search rows of a fingerprint that is not searched": """SELECT DISTINCT vector.model FROM vector
-        LEFT JOIN searched ON searched.model = vector.model AND searched.fingerprint = vector.fingerprint WHERE searched.model IS NULL""",
+    "former names of former names": "SELECT name FROM model WHERE redirect_to IN (SELECT id FROM model WHERE redirect_to IS NOT NULL)",
 }
 FINGERPRINTS = """SELECT fingerprint.id, model.id, model.name, level, spec, key, coverage, digest, bytes, data,
     fingerprint.id = (SELECT fingerprint FROM searched WHERE searched.model = model.id)
@@ -49,9 +47,12 @@ class _Row:
     key: str
     coverage: float
     digest: str
-    bytes: int
+    size: int
     data: bytes
     searched: int
+
+
+Stale = tuple[int, str]  # a model's number and name
 
 
 def examine(store: Store, index: VectorIndex, *, repair: bool = False, vectors_of: VectorsOf | None = None) -> list[Finding]:
@@ -66,9 +67,9 @@ def examine(store: Store, index: VectorIndex, *, repair: bool = False, vectors_o
     return findings + _attempted("index", lambda: _index(index, repair))
 
 
-def _truth(store: Store, vectors_of: VectorsOf | None) -> tuple[list[Finding], list[_Row]]:
-    """All checks that read the truth, of one moment; and the fingerprints whose search rows are wrong."""
-    stale: list[_Row] = []
+def _truth(store: Store, vectors_of: VectorsOf | None) -> tuple[list[Finding], list[Stale]]:
+    """All checks that read the truth, of one moment; and the models whose search rows are wrong."""
+    stale: list[Stale] = []
     try:
         with store.reading():
             findings = [
@@ -111,17 +112,17 @@ def _orphans(store: Store) -> Iterator[Finding]:
             yield Finding("orphans", "broken", f"{what}: {', '.join(found)}")
 
 
-def _fingerprints(store: Store, vectors_of: VectorsOf | None, stale: list[_Row]) -> Iterator[Finding]:
+def _fingerprints(store: Store, vectors_of: VectorsOf | None, stale: list[Stale]) -> Iterator[Finding]:
     """Bytes against digest, content against row; notes in `stale` whose search rows are not what the fingerprint gives."""
     for row in (_Row(*values) for values in _query(store, FINGERPRINTS)):
         if problem := _problem(row, store.key_name):
             yield Finding("fingerprints", "broken", f"{row.name} ({row.level}): {problem}. Remove the model and add it again")
         elif row.searched and not _rows_agree(store, row, vectors_of):
-            stale.append(row)
+            stale.append((row.model, row.name))
 
 
 def _problem(row: _Row, key_name: str) -> str:
-    if len(row.data) != row.bytes or digest_of(row.data) != row.digest:
+    if len(row.data) != row.size or digest_of(row.data) != row.digest:
         return "the bytes are not those that were stored"
     try:
         about = fingerprint.from_bytes(row.data, row.name).about
@@ -156,20 +157,19 @@ def _near(kind: str, wanted: Array, held: bytes) -> bool:
     return bool(np.all(np.abs(numbers(data) - numbers(wanted)) <= ROW_TOLERANCE))
 
 
-def _search_rows(store: Store, stale: Sequence[_Row], vectors_of: VectorsOf | None) -> list[Finding]:
-    return [_mended(store, row, vectors_of) for row in stale] or [Finding("search rows", "ok", "")]
+def _search_rows(store: Store, stale: Sequence[Stale], vectors_of: VectorsOf | None) -> list[Finding]:
+    return [_mended(store, model, name, vectors_of) for model, name in stale] or [Finding("search rows", "ok", "")]
 
 
-def _mended(store: Store, row: _Row, vectors_of: VectorsOf | None) -> Finding:
+def _mended(store: Store, model: int, name: str, vectors_of: VectorsOf | None) -> Finding:
     if vectors_of is None:
-        return Finding(
-            "search rows", "broken", f"{row.name}: missing or not those of its fingerprint. Mend with `modelkin doctor --repair`"
-        )
+        return Finding("search rows", "broken", f"{name}: missing or not those of its fingerprint. Mend with `modelkin doctor --repair`")
     try:
-        store.repair_vectors(row.model, row.fingerprint, vectors_of(row.data))
+        for stored in store.stored([model]).values():  # none if it was removed meanwhile
+            store.repair_vectors(model, stored.fingerprint, vectors_of(stored.blob))
     except (RegistryError, ValueError) as error:
-        return Finding("search rows", "broken", f"{row.name}: could not be made anew: {error}")
-    return Finding("search rows", "repaired", f"{row.name}: made anew from its fingerprint")
+        return Finding("search rows", "broken", f"{name}: could not be made anew: {error}")
+    return Finding("search rows", "repaired", f"{name}: made anew from its fingerprint")
 
 
 def _index(index: VectorIndex, repair: bool) -> Iterator[Finding]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+
 from modelkin_indexer import spec
 from modelkin_indexer.fingerprint import Fingerprint
-
 from modelkin_registry.alignment import LayerMap, align
 from modelkin_registry.answers import FamilyEvidence
 from modelkin_registry.experts import ExpertMatch, match_experts
@@ -67,7 +67,9 @@ class ComponentPair:
 
 def compare_components(query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str) -> ComponentPair:
     """Measure one pair of components on the layer map that the pair itself shows."""
-    similarities = [s for s in matrix_similarities(query, relative, query_component, relative_component) if (s.family, s.role) not in STRUCTURED_ROLES]
+    similarities = [
+        s for s in matrix_similarities(query, relative, query_component, relative_component) if (s.family, s.role) not in STRUCTURED_ROLES
+    ]
     crossed = cross_role_gram(query, relative, UPCYCLED_ROLES, query_component)
     layer_map = align(similarities + crossed)
     places = _aligned(similarities + crossed, layer_map)
@@ -105,7 +107,11 @@ def _aligned(similarities: Sequence[RoleSimilarity], layer_map: LayerMap, vector
         for a, b in zip(*np.nonzero(matched & np.isfinite(s.cosines)), strict=True):
             null = common if s.channel == "probe" else crossing_null(s.cosines, matched, int(a), int(b), noise)
             layers = (int(s.query_layers[a]), int(s.relative_layers[b]))
-            found.append(PlaceCosine(s.family, s.role, s.channel, layers, int(s.query_rows[a]), int(s.relative_rows[b]), float(s.cosines[a, b]), null))
+            found.append(
+                PlaceCosine(
+                    s.family, s.role, s.channel, layers, int(s.query_rows[a]), int(s.relative_rows[b]), float(s.cosines[a, b]), null
+                )
+            )
     return found
 
 
@@ -147,10 +153,21 @@ def _matrix_families(places: Sequence[PlaceCosine], query: Fingerprint, experts:
 def _followed(embedding: FamilyEvidence, anchored: Sequence[FamilyEvidence]) -> FamilyEvidence:
     """The anchored frame is made of the token rows: a body that agrees in it shows that those rows agree, in other coordinates."""
     body = max(anchored, key=lambda f: (f.r or 0.0, f.family))
-    return replace(embedding, channel="anchored", r=body.r, null_mean=body.null_mean, null_sd=body.null_sd, z=body.z, p_value=body.p_value, inherited=True)
+    return replace(
+        embedding,
+        channel="anchored",
+        r=body.r,
+        null_mean=body.null_mean,
+        null_sd=body.null_sd,
+        z=body.z,
+        p_value=body.p_value,
+        inherited=True,
+    )
 
 
-def _matrix_family(family: str, group: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, limit: float) -> FamilyEvidence:
+def _matrix_family(
+    family: str, group: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, limit: float
+) -> FamilyEvidence:
     results = {c: _channel_result(family, c, [p for p in group if p.channel == c]) for c in CHANNELS if any(p.channel == c for p in group)}
     evident = [c for c in CHANNELS if c in results and results[c].strong and results[c].p_value <= limit]
     channel = evident[0] if evident else next(iter(results))
@@ -278,5 +295,9 @@ def even_deltas(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) 
 
 def sampled_rows(family: str, rows: int) -> int:
     """How many rows of a matrix the probe channel reads."""
-    blocks, length = (spec.TOKEN_BLOCKS, spec.TOKEN_BLOCK_ROWS) if family in SHOWN_AS or family == "embedding" else (spec.MATRIX_BLOCKS, spec.MATRIX_BLOCK_ROWS)
+    blocks, length = (
+        (spec.TOKEN_BLOCKS, spec.TOKEN_BLOCK_ROWS)
+        if family in SHOWN_AS or family == "embedding"
+        else (spec.MATRIX_BLOCKS, spec.MATRIX_BLOCK_ROWS)
+    )
     return min(rows, blocks * length)

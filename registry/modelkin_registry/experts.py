@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from modelkin_indexer.fingerprint import Fingerprint
 
 EXPERT_COSINE = 0.6  # an expert is matched from here: 128 numbers of noise 0.09 do not reach it among thousands of experts
@@ -24,7 +25,9 @@ class ExpertMatch:
     p_value: float
 
 
-def match_experts(query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str, pairs: Sequence[tuple[int, int]]) -> ExpertMatch | None:
+def match_experts(
+    query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str, pairs: Sequence[tuple[int, int]]
+) -> ExpertMatch | None:
     """Match experts of aligned layers one to one. None where either side has none."""
     ours, theirs = _by_layer(query, query_component), _by_layer(relative, relative_component)
     aligned = [(ours[a], theirs[b]) for a, b in pairs if a in ours and b in theirs]

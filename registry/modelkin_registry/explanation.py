@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelkin_registry.answers import ComponentEvidence, Control, FamilyEvidence, Relative
-from modelkin_registry.relations import DESCENT_FREE
 from modelkin_registry.nulls import SMALLEST_P
+from modelkin_registry.relations import DESCENT_FREE
 
 DISTILLATION = "Training on another model's outputs (distillation, synthetic data) leaves no trace in weights and cannot be seen here."
 MEANING = {
@@ -106,7 +106,9 @@ def control_sentences(subject: str, relative: Relative, controls: Sequence[Contr
         ours = {f.family: f for c in relative.components for f in c.families}
         parts = [f"{f.family} {_figures(ours[f.family])} against {_figures(f)}" for f in control.a_c if f.family in ours]
         if parts:
-            sentences.append(f"Control {control.model}: {subject} with {relative.model} against {subject} with {control.model}: {'; '.join(parts)}.")
+            sentences.append(
+                f"Control {control.model}: {subject} with {relative.model} against {subject} with {control.model}: {'; '.join(parts)}."
+            )
         else:
             sentences.append(f"Control {control.model} has no part that can be compared with {subject}.")
     return sentences

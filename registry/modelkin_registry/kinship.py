@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from modelkin_indexer.fingerprint import Fingerprint
-
 from modelkin_registry.answers import ComponentEvidence, FamilyEvidence, Relative
 from modelkin_registry.evidence import ComponentPair, compare_components
 from modelkin_registry.nulls import SMALLEST_P

@@ -46,6 +46,8 @@ def _has_foreign_layers(relative: Relative, relatives: Sequence[Relative], owned
 
 
 def _as_parent(relative: Relative, owned: set[tuple[str, int]]) -> Relative:
-    components = tuple(replace(c, layer_map=tuple(pair for pair in c.layer_map if (c.query, pair[0]) in owned)) for c in relative.components)
+    components = tuple(
+        replace(c, layer_map=tuple(pair for pair in c.layer_map if (c.query, pair[0]) in owned)) for c in relative.components
+    )
     also = tuple(name for name in (relative.relation, *relative.also) if name != "merged")
     return replace(relative, relation="merged", also=also, components=components)

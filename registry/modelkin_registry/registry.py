@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from blake3 import blake3
+
 from modelkin_indexer import fingerprint as fingerprints
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.sources.base import SourceFile
-
 from modelkin_registry import doctor
 from modelkin_registry.answers import CompareAnswer, Finding, ListedModel, QueryAnswer
 from modelkin_registry.candidates import SEARCHED, find_candidates, index_rows
@@ -133,7 +133,9 @@ class Registry:
         batch = 256  # fingerprints in memory at once
         for start in range(0, len(wanted), batch):
             stored = self.store.stored(wanted[start : start + batch])
-            found += [measure_kin(fingerprint, fingerprints.from_bytes(m.blob, m.name), m.name, m.origin, searched) for m in stored.values()]
+            found += [
+                measure_kin(fingerprint, fingerprints.from_bytes(m.blob, m.name), m.name, m.origin, searched) for m in stored.values()
+            ]
         return found
 
     def _require_same_recipe(self, fingerprint: Fingerprint) -> None:
@@ -170,7 +172,16 @@ def content_digest(fingerprint: Fingerprint) -> str:
     hasher = blake3(fingerprint.about.level.encode())
     for place in (*matrices.places, *vectors.places):
         hasher.update(repr(place).encode())
-    columns = (matrices.rows, matrices.columns, matrices.bits, matrices.digest, matrices.probe, matrices.scale, vectors.length, vectors.digest)
+    columns = (
+        matrices.rows,
+        matrices.columns,
+        matrices.bits,
+        matrices.digest,
+        matrices.probe,
+        matrices.scale,
+        vectors.length,
+        vectors.digest,
+    )
     for column in columns:
         hasher.update(column.tobytes())
     return f"{fingerprint.about.level}-{hasher.hexdigest(16)}"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from modelkin_indexer.fingerprint import Fingerprint
 
+from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.evidence import FAMILY_R, INFORMATIVE, SHOWN_AS, ComponentPair, even_deltas, normalised_deltas
 
 DESCENT_FREE = ("unrelated", "not comparable", "norms only", "shared initialisation")
@@ -28,7 +28,10 @@ DESCENT_NORM_R = 0.3  # with that slope, centred norms must be kept at least thi
 KEPT_NORM_R = 0.6  # norms kept this well show descent whatever the slope: learned gains of two runs from one seed stay far below
 CERTAIN_R = 0.8  # matrices this close share more than an initialisation: training moves weights further than this
 NORMS_ONLY_R = 0.5  # centred norms this close, without any informative family: norms were carried over
-MOVED_PROBE, SAME_GRAM = 0.3, 0.8  # a role below the first in probe and above the second in gram or anchored: the same weights in other coordinates
+MOVED_PROBE, SAME_GRAM = (
+    0.3,
+    0.8,
+)  # a role below the first in probe and above the second in gram or anchored: the same weights in other coordinates
 GRID_RATIO = 0.75  # distinct magnitudes fall below this share of the relative's: values lie on a quantiser's grid
 QUANTIZED_R = 0.8  # a quantised copy stays at least this close (3 bits: 0.98)
 NEW_ZEROS = 0.1  # share of new exact zeros that pruning leaves
@@ -113,7 +116,9 @@ def _descent_names(pair: ComponentPair, query: Fingerprint, relative: Fingerprin
 
 def _norms_replaced(pair: ComponentPair) -> bool:
     """Whether the matrices were kept closely while learned gains are another model's."""
-    closest = max(f.r or 0.0 for f in pair.families if f.informative and f.inherited and f.channel == "probe") if _in_coordinates(pair) else 0.0
+    closest = (
+        max(f.r or 0.0 for f in pair.families if f.informative and f.inherited and f.channel == "probe") if _in_coordinates(pair) else 0.0
+    )
     return closest >= FINE_TUNED_R and any(f.family == "norm" and not f.inherited for f in pair.families)
 
 
@@ -141,7 +146,11 @@ def _other_vocabulary(pair: ComponentPair, query: Fingerprint, relative: Fingerp
     """Whether the token tables have other numbers of rows."""
     sizes = []
     for side, component in ((query, pair.query), (relative, pair.relative)):
-        rows = [r for r, p in zip(side.matrices.rows, side.matrices.places, strict=True) if (p.component, p.family, p.role) == (component, "embedding", "token")]
+        rows = [
+            r
+            for r, p in zip(side.matrices.rows, side.matrices.places, strict=True)
+            if (p.component, p.family, p.role) == (component, "embedding", "token")
+        ]
         sizes.append(int(rows[0]) if rows else None)
     return None not in sizes and sizes[0] != sizes[1]
 
@@ -210,7 +219,9 @@ def _same_bytes(a: int, b: int, query: Fingerprint, relative: Fingerprint) -> bo
 def _same_vectors(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
     if not any(f.family == "norm" and f.inherited for f in pair.families):
         return True  # told apart as transplanted
-    return all((query.vectors.digest[v.query_row] == relative.vectors.digest[v.relative_row]).all() for v in pair.vectors if v.family == "norm")
+    return all(
+        (query.vectors.digest[v.query_row] == relative.vectors.digest[v.relative_row]).all() for v in pair.vectors if v.family == "norm"
+    )
 
 
 def _same_precision(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
@@ -247,4 +258,4 @@ def model_relation(relations: Sequence[tuple[ComponentPair, Relation]], query: F
     return relation
 
 
-RANK = {name: 2 for name in RELATIONS} | {"shared initialisation": 1.5, "norms only": 1, "unrelated": 0.5, "not comparable": 0}
+RANK = dict.fromkeys(RELATIONS, 2) | {"shared initialisation": 1.5, "norms only": 1, "unrelated": 0.5, "not comparable": 0}

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelkin_indexer.fingerprint import Fingerprint
-
 from modelkin_registry.answers import QueryAnswer, Relative
 from modelkin_registry.explanation import DISTILLATION, relative_sentences
 from modelkin_registry.kinship import is_descent
@@ -31,7 +30,9 @@ def describe(fingerprint: Fingerprint, source: str) -> dict[str, Any]:
     }
 
 
-def query_answer(fingerprint: Fingerprint, relatives: Sequence[Relative], *, source: str, registry: dict[str, Any], compared: int) -> QueryAnswer:
+def query_answer(
+    fingerprint: Fingerprint, relatives: Sequence[Relative], *, source: str, registry: dict[str, Any], compared: int
+) -> QueryAnswer:
     """The whole answer to a query."""
     relatives = attribute_layers(relatives)
     explanation: list[str] = []
@@ -39,7 +40,10 @@ def query_answer(fingerprint: Fingerprint, relatives: Sequence[Relative], *, sou
     for relative in relatives[:EXPLAINED]:
         explanation += relative_sentences(subject, relative, registry["models"])
     if not any(is_descent(relative) for relative in relatives):
-        explanation.insert(0, f"No relative by descent was found for {subject} among {registry['models']} registered models ({compared} held against it closely).")
+        explanation.insert(
+            0,
+            f"No relative by descent was found for {subject} among {registry['models']} registered models ({compared} held against it closely).",
+        )
     explanation.append(DISTILLATION)
     return QueryAnswer(
         query=describe(fingerprint, source),
@@ -57,7 +61,9 @@ def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:
     found = []
     if about.level == "probe":
         share = about.bytes_read / about.bytes_total if about.bytes_total else 0.0
-        found.append(f"{source}: {share:.1%} of the bytes were read (level probe); copies in other coordinates are only seen at level full.")
+        found.append(
+            f"{source}: {share:.1%} of the bytes were read (level probe); copies in other coordinates are only seen at level full."
+        )
     if about.coverage < COVERAGE_WARNED:
         names = ", ".join(about.unplaced[:3]) + (", ..." if len(about.unplaced) > 3 else "")
         found.append(f"{source}: {about.coverage:.0%} of the bytes have a known place; not understood: {names}.")

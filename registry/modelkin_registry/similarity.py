@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from modelkin_indexer.fingerprint import SIDES, Fingerprint, Matrices
 from modelkin_indexer.places import Place
 
