@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from modelkin_cli.inputs import DEFAULT_LEVEL, Begin, HowToRead, Reading, guessed_name, read_source
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError, ModelkinError, RegistryError
 from modelkin_registry.answers import Added
 from modelkin_registry.registry import Registry
-
-from modelkin_cli.inputs import DEFAULT_LEVEL, Begin, HowToRead, Reading, guessed_name, read_source
 
 UNREADABLE, REGISTRY_TROUBLE = ModelkinError.exit_code, RegistryError.exit_code
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from modelkin_registry.answers import CompareAnswer, ComponentEvidence, QueryAnswer
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +13,7 @@ from modelkin_cli import figures
 from modelkin_cli.pictures import heat_strip
 from modelkin_cli.tables import RELATIVES_NOTE, family_table, low_information_table, relation_text, relatives_table
 from modelkin_cli.text import printable
+from modelkin_registry.answers import CompareAnswer, ComponentEvidence, QueryAnswer
 
 COMPARE_NOTE = "r is centred (Pearson). null: what strangers give. A finding needs r and p; low-information families are never one."
 

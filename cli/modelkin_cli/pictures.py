@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from modelkin_registry.answers import ComponentEvidence, FamilyEvidence
 from rich.text import Text
 
 from modelkin_cli.figures import correlation
+from modelkin_registry.answers import ComponentEvidence, FamilyEvidence
 
 WHOLE_WIDTH = 100  # columns used at most: wider strips are hard to follow by eye
 LABEL, FIGURE = 12, 8  # columns of a family's name and of its r

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 import platformdirs
+
+from modelkin_cli.options import Settings
 from modelkin_data import starter
 from modelkin_indexer import fingerprint as fingerprints
 from modelkin_indexer.spec import PUBLIC_KEY, Key, private_key
@@ -19,8 +21,6 @@ from modelkin_registry.candidates import index_rows
 from modelkin_registry.registry import Registry
 from modelkin_registry.store import Store
 from modelkin_registry.vectors import VectorIndex
-
-from modelkin_cli.options import Settings
 
 KEY_BYTES = 32
 Say = Callable[[str], None]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from modelkin_registry.answers import ComponentEvidence, Control, FamilyEvidence, Finding, ListedModel, Relative
-from modelkin_registry.relations import DESCENT_FREE
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from modelkin_cli import figures
 from modelkin_cli.text import printable
+from modelkin_registry.answers import ComponentEvidence, Control, FamilyEvidence, Finding, ListedModel, Relative
+from modelkin_registry.relations import DESCENT_FREE
 
 STATE_STYLES = {"ok": "green", "repaired": "yellow", "broken": "bold red"}
 RELATIVES_NOTE = "r by family; in brackets: no evidence. Norms and biases are left out: they are alike in unrelated models."

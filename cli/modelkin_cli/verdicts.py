@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
+
 from modelkin_registry.answers import ComponentEvidence
 from modelkin_registry.relations import DESCENT_FREE, RELATIONS
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-from modelkin_registry.answers import Added
 
 from modelkin_cli import figures
 from modelkin_cli.adding import Batch
@@ -11,6 +10,7 @@ from modelkin_cli.inputs import HowToRead
 from modelkin_cli.options import Settings, printing, reading, settings
 from modelkin_cli.output import Output
 from modelkin_cli.registries import open_registry, read_key
+from modelkin_registry.answers import Added
 
 INTERRUPTED = 130
 

@@ -6,9 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
-from modelkin_indexer.fingerprint import Fingerprint
-from modelkin_registry.comparison import compare_fingerprints
-from modelkin_registry.registry import Registry
 
 from modelkin_cli.inputs import HowToRead, read_source
 from modelkin_cli.options import Settings, printing, reading, settings
@@ -16,6 +13,9 @@ from modelkin_cli.output import Output
 from modelkin_cli.pages import compare_page
 from modelkin_cli.registries import open_registry, read_key
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
+from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_registry.comparison import compare_fingerprints
+from modelkin_registry.registry import Registry
 
 
 @click.command("compare", short_help="Hold two models against each other.")

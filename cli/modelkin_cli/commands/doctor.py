@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import click
-from modelkin_indexer.errors import RegistryError
-from modelkin_registry.answers import CONTRACT
 
 from modelkin_cli.options import Settings, printing, settings
 from modelkin_cli.output import Output
 from modelkin_cli.registries import examine_registry
 from modelkin_cli.tables import findings_table
+from modelkin_indexer.errors import RegistryError
+from modelkin_registry.answers import CONTRACT
 
 
 @click.command("doctor", short_help="Check a registry and mend what is derived.")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from modelkin_registry.answers import CONTRACT
 
 from modelkin_cli import figures
 from modelkin_cli.inputs import FINGERPRINT_SUFFIX, HowToRead, read_source
 from modelkin_cli.options import FILE, Settings, printing, reading, settings
 from modelkin_cli.output import Output
 from modelkin_cli.registries import read_key
+from modelkin_registry.answers import CONTRACT
 
 
 @click.command("fingerprint", short_help="Write a model's fingerprint to a file.")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import click
-from modelkin_registry.answers import CONTRACT
 
 from modelkin_cli.options import Settings, printing, settings
 from modelkin_cli.output import Output
 from modelkin_cli.registries import open_registry
 from modelkin_cli.tables import models_table
+from modelkin_registry.answers import CONTRACT
 
 
 @click.command("list", short_help="List the registered models.")

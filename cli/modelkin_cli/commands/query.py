@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import click
-from modelkin_registry.answers import QueryAnswer
-from modelkin_registry.registry import SHOWN, Registry
 
 from modelkin_cli.inputs import HowToRead, existing, read_source
 from modelkin_cli.options import Settings, printing, reading, settings
@@ -12,6 +10,8 @@ from modelkin_cli.output import Output
 from modelkin_cli.pages import query_page
 from modelkin_cli.registries import open_registry, read_key
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
+from modelkin_registry.answers import QueryAnswer
+from modelkin_registry.registry import SHOWN, Registry
 
 
 @click.command("query", short_help="Find the nearest relatives of a model.")

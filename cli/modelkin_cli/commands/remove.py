@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 import click
-from modelkin_registry.answers import CONTRACT
 
 from modelkin_cli.options import Settings, printing, settings
 from modelkin_cli.output import Output
 from modelkin_cli.registries import open_registry
 from modelkin_cli.text import printable
+from modelkin_registry.answers import CONTRACT
 
 
 @click.command("remove", short_help="Forget registered models.")

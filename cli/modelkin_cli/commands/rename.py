@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import click
-from modelkin_registry.answers import CONTRACT
 
 from modelkin_cli.options import Settings, printing, settings
 from modelkin_cli.output import Output
 from modelkin_cli.registries import open_registry
+from modelkin_registry.answers import CONTRACT
 
 
 @click.command("rename", short_help="Give a registered model another name.")
