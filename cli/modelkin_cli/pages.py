@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from modelkin_cli import figures
-from modelkin_cli.pictures import heat_strip
+from modelkin_cli.pictures import heat_strip, legend
 from modelkin_cli.tables import RELATIVES_NOTE, family_table, low_information_table, relation_text, relatives_table
 from modelkin_cli.text import printable
 from modelkin_registry.answers import CompareAnswer, ComponentEvidence, QueryAnswer
 
-COMPARE_NOTE = "r is centred (Pearson). null: what strangers give. A finding needs r and p; low-information families are never one."
+COMPARE_NOTE = "r: centred (Pearson) correlation. null: what strangers give, mean ± sd. Low-information families are never a finding."
 
 
 def query_page(answer: QueryAnswer, layers: Mapping[str, int], console: Console) -> Iterator[RenderableType]:
@@ -25,11 +25,13 @@ def query_page(answer: QueryAnswer, layers: Mapping[str, int], console: Console)
         return
     yield Text(f"Relatives among {figures.count(answer.registry['models'])} registered models", style="bold")
     yield Text()
-    yield relatives_table(answer.relatives)
+    yield relatives_table(answer.relatives, answer.query["components"])
     yield Text(RELATIVES_NOTE, style="dim")
     first = answer.relatives[0]
     for component in first.components:
         yield from _strip(component, first.model, layers, console)
+    if first.components:
+        yield from legend(console.width, ascii_only=console.options.ascii_only)
 
 
 def compare_page(answer: CompareAnswer, layers: Mapping[str, int], console: Console) -> Iterator[RenderableType]:
@@ -47,6 +49,7 @@ def compare_page(answer: CompareAnswer, layers: Mapping[str, int], console: Cons
             yield low
         yield from _strip(component, "B", layers, console)
     if answer.components:
+        yield from legend(console.width, ascii_only=console.options.ascii_only)
         yield Text(COMPARE_NOTE, style="dim")
 
 

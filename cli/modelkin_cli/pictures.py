@@ -11,10 +11,11 @@ from modelkin_cli.figures import correlation
 from modelkin_registry.answers import ComponentEvidence, FamilyEvidence
 
 WHOLE_WIDTH = 100  # columns used at most: wider strips are hard to follow by eye
-LABEL, FIGURE = 12, 8  # columns of a family's name and of its r
+LABEL, FIGURE = 11, 9  # columns of a family's name and of its r
 RULER_STEP = 5  # every fifth layer is numbered where a layer is too narrow for its own number
 WIDEST_CELL = 3  # columns of a layer where there is room; its number fits above
-LOW_INFORMATION = "low-information: alike in unrelated models, no evidence of descent"
+LOW_INFORMATION = "low-information: says nothing of the other weights"
+LOW_SCALE = ((0.7, "="), (0.2, "-"), (-2.0, "."))  # marks of their own, so that a row cannot be quoted as evidence
 NO_COUNTERPART = " "
 NO_LAYERS = "(outside the layers)"
 
@@ -34,8 +35,8 @@ class Step:
 SCALE = (
     Step(0.95, "█", "#", "bold red", "0.95 or more"),
     Step(0.7, "▓", "+", "yellow", "0.7"),
-    Step(0.4, "▒", "o", "cyan", "0.4"),
-    Step(0.2, "░", "-", "blue", "0.2"),
+    Step(0.4, "▒", "x", "cyan", "0.4"),
+    Step(0.2, "░", ":", "blue", "0.2"),
     Step(-2.0, "·", ".", "bright_black", "below"),
 )
 
@@ -57,7 +58,28 @@ def heat_strip(component: ComponentEvidence, layers: int, width: int, *, ascii_o
     lines = list(strip.block(informative))
     if low:
         lines += [strip.rule(), *strip.block(low, faded=True)]
-    return lines + strip.legend()
+    return lines
+
+
+def legend(width: int, *, ascii_only: bool = False) -> list[Text]:
+    """What the marks mean, broken where the width ends."""
+    parts = [Text("r of a layer:")]
+    parts += [Text.assemble((_mark(step.least, False, ascii_only)), f" {step.words}") for step in SCALE]
+    parts += [Text("blank: no counterpart"), Text("in brackets, = - . : low-information, whatever the figure")]
+    lines = [Text()]
+    for part in parts:
+        if len(lines[-1]) and len(lines[-1]) + 2 + len(part) > width:
+            lines.append(Text())
+        lines[-1] = lines[-1] + ("  " if len(lines[-1]) else "") + part
+    return lines
+
+
+def _mark(r: float, faded: bool, ascii_only: bool) -> tuple[str, str]:
+    """The mark of a layer and its style."""
+    if faded:
+        return next(mark for least, mark in LOW_SCALE if r >= least), "dim"
+    step = step_of(r)
+    return step.ascii_mark if ascii_only else step.mark, step.style
 
 
 @dataclass(frozen=True)
@@ -90,7 +112,8 @@ class _Strip:
 
     def _head(self, family: FamilyEvidence, faded: bool) -> Text:
         label = Text(family.family[: LABEL - 1].ljust(LABEL), style="dim" if faded else "bold")
-        return label + Text(f"{correlation(family.r):>{FIGURE - 2}}  ", style="dim" if faded else "")
+        figure = f"({correlation(family.r)})" if faded else f"{correlation(family.r)} "
+        return label + Text(f"{figure:>{FIGURE - 1}} ", style="dim" if faded else "")
 
     def _cells(self, family: FamilyEvidence, start: int, stop: int, faded: bool) -> Text:
         found: dict[int, float] = {}
@@ -101,8 +124,8 @@ class _Strip:
             if layer not in found:
                 row.append(NO_COUNTERPART * self.cell)
                 continue
-            step = step_of(found[layer])
-            row.append((step.ascii_mark if self.ascii_only else step.mark) * self.cell, style="dim" if faded else step.style)
+            mark, style = _mark(found[layer], faded, self.ascii_only)
+            row.append(mark * self.cell, style=style)
         return row
 
     def _ruler(self, start: int, stop: int) -> Text:
@@ -116,18 +139,5 @@ class _Strip:
 
     def rule(self) -> Text:
         dash = "-" if self.ascii_only else "─"
-        words = LOW_INFORMATION if len(LOW_INFORMATION) + 6 <= self.width else "low-information: no evidence"
+        words = LOW_INFORMATION if len(LOW_INFORMATION) + 6 <= self.width else "low-information"
         return Text(f"{dash * 2} {words} ".ljust(self.width, dash)[: self.width], style="dim")
-
-    def legend(self) -> list[Text]:
-        """What the marks mean, broken where the width ends."""
-        parts = [Text("r of a layer:")]
-        for step in SCALE:
-            parts.append(Text.assemble((step.ascii_mark if self.ascii_only else step.mark, step.style), f" {step.words}"))
-        parts.append(Text("blank: no counterpart"))
-        lines = [Text()]
-        for part in parts:
-            if len(lines[-1]) and len(lines[-1]) + 2 + len(part) > self.width:
-                lines.append(Text())
-            lines[-1] = lines[-1] + ("  " if len(lines[-1]) else "") + part
-        return lines

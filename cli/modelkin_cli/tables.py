@@ -14,7 +14,7 @@ from modelkin_registry.answers import ComponentEvidence, Control, FamilyEvidence
 from modelkin_registry.relations import DESCENT_FREE
 
 STATE_STYLES = {"ok": "green", "repaired": "yellow", "broken": "bold red"}
-RELATIVES_NOTE = "r by family; in brackets: no evidence. Norms and biases are left out: they are alike in unrelated models."
+RELATIVES_NOTE = "In brackets: no evidence. Norms and biases are left out: they cannot show descent by themselves."
 
 
 def new_table(*headings: str, right: Iterable[str] = ()) -> Table:
@@ -31,28 +31,35 @@ def relation_text(relation: str, also: Sequence[str] = ()) -> Text:
     return text + Text("".join(f", {name}" for name in also), style="dim")
 
 
-def relatives_table(relatives: Sequence[Relative]) -> Table:
-    """One row a relative, best first."""
-    table = new_table("model", "relation", "shared", "p", "r by family", right=("shared", "p"))
+def relatives_table(relatives: Sequence[Relative], components: Sequence[str]) -> Table:
+    """One row a relative, best first. `components` are the query's."""
+    table = new_table("model", "relation", "shared", "p", "r by family", right=("p",))
     for relative in relatives:
         table.add_row(
             printable(relative.model),
             relation_text(relative.relation, relative.also),
-            figures.share(relative.shared),
+            shared_words(relative, components),
             figures.probability(relative.p_value),
-            evidence_text(relative),
+            evidence_text(relative, named=len(components) > 1),
         )
     return table
 
 
-def evidence_text(relative: Relative) -> Text:
-    """`attention 0.98, mlp 0.97 (embedding 0.01)` for each component that has informative families."""
+def shared_words(relative: Relative, components: Sequence[str]) -> str:
+    """`97 %`, or `97 % of vision` where the query has other components, which were not compared."""
+    compared = [component.query for component in relative.components]
+    part = "" if set(components) <= set(compared) else f" of {', '.join(compared)}"
+    return figures.share(relative.shared) + (part if relative.shared else "")
+
+
+def evidence_text(relative: Relative, named: bool) -> Text:
+    """`attention 0.98, mlp 0.97 (embedding 0.01)` a line a component, `named` if there are several."""
     lines = []
     for component in relative.components:
         found = [f for f in component.families if f.informative and f.r is not None]
         held = [_family_words(f) for f in found if f.inherited]
         others = [_family_words(f) for f in found if not f.inherited]
-        line = Text(f"{component.query}: " if len(relative.components) > 1 else "", style="dim")
+        line = Text(f"{component.query}: " if named else "", style="dim")
         line += Text(", ".join(held))
         if others:
             line += Text(f"{' ' if held else ''}({', '.join(others)})", style="dim")
@@ -68,7 +75,7 @@ def family_table(component: ComponentEvidence, controls: Sequence[Control]) -> T
     """Informative families of a comparison, with the controls' figures beside them."""
     names = [f"{side}-C{number}" for number in range(1, len(controls) + 1) for side in ("A", "B")]
     right = ("r", "null", "z", "p", *names)
-    table = new_table("family", "r", *names, "null", "z", "p", "channel", "finding", right=right)
+    table = new_table("family", "r", *names, "null", "z", "p", "finding", right=right)
     for family in (f for f in component.families if f.informative):
         table.add_row(
             Text(family.family, style="bold" if family.inherited else ""),
@@ -77,10 +84,16 @@ def family_table(component: ComponentEvidence, controls: Sequence[Control]) -> T
             figures.null(family),
             figures.standard_score(family.z),
             figures.probability(family.p_value),
-            family.channel,
-            Text("inherited", style="bold") if family.inherited else Text("none", style="dim"),
+            _finding(family),
         )
     return table
+
+
+def _finding(family: FamilyEvidence) -> Text:
+    """Whether the family is inherited, and in which channel where not number by number."""
+    if not family.inherited:
+        return Text("none", style="dim")
+    return Text("inherited" if family.channel == "probe" else f"inherited ({family.channel})", style="bold")
 
 
 def low_information_table(component: ComponentEvidence, controls: Sequence[Control]) -> Table | None:
