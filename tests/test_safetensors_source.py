@@ -164,6 +164,7 @@ DAMAGED = {
     "metadata key twice": (compose('{"__metadata__":{"k":"v","k":"w"}}'), "'k' twice"),
     "metadata is a list": (compose('{"__metadata__":[]}'), "not a JSON object"),
     "metadata value is a number": (compose('{"__metadata__":{"k":1}}'), "metadata value"),
+    "name of 5000 bytes": (compose({"n" * 5000: A}, bytes(24)), "key of 5,002 bytes"),
     "metadata nested": (compose('{"__metadata__":{"k":{"l":"m"}}}'), "metadata value"),
     "nested deeply": (compose('{"a":' + "[" * 100_000 + "]" * 100_000 + "}"), "nested|not JSON"),
     "nested as deep as one value may": (compose('{"a":' + "[" * 1020 + "]" * 1020 + "}"), "nested"),

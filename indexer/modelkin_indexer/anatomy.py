@@ -64,7 +64,7 @@ def read_anatomy(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any]) -
         parts = list(_parts(tensors[split.name], split, meaning, model))
         if not parts:
             unknown.append(split.name)
-            parts = [_unknown_part(tensors[split.name], split, meaning)]
+            parts = [_unknown_part(tensors[split.name], split, meaning, model)]
         for part in parts:
             pieces.add(part)
     return Anatomy(pieces.finished(), tuple(sorted([*unknown, *packed])), dict(sorted(constants.items())), model.layers)
@@ -114,7 +114,7 @@ class _Model:
         self.naming = Naming(self.splits, axes, str(config.get("model_type", "")))
         self.layers, self._first_layer = self._number_layers()
         self._hidden = self._hidden_sizes()
-        self._output_columns: dict[tuple[str, int], int] = {}
+        self._output_columns: dict[Place, int] = {}
         self._stored_input_first: dict[tuple[str, str], bool] = {}
         self._interleaved = self._takes_turns()
         self._look_at_shapes()
@@ -123,9 +123,10 @@ class _Model:
         """The layer's number inside its component."""
         return NO_LAYER if split.layer is None else self._first_layer[split.stack] + split.layer
 
-    def shape(self, split: SplitName, component: str) -> layouts.Shape:
-        """What the split of a fused tensor of this layer rests on."""
-        return layouts.config_shape(self.config, component, self._output_columns.get((component, self.layer(split))))
+    def shape(self, split: SplitName, meaning: Meaning) -> layouts.Shape:
+        """What the split of a fused tensor rests on."""
+        output = Place(meaning.component, self.layer(split), "attention", "cross_o" if meaning.role.startswith("cross_") else "o")
+        return layouts.config_shape(self.config, meaning.component, self._output_columns.get(output))
 
     def input_first(self, component: str, layout: str) -> bool:
         """Whether matrices of this layout (`conv1d` or `stacked`) are stored [in, out] in this component."""
@@ -141,7 +142,7 @@ class _Model:
         lengths: dict[tuple[str, str], int] = {}
         for split in self.splits:
             if split.layer is not None:
-                key = self.naming.component(split), split.stack
+                key = self.naming.meaning(split).component, split.stack
                 lengths[key] = max(lengths.get(key, 0), split.layer + 1)
         layers: dict[str, int] = {}
         first: dict[str, int] = {}
@@ -169,9 +170,10 @@ class _Model:
                 self._stored_input_first.setdefault((meaning.component, layout), shape[-1 if writes else -2] == hidden)
         for split in self.splits:
             meaning, shape = self.naming.meaning(split), self._weights[split.name].shape
-            if (meaning.family, meaning.role) == ("attention", "o") and split.parameter == "weight" and len(shape) == 2:
-                turned = meaning.rule is not None and meaning.rule.layout == "conv1d" and self.input_first(meaning.component, "conv1d")
-                self._output_columns.setdefault((meaning.component, self.layer(split)), shape[0 if turned else 1])
+            if meaning.family == "attention" and meaning.role in FACES_OUT and split.parameter == "weight" and len(shape) == 2:
+                turned = _stored_layout(split, meaning, 2) == "conv1d" and self.input_first(meaning.component, "conv1d")
+                place = Place(meaning.component, self.layer(split), meaning.family, meaning.role)
+                self._output_columns.setdefault(place, shape[0 if turned else 1])
 
     def _takes_turns(self) -> bool:
         """As gpt-oss stores gate and up; without a config, its biases of stacked experts give it away."""
@@ -205,13 +207,12 @@ def _parts(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) 
     if meaning.rule is None:
         return
     stacked = meaning.family == "expert" and split.expert is None and not meaning.role.startswith("shared_")
-    for expert, grid in _grids(info, split, meaning, model) if not stacked else _stacked_grids(info, split, meaning, model):
-        roles = split_parts = layouts.split_role(meaning.role) if not split.parameter.startswith("lora") else (meaning.role,)
-        grouped = meaning.rule.layout == "grouped"
-        rows = layouts.split_rows(grid.rows, split_parts, model.shape(split, meaning.component), grouped, model.interleaved(meaning))
-        if rows is None:
-            roles, rows = (meaning.role,), (layouts.Rows(0, grid.rows),)
-        for role, some in zip(roles, rows, strict=True):
+    parts = (meaning.role,) if split.parameter.startswith("lora") else layouts.split_role(meaning.role)
+    shape = model.shape(split, meaning) if len(parts) > 1 else layouts.UNKNOWN_SHAPE
+    grouped = meaning.rule.layout == "grouped"
+    for expert, grid in (_stacked_grids if stacked else _grids)(info, split, meaning, model):
+        rows = layouts.split_rows(grid.rows, parts, shape, grouped, model.interleaved(meaning))
+        for role, some in zip(parts, rows, strict=True) if rows else [(meaning.role, layouts.Rows(0, grid.rows))]:
             place = _place(meaning, role, split.parameter, model.layer(split))
             yield _Part(place, grid.views(some), _residual(meaning, place, grid), expert)
 
@@ -245,12 +246,15 @@ def _residual(meaning: Meaning, place: Place, grid: Grid) -> str:
     return "out" if place.family == meaning.family and place.role in FACES_OUT else "in"
 
 
-def _unknown_part(info: TensorInfo, split: SplitName, meaning: Meaning) -> _Part:
-    """A tensor that no pattern knows, under its own name; its layer is guessed from the first number in the name."""
+def _unknown_part(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> _Part:
+    """A tensor that no pattern knows, under its own name; outside the stacks its layer is the first number in the name, if any."""
     grid = layouts.stored_grid(info, squeeze=False)
-    number = re.search(r"(?:^|\.)(\d{1,5})\.", split.name)
-    place = Place(meaning.component, int(number[1]) if number else NO_LAYER, "other", split.name)
-    return _Part(place, grid.views(), "none" if grid.vector else "in")
+    number = _NUMBER.search(split.rest)
+    layer = int(number[1]) if number is not None and not split.stack else model.layer(split)
+    return _Part(Place(meaning.component, layer, "other", split.rest), grid.views(), "none" if grid.vector else "in")
+
+
+_NUMBER = re.compile(r"(?:^|\.)(\d{1,5})(?:\.|$)")
 
 
 @dataclass(slots=True)

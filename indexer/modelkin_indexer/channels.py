@@ -22,6 +22,7 @@ Singles = npt.NDArray[np.float32]
 UPPER = np.triu_indices(spec.DIRECTIONS)
 UPPER_WEIGHTS = np.where(UPPER[0] == UPPER[1], 1.0, np.sqrt(2.0))  # so that inner products equal those of the full matrices
 DISTINCT_RUN = 128  # consecutive columns looked at together for repeated magnitudes
+TINY = float(np.finfo(np.float64).tiny)
 EIGENVALUE_FLOOR = 1e-6  # token directions weaker than this share of the strongest are noise and are left out of the frame
 
 
@@ -77,7 +78,7 @@ def token_frame(tokens: Singles, key: Key) -> Singles:
     weights = 1.0 / np.sqrt(np.asarray(values[kept], np.float64))
     inverse_root = (vectors[:, kept] * weights) @ vectors[:, kept].T
     directions = inverse_root @ (rows.T @ keyed) if tall else rows.T @ (inverse_root @ keyed)
-    return directions.astype(np.float32)
+    return np.asarray(directions, np.float32)
 
 
 class GramAccumulator:
@@ -107,7 +108,7 @@ def gram_vector(total: Floats, directions: Singles) -> Floats:
     """Upper triangle of a Gram matrix without its part along D'D (what an isotropic matrix would give), at unit length."""
     isotropic = _upper(directions.astype(np.float64).T @ directions.astype(np.float64))
     vector = _upper(total)
-    vector = vector - isotropic * (vector @ isotropic) / max(isotropic @ isotropic, np.finfo(float).tiny)
+    vector = vector - isotropic * (vector @ isotropic) / max(float(isotropic @ isotropic), TINY)
     return sketch.unit(vector)[0]
 
 

@@ -20,7 +20,7 @@ from modelkin_indexer.places import Anatomy, Piece, Place
 from modelkin_indexer.sources.base import Source
 from modelkin_indexer.spec import PUBLIC_KEY, Key
 
-T, R = TypeVar("T"), TypeVar("R")
+Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
 Progress = Callable[[int], None]
 EXPERT_ROLES = ("gate", "up", "down", "router")  # slots of a single expert's vector
 TABLE_FAMILIES = ("position", "other", "embedding")  # matrices that may be fixed tables
@@ -68,7 +68,7 @@ def _is_vector(piece: Piece) -> bool:
     return piece.is_vector or piece.place.family == "bias"
 
 
-def _each(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def _each(pool: ThreadPoolExecutor, work: Callable[[Piece], Measured], items: Iterable[Piece]) -> list[Measured]:
     return list(pool.map(work, items))
 
 
@@ -155,8 +155,18 @@ def _about(
         dtypes=dict(sorted(dtypes.items())),
         unplaced=tuple(name for name in anatomy.unplaced if name in weights),
         constants=dict(sorted(constants.items())),
+        quantization=_quantization(source),
         config={name: source.config[name] for name in CONFIG_FIELDS if _is_plain(source.config.get(name))},
     )
+
+
+def _quantization(source: Source) -> str:
+    """How config.json says that the weights are stored, "" for plain numbers."""
+    stated = source.config.get("quantization_config")
+    if not isinstance(stated, dict):
+        return ""
+    words = [stated.get("quant_method"), stated.get("bits"), stated.get("fmt")]
+    return " ".join(str(word)[:16] for word in words if isinstance(word, (str, int))) or "unknown"
 
 
 def _is_plain(value: Any) -> bool:

@@ -74,6 +74,9 @@ class Shape:
     output_columns: int | None
 
 
+UNKNOWN_SHAPE = Shape(None, None, None, None)
+
+
 def stored_grid(info: TensorInfo, squeeze: bool) -> Grid:
     """The tensor as it is stored: vectors as vectors, matrices as matrices, more axes flattened to [first axis, all others].
 

@@ -116,10 +116,10 @@ def measure_matrix(source: Source, piece: Piece, key: Key, frame: Frame, advance
     anchors = _anchor_rows(piece, key, columns)
     directions = _directions(piece, key, frame)
     gram = channels.GramAccumulator(directions, piece.residual, columns) if directions is not None else None
-    hasher, total, squares = blake3(), 0.0, 0.0
+    hasher, total, squares, ones = blake3(), 0.0, 0.0, np.ones(columns, np.float32)
     for view, start, raw, block in _stream(source, piece):
-        hasher.update(memoryview(raw))
-        total += float(_ones(block.size) @ block.ravel())
+        hasher.update(raw.data)
+        total += float((block @ ones).sum(dtype=np.float64))
         squares += float(block.ravel() @ block.ravel())
         if not np.isfinite(squares):
             require_finite(block, source, piece.views[view])
@@ -232,11 +232,3 @@ def require_finite(block: Singles, source: Source, view: View) -> None:
 
 def _bits(source: Source, piece: Piece) -> int:
     return values.bits(source.tensors[piece.views[0].tensor].dtype)
-
-
-def _ones(count: int) -> Singles:
-    """Ones for a fast sum by dot product."""
-    return _ONES[:count] if count <= len(_ONES) else np.ones(count, np.float32)
-
-
-_ONES = np.ones(1 << 21, np.float32)

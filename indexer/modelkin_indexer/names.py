@@ -29,11 +29,6 @@ class SplitName:
     parameter: str
     rest: str
 
-    @property
-    def prefix(self) -> str:
-        """What stands before the word that starts the stack."""
-        return self.stack.rpartition(".")[0]
-
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
@@ -124,33 +119,33 @@ class Naming:
             self._known[key] = self._look_up(split)
         return self._known[key]
 
-    def component(self, split: SplitName) -> str:
-        """The component of a name: by the parts of its prefix in a stack, else by all its parts."""
-        name = self._named_component(split)
-        return self._renamed.get(name, name)
-
-    def _named_component(self, split: SplitName) -> str:
-        parts = (split.prefix if split.stack else split.module).split(".")
+    def _component(self, stack: str, module: str) -> str:
+        """By the parts of the stack's prefix, else by all parts of the name."""
+        parts = (stack.rpartition(".")[0] if stack else module).split(".")
         component = _plain_component(parts)
         if component == "text" and self._has_decoder and "encoder" in parts and "decoder" not in parts:
-            return "encoder"
-        return component
+            component = "encoder"
+        return self._renamed.get(component, component)
 
     def _settle(self, names: tuple[SplitName, ...], axes: Mapping[str, int]) -> None:
         """Find what only the whole tells: components without tokens but with convolutions, and those without a final norm."""
-        outside = [(split, self._look_up(split)) for split in names if not split.stack]
+        outside = [(split, self.meaning(split)) for split in names if not split.stack]
         roles = {(meaning.component, meaning.family, meaning.role) for _, meaning in outside}
-        taken = {meaning.component for _, meaning in outside} | {self._named_component(split) for split in names if split.stack}
+        taken = {meaning.component for _, meaning in outside} | {self._component(stack, "") for stack in self._modules if stack}
+        renamed: dict[str, str] = {}
         for split, meaning in outside:
             sense = "audio" if axes[split.name] == 3 else "vision"
             tokens = (meaning.component, *TOKENS) in roles and meaning.component == "text"
             if meaning.family == "conv" and meaning.component in ("text", "encoder") and not tokens and sense not in taken:
-                self._renamed[meaning.component] = sense
+                renamed[meaning.component] = sense
         finals = {component for component, family, role in roles if (family, role) == ("norm", "final")}
-        self._post_norm = {self._renamed.get(component, component) for component in taken - finals}
+        self._post_norm = {renamed.get(component, component) for component in taken - finals}
+        if renamed:
+            self._renamed = renamed
+            self._known.clear()
 
     def _look_up(self, split: SplitName) -> Meaning:
-        component = self.component(split)
+        component = self._component(split.stack, split.module)
         for rule, pattern in _patterns().rules:
             if (rule.scope == "layer") != bool(split.stack):
                 continue

@@ -54,6 +54,6 @@ def private_key(secret: bytes) -> Key:
     """
     if len(secret) != 32:
         raise FingerprintError(
-            f"a private key is 32 bytes, this one has {len(secret)}. Make one with `python -c 'import secrets; print(secrets.token_hex(32))'`."
+            f"a private key is 32 bytes, this one has {len(secret)}. Make one: python -c 'import secrets; print(secrets.token_hex(32))'"
         )
     return Key("private-" + hashlib.blake2b(secret, person=b"modelkin key id", digest_size=6).hexdigest(), secret)

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_registry.ranking import Hits
 from modelkin_registry.rows import CODE_BITS, IndexRows
 from modelkin_registry.similarity import rows_by_role
-from modelkin_registry.vectors import Hits
 
 Floats = npt.NDArray[np.float64]
 # Fixed slots: where a role stands in its family's vector. A role without a slot shares the last one.

@@ -14,7 +14,7 @@ from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.alignment import LayerMap, align
 from modelkin_registry.answers import FamilyEvidence
 from modelkin_registry.experts import ExpertMatch, match_experts
-from modelkin_registry.nulls import Null, average_null, crossing_null, mismatched_null, sketch_noise, upper_p
+from modelkin_registry.nulls import Null, Strangers, average_null, crossing_null, mismatched_null, sketch_noise, upper_p
 from modelkin_registry.similarity import CHANNELS, RoleSimilarity, cross_role_gram, matrix_similarities, vector_similarities
 
 Floats = npt.NDArray[np.float64]
@@ -65,8 +65,10 @@ class ComponentPair:
     upcycled: bool
 
 
-def compare_components(query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str) -> ComponentPair:
-    """Measure one pair of components on the layer map that the pair itself shows."""
+def compare_components(
+    query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str, strangers: Strangers | None = None
+) -> ComponentPair:
+    """Measure one pair of components on the layer map that the pair itself shows; `strangers` widen the nulls."""
     similarities = [
         s for s in matrix_similarities(query, relative, query_component, relative_component) if (s.family, s.role) not in STRUCTURED_ROLES
     ]
@@ -75,8 +77,8 @@ def compare_components(query: Fingerprint, relative: Fingerprint, query_componen
     places = _aligned(similarities + crossed, layer_map)
     vectors = _aligned(vector_similarities(query, relative, query_component, relative_component), layer_map, query)
     experts = match_experts(query, relative, query_component, relative_component, layer_map.pairs)
-    families = _matrix_families(places, query, experts)
-    families += [_vector_family(family, group, query, relative) for family, group in _by_family(vectors).items()]
+    families = _matrix_families(places, query, experts, strangers)
+    families += [_vector_family(family, group, query, relative, strangers) for family, group in _by_family(vectors).items()]
     comparable = _comparable_parameters(query, similarities + crossed)
     inherited, weight = _inherited_parameters(query, families, places, experts)
     return ComponentPair(
@@ -131,21 +133,23 @@ class _ChannelResult:
     strong: bool  # r reaches what its channel needs
 
 
-def _channel_result(family: str, channel: str, places: Sequence[PlaceCosine]) -> _ChannelResult:
+def _channel_result(family: str, channel: str, places: Sequence[PlaceCosine], strangers: Strangers | None) -> _ChannelResult:
     r = float(np.mean([place.cosine for place in places]))
-    null = average_null([place.null for place in places], family, channel)
+    null = average_null([place.null for place in places], family, channel, strangers)
     z = (r - null.mean) / null.sd
     p_value = upper_p(z, tests=len(CHANNELS))
     alone = channel != "probe" and null.mean == 0.0
     return _ChannelResult(r, null, z, p_value, r >= max(CHANNEL_R[channel], LONE_R if alone else 0.0))
 
 
-def _matrix_families(places: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None) -> list[FamilyEvidence]:
+def _matrix_families(
+    places: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, strangers: Strangers | None
+) -> list[FamilyEvidence]:
     """Each family's evidence: strict until one stands, then further ones by FURTHER_P; token tables follow an anchored body."""
     groups = _by_family(places)
-    families = [_matrix_family(family, group, query, experts, FAMILY_P) for family, group in groups.items()]
+    families = [_matrix_family(family, group, query, experts, strangers, FAMILY_P) for family, group in groups.items()]
     if any(f.inherited for f in families):
-        families = [_matrix_family(family, group, query, experts, FURTHER_P) for family, group in groups.items()]
+        families = [_matrix_family(family, group, query, experts, strangers, FURTHER_P) for family, group in groups.items()]
     anchored = [f for f in families if f.inherited and f.channel == "anchored"]
     return [_followed(f, anchored) if anchored and f.family == "embedding" and not f.inherited else f for f in families]
 
@@ -166,9 +170,13 @@ def _followed(embedding: FamilyEvidence, anchored: Sequence[FamilyEvidence]) -> 
 
 
 def _matrix_family(
-    family: str, group: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, limit: float
+    family: str, group: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, strangers: Strangers | None, limit: float
 ) -> FamilyEvidence:
-    results = {c: _channel_result(family, c, [p for p in group if p.channel == c]) for c in CHANNELS if any(p.channel == c for p in group)}
+    results = {
+        c: _channel_result(family, c, [p for p in group if p.channel == c], strangers)
+        for c in CHANNELS
+        if any(p.channel == c for p in group)
+    }
     evident = [c for c in CHANNELS if c in results and results[c].strong and results[c].p_value <= limit]
     channel = evident[0] if evident else next(iter(results))
     best = results[channel]
@@ -192,10 +200,12 @@ def _matrix_family(
     )
 
 
-def _vector_family(family: str, group: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> FamilyEvidence:
+def _vector_family(
+    family: str, group: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint, strangers: Strangers | None
+) -> FamilyEvidence:
     """Norms, biases and other vectors: centred r, and the raw cosine only beside the floor that means and spreads alone give."""
     counted = [p for p in group if p.role not in ROTARY_NORMS] or list(group)
-    result = _channel_result(family, "probe", counted)
+    result = _channel_result(family, "probe", counted, strangers)
     raw, floor = _raw_cosines(counted, query, relative)
     kept = result.r >= NORM_R and result.p_value <= NORM_P
     return FamilyEvidence(
@@ -247,7 +257,7 @@ def _comparable_parameters(query: Fingerprint, similarities: Sequence[RoleSimila
     rows: set[int] = set()
     for s in similarities:
         if SHOWN_AS.get(s.family, s.family) in INFORMATIVE:
-            rows.update(int(row) for row, known in zip(s.query_rows, np.isfinite(s.cosines).any(axis=1), strict=True) if known)
+            rows.update(s.query_rows[np.isfinite(s.cosines).any(axis=1)].tolist())
     return int(sum(query.matrices.parameters[row] for row in rows))
 
 

@@ -24,7 +24,7 @@ MEANING = {
     "vocabulary changed": "is consistent with descent from {model} with another vocabulary",
     "component reused": "contains a component that is consistent with descent from {model}; its other components are not",
     "transplanted": "contains parts that are consistent with descent from {model}, beside parts that are not",
-    "reparameterised": "is consistent with {model} in other coordinates (neurons, heads, experts or channels re-ordered, rotated or rescaled)",
+    "reparameterised": "is consistent with {model} in other coordinates (neurons, heads, experts or channels re-ordered or rotated)",
     "shared initialisation": "and {model} correlate as two trainings from one random initialisation do; nothing learned is shared",
     "norms only": "shares only low-information norm gains with {model}; attention, MLP and the other matrices show nothing",
     "unrelated": "shows no evidence of shared weights with {model}",

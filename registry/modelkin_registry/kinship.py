@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.answers import ComponentEvidence, FamilyEvidence, Relative
 from modelkin_registry.evidence import ComponentPair, compare_components
-from modelkin_registry.nulls import SMALLEST_P
+from modelkin_registry.nulls import SMALLEST_P, Strangers, strangers_spread
 from modelkin_registry.relations import DESCENT_FREE, RANK, Relation, component_relation, model_relation
 
 
@@ -19,12 +20,15 @@ class Kin:
     relative: Relative
     closeness: float
     comparable_parameters: int
+    model_id: int = 0
 
 
-def measure_kin(query: Fingerprint, relative: Fingerprint, name: str, origin: str = "", searched: int = 1) -> Kin:
+def measure_kin(
+    query: Fingerprint, relative: Fingerprint, name: str, origin: str = "", searched: int = 1, strangers: Strangers | None = None
+) -> Kin:
     """Hold a query against one model; p-values are corrected for the number of models searched."""
     shared_components = [c for c in query.about.components if c in relative.about.components]
-    pairs = [compare_components(query, relative, component, component) for component in shared_components]
+    pairs = [compare_components(query, relative, component, component, strangers) for component in shared_components]
     relations = [(pair, component_relation(pair, query, relative)) for pair in pairs]
     relation = model_relation(relations, query)
     components = [_component_evidence(pair, found, searched) for pair, found in relations if found.name != "not comparable"]
@@ -44,6 +48,17 @@ def measure_kin(query: Fingerprint, relative: Fingerprint, name: str, origin: st
         closeness=weight / comparable if comparable else 0.0,
         comparable_parameters=comparable,
     )
+
+
+def own_strangers(kin: Sequence[Kin]) -> Strangers:
+    """What the registry's own strangers show of a query, by family and channel: the nearest models without evidence, so a wide measure."""
+    values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for one in kin:
+        if one.relative.relation == "unrelated":
+            for family in (f for c in one.relative.components for f in c.families):
+                if family.r is not None and family.null_mean is not None:
+                    values[family.family, family.channel].append(family.r - family.null_mean)
+    return {key: strangers_spread(found) for key, found in values.items()}
 
 
 def _component_evidence(pair: ComponentPair, relation: Relation, searched: int) -> ComponentEvidence:

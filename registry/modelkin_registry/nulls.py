@@ -8,7 +8,7 @@ that does not average out over layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,10 @@ SKETCH_NUMBERS = {"probe": spec.PROBE_NUMBERS, "gram": spec.GRAM_NUMBERS, "ancho
 FEWEST_MISMATCHES = 12  # below this many mismatched cells a measured spread is too uncertain to replace the sketch's own
 NORMAL_PER_MAD = 1.4826  # median absolute deviation to standard deviation of a normal
 SMALLEST_P = 1e-30  # a tail further out is not measured by anything; smaller values are reported as this
+
+
+Strangers = Mapping[tuple[str, str], float]  # (family, channel) -> spread of its mean cosine over a registry's own strangers
+FEWEST_STRANGERS = 8  # strangers of equal shape needed to measure that spread
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,23 @@ def crossing_null(cosines: Floats, matched: npt.NDArray[np.bool_], row: int, col
     return Null(float(crossing[known].mean()) if known.any() else 0.0, noise)
 
 
-def average_null(nulls: Sequence[Null], family: str, channel: str) -> Null:
-    """Null of the mean of independent places, with what strangers of this family share between models."""
+def average_null(nulls: Sequence[Null], family: str, channel: str, strangers: Strangers | None = None) -> Null:
+    """Null of the mean of independent places, with what strangers of this family share between models.
+
+    That is the shipped background, or what the registry's own strangers show of this query where that is more.
+    """
     count = len(nulls)
     mean = sum(null.mean for null in nulls) / count
     within = math.sqrt(sum(null.sd**2 for null in nulls)) / count
-    between = backgrounds.between_models(family, channel)
+    shipped = backgrounds.between_models(family, channel)
+    own = (strangers or {}).get((family, channel), 0.0)
+    between = max(shipped, math.sqrt(max(own**2 - within**2, 0.0)))
     return Null(mean, math.sqrt(within**2 + between**2))
+
+
+def strangers_spread(values: Sequence[float]) -> float:
+    """Robust spread around 0 of what strangers show; 0 where there are too few."""
+    return NORMAL_PER_MAD * float(np.median(np.abs(values))) if len(values) >= FEWEST_STRANGERS else 0.0
 
 
 def upper_p(z: float, tests: int = 1) -> float:

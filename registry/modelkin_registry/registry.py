@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,13 +19,15 @@ from modelkin_registry import doctor
 from modelkin_registry.answers import CompareAnswer, Finding, ListedModel, QueryAnswer
 from modelkin_registry.candidates import SEARCHED, find_candidates, index_rows
 from modelkin_registry.comparison import compare_fingerprints
-from modelkin_registry.kinship import Kin, measure_kin, order_kin
+from modelkin_registry.kinship import Kin, measure_kin, order_kin, own_strangers
+from modelkin_registry.nulls import Strangers
 from modelkin_registry.records import Claim, NewModel, PutResult
 from modelkin_registry.reports import query_answer
 from modelkin_registry.store import Store
 from modelkin_registry.vectors import VectorIndex
 
 SHOWN = 10  # relatives shown unless asked for more
+AT_ONCE = 256  # fingerprints in memory at once
 
 
 class Registry:
@@ -129,19 +131,28 @@ class Registry:
         return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {})
 
     def _kin(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> list[Kin]:
+        """Every wanted model held against the query; those with evidence once more, with the registry's own strangers as background."""
         found: list[Kin] = []
-        batch = 256  # fingerprints in memory at once
-        for start in range(0, len(wanted), batch):
-            stored = self.store.stored(wanted[start : start + batch])
-            found += [
-                measure_kin(fingerprint, fingerprints.from_bytes(m.blob, m.name), m.name, m.origin, searched) for m in stored.values()
-            ]
-        return found
+        for start in range(0, len(wanted), AT_ONCE):
+            found += self._measured(fingerprint, wanted[start : start + AT_ONCE], searched, None)
+        strangers = own_strangers(found)
+        if not any(strangers.values()):
+            return found
+        evident = [kin.model_id for kin in found if kin.relative.relation not in ("unrelated", "not comparable")]
+        again: dict[int, Kin] = {}
+        for start in range(0, len(evident), AT_ONCE):
+            again |= {kin.model_id: kin for kin in self._measured(fingerprint, evident[start : start + AT_ONCE], searched, strangers)}
+        return [again.get(kin.model_id, kin) for kin in found]
+
+    def _measured(self, fingerprint: Fingerprint, model_ids: Sequence[int], searched: int, strangers: Strangers | None) -> Sequence[Kin]:
+        stored = self.store.stored(model_ids).values()
+        pairs = ((m, fingerprints.from_bytes(m.blob, m.name)) for m in stored)
+        return [replace(measure_kin(fingerprint, f, m.name, m.origin, searched, strangers), model_id=m.model_id) for m, f in pairs]
 
     def _require_same_recipe(self, fingerprint: Fingerprint) -> None:
         if fingerprint.about.key != self.store.key_name:
             raise FingerprintError(
-                f"the fingerprint was made with key {fingerprint.about.key!r}, the registry {self.store.path} uses {self.store.key_name!r}. "
+                f"made with key {fingerprint.about.key!r}, while the registry {self.store.path} uses {self.store.key_name!r}. "
                 "Give the registry's key with --key-file."
             )
 

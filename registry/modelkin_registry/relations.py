@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.evidence import FAMILY_R, INFORMATIVE, SHOWN_AS, ComponentPair, even_deltas, normalised_deltas
 
+Floats = npt.NDArray[np.floating[Any]]
 DESCENT_FREE = ("unrelated", "not comparable", "norms only", "shared initialisation")
 RELATIONS = (
-    "identical", "recast", "quantized", "fine-tuned", "continued", "low-rank delta", "noised", "merged", "layers rearranged", "pruned", "upcycled",
-    "vocabulary changed", "component reused", "transplanted", "reparameterised", "shared initialisation", "norms only", "unrelated", "not comparable",
+    "identical", "recast", "quantized", "fine-tuned", "continued", "low-rank delta", "noised", "merged", "layers rearranged", "pruned",
+    "upcycled", "vocabulary changed", "component reused", "transplanted", "reparameterised", "shared initialisation", "norms only",
+    "unrelated", "not comparable",
 )  # fmt: skip
 
-COVERAGE_FLOOR = 0.5  # below this share of placed bytes on either side no relation is claimed: the unread part could say anything
+COVERAGE_FLOOR = 0.9  # below this share of placed bytes on either side no relation is claimed: the part not understood could say anything
 IDENTICAL_DELTA = 6e-4  # relative L2 difference that float16 storage of the sketches alone produces, with room
 RECAST_DELTA = 2.5e-3  # rounding to bfloat16 moves a tensor by at most 2^-9 of each value, 0.0011 rms; with room for a second cast
 FINE_TUNED_R = 0.9  # above: the delta is under about 45 % of the weights; below: continued training or a delta as large
@@ -200,6 +204,8 @@ def _delta_name(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) 
     a, b = [p.query_row for p in bodies], [p.relative_row for p in bodies]
     if bodies and _more(query.matrices.zeros[a], relative.matrices.zeros[b]) >= NEW_ZEROS:
         return "pruned"
+    if r >= QUANTIZED_R and (query.about.quantization != "") != (relative.about.quantization != ""):
+        return "quantized"
     steady = bool(len(slope)) and abs(float(np.median(slope)) - 1) <= STEADY_SLOPE
     if steady and r >= QUANTIZED_R and bodies and np.median(query.matrices.distinct[a] / relative.matrices.distinct[b]) < GRID_RATIO:
         return "quantized"
@@ -229,22 +235,22 @@ def _same_precision(pair: ComponentPair, query: Fingerprint, relative: Fingerpri
     return all(query.matrices.bits[a] == relative.matrices.bits[b] for a, b in rows)
 
 
-def _more(ours: np.ndarray, theirs: np.ndarray) -> float:  # type: ignore[type-arg]
+def _more(ours: Floats, theirs: Floats) -> float:
     return float(np.median(ours - theirs))
 
 
-def _even(delta: np.ndarray) -> bool:  # type: ignore[type-arg]
+def _even(delta: Floats) -> bool:
     """Whether the change has one relative size in all tensors, as added noise has and training has not."""
     moved = delta[delta > IDENTICAL_DELTA]
     return len(moved) >= FEWEST_EVEN_PLACES and len(moved) == len(delta) and float(np.std(np.log(moved))) <= EVEN_DELTA
 
 
 def model_relation(relations: Sequence[tuple[ComponentPair, Relation]], query: Fingerprint) -> Relation:
-    """The relation of a whole model: that of the component with most inherited parameters, unless other parts of the query are not the relative's."""
+    """The relation of the component with most inherited parameters, unless other components of the query are not the relative's."""
     if not relations:
         return Relation("not comparable")
     ranked = sorted(relations, key=lambda item: (-RANK[item[1].name], -item[0].inherited_parameters, item[0].query))
-    pair, relation = ranked[0]
+    relation = ranked[0][1]
     if not relation.is_descent:
         return relation
     reused = {p.query for p, r in relations if r.is_descent}

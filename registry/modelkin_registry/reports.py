@@ -40,10 +40,8 @@ def query_answer(
     for relative in relatives[:EXPLAINED]:
         explanation += relative_sentences(subject, relative, registry["models"])
     if not any(is_descent(relative) for relative in relatives):
-        explanation.insert(
-            0,
-            f"No relative by descent was found for {subject} among {registry['models']} registered models ({compared} held against it closely).",
-        )
+        where = f"among {registry['models']} registered models ({compared} held against it closely)"
+        explanation.insert(0, f"No relative by descent was found for {subject} {where}.")
     explanation.append(DISTILLATION)
     return QueryAnswer(
         query=describe(fingerprint, source),
@@ -67,4 +65,8 @@ def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:
     if about.coverage < COVERAGE_WARNED:
         names = ", ".join(about.unplaced[:3]) + (", ..." if len(about.unplaced) > 3 else "")
         found.append(f"{source}: {about.coverage:.0%} of the bytes have a known place; not understood: {names}.")
+    if about.quantization:
+        found.append(
+            f"{source}: stored quantised ({about.quantization}); scales are not applied by this version, so sizes of differences are rough."
+        )
     return tuple(found)

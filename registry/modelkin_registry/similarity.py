@@ -108,7 +108,7 @@ def _cosines(ours: npt.NDArray[np.float16], theirs: npt.NDArray[np.float16], a: 
     with np.errstate(invalid="ignore", divide="ignore"):
         cosines = (x @ y.T).astype(np.float64) / (x_length[:, None] * y_length[None, :])
     cosines[~((x_length > 0)[:, None] & (y_length > 0)[None, :])] = np.nan
-    return np.clip(cosines, -1.0, 1.0)
+    return np.asarray(np.clip(cosines, -1.0, 1.0), np.float64)
 
 
 def _comparable(channel: str, family: str, ours: Matrices, theirs: Matrices, a: Ints, b: Ints) -> npt.NDArray[np.bool_]:
@@ -116,9 +116,9 @@ def _comparable(channel: str, family: str, ours: Matrices, theirs: Matrices, a: 
     rows = ours.rows[a][:, None] == theirs.rows[b][None, :]
     columns = ours.columns[a][:, None] == theirs.columns[b][None, :]
     if channel == "probe":
-        return columns if family in TOKEN_FAMILIES else rows & columns
+        return np.asarray(columns if family in TOKEN_FAMILIES else rows & columns, np.bool_)
     if channel == "anchored":
         return np.ones_like(rows)
     reading = (ours.side[a] == SIDES.index("in"))[:, None] & (theirs.side[b] == SIDES.index("in"))[None, :]
     height = (ours.rows // ours.experts)[a][:, None] == (theirs.rows // theirs.experts)[b][None, :]
-    return np.where(reading, columns, height)
+    return np.asarray(np.where(reading, columns, height), np.bool_)

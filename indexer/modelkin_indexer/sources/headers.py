@@ -20,6 +20,7 @@ from modelkin_indexer.sources.strict_json import Cursor
 
 LENGTH_BYTES = 8
 MAX_HEADER = 100_000_000  # the format's own limit
+MAX_METADATA = 16_000_000  # bytes of one metadata string; training logs kept there reach a few MB
 MAX_INDEX = 32_000_000  # twice the index of the largest public models (140,000 tensors)
 MAX_INDEX_NOTES = 65_536  # text of an index member that is not the weight map
 MAX_AXES = 64  # numpy's limit
@@ -53,7 +54,7 @@ def read_header(descriptor: int, size: int, path: Path) -> dict[str, Stored]:
     for name in cursor.members():
         if name == METADATA:
             for _ in cursor.members():
-                cursor.string("metadata value")
+                cursor.string("metadata value", MAX_METADATA)
         else:
             stored[name] = _entry(name, cursor.value(name), data_start, path)
     cursor.end()

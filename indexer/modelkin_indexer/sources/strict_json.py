@@ -19,6 +19,8 @@ from modelkin_indexer.sources.files import FETCH_AGAIN
 MAX_MEMBERS = 500_000
 # Text of one value. A tensor's entry takes about 60 bytes; 64 axes of 20 digits would take 1,300.
 MAX_VALUE = 2048
+# Bytes of a tensor's or file's name. Names end up in messages and tables; real ones stay under 200.
+MAX_NAME = 4096
 
 _WHITESPACE = re.compile(rb"[ \t\r\n]*+")
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\.)*+"')
@@ -51,15 +53,16 @@ class Cursor:
             self._expect(b":")
             yield name
 
-    def string(self, what: str) -> str:
-        """The string here."""
+    def string(self, what: str, limit: int = MAX_NAME) -> str:
+        """The string here, of at most `limit` bytes as written; `what` names it in messages."""
         self._skip()
         found = _STRING.match(self._data, self._at)
         if not found:
             self.fail(f"is not JSON, or its {what} is not a string, at byte {self._at}")
+        if found.end() - self._at > limit:
+            self.fail(f"has a {what} of {found.end() - self._at:,} bytes, more than {limit:,}, at byte {self._at}")
         try:
-            value = str(json.loads(found[0].decode("utf-8")))
-            value.encode("utf-8")
+            value = _text(found[0])
         except UnicodeError:
             self.fail(f"is not UTF-8 at byte {self._at}")
         except ValueError as error:
@@ -87,8 +90,9 @@ class Cursor:
             self.fail(f"goes on after its JSON object, at byte {self._at}")
 
     def _skip(self) -> None:
-        found = _WHITESPACE.match(self._data, self._at)
-        self._at = found.end() if found else self._at
+        if self._at < len(self._data) and self._data[self._at] in b" \t\r\n":
+            found = _WHITESPACE.match(self._data, self._at)
+            self._at = found.end() if found else self._at
 
     def _take(self, mark: bytes) -> bool:
         self._skip()
@@ -99,6 +103,16 @@ class Cursor:
     def _expect(self, mark: bytes) -> None:
         if not self._take(mark):
             self.fail(f"is not JSON at byte {self._at}: {mark.decode()!r} is missing")
+
+
+def _text(token: bytes | bytearray) -> str:
+    """What a JSON string means. Raises ValueError; UnicodeError where it is not UTF-8 or has half a surrogate pair."""
+    text = token.decode("utf-8")
+    if "\\" not in text:
+        return text[1:-1]
+    meaning = str(json.loads(text))
+    meaning.encode("utf-8")
+    return meaning
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
