@@ -17,12 +17,12 @@ UNREADABLE, REGISTRY_TROUBLE = ModelkinError.exit_code, RegistryError.exit_code
 
 
 class Batch:
-    """Adds sources to an open registry. `exit_code` is that of the worst that happened, `stored` counts what is in the registry."""
+    """Adds sources to an open registry. `exit_code` is that of the worst that happened, `counts` how often each status came."""
 
     def __init__(self, registry: Registry, how: HowToRead, begin: Begin, say: Callable[[str], None]) -> None:
         self.registry, self.how, self.begin, self.say = registry, how, begin, say
         self.exit_code = 0
-        self.stored = 0
+        self.counts = {"added": 0, "unchanged": 0, "failed": 0}
         self._taken: dict[str, str] = {}
 
     def add(self, sources: Sequence[str], name: str | None = None) -> Iterator[Added]:
@@ -32,12 +32,23 @@ class Batch:
             failed = self._blank(source, name or guessed_name(source))
             try:
                 added = self._one(source, name, failed)
-                self.stored += added.status == "added"
             except (ModelkinError, OSError) as error:
                 code = getattr(error, "exit_code", UNREADABLE)
                 self.exit_code = max(self.exit_code, code)
                 added = replace(failed, reason=str(error))
+            self.counts[added.status] += 1
             yield replace(added, seconds=round(time.monotonic() - started, 3))
+
+    @property
+    def summary(self) -> str:
+        """`2 added, 1 failed`."""
+        return ", ".join(f"{number} {status}" for status, number in self.counts.items() if number)
+
+    @property
+    def stored_words(self) -> str:
+        """`1 model was`, for what is to come after it."""
+        added = self.counts["added"]
+        return "1 model was" if added == 1 else f"{added} models were"
 
     def _one(self, source: str, name: str | None, blank: Added) -> Added:
         reading = read_source(source, self.how, self.begin)

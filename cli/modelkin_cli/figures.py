@@ -6,11 +6,16 @@ from modelkin_registry.answers import FamilyEvidence
 from modelkin_registry.nulls import SMALLEST_P
 
 NOTHING = "-"
+SAME = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
 
 
 def correlation(r: float | None, digits: int = 3) -> str:
-    """`0.981`, `-0.013`; "-" where it could not be computed."""
-    return NOTHING if r is None else f"{r + 0.0:.{digits}f}"
+    """`0.981`, `-0.013`; "-" where it could not be computed. What is not quite 1 is not shown as 1."""
+    if r is None:
+        return NOTHING
+    step = 10.0**-digits
+    shown = round(min(r, 1 - step) if r < SAME else r, digits)
+    return f"{shown + 0.0:.{digits}f}"  # + 0.0 makes -0.0 a plain 0
 
 
 def probability(p: float | None) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelkin_cli import figures
-from modelkin_cli.pictures import heat_strip, legend
+from modelkin_cli.pictures import LOW_INFORMATION, heat_strip, legend
 from modelkin_cli.tables import RELATIVES_NOTE, family_table, low_information_table, relation_text, relatives_table
 from modelkin_cli.text import printable
 from modelkin_registry.answers import CompareAnswer, ComponentEvidence, QueryAnswer
@@ -45,7 +45,7 @@ def compare_page(answer: CompareAnswer, layers: Mapping[str, int], console: Cons
         yield Text()
         yield family_table(component, answer.controls)
         if (low := low_information_table(component, answer.controls)) is not None:
-            yield Text()
+            yield Text(f"\n{LOW_INFORMATION}\n", style="dim")
             yield low
         yield from _strip(component, "B", layers, console)
     if answer.components:

@@ -65,7 +65,7 @@ def legend(width: int, *, ascii_only: bool = False) -> list[Text]:
     """What the marks mean, broken where the width ends."""
     parts = [Text("r of a layer:")]
     parts += [Text.assemble((_mark(step.least, False, ascii_only)), f" {step.words}") for step in SCALE]
-    parts += [Text("blank: no counterpart"), Text("in brackets, = - . : low-information, whatever the figure")]
+    parts += [Text("blank: no counterpart"), Text("in brackets, = - . : low-information")]
     lines = [Text()]
     for part in parts:
         if len(lines[-1]) and len(lines[-1]) + 2 + len(part) > width:

@@ -53,7 +53,7 @@ def shared_words(relative: Relative, components: Sequence[str]) -> str:
 
 
 def evidence_text(relative: Relative, named: bool) -> Text:
-    """`attention 0.98, mlp 0.97 (embedding 0.01)` a line a component, `named` if there are several."""
+    """`attention=0.98, mlp=0.97 (embedding=0.01)` a line a component, `named` if there are several."""
     lines = []
     for component in relative.components:
         found = [f for f in component.families if f.informative and f.r is not None]
@@ -68,7 +68,7 @@ def evidence_text(relative: Relative, named: bool) -> Text:
 
 
 def _family_words(family: FamilyEvidence) -> str:
-    return f"{family.family}\N{NO-BREAK SPACE}{figures.correlation(family.r, 2)}"
+    return f"{family.family}={figures.correlation(family.r, 2)}"
 
 
 def family_table(component: ComponentEvidence, controls: Sequence[Control]) -> Table:
@@ -102,18 +102,24 @@ def low_information_table(component: ComponentEvidence, controls: Sequence[Contr
     if not low:
         return None
     names = [f"{side}-C{number}" for number in range(1, len(controls) + 1) for side in ("A", "B")]
-    table = new_table("low-information", "centred r", *names, "null", "raw cosine", "raw of strangers", right=("centred r", "null", *names))
+    table = new_table("family", "centred r", *names, "null", "raw cosine", right=("centred r", "null", *names))
     for family in low:
         table.add_row(
             family.family,
             figures.correlation(family.r),
             *(text for control in controls for text in _control_figures(control, family.family)),
             figures.null(family),
-            figures.correlation(family.raw_cosine),
-            figures.correlation(family.raw_cosine_floor),
+            _raw_cosine(family),
             style="dim",
         )
     return table
+
+
+def _raw_cosine(family: FamilyEvidence) -> str:
+    """A raw cosine never stands without the one that unrelated vectors of these means and spreads have."""
+    if family.raw_cosine is None or family.raw_cosine_floor is None:
+        return figures.NOTHING
+    return f"{figures.correlation(family.raw_cosine)} (strangers {figures.correlation(family.raw_cosine_floor)})"
 
 
 def _control_figures(control: Control, family: str) -> tuple[str, str]:
@@ -126,7 +132,7 @@ def _control_figures(control: Control, family: str) -> tuple[str, str]:
 
 def models_table(models: Sequence[ListedModel]) -> Table:
     """One row a registered model."""
-    table = new_table("model", "parameters", "level", "components", "added", "source", right=("parameters",))
+    table = new_table("model", "parameters", "level", "components", "added", right=("parameters",))
     for model in models:
         table.add_row(
             printable(model.model),
@@ -134,7 +140,6 @@ def models_table(models: Sequence[ListedModel]) -> Table:
             model.level,
             ", ".join(model.components),
             model.added[:10],
-            printable(model.source),
         )
     return table
 

@@ -54,8 +54,9 @@ def command(
                 _print(output, added)
             registry.refresh()
         except KeyboardInterrupt:
-            output.fail(f"Interrupted; {batch.stored} models were stored.")
+            output.fail(f"Interrupted; {batch.stored_words} stored.")
             click.get_current_context().exit(INTERRUPTED)
+    output.say(batch.summary)
     click.get_current_context().exit(batch.exit_code)
 
 

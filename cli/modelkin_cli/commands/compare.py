@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from modelkin_cli.inputs import HowToRead, read_source
+from modelkin_cli.inputs import HUB_ID, HowToRead, existing, read_source
 from modelkin_cli.options import Settings, printing, reading, settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages import compare_page
 from modelkin_cli.registries import open_registry, read_key
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
+from modelkin_indexer.errors import SourceNotFound, UnknownModel
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.comparison import compare_fingerprints
 from modelkin_registry.registry import Registry
@@ -68,5 +69,14 @@ def _fingerprints(names: tuple[str, ...], how: HowToRead, settings: Settings, ou
                 found[name] = read_source(name, how, begin).fingerprint
             else:
                 registry = registry or stack.enter_context(open_registry(settings, say=output.say))
-                found[name] = registry.get(name)
+                found[name] = _registered(registry, name)
     return found
+
+
+def _registered(registry: Registry, name: str) -> Fingerprint:
+    try:
+        return registry.get(name)
+    except UnknownModel as error:
+        if HUB_ID.fullmatch(name):
+            existing(name)
+        raise SourceNotFound("no such file or folder, and no registered model", path=name, remedy=str(error)) from error

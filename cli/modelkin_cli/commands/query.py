@@ -60,6 +60,8 @@ def _asked(
     registry: Registry, source: str, how: HowToRead, output: Output, *, k: int, show_all: bool, exact: bool
 ) -> tuple[QueryAnswer, dict[str, int]]:
     existing(source, registry.store.names())
+    if not registry.store.count():
+        output.say("The registry is empty; fill it with `modelkin add SOURCE...`.")
     with output.progress() as begin:
         reading = read_source(source, how, begin)
     for note in reading.notes:

@@ -38,6 +38,11 @@ def command(settings: Settings, names: tuple[str, ...], yes: bool, **form: bool)
 
 
 def _confirmed(models: list[str]) -> bool:
-    if not sys.stdin.isatty():
+    if not somebody_is_there():
         raise click.UsageError("remove asks before it forgets, and nobody can answer here. Add --yes.")
     return click.confirm(f"Forget {printable(', '.join(models))}?", err=True)
+
+
+def somebody_is_there() -> bool:
+    """Whether a person can answer a question."""
+    return sys.stdin.isatty()
