@@ -68,7 +68,7 @@ class Verbs(click.Group):
         except ModelkinError as error:
             raise failure(error, error.exit_code) from error
         except BrokenPipeError:
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - so that the flush at exit is silent too
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit is silent too
             ctx.exit(PIPE_CLOSED)
         except OSError as error:
             raise failure(error, ModelkinError.exit_code) from error

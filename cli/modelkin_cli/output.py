@@ -18,6 +18,13 @@ from modelkin_cli.text import printable
 Told = Callable[[int], None]
 
 
+class _Console(Console):
+    """A console that leaves a closed pipe to its caller (rich's own ends the process with exit code 1, which means a violation here)."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Output:
     """The one place that prints. In JSON and quiet mode nothing but data is printed, errors aside."""
 
@@ -25,8 +32,8 @@ class Output:
         self.as_json, self.quiet = as_json, quiet
         # Without markup a name like "[red]" stays a name, whoever gave it.
         plain: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False}
-        self.console = Console(**plain)
-        self.errors = Console(stderr=True, **plain)
+        self.console = _Console(**plain)
+        self.errors = _Console(stderr=True, **plain)
 
     @property
     def for_people(self) -> bool:
