@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
-from modelkin_indexer.anatomy import read_anatomy
+from modelkin_indexer.anatomy import MAX_EXPERTS, read_anatomy
 from modelkin_indexer.places import NO_LAYER, Anatomy, Piece, Place, TensorInfo, View
 
 Values = dict[str, npt.NDArray[np.float32]]
@@ -230,6 +230,37 @@ def test_side_by_side_blocks_read_the_one_norm_but_not_behind_an_output_norm() -
     assert piece_at(read_anatomy(infos(shapes), {}), "mlp", "up").reads_norm == Place("text", 0, "norm", "attention_input")
     shapes["layers.0.post_feedforward_layernorm.weight"] = (4,)
     assert piece_at(read_anatomy(infos(shapes), {}), "mlp", "up").reads_norm is None
+
+
+def test_a_head_behind_a_transform_does_not_read_the_final_norm() -> None:
+    shapes = {
+        "head.dense.weight": (4, 4),
+        "decoder.weight": (9, 4),
+        "model.final_norm.weight": (4,),
+        "model.layers.0.attn_norm.weight": (4,),
+    }
+    assert piece_at(read_anatomy(infos(shapes), {}), "head", "head", NO_LAYER).reads_norm is None
+    del shapes["head.dense.weight"]
+    shapes["lm_head.weight"] = shapes.pop("decoder.weight")
+    assert piece_at(read_anatomy(infos(shapes), {}), "head", "head", NO_LAYER).reads_norm == Place("text", NO_LAYER, "norm", "final")
+
+
+def test_tensors_of_more_axes_are_flattened_and_leading_ones_dropped() -> None:
+    shapes: dict[str, tuple[int, ...]] = {"pos_embed": (1, 17, 8), "patch_embed.proj.weight": (8, 3, 4, 4), "cls_token": (1, 1, 8)}
+    anatomy = read_anatomy(infos(shapes | {"wte.weight": (1, 8), "layers.0.mixer.conv1d.weight": (6, 1, 4)}), {})
+    found = {piece.place.role: (piece.views[0].shape, piece.residual, piece.is_vector) for piece in anatomy.pieces}
+    assert found == {
+        "learned": ((17, 8), "in", False),
+        "patch": ((8, 48), "out", False),
+        "class": ((1, 8), "none", True),
+        "token": ((1, 8), "none", True),
+        "conv": ((6, 4), "in", False),
+    }
+
+
+def test_a_stack_of_too_many_experts_is_unknown() -> None:
+    name = "layers.0.mlp.experts.up_proj"
+    assert read_anatomy(infos({name: (MAX_EXPERTS + 1, 2, 2)}), {}).unplaced == (name,)
 
 
 def test_layers_of_several_stacks_in_a_component_follow_one_another_longest_first() -> None:

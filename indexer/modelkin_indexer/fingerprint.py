@@ -9,6 +9,7 @@ import base64
 import json
 import zlib
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,6 @@ class Matrices:
     """One row a matrix place, sorted by place. Sketches are unit vectors in float16 (all zero where there is nothing to say).
 
     rows, columns   oriented shape [out, in]; experts stacked to [experts x out, in]
-    parameters      numbers stored
     side            which side faces the residual stream: 0 none, 1 in (columns), 2 out (rows of one matrix of a stack)
     experts         matrices stacked in one place (1 but for experts)
     bits            bits a stored number has
@@ -68,13 +68,12 @@ class Matrices:
     scale           L2 norm of the centred sampled rows, so that scale * probe is linear in the weights
     probe           (n, 128)
     gram, anchored  (n, 136); level full only, else no columns
-    digest          (n, 16) bytes of the values in canonical order; level full only
+    digest          (n, 16) bytes of the values in canonical order; level full only, else no columns
     """
 
     places: tuple[Place, ...]
     rows: Array
     columns: Array
-    parameters: Array
     side: Array
     experts: Array
     bits: Array
@@ -92,15 +91,21 @@ class Matrices:
     def __len__(self) -> int:
         return len(self.places)
 
+    @cached_property
+    def parameters(self) -> Array:
+        """Numbers stored in each place."""
+        return self.rows.astype(np.int64) * self.columns
+
 
 @dataclass(frozen=True)
 class Vectors:
     """One row a norm, bias or other vector, sorted by place; these are always read whole.
 
-    sketch     (n, 64) keyed sketch of the centred vector, unit length, float16
+    sketch     (n, 48) keyed sketch of the centred vector, unit length, float16
     scale      L2 norm of the centred vector
-    quantiles  (n, 17) sorted quantiles
+    quantiles  (n, 9) sorted quantiles
     constant   True where all values are equal (an untouched gain or bias): never evidence
+    digest     (n, 8) bytes of the values
     """
 
     places: tuple[Place, ...]

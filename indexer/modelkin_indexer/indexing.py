@@ -24,6 +24,7 @@ Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
 Progress = Callable[[int], None]
 EXPERT_ROLES = ("gate", "up", "down", "router")  # slots of a single expert's vector
 TABLE_FAMILIES = ("position", "other", "embedding")  # matrices that may be fixed tables
+GAINS_LESS_ONE = ("gemma", "paligemma", "qwen3_next")  # these store gain - 1
 LARGEST_FLOAT16 = 65504.0
 CONFIG_FIELDS = (
     "model_type",
@@ -78,7 +79,8 @@ def _measure_matrices(
     pieces = [piece for piece in anatomy.pieces if not _is_vector(piece)]
     if level == "probe":
         return _each(pool, lambda piece: probe_matrix(source, piece, key), pieces)
-    gains = {vector.place: vector.values for vector in vectors}
+    offset = np.float32(1 if str(source.config.get("model_type", "")).startswith(GAINS_LESS_ONE) else 0)
+    gains = {vector.place: vector.values + offset for vector in vectors}
     tables = [piece for piece in pieces if piece.residual == "none"]
     bodies = sorted((piece for piece in pieces if piece.residual != "none"), key=lambda piece: (-piece.parameters, piece.place))
     measured = _each(pool, lambda piece: measure_matrix(source, piece, key, Frame(), progress), tables)
@@ -188,22 +190,21 @@ def _matrix_table(matrices: Sequence[MatrixMeasure]) -> Matrices:
 
     return Matrices(
         places=tuple(m.piece.place for m in matrices),
-        rows=column(np.int64, lambda m: sum(view.rows for view in m.piece.views)),
-        columns=column(np.int64, lambda m: m.piece.views[0].columns),
-        parameters=column(np.int64, lambda m: m.piece.parameters),
+        rows=column(np.int32, lambda m: sum(view.rows for view in m.piece.views)),
+        columns=column(np.int32, lambda m: m.piece.views[0].columns),
         side=column(np.int8, lambda m: SIDES.index(m.piece.residual)),
-        experts=column(np.int32, lambda m: len(m.piece.views)),
+        experts=column(np.int16, lambda m: len(m.piece.views)),
         bits=column(np.int8, lambda m: m.bits),
         mean=column(np.float32, lambda m: m.mean),
         sd=column(np.float32, lambda m: m.sd),
-        zeros=column(np.float32, lambda m: m.sampled.zeros),
-        distinct=column(np.float32, lambda m: m.sampled.distinct),
-        kurtosis=column(np.float32, lambda m: m.sampled.kurtosis),
+        zeros=column(np.float16, lambda m: m.sampled.zeros),
+        distinct=column(np.float16, lambda m: m.sampled.distinct),
+        kurtosis=column(np.float16, lambda m: min(m.sampled.kurtosis, LARGEST_FLOAT16)),
         scale=column(np.float32, lambda m: m.sampled.scale),
         probe=_half([m.sampled.probe for m in matrices], spec.PROBE_NUMBERS),
         gram=_half([m.gram if has_grams else [] for m in matrices], spec.GRAM_NUMBERS if has_grams else 0),
         anchored=_half([m.anchored if has_anchored else [] for m in matrices], spec.GRAM_NUMBERS if has_anchored else 0),
-        digest=np.frombuffer(b"".join(m.digest for m in matrices), np.uint8).reshape(len(matrices), measure.DIGEST_BYTES).copy(),
+        digest=np.frombuffer(b"".join(m.digest for m in matrices), np.uint8).reshape(len(matrices), -1 if matrices else 0).copy(),
     )
 
 
@@ -212,14 +213,14 @@ def _vector_table(vectors: Sequence[VectorMeasure]) -> Vectors:
     quantiles = [np.clip(np.quantile(v.values, np.linspace(0, 1, spec.QUANTILES)), -LARGEST_FLOAT16, LARGEST_FLOAT16) for v in ordered]
     return Vectors(
         places=tuple(v.place for v in ordered),
-        length=np.array([v.values.size for v in ordered], np.int64),
+        length=np.array([v.values.size for v in ordered], np.int32),
         mean=np.array([v.values.mean(dtype=np.float64) for v in ordered], np.float32),
         sd=np.array([v.values.std(dtype=np.float64) for v in ordered], np.float32),
         scale=np.array([v.scale for v in ordered], np.float32),
         sketch=_half([v.sketch for v in ordered], spec.VECTOR_NUMBERS),
         quantiles=_half(quantiles, spec.QUANTILES),
         constant=np.array([np.ptp(v.values) == 0 for v in ordered], np.bool_),
-        digest=np.frombuffer(b"".join(v.digest for v in ordered), np.uint8).reshape(len(ordered), measure.DIGEST_BYTES).copy(),
+        digest=np.frombuffer(b"".join(v.digest for v in ordered), np.uint8).reshape(len(ordered), measure.VECTOR_DIGEST_BYTES).copy(),
     )
 
 

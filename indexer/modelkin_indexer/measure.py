@@ -20,7 +20,8 @@ Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 RowBlock = tuple[int, int, int]  # view (expert) number, first row, row after the last
 DIGEST_BYTES = 16
-NO_DIGEST = bytes(DIGEST_BYTES)
+VECTOR_DIGEST_BYTES = 8
+NO_DIGEST = b""
 TOO_LARGE = "Check the file; weights of this size cannot work."
 TOKEN_FAMILIES = ("embedding", "head")
 
@@ -67,7 +68,7 @@ def measure_vector(source: Source, piece: Piece, key: Key) -> VectorMeasure:
     require_finite(vector, source, piece.views[0])
     wide = vector.astype(np.float64)
     unit, scale = sketch.sketch_rows((wide - wide.mean())[None, :], key, "vector", 1, spec.VECTOR_NUMBERS)
-    return VectorMeasure(piece.place, vector, unit, scale, blake3(vector.tobytes()).digest(DIGEST_BYTES))
+    return VectorMeasure(piece.place, vector, unit, scale, blake3(vector.tobytes()).digest(VECTOR_DIGEST_BYTES))
 
 
 def sampled_blocks(piece: Piece, key: Key) -> tuple[list[RowBlock], int]:

@@ -207,7 +207,7 @@ def _delta_name(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) 
     if r >= QUANTIZED_R and (query.about.quantization != "") != (relative.about.quantization != ""):
         return "quantized"
     steady = bool(len(slope)) and abs(float(np.median(slope)) - 1) <= STEADY_SLOPE
-    if steady and r >= QUANTIZED_R and bodies and np.median(query.matrices.distinct[a] / relative.matrices.distinct[b]) < GRID_RATIO:
+    if steady and r >= QUANTIZED_R and bodies and _grid_ratio(query.matrices.distinct[a], relative.matrices.distinct[b]) < GRID_RATIO:
         return "quantized"
     if steady and _even(even):
         return "noised"
@@ -217,7 +217,7 @@ def _delta_name(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) 
 def _same_bytes(a: int, b: int, query: Fingerprint, relative: Fingerprint) -> bool:
     """Equal digests at full level; equal sketches of the sampled rows where a side was only probed."""
     ours, theirs = query.matrices, relative.matrices
-    if ours.digest[a].any() and theirs.digest[b].any():
+    if ours.digest.shape[1] and theirs.digest.shape[1]:
         return bool((ours.digest[a] == theirs.digest[b]).all())
     return bool((ours.probe[a] == theirs.probe[b]).all() and ours.scale[a] == theirs.scale[b])
 
@@ -233,6 +233,10 @@ def _same_vectors(pair: ComponentPair, query: Fingerprint, relative: Fingerprint
 def _same_precision(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
     rows = [(p.query_row, p.relative_row) for p in pair.places if p.channel == "probe"]
     return all(query.matrices.bits[a] == relative.matrices.bits[b] for a, b in rows)
+
+
+def _grid_ratio(ours: Floats, theirs: Floats) -> float:
+    return float(np.median(ours.astype(float) / theirs.astype(float)))
 
 
 def _more(ours: Floats, theirs: Floats) -> float:
