@@ -34,6 +34,7 @@ class Output:
         plain: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False}
         self.console = _Console(**plain)
         self.errors = _Console(stderr=True, **plain)
+        self._bars: Progress | None = None
 
     @property
     def for_people(self) -> bool:
@@ -52,35 +53,43 @@ class Output:
 
     def line(self, value: Any, name: str, words: str) -> None:
         """Print one result of a batch at once: a line of JSON, a name ("" prints nothing), or a line of words."""
+        if self._bars is not None:
+            self._bars.stop()  # a bar on the same terminal would run into the line; the next source starts it again
         if self.as_json:
             click.echo(json.dumps(to_plain(value), allow_nan=False))
         elif self.quiet:
             if name:
                 click.echo(printable(name))
         else:
-            self.console.print(printable(words), soft_wrap=True)
+            self.console.print(printable(words), soft_wrap=not self.console.is_terminal)
 
     def say(self, words: str) -> None:
         """Tell the person something that is not data."""
         if self.for_people:
-            self.errors.print(printable(words), soft_wrap=True)
+            self.fail(words)
 
     def fail(self, words: str) -> None:
-        """Say why something failed; printed in every mode."""
-        self.errors.print(printable(words), soft_wrap=True)
+        """Say why something failed, in every mode. Wrapped in a terminal only, so that a script gets one line."""
+        self.errors.print(printable(words), soft_wrap=not self.errors.is_terminal)
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str, int], Told]]:
         """A bar by bytes on stderr, one source after the other; nothing where nobody looks."""
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         hidden = not (self.for_people and self.errors.is_terminal)
-        with Progress(*columns, console=self.errors, transient=True, disable=hidden) as bars:
+        bars = Progress(*columns, console=self.errors, transient=True, disable=hidden)
+        self._bars = bars
+        try:
             yield lambda name, total: _next_bar(bars, printable(name), total)
+        finally:
+            bars.stop()
+            self._bars = None
 
 
 def _next_bar(bars: Progress, name: str, total: int) -> Told:
     for former in bars.task_ids:
         bars.remove_task(former)
+    bars.start()
     task = bars.add_task(name, total=total)
     return lambda done: bars.advance(task, done)
 

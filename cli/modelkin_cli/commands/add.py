@@ -65,5 +65,6 @@ def _print(output: Output, added: Added) -> None:
         output.fail(f"error: {added.reason}")
         return
     about = f"{figures.count(added.parameters)} parameters, {', '.join(added.components)}, level {added.level}"
-    placed = f"{figures.share(added.coverage or 0.0)} placed, {figures.size(added.fingerprint_bytes)} in {added.seconds:.1f} s"
-    output.line(added, added.model, f"{added.status:10}{added.model}: {about}, {placed}")
+    output.line(
+        added, added.model, f"{added.status:10}{added.model}: {about}, {figures.share(added.coverage or 0.0)} placed, {added.seconds:.1f} s"
+    )
