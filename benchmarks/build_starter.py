@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import modelkin_data
 from blake3 import blake3
+
+import modelkin_data
 from modelkin_indexer.indexing import fingerprint_source
 from modelkin_indexer.sources import open_source
 from modelkin_registry.records import Claim
