@@ -32,6 +32,9 @@ CHANNEL_R = {"probe": FAMILY_R, "gram": 0.4, "anchored": 0.5}
 LONE_R = 0.7  # gram or anchored without other layers to stand out from
 NORM_P = 1e-4  # norms support no relation, so their own significance may be judged less strictly
 NORM_R = 0.3  # centred norms count as kept from here, against their mismatched layers
+# Beside inherited matrices, centred norms this close are kept whatever their p-value: gains of BERT's layers resemble each other so much
+# (0.6) that even a copy's do not stand out from them (all-MiniLM-L6-v2 with itself: r 1.0, p 1.4e-4); strangers stay below 0.3.
+SAME_NORM_R = 0.9
 UPCYCLED_ROLES = {("expert", "gate"): ("mlp", "gate"), ("expert", "up"): ("mlp", "up"), ("expert", "down"): ("mlp", "down")}
 
 
@@ -79,7 +82,8 @@ def compare_components(
     vectors = _aligned(vector_similarities(query, relative, query_component, relative_component), layer_map)
     experts = match_experts(query, relative, query_component, relative_component, layer_map.pairs)
     families = _matrix_families(places, query, experts, strangers)
-    families += [_vector_family(family, group, query, relative, strangers) for family, group in _by_family(vectors).items()]
+    body_kept = any(f.inherited for f in families)
+    families += [_vector_family(family, group, query, relative, strangers, body_kept) for family, group in _by_family(vectors).items()]
     comparable = _comparable_parameters(query, similarities + crossed)
     inherited, weight = _inherited_parameters(query, families, places, experts)
     return ComponentPair(
@@ -200,13 +204,18 @@ def _matrix_family(
 
 
 def _vector_family(
-    family: str, group: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint, strangers: Strangers | None
+    family: str,
+    group: Sequence[PlaceCosine],
+    query: Fingerprint,
+    relative: Fingerprint,
+    strangers: Strangers | None,
+    body_kept: bool,
 ) -> FamilyEvidence:
     """Norms, biases and other vectors: centred r, and the raw cosine only beside the floor that means and spreads alone give."""
     counted = [p for p in group if p.role not in ROTARY_NORMS] or list(group)
     result = _channel_result(family, "probe", counted, strangers)
     raw, floor = _raw_cosines(counted, query, relative)
-    kept = result.r >= NORM_R and result.p_value <= NORM_P
+    kept = (result.r >= NORM_R and result.p_value <= NORM_P) or (body_kept and result.r >= SAME_NORM_R)
     return FamilyEvidence(
         family=family,
         channel="probe",
