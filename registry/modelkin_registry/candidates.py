@@ -32,7 +32,9 @@ WHOLE_NUMBERS = 256  # numbers of the whole-model vector: tells siblings apart o
 VOTE_Z = 4.0  # a hit counts as a vote this many standard deviations above 0 (its vector's own noise)
 CODE_Z = 6.0  # sign codes are many and coarse: a layer's vote needs more
 CODE_NOISE = np.pi / (2 * np.sqrt(CODE_BITS))  # sd of cos(pi * hamming / bits) between strangers
-SEARCHED = 64  # hits asked of each vector, and candidates confirmed by default
+SEARCHED = 64  # candidates with a vote that are confirmed by default
+NEAREST = 16  # and of those without a vote: what is near by chance, and the strangers that widen the nulls
+HITS = 256  # hits asked of each vector: costs as much as 64, and finds weak relatives of several families again in each of them
 
 
 class Index(Protocol):
@@ -101,22 +103,31 @@ def _whole(sums: Mapping[str, Floats]) -> Floats:
     return sketch.unit(total)[0]
 
 
-def find_candidates(index: Index, fingerprint: Fingerprint, *, limit: int = SEARCHED, exact: bool = False) -> list[int]:
-    """Model ids by their strongest vote, best first, then the nearest without a vote; ties by id. At most `limit`."""
+def find_candidates(
+    index: Index, fingerprint: Fingerprint, *, limit: int = SEARCHED, nearest: int = NEAREST, exact: bool = False
+) -> list[int]:
+    """Model ids by their votes, best first, at most `limit`; then the `nearest` without a vote. Ties by id."""
     votes: dict[int, float] = defaultdict(float)
-    nearest: dict[int, float] = defaultdict(float)
+    seen: dict[int, list[float]] = defaultdict(list)
     search = index.search_exact if exact else index.search
     for rows in index_rows(fingerprint):
-        hits = search(rows.kind, rows.rows, limit)
-        noise = CODE_NOISE if rows.kind.startswith("layer/") else 1 / np.sqrt(rows.rows.shape[1])
-        needed = CODE_Z if rows.kind.startswith("layer/") else VOTE_Z
+        hits = search(rows.kind, rows.rows, max(HITS, limit, nearest))
+        layered, looks = rows.kind.startswith("layer/"), len(rows.rows) ** 2
+        noise = CODE_NOISE if layered else 1 / np.sqrt(rows.rows.shape[1])
         for model, score in _pairs(hits):
             z = score / noise
-            nearest[model] = max(nearest[model], z)
-            if z >= needed:
+            if z >= (CODE_Z if layered else VOTE_Z):
                 votes[model] += score
-    ordered = sorted(nearest, key=lambda model: (-votes[model], -nearest[model], model))
-    return ordered[:limit]
+            if rows.kind != "whole":  # it repeats the families
+                seen[model].append(_discounted(z, looks))
+    voted = sorted(votes, key=lambda model: (-votes[model], model))
+    others = sorted(seen.keys() - votes.keys(), key=lambda model: (-sum(seen[model]) / np.sqrt(len(seen[model])), model))
+    return voted[:limit] + others[:nearest]
+
+
+def _discounted(z: float, looks: int) -> float:
+    """The best z of many looks as the z of one that is as rare: a tail falls like exp(-z^2 / 2)."""
+    return float(np.sqrt(max(z * z - 2 * np.log(looks), 0.0)))
 
 
 def _pairs(hits: Hits) -> Iterator[tuple[int, float]]:

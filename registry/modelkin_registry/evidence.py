@@ -52,8 +52,25 @@ class PlaceCosine(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """What a component of the query and one of the relative measure on their layer map, before it is judged.
+
+    `crossed`: whether a mixture's experts were held against dense matrices.
+    """
+
+    query: str
+    relative: str
+    layer_map: LayerMap
+    places: tuple[PlaceCosine, ...]
+    vectors: tuple[PlaceCosine, ...]
+    experts: ExpertMatch | None
+    comparable_parameters: int
+    crossed: bool
+
+
+@dataclass(frozen=True)
 class ComponentPair:
-    """Everything measured between a component of the query and one of the relative."""
+    """Everything found between a component of the query and one of the relative."""
 
     query: str
     relative: str
@@ -69,10 +86,8 @@ class ComponentPair:
     upcycled: bool
 
 
-def compare_components(
-    query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str, strangers: Strangers | None = None
-) -> ComponentPair:
-    """Measure one pair of components on the layer map that the pair itself shows; `strangers` widen the nulls."""
+def measure_components(query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str) -> Measurement:
+    """Measure one pair of components on the layer map that the pair itself shows."""
     similarities = [
         s for s in matrix_similarities(query, relative, query_component, relative_component) if (s.family, s.role) not in STRUCTURED_ROLES
     ]
@@ -80,25 +95,39 @@ def compare_components(
     layer_map = align(similarities + crossed)
     places = _aligned(similarities + crossed, layer_map)
     vectors = _aligned(vector_similarities(query, relative, query_component, relative_component), layer_map)
-    experts = match_experts(query, relative, query_component, relative_component, layer_map.pairs)
-    families = _matrix_families(places, query, experts, strangers)
-    body_kept = any(f.inherited for f in families)
-    families += [_vector_family(family, group, query, relative, strangers, body_kept) for family, group in _by_family(vectors).items()]
-    comparable = _comparable_parameters(query, similarities + crossed)
-    inherited, weight = _inherited_parameters(query, families, places, experts)
-    return ComponentPair(
+    return Measurement(
         query_component,
         relative_component,
         layer_map,
-        (query.about.layers.get(query_component, 0), relative.about.layers.get(relative_component, 0)),
-        tuple(sorted(families, key=lambda f: (not f.informative, f.family))),
         tuple(places),
         tuple(vectors),
+        match_experts(query, relative, query_component, relative_component, layer_map.pairs),
+        _comparable_parameters(query, similarities + crossed),
+        any(s.family == "expert" for s in crossed),
+    )
+
+
+def judge_components(measured: Measurement, query: Fingerprint, relative: Fingerprint, strangers: Strangers | None) -> ComponentPair:
+    """What a measurement says family by family; `strangers` widen the nulls."""
+    places, vectors, experts = measured.places, measured.vectors, measured.experts
+    families = _matrix_families(places, query, experts, strangers)
+    body_kept = any(f.inherited for f in families)
+    families += [_vector_family(family, group, query, relative, strangers, body_kept) for family, group in _by_family(vectors).items()]
+    inherited, weight = _inherited_parameters(query, families, places, experts)
+    comparable = measured.comparable_parameters
+    return ComponentPair(
+        measured.query,
+        measured.relative,
+        measured.layer_map,
+        (query.about.layers.get(measured.query, 0), relative.about.layers.get(measured.relative, 0)),
+        tuple(sorted(families, key=lambda f: (not f.informative, f.family))),
+        places,
+        vectors,
         experts,
         comparable,
         inherited,
         weight / comparable if comparable else 0.0,
-        any(s.family == "expert" for s in crossed) and any(f.family == "expert" and f.inherited for f in families),
+        measured.crossed and any(f.family == "expert" and f.inherited for f in families),
     )
 
 
