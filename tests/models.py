@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
+
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.indexing import fingerprint_source
 from modelkin_indexer.sources import open_source

@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 
 import ml_dtypes
-import models
 import numpy as np
 import pytest
 import safetensors.numpy
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import models
 from modelkin_indexer import fingerprint as fingerprints
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError, UnusableValues

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import models
 import numpy as np
 import pytest
+
+import models
 from modelkin_registry.kinship import Kin, measure_kin
 from modelkin_registry.relations import DESCENT_FREE, RANK, RELATIONS
 
