@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any, TypeVar
 
 Row = TypeVar("Row")
-RULE_TABLES = ("attention", "mlp", "norms", "ssm", "outside")
+RULE_TABLES = ("attention", "mlp", "norms", "ssm", "outside", "small")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class NameRule:
     sibling    condition: another module of the same stack, or outside the stacks, has this name
     models     condition: model_type of config.json is one of these
     post_norm  condition: the component has no final norm
+    axes       condition: the module's tensor with most axes has this many (a convolution over time has 3)
     layout     `conv1d`: may be stored [in, out]; `grouped`: rows of q, k and v take turns, one group of heads after the other
     residual   the side that faces the residual stream, where it does not follow from the role
     """
@@ -35,6 +36,7 @@ class NameRule:
     sibling: str = ""
     models: tuple[str, ...] = ()
     post_norm: bool = False
+    axes: int = 0
     layout: str = ""
     residual: str = ""
 

@@ -102,10 +102,13 @@ class Naming:
         """`axes` counts the axes of each tensor: a convolution over time has 3, one over pictures more."""
         self._model_type = model_type
         self._modules: dict[str, set[str]] = {}
+        self._axes: dict[tuple[str, str], int] = {}
         self._known: dict[tuple[str, str], Meaning] = {}
         names = tuple(names)
         for split in names:
             self._modules.setdefault(split.stack, set()).add(split.module)
+            key = split.stack, split.module
+            self._axes[key] = max(self._axes.get(key, 0), axes[split.name])
         self._prefixes = {prefix for stack in self._modules for prefix in _ancestors(stack)}
         self._has_decoder = any(_plain_component(stack.split(".")) == "text" and "decoder" in stack.split(".") for stack in self._modules)
         self._renamed: dict[str, str] = {}
@@ -134,7 +137,7 @@ class Naming:
         taken = {meaning.component for _, meaning in outside} | {self._component(stack, "") for stack in self._modules if stack}
         renamed: dict[str, str] = {}
         for split, meaning in outside:
-            sense = "audio" if axes[split.name] == 3 else "vision"
+            sense = "audio" if self._axes[split.stack, split.module] == 3 else "vision"
             tokens = (meaning.component, *TOKENS) in roles and meaning.component == "text"
             if meaning.family == "conv" and meaning.component in ("text", "encoder") and not tokens and sense not in taken:
                 renamed[meaning.component] = sense
@@ -161,6 +164,7 @@ class Naming:
             and (not rule.sibling or rule.sibling in self._modules[split.stack])
             and (not rule.models or self._model_type in rule.models)
             and (not rule.post_norm or component in self._post_norm)
+            and (not rule.axes or rule.axes == self._axes.get((split.stack, split.module)))
         )
 
     def _known_prefix(self, prefix: str | None) -> bool:

@@ -59,7 +59,7 @@ def _channel_z(channel: str, similarities: Sequence[RoleSimilarity], ours: npt.N
     for s in similarities:
         layered_a, layered_b = s.query_layers >= 0, s.relative_layers >= 0
         cells = s.cosines[np.ix_(layered_a, layered_b)]
-        standardised = _standardise(cells, s.channel)
+        standardised = _standardise(cells, sketch_noise(s.channel, s.numbers))
         at = np.ix_(np.searchsorted(ours, s.query_layers[layered_a]), np.searchsorted(theirs, s.relative_layers[layered_b]))
         known = np.isfinite(standardised)
         total[at] += np.where(known, standardised, 0.0)
@@ -70,10 +70,9 @@ def _channel_z(channel: str, similarities: Sequence[RoleSimilarity], ours: npt.N
     return np.where((count > 0) & (mean >= CELL_R[channel]), z, -np.inf)
 
 
-def _standardise(cells: Floats, channel: str) -> Floats:
+def _standardise(cells: Floats, noise: float) -> Floats:
     """(cosine - typical) / spread of a role's cells. The typical cell is a mismatch wherever both sides have more than two layers."""
     known = cells[np.isfinite(cells)]
-    noise = sketch_noise(channel)
     if known.size < FEWEST_MISMATCHES:
         return cells / noise
     middle = float(np.median(known))

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer import spec
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.alignment import LayerMap, align
 from modelkin_registry.answers import FamilyEvidence
 from modelkin_registry.experts import ExpertMatch, match_experts
 from modelkin_registry.nulls import Null, Strangers, average_null, crossing_null, mismatched_null, sketch_noise, upper_p
-from modelkin_registry.similarity import CHANNELS, RoleSimilarity, cross_role_gram, matrix_similarities, vector_similarities
+from modelkin_registry.similarity import CHANNELS, RoleSimilarity, cross_role_gram, matrix_similarities, sampled_rows, vector_similarities
 
 Floats = npt.NDArray[np.float64]
 INFORMATIVE = ("attention", "mlp", "expert", "router", "embedding", "conv", "ssm", "other")  # families that may support a relation alone
@@ -30,6 +29,9 @@ CHANNEL_R = {"probe": FAMILY_R, "gram": 0.4, "anchored": 0.5}
 LONE_R = 0.7  # gram or anchored without other layers to stand out from
 NORM_P = 1e-4  # norms support no relation, so their own significance may be judged less strictly
 NORM_R = 0.3  # centred norms count as kept from here, against their mismatched layers
+# Beside inherited matrices, centred norms this close are kept whatever their p-value: gains of BERT's layers resemble each other so much
+# (0.6) that even a copy's do not stand out from them (all-MiniLM-L6-v2 with itself: r 1.0, p 1.4e-4); strangers stay below 0.3.
+SAME_NORM_R = 0.9
 UPCYCLED_ROLES = {("expert", "gate"): ("mlp", "gate"), ("expert", "up"): ("mlp", "up"), ("expert", "down"): ("mlp", "down")}
 
 
@@ -75,10 +77,11 @@ def compare_components(
     crossed = cross_role_gram(query, relative, UPCYCLED_ROLES, query_component)
     layer_map = align(similarities + crossed)
     places = _aligned(similarities + crossed, layer_map)
-    vectors = _aligned(vector_similarities(query, relative, query_component, relative_component), layer_map, query)
+    vectors = _aligned(vector_similarities(query, relative, query_component, relative_component), layer_map)
     experts = match_experts(query, relative, query_component, relative_component, layer_map.pairs)
     families = _matrix_families(places, query, experts, strangers)
-    families += [_vector_family(family, group, query, relative, strangers) for family, group in _by_family(vectors).items()]
+    body_kept = any(f.inherited for f in families)
+    families += [_vector_family(family, group, query, relative, strangers, body_kept) for family, group in _by_family(vectors).items()]
     comparable = _comparable_parameters(query, similarities + crossed)
     inherited, weight = _inherited_parameters(query, families, places, experts)
     return ComponentPair(
@@ -97,17 +100,16 @@ def compare_components(
     )
 
 
-def _aligned(similarities: Sequence[RoleSimilarity], layer_map: LayerMap, vectors_of: Fingerprint | None = None) -> list[PlaceCosine]:
+def _aligned(similarities: Sequence[RoleSimilarity], layer_map: LayerMap) -> list[PlaceCosine]:
     """The cells on the map, and those outside any layer, each with its role's null."""
     wanted = set(layer_map.pairs) | {(-1, -1)}
     found = []
     for s in similarities:
         matched = np.array([[(int(a), int(b)) in wanted for b in s.relative_layers] for a in s.query_layers])
-        length = int(vectors_of.vectors.length[s.query_rows[0]]) if vectors_of is not None else None
-        noise = sketch_noise("vector" if length else s.channel, length)
+        noise = sketch_noise(s.channel, s.numbers)
         common = mismatched_null(s.cosines, matched, noise)
         for a, b in zip(*np.nonzero(matched & np.isfinite(s.cosines)), strict=True):
-            null = common if s.channel == "probe" else crossing_null(s.cosines, matched, int(a), int(b), noise)
+            null = common if s.channel in ("probe", "vector") else crossing_null(s.cosines, matched, int(a), int(b), noise)
             layers = (int(s.query_layers[a]), int(s.relative_layers[b]))
             found.append(
                 PlaceCosine(
@@ -201,13 +203,18 @@ def _matrix_family(
 
 
 def _vector_family(
-    family: str, group: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint, strangers: Strangers | None
+    family: str,
+    group: Sequence[PlaceCosine],
+    query: Fingerprint,
+    relative: Fingerprint,
+    strangers: Strangers | None,
+    body_kept: bool,
 ) -> FamilyEvidence:
     """Norms, biases and other vectors: centred r, and the raw cosine only beside the floor that means and spreads alone give."""
     counted = [p for p in group if p.role not in ROTARY_NORMS] or list(group)
     result = _channel_result(family, "probe", counted, strangers)
     raw, floor = _raw_cosines(counted, query, relative)
-    kept = result.r >= NORM_R and result.p_value <= NORM_P
+    kept = (result.r >= NORM_R and result.p_value <= NORM_P) or (body_kept and result.r >= SAME_NORM_R)
     return FamilyEvidence(
         family=family,
         channel="probe",
@@ -301,13 +308,3 @@ def even_deltas(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) 
     table = relative.matrices
     sampled = np.array([sampled_rows(table.places[row].family, int(table.rows[row])) for row in rows]) * table.columns[rows]
     return np.asarray(delta * table.scale[rows] / np.sqrt(sampled) / np.maximum(table.sd[rows], np.finfo(np.float32).tiny))
-
-
-def sampled_rows(family: str, rows: int) -> int:
-    """How many rows of a matrix the probe channel reads."""
-    blocks, length = (
-        (spec.TOKEN_BLOCKS, spec.TOKEN_BLOCK_ROWS)
-        if family in SHOWN_AS or family == "embedding"
-        else (spec.MATRIX_BLOCKS, spec.MATRIX_BLOCK_ROWS)
-    )
-    return min(rows, blocks * length)

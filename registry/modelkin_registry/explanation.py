@@ -34,13 +34,14 @@ MEANING = {
 
 def relative_sentences(subject: str, relative: Relative, searched: int | None = None) -> list[str]:
     """What one relative amounts to: the relation, each component's families, the layers, and the norms apart."""
-    sentences = [_headline(subject, relative, searched)]
+    sentences = [headline(subject, relative, searched)]
     for component in relative.components:
         sentences += _component_sentences(component, relative)
     return sentences
 
 
-def _headline(subject: str, relative: Relative, searched: int | None) -> str:
+def headline(subject: str, relative: Relative, searched: int | None) -> str:
+    """One relative in one sentence."""
     sentence = f"{subject} {MEANING[relative.relation].format(model=relative.model)}"
     if relative.relation in DESCENT_FREE:
         return sentence + "."
@@ -59,14 +60,28 @@ def _component_sentences(component: ComponentEvidence, relative: Relative) -> li
     sentences = []
     name = component.query if component.query == component.relative else f"{component.query} (against {component.relative})"
     if held:
-        verb = "correlates" if component.relation == "shared initialisation" else "is shared"
-        sentences.append(f"In the {name} component {_listed(held)} {verb} with {relative.model}.")
+        many = len(held) > 1
+        sentences.append(f"In the {name} component {_listed(held)} {'are' if many else 'is'} shared with {relative.model}.")
+        sentences += _layer_sentences(name, component, relative)
+    if component.relation == "shared initialisation":
+        sentences.append(
+            f"In the {name} component {_listed(absent)} correlate as untrained weights of one seed do; what was learned does not."
+        )
+        absent = []
     if absent:
         sentences.append(f"In the {name} component {_listed(absent)} {'show' if len(absent) > 1 else 'shows'} nothing beyond chance.")
-    if held and component.layer_map and any(a != b for a, b in component.layer_map):
-        sentences.append(f"Layers of the {name} component come from these layers of {relative.model}: {layer_runs(component.layer_map)}.")
     sentences += [_norm_sentence(name, f) for f in component.families if f.family == "norm" and f.raw_cosine is not None]
     return sentences
+
+
+def _layer_sentences(name: str, component: ComponentEvidence, relative: Relative) -> list[str]:
+    """Which layers, where it is not simply all of them in their order."""
+    if not component.layer_map:
+        return []
+    rearranged = any(a != b for a, b in component.layer_map)
+    if not rearranged and "transplanted" not in (component.relation, *relative.also):
+        return []
+    return [f"Layers of the {name} component that have a counterpart in {relative.model}: {layer_runs(component.layer_map)}."]
 
 
 def _listed(families: Sequence[FamilyEvidence]) -> str:

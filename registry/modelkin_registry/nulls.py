@@ -36,12 +36,9 @@ class Null:
     sd: float
 
 
-def sketch_noise(kind: str, length: int | None = None) -> float:
-    """Standard deviation of the cosine of two unrelated sketches; vectors shorter than the sketch have their own 1/sqrt(n - 1) too."""
-    variance = 1.0 / SKETCH_NUMBERS[kind]
-    if length is not None:
-        variance += 1.0 / max(length - 1, 1)
-    return math.sqrt(variance)
+def sketch_noise(kind: str, numbers: int) -> float:
+    """Standard deviation of the cosine of two unrelated sketches, each made of that many numbers: 1/sketch + 1/(numbers - 1), rooted."""
+    return math.sqrt(1.0 / SKETCH_NUMBERS[kind] + 1.0 / max(numbers - 1, 1))
 
 
 def mismatched_null(cosines: Floats, matched: npt.NDArray[np.bool_], noise: float) -> Null:

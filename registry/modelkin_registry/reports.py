@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.answers import QueryAnswer, Relative
-from modelkin_registry.explanation import DISTILLATION, relative_sentences
+from modelkin_registry.explanation import DISTILLATION, headline, relative_sentences
 from modelkin_registry.kinship import is_descent
 from modelkin_registry.merges import attribute_layers
 
-EXPLAINED = 3  # relatives that are explained in sentences; the table has the rest
+MENTIONED = 3  # relatives that have a sentence, the first one all of its findings; the table has the rest
 COVERAGE_WARNED = 0.95  # below this share of placed bytes the reader is told
 
 
@@ -36,9 +37,10 @@ def query_answer(
     """The whole answer to a query."""
     relatives = attribute_layers(relatives)
     explanation: list[str] = []
-    subject = source or "The model"
-    for relative in relatives[:EXPLAINED]:
+    subject = Path(source).name or "The model"
+    for relative in relatives[:1]:
         explanation += relative_sentences(subject, relative, registry["models"])
+    explanation += [headline(subject, relative, registry["models"]) for relative in relatives[1:MENTIONED]]
     if not any(is_descent(relative) for relative in relatives):
         where = f"among {registry['models']} registered models ({compared} held against it closely)"
         explanation.insert(0, f"No relative by descent was found for {subject} {where}.")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from modelkin_indexer import spec
 from modelkin_indexer.fingerprint import SIDES, Fingerprint, Matrices
 from modelkin_indexer.places import Place
 
@@ -24,7 +25,7 @@ class RoleSimilarity:
     """One role of one component in one channel.
 
     `cosines` is (query layers, relative layers), NaN where shapes differ or a side has no sketch; `query_rows` and `relative_rows` are
-    the rows of the layers in the fingerprints' tables.
+    the rows of the layers in the fingerprints' tables; `numbers` is how many independent numbers stand behind each sketch at most.
     """
 
     family: str
@@ -35,6 +36,7 @@ class RoleSimilarity:
     query_rows: Ints
     relative_rows: Ints
     cosines: Floats
+    numbers: int
 
 
 def rows_by_role(places: tuple[Place, ...], component: str) -> dict[RoleKey, list[tuple[int, int]]]:
@@ -60,8 +62,26 @@ def matrix_similarities(query: Fingerprint, relative: Fingerprint, query_compone
             comparable = _comparable(channel, family, ours, theirs, a[:, 1], b[:, 1])
             cosines[~comparable] = np.nan
             if np.isfinite(cosines).any():
-                found.append(RoleSimilarity(family, role, channel, a[:, 0], b[:, 0], a[:, 1], b[:, 1], cosines))
+                found.append(
+                    RoleSimilarity(
+                        family, role, channel, a[:, 0], b[:, 0], a[:, 1], b[:, 1], cosines, numbers_behind(ours, a[0, 1], channel)
+                    )
+                )
     return found
+
+
+def numbers_behind(table: Matrices, row: int, channel: str) -> int:
+    """How many numbers a sketch is made of: sampled values, or a Gram matrix's entries. Small matrices have fewer than the sketch."""
+    if channel == "probe":
+        return sampled_rows(table.places[row].family, int(table.rows[row])) * int(table.columns[row])
+    size = int(table.columns[row]) if table.side[row] == SIDES.index("in") else int(table.rows[row]) // int(table.experts[row])
+    return size * (size + 1) // 2
+
+
+def sampled_rows(family: str, rows: int) -> int:
+    """How many rows of a matrix the probe channel reads."""
+    matrix = spec.MATRIX_BLOCKS * spec.MATRIX_BLOCK_ROWS
+    return min(rows, spec.TOKEN_BLOCKS * spec.TOKEN_BLOCK_ROWS if family in TOKEN_FAMILIES else matrix)
 
 
 def cross_role_gram(query: Fingerprint, relative: Fingerprint, roles: Mapping[RoleKey, RoleKey], component: str) -> list[RoleSimilarity]:
@@ -77,7 +97,8 @@ def cross_role_gram(query: Fingerprint, relative: Fingerprint, roles: Mapping[Ro
             continue
         cosines[~_comparable("gram", ours[0], query.matrices, relative.matrices, a[:, 1], b[:, 1])] = np.nan
         if np.isfinite(cosines).any():
-            found.append(RoleSimilarity(ours[0], ours[1], "gram", a[:, 0], b[:, 0], a[:, 1], b[:, 1], cosines))
+            numbers = numbers_behind(query.matrices, a[0, 1], "gram")
+            found.append(RoleSimilarity(ours[0], ours[1], "gram", a[:, 0], b[:, 0], a[:, 1], b[:, 1], cosines, numbers))
     return found
 
 
@@ -95,7 +116,8 @@ def vector_similarities(query: Fingerprint, relative: Fingerprint, query_compone
         varied = ~ours.constant[a[:, 1]][:, None] & ~theirs.constant[b[:, 1]][None, :]
         cosines[~(same_length & varied)] = np.nan
         if np.isfinite(cosines).any():
-            found.append(RoleSimilarity(family, role, "probe", a[:, 0], b[:, 0], a[:, 1], b[:, 1], cosines))
+            length = int(ours.length[a[0, 1]])
+            found.append(RoleSimilarity(family, role, "vector", a[:, 0], b[:, 0], a[:, 1], b[:, 1], cosines, length))
     return found
 
 

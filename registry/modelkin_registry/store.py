@@ -23,7 +23,7 @@ from modelkin_registry.answers import ListedModel
 from modelkin_registry.connection import connect, explained, now
 from modelkin_registry.records import Change, NewModel, PutResult, StoredModel
 from modelkin_registry.rows import EncodedRows, IndexRows, encode
-from modelkin_registry.vector_table import VectorTable
+from modelkin_registry.vector_table import CHANGED_MODELS, VectorTable
 
 MAX_NAME = 512  # characters of a model's name
 SUGGESTIONS = 3  # close names shown when one is not found
@@ -165,7 +165,7 @@ class Store:
         self._rows(
             """INSERT INTO source (revision, who, origin, first_seen, last_seen, files) VALUES (?, ?, ?, ?, ?, ?)
             ON CONFLICT (revision, who, origin) DO UPDATE SET last_seen = excluded.last_seen, files = excluded.files""",
-            [revision, record.who, record.origin, at, at, files],
+            [revision, _text(record.who), _text(record.origin), at, at, files],
         )
 
     def _note_claims(self, model: int, record: NewModel) -> None:
@@ -174,7 +174,7 @@ class Store:
             self._rows(
                 """INSERT INTO claim (model, kind, value, source, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?)
                 ON CONFLICT (model, kind, value, source) DO UPDATE SET last_seen = excluded.last_seen""",
-                [model, claim.kind, claim.value, claim.source, at, at],
+                [model, *map(_text, (claim.kind, claim.value, claim.source)), at, at],
             )
 
     def _add_fingerprint(self, model: int, revision: int, record: NewModel, encoded: Sequence[EncodedRows]) -> None:
@@ -324,14 +324,17 @@ class Store:
 
     def changed_models(self, after: int) -> list[int]:
         """Models whose search rows may differ since change number `after`, removed ones too; ascending."""
-        return [
-            row[0] for row in self._rows("SELECT DISTINCT model FROM change WHERE seq > ? AND what != 'rename' ORDER BY model", [after])
-        ]
+        return [row[0] for row in self._rows(f"{CHANGED_MODELS} ORDER BY model", [after])]
 
 
 def _stored_model(row: tuple[Any, ...]) -> StoredModel:
     *head, about, config, origin, digest, blob = row
     return StoredModel(*[*head, json.loads(about), json.loads(config), origin or "", digest, blob])
+
+
+def _text(words: str) -> str:
+    """Words that SQLite can hold: a file's name may be bytes that are no text."""
+    return words.encode("utf-8", "backslashreplace").decode()
 
 
 def _ids(model_ids: Iterable[int]) -> str:

@@ -13,6 +13,7 @@ from modelkin_indexer.errors import RegistryError
 from modelkin_registry.rows import Array, EncodedRows, row_bytes
 
 BATCH_RECORDS = 4096  # records read at once: a few MB of sums, or about 4 MB of layer codes of 32-layer models
+CHANGED_MODELS = "SELECT DISTINCT model FROM change WHERE seq > ? AND what != 'rename'"  # whose rows may differ; a name is not in them
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class VectorTable:
 
     def batches(self, kind: str, dims: int, *, since: int = 0) -> Iterator[TableRows]:
         """Rows of one kind, by model and component: of all models, or of those changed after change number `since`."""
-        changed = "AND model IN (SELECT model FROM change WHERE seq > ?)" if since else ""
+        changed = f"AND model IN ({CHANGED_MODELS})" if since else ""
         statement = f"SELECT model, component, layers, data FROM vector WHERE kind = ? {changed} ORDER BY model, component"  # noqa: S608
         cursor = self._database.conn.execute(statement, [kind, since] if since else [kind])
         while records := cursor.fetchmany(BATCH_RECORDS):
