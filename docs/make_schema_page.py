@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from modelkin_registry import schema
@@ -28,7 +27,8 @@ def page() -> str:
 
 
 def _statement(text: str) -> str:
-    return re.sub(r"\s+", " ", text).replace(" (", " (\n    ", 1).replace(", ", ",\n    ") + ";" if text.startswith("CREATE TABLE") else re.sub(r"\s+", " ", text) + ";"
+    first, *others = text.splitlines()
+    return "\n".join([first, *("    " + line.strip() for line in others)]) + ";"
 
 
 if __name__ == "__main__":

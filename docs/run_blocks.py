@@ -26,7 +26,7 @@ def run(page: Path, folder: Path) -> int:
             python.write_text(code, encoding="utf-8")
             subprocess.run([sys.executable, python.name], cwd=folder, check=True)
         else:
-            subprocess.run(["bash", "-euo", "pipefail", "-c", text], cwd=folder, check=True)  # noqa: S607
+            subprocess.run(["bash", "-euo", "pipefail", "-c", text], cwd=folder, check=True)
     python.unlink(missing_ok=True)
     return count
 

@@ -63,7 +63,9 @@ def own_strangers(kin: Sequence[Kin]) -> Strangers:
 
 def _component_evidence(pair: ComponentPair, relation: Relation, searched: int) -> ComponentEvidence:
     keep = relation.is_descent
-    families = tuple(replace(_searched(f, searched), inherited=f.inherited and (keep or not f.informative)) for f in pair.families)
+    families = tuple(
+        replace(_searched(f, searched), component=pair.query, inherited=f.inherited and (keep or not f.informative)) for f in pair.families
+    )
     return ComponentEvidence(
         query=pair.query,
         relative=pair.relative,
