@@ -2,7 +2,7 @@
 
     python benchmarks/build_starter.py [--weights FOLDER] [--out FILE]
 
---weights keeps the downloaded weights (156 MB) for the next time and for real_models.py.
+--weights keeps the downloaded weights (110 MB) for the next time and for real_models.py.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import modelkin_data
 from blake3 import blake3
+
+import modelkin_data
 from modelkin_indexer.indexing import fingerprint_source
 from modelkin_indexer.sources import open_source
 from modelkin_registry.records import Claim
