@@ -64,7 +64,10 @@ def _component_sentences(component: ComponentEvidence, relative: Relative) -> li
         sentences.append(f"In the {name} component {_listed(held)} {'are' if many else 'is'} shared with {relative.model}.")
         sentences += _layer_sentences(name, component, relative)
     if component.relation == "shared initialisation":
-        return [f"In the {name} component {_listed(absent)} correlate as untrained weights do, while learned gains do not."]
+        sentences.append(
+            f"In the {name} component {_listed(absent)} correlate as untrained weights of one seed do; what was learned does not."
+        )
+        absent = []
     if absent:
         sentences.append(f"In the {name} component {_listed(absent)} {'show' if len(absent) > 1 else 'shows'} nothing beyond chance.")
     sentences += [_norm_sentence(name, f) for f in component.families if f.family == "norm" and f.raw_cosine is not None]

@@ -103,7 +103,6 @@ def _descent_names(pair: ComponentPair, query: Fingerprint, relative: Fingerprin
     """All relations of descent that hold, the most telling first."""
     names = []
     missing = {f.family for f in pair.families if f.informative and not f.inherited and f.family != "router"}
-    delta = _delta_name(pair, query, relative)
     if pair.upcycled:
         names.append("upcycled")
     if _rearranged(pair):
@@ -114,8 +113,8 @@ def _descent_names(pair: ComponentPair, query: Fingerprint, relative: Fingerprin
         names.append("vocabulary changed")
     if _reparameterised(pair, query, relative):
         names.append("reparameterised")
-    whole = delta in ("identical", "recast")
-    return names + ([] if names and whole else [delta])
+    delta = _delta_name(pair, query, relative, partial="transplanted" in names)
+    return names + ([] if names and delta in ("identical", "recast") else [delta])
 
 
 def _norms_replaced(pair: ComponentPair) -> bool:
@@ -186,15 +185,19 @@ def _gain_constants(side: Fingerprint) -> list[bool]:
     return [bool(constant) for constant, place in zip(side.vectors.constant, side.vectors.places, strict=True) if place.family == "norm"]
 
 
-def _delta_name(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> str:
-    """What was done to the values, where coordinates were kept."""
+def _delta_name(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, *, partial: bool) -> str:
+    """What was done to the values, where coordinates were kept; of a transplant only to those that came over."""
     delta, slope, _ = normalised_deltas(pair, query, relative)
     if not _in_coordinates(pair):
         return "fine-tuned"
     even = even_deltas(pair, query, relative)
     inherited = {f.family for f in pair.families if f.inherited}
     kept = [p for p in pair.places if p.channel == "probe" and SHOWN_AS.get(p.family, p.family) in inherited]
-    if kept and _same_vectors(pair, query, relative) and all(_same_bytes(p.query_row, p.relative_row, query, relative) for p in kept):
+    if (
+        kept
+        and (partial or _same_vectors(pair, query, relative))
+        and all(_same_bytes(p.query_row, p.relative_row, query, relative) for p in kept)
+    ):
         return "identical" if _same_precision(pair, query, relative) else "recast"
     if delta.max() <= RECAST_DELTA and query.about.dtypes.keys() != relative.about.dtypes.keys():
         return "recast"
@@ -223,11 +226,9 @@ def _same_bytes(a: int, b: int, query: Fingerprint, relative: Fingerprint) -> bo
 
 
 def _same_vectors(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
-    if not any(f.family == "norm" and f.inherited for f in pair.families):
-        return True  # told apart as transplanted
-    return all(
-        (query.vectors.digest[v.query_row] == relative.vectors.digest[v.relative_row]).all() for v in pair.vectors if v.family == "norm" and v.layers[0] >= 0
-    )
+    """Whether all norms compared are equal."""
+    rows = [(v.query_row, v.relative_row) for v in pair.vectors if v.family == "norm"]
+    return all((query.vectors.digest[a] == relative.vectors.digest[b]).all() for a, b in rows)
 
 
 def _same_precision(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:

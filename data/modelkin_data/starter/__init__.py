@@ -1,7 +1,7 @@
 """The starter registry: fingerprints of a few well-known models, so that a new user's first question has something to find.
 
-    starter.db   the registry, made by benchmarks/build_starter.py
-    models.json  what is in it: packages, versions, digests, licences; and the real models that benchmarks use beside it
+starter.db   the registry, made by benchmarks/build_starter.py
+models.json  what is in it: packages, versions, digests, licences; and the real models that benchmarks use beside it
 """
 
 from __future__ import annotations

@@ -1,0 +1,61 @@
+"""Options that several verbs share, and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+FILE = click.Path(path_type=Path)
+
+
+@dataclass
+class Settings:
+    """What holds for a whole call. A verb's own option wins over the group's, that over the environment."""
+
+    registry: Path | None = None
+    key_file: Path | None = None
+
+
+def _remember(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    if value is not None and parameter.name is not None:
+        setattr(ctx.ensure_object(Settings), parameter.name, value)
+
+
+def _setting(name: str, envvar: str | None, text: str, hidden: bool) -> Callable[[Command], Command]:
+    about: dict[str, Any] = {"envvar": envvar, "show_envvar": envvar is not None, "hidden": hidden}
+    return click.option(name, type=FILE, metavar="PATH", expose_value=False, callback=_remember, help=text, **about)
+
+
+def group_options(command: Command) -> Command:
+    """`--registry` and `--key-file` of the group."""
+    command = _setting("--key-file", "MODELKIN_KEY_FILE", "File with a private key: 32 bytes, or 64 hex digits.", False)(command)
+    where = "The registry's file. Default: registry.db in your user data folder."
+    return _setting("--registry", "MODELKIN_REGISTRY", where, False)(command)
+
+
+def settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same after a verb, where people type them too; the verb gets them as its first argument."""
+    command = _setting("--key-file", None, "", True)(command)
+    command = _setting("--registry", None, "", True)(command)
+    return click.make_pass_decorator(Settings, ensure=True)(command)
+
+
+def printing(command: Command) -> Command:
+    """`--json` and `--quiet`."""
+    command = click.option("--quiet", "-q", is_flag=True, help="Print names only, and no progress.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def reading(command: Command) -> Command:
+    """How sources are read: `--level`, `--threads`, `--file`."""
+    command = click.option("--file", metavar="NAME", help="Which file of the folder to read, where it holds several models.")(command)
+    command = click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="Threads. The result does not depend on it.")(
+        command
+    )
+    level = "full reads every byte once; probe reads a few rows of each matrix. Default: full."
+    return click.option("--level", type=click.Choice(["probe", "full"]), help=level)(command)
