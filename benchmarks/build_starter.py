@@ -2,7 +2,7 @@
 
     python benchmarks/build_starter.py [--weights FOLDER] [--out FILE]
 
---weights keeps the downloaded weights (156 MB) for the next time and for real_models.py.
+--weights keeps the downloaded weights (110 MB) for the next time and for real_models.py.
 """
 
 from __future__ import annotations

@@ -77,8 +77,8 @@ def fetch(models: Iterable[RealModel], folder: Path) -> dict[str, Path]:
         path = folder / model.id / Path(model.member).name
         if not path.is_file():
             with tempfile.TemporaryDirectory() as temporary:
-                _unpack(_download(model, Path(temporary)), model, path)
-        _check(path, model)
+                unpack(_download(model, Path(temporary)), model, path)
+        check(path, model)
         paths[model.id] = path
     return paths
 
@@ -92,8 +92,8 @@ def _download(model: RealModel, folder: Path) -> Path:
     return found[0]
 
 
-def _unpack(archive: Path, model: RealModel, path: Path) -> None:
-    """Take out the weights and the config beside them, under names of our own: no name in the archive becomes a path."""
+def unpack(archive: Path, model: RealModel, path: Path) -> None:
+    """Take out the weights and the config beside them, under names of our own, never the archive's. Raises PackageError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     config = str(Path(model.member).with_name(CONFIG))
     if archive.suffix == ".whl":
@@ -140,7 +140,8 @@ def _copy(stream: IO[bytes], target: Path, archive: Path) -> None:
     shutil.move(unfinished, target)
 
 
-def _check(path: Path, model: RealModel) -> None:
+def check(path: Path, model: RealModel) -> None:
+    """Raises PackageError unless these are the weights that the table means."""
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != model.sha256:

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and what they come to."""
+"""Settings of a whole call. Light, because `--help` needs it; options that read or print are in asking.py."""
 
 from __future__ import annotations
 
@@ -43,19 +43,3 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
     command = _setting("--key-file", None, "", True)(command)
     command = _setting("--registry", None, "", True)(command)
     return click.make_pass_decorator(Settings, ensure=True)(command)
-
-
-def printing(command: Command) -> Command:
-    """`--json` and `--quiet`."""
-    command = click.option("--quiet", "-q", is_flag=True, help="Print names only, and no progress.")(command)
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-def reading(command: Command) -> Command:
-    """How sources are read: `--level`, `--threads`, `--file`."""
-    command = click.option("--file", metavar="NAME", help="Which file of the folder to read, where it holds several models.")(command)
-    command = click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="Threads. The result does not depend on it.")(
-        command
-    )
-    level = "full reads every byte once; probe reads a few rows of each matrix. Default: full."
-    return click.option("--level", type=click.Choice(["probe", "full"]), help=level)(command)

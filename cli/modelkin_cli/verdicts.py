@@ -17,7 +17,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def fail_on_option(command: Command) -> Command:
     """`--fail-on RELATION`, as often as wanted."""
-    words = "End with exit code 1 if this relation, or `descent` for any relation of descent, is found. May be repeated."
+    words = "End with exit code 1 if this relation, or `descent` for any relation of descent, is in the answer. May be repeated."
     return click.option("--fail-on", multiple=True, type=click.Choice([DESCENT, *RELATIONS]), metavar="RELATION", help=words)(command)
 
 

@@ -23,6 +23,7 @@ from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.places import Place
 
 Array = npt.NDArray[Any]
+EXPERT_ROLES = ("gate", "up", "down", "router")  # slots of a single expert's vector
 SIDES = ("none", "in", "out")
 CHANNELS = ("probe", "gram", "anchored")
 METADATA_KEY = "modelkin fingerprint"
@@ -206,12 +207,22 @@ def load(path: str | Path) -> Fingerprint:
 TABLES: dict[str, type[Any]] = {"matrices": Matrices, "vectors": Vectors, "experts": Experts}
 
 
+WIDTHS: dict[str, dict[str, tuple[int, ...]]] = {
+    "matrices": {"probe": (spec.PROBE_NUMBERS,), "gram": (0, spec.GRAM_NUMBERS), "anchored": (0, spec.GRAM_NUMBERS), "digest": (0, 16)},
+    "vectors": {"sketch": (spec.VECTOR_NUMBERS,), "quantiles": (spec.QUANTILES,), "digest": (8,)},
+    "experts": {"sketch": (len(EXPERT_ROLES) * spec.EXPERT_NUMBERS,)},
+}
+
+
 def _table(kind: type[Any], name: str, places: list[list[Any]], arrays: dict[str, Array]) -> Any:
     columns = {field.name: arrays[f"{name}.{field.name}"] for field in fields(kind) if field.name != "places"}
     for column, values in columns.items():
         if values.shape[0] != len(places):
             raise ValueError(f"column {name}.{column} has {values.shape[0]} rows for {len(places)} places")
         values.setflags(write=False)
+    for column, width in WIDTHS[name].items():
+        if columns[column].ndim != 2 or columns[column].shape[1] not in width:
+            raise ValueError(f"column {name}.{column} has shape {columns[column].shape}")
     return kind(places=_known_places(tuple(map(tuple, places))), **columns)
 
 

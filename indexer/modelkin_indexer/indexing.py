@@ -14,7 +14,7 @@ from modelkin_indexer import measure, spec
 from modelkin_indexer.anatomy import read_anatomy
 from modelkin_indexer.channels import token_frame
 from modelkin_indexer.constants import constant_reason
-from modelkin_indexer.fingerprint import SIDES, About, Experts, Fingerprint, Matrices, Vectors
+from modelkin_indexer.fingerprint import EXPERT_ROLES, SIDES, About, Experts, Fingerprint, Matrices, Vectors
 from modelkin_indexer.measure import Frame, MatrixMeasure, VectorMeasure, measure_matrix, measure_vector, probe_matrix
 from modelkin_indexer.places import Anatomy, Piece, Place
 from modelkin_indexer.sources.base import Source
@@ -22,7 +22,6 @@ from modelkin_indexer.spec import PUBLIC_KEY, Key
 
 Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
 Progress = Callable[[int], None]
-EXPERT_ROLES = ("gate", "up", "down", "router")  # slots of a single expert's vector
 TABLE_FAMILIES = ("position", "other", "embedding")  # matrices that may be fixed tables
 GAINS_LESS_ONE = ("gemma", "paligemma", "qwen3_next")  # these store gain - 1
 LARGEST_FLOAT16 = 65504.0

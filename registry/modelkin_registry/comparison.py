@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.fingerprint import Fingerprint
@@ -18,6 +20,7 @@ def compare_fingerprints(a: Fingerprint, b: Fingerprint, *, a_name: str, b_name:
         if side.about.key != a.about.key:
             raise FingerprintError(f"{a_name} was made with key {a.about.key!r}, {name} with {side.about.key!r}. Index both with one key.")
     relative = measure_kin(a, b, b_name).relative
+    subject, named = Path(a_name).name, replace(relative, model=Path(b_name).name)
     compared = tuple(Control(name, _families(a, control), _families(b, control)) for name, control in sorted(controls.items()))
     return CompareAnswer(
         a=describe(a, a_name),
@@ -28,7 +31,7 @@ def compare_fingerprints(a: Fingerprint, b: Fingerprint, *, a_name: str, b_name:
         p_value=relative.p_value,
         components=relative.components,
         controls=compared,
-        explanation=(*relative_sentences(a_name, relative), *control_sentences(a_name, relative, compared), DISTILLATION),
+        explanation=(*relative_sentences(subject, named), *control_sentences(subject, named, compared), DISTILLATION),
         warnings=(*warnings_about(a, a_name), *warnings_about(b, b_name)),
     )
 

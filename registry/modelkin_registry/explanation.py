@@ -45,7 +45,11 @@ def headline(subject: str, relative: Relative, searched: int | None) -> str:
     sentence = f"{subject} {MEANING[relative.relation].format(model=relative.model)}"
     if relative.relation in DESCENT_FREE:
         return sentence + "."
-    sentence += f": {relative.shared:.0%} of its comparable weights carry the evidence"
+    reused = " and ".join(c.query for c in relative.components if c.relation not in DESCENT_FREE)
+    whose = (
+        f"of the comparable weights of its {reused} component" if relative.relation == "component reused" else "of its comparable weights"
+    )
+    sentence += f": {_share(relative.shared)} {whose} carry the evidence"
     if relative.p_value is not None:
         sentence += f", p {_p(relative.p_value)}"
         sentence += f" after correcting for {searched} models searched" if searched and searched > 1 else ""
@@ -110,6 +114,11 @@ def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
+def _share(value: float) -> str:
+    """A percentage that says 100 % only of the whole."""
+    return "100 %" if value >= 1 else f"{min(value * 100, 99.4):.0f} %"
+
+
 def _p(value: float) -> str:
     return f"below {SMALLEST_P:.0e}" if value <= SMALLEST_P else f"{value:.1g}"
 
@@ -118,8 +127,9 @@ def control_sentences(subject: str, relative: Relative, controls: Sequence[Contr
     """What third models say of the families compared: a figure that a control reaches too says nothing of these two."""
     sentences = []
     for control in controls:
-        ours = {f.family: f for c in relative.components for f in c.families}
-        parts = [f"{f.family} {_figures(ours[f.family])} against {_figures(f)}" for f in control.a_c if f.family in ours]
+        ours = {(c.query, f.family): f for c in relative.components for f in c.families}
+        pairs = [(f"{f.component} {f.family}", ours[f.component, f.family], f) for f in control.a_c if (f.component, f.family) in ours]
+        parts = [f"{name} {_figures(mine)} against {_figures(other)}" for name, mine, other in pairs]
         if parts:
             sentences.append(
                 f"Control {control.model}: {subject} with {relative.model} against {subject} with {control.model}: {'; '.join(parts)}."

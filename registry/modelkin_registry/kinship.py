@@ -92,7 +92,7 @@ def own_strangers(kin: Sequence[Kin]) -> Strangers:
 
 def _component_evidence(pair: ComponentPair, relation: Relation, searched: int) -> ComponentEvidence:
     keep = relation.is_descent
-    families = tuple(_searched(f, searched, keep) for f in pair.families)
+    families = tuple(replace(_searched(f, searched, keep), component=pair.query) for f in pair.families)
     return ComponentEvidence(
         query=pair.query,
         relative=pair.relative,

@@ -11,6 +11,7 @@ from modelkin_registry.answers import QueryAnswer, Relative
 from modelkin_registry.explanation import DISTILLATION, headline, relative_sentences
 from modelkin_registry.kinship import is_descent
 from modelkin_registry.merges import attribute_layers
+from modelkin_registry.relations import COVERAGE_FLOOR
 
 MENTIONED = 3  # relatives that have a sentence, the first one all of its findings; the table has the rest
 COVERAGE_WARNED = 0.95  # below this share of placed bytes the reader is told
@@ -42,8 +43,7 @@ def query_answer(
         explanation += relative_sentences(subject, relative, registry["models"])
     explanation += [headline(subject, relative, registry["models"]) for relative in relatives[1:MENTIONED]]
     if not any(is_descent(relative) for relative in relatives):
-        where = f"among {registry['models']} registered models ({compared} held against it closely)"
-        explanation.insert(0, f"No relative by descent was found for {subject} {where}.")
+        explanation.insert(0, _nothing_found(subject, fingerprint.about.coverage, registry["models"], compared))
     explanation.append(DISTILLATION)
     return QueryAnswer(
         query=describe(fingerprint, source),
@@ -53,6 +53,14 @@ def query_answer(
         explanation=tuple(explanation),
         warnings=warnings_about(fingerprint, source),
     )
+
+
+def _nothing_found(subject: str, coverage: float, searched: int, compared: int) -> str:
+    """That nothing was found; of a model that is not understood, that nothing could be."""
+    if coverage < COVERAGE_FLOOR:
+        return f"{subject} could not be compared: {coverage:.0%} of its bytes have a known place, too few to call it related or unrelated."
+    where = f"among {searched} registered models ({compared} held against it closely)"
+    return f"No relative by descent was found for {subject} {where}."
 
 
 def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ import click
 
 from modelkin_cli import figures
 from modelkin_cli.adding import Batch
+from modelkin_cli.asking import printing, reading, starter_option
 from modelkin_cli.inputs import HowToRead
-from modelkin_cli.options import Settings, printing, reading, settings
+from modelkin_cli.options import Settings, settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import open_registry, read_key
+from modelkin_cli.registries import open_registry
 from modelkin_registry.answers import Added
 
 INTERRUPTED = 130
@@ -18,9 +19,7 @@ INTERRUPTED = 130
 @click.command("add", short_help="Index models and keep their fingerprints.")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--as", "name", metavar="NAME", help="Name of the model, with one SOURCE. Default: the name of its folder.")
-@click.option(
-    "--starter/--no-starter", default=True, help="Begin a new registry of yours with the models that come with modelkin. Default: yes."
-)
+@starter_option
 @reading
 @printing
 @settings
@@ -29,10 +28,8 @@ def command(
     sources: tuple[str, ...],
     name: str | None,
     starter: bool,
-    level: str | None,
-    threads: int | None,
-    file: str | None,
-    **form: bool,
+    how: HowToRead,
+    output: Output,
 ) -> None:
     """Index models and keep their fingerprints in the registry.
 
@@ -45,8 +42,6 @@ def command(
     """
     if name is not None and len(sources) > 1:
         raise click.UsageError("--as names one model; give one SOURCE with it.")
-    output = Output(**form)
-    how = HowToRead(read_key(settings.key_file), level, threads, file)
     with open_registry(settings, create=True, begin=starter, say=output.say) as registry, output.progress() as begin:
         batch = Batch(registry, how, begin, output.say)
         try:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from modelkin_cli.asking import printing, reading
 from modelkin_cli.inputs import HUB_ID, HowToRead, existing, read_source
-from modelkin_cli.options import Settings, printing, reading, settings
+from modelkin_cli.options import Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages import compare_page
-from modelkin_cli.registries import open_registry, read_key
+from modelkin_cli.registries import open_registry
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_indexer.errors import SourceNotFound, UnknownModel
 from modelkin_indexer.fingerprint import Fingerprint
@@ -33,10 +34,8 @@ def command(
     b: str,
     controls: tuple[str, ...],
     fail_on: tuple[str, ...],
-    level: str | None,
-    threads: int | None,
-    file: str | None,
-    **form: bool,
+    how: HowToRead,
+    output: Output,
 ) -> None:
     """Hold model A against model B, family by family. Each is a source or the name of a registered model.
 
@@ -47,8 +46,6 @@ def command(
       modelkin compare models/mystery models/llama --control models/qwen
       modelkin compare models/mystery llama --fail-on descent
     """
-    output = Output(**form)
-    how = HowToRead(read_key(settings.key_file), level, threads, file)
     sides = _fingerprints((a, b, *controls), how, settings, output)
     third = {name: sides[name] for name in controls}
     answer = compare_fingerprints(sides[a], sides[b], a_name=a, b_name=b, controls=third)

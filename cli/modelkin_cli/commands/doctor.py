@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from modelkin_cli.options import Settings, printing, settings
+from modelkin_cli.asking import printing
+from modelkin_cli.options import Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.registries import examine_registry
 from modelkin_cli.tables import findings_table
@@ -16,7 +17,7 @@ from modelkin_registry.answers import CONTRACT
 @click.option("--repair/--check", default=True, help="Mend what can be made anew from the fingerprints, or only look. Default: --repair.")
 @printing
 @settings
-def command(settings: Settings, repair: bool, **form: bool) -> None:
+def command(settings: Settings, repair: bool, output: Output) -> None:
     """Check everything that the registry holds, and mend what is derived: search rows and the index.
 
     Fingerprints are never changed. Ends with exit code 4 if anything is broken.
@@ -26,7 +27,6 @@ def command(settings: Settings, repair: bool, **form: bool) -> None:
       modelkin doctor
       modelkin doctor --check --json
     """
-    output = Output(**form)
     path, findings = examine_registry(settings, repair=repair)
     broken = [finding for finding in findings if finding.state == "broken"]
     answer = {"contract": CONTRACT, "findings": findings, "clean": not broken}

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from modelkin_cli import figures
+from modelkin_cli.asking import printing, reading
 from modelkin_cli.inputs import FINGERPRINT_SUFFIX, HowToRead, read_source
-from modelkin_cli.options import FILE, Settings, printing, reading, settings
+from modelkin_cli.options import FILE, Settings, settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import read_key
 from modelkin_registry.answers import CONTRACT
 
 
@@ -22,7 +22,7 @@ from modelkin_registry.answers import CONTRACT
 @reading
 @printing
 @settings
-def command(settings: Settings, source: str, target: Path, level: str | None, threads: int | None, file: str | None, **form: bool) -> None:
+def command(settings: Settings, source: str, target: Path, how: HowToRead, output: Output) -> None:
     """Write the fingerprint of SOURCE to one file, from which it can be queried, compared and added without the weights.
 
     \b
@@ -32,9 +32,8 @@ def command(settings: Settings, source: str, target: Path, level: str | None, th
     """
     if target.suffix != FINGERPRINT_SUFFIX:
         raise click.BadParameter(f"{target}: the name of a fingerprint ends in {FINGERPRINT_SUFFIX}.", param_hint="-o")
-    output = Output(**form)
     with output.progress() as begin:
-        found = read_source(source, HowToRead(read_key(settings.key_file), level, threads, file), begin)
+        found = read_source(source, how, begin)
     _write(target, data := found.fingerprint.to_bytes())
     about = found.fingerprint.about
     facts = {"level": about.level, "spec": about.spec, "key": about.key, "parameters": about.parameters, "coverage": about.coverage}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from modelkin_cli.options import Settings, printing, settings
+from modelkin_cli.asking import printing
+from modelkin_cli.options import Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.registries import open_registry
 from modelkin_cli.tables import models_table
@@ -14,14 +15,13 @@ from modelkin_registry.answers import CONTRACT
 @click.command("list", short_help="List the registered models.")
 @printing
 @settings
-def command(settings: Settings, **form: bool) -> None:
+def command(settings: Settings, output: Output) -> None:
     """List the registered models by name.
 
     \b
     Example:
       modelkin list
     """
-    output = Output(**form)
     with open_registry(settings, say=output.say) as registry:
         models = registry.list()
         output.say(f"{len(models)} models in {registry.store.path}")

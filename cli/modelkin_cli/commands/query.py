@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from modelkin_cli.asking import printing, reading, starter_option
 from modelkin_cli.inputs import HowToRead, existing, read_source
-from modelkin_cli.options import Settings, printing, reading, settings
+from modelkin_cli.options import Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages import query_page
-from modelkin_cli.registries import open_registry, read_key
+from modelkin_cli.registries import open_registry
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers import QueryAnswer
 from modelkin_registry.registry import SHOWN, Registry
@@ -19,9 +20,7 @@ from modelkin_registry.registry import SHOWN, Registry
 @click.option("-k", type=click.IntRange(1), default=SHOWN, metavar="N", help=f"Relatives shown at most. Default: {SHOWN}.")
 @click.option("--all", "show_all", is_flag=True, help="Show the nearest models without evidence too.")
 @click.option("--exact", is_flag=True, help="Hold the model against every registered one, not only those that the index finds.")
-@click.option(
-    "--starter/--no-starter", default=True, help="Begin a new registry of yours with the models that come with modelkin. Default: yes."
-)
+@starter_option
 @fail_on_option
 @reading
 @printing
@@ -34,10 +33,8 @@ def command(
     exact: bool,
     starter: bool,
     fail_on: tuple[str, ...],
-    level: str | None,
-    threads: int | None,
-    file: str | None,
-    **form: bool,
+    how: HowToRead,
+    output: Output,
 ) -> None:
     """Find the registered models that SOURCE is closest to, family by family, with how sure that is.
 
@@ -48,8 +45,6 @@ def command(
       modelkin query models/mystery
       modelkin query models/mystery --fail-on descent --json
     """
-    output = Output(**form)
-    how = HowToRead(read_key(settings.key_file), level, threads, file)
     with open_registry(settings, begin=starter, say=output.say) as registry:
         answer, layers = _asked(registry, source, how, output, k=k, show_all=show_all, exact=exact)
     output.answer(answer, (relative.model for relative in answer.relatives), lambda console: query_page(answer, layers, console))

@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from modelkin_cli.options import Settings, printing, settings
+from modelkin_cli.asking import printing
+from modelkin_cli.options import Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.registries import open_registry
 from modelkin_cli.text import printable
@@ -18,14 +19,13 @@ from modelkin_registry.answers import CONTRACT
 @click.option("--yes", is_flag=True, help="Do not ask. Needed where nobody can answer.")
 @printing
 @settings
-def command(settings: Settings, names: tuple[str, ...], yes: bool, **form: bool) -> None:
+def command(settings: Settings, names: tuple[str, ...], yes: bool, output: Output) -> None:
     """Forget registered models and everything known of them: all of those named, or none if one is not there.
 
     \b
     Example:
       modelkin remove llama-100 --yes
     """
-    output = Output(**form)
     with open_registry(settings, begin=False, say=output.say) as registry:
         models = list(dict.fromkeys(registry.show(name)["model"] for name in names))
         if not (yes or _confirmed(models)):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from modelkin_cli.options import Settings, printing, settings
+from modelkin_cli.asking import printing
+from modelkin_cli.options import Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages import model_page
 from modelkin_cli.registries import open_registry
@@ -15,14 +16,13 @@ from modelkin_registry.answers import CONTRACT
 @click.argument("name")
 @printing
 @settings
-def command(settings: Settings, name: str, **form: bool) -> None:
+def command(settings: Settings, name: str, output: Output) -> None:
     """Show everything known of a registered model: where it came from, what it claims, what was read.
 
     \b
     Example:
       modelkin show llama
     """
-    output = Output(**form)
     with open_registry(settings, say=output.say) as registry:
         shown = registry.show(name)
     output.answer({"contract": CONTRACT, **shown}, (shown["model"],), lambda _: model_page(shown))
