@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from modelkin_registry.answers import FamilyEvidence
+from modelkin_registry.explanation import SAME_R
 from modelkin_registry.nulls import SMALLEST_P
 
 NOTHING = "-"
-SAME = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
 
 
 def correlation(r: float | None, digits: int = 3) -> str:
@@ -14,7 +14,7 @@ def correlation(r: float | None, digits: int = 3) -> str:
     if r is None:
         return NOTHING
     step = 10.0**-digits
-    shown = round(min(r, 1 - step) if r < SAME else r, digits)
+    shown = round(min(r, 1 - step) if r < SAME_R else r, digits)
     return f"{shown + 0.0:.{digits}f}"  # + 0.0 makes -0.0 a plain 0
 
 

@@ -53,22 +53,19 @@ def shared_words(relative: Relative, components: Sequence[str]) -> str:
 
 
 def evidence_text(relative: Relative, named: bool) -> Text:
-    """`attention=0.98, mlp=0.97 (embedding=0.01)` a line a component, `named` if there are several."""
+    """Each family with its r on a line of its own, those without evidence in brackets; components `named` if there are several."""
     lines = []
     for component in relative.components:
         found = [f for f in component.families if f.informative and f.r is not None]
         held = [_family_words(f) for f in found if f.inherited]
         others = [_family_words(f) for f in found if not f.inherited]
-        line = Text(f"{component.query}: " if named else "", style="dim")
-        line += Text(", ".join(held))
-        if others:
-            line += Text(f"{' ' if held else ''}({', '.join(others)})", style="dim")
-        lines.append(line)
+        lines += [Text(f"{component.query}:", style="dim")] if named else []
+        lines += [Text(words) for words in held] + [Text(f"({words})", style="dim") for words in others]
     return Text("\n").join(lines)
 
 
 def _family_words(family: FamilyEvidence) -> str:
-    return f"{family.family}={figures.correlation(family.r, 2)}"
+    return f"{family.family} {figures.correlation(family.r)}"
 
 
 def family_table(component: ComponentEvidence, controls: Sequence[Control]) -> Table:

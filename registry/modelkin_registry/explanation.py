@@ -9,6 +9,7 @@ from modelkin_registry.nulls import SMALLEST_P
 from modelkin_registry.relations import DESCENT_FREE
 
 DISTILLATION = "Training on another model's outputs (distillation, synthetic data) leaves no trace in weights and cannot be seen here."
+SAME_R = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
 MEANING = {
     "identical": "holds the same weights as {model}",
     "recast": "holds the weights of {model}, stored in another number format",
@@ -89,14 +90,21 @@ def _layer_sentences(name: str, component: ComponentEvidence, relative: Relative
 
 
 def _listed(families: Sequence[FamilyEvidence]) -> str:
-    parts = [f"{f.family} (r {f.r:.3f}{'' if f.channel == 'probe' else f' in the {f.channel} channel'})" for f in families]
+    parts = [f"{f.family} (r {_r(f.r)}{'' if f.channel == 'probe' else f' in the {f.channel} channel'})" for f in families]
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
 def _norm_sentence(name: str, norm: FamilyEvidence) -> str:
     floor = f"two unrelated vectors with these means and spreads give {norm.raw_cosine_floor:.3f}"
-    kept = "which says that gains were kept, and nothing of the other weights" if norm.inherited else "no evidence"
-    return f"Norms of the {name} component have raw cosine {norm.raw_cosine:.3f}, but {floor}; centred they correlate {norm.r:.2f}: {kept}."
+    kept = "gains were kept, which says nothing of the other weights" if norm.inherited else "no evidence"
+    return f"Norms of the {name} component have raw cosine {_r(norm.raw_cosine)}, but {floor}; centred they correlate {_r(norm.r)}: {kept}."
+
+
+def _r(value: float | None) -> str:
+    """Three digits; what is not quite 1 is not shown as 1."""
+    if value is None:
+        return "-"
+    return "1.000" if value >= SAME_R else f"{min(value, 0.999) + 0.0:.3f}"
 
 
 def layer_runs(pairs: Sequence[tuple[int, int]]) -> str:
@@ -140,5 +148,4 @@ def control_sentences(subject: str, relative: Relative, controls: Sequence[Contr
 
 
 def _figures(family: FamilyEvidence) -> str:
-    centred = "-" if family.r is None else f"{family.r:.3f}"
-    return centred if family.raw_cosine is None else f"{centred} centred (raw {family.raw_cosine:.3f})"
+    return _r(family.r) if family.raw_cosine is None else f"{_r(family.r)} centred (raw {_r(family.raw_cosine)})"
