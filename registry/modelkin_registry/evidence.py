@@ -15,8 +15,8 @@ from modelkin_indexer.places import NO_LAYER
 from modelkin_registry.alignment import LayerMap, align
 from modelkin_registry.answers import FamilyEvidence
 from modelkin_registry.experts import ExpertMatch, match_experts
-from modelkin_registry.nulls import Null, Strangers, average_null, crossing_means, mismatched_null, sketch_noise, upper_p
-from modelkin_registry.similarity import RoleSimilarity, cross_role_gram, matrix_similarities, sampled_rows, vector_similarities
+from modelkin_registry.nulls import Null, Strangers, average_null, crossing_means, sketch_noise, typical, upper_p
+from modelkin_registry.similarity import Ints, Similarities, cross_role_gram, matrix_similarities, sampled_rows, vector_similarities
 
 Floats = npt.NDArray[np.float64]
 INFORMATIVE = ("attention", "mlp", "expert", "router", "embedding", "conv", "ssm", "other")  # families that may support a relation alone
@@ -88,9 +88,9 @@ class ComponentPair:
 
 def measure_components(query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str) -> Measurement:
     """Measure one pair of components on the layer map that the pair itself shows."""
-    similarities = [
-        s for s in matrix_similarities(query, relative, query_component, relative_component) if (s.family, s.role) not in STRUCTURED_ROLES
-    ]
+    found = matrix_similarities(query, relative, query_component, relative_component)
+    trusted = [(s, [at for at, role in enumerate(s.roles) if role not in STRUCTURED_ROLES]) for s in found]
+    similarities = [s.of(roles) for s, roles in trusted if roles]
     crossed = cross_role_gram(query, relative, UPCYCLED_ROLES, query_component)
     layer_map = align(similarities + crossed)
     places = _aligned(similarities + crossed, layer_map)
@@ -103,7 +103,7 @@ def measure_components(query: Fingerprint, relative: Fingerprint, query_componen
         tuple(vectors),
         match_experts(query, relative, query_component, relative_component, layer_map.pairs),
         _comparable_parameters(query, similarities + crossed),
-        any(s.family == "expert" for s in crossed),
+        any(family == "expert" for s in crossed for family, _ in s.roles),
     )
 
 
@@ -131,22 +131,31 @@ def judge_components(measured: Measurement, query: Fingerprint, relative: Finger
     )
 
 
-def _aligned(similarities: Sequence[RoleSimilarity], layer_map: LayerMap) -> list[PlaceCosine]:
+def _aligned(similarities: Sequence[Similarities], layer_map: LayerMap) -> list[PlaceCosine]:
     """The cells on the map, and those outside any layer, each with its role's null."""
     counterpart = {**dict(layer_map.pairs), NO_LAYER: NO_LAYER}
     found = []
     for s in similarities:
         wanted = np.array([counterpart.get(layer, NO_COUNTERPART) for layer in s.query_layers.tolist()])
         matched = wanted[:, None] == s.relative_layers[None, :]
-        noise = sketch_noise(s.channel, s.numbers)
-        common = mismatched_null(s.cosines, matched, noise)
-        means = None if s.channel in ("probe", "vector") else crossing_means(s.cosines, matched)
-        a, b = np.nonzero(matched & np.isfinite(s.cosines))
-        nulls = [common] * len(a) if means is None else [Null(mean, noise) for mean in means[a, b].tolist()]
+        role, a, b = np.nonzero(matched & np.isfinite(s.cosines))
+        rows = s.query_rows[role, a].tolist(), s.relative_rows[role, b].tolist()
         layers = zip(s.query_layers[a].tolist(), s.relative_layers[b].tolist(), strict=True)
-        columns = zip(layers, s.query_rows[a].tolist(), s.relative_rows[b].tolist(), s.cosines[a, b].tolist(), nulls, strict=True)
-        found += [PlaceCosine(s.family, s.role, s.channel, *column) for column in columns]
+        keys = [s.roles[at] for at in role.tolist()]
+        columns = zip(keys, layers, *rows, s.cosines[role, a, b].tolist(), _nulls(s, matched, role, a, b), strict=True)
+        found += [PlaceCosine(family, role_name, s.channel, *column) for (family, role_name), *column in columns]
     return found
+
+
+def _nulls(s: Similarities, matched: npt.NDArray[np.bool_], role: Ints, a: Ints, b: Ints) -> list[Null]:
+    """The null of each matched cell (role, a, b): one a role, or in gram and anchored one a cell."""
+    noise = np.array([sketch_noise(s.channel, numbers) for numbers in s.numbers])
+    if s.channel not in ("probe", "vector"):
+        means = crossing_means(s.cosines, matched)[role, a, b]
+        return [Null(mean, sd) for mean, sd in zip(means.tolist(), noise[role].tolist(), strict=True)]
+    middle, spread = typical(s.cosines[:, ~matched], noise)
+    nulls = [Null(mean, sd) for mean, sd in zip(middle.tolist(), spread.tolist(), strict=True)]
+    return [nulls[at] for at in role.tolist()]
 
 
 def _by_family(places: Sequence[PlaceCosine]) -> dict[str, list[PlaceCosine]]:
@@ -293,13 +302,13 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _comparable_parameters(query: Fingerprint, similarities: Sequence[RoleSimilarity]) -> int:
+def _comparable_parameters(query: Fingerprint, similarities: Sequence[Similarities]) -> int:
     """Informative parameters of the query that have something of equal shape to be held against, in any layer and channel."""
     rows: set[int] = set()
     for s in similarities:
-        if SHOWN_AS.get(s.family, s.family) in INFORMATIVE:
-            rows.update(s.query_rows[np.isfinite(s.cosines).any(axis=1)].tolist())
-    return int(sum(query.matrices.parameters[row] for row in rows))
+        informative = np.array([SHOWN_AS.get(family, family) in INFORMATIVE for family, _ in s.roles])
+        rows.update(s.query_rows[informative[:, None] & np.isfinite(s.cosines).any(axis=2)].tolist())
+    return int(query.matrices.parameters[list(rows)].sum())
 
 
 def _inherited_parameters(
