@@ -173,3 +173,8 @@ def _vectors(model: Model, random: np.random.Generator) -> Vectors:
 
 def _digests(random: np.random.Generator, count: int, width: int) -> npt.NDArray[np.uint8]:
     return random.integers(0, 256, (count, width), np.uint8)
+
+
+def dense_32_layers(random: np.random.Generator, *, full: bool) -> Fingerprint:
+    """The shape that the size budget speaks of: 32 layers, embedding and head."""
+    return fingerprint(fresh(random, layers=32), random, full=full)
