@@ -255,7 +255,7 @@ def _sentences(results: dict[str, Any]) -> list[str]:
         f"- `modelkin query` from a cold start against {cold['models']} models: median {cold['median_seconds']:.2f} s; of processor time "
         f"{cold['median_cpu_seconds']:.2f} s.",
         f"- Exact search of {exact['queries']} of these queries (every model confirmed, {exact['median_seconds']:.0f} s each): "
-        f"{exact['relatives_found']} of {exact['relatives']} nearest found by the index too, in the same order for {exact['same_order']:.0%}.",
+        f"{exact['relatives_found']} of {exact['relatives']} nearest found by the index too; same order for {exact['same_order']:.0%}.",
         f"- Building: {built['add_seconds']:.0f} s to add, {built['index_seconds']:.0f} s to index. On disk "
         f"{size['registry_bytes_per_model'] / 1024:.1f} KB a model, and {size['index_bytes_per_model'] / 1024:.1f} KB in the index.",
     ]
