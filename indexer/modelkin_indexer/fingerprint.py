@@ -9,7 +9,7 @@ import base64
 import json
 import zlib
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,11 @@ from modelkin_indexer.places import Place
 Array = npt.NDArray[Any]
 EXPERT_ROLES = ("gate", "up", "down", "router")  # slots of a single expert's vector
 SIDES = ("none", "in", "out")
+CHANNELS = ("probe", "gram", "anchored")
 METADATA_KEY = "modelkin fingerprint"
 MAX_HEAD = 1 << 16  # first buffer when unpacking the header, not a limit
+KNOWN_LAYOUTS = 256  # tuples of places kept: most models of a registry are laid out like many others
+Sketches = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # rows, and their lengths
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,11 @@ class Matrices:
         return len(self.places)
 
     @cached_property
+    def sketches(self) -> dict[str, Sketches]:
+        """Each channel's sketches ready for arithmetic, made once: a query is held against many."""
+        return {channel: _ready(getattr(self, channel)) for channel in CHANNELS}
+
+    @cached_property
     def parameters(self) -> Array:
         """Numbers stored in each place."""
         return self.rows.astype(np.int64) * self.columns
@@ -121,6 +129,11 @@ class Vectors:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    @cached_property
+    def sketches(self) -> Sketches:
+        """The sketches ready for arithmetic, made once."""
+        return _ready(self.sketch)
 
 
 @dataclass(frozen=True)
@@ -210,11 +223,21 @@ def _table(kind: type[Any], name: str, places: list[list[Any]], arrays: dict[str
     for column, width in WIDTHS[name].items():
         if columns[column].ndim != 2 or columns[column].shape[1] not in width:
             raise ValueError(f"column {name}.{column} has shape {columns[column].shape}")
-    return kind(places=tuple(Place(*place) for place in places), **columns)
+    return kind(places=_known_places(tuple(map(tuple, places))), **columns)
+
+
+@lru_cache(maxsize=KNOWN_LAYOUTS)
+def _known_places(places: tuple[tuple[Any, ...], ...]) -> tuple[Place, ...]:
+    return tuple(Place(*place) for place in places)
+
+
+def _ready(sketches: npt.NDArray[np.float16]) -> Sketches:
+    singles = sketches.astype(np.float32)
+    return singles, np.linalg.norm(singles, axis=1)
 
 
 def _packed_places(places: tuple[Place, ...]) -> list[list[Any]]:
-    return [[p.component, p.layer, p.family, p.role] for p in places]
+    return [list(place) for place in places]
 
 
 def _load(data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:

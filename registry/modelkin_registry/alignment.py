@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_registry.nulls import FEWEST_MISMATCHES, NORMAL_PER_MAD, sketch_noise
-from modelkin_registry.similarity import CHANNELS, RoleSimilarity
+from modelkin_indexer.fingerprint import CHANNELS
+from modelkin_registry.nulls import sketch_noise, typical
+from modelkin_registry.similarity import Similarities
 
 Floats = npt.NDArray[np.float64]
 CELL_Z = 4.8  # a lone cell counts from here: 1 in 1.2 million by chance, so under 1 % for 48 x 48 layers in three channels
@@ -21,24 +23,27 @@ CELL_R = {
 RUN_Z = 2.5  # enough for a cell that continues the run of its neighbours
 RUN_BONUS = 0.5  # what continuing a run is worth against a cell of equal look, in standard deviations
 ALIGNING_FAMILIES = ("attention", "mlp", "expert", "conv", "ssm")
-NARROWEST_SD = 1e-3
 
 
 @dataclass(frozen=True)
 class LayerMap:
-    """`pairs` are (query layer, relative layer); `found` is False where no cell stood out and `pairs` is only the default to measure on."""
+    """`pairs` are (query layer, relative layer), at most one a query layer.
+
+    `found` is False where no cell stood out and `pairs` is only the default to measure on.
+    """
 
     pairs: tuple[tuple[int, int], ...]
     found: bool
 
 
-def align(similarities: Sequence[RoleSimilarity]) -> LayerMap:
+def align(similarities: Sequence[Similarities]) -> LayerMap:
     """Map layers by all aligning families and channels together.
 
     Without a single significant cell the default is layer i to layer i (equal depth) or the nearest relative depth: fixed beforehand, so
     that what is then measured on it is not chosen by its looks.
     """
-    usable = [s for s in similarities if s.family in ALIGNING_FAMILIES]
+    chosen_roles = [(s, [at for at, (family, _) in enumerate(s.roles) if family in ALIGNING_FAMILIES]) for s in similarities]
+    usable = [s.of(roles) for s, roles in chosen_roles if roles]
     ours = np.unique(np.concatenate([s.query_layers for s in usable] or [np.array([], np.int64)]))
     theirs = np.unique(np.concatenate([s.relative_layers for s in usable] or [np.array([], np.int64)]))
     ours, theirs = ours[ours >= 0], theirs[theirs >= 0]
@@ -53,31 +58,29 @@ def align(similarities: Sequence[RoleSimilarity]) -> LayerMap:
     return LayerMap(_default_pairs(ours, theirs), False)
 
 
-def _channel_z(channel: str, similarities: Sequence[RoleSimilarity], ours: npt.NDArray[np.int64], theirs: npt.NDArray[np.int64]) -> Floats:
+def _channel_z(channel: str, similarities: Sequence[Similarities], ours: npt.NDArray[np.int64], theirs: npt.NDArray[np.int64]) -> Floats:
     """Sum over roles of standardised cosines / sqrt(number of roles), per (query layer, relative layer); -inf below CELL_R."""
     total, count, raw = (np.zeros((len(ours), len(theirs))) for _ in range(3))
     for s in similarities:
         layered_a, layered_b = s.query_layers >= 0, s.relative_layers >= 0
-        cells = s.cosines[np.ix_(layered_a, layered_b)]
-        standardised = _standardise(cells, sketch_noise(s.channel, s.numbers))
-        at = np.ix_(np.searchsorted(ours, s.query_layers[layered_a]), np.searchsorted(theirs, s.relative_layers[layered_b]))
+        cells = s.cosines[:, layered_a][:, :, layered_b]
+        standardised = _standardise(cells, np.array([sketch_noise(channel, numbers) for numbers in s.numbers]))
+        at: Any = ...  # roles that every layer has
+        if cells.shape[1:] != total.shape:
+            at = np.ix_(np.searchsorted(ours, s.query_layers[layered_a]), np.searchsorted(theirs, s.relative_layers[layered_b]))
         known = np.isfinite(standardised)
-        total[at] += np.where(known, standardised, 0.0)
-        count[at] += known
-        raw[at] += np.where(known, cells, 0.0)
+        total[at] += np.where(known, standardised, 0.0).sum(axis=0)
+        count[at] += known.sum(axis=0)
+        raw[at] += np.where(known, cells, 0.0).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         z, mean = total / np.sqrt(count), raw / count
     return np.where((count > 0) & (mean >= CELL_R[channel]), z, -np.inf)
 
 
-def _standardise(cells: Floats, noise: float) -> Floats:
-    """(cosine - typical) / spread of a role's cells. The typical cell is a mismatch wherever both sides have more than two layers."""
-    known = cells[np.isfinite(cells)]
-    if known.size < FEWEST_MISMATCHES:
-        return cells / noise
-    middle = float(np.median(known))
-    spread = NORMAL_PER_MAD * float(np.median(np.abs(known - middle)))
-    return np.asarray((cells - min(middle, 0.5)) / max(spread, noise, NARROWEST_SD))
+def _standardise(cells: Floats, noise: Floats) -> Floats:
+    """(cosine - typical) / spread of each role's cells. The typical cell is a mismatch wherever both sides have more than two layers."""
+    middle, spread = typical(cells.reshape(len(cells), -1), noise)
+    return np.asarray((cells - np.minimum(middle, 0.5)[:, None, None]) / spread[:, None, None])
 
 
 def _best_cells(z: Floats) -> list[int | None]:

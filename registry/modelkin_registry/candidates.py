@@ -32,7 +32,9 @@ WHOLE_NUMBERS = 256  # numbers of the whole-model vector: tells siblings apart o
 VOTE_Z = 4.0  # a hit counts as a vote this many standard deviations above 0 (its vector's own noise)
 CODE_Z = 6.0  # sign codes are many and coarse: a layer's vote needs more
 CODE_NOISE = np.pi / (2 * np.sqrt(CODE_BITS))  # sd of cos(pi * hamming / bits) between strangers
-SEARCHED = 64  # hits asked of each vector, and candidates confirmed by default
+SEARCHED = 64  # candidates with a vote that are confirmed by default
+NEAREST = 16  # and of those without a vote: what is near by chance, and the strangers that widen the nulls
+HITS = 256  # hits asked of each vector: costs as much as 64, and finds weak relatives of several families again in each of them
 
 
 class Index(Protocol):
@@ -73,15 +75,14 @@ def _family_rows(fingerprint: Fingerprint, component: str, family: str, channel:
     table = getattr(fingerprint.matrices, channel)
     width = table.shape[1]
     slots = SLOTS[family]
-    rows: dict[int, Floats] = {}
-    if width:
-        for (found, role), pairs in rows_by_role(fingerprint.matrices.places, component).items():
-            if found == family or (found, family) == ("head", "embedding"):
-                slot = slots.index(role) if role in slots else len(slots) - 1
-                for layer, row in pairs:
-                    vector = rows.setdefault(layer, np.zeros(len(slots) * width))
-                    vector[slot * width : (slot + 1) * width] += table[row].astype(float)
-    return rows
+    roles = rows_by_role(fingerprint.matrices.places, component) if width else {}
+    chosen = {role: rows for role, rows in roles.items() if role[0] == family or (role[0], family) == ("head", "embedding")}
+    layers = sorted({layer for numbers, _ in chosen.values() for layer in numbers.tolist()})
+    vectors = np.zeros((len(layers), len(slots) * width))
+    for (_, role), (numbers, rows) in chosen.items():
+        slot = slots.index(role) if role in slots else len(slots) - 1
+        vectors[np.searchsorted(layers, numbers), slot * width : (slot + 1) * width] += table[rows]
+    return dict(zip(layers, vectors, strict=True))
 
 
 def _summed(rows: Mapping[int, Floats]) -> Floats:
@@ -96,26 +97,37 @@ def _whole(sums: Mapping[str, Floats]) -> Floats:
     """Families' vectors through fixed signs into one."""
     total = np.zeros(WHOLE_NUMBERS)
     for family, vector in sums.items():
-        total += vector @ sketch.signs(spec.PUBLIC_KEY, f"whole/{family}", len(vector), WHOLE_NUMBERS)
+        total += np.einsum(
+            "d,dw->w", vector, sketch.signs(spec.PUBLIC_KEY, f"whole/{family}", len(vector), WHOLE_NUMBERS)
+        )  # as in sign_codes
     return sketch.unit(total)[0]
 
 
-def find_candidates(index: Index, fingerprint: Fingerprint, *, limit: int = SEARCHED, exact: bool = False) -> list[int]:
-    """Model ids by their strongest vote, best first, then the nearest without a vote; ties by id. At most `limit`."""
+def find_candidates(
+    index: Index, fingerprint: Fingerprint, *, limit: int = SEARCHED, nearest: int = NEAREST, exact: bool = False
+) -> list[int]:
+    """Model ids by their votes, best first, at most `limit`; then the `nearest` without a vote. Ties by id."""
     votes: dict[int, float] = defaultdict(float)
-    nearest: dict[int, float] = defaultdict(float)
+    seen: dict[int, list[float]] = defaultdict(list)
     search = index.search_exact if exact else index.search
     for rows in index_rows(fingerprint):
-        hits = search(rows.kind, rows.rows, limit)
-        noise = CODE_NOISE if rows.kind.startswith("layer/") else 1 / np.sqrt(rows.rows.shape[1])
-        needed = CODE_Z if rows.kind.startswith("layer/") else VOTE_Z
+        hits = search(rows.kind, rows.rows, max(HITS, limit, nearest))
+        layered, looks = rows.kind.startswith("layer/"), len(rows.rows) ** 2
+        noise = CODE_NOISE if layered else 1 / np.sqrt(rows.rows.shape[1])
         for model, score in _pairs(hits):
             z = score / noise
-            nearest[model] = max(nearest[model], z)
-            if z >= needed:
+            if z >= (CODE_Z if layered else VOTE_Z):
                 votes[model] += score
-    ordered = sorted(nearest, key=lambda model: (-votes[model], -nearest[model], model))
-    return ordered[:limit]
+            if rows.kind != "whole":  # it repeats the families
+                seen[model].append(_discounted(z, looks))
+    voted = sorted(votes, key=lambda model: (-votes[model], model))
+    others = sorted(seen.keys() - votes.keys(), key=lambda model: (-sum(seen[model]) / np.sqrt(len(seen[model])), model))
+    return voted[:limit] + others[:nearest]
+
+
+def _discounted(z: float, looks: int) -> float:
+    """The best z of many looks as the z of one that is as rare: a tail falls like exp(-z^2 / 2)."""
+    return float(np.sqrt(max(z * z - 2 * np.log(looks), 0.0)))
 
 
 def _pairs(hits: Hits) -> Iterator[tuple[int, float]]:

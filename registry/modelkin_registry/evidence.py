@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_indexer.fingerprint import CHANNELS, Fingerprint
+from modelkin_indexer.places import NO_LAYER
 from modelkin_registry.alignment import LayerMap, align
 from modelkin_registry.answers import FamilyEvidence
 from modelkin_registry.experts import ExpertMatch, match_experts
-from modelkin_registry.nulls import Null, Strangers, average_null, crossing_null, mismatched_null, sketch_noise, upper_p
-from modelkin_registry.similarity import CHANNELS, RoleSimilarity, cross_role_gram, matrix_similarities, sampled_rows, vector_similarities
+from modelkin_registry.nulls import Null, Strangers, average_null, crossing_means, sketch_noise, typical, upper_p
+from modelkin_registry.similarity import Ints, Similarities, cross_role_gram, matrix_similarities, sampled_rows, vector_similarities
 
 Floats = npt.NDArray[np.float64]
 INFORMATIVE = ("attention", "mlp", "expert", "router", "embedding", "conv", "ssm", "other")  # families that may support a relation alone
 SHOWN_AS = {"head": "embedding"}  # the head is a token table too: both stand under `embedding`, told apart by role
+NO_COUNTERPART = -2  # stands for a layer in the place of the missing counterpart of a query layer: no layer has this number
 STRUCTURED_ROLES = {("ssm", "A_log"), ("ssm", "D")}  # start from one structured constant in every model (0.999 between strangers)
 ROTARY_NORMS = ("q_norm", "k_norm", "cross_q_norm", "cross_k_norm")  # learn the rotary pattern: 0.4-0.85 between strangers
 FAMILY_R = 0.12  # an average below this is no evidence whatever its p-value: strangers reach 0.10 (heads on the same frozen features)
@@ -35,9 +38,8 @@ SAME_NORM_R = 0.9
 UPCYCLED_ROLES = {("expert", "gate"): ("mlp", "gate"), ("expert", "up"): ("mlp", "up"), ("expert", "down"): ("mlp", "down")}
 
 
-@dataclass(frozen=True)
-class PlaceCosine:
-    """One aligned place in one channel; rows index the fingerprints' matrix (or vector) tables."""
+class PlaceCosine(NamedTuple):
+    """One aligned place in one channel; rows index the fingerprints' matrix (or vector) tables. A tuple, since a search makes thousands."""
 
     family: str
     role: str
@@ -50,8 +52,25 @@ class PlaceCosine:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """What a component of the query and one of the relative measure on their layer map, before it is judged.
+
+    `crossed`: whether a mixture's experts were held against dense matrices.
+    """
+
+    query: str
+    relative: str
+    layer_map: LayerMap
+    places: tuple[PlaceCosine, ...]
+    vectors: tuple[PlaceCosine, ...]
+    experts: ExpertMatch | None
+    comparable_parameters: int
+    crossed: bool
+
+
+@dataclass(frozen=True)
 class ComponentPair:
-    """Everything measured between a component of the query and one of the relative."""
+    """Everything found between a component of the query and one of the relative."""
 
     query: str
     relative: str
@@ -67,56 +86,76 @@ class ComponentPair:
     upcycled: bool
 
 
-def compare_components(
-    query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str, strangers: Strangers | None = None
-) -> ComponentPair:
-    """Measure one pair of components on the layer map that the pair itself shows; `strangers` widen the nulls."""
-    similarities = [
-        s for s in matrix_similarities(query, relative, query_component, relative_component) if (s.family, s.role) not in STRUCTURED_ROLES
-    ]
+def measure_components(query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str) -> Measurement:
+    """Measure one pair of components on the layer map that the pair itself shows."""
+    found = matrix_similarities(query, relative, query_component, relative_component)
+    trusted = [(s, [at for at, role in enumerate(s.roles) if role not in STRUCTURED_ROLES]) for s in found]
+    similarities = [s.of(roles) for s, roles in trusted if roles]
     crossed = cross_role_gram(query, relative, UPCYCLED_ROLES, query_component)
     layer_map = align(similarities + crossed)
     places = _aligned(similarities + crossed, layer_map)
     vectors = _aligned(vector_similarities(query, relative, query_component, relative_component), layer_map)
-    experts = match_experts(query, relative, query_component, relative_component, layer_map.pairs)
-    families = _matrix_families(places, query, experts, strangers)
-    body_kept = any(f.inherited for f in families)
-    families += [_vector_family(family, group, query, relative, strangers, body_kept) for family, group in _by_family(vectors).items()]
-    comparable = _comparable_parameters(query, similarities + crossed)
-    inherited, weight = _inherited_parameters(query, families, places, experts)
-    return ComponentPair(
+    return Measurement(
         query_component,
         relative_component,
         layer_map,
-        (query.about.layers.get(query_component, 0), relative.about.layers.get(relative_component, 0)),
-        tuple(sorted(families, key=lambda f: (not f.informative, f.family))),
         tuple(places),
         tuple(vectors),
+        match_experts(query, relative, query_component, relative_component, layer_map.pairs),
+        _comparable_parameters(query, similarities + crossed),
+        any(family == "expert" for s in crossed for family, _ in s.roles),
+    )
+
+
+def judge_components(measured: Measurement, query: Fingerprint, relative: Fingerprint, strangers: Strangers | None) -> ComponentPair:
+    """What a measurement says family by family; `strangers` widen the nulls."""
+    places, vectors, experts = measured.places, measured.vectors, measured.experts
+    families = _matrix_families(places, query, experts, strangers)
+    body_kept = any(f.inherited for f in families)
+    families += [_vector_family(family, group, query, relative, strangers, body_kept) for family, group in _by_family(vectors).items()]
+    inherited, weight = _inherited_parameters(query, families, places, experts)
+    comparable = measured.comparable_parameters
+    return ComponentPair(
+        measured.query,
+        measured.relative,
+        measured.layer_map,
+        (query.about.layers.get(measured.query, 0), relative.about.layers.get(measured.relative, 0)),
+        tuple(sorted(families, key=lambda f: (not f.informative, f.family))),
+        places,
+        vectors,
         experts,
         comparable,
         inherited,
         weight / comparable if comparable else 0.0,
-        any(s.family == "expert" for s in crossed) and any(f.family == "expert" and f.inherited for f in families),
+        measured.crossed and any(f.family == "expert" and f.inherited for f in families),
     )
 
 
-def _aligned(similarities: Sequence[RoleSimilarity], layer_map: LayerMap) -> list[PlaceCosine]:
+def _aligned(similarities: Sequence[Similarities], layer_map: LayerMap) -> list[PlaceCosine]:
     """The cells on the map, and those outside any layer, each with its role's null."""
-    wanted = set(layer_map.pairs) | {(-1, -1)}
+    counterpart = {**dict(layer_map.pairs), NO_LAYER: NO_LAYER}
     found = []
     for s in similarities:
-        matched = np.array([[(int(a), int(b)) in wanted for b in s.relative_layers] for a in s.query_layers])
-        noise = sketch_noise(s.channel, s.numbers)
-        common = mismatched_null(s.cosines, matched, noise)
-        for a, b in zip(*np.nonzero(matched & np.isfinite(s.cosines)), strict=True):
-            null = common if s.channel in ("probe", "vector") else crossing_null(s.cosines, matched, int(a), int(b), noise)
-            layers = (int(s.query_layers[a]), int(s.relative_layers[b]))
-            found.append(
-                PlaceCosine(
-                    s.family, s.role, s.channel, layers, int(s.query_rows[a]), int(s.relative_rows[b]), float(s.cosines[a, b]), null
-                )
-            )
+        wanted = np.array([counterpart.get(layer, NO_COUNTERPART) for layer in s.query_layers.tolist()])
+        matched = wanted[:, None] == s.relative_layers[None, :]
+        role, a, b = np.nonzero(matched & np.isfinite(s.cosines))
+        rows = s.query_rows[role, a].tolist(), s.relative_rows[role, b].tolist()
+        layers = zip(s.query_layers[a].tolist(), s.relative_layers[b].tolist(), strict=True)
+        keys = [s.roles[at] for at in role.tolist()]
+        columns = zip(keys, layers, *rows, s.cosines[role, a, b].tolist(), _nulls(s, matched, role, a, b), strict=True)
+        found += [PlaceCosine(family, role_name, s.channel, *column) for (family, role_name), *column in columns]
     return found
+
+
+def _nulls(s: Similarities, matched: npt.NDArray[np.bool_], role: Ints, a: Ints, b: Ints) -> list[Null]:
+    """The null of each matched cell (role, a, b): one a role, or in gram and anchored one a cell."""
+    noise = np.array([sketch_noise(s.channel, numbers) for numbers in s.numbers])
+    if s.channel not in ("probe", "vector"):
+        means = crossing_means(s.cosines, matched)[role, a, b]
+        return [Null(mean, sd) for mean, sd in zip(means.tolist(), noise[role].tolist(), strict=True)]
+    middle, spread = typical(s.cosines[:, ~matched], noise)
+    nulls = [Null(mean, sd) for mean, sd in zip(middle.tolist(), spread.tolist(), strict=True)]
+    return [nulls[at] for at in role.tolist()]
 
 
 def _by_family(places: Sequence[PlaceCosine]) -> dict[str, list[PlaceCosine]]:
@@ -136,7 +175,7 @@ class _ChannelResult:
 
 
 def _channel_result(family: str, channel: str, places: Sequence[PlaceCosine], strangers: Strangers | None) -> _ChannelResult:
-    r = float(np.mean([place.cosine for place in places]))
+    r = _mean([place.cosine for place in places])
     null = average_null([place.null for place in places], family, channel, strangers)
     z = (r - null.mean) / null.sd
     p_value = upper_p(z, tests=len(CHANNELS))
@@ -249,23 +288,27 @@ def _role_means(places: Sequence[PlaceCosine]) -> dict[str, float]:
     values: dict[str, list[float]] = defaultdict(list)
     for place in places:
         values[place.role].append(place.cosine)
-    return {role: float(np.mean(found)) for role, found in sorted(values.items())}
+    return {role: _mean(found) for role, found in sorted(values.items())}
 
 
 def _layer_means(places: Sequence[PlaceCosine]) -> tuple[tuple[int, int, float], ...]:
     values: dict[tuple[int, int], list[float]] = defaultdict(list)
     for place in places:
         values[place.layers].append(place.cosine)
-    return tuple((a, b, float(np.mean(found))) for (a, b), found in sorted(values.items()) if a >= 0)
+    return tuple((a, b, _mean(found)) for (a, b), found in sorted(values.items()) if a >= 0)
 
 
-def _comparable_parameters(query: Fingerprint, similarities: Sequence[RoleSimilarity]) -> int:
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _comparable_parameters(query: Fingerprint, similarities: Sequence[Similarities]) -> int:
     """Informative parameters of the query that have something of equal shape to be held against, in any layer and channel."""
     rows: set[int] = set()
     for s in similarities:
-        if SHOWN_AS.get(s.family, s.family) in INFORMATIVE:
-            rows.update(s.query_rows[np.isfinite(s.cosines).any(axis=1)].tolist())
-    return int(sum(query.matrices.parameters[row] for row in rows))
+        informative = np.array([SHOWN_AS.get(family, family) in INFORMATIVE for family, _ in s.roles])
+        rows.update(s.query_rows[informative[:, None] & np.isfinite(s.cosines).any(axis=2)].tolist())
+    return int(query.matrices.parameters[list(rows)].sum())
 
 
 def _inherited_parameters(
@@ -277,7 +320,7 @@ def _inherited_parameters(
         if not (family.inherited and family.informative):
             continue
         ours = [p for p in places if SHOWN_AS.get(p.family, p.family) == family.family]
-        chosen = [p for p in ours if p.channel == family.channel] or [replace(p, cosine=family.r or 0.0) for p in ours]
+        chosen = [p for p in ours if p.channel == family.channel] or [p._replace(cosine=family.r or 0.0) for p in ours]
         part = experts.share if family.family == "expert" and experts is not None and experts.share > 0 else 1.0
         for place in chosen:
             size = float(query.matrices.parameters[place.query_row])

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from modelkin_indexer import spec
 from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_registry.similarity import rows_by_role
 
 EXPERT_COSINE = 0.6  # an expert is matched from here: 128 numbers of noise 0.09 do not reach it among thousands of experts
 FEWEST_LAYERS = 0.5  # share of the mixture's aligned layers that must hold a match
@@ -71,10 +72,10 @@ def _sampled_by_layer(fingerprint: Fingerprint, component: str) -> dict[int, npt
     """Layer -> (sampled experts, numbers): the parts of the gate, up and down sketches that belong to each sampled expert."""
     table = fingerprint.matrices
     parts: dict[int, list[npt.NDArray[np.float32]]] = {}
-    for row, place in enumerate(table.places):
-        if (place.component, place.family) == (component, "expert") and table.experts[row] > 1:
-            sketch = table.probe[row].astype(np.float32).reshape(spec.EXPERT_BLOCKS, -1)
-            parts.setdefault(place.layer, []).append(sketch)
+    for (family, _), (layers, rows) in sorted(rows_by_role(table.places, component).items()):
+        for layer, row in zip(layers.tolist(), rows.tolist(), strict=True):
+            if family == "expert" and table.experts[row] > 1:
+                parts.setdefault(layer, []).append(table.probe[row].astype(np.float32).reshape(spec.EXPERT_BLOCKS, -1))
     return {layer: np.hstack(found) for layer, found in parts.items()}
 
 

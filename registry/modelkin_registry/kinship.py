@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.answers import ComponentEvidence, FamilyEvidence, Relative
-from modelkin_registry.evidence import ComponentPair, compare_components
+from modelkin_registry.evidence import ComponentPair, Measurement, judge_components, measure_components
 from modelkin_registry.nulls import SMALLEST_P, Strangers, strangers_spread
 from modelkin_registry.relations import DESCENT_FREE, RANK, Relation, component_relation, model_relation
 
@@ -27,8 +27,36 @@ def measure_kin(
     query: Fingerprint, relative: Fingerprint, name: str, origin: str = "", searched: int = 1, strangers: Strangers | None = None
 ) -> Kin:
     """Hold a query against one model; p-values are corrected for the number of models searched."""
-    shared_components = [c for c in query.about.components if c in relative.about.components]
-    pairs = [compare_components(query, relative, component, component, strangers) for component in shared_components]
+    return hold(query, relative, name, origin, searched).kin(strangers)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Two models held against each other and measured. Judging costs little of that, and may be done again."""
+
+    query: Fingerprint
+    relative: Fingerprint
+    name: str
+    origin: str
+    searched: int
+    model_id: int
+    measured: tuple[Measurement, ...]
+
+    def kin(self, strangers: Strangers | None = None) -> Kin:
+        """What the measurements say; `strangers` widen the nulls."""
+        pairs = [judge_components(measured, self.query, self.relative, strangers) for measured in self.measured]
+        return _judged(self, pairs)
+
+
+def hold(query: Fingerprint, relative: Fingerprint, name: str, origin: str = "", searched: int = 1, model_id: int = 0) -> Held:
+    """Measure every component that both have."""
+    shared = [component for component in query.about.components if component in relative.about.components]
+    measured = tuple(measure_components(query, relative, component, component) for component in shared)
+    return Held(query, relative, name, origin, searched, model_id, measured)
+
+
+def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
+    query, relative, searched = held.query, held.relative, held.searched
     relations = [(pair, component_relation(pair, query, relative)) for pair in pairs]
     relation = model_relation(relations, query)
     components = [_component_evidence(pair, found, searched) for pair, found in relations if found.name != "not comparable"]
@@ -37,16 +65,17 @@ def measure_kin(
     weight = sum(pair.inherited_weight * pair.comparable_parameters for pair in pairs)
     return Kin(
         Relative(
-            model=name,
+            model=held.name,
             relation=relation.name,
             also=relation.also,
             shared=round(inherited / comparable, 4) if comparable else 0.0,
             p_value=_overall_p(components, relation),
             components=tuple(components),
-            source=origin,
+            source=held.origin,
         ),
         closeness=weight / comparable if comparable else 0.0,
         comparable_parameters=comparable,
+        model_id=held.model_id,
     )
 
 
@@ -63,9 +92,7 @@ def own_strangers(kin: Sequence[Kin]) -> Strangers:
 
 def _component_evidence(pair: ComponentPair, relation: Relation, searched: int) -> ComponentEvidence:
     keep = relation.is_descent
-    families = tuple(
-        replace(_searched(f, searched), component=pair.query, inherited=f.inherited and (keep or not f.informative)) for f in pair.families
-    )
+    families = tuple(replace(_searched(f, searched, keep), component=pair.query) for f in pair.families)
     return ComponentEvidence(
         query=pair.query,
         relative=pair.relative,
@@ -76,10 +103,10 @@ def _component_evidence(pair: ComponentPair, relation: Relation, searched: int) 
     )
 
 
-def _searched(family: FamilyEvidence, searched: int) -> FamilyEvidence:
-    """The family with its p-value corrected for the number of models searched."""
+def _searched(family: FamilyEvidence, searched: int, is_descent: bool) -> FamilyEvidence:
+    """The family with its p-value corrected for the number of models searched; nothing informative is inherited without descent."""
     p_value = None if family.p_value is None else min(1.0, max(family.p_value * searched, SMALLEST_P))
-    return replace(family, p_value=p_value)
+    return replace(family, p_value=p_value, inherited=family.inherited and (is_descent or not family.informative))
 
 
 def _overall_p(components: Sequence[ComponentEvidence], relation: Relation) -> float | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,10 +17,9 @@ from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.sources.base import SourceFile
 from modelkin_registry import doctor
 from modelkin_registry.answers import CompareAnswer, Finding, ListedModel, QueryAnswer
-from modelkin_registry.candidates import SEARCHED, find_candidates, index_rows
+from modelkin_registry.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.comparison import compare_fingerprints
-from modelkin_registry.kinship import Kin, measure_kin, order_kin, own_strangers
-from modelkin_registry.nulls import Strangers
+from modelkin_registry.kinship import Held, Kin, hold, order_kin, own_strangers
 from modelkin_registry.records import Claim, NewModel, PutResult
 from modelkin_registry.reports import query_answer
 from modelkin_registry.store import Store
@@ -118,8 +117,7 @@ class Registry:
         self._require_same_recipe(fingerprint)
         with self.store.reading():
             searched = self.store.count()
-            wanted = self.store.ids() if exact else find_candidates(self.index, fingerprint, limit=max(candidates, k))
-            kin = self._kin(fingerprint, wanted, searched)
+            kin = self._kin(fingerprint, self.store.ids() if exact else self._candidates(fingerprint, candidates, k, show_all), searched)
         ordered = order_kin(kin, show_all)[:k]
         about = {"models": searched, "spec": spec.VERSION, "key": self.store.key_name}
         return query_answer(fingerprint, ordered, source=source, registry=about, compared=len(kin))
@@ -130,24 +128,27 @@ class Registry:
         """Hold two fingerprints against each other, and third models against both. Raises FingerprintError."""
         return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {})
 
+    def _candidates(self, fingerprint: Fingerprint, candidates: int, k: int, show_all: bool) -> Sequence[int]:
+        return find_candidates(self.index, fingerprint, limit=max(candidates, k), nearest=max(NEAREST, k if show_all else 0))
+
     def _kin(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> list[Kin]:
-        """Every wanted model held against the query; those with evidence once more, with the registry's own strangers as background."""
+        """Every wanted model held against the query; those with evidence judged again, with the registry's own strangers as background."""
         found: list[Kin] = []
-        for start in range(0, len(wanted), AT_ONCE):
-            found += self._measured(fingerprint, wanted[start : start + AT_ONCE], searched, None)
+        evident: dict[int, Held] = {}
+        for held in self._held(fingerprint, wanted, searched):
+            found.append(kin := held.kin())
+            if kin.relative.relation not in ("unrelated", "not comparable"):
+                evident[held.model_id] = held
         strangers = own_strangers(found)
         if not any(strangers.values()):
             return found
-        evident = [kin.model_id for kin in found if kin.relative.relation not in ("unrelated", "not comparable")]
-        again: dict[int, Kin] = {}
-        for start in range(0, len(evident), AT_ONCE):
-            again |= {kin.model_id: kin for kin in self._measured(fingerprint, evident[start : start + AT_ONCE], searched, strangers)}
-        return [again.get(kin.model_id, kin) for kin in found]
+        return [evident[kin.model_id].kin(strangers) if kin.model_id in evident else kin for kin in found]
 
-    def _measured(self, fingerprint: Fingerprint, model_ids: Sequence[int], searched: int, strangers: Strangers | None) -> Sequence[Kin]:
-        stored = self.store.stored(model_ids).values()
-        pairs = ((m, fingerprints.from_bytes(m.blob, m.name)) for m in stored)
-        return [replace(measure_kin(fingerprint, f, m.name, m.origin, searched, strangers), model_id=m.model_id) for m, f in pairs]
+    def _held(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> Iterator[Held]:
+        for start in range(0, len(wanted), AT_ONCE):
+            for model in self.store.stored(wanted[start : start + AT_ONCE]).values():
+                stored = fingerprints.from_bytes(model.blob, model.name)
+                yield hold(fingerprint, stored, model.name, model.origin, searched, model.model_id)
 
     def _require_same_recipe(self, fingerprint: Fingerprint) -> None:
         if fingerprint.about.key != self.store.key_name:

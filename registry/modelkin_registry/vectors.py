@@ -33,12 +33,14 @@ from modelkin_registry.index_files import (
     sync_folder,
 )
 from modelkin_registry.ranking import Hits, Shortlist
-from modelkin_registry.rows import CODE_BITS, SCORE_OF_DISTANCE, Array, is_codes, numbers, sign_codes
+from modelkin_registry.rows import CODE_BITS, SCORE_OF_DISTANCE, Array, is_codes, numbers, row_bytes, sign_codes
 from modelkin_registry.store import Store
 from modelkin_registry.vector_table import TableRows
 
 logger = logging.getLogger(__name__)
 
+THREADS = faiss.omp_get_max_threads()
+PARALLEL_BYTES = 1 << 29  # bytes to look at from which threads pay: below, waiting for them costs more (30 ms a search on a busy machine)
 TAIL_MODELS = 256  # changed models that are searched in the table before an index is (re)built: about what building costs
 TAIL_SHARE = 0.1  # the same as a share of the indexed models, so that building stays a tenth of the work in a large registry
 TAIL_BYTES = 64 << 20  # rows of changed models kept in memory between searches
@@ -285,6 +287,8 @@ class _IndexedKind:
         return ranking.joined(parts)
 
     def _fetched(self, queries: Array, fetch: int) -> tuple[Array, Array]:
+        work = len(queries) * len(self._rows) * row_bytes(self._kind, queries.shape[1])
+        faiss.omp_set_num_threads(THREADS if work > PARALLEL_BYTES else 1)
         if is_codes(self._kind):
             distances, positions = self._index.search(sign_codes(queries), fetch)
             return -distances.astype(np.float32), positions
