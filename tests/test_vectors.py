@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,8 +21,8 @@ from hypothesis import strategies as st
 from modelkin_indexer.errors import RegistryError
 from modelkin_registry import vectors
 from modelkin_registry.index_files import MANIFEST, locked
-from modelkin_registry.ranking import Hits
-from modelkin_registry.rows import CODE_BITS, IndexRows, encode, numbers, sign_codes
+from modelkin_registry.ranking import SCORE_MARGIN, Hits
+from modelkin_registry.rows import CODE_BITS, MAX_DIMS, IndexRows, encode, numbers, sign_codes
 from modelkin_registry.store import Store
 from modelkin_registry.vectors import VectorIndex
 from registry_helpers import DIMS, record, rows, units
@@ -90,6 +91,19 @@ def test_the_order_is_that_of_plain_arithmetic(store: Store, built: bool) -> Non
         for place, query in enumerate(units(5, 3)):
             found = [list(hit) for hit in zip(hits.model_ids[place], hits.components[place], hits.layers[place], strict=True)]
             assert found == by_hand(given_rows, kind, query, 9)
+
+
+@pytest.mark.parametrize("dims", [DIMS, 512, MAX_DIMS])
+def test_rough_scores_are_well_inside_the_margin(dims: int) -> None:
+    """What the cut before exact scoring relies on, for FAISS and for numpy."""
+    stored = numbers(encode(IndexRows("sum/a", "text", tuple(range(50)), units(1, 50, dims))).data)
+    query = units(1, 1, dims)
+    index = faiss.IndexScalarQuantizer(dims, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index.add(stored)
+    scores, positions = index.search(query, 50)
+    exact = stored.astype(np.float64) @ query[0].astype(np.float64)
+    assert np.abs(scores[0] - exact[positions[0]]).max() < SCORE_MARGIN / 4
+    assert np.abs((stored @ query.T)[:, 0] - exact).max() < SCORE_MARGIN / 4
 
 
 def test_a_copy_scores_one_and_comes_first(store: Store) -> None:

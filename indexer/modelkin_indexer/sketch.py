@@ -21,8 +21,12 @@ Ints = npt.NDArray[np.int64]
 
 def signs(key: Key, purpose: str, count: int, width: int) -> npt.NDArray[np.float32]:
     """±1 of shape (count, width); row i depends on i only. `width` is a multiple of 8."""
-    chunk = 1 << max(10, (count - 1).bit_length())  # a few cached sizes serve all shapes
-    return _sign_table(key, purpose, chunk, width)[:count]
+    return _sign_table(key, purpose, _chunk(count), width)[:count]
+
+
+def _chunk(count: int) -> int:
+    """The size of the table that serves so many rows: a few cached sizes serve all shapes."""
+    return 1 << max(10, (count - 1).bit_length())
 
 
 @lru_cache(maxsize=64)
@@ -94,11 +98,18 @@ def sketch_rows(values: Floats, key: Key, purpose: str, slots: int, width: int) 
     Returns the unit vector (slots * width) and its length before normalising; zeros where the rows are constant.
     `values` is (n <= slots, columns), already centred. Inner products estimate those of the rows (Johnson-Lindenstrauss).
     """
-    table = signs(key, purpose, values.shape[1], slots * width)
-    flat = np.zeros(slots * width)
+    table = _slot_signs(key, purpose, _chunk(values.shape[1]), slots, width)
+    flat = np.zeros((slots, width))
     for slot, row in enumerate(values):
-        flat[slot * width : (slot + 1) * width] = row @ table[:, slot * width : (slot + 1) * width]
-    return unit(flat / np.sqrt(width))
+        flat[slot] = row @ table[slot, : len(row)]
+    return unit(flat.ravel() / np.sqrt(width))
+
+
+@lru_cache(maxsize=16)
+def _slot_signs(key: Key, purpose: str, count: int, slots: int, width: int) -> Floats:
+    """The signs of `_sign_table` as (slots, count, width), each slot's in one piece of memory."""
+    table = _sign_table(key, purpose, count, slots * width).reshape(count, slots, width)
+    return np.ascontiguousarray(table.transpose(1, 0, 2), np.float64)
 
 
 def unit(vector: Floats) -> tuple[Floats, float]:

@@ -19,9 +19,9 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Words = npt.NDArray[Any]
 
-BLOCK_BYTES = 1 << 20  # decoded bytes of a row block: stays in a core's cache from decoding to the last sum, and calls still cost nothing
+BLOCK_BYTES = 2 << 20  # decoded bytes of a row block: stays in a core's cache from decoding to the last sum, and calls still cost nothing
 # Blocks of a transposed matrix are this much larger: they are read run by run, and runs of under 4 KiB cost more time than their bytes.
-SCATTERED = 64
+SCATTERED = 32
 # Stored bytes read at once beside the result itself; bounds the memory of reading scattered rows.
 SPAN_BYTES = 16 << 20
 # Scattered values are read as one span if that fetches at most this many times the bytes that are wanted, ...

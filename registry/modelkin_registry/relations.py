@@ -23,7 +23,8 @@ RELATIONS = (
     "unrelated", "not comparable",
 )  # fmt: skip
 
-COVERAGE_FLOOR = 0.9  # below this share of placed bytes on either side no relation is claimed: the part not understood could say anything
+COVERAGE_FLOOR = 0.5  # below this share of placed bytes on either side no relation is claimed: the part not understood could say anything
+WHOLE_COVERAGE = 0.95  # below this one no relation of the whole: only that parts are shared, or that it is stored quantised
 IDENTICAL_DELTA = 6e-4  # relative L2 difference that float16 storage of the sketches alone produces, with room
 RECAST_DELTA = 2.5e-3  # rounding to bfloat16 moves a tensor by at most 2^-9 of each value, 0.0011 rms; with room for a second cast
 FINE_TUNED_R = 0.9  # above: the delta is under about 45 % of the weights; below: continued training or a delta as large
@@ -68,7 +69,14 @@ def component_relation(pair: ComponentPair, query: Fingerprint, relative: Finger
     if not shows_descent(pair, query, relative):
         return Relation("shared initialisation")
     names = _descent_names(pair, query, relative)
+    if min(query.about.coverage, relative.about.coverage) < WHOLE_COVERAGE:
+        names = ["quantized" if _stored_quantized(query, relative) else "transplanted"]
     return Relation(names[0], tuple(names[1:]))
+
+
+def _stored_quantized(query: Fingerprint, relative: Fingerprint) -> bool:
+    """Whether one side says that its weights are stored quantised and the other does not."""
+    return (query.about.quantization != "") != (relative.about.quantization != "")
 
 
 def shows_descent(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
@@ -207,7 +215,7 @@ def _delta_name(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, 
     a, b = [p.query_row for p in bodies], [p.relative_row for p in bodies]
     if bodies and _more(query.matrices.zeros[a], relative.matrices.zeros[b]) >= NEW_ZEROS:
         return "pruned"
-    if r >= QUANTIZED_R and (query.about.quantization != "") != (relative.about.quantization != ""):
+    if r >= QUANTIZED_R and _stored_quantized(query, relative):
         return "quantized"
     steady = bool(len(slope)) and abs(float(np.median(slope)) - 1) <= STEADY_SLOPE
     if steady and r >= QUANTIZED_R and bodies and _grid_ratio(query.matrices.distinct[a], relative.matrices.distinct[b]) < GRID_RATIO:
