@@ -47,7 +47,7 @@ def test_remove_asks_a_person_and_nobody_else(filled: Path, monkeypatch: pytest.
 def test_doctor_looks_mends_and_says_so(filled: Path) -> None:
     assert json.loads(run("doctor", "--json").stdout)["clean"] is True
     with Registry.open("r.db") as registry, registry.store.batch():
-        registry.store.database.conn.execute(
+        registry.store.connection.execute(
             "UPDATE vector SET data = zeroblob(length(data)) WHERE kind LIKE 'family/%' OR kind NOT LIKE '%/%'"
         )
     looked = run("doctor", "--check", "--json")

@@ -44,7 +44,7 @@ def states(findings: list[Finding]) -> dict[str, str]:
 
 def truth(store: Store) -> list[object]:
     return [
-        store.database.execute(f"SELECT * FROM {table}").fetchall()
+        store.connection.execute(f"SELECT * FROM {table}").fetchall()
         for table in ("model", "revision", "fingerprint", "blob", "source", "claim")
     ]
 
@@ -64,9 +64,9 @@ Damage = Callable[[Store], object]
 
 def run(*statements: str) -> Damage:
     def damage(store: Store) -> None:
-        store.database.execute("PRAGMA foreign_keys = OFF")
+        store.connection.execute("PRAGMA foreign_keys = OFF")
         for statement in statements:
-            store.database.execute(statement)
+            store.connection.execute(statement)
 
     return damage
 
@@ -74,13 +74,13 @@ def run(*statements: str) -> Damage:
 def other_fingerprint(store: Store) -> None:
     """Sound bytes with their digest, but of another level than the row says."""
     blob = real_fingerprint(1, "full")
-    store.database.execute("UPDATE blob SET data = ? WHERE fingerprint = 2", [blob])
-    store.database.execute("UPDATE fingerprint SET digest = ?, bytes = ? WHERE id = 2", [digest_of(blob), len(blob)])
+    store.connection.execute("UPDATE blob SET data = ? WHERE fingerprint = 2", [blob])
+    store.connection.execute("UPDATE fingerprint SET digest = ?, bytes = ? WHERE id = 2", [digest_of(blob), len(blob)])
 
 
 def unreadable_fingerprint(store: Store) -> None:
-    store.database.execute("UPDATE blob SET data = ? WHERE fingerprint = 2", [b"words"])
-    store.database.execute("UPDATE fingerprint SET digest = ?, bytes = 5 WHERE id = 2", [digest_of(b"words")])
+    store.connection.execute("UPDATE blob SET data = ? WHERE fingerprint = 2", [b"words"])
+    store.connection.execute("UPDATE fingerprint SET digest = ?, bytes = 5 WHERE id = 2", [digest_of(b"words")])
 
 
 BROKEN_TRUTH: dict[str, tuple[str, str, Damage]] = {

@@ -13,7 +13,8 @@ import pytest
 import sqlite_utils
 
 from modelkin_indexer.errors import RegistryError, UnknownModel
-from modelkin_registry import schema
+from modelkin_registry import connection, schema
+from modelkin_registry.file_marks import STEPS
 from modelkin_registry.records import Claim
 from modelkin_registry.rows import IndexRows
 from modelkin_registry.store import Store
@@ -29,7 +30,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def table_counts(store: Store) -> dict[str, int]:
-    return {name: store.database.table(name).count for name in store.database.table_names() if name not in ("change", "kind")}
+    database = sqlite_utils.Database(store.connection)
+    return {name: database.table(name).count for name in database.table_names() if name not in ("change", "kind")}
 
 
 def test_get_returns_what_was_put(path: Path) -> None:
@@ -221,7 +223,7 @@ def test_a_reader_does_not_wait_for_a_writer(path: Path) -> None:
         with writer.batch():
             writer.put(record("b"), rows(1))
             with Store.open(path) as reader:
-                reader.database.execute("PRAGMA busy_timeout = 0")
+                reader.connection.execute("PRAGMA busy_timeout = 0")
                 assert reader.names() == ["a"]
                 assert reader.get("a").blob == record("a").blob
 
@@ -239,7 +241,7 @@ def test_reading_sees_one_moment(path: Path) -> None:
 def test_settings(path: Path) -> None:
     with Store.open(path) as store:
         found = {
-            name: store.database.execute(f"PRAGMA {name}").fetchone()[0]
+            name: store.connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "foreign_keys", "page_size")
         }
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "page_size": 8192}
@@ -313,7 +315,7 @@ def test_another_key_or_spec_is_refused(path: Path) -> None:
     with pytest.raises(RegistryError, match="made with key 'private-1', opened with 'public'"):
         Store.open(path)
     with Store.open(path, key_name="private-1") as store:
-        store.database.execute("UPDATE meta SET spec = '0'")
+        store.connection.execute("UPDATE meta SET spec = '0'")
     with pytest.raises(RegistryError, match="spec '0'"):
         Store.open(path, key_name="private-1")
 
@@ -338,7 +340,7 @@ def test_a_file_without_write_permission_is_explained(path: Path, monkeypatch: p
 
 def test_what_sqlite_says_while_working_is_explained(path: Path) -> None:
     with Store.open(path) as store, Store.open(path) as other:
-        other.database.execute("PRAGMA busy_timeout = 0")
+        other.connection.execute("PRAGMA busy_timeout = 0")
         with store.batch(), pytest.raises(RegistryError, match="another process has been writing"):
             other.put(record("a"))
 
@@ -366,9 +368,12 @@ def test_the_first_step_never_changes() -> None:
     } | ({"sqlite_sequence": ["name", "seq"]} if "sqlite_sequence" in columns else {})
 
 
-@pytest.fixture
-def next_version(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A modelkin with one more migration, until undone."""
+def test_the_steps_are_known_by_name_without_the_migrations() -> None:
+    assert tuple(step.name for step in schema.migrations.pending(sqlite_utils.Database(memory=True))) == STEPS
+
+
+def use_next_version(monkeypatch: pytest.MonkeyPatch, *, fails: bool = False) -> None:
+    """Become a modelkin with one more migration, until undone."""
     newer = sqlite_utils.Migrations(schema.migrations.name)
     for step in schema.migrations.pending(sqlite_utils.Database(memory=True)):
         newer(name=step.name)(step.fn)
@@ -376,40 +381,33 @@ def next_version(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     @newer(name="next: remarks")
     def _remarks(database: sqlite_utils.Database) -> None:
         database.conn.execute("ALTER TABLE model ADD COLUMN remark TEXT")
+        if fails:
+            raise sqlite3.OperationalError("no")
 
     monkeypatch.setattr(schema, "migrations", newer)
-    return monkeypatch
+    monkeypatch.setattr(connection, "STEPS", (*STEPS, "next: remarks"))
 
 
-def test_an_older_registry_is_migrated_with_its_models(path: Path, next_version: pytest.MonkeyPatch) -> None:
-    newer = schema.migrations
-    next_version.undo()
+def test_an_older_registry_is_migrated_with_its_models(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store.open(path) as store:
         store.put(record("a"), rows(1))
-    next_version.setattr(schema, "migrations", newer)
+    use_next_version(monkeypatch)
     with Store.open(path) as store:
-        assert "remark" in {column.name for column in store.database.table("model").columns}
+        assert "remark" in {column.name for column in sqlite_utils.Database(store.connection).table("model").columns}
         assert store.get("a").blob == record("a").blob
         assert store.put(record("b"), rows(2)).status == "added"
-    next_version.undo()
+    monkeypatch.undo()
     with pytest.raises(RegistryError, match="written by a newer modelkin"):
         Store.open(path)
 
 
-def test_a_migration_that_fails_leaves_the_registry_as_it_was(path: Path, next_version: pytest.MonkeyPatch) -> None:
-    newer = schema.migrations
-
-    @newer(name="last: fails")
-    def _fails(database: sqlite_utils.Database) -> None:
-        raise sqlite3.OperationalError("no")
-
-    next_version.undo()
+def test_a_migration_that_fails_leaves_the_registry_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store.open(path) as store:
         store.put(record("a"), rows(1))
-    next_version.setattr(schema, "migrations", newer)
+    use_next_version(monkeypatch, fails=True)
     with pytest.raises(RegistryError):
         Store.open(path)
-    next_version.undo()
+    monkeypatch.undo()
     with Store.open(path) as store:
         assert store.names() == ["a"]
 
@@ -449,7 +447,7 @@ def test_four_writers_and_a_reader_from_nothing(path: Path) -> None:
     assert failures.empty()
     with Store.open(path) as store:
         assert store.count() == WRITERS * count
-        assert store.database.table("meta").count == 1
+        assert sqlite_utils.Database(store.connection).table("meta").count == 1
         assert [change.seq for change in store.changes()] == list(range(1, WRITERS * count + 1))
 
 
@@ -479,7 +477,7 @@ def test_a_killed_writer_loses_nothing_acknowledged(path: Path) -> None:
             except EOFError:
                 break
         with Store.open(path) as store:
-            assert store.database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert store.connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             assert set(acknowledged) <= set(store.names())
             stored = store.stored(store.ids())
             assert len(stored) == store.count() <= len(acknowledged) + 1 + kill

@@ -365,7 +365,7 @@ def test_rows_that_are_not_the_registry_s_are_found(store: Store) -> None:
     """A sound file with wrong content: rows were lost from the table behind the index's back."""
     index = VectorIndex.open(store)
     index.rebuild()
-    store.database.execute("DELETE FROM vector WHERE model = 3 AND kind = 'sum/mlp'")
+    store.connection.execute("DELETE FROM vector WHERE model = 3 AND kind = 'sum/mlp'")
     assert [problem for problem in index.check() if "sum/mlp" in problem]
 
 

@@ -11,11 +11,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import sqlite_utils
-
 from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError
-from modelkin_registry import schema
+from modelkin_registry.file_marks import APPLICATION_ID, MIGRATIONS, STEPS
 
 BUSY_SECONDS = 30.0  # how long to wait for another writer before giving up
 RETRY_SECONDS = 0.02  # pause between tries where SQLite itself does not wait (the switch to WAL)
@@ -47,7 +45,7 @@ def explained(path: Path) -> Iterator[None]:
         raise RegistryError(f"{path}: {remedy} (SQLite: {error}).") from error
 
 
-def connect(path: Path, *, create: bool, key_name: str) -> sqlite_utils.Database:
+def connect(path: Path, *, create: bool, key_name: str) -> sqlite3.Connection:
     """An open, current registry of this spec and key; made if missing and `create`.
 
     Raises:
@@ -76,35 +74,41 @@ def _check_reachable(path: Path, create: bool) -> None:
         raise RegistryError(f"{path}: {REMEDIES[sqlite3.SQLITE_READONLY]}.")
 
 
-def _prepared(connection: sqlite3.Connection, path: Path, create: bool, key_name: str) -> sqlite_utils.Database:
+def _prepared(connection: sqlite3.Connection, path: Path, create: bool, key_name: str) -> sqlite3.Connection:
     connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
     connection.execute("PRAGMA synchronous = FULL")  # an acknowledged model survives a power cut
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA trusted_schema = OFF")  # a registry may come from a stranger
-    database = sqlite_utils.Database(connection)
-    blank = _is_blank(database)
+    blank = _is_blank(connection)
     if blank and not create:
         raise RegistryError(f"{path}: an empty file. Make a registry of it with `modelkin add SOURCE --registry {path}`.")
     if not blank:
-        _check_ours(database, path)
+        _check_ours(connection, path)
     _use_wal(connection)
-    if blank or schema.pending(database):
-        _migrate(database, path, key_name)
-    _check_meta(database, path, key_name)
-    return database
+    if blank or _steps_done(connection) != STEPS:
+        _migrate(connection, path, key_name)
+    _check_meta(connection, path, key_name)
+    return connection
 
 
-def _is_blank(database: sqlite_utils.Database) -> bool:
-    return not _value(database, "SELECT count(*) FROM sqlite_schema")
+def _is_blank(connection: sqlite3.Connection) -> bool:
+    return not _value(connection, "SELECT count(*) FROM sqlite_schema")
 
 
-def _check_ours(database: sqlite_utils.Database, path: Path) -> None:
-    if _value(database, "PRAGMA application_id") != schema.APPLICATION_ID:
+def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
+    if _value(connection, "PRAGMA application_id") != APPLICATION_ID:
         raise RegistryError(f"{path}: a SQLite file, but not a registry. Give the path of a registry, or of a new file.")
-    if newer := schema.unknown_steps(database):
+    if newer := [step for step in _steps_done(connection) if step not in STEPS]:
         raise RegistryError(
             f"{path}: written by a newer modelkin (unknown step {newer[0]!r}). Upgrade with `pip install --upgrade modelkin`."
         )
+
+
+def _steps_done(connection: sqlite3.Connection) -> tuple[str, ...]:
+    if not _value(connection, "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlite_migrations'"):
+        return ()
+    found = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY id", [MIGRATIONS])
+    return tuple(name for (name,) in found)
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
@@ -121,25 +125,27 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             time.sleep(RETRY_SECONDS)
 
 
-def _migrate(database: sqlite_utils.Database, path: Path, key_name: str) -> None:
+def _migrate(connection: sqlite3.Connection, path: Path, key_name: str) -> None:
     """All pending steps in one transaction. Another process may have done them while this one waited for the lock."""
-    database.conn.execute("BEGIN IMMEDIATE")
+    from modelkin_registry import schema  # with sqlite-utils, which a registry that is up to date can do without
+
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        if not _is_blank(database):
-            _check_ours(database, path)
-        database.conn.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-        schema.migrations.apply(database)
-        made = {"id": 1, "registry": secrets.token_hex(16), "spec": spec.VERSION, "key": key_name, "created": now()}
-        database.table("meta").insert(made, ignore=True)
-        database.conn.execute("COMMIT")
+        if not _is_blank(connection):
+            _check_ours(connection, path)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        schema.bring_up_to_date(connection)
+        made = [secrets.token_hex(16), spec.VERSION, key_name, now()]
+        connection.execute("INSERT OR IGNORE INTO meta (id, registry, spec, key, created) VALUES (1, ?, ?, ?, ?)", made)
+        connection.execute("COMMIT")
     except BaseException:
-        if database.conn.in_transaction:
-            database.conn.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
 
 
-def _check_meta(database: sqlite_utils.Database, path: Path, key_name: str) -> None:
-    row = database.conn.execute("SELECT spec, key FROM meta").fetchone()
+def _check_meta(connection: sqlite3.Connection, path: Path, key_name: str) -> None:
+    row = connection.execute("SELECT spec, key FROM meta").fetchone()
     if row is None:
         raise RegistryError(f"{path}: {REMEDIES[sqlite3.SQLITE_CORRUPT]}.")
     if row[0] != spec.VERSION:
@@ -152,8 +158,8 @@ def _check_meta(database: sqlite_utils.Database, path: Path, key_name: str) -> N
         )
 
 
-def _value(database: sqlite_utils.Database, statement: str) -> int:
-    return int(database.conn.execute(statement).fetchone()[0])
+def _value(connection: sqlite3.Connection, statement: str) -> int:
+    return int(connection.execute(statement).fetchone()[0])
 
 
 def now() -> str:

@@ -92,7 +92,7 @@ def _attempted(check: str, look: Callable[[], Iterable[Finding]]) -> list[Findin
 
 
 def _query(store: Store, statement: str) -> Iterator[tuple[Any, ...]]:
-    yield from store.database.conn.execute(statement)
+    yield from store.connection.execute(statement)
 
 
 def _file(store: Store) -> Iterator[Finding]:

@@ -15,12 +15,14 @@ The view `searched` names the fingerprint that stands for each model: newest rev
 
 from __future__ import annotations
 
+import sqlite3
+
 import sqlite_utils
 from sqlite_utils import Migrations
 
-APPLICATION_ID = 0x6D6B696E  # "mkin" in the file's header: tells a registry from any other SQLite file
+from modelkin_registry.file_marks import MIGRATIONS, STEPS
 
-migrations = Migrations("modelkin")
+migrations = Migrations(MIGRATIONS)
 
 TABLES = (
     """CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), registry TEXT NOT NULL, spec TEXT NOT NULL, key TEXT NOT NULL,
@@ -57,20 +59,12 @@ TABLES = (
 )
 
 
-@migrations(name="1 identity, observation, source, vectors")
+@migrations(name=STEPS[0])
 def _first(database: sqlite_utils.Database) -> None:
     for statement in TABLES:
         database.conn.execute(statement)
 
 
-def pending(database: sqlite_utils.Database) -> bool:
-    """Whether the file is older than this version."""
-    return bool(migrations.pending(database))
-
-
-def unknown_steps(database: sqlite_utils.Database) -> list[str]:
-    """Steps in the file that this version does not know: it was written by a newer one."""
-    blank = sqlite_utils.Database(memory=True)
-    known = {step.name for step in migrations.pending(blank)}
-    blank.close()
-    return [step.name for step in migrations.applied(database) if step.name not in known]
+def bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Do every step that the file lacks, inside the caller's transaction."""
+    migrations.apply(sqlite_utils.Database(connection))

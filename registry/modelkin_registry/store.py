@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import sqlite_utils
 from blake3 import blake3
 
 from modelkin_indexer import spec
@@ -47,10 +47,10 @@ def digest_of(blob: bytes) -> str:
 class Store:
     """An open registry file. Use from the thread that opened it; other threads and processes open their own."""
 
-    def __init__(self, path: Path, database: sqlite_utils.Database) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
-        self.database = database
-        self.vectors = VectorTable(database)
+        self.connection = connection
+        self.vectors = VectorTable(connection)
         self.registry_id, self.key_name, self.created = self._rows("SELECT registry, key, created FROM meta")[0]
 
     @classmethod
@@ -64,7 +64,7 @@ class Store:
 
     def close(self) -> None:
         """Close the file. A second close does nothing."""
-        self.database.close()
+        self.connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -79,17 +79,29 @@ class Store:
         """One write transaction, whole or not at all; inside another one a part that can fail alone."""
         with explained(self.path):
             if self.in_transaction:
-                with self.database.atomic():
+                with self._part():
                     yield
                 return
-            self.database.conn.execute("BEGIN IMMEDIATE")  # a plain BEGIN fails when two writers have both read
+            self.connection.execute("BEGIN IMMEDIATE")  # a plain BEGIN fails when two writers have both read
             try:
                 yield
-                self.database.conn.execute("COMMIT")
+                self.connection.execute("COMMIT")
             except BaseException:
                 if self.in_transaction:
-                    self.database.conn.execute("ROLLBACK")
+                    self.connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def _part(self) -> Iterator[None]:
+        self.connection.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            if self.in_transaction:
+                self.connection.execute("ROLLBACK TO part")
+                self.connection.execute("RELEASE part")
+            raise
+        self.connection.execute("RELEASE part")
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -98,20 +110,20 @@ class Store:
             if self.in_transaction:
                 yield
                 return
-            self.database.conn.execute("BEGIN")
+            self.connection.execute("BEGIN")
             try:
                 yield
             finally:
-                self.database.conn.execute("ROLLBACK")
+                self.connection.execute("ROLLBACK")
 
     @property
     def in_transaction(self) -> bool:
         """Whether this connection is inside `batch` or `reading`."""
-        return self.database.conn.in_transaction
+        return self.connection.in_transaction
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with explained(self.path):
-            return self.database.conn.execute(statement, values).fetchall()
+            return self.connection.execute(statement, values).fetchall()
 
     # writing
 
@@ -151,7 +163,7 @@ class Store:
     def _insert(self, table: str, **values: Any) -> int:
         columns, places = ", ".join(f'"{name}"' for name in values), ", ".join("?" * len(values))
         with explained(self.path):
-            cursor = self.database.conn.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", [*values.values()])  # noqa: S608
+            cursor = self.connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", [*values.values()])  # noqa: S608
             return int(cursor.lastrowid or 0)
 
     def _revision(self, model: int, record: NewModel) -> int:
@@ -308,7 +320,10 @@ class Store:
             }
 
     def _dicts(self, statement: str, number: int) -> list[dict[str, Any]]:
-        found = [dict(row) for row in self.database.query(statement, [number])]
+        with explained(self.path):
+            cursor = self.connection.execute(statement, [number])
+            names = [column[0] for column in cursor.description]
+            found = [dict(zip(names, row, strict=True)) for row in cursor]
         return [
             {column: json.loads(value) if column in ("files", "config", "about") else value for column, value in row.items()}
             for row in found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sqlite_utils
 
 from modelkin_indexer.errors import RegistryError
 from modelkin_registry.rows import ROW, Array, EncodedRows, row_bytes
@@ -38,13 +38,13 @@ class TableRows:
 class VectorTable:
     """Reads and writes inside whatever transaction the store has open."""
 
-    def __init__(self, database: sqlite_utils.Database) -> None:
-        self._database = database
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
         self._codes: dict[str, int] = {}
 
     def kinds(self) -> dict[str, int]:
         """Every kind ever stored and its numbers a row."""
-        return dict(self._database.conn.execute("SELECT name, dims FROM kind ORDER BY name").fetchall())
+        return dict(self._connection.execute("SELECT name, dims FROM kind ORDER BY name").fetchall())
 
     def component_code(self, name: str) -> int:
         """The number that stands for a component in TableRows of this table."""
@@ -61,7 +61,7 @@ class VectorTable:
             ValueError: two of one kind and component, or a kind with another number of dimensions than stored before.
         """
         self._check_kinds(rows)
-        connection = self._database.conn
+        connection = self._connection
         connection.execute("DELETE FROM vector WHERE model = ?", [model])
         connection.executemany(
             "INSERT INTO vector (kind, model, component, fingerprint, layers, data) VALUES (?, ?, ?, ?, ?, ?)",
@@ -75,18 +75,18 @@ class VectorTable:
         for row in rows:
             if known.setdefault(row.kind, row.dims) != row.dims:
                 raise ValueError(f"rows of kind {row.kind!r} have {row.dims} numbers, in this registry they have {known[row.kind]}")
-        self._database.conn.executemany("INSERT OR IGNORE INTO kind (name, dims) VALUES (?, ?)", [(row.kind, row.dims) for row in rows])
+        self._connection.executemany("INSERT OR IGNORE INTO kind (name, dims) VALUES (?, ?)", [(row.kind, row.dims) for row in rows])
 
     def of_model(self, model: int) -> list[tuple[str, str, int, bytes, bytes]]:
         """The model's records: kind, component, fingerprint, layers, data."""
         statement = "SELECT kind, component, fingerprint, layers, data FROM vector WHERE model = ? ORDER BY kind, component"
-        return self._database.conn.execute(statement, [model]).fetchall()
+        return self._connection.execute(statement, [model]).fetchall()
 
     def batches(self, kind: str, dims: int, *, since: int = 0) -> Iterator[TableRows]:
         """Rows of one kind, by model and component: of all models, or of those changed after change number `since`."""
         changed = f"AND model IN ({CHANGED_MODELS})" if since else ""
         statement = f"SELECT model, component, layers, data FROM vector WHERE kind = ? {changed} ORDER BY model, component"  # noqa: S608
-        cursor = self._database.conn.execute(statement, [kind, since] if since else [kind])
+        cursor = self._connection.execute(statement, [kind, since] if since else [kind])
         while records := cursor.fetchmany(BATCH_RECORDS):
             yield self._gathered(records, row_bytes(kind, dims), kind)
 
