@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Protocol
@@ -112,22 +113,18 @@ def find_candidates(
     search = index.search_exact if exact else index.search
     for rows in index_rows(fingerprint):
         hits = search(rows.kind, rows.rows, max(HITS, limit, nearest))
-        layered, looks = rows.kind.startswith("layer/"), len(rows.rows) ** 2
-        noise = CODE_NOISE if layered else 1 / np.sqrt(rows.rows.shape[1])
+        layered = rows.kind.startswith("layer/")
+        discount = 2 * math.log(len(rows.rows) ** 2)  # the best of so many looks is as rare as one of sqrt(z^2 - this): exp(-z^2 / 2) looks
+        noise = CODE_NOISE if layered else 1 / math.sqrt(rows.rows.shape[1])
         for model, score in _pairs(hits):
             z = score / noise
             if z >= (CODE_Z if layered else VOTE_Z):
                 votes[model] += score
             if rows.kind != "whole":  # it repeats the families
-                seen[model].append(_discounted(z, looks))
+                seen[model].append(math.sqrt(max(z * z - discount, 0.0)))
     voted = sorted(votes, key=lambda model: (-votes[model], model))
-    others = sorted(seen.keys() - votes.keys(), key=lambda model: (-sum(seen[model]) / np.sqrt(len(seen[model])), model))
+    others = sorted(seen.keys() - votes.keys(), key=lambda model: (-sum(seen[model]) / math.sqrt(len(seen[model])), model))
     return voted[:limit] + others[:nearest]
-
-
-def _discounted(z: float, looks: int) -> float:
-    """The best z of many looks as the z of one that is as rare: a tail falls like exp(-z^2 / 2)."""
-    return float(np.sqrt(max(z * z - 2 * np.log(looks), 0.0)))
 
 
 def _pairs(hits: Hits) -> Iterator[tuple[int, float]]:

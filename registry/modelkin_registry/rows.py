@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+ROW = np.dtype([("model", "<i8"), ("component", "<i2"), ("layer", "<i2")])  # what an indexed row is of
 
 CODE_BITS = 256  # bits of a sign code: a copy at cosine 0.4 is still among the nearest 1000 of a million strangers (infra trial)
 CODES_PREFIX = "layer/"  # kinds that are stored as sign codes: many rows a model, so 32 bytes a row
