@@ -138,7 +138,7 @@ def test_weights_that_cannot_be_read_are_not_called_unrelated(registry: Registry
     answer = registry.query(packed, source="packed", show_all=True)
     assert {relative.relation for relative in answer.relatives} == {"not comparable"}
     assert answer.explanation[0].startswith("packed could not be compared: 19% of its bytes")
-    assert any("not understood: core.block.dw_weight.qweight" in warning for warning in answer.warnings)
+    assert any("nothing here speaks of the rest: core.block.dw_weight.qweight" in warning for warning in answer.warnings)
 
 
 def test_a_trained_basis_is_no_evidence(changed: Callable[..., Path]) -> None:

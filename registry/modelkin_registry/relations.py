@@ -44,6 +44,8 @@ STEADY_SLOPE = 0.1  # rounding and added noise leave the slope on the original a
 EVEN_DELTA = 0.12  # spread of log |delta| over tensors: sketch noise alone is 0.06; training leaves 0.3 and more
 FEWEST_EVEN_PLACES = 8  # tensors needed to call a delta even
 OTHER_PARTS = 0.02  # share of the query's parameters in components without evidence from which a relation is "component reused"
+MISSING_SD = 3.0  # standard deviations of chance granted to a family before it is called missing
+HALF = 0.5  # share of the layers with a counterpart from which a model is the other with its layers rearranged
 WHOLE = 0.97  # share of comparable parameters from which everything comparable is inherited
 
 
@@ -110,7 +112,7 @@ def _norms_kept(pair: ComponentPair, threshold: float) -> bool:
 def _descent_names(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> list[str]:
     """All relations of descent that hold, the most telling first."""
     names = []
-    missing = {f.family for f in pair.families if f.informative and not f.inherited and f.family != "router"}
+    missing = _missing_families(pair)
     if pair.upcycled:
         names.append("upcycled")
     if _rearranged(pair):
@@ -123,6 +125,13 @@ def _descent_names(pair: ComponentPair, query: Fingerprint, relative: Fingerprin
         names.append("reparameterised")
     delta = _delta_name(pair, query, relative, partial="transplanted" in names)
     return names + ([] if names and delta in ("identical", "recast") else [delta])
+
+
+def _missing_families(pair: ComponentPair) -> set[str]:
+    """Families that are certainly not inherited as the others are: their r, with room for chance, stays below the others'."""
+    kept = max(f.r or 0.0 for f in pair.families if f.informative and f.inherited)
+    lacking = [f for f in pair.families if f.informative and not f.inherited and f.family != "router"]
+    return {f.family for f in lacking if (f.r or 0.0) + MISSING_SD * (f.null_sd or 0.0) < kept}
 
 
 def _norms_replaced(pair: ComponentPair) -> bool:
@@ -139,7 +148,7 @@ def _in_coordinates(pair: ComponentPair) -> bool:
 
 def _rearranged(pair: ComponentPair) -> bool:
     """Whether layers were added, dropped, repeated or re-ordered (a missing counterpart alone is not a rearrangement)."""
-    if not pair.layer_map.found:
+    if not pair.layer_map.found or len(pair.layer_map.pairs) < HALF * pair.layers[0]:
         return False
     depth_changed = pair.layers[0] != pair.layers[1]
     return depth_changed or any(a != b for a, b in pair.layer_map.pairs)
