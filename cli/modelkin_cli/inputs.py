@@ -11,7 +11,6 @@ from pathlib import Path
 from modelkin_indexer import fingerprint as fingerprints
 from modelkin_indexer.errors import FingerprintError, SourceNotFound
 from modelkin_indexer.fingerprint import Fingerprint
-from modelkin_indexer.indexing import fingerprint_source
 from modelkin_indexer.sources import SourceFile, open_source
 from modelkin_indexer.spec import Key
 
@@ -52,6 +51,8 @@ def read_source(source: str, how: HowToRead, begin: Begin) -> Reading:
     path = existing(source)
     if path.is_file() and path.suffix == FINGERPRINT_SUFFIX:
         return _written(path, how)
+    from modelkin_indexer.indexing import fingerprint_source  # a written fingerprint does without the indexer's imports
+
     with closing(open_source(path, how.file)) as weights:
         done = begin(weights.name, sum(info.nbytes for info in weights.tensors.values()))
         fingerprint = fingerprint_source(weights, level=how.level or DEFAULT_LEVEL, key=how.key, threads=how.threads, progress=done)

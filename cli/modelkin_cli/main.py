@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
@@ -79,6 +78,8 @@ class Verbs(click.Group):
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import PackageNotFoundError, version  # a tenth of a second that only this option needs
+
         try:
             click.echo(f"modelkin {version('modelkin')}")
         except PackageNotFoundError:

@@ -44,9 +44,8 @@ def align(similarities: Sequence[Similarities]) -> LayerMap:
     """
     chosen_roles = [(s, [at for at, (family, _) in enumerate(s.roles) if family in ALIGNING_FAMILIES]) for s in similarities]
     usable = [s.of(roles) for s, roles in chosen_roles if roles]
-    ours = np.unique(np.concatenate([s.query_layers for s in usable] or [np.array([], np.int64)]))
-    theirs = np.unique(np.concatenate([s.relative_layers for s in usable] or [np.array([], np.int64)]))
-    ours, theirs = ours[ours >= 0], theirs[theirs >= 0]
+    ours = np.array(sorted({layer for s in usable for layer in s.query_layers.tolist() if layer >= 0}), np.int64)
+    theirs = np.array(sorted({layer for s in usable for layer in s.relative_layers.tolist() if layer >= 0}), np.int64)
     if not len(ours) or not len(theirs):
         return LayerMap((), False)
     z = np.full((len(ours), len(theirs)), -np.inf)
