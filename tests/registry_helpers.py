@@ -56,13 +56,20 @@ def real_fingerprint(seed: int, level: str = "probe") -> bytes:
     about = About(level, spec.PUBLIC, 10, 1.0, 20, 20, ("text",), {"text": 2}, {"F32": 20})
     places = tuple(Place("text", layer, "mlp", "up") for layer in range(2))
     numbers = {
-        name: np.full(2, 1.0) for name in ("rows", "columns", "parameters", "bits", "mean", "sd", "zeros", "distinct", "kurtosis", "scale")
+        name: np.full(2, 1.0)
+        for name in ("rows", "columns", "side", "experts", "bits", "mean", "sd", "zeros", "distinct", "kurtosis", "scale")
     }
-    sketches = {"probe": units(seed, 2).astype(np.float16), "gram": np.zeros((2, 0), np.float16), "anchored": np.zeros((2, 0), np.float16)}
+    sketches = {
+        "probe": units(seed, 2, spec.PROBE_NUMBERS).astype(np.float16),
+        "gram": np.zeros((2, 0), np.float16),
+        "anchored": np.zeros((2, 0), np.float16),
+    }
     matrices = Matrices(places=places, **numbers, **sketches, digest=np.zeros((2, 0), np.uint8))
     nothing = np.zeros(0)
-    vectors = Vectors((), nothing, nothing, nothing, nothing, nothing, nothing, nothing, nothing)
-    return fingerprint.Fingerprint(about, matrices, vectors, Experts((), nothing, nothing)).to_bytes()
+    sketch, quantiles, digest = (np.zeros((0, width)) for width in (spec.VECTOR_NUMBERS, spec.QUANTILES, 8))
+    vectors = Vectors((), nothing, nothing, nothing, nothing, sketch, quantiles, nothing, digest)
+    experts = Experts((), nothing, np.zeros((0, 4 * spec.EXPERT_NUMBERS)))
+    return fingerprint.Fingerprint(about, matrices, vectors, experts).to_bytes()
 
 
 def rows_of(data: bytes) -> list[IndexRows]:

@@ -1,1 +1,127 @@
 """Tables a person may read and correct: name patterns, backgrounds, the starter registry."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib.resources import files
+from typing import Any, TypeVar
+
+Row = TypeVar("Row")
+RULE_TABLES = ("attention", "mlp", "norms", "ssm", "outside", "small")
+
+
+@dataclass(frozen=True)
+class NameRule:
+    """What a tensor of that name is. Rules are tried in order; the first whose name and conditions fit decides.
+
+    name       a regular expression over a module's name in which a dot stands for itself and `{word}` for a word of words.json;
+               it has to match all that follows the layer's number (scope `layer`) or a known prefix (scope `outside`)
+    role       may contain `{1}`: the text of the name's capturing group
+    component  condition: the name's component
+    sibling    condition: another module of the same stack, or outside the stacks, has this name
+    models     condition: model_type of config.json is one of these
+    post_norm  condition: the component has no final norm
+    axes       condition: the module's tensor with most axes has this many (a convolution over time has 3)
+    layout     `conv1d`: may be stored [in, out]; `grouped`: rows of q, k and v take turns, one group of heads after the other
+    residual   the side that faces the residual stream, where it does not follow from the role
+    """
+
+    scope: str
+    name: str
+    family: str
+    role: str
+    component: str = ""
+    sibling: str = ""
+    models: tuple[str, ...] = ()
+    post_norm: bool = False
+    axes: int = 0
+    layout: str = ""
+    residual: str = ""
+
+
+@dataclass(frozen=True)
+class ConstantRule:
+    """A tensor that is never fingerprinted. `square`: only if its last two axes are equal (real biases of that name are 1-D)."""
+
+    name: str
+    reason: str
+    square: bool = False
+
+
+@dataclass(frozen=True)
+class ComponentRule:
+    """A name with one of these parts belongs to this component."""
+
+    component: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NameTables:
+    """All that is known about the names of tensors."""
+
+    words: dict[str, str]
+    stacks: tuple[str, ...]
+    experts: tuple[str, ...]
+    noise: tuple[str, ...]
+    components: tuple[ComponentRule, ...]
+    wrappers: tuple[str, ...]
+    input_first: tuple[str, ...]
+    interleaved_gate_up: tuple[str, ...]
+    constants: tuple[ConstantRule, ...]
+    packed: str
+    rules: tuple[NameRule, ...]
+
+
+@cache
+def name_tables() -> NameTables:
+    """The tables in `names/`.
+
+    Raises:
+        ValueError: a table has an unknown key, lacks one or has one twice; the message names the table and the key.
+    """
+    head: dict[str, Any] = {}
+    for table in ("words", "components", "layouts", "constants"):
+        head |= {key: value for key, value in _read(table).items() if key != "about"}
+    head["components"] = _rows(ComponentRule, "components", head["components"])
+    head["constants"] = _rows(ConstantRule, "constants", head["constants"])
+    head["rules"] = tuple(rule for table in RULE_TABLES for rule in parse_rules(table, _read(table)))
+    return _row(NameTables, "names", head)
+
+
+def parse_rules(table: str, content: dict[str, Any]) -> tuple[NameRule, ...]:
+    """The rules of one table. Raises ValueError as `name_tables` does."""
+    unknown = sorted(set(content) - {"about", "scope", "rules"})
+    if unknown:
+        raise ValueError(f"table {table}: unknown key {unknown[0]!r}. Remove it or correct its spelling.")
+    return _rows(NameRule, table, [{"scope": content["scope"], **row} for row in content["rules"]])
+
+
+def _rows(kind: type[Row], table: str, rows: list[dict[str, Any]]) -> tuple[Row, ...]:
+    return tuple(_row(kind, table, row) for row in rows)
+
+
+def _row(kind: type[Row], table: str, row: dict[str, Any]) -> Row:
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(row) - known)
+    if unknown:
+        raise ValueError(f"table {table}: unknown key {unknown[0]!r} in {row}. Remove it or correct its spelling.")
+    try:
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
+    except TypeError as error:
+        raise ValueError(f"table {table}: {row} lacks a key ({error}). Add it.") from error
+
+
+def _read(table: str) -> dict[str, Any]:
+    text = (files(__name__) / "names" / f"{table}.json").read_text(encoding="utf-8")
+    content: dict[str, Any] = json.loads(text, object_pairs_hook=lambda pairs: _once(table, pairs))
+    return content
+
+
+def _once(table: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError(f"table {table}: a key stands twice in {sorted(key for key, _ in pairs)}. Keep one.")
+    return content

@@ -9,6 +9,7 @@ import base64
 import json
 import zlib
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,13 @@ from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.places import Place
 
 Array = npt.NDArray[Any]
+EXPERT_ROLES = ("gate", "up", "down", "router")  # slots of a single expert's vector
+SIDES = ("none", "in", "out")
+CHANNELS = ("probe", "gram", "anchored")
 METADATA_KEY = "modelkin fingerprint"
 MAX_HEAD = 1 << 16  # first buffer when unpacking the header, not a limit
+KNOWN_LAYOUTS = 256  # tuples of places kept: most models of a registry are laid out like many others
+Sketches = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # rows, and their lengths
 
 
 @dataclass(frozen=True)
@@ -56,22 +62,24 @@ class Matrices:
     """One row a matrix place, sorted by place. Sketches are unit vectors in float16 (all zero where there is nothing to say).
 
     rows, columns   oriented shape [out, in]; experts stacked to [experts x out, in]
-    parameters      numbers stored
+    side            which side faces the residual stream: 0 none, 1 in (columns), 2 out (rows of one matrix of a stack)
+    experts         matrices stacked in one place (1 but for experts)
     bits            bits a stored number has
     mean, sd        of all values (level full), else of the sampled rows
     zeros           share of exact zeros in the sampled rows
-    distinct        share of distinct magnitudes among the non-zero values of each sampled row, mean over rows
+    distinct        share of distinct magnitudes in short runs of the sampled rows: low where values lie on a quantiser's grid
     kurtosis        of the sampled values
     scale           L2 norm of the centred sampled rows, so that scale * probe is linear in the weights
     probe           (n, 128)
     gram, anchored  (n, 136); level full only, else no columns
-    digest          (n, 16) bytes of the values in canonical order; level full only
+    digest          (n, 16) bytes of the values in canonical order; level full only, else no columns
     """
 
     places: tuple[Place, ...]
     rows: Array
     columns: Array
-    parameters: Array
+    side: Array
+    experts: Array
     bits: Array
     mean: Array
     sd: Array
@@ -87,15 +95,26 @@ class Matrices:
     def __len__(self) -> int:
         return len(self.places)
 
+    @cached_property
+    def sketches(self) -> dict[str, Sketches]:
+        """Each channel's sketches ready for arithmetic, made once: a query is held against many."""
+        return {channel: _ready(getattr(self, channel)) for channel in CHANNELS}
+
+    @cached_property
+    def parameters(self) -> Array:
+        """Numbers stored in each place."""
+        return self.rows.astype(np.int64) * self.columns
+
 
 @dataclass(frozen=True)
 class Vectors:
     """One row a norm, bias or other vector, sorted by place; these are always read whole.
 
-    sketch     (n, 64) keyed sketch of the centred vector, unit length, float16
+    sketch     (n, 48) keyed sketch of the centred vector, unit length, float16
     scale      L2 norm of the centred vector
-    quantiles  (n, 17) sorted quantiles
+    quantiles  (n, 9) sorted quantiles
     constant   True where all values are equal (an untouched gain or bias): never evidence
+    digest     (n, 8) bytes of the values
     """
 
     places: tuple[Place, ...]
@@ -110,6 +129,11 @@ class Vectors:
 
     def __len__(self) -> int:
         return len(self.places)
+
+    @cached_property
+    def sketches(self) -> Sketches:
+        """The sketches ready for arithmetic, made once."""
+        return _ready(self.sketch)
 
 
 @dataclass(frozen=True)
@@ -153,6 +177,7 @@ class Fingerprint:
         """Write the one-file form."""
         Path(path).write_bytes(self.to_bytes())
 
+
 def from_bytes(data: bytes, origin: str | Path = "fingerprint") -> Fingerprint:
     """Read the one-file form. `origin` is what an error names.
 
@@ -163,7 +188,9 @@ def from_bytes(data: bytes, origin: str | Path = "fingerprint") -> Fingerprint:
         head, arrays = _load(data)
         about = head["about"]
         if about["spec"] != spec.VERSION:
-            raise FingerprintError(f"{origin}: made by spec {about['spec']!r}, this version reads spec {spec.VERSION!r}. Index the weights again.")
+            raise FingerprintError(
+                f"{origin}: made by spec {about['spec']!r}, this version reads spec {spec.VERSION!r}. Index the weights again."
+            )
         for name in ("components", "unplaced"):
             about[name] = tuple(about[name])
         tables = {name: _table(kind, name, head["places"][name], arrays) for name, kind in TABLES.items()}
@@ -180,17 +207,37 @@ def load(path: str | Path) -> Fingerprint:
 TABLES: dict[str, type[Any]] = {"matrices": Matrices, "vectors": Vectors, "experts": Experts}
 
 
+WIDTHS: dict[str, dict[str, tuple[int, ...]]] = {
+    "matrices": {"probe": (spec.PROBE_NUMBERS,), "gram": (0, spec.GRAM_NUMBERS), "anchored": (0, spec.GRAM_NUMBERS), "digest": (0, 16)},
+    "vectors": {"sketch": (spec.VECTOR_NUMBERS,), "quantiles": (spec.QUANTILES,), "digest": (8,)},
+    "experts": {"sketch": (len(EXPERT_ROLES) * spec.EXPERT_NUMBERS,)},
+}
+
+
 def _table(kind: type[Any], name: str, places: list[list[Any]], arrays: dict[str, Array]) -> Any:
     columns = {field.name: arrays[f"{name}.{field.name}"] for field in fields(kind) if field.name != "places"}
     for column, values in columns.items():
         if values.shape[0] != len(places):
             raise ValueError(f"column {name}.{column} has {values.shape[0]} rows for {len(places)} places")
         values.setflags(write=False)
-    return kind(places=tuple(Place(*place) for place in places), **columns)
+    for column, width in WIDTHS[name].items():
+        if columns[column].ndim != 2 or columns[column].shape[1] not in width:
+            raise ValueError(f"column {name}.{column} has shape {columns[column].shape}")
+    return kind(places=_known_places(tuple(map(tuple, places))), **columns)
+
+
+@lru_cache(maxsize=KNOWN_LAYOUTS)
+def _known_places(places: tuple[tuple[Any, ...], ...]) -> tuple[Place, ...]:
+    return tuple(Place(*place) for place in places)
+
+
+def _ready(sketches: npt.NDArray[np.float16]) -> Sketches:
+    singles = sketches.astype(np.float32)
+    return singles, np.linalg.norm(singles, axis=1)
 
 
 def _packed_places(places: tuple[Place, ...]) -> list[list[Any]]:
-    return [[p.component, p.layer, p.family, p.role] for p in places]
+    return [list(place) for place in places]
 
 
 def _load(data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:

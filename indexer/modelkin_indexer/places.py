@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
+from typing import NamedTuple
 
 FAMILIES = ("norm", "attention", "mlp", "expert", "router", "embedding", "head", "conv", "ssm", "position", "bias", "other")
 COMPONENTS = ("text", "encoder", "vision", "audio", "projector", "other")
 NO_LAYER = -1
 
 
-@dataclass(frozen=True, order=True)
-class Place:
-    """`layer` counts from 0 inside its component and is NO_LAYER outside the stack; `role` is e.g. `q`, `gate`, `attention_input`."""
+class Place(NamedTuple):
+    """A tuple, for its speed: a fingerprint has hundreds, and a search compares thousands of fingerprints.
+
+    `layer` counts from 0 inside its component and is NO_LAYER outside the stack; `role` is e.g. `q`, `gate`, `attention_input`."""
 
     component: str
     layer: int

@@ -17,12 +17,13 @@ PROBE_NUMBERS = 128  # numbers per matrix in the probe channel
 MATRIX_BLOCKS, MATRIX_BLOCK_ROWS = 2, 4  # 8 rows in two contiguous blocks: two range requests for a remote reader
 TOKEN_BLOCKS, TOKEN_BLOCK_ROWS = 4, 8  # token tables: 32 tokens, since a few tokens of one model may be untrained
 TOKEN_WINDOW = 4096  # token rows are chosen below this number (or the largest power of two that fits): a grown vocabulary keeps them
-VECTOR_NUMBERS = 64  # numbers per norm or bias vector
-QUANTILES = 17  # sorted quantiles of a vector, ends included
+VECTOR_NUMBERS = 48  # numbers per norm or bias vector
+QUANTILES = 9  # sorted quantiles of a vector, ends included
 DIRECTIONS = 16  # keyed directions of the gram and anchored channels
 GRAM_NUMBERS = DIRECTIONS * (DIRECTIONS + 1) // 2
-ANCHOR_TOKENS = 1024  # token rows that span the anchored channel's frame
-EXPERT_ROWS = 4  # contiguous rows read of each single expert (full level)
+ANCHOR_TOKENS = 512  # token rows that span the anchored channel's frame
+EXPERT_BLOCKS, EXPERT_BLOCK_ROWS = 4, 2  # 8 rows over four experts for the stacked matrix
+EXPERT_ROWS = 4  # contiguous rows of each single expert (level full)
 EXPERT_NUMBERS = 32  # numbers per single expert and role, and per router row
 
 PUBLIC = "public"
@@ -52,5 +53,7 @@ def private_key(secret: bytes) -> Key:
         FingerprintError: `secret` is not 32 bytes.
     """
     if len(secret) != 32:
-        raise FingerprintError(f"a private key is 32 bytes, this one has {len(secret)}. Make one with `python -c 'import secrets; print(secrets.token_hex(32))'`.")
+        raise FingerprintError(
+            f"a private key is 32 bytes, this one has {len(secret)}. Make one: python -c 'import secrets; print(secrets.token_hex(32))'"
+        )
     return Key("private-" + hashlib.blake2b(secret, person=b"modelkin key id", digest_size=6).hexdigest(), secret)

@@ -29,6 +29,7 @@ class FamilyEvidence:
     raw_cosine: float | None = None
     raw_cosine_floor: float | None = None
     channels: dict[str, float | None] = field(default_factory=dict)
+    component: str = ""
     roles: dict[str, float] = field(default_factory=dict)
     layers: tuple[tuple[int, int, float], ...] = ()
 

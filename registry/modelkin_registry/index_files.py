@@ -18,13 +18,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 from blake3 import blake3
 
 FORMAT = 1  # of the folder and the manifest; any other is built anew
 MANIFEST = "manifest.json"
 LOCK = "lock"
-ROW = np.dtype([("model", "<i8"), ("component", "<i2"), ("layer", "<i2")])
 
 
 @dataclass(frozen=True)

@@ -149,8 +149,10 @@ class Store:
             raise RegistryError(f"{self.path}: the fingerprint of {given}; this registry takes {taken}. {remedy}")
 
     def _insert(self, table: str, **values: Any) -> int:
-        self.database.table(table).insert(values)
-        return int(self._rows("SELECT last_insert_rowid()")[0][0])
+        columns, places = ", ".join(f'"{name}"' for name in values), ", ".join("?" * len(values))
+        with explained(self.path):
+            cursor = self.database.conn.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", [*values.values()])  # noqa: S608
+            return int(cursor.lastrowid or 0)
 
     def _revision(self, model: int, record: NewModel) -> int:
         newest = self._rows("SELECT id, content FROM revision WHERE model = ? ORDER BY id DESC LIMIT 1", [model])

@@ -10,7 +10,7 @@ import numpy as np
 import sqlite_utils
 
 from modelkin_indexer.errors import RegistryError
-from modelkin_registry.rows import Array, EncodedRows, row_bytes
+from modelkin_registry.rows import ROW, Array, EncodedRows, row_bytes
 
 BATCH_RECORDS = 4096  # records read at once: a few MB of sums, or about 4 MB of layer codes of 32-layer models
 CHANGED_MODELS = "SELECT DISTINCT model FROM change WHERE seq > ? AND what != 'rename'"  # whose rows may differ; a name is not in them
@@ -27,6 +27,12 @@ class TableRows:
 
     def __len__(self) -> int:
         return len(self.models)
+
+    def labels(self) -> Array:
+        """Each row's model, component and layer as an array of ROW."""
+        labels = np.empty(len(self), ROW)
+        labels["model"], labels["component"], labels["layer"] = self.models, self.components, self.layers
+        return labels
 
 
 class VectorTable:

@@ -11,38 +11,34 @@ import logging
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import faiss
 import numpy as np
 
 from modelkin_indexer.errors import RegistryError
 from modelkin_registry import ranking
 from modelkin_registry.index_files import (
-    ROW,
     DamagedIndexError,
-    KindFiles,
     Manifest,
-    check_digest,
-    digest_of,
     locked,
     publish,
     read_manifest,
     sweep,
-    sync_file,
     sync_folder,
 )
 from modelkin_registry.ranking import Hits, Shortlist
-from modelkin_registry.rows import CODE_BITS, SCORE_OF_DISTANCE, Array, is_codes, numbers, sign_codes
+from modelkin_registry.rows import ROW, Array
 from modelkin_registry.store import Store
 from modelkin_registry.vector_table import TableRows
+
+if TYPE_CHECKING:
+    from modelkin_registry.flat_index import IndexedKind
 
 logger = logging.getLogger(__name__)
 
 TAIL_MODELS = 256  # changed models that are searched in the table before an index is (re)built: about what building costs
 TAIL_SHARE = 0.1  # the same as a share of the indexed models, so that building stays a tenth of the work in a large registry
 TAIL_BYTES = 64 << 20  # rows of changed models kept in memory between searches
-SPARE = 16  # further rows fetched at first, for ties at the cut and rows to be passed over
 BUILD_WAIT_SECONDS = 600.0  # how long an asked-for rebuild waits for another process that builds
 
 
@@ -53,7 +49,7 @@ class VectorIndex:
         self.store = store
         self.root = Path(f"{store.path}.index")
         self._manifest: Manifest | None = None
-        self._kinds: dict[str, _IndexedKind] = {}
+        self._kinds: dict[str, IndexedKind] = {}
         self._tails: dict[str, list[TableRows]] = {}
         self._tail_generation = -1
 
@@ -210,9 +206,11 @@ class VectorIndex:
             return False
         return self._manifest != former
 
-    def _opened(self, manifest: Manifest, kind: str) -> _IndexedKind:
+    def _opened(self, manifest: Manifest, kind: str) -> IndexedKind:
+        from modelkin_registry.flat_index import IndexedKind  # with FAISS, which a registry without an index can do without
+
         codes = np.array([self.store.vectors.component_code(name) for name in manifest.components], np.int16)
-        return _IndexedKind(kind, self.root / manifest.folder, manifest.kinds[kind], codes)
+        return IndexedKind(kind, self.root / manifest.folder, manifest.kinds[kind], codes)
 
     # checking
 
@@ -239,75 +237,22 @@ class VectorIndex:
                 held = self._opened(manifest, kind).labels()
         except DamagedIndexError as error:
             return str(error)
-        parts = [_labels(rows) for rows in self.store.vectors.batches(kind, dims)]
+        parts = [rows.labels() for rows in self.store.vectors.batches(kind, dims)]
         wanted = np.concatenate([np.zeros(0, ROW), *parts])
         held, wanted = (rows[~np.isin(rows["model"], changed)] for rows in (held, wanted))
         return "" if np.array_equal(held, wanted) else f"{self.root}: rows of kind {kind!r} are not those of the registry"
 
 
-class _IndexedKind:
-    """The files of one kind, mapped: nothing is read before it is searched. Never add to a mapped index: FAISS aborts the process."""
-
-    def __init__(self, kind: str, folder: Path, files: KindFiles, codes: Array) -> None:
-        """`codes` translates the files' component codes into the table's. Raises DamagedIndexError."""
-        self._kind, self._codes = kind, codes
-        paths = folder / f"{files.stem}.faiss", folder / f"{files.stem}.npy"
-        for path, digest in zip(paths, (files.faiss_digest, files.rows_digest), strict=True):
-            check_digest(path, digest)
-        try:
-            read: Any = faiss.read_index_binary if is_codes(kind) else faiss.read_index
-            self._index: Any = read(str(paths[0]), faiss.IO_FLAG_MMAP_IFC)
-            self._rows = np.load(paths[1], mmap_mode="r")
-        except (OSError, RuntimeError, ValueError) as error:
-            raise DamagedIndexError(f"{paths[0]} cannot be opened ({error})") from error
-        if not self._index.ntotal == len(self._rows) == files.rows or self._rows.dtype != ROW:
-            raise DamagedIndexError(f"{paths[0]} does not hold the rows that the manifest says")
-
-    def labels(self) -> Array:
-        """Each row's model, component (in the table's codes) and layer."""
-        rows: Array = self._rows.copy()
-        rows["component"] = self._codes[rows["component"]]
-        return rows
-
-    def shortlist(self, queries: Array, k: int, changed: Array) -> Shortlist:
-        """Every row that may be among a query's k nearest, `changed` models passed over. Fetches more until the cut is certain."""
-        parts, pending, fetch = [], np.arange(len(queries)), k + SPARE
-        while len(pending):
-            fetch = min(fetch, len(self._rows))
-            rough, positions = self._fetched(queries[pending], fetch)
-            live = ~np.isin(self._rows["model"][positions], changed)
-            rough_live = np.where(live, rough, -np.inf)
-            limit = ranking.cut(rough_live, k, axis=1, kind=self._kind)
-            done = (rough[:, -1:] < limit)[:, 0] | (fetch == len(self._rows))
-            query, column = np.nonzero(live & (rough_live >= limit) & done[:, None])
-            parts.append(self._scored(queries, pending[query], positions[query, column], rough[query, column]))
-            pending, fetch = pending[~done], fetch * 4
-        return ranking.joined(parts)
-
-    def _fetched(self, queries: Array, fetch: int) -> tuple[Array, Array]:
-        if is_codes(self._kind):
-            distances, positions = self._index.search(sign_codes(queries), fetch)
-            return -distances.astype(np.float32), positions
-        scores, positions = self._index.search(queries, fetch)
-        return scores, positions
-
-    def _scored(self, queries: Array, query: Array, positions: Array, rough: Array) -> Shortlist:
-        if is_codes(self._kind):
-            scores = SCORE_OF_DISTANCE[-rough.astype(np.int64)]
-        else:
-            scores = ranking.exact_scores(self._index.reconstruct_batch(positions), queries[query])
-        rows = self._rows[positions]
-        return Shortlist(query, rows["model"], self._codes[rows["component"]], rows["layer"], scores)
-
-
 def _build_generation(store: Store, root: Path) -> Manifest:
     """Write the index of the store as it is now and make it the current one. Call under the lock."""
+    from modelkin_registry.flat_index import build_kind  # with FAISS, as above
+
     with store.reading():
         generation = store.generation()
         folder = root / f"{generation}-{secrets.token_hex(4)}"
         folder.mkdir()
         kinds = {
-            kind: _build_kind(store, folder, str(number), kind, dims) for number, (kind, dims) in enumerate(store.vectors.kinds().items())
+            kind: build_kind(store, folder, str(number), kind, dims) for number, (kind, dims) in enumerate(store.vectors.kinds().items())
         }
         at = store.changes(generation - 1)[0].at if generation else ""
         models, components = store.count(), tuple(map(str, store.vectors.component_names()))
@@ -317,33 +262,3 @@ def _build_generation(store: Store, root: Path) -> Manifest:
     )
     publish(root, manifest)
     return manifest
-
-
-def _empty(kind: str, dims: int) -> Any:
-    if is_codes(kind):
-        return faiss.IndexBinaryFlat(CODE_BITS)
-    return faiss.IndexScalarQuantizer(dims, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-
-
-def _build_kind(store: Store, folder: Path, stem: str, kind: str, dims: int) -> KindFiles | None:
-    """The files of one kind, None where it has no rows."""
-    index = _empty(kind, dims)
-    labels = [np.zeros(0, ROW)]
-    for rows in store.vectors.batches(kind, dims):
-        index.add(rows.data if is_codes(kind) else numbers(rows.data))
-        labels.append(_labels(rows))
-    if not index.ntotal:
-        return None
-    vectors, rows_file = folder / f"{stem}.faiss", folder / f"{stem}.npy"
-    write: Any = faiss.write_index_binary if is_codes(kind) else faiss.write_index
-    write(index, str(vectors))
-    np.save(rows_file, np.concatenate(labels))
-    for path in (vectors, rows_file):
-        sync_file(path)
-    return KindFiles(stem, dims, index.ntotal, digest_of(vectors), digest_of(rows_file))
-
-
-def _labels(rows: TableRows) -> Array:
-    labels = np.empty(len(rows), ROW)
-    labels["model"], labels["component"], labels["layer"] = rows.models, rows.components, rows.layers
-    return labels

@@ -1,0 +1,7 @@
+"""`python -m modelkin_cli` is the command `modelkin`."""
+
+import sys
+
+from modelkin_cli.main import main
+
+sys.exit(main())

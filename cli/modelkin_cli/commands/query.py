@@ -1,0 +1,73 @@
+"""`modelkin query`."""
+
+from __future__ import annotations
+
+import click
+
+from modelkin_cli.asking import printing, reading, starter_option
+from modelkin_cli.inputs import HowToRead, existing, read_source
+from modelkin_cli.options import Settings, settings
+from modelkin_cli.output import Output
+from modelkin_cli.pages import query_page
+from modelkin_cli.registries import open_registry
+from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
+from modelkin_registry.answers import QueryAnswer
+from modelkin_registry.registry import SHOWN, Registry
+
+
+@click.command("query", short_help="Find the nearest relatives of a model.")
+@click.argument("source")
+@click.option("-k", type=click.IntRange(1), default=SHOWN, metavar="N", help=f"Relatives shown at most. Default: {SHOWN}.")
+@click.option("--all", "show_all", is_flag=True, help="Show the nearest models without evidence too.")
+@click.option("--exact", is_flag=True, help="Hold the model against every registered one, not only those that the index finds.")
+@starter_option
+@fail_on_option
+@reading
+@printing
+@settings
+def command(
+    settings: Settings,
+    source: str,
+    k: int,
+    show_all: bool,
+    exact: bool,
+    starter: bool,
+    fail_on: tuple[str, ...],
+    how: HowToRead,
+    output: Output,
+) -> None:
+    """Find the registered models that SOURCE is closest to, family by family, with how sure that is.
+
+    SOURCE may also be a fingerprint that `modelkin fingerprint` wrote (.modelkin).
+
+    \b
+    Example:
+      modelkin query models/mystery
+      modelkin query models/mystery --fail-on descent --json
+    """
+    with open_registry(settings, begin=starter, say=output.say) as registry:
+        answer, layers = _asked(registry, source, how, output, k=k, show_all=show_all, exact=exact)
+    output.answer(answer, (relative.model for relative in answer.relatives), lambda console: query_page(answer, layers, console))
+    _judge(answer, fail_on, output)
+
+
+def _asked(
+    registry: Registry, source: str, how: HowToRead, output: Output, *, k: int, show_all: bool, exact: bool
+) -> tuple[QueryAnswer, dict[str, int]]:
+    existing(source, registry.store.names())
+    if not registry.store.count():
+        output.say("The registry is empty; fill it with `modelkin add SOURCE...`.")
+    with output.progress() as begin:
+        reading = read_source(source, how, begin)
+    for note in reading.notes:
+        output.say(f"{source}: {note}")
+    answer = registry.query(reading.fingerprint, source=source, k=k, show_all=show_all, exact=exact)
+    return answer, reading.fingerprint.about.layers
+
+
+def _judge(answer: QueryAnswer, fail_on: tuple[str, ...], output: Output) -> None:
+    found = [(r.model, violations(fail_on, r.relation, r.also, r.components)) for r in answer.relatives]
+    for model, names in ((model, names) for model, names in found if names):
+        output.say(f"--fail-on: {', '.join(names)} ({model})")
+    if any(names for _, names in found):
+        click.get_current_context().exit(VIOLATED)

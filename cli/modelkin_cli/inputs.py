@@ -1,0 +1,87 @@
+"""What SOURCE means: weights to index, or a fingerprint that was written to a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelkin_indexer import fingerprint as fingerprints
+from modelkin_indexer.errors import FingerprintError, SourceNotFound
+from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_indexer.indexing import fingerprint_source
+from modelkin_indexer.sources import SourceFile, open_source
+from modelkin_indexer.spec import Key
+
+FINGERPRINT_SUFFIX = ".modelkin"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+DEFAULT_LEVEL = "full"
+Begin = Callable[[str, int], Callable[[int], None]]  # (name, bytes to read) -> what is told of bytes done
+
+
+@dataclass(frozen=True)
+class HowToRead:
+    """How sources become fingerprints. `level` None means the default, and leaves a written fingerprint as it is."""
+
+    key: Key
+    level: str | None = None
+    threads: int | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A source that was read. `name` is what it calls itself; `origin` and `files` say where it came from."""
+
+    name: str
+    fingerprint: Fingerprint
+    origin: str
+    files: tuple[SourceFile, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_source(source: str, how: HowToRead, begin: Begin) -> Reading:
+    """The fingerprint of a source.
+
+    Raises:
+        SourceError: nothing there, or weights that cannot be read.
+        FingerprintError: a fingerprint file that is damaged, or of another level than asked for.
+    """
+    path = existing(source)
+    if path.is_file() and path.suffix == FINGERPRINT_SUFFIX:
+        return _written(path, how)
+    with closing(open_source(path, how.file)) as weights:
+        done = begin(weights.name, sum(info.nbytes for info in weights.tensors.values()))
+        fingerprint = fingerprint_source(weights, level=how.level or DEFAULT_LEVEL, key=how.key, threads=how.threads, progress=done)
+        return Reading(weights.name, fingerprint, str(path.resolve()), weights.files, weights.notes)
+
+
+def existing(source: str, names: Sequence[str] = ()) -> Path:
+    """The path that a source names. Raises SourceNotFound, with a hint where it looks like a Hub id or is one of the registered `names`."""
+    path = Path(source)
+    if path.exists():
+        return path
+    remedy = "Give a safetensors file, or a folder with one model."
+    if source in names:
+        remedy = f"A registered model has this name, but this verb reads weights; `modelkin compare {source} OTHER` takes names."
+    elif HUB_ID.fullmatch(source):
+        remedy = "If this is a Hub id: reading from the Hub is not part of this version yet; download it and give the folder."
+    raise SourceNotFound("no such file or folder", path=source, remedy=remedy)
+
+
+def guessed_name(source: str) -> str:
+    """What to call a source that could not be opened."""
+    return Path(source).name or source
+
+
+def _written(path: Path, how: HowToRead) -> Reading:
+    try:
+        fingerprint = fingerprints.load(path)
+    except OSError as error:
+        raise FingerprintError(f"{path}: cannot be read ({error.strerror}). Check that you may read it.") from error
+    level = fingerprint.about.level
+    if how.level not in (None, level):
+        raise FingerprintError(f"{path}: a fingerprint of level {level}, not {how.level}. Leave --level out, or index the weights again.")
+    return Reading(path.stem, fingerprint, str(path.resolve()), (SourceFile(path.name, path.stat().st_size),))

@@ -1,0 +1,108 @@
+"""Where a verb's answer goes: tables for people, JSON for scripts, bare names when quiet. Data on stdout, words on stderr."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from modelkin_cli.text import printable
+
+Told = Callable[[int], None]
+
+
+class _Console(Console):
+    """A console that leaves a closed pipe to its caller (rich's own ends the process with exit code 1, which means a violation here)."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+class Output:
+    """The one place that prints. In JSON and quiet mode nothing but data is printed, errors aside."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json, self.quiet = as_json, quiet
+        # Without markup a name like "[red]" stays a name, whoever gave it.
+        plain: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False}
+        self.console = _Console(**plain)
+        self.errors = _Console(stderr=True, **plain)
+        self._bars: Progress | None = None
+
+    @property
+    def for_people(self) -> bool:
+        return not (self.as_json or self.quiet)
+
+    def answer(self, value: Any, names: Iterable[str], people: Callable[[Console], Iterable[RenderableType]]) -> None:
+        """Print one answer in the form that was asked for: the whole value, its names, or what people read."""
+        if self.as_json:
+            click.echo(json.dumps(to_plain(value), indent=2, allow_nan=False))
+        elif self.quiet:
+            for name in names:
+                click.echo(printable(name))
+        else:
+            for part in people(self.console):
+                self.console.print(part)
+
+    def line(self, value: Any, name: str, words: str) -> None:
+        """Print one result of a batch at once: a line of JSON, a name ("" prints nothing), or a line of words."""
+        if self._bars is not None:
+            self._bars.stop()  # a bar on the same terminal would run into the line; the next source starts it again
+        if self.as_json:
+            click.echo(json.dumps(to_plain(value), allow_nan=False))
+        elif self.quiet:
+            if name:
+                click.echo(printable(name))
+        else:
+            self.console.print(printable(words), soft_wrap=not self.console.is_terminal)
+
+    def say(self, words: str) -> None:
+        """Tell the person something that is not data."""
+        if self.for_people:
+            self.fail(words)
+
+    def fail(self, words: str) -> None:
+        """Say why something failed, in every mode. Wrapped in a terminal only, so that a script gets one line."""
+        self.errors.print(printable(words), soft_wrap=not self.errors.is_terminal)
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str, int], Told]]:
+        """A bar by bytes on stderr, one source after the other; nothing where nobody looks."""
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        hidden = not (self.for_people and self.errors.is_terminal)
+        bars = Progress(*columns, console=self.errors, transient=True, disable=hidden)
+        self._bars = bars
+        try:
+            yield lambda name, total: _next_bar(bars, printable(name), total)
+        finally:
+            bars.stop()
+            self._bars = None
+
+
+def _next_bar(bars: Progress, name: str, total: int) -> Told:
+    for former in bars.task_ids:
+        bars.remove_task(former)
+    bars.start()
+    task = bars.add_task(name, total=total)
+    return lambda done: bars.advance(task, done)
+
+
+def to_plain(value: Any) -> Any:
+    """A result as JSON can hold it: objects by field ("contract" first), lists, and null for what is no finite number."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        found = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"contract": found.pop("contract"), **found} if "contract" in found else found
+    if isinstance(value, Mapping):
+        return {str(name): to_plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if hasattr(value, "item"):  # a number of numpy's
+        return to_plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,100 @@
+"""Which registry a call uses, the starter registry that a new user's own one begins with, and the key."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import platformdirs
+
+from modelkin_cli.options import Settings
+from modelkin_data import starter
+from modelkin_indexer import fingerprint as fingerprints
+from modelkin_indexer.spec import PUBLIC_KEY, Key, private_key
+from modelkin_registry import doctor
+from modelkin_registry.answers import Finding
+from modelkin_registry.candidates import index_rows
+from modelkin_registry.registry import Registry
+from modelkin_registry.store import Store
+from modelkin_registry.vectors import VectorIndex
+
+KEY_BYTES = 32
+Say = Callable[[str], None]
+
+
+def user_registry() -> Path:
+    """The user's own registry, used when no other is named."""
+    return Path(platformdirs.user_data_dir("modelkin", appauthor=False)) / "registry.db"
+
+
+def read_key(path: Path | None) -> Key:
+    """The private key in a file, the public key without one.
+
+    Raises:
+        click.BadParameter: the file cannot be read or holds no key. The message never shows what it holds.
+    """
+    if path is None:
+        return PUBLIC_KEY
+    try:
+        data = path.read_bytes()
+        return private_key(data if len(data) == KEY_BYTES else bytes.fromhex(data.decode("ascii").strip()))
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}", param_hint="--key-file") from None
+    except Exception:  # whatever the reason, a chained error could show a part of the key
+        hint = "Make one with `python -c 'import secrets; print(secrets.token_hex(32))'`."
+        raise click.BadParameter(f"{path}: holds neither 32 bytes nor 64 hex digits. {hint}", param_hint="--key-file") from None
+
+
+def open_registry(settings: Settings, *, create: bool = False, begin: bool = True, say: Say) -> Registry:
+    """Open the registry of this call.
+
+    Args:
+        create: make it if missing (`add` only).
+        begin: where the user's own registry does not exist yet, begin it with the starter registry.
+        say: is told when that happens.
+
+    Raises:
+        RegistryError: none there, damaged, busy, or of another key.
+    """
+    key = read_key(settings.key_file)
+    path = settings.registry
+    if path is None:
+        path = user_registry()
+        if begin and key is PUBLIC_KEY and not path.exists():
+            create = True
+            begin_registry(path, say)
+        elif create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    return Registry.open(path, create=create, key_name=key.name)
+
+
+def begin_registry(path: Path, say: Say) -> None:
+    """Put a copy of the starter registry there, whole or not at all. Does nothing where the package has none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    packaged = starter.path()
+    if packaged is None:
+        return
+    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".starter-")
+    os.close(handle)
+    try:
+        shutil.copyfile(packaged, unfinished)
+        os.link(unfinished, path)  # unlike a rename, leaves alone a registry that another process has made meanwhile
+    except FileExistsError:
+        return
+    except OSError:  # a file system without hard links
+        Path(unfinished).replace(path)
+    finally:
+        Path(unfinished).unlink(missing_ok=True)
+    say(f"Your registry {path} was begun with the models that come with modelkin.")
+
+
+def examine_registry(settings: Settings, *, repair: bool) -> tuple[Path, list[Finding]]:
+    """Look at everything the registry holds, as it lies on disk. Raises RegistryError if it cannot be opened."""
+    path = settings.registry or user_registry()
+    with Store.open(path, create=False, key_name=read_key(settings.key_file).name) as store:
+        rows_of = lambda blob: index_rows(fingerprints.from_bytes(blob))  # noqa: E731
+        return path, doctor.examine(store, VectorIndex(store), repair=repair, vectors_of=rows_of)

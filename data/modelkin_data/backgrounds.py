@@ -1,0 +1,20 @@
+"""How far apart the averages of unrelated models spread, by channel and family: measured, kept in backgrounds.json."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+
+
+@cache
+def _table() -> dict[str, dict[str, float]]:
+    text = resources.files("modelkin_data").joinpath("backgrounds.json").read_text(encoding="utf-8")
+    table: dict[str, dict[str, float]] = json.loads(text)["between_models_sd"]
+    return table
+
+
+def between_models(family: str, channel: str) -> float:
+    """Standard deviation between pairs of strangers of a family's mean cosine, beyond what sketch noise explains."""
+    row = _table()[channel]
+    return row.get(family, row["default"])

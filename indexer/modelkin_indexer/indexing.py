@@ -1,0 +1,242 @@
+"""A source in, a fingerprint out: the one way that all channels and levels share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from modelkin_indexer import measure, spec
+from modelkin_indexer.anatomy import read_anatomy
+from modelkin_indexer.channels import token_frame
+from modelkin_indexer.constants import constant_reason
+from modelkin_indexer.fingerprint import EXPERT_ROLES, SIDES, About, Experts, Fingerprint, Matrices, Vectors
+from modelkin_indexer.measure import Frame, MatrixMeasure, VectorMeasure, measure_matrix, measure_vector, probe_matrix
+from modelkin_indexer.places import Anatomy, Piece, Place
+from modelkin_indexer.sources.base import Source
+from modelkin_indexer.spec import PUBLIC_KEY, Key
+
+Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
+Progress = Callable[[int], None]
+TABLE_FAMILIES = ("position", "other", "embedding")  # matrices that may be fixed tables
+GAINS_LESS_ONE = ("gemma", "paligemma", "qwen3_next")  # these store gain - 1
+LARGEST_FLOAT16 = 65504.0
+CONFIG_FIELDS = (
+    "model_type",
+    "architectures",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "vocab_size",
+)
+
+
+def fingerprint_source(
+    source: Source, *, level: str = "full", key: Key = PUBLIC_KEY, threads: int | None = None, progress: Progress = lambda _: None
+) -> Fingerprint:
+    """Index one source.
+
+    `progress` is called with numbers of bytes as they are done (level full). The result does not depend on `threads`.
+
+    Raises:
+        SourceError: the weights cannot be read, or hold NaN or infinite values.
+    """
+    anatomy = read_anatomy(source.tensors, source.config)
+    with threadpool_limits(1), ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1)) as pool:
+        try:
+            vectors = _each(pool, lambda piece: measure_vector(source, piece, key), (p for p in anatomy.pieces if _is_vector(p)))
+            matrices = _measure_matrices(pool, source, anatomy, key, vectors, level, progress)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    kept, constants = _without_constants(source, matrices, key, dict(anatomy.constants))
+    return Fingerprint(
+        about=_about(source, anatomy, kept, vectors, constants, level, key),
+        matrices=_matrix_table(kept),
+        vectors=_vector_table(vectors),
+        experts=_expert_table(kept),
+    )
+
+
+def _is_vector(piece: Piece) -> bool:
+    return piece.is_vector or piece.place.family == "bias"
+
+
+def _each(pool: ThreadPoolExecutor, work: Callable[[Piece], Measured], items: Iterable[Piece]) -> list[Measured]:
+    return list(pool.map(work, items))
+
+
+def _measure_matrices(
+    pool: ThreadPoolExecutor, source: Source, anatomy: Anatomy, key: Key, vectors: Sequence[VectorMeasure], level: str, progress: Progress
+) -> list[MatrixMeasure]:
+    pieces = [piece for piece in anatomy.pieces if not _is_vector(piece)]
+    if level == "probe":
+        return _each(pool, lambda piece: probe_matrix(source, piece, key), pieces)
+    offset = np.float32(1 if str(source.config.get("model_type", "")).startswith(GAINS_LESS_ONE) else 0)
+    gains = {vector.place: vector.values + offset for vector in vectors}
+    tables = [piece for piece in pieces if piece.residual == "none"]
+    bodies = sorted((piece for piece in pieces if piece.residual != "none"), key=lambda piece: (-piece.parameters, piece.place))
+    measured = _each(pool, lambda piece: measure_matrix(source, piece, key, Frame(), progress), tables)
+    frames = {m.piece.place.component: token_frame(m.anchors, key) for m in measured if m.anchors is not None}
+
+    def measure_body(piece: Piece) -> MatrixMeasure:
+        gain = gains.get(piece.reads_norm) if piece.reads_norm is not None else None
+        return measure_matrix(source, piece, key, Frame(gain, frames.get(piece.place.component)), progress)
+
+    measured += _each(pool, measure_body, bodies)
+    return sorted(measured, key=lambda m: m.piece.place)
+
+
+def _without_constants(
+    source: Source, matrices: Sequence[MatrixMeasure], key: Key, constants: dict[str, str]
+) -> tuple[list[MatrixMeasure], dict[str, str]]:
+    """Leave out fixed tables and a head tied to the embedding; say why."""
+    kept: list[MatrixMeasure] = []
+    tokens = {m.piece.place.component: m for m in matrices if (m.piece.place.family, m.piece.place.role) == ("embedding", "token")}
+    for m in matrices:
+        reason = "all values are equal" if m.sd == 0 and m.sampled.sd == 0 else ""
+        if not reason and m.piece.place.family in TABLE_FAMILIES:
+            reason = _table_reason(source, m, key)
+        if not reason and m.piece.place.family == "head" and _same_values(m, tokens.get(m.piece.place.component)):
+            reason = "the head is the embedding (tied)"
+        if reason:
+            constants.update({view.tensor: reason for view in m.piece.views})
+        else:
+            kept.append(m)
+    return kept, constants
+
+
+def _table_reason(source: Source, m: MatrixMeasure, key: Key) -> str:
+    blocks, _ = measure.sampled_blocks(m.piece, key)
+    if any(view for view, _, _ in blocks):
+        return ""
+    numbers = np.concatenate([np.arange(start, stop) for _, start, stop in blocks])
+    return constant_reason(m.sampled.rows, numbers)
+
+
+def _same_values(head: MatrixMeasure, tokens: MatrixMeasure | None) -> bool:
+    if tokens is None or head.piece.parameters != tokens.piece.parameters:
+        return False
+    if head.digest != measure.NO_DIGEST:
+        return head.digest == tokens.digest
+    return bool(np.array_equal(head.sampled.probe, tokens.sampled.probe) and head.sampled.scale == tokens.sampled.scale)
+
+
+def _about(
+    source: Source,
+    anatomy: Anatomy,
+    kept: Sequence[MatrixMeasure],
+    vectors: Sequence[VectorMeasure],
+    constants: dict[str, str],
+    level: str,
+    key: Key,
+) -> About:
+    weights = {name: info for name, info in source.tensors.items() if name not in constants}
+    total = sum(info.nbytes for info in weights.values())
+    unknown = sum(source.tensors[name].nbytes for name in anatomy.unplaced if name in weights)
+    dtypes: dict[str, int] = {}
+    for info in weights.values():
+        dtypes[info.dtype] = dtypes.get(info.dtype, 0) + info.elements
+    components = {m.piece.place.component for m in kept} | {v.place.component for v in vectors}
+    return About(
+        level=level,
+        key=key.name,
+        parameters=sum(info.elements for info in weights.values()),
+        coverage=round((total - unknown) / total, 6) if total else 0.0,
+        bytes_total=sum(info.nbytes for info in source.tensors.values()),
+        bytes_read=source.bytes_read,
+        components=tuple(sorted(components)),
+        layers=dict(sorted(anatomy.layers.items())),
+        dtypes=dict(sorted(dtypes.items())),
+        unplaced=tuple(name for name in anatomy.unplaced if name in weights),
+        constants=dict(sorted(constants.items())),
+        quantization=_quantization(source),
+        config={name: source.config[name] for name in CONFIG_FIELDS if _is_plain(source.config.get(name))},
+    )
+
+
+def _quantization(source: Source) -> str:
+    """How config.json says that the weights are stored, "" for plain numbers."""
+    stated = source.config.get("quantization_config")
+    if not isinstance(stated, dict):
+        return ""
+    words = [stated.get("quant_method"), stated.get("bits"), stated.get("fmt")]
+    return " ".join(str(word)[:16] for word in words if isinstance(word, (str, int))) or "unknown"
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (str, int, float)) or (
+        isinstance(value, list) and len(value) <= 8 and all(isinstance(item, str) for item in value)
+    )
+
+
+def _half(rows: Sequence[Any], width: int) -> Any:
+    return np.array(rows, dtype=np.float64).reshape(len(rows), width).astype(np.float16)
+
+
+def _matrix_table(matrices: Sequence[MatrixMeasure]) -> Matrices:
+    has_grams = any(m.gram.any() for m in matrices)
+    has_anchored = any(m.anchored.any() for m in matrices)
+
+    def column(kind: type[Any], pick: Callable[[MatrixMeasure], Any]) -> Any:
+        return np.array([pick(m) for m in matrices], dtype=kind)
+
+    return Matrices(
+        places=tuple(m.piece.place for m in matrices),
+        rows=column(np.int32, lambda m: sum(view.rows for view in m.piece.views)),
+        columns=column(np.int32, lambda m: m.piece.views[0].columns),
+        side=column(np.int8, lambda m: SIDES.index(m.piece.residual)),
+        experts=column(np.int16, lambda m: len(m.piece.views)),
+        bits=column(np.int8, lambda m: m.bits),
+        mean=column(np.float32, lambda m: m.mean),
+        sd=column(np.float32, lambda m: m.sd),
+        zeros=column(np.float16, lambda m: m.sampled.zeros),
+        distinct=column(np.float16, lambda m: m.sampled.distinct),
+        kurtosis=column(np.float16, lambda m: min(m.sampled.kurtosis, LARGEST_FLOAT16)),
+        scale=column(np.float32, lambda m: m.sampled.scale),
+        probe=_half([m.sampled.probe for m in matrices], spec.PROBE_NUMBERS),
+        gram=_half([m.gram if has_grams else [] for m in matrices], spec.GRAM_NUMBERS if has_grams else 0),
+        anchored=_half([m.anchored if has_anchored else [] for m in matrices], spec.GRAM_NUMBERS if has_anchored else 0),
+        digest=np.frombuffer(b"".join(m.digest for m in matrices), np.uint8).reshape(len(matrices), -1 if matrices else 0).copy(),
+    )
+
+
+def _vector_table(vectors: Sequence[VectorMeasure]) -> Vectors:
+    ordered = sorted(vectors, key=lambda v: v.place)
+    quantiles = [np.clip(np.quantile(v.values, np.linspace(0, 1, spec.QUANTILES)), -LARGEST_FLOAT16, LARGEST_FLOAT16) for v in ordered]
+    return Vectors(
+        places=tuple(v.place for v in ordered),
+        length=np.array([v.values.size for v in ordered], np.int32),
+        mean=np.array([v.values.mean(dtype=np.float64) for v in ordered], np.float32),
+        sd=np.array([v.values.std(dtype=np.float64) for v in ordered], np.float32),
+        scale=np.array([v.scale for v in ordered], np.float32),
+        sketch=_half([v.sketch for v in ordered], spec.VECTOR_NUMBERS),
+        quantiles=_half(quantiles, spec.QUANTILES),
+        constant=np.array([np.ptp(v.values) == 0 for v in ordered], np.bool_),
+        digest=np.frombuffer(b"".join(v.digest for v in ordered), np.uint8).reshape(len(ordered), measure.VECTOR_DIGEST_BYTES).copy(),
+    )
+
+
+def _expert_table(matrices: Sequence[MatrixMeasure]) -> Experts:
+    """Single experts' vectors, one row an expert of a layer, its roles in fixed slots."""
+    rows: dict[tuple[str, int, int], Any] = {}
+    for m in matrices:
+        if m.experts is None or m.piece.place.role not in EXPERT_ROLES:
+            continue
+        slot = EXPERT_ROLES.index(m.piece.place.role) * spec.EXPERT_NUMBERS
+        for number, vector in enumerate(m.experts):
+            at = (m.piece.place.component, m.piece.place.layer, number)
+            row = rows.setdefault(at, np.zeros(len(EXPERT_ROLES) * spec.EXPERT_NUMBERS))
+            row[slot : slot + spec.EXPERT_NUMBERS] = vector
+    ordered = sorted(rows)
+    return Experts(
+        places=tuple(Place(component, layer, "expert", "single") for component, layer, _ in ordered),
+        expert=np.array([number for _, _, number in ordered], np.int32),
+        sketch=_half([rows[at] for at in ordered], len(EXPERT_ROLES) * spec.EXPERT_NUMBERS),
+    )

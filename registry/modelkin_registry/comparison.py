@@ -1,0 +1,40 @@
+"""Two models held against each other, with controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from modelkin_indexer.errors import FingerprintError
+from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_registry.answers import CompareAnswer, Control, FamilyEvidence
+from modelkin_registry.explanation import DISTILLATION, control_sentences, relative_sentences
+from modelkin_registry.kinship import measure_kin
+from modelkin_registry.reports import describe, warnings_about
+
+
+def compare_fingerprints(a: Fingerprint, b: Fingerprint, *, a_name: str, b_name: str, controls: Mapping[str, Fingerprint]) -> CompareAnswer:
+    """What A shows of B, and what third models show of both. Raises FingerprintError if they were made with different keys."""
+    for name, side in {b_name: b, **controls}.items():
+        if side.about.key != a.about.key:
+            raise FingerprintError(f"{a_name} was made with key {a.about.key!r}, {name} with {side.about.key!r}. Index both with one key.")
+    relative = measure_kin(a, b, b_name).relative
+    subject, named = Path(a_name).name, replace(relative, model=Path(b_name).name)
+    compared = tuple(Control(name, _families(a, control), _families(b, control)) for name, control in sorted(controls.items()))
+    return CompareAnswer(
+        a=describe(a, a_name),
+        b=describe(b, b_name),
+        relation=relative.relation,
+        also=relative.also,
+        shared=relative.shared,
+        p_value=relative.p_value,
+        components=relative.components,
+        controls=compared,
+        explanation=(*relative_sentences(subject, named), *control_sentences(subject, named, compared), DISTILLATION),
+        warnings=(*warnings_about(a, a_name), *warnings_about(b, b_name)),
+    )
+
+
+def _families(side: Fingerprint, control: Fingerprint) -> tuple[FamilyEvidence, ...]:
+    return tuple(family for component in measure_kin(side, control, "control").relative.components for family in component.families)

@@ -1,0 +1,127 @@
+"""Everything between two whole models: each component of the one against its counterpart, the relation, and the order of relatives."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_registry.answers import ComponentEvidence, FamilyEvidence, Relative
+from modelkin_registry.evidence import ComponentPair, Measurement, judge_components, measure_components
+from modelkin_registry.nulls import SMALLEST_P, Strangers, strangers_spread
+from modelkin_registry.relations import DESCENT_FREE, RANK, Relation, component_relation, model_relation
+
+
+@dataclass(frozen=True)
+class Kin:
+    """One model held against another. `closeness` orders relatives: the share of comparable weights times their cosine."""
+
+    relative: Relative
+    closeness: float
+    comparable_parameters: int
+    model_id: int = 0
+
+
+def measure_kin(
+    query: Fingerprint, relative: Fingerprint, name: str, origin: str = "", searched: int = 1, strangers: Strangers | None = None
+) -> Kin:
+    """Hold a query against one model; p-values are corrected for the number of models searched."""
+    return hold(query, relative, name, origin, searched).kin(strangers)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Two models held against each other and measured. Judging costs little of that, and may be done again."""
+
+    query: Fingerprint
+    relative: Fingerprint
+    name: str
+    origin: str
+    searched: int
+    model_id: int
+    measured: tuple[Measurement, ...]
+
+    def kin(self, strangers: Strangers | None = None) -> Kin:
+        """What the measurements say; `strangers` widen the nulls."""
+        pairs = [judge_components(measured, self.query, self.relative, strangers) for measured in self.measured]
+        return _judged(self, pairs)
+
+
+def hold(query: Fingerprint, relative: Fingerprint, name: str, origin: str = "", searched: int = 1, model_id: int = 0) -> Held:
+    """Measure every component that both have."""
+    shared = [component for component in query.about.components if component in relative.about.components]
+    measured = tuple(measure_components(query, relative, component, component) for component in shared)
+    return Held(query, relative, name, origin, searched, model_id, measured)
+
+
+def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
+    query, relative, searched = held.query, held.relative, held.searched
+    relations = [(pair, component_relation(pair, query, relative)) for pair in pairs]
+    relation = model_relation(relations, query)
+    components = [_component_evidence(pair, found, searched) for pair, found in relations if found.name != "not comparable"]
+    comparable = sum(pair.comparable_parameters for pair in pairs)
+    inherited = sum(pair.inherited_parameters for pair, found in relations if found.is_descent) if relation.is_descent else 0
+    weight = sum(pair.inherited_weight * pair.comparable_parameters for pair in pairs)
+    return Kin(
+        Relative(
+            model=held.name,
+            relation=relation.name,
+            also=relation.also,
+            shared=round(inherited / comparable, 4) if comparable else 0.0,
+            p_value=_overall_p(components, relation),
+            components=tuple(components),
+            source=held.origin,
+        ),
+        closeness=weight / comparable if comparable else 0.0,
+        comparable_parameters=comparable,
+        model_id=held.model_id,
+    )
+
+
+def own_strangers(kin: Sequence[Kin]) -> Strangers:
+    """What the registry's own strangers show of a query, by family and channel: the nearest models without evidence, so a wide measure."""
+    values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for one in kin:
+        if one.relative.relation == "unrelated":
+            for family in (f for c in one.relative.components for f in c.families):
+                if family.r is not None and family.null_mean is not None:
+                    values[family.family, family.channel].append(family.r - family.null_mean)
+    return {key: strangers_spread(found) for key, found in values.items()}
+
+
+def _component_evidence(pair: ComponentPair, relation: Relation, searched: int) -> ComponentEvidence:
+    keep = relation.is_descent
+    families = tuple(replace(_searched(f, searched, keep), component=pair.query) for f in pair.families)
+    return ComponentEvidence(
+        query=pair.query,
+        relative=pair.relative,
+        relation=relation.name,
+        shared=round(pair.inherited_parameters / pair.comparable_parameters, 4) if keep and pair.comparable_parameters else 0.0,
+        layer_map=pair.layer_map.pairs if pair.layer_map.found else (),
+        families=families,
+    )
+
+
+def _searched(family: FamilyEvidence, searched: int, is_descent: bool) -> FamilyEvidence:
+    """The family with its p-value corrected for the number of models searched; nothing informative is inherited without descent."""
+    p_value = None if family.p_value is None else min(1.0, max(family.p_value * searched, SMALLEST_P))
+    return replace(family, p_value=p_value, inherited=family.inherited and (is_descent or not family.informative))
+
+
+def _overall_p(components: Sequence[ComponentEvidence], relation: Relation) -> float | None:
+    """The smallest p-value of an informative family, corrected for the number of families looked at."""
+    values = [f.p_value for c in components for f in c.families if f.informative and f.p_value is not None]
+    if not values or relation.name == "not comparable":
+        return None
+    return min(1.0, max(min(values) * len(values), SMALLEST_P))
+
+
+def order_kin(kin: Sequence[Kin], show_all: bool) -> list[Relative]:
+    """Best first: descent, then shared initialisation and norms only, then the rest; by closeness, ties by name."""
+    ordered = sorted(kin, key=lambda k: (-RANK[k.relative.relation], -round(k.closeness, 9), k.relative.model))
+    return [k.relative for k in ordered if show_all or k.relative.relation not in ("unrelated", "not comparable")]
+
+
+def is_descent(relative: Relative) -> bool:
+    return relative.relation not in DESCENT_FREE

@@ -1,0 +1,101 @@
+"""What unrelated weights give: the null of a cosine between sketches, and the p-values that follow from it.
+
+A single place's null is measured on the same pair's mismatched layers, and never taken to be narrower than the sketch's own noise.
+Averages over places get a second term, `BETWEEN_MODELS`: strangers share a little structure (token frequencies, rotary patterns), and
+that does not average out over layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_data import backgrounds
+from modelkin_indexer import spec
+
+Floats = npt.NDArray[np.float64]
+SKETCH_NUMBERS = {"probe": spec.PROBE_NUMBERS, "gram": spec.GRAM_NUMBERS, "anchored": spec.GRAM_NUMBERS, "vector": spec.VECTOR_NUMBERS}
+FEWEST_MISMATCHES = 12  # below this many mismatched cells a measured spread is too uncertain to replace the sketch's own
+NORMAL_PER_MAD = 1.4826  # median absolute deviation to standard deviation of a normal
+SMALLEST_P = 1e-30  # a tail further out is not measured by anything; smaller values are reported as this
+
+
+Strangers = Mapping[tuple[str, str], float]  # (family, channel) -> spread of its mean cosine over a registry's own strangers
+FEWEST_STRANGERS = 8  # strangers of equal shape needed to measure that spread
+
+
+@dataclass(frozen=True)
+class Null:
+    """Mean and standard deviation of a cosine between unrelated places."""
+
+    mean: float
+    sd: float
+
+
+def sketch_noise(kind: str, numbers: int) -> float:
+    """Standard deviation of the cosine of two unrelated sketches, each made of that many numbers: 1/sketch + 1/(numbers - 1), rooted."""
+    return math.sqrt(1.0 / SKETCH_NUMBERS[kind] + 1.0 / max(numbers - 1, 1))
+
+
+def typical(cells: Floats, noise: Floats) -> tuple[Floats, Floats]:
+    """Middle and spread of each role's cells (roles, n), robust against a few unknown repeats; NaN cells are passed over.
+
+    A spread is never below the role's `noise` (roles,), and a role with too few cells gets 0 and its noise.
+    """
+    known = np.isfinite(cells)
+    if known.all() and cells.shape[1] >= FEWEST_MISMATCHES:
+        middle = medians(cells)
+        return middle, np.maximum(NORMAL_PER_MAD * medians(np.abs(cells - middle[:, None])), noise)
+    parts = [row[mask][None, :] for row, mask in zip(cells, known, strict=True)]
+    found = [typical(part, noise[[at]]) if part.shape[1] >= FEWEST_MISMATCHES else ([0.0], noise[[at]]) for at, part in enumerate(parts)]
+    return np.array([middle[0] for middle, _ in found]), np.array([spread[0] for _, spread in found])
+
+
+def medians(values: Floats) -> Floats:
+    """Median of each row of finite values (rows, n): as np.median, which takes five times as long for so few values."""
+    half = values.shape[1] // 2
+    if values.shape[1] % 2:
+        return np.asarray(np.partition(values, half, axis=1)[:, half])
+    return np.asarray(np.partition(values, (half - 1, half), axis=1)[:, half - 1 : half + 1].mean(axis=1))
+
+
+def crossing_means(cosines: Floats, matched: npt.NDArray[np.bool_]) -> Floats:
+    """For each cell (roles, n, m) the mean of the mismatched cells of its own row and column, 0 without any: a matched cell's null.
+
+    For gram and anchored, where all layers of one model share dominant directions (0.5-0.9 between its layers): a matched layer has to
+    stand out from its neighbours, while what any two layers of these models have in common counts for nothing.
+    """
+    known = ~matched & np.isfinite(cosines)
+    values = np.where(known, cosines, 0.0)
+    total = values.sum(axis=2)[:, :, None] + values.sum(axis=1)[:, None, :]
+    count = known.sum(axis=2)[:, :, None] + known.sum(axis=1)[:, None, :]
+    return np.asarray(total / np.maximum(count, 1), np.float64)
+
+
+def average_null(nulls: Sequence[Null], family: str, channel: str, strangers: Strangers | None = None) -> Null:
+    """Null of the mean of independent places, with what strangers of this family share between models.
+
+    That is the shipped background, or what the registry's own strangers show of this query where that is more.
+    """
+    count = len(nulls)
+    mean = sum(null.mean for null in nulls) / count
+    within = math.sqrt(sum(null.sd**2 for null in nulls)) / count
+    shipped = backgrounds.between_models(family, channel)
+    own = (strangers or {}).get((family, channel), 0.0)
+    between = max(shipped, math.sqrt(max(own**2 - within**2, 0.0)))
+    return Null(mean, math.sqrt(within**2 + between**2))
+
+
+def strangers_spread(values: Sequence[float]) -> float:
+    """Robust spread around 0 of what strangers show; 0 where there are too few."""
+    return NORMAL_PER_MAD * float(np.median(np.abs(values))) if len(values) >= FEWEST_STRANGERS else 0.0
+
+
+def upper_p(z: float, tests: int = 1) -> float:
+    """One-sided normal tail, corrected for the number of tests (Bonferroni), never below SMALLEST_P."""
+    tail = 0.5 * math.erfc(z / math.sqrt(2.0))
+    return min(1.0, max(tail * tests, SMALLEST_P))

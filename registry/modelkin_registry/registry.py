@@ -1,0 +1,199 @@
+"""The face of a registry: open it, add fingerprints, ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from blake3 import blake3
+
+from modelkin_indexer import fingerprint as fingerprints
+from modelkin_indexer import spec
+from modelkin_indexer.errors import FingerprintError
+from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_indexer.sources.base import SourceFile
+from modelkin_registry import doctor
+from modelkin_registry.answers import CompareAnswer, Finding, ListedModel, QueryAnswer
+from modelkin_registry.candidates import NEAREST, SEARCHED, find_candidates, index_rows
+from modelkin_registry.comparison import compare_fingerprints
+from modelkin_registry.kinship import Held, Kin, hold, order_kin, own_strangers
+from modelkin_registry.records import Claim, NewModel, PutResult
+from modelkin_registry.reports import query_answer
+from modelkin_registry.store import Store
+from modelkin_registry.vectors import VectorIndex
+
+SHOWN = 10  # relatives shown unless asked for more
+AT_ONCE = 256  # fingerprints in memory at once
+
+
+class Registry:
+    """An open registry. Use from the thread that opened it; several processes may have the same one open.
+
+    >>> with Registry.open(path) as registry:  # doctest: +SKIP
+    ...     answer = registry.query(fingerprint)
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.index = VectorIndex.open(store)
+
+    @classmethod
+    def open(cls, path: str | Path, *, create: bool = True, key_name: str = spec.PUBLIC) -> Self:
+        """Open the registry in this file. Raises RegistryError."""
+        return cls(Store.open(Path(path), create=create, key_name=key_name))
+
+    def close(self) -> None:
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def add(
+        self,
+        name: str,
+        fingerprint: Fingerprint,
+        *,
+        origin: str = "",
+        who: str = "local",
+        files: Sequence[SourceFile] = (),
+        claims: Sequence[Claim] = (),
+    ) -> PutResult:
+        """Store a model's fingerprint, whole or not at all. The same content again is "unchanged".
+
+        Raises:
+            RegistryError: another key or spec, a name that cannot be stored, trouble with the file.
+        """
+        about = fingerprint.about
+        record = NewModel(
+            name=name,
+            content=content_digest(fingerprint),
+            level=about.level,
+            spec=about.spec,
+            key=about.key,
+            parameters=about.parameters,
+            bytes_total=about.bytes_total,
+            coverage=about.coverage,
+            about=asdict(about),
+            blob=fingerprint.to_bytes(),
+            config=about.config or {},
+            files=tuple(files),
+            who=who,
+            origin=origin,
+            claims=tuple(claims),
+        )
+        return self.store.put(record, index_rows(fingerprint))
+
+    def refresh(self) -> None:
+        """Bring the vector index up to date after many additions."""
+        self.index.refresh()
+
+    def get(self, name: str) -> Fingerprint:
+        """A registered model's fingerprint. Raises UnknownModel."""
+        return fingerprints.from_bytes(self.store.get(name).blob, name)
+
+    def query(
+        self,
+        fingerprint: Fingerprint,
+        *,
+        source: str = "",
+        k: int = SHOWN,
+        show_all: bool = False,
+        exact: bool = False,
+        candidates: int = SEARCHED,
+    ) -> QueryAnswer:
+        """The registered models nearest to a fingerprint, with evidence.
+
+        `show_all` adds the nearest without evidence; `exact` confirms every registered model instead of the index's candidates.
+
+        Raises:
+            FingerprintError: made with another key or spec than the registry's.
+        """
+        self._require_same_recipe(fingerprint)
+        with self.store.reading():
+            searched = self.store.count()
+            kin = self._kin(fingerprint, self.store.ids() if exact else self._candidates(fingerprint, candidates, k, show_all), searched)
+        ordered = order_kin(kin, show_all)[:k]
+        about = {"models": searched, "spec": spec.VERSION, "key": self.store.key_name}
+        return query_answer(fingerprint, ordered, source=source, registry=about, compared=len(kin))
+
+    def compare(
+        self, a: Fingerprint, b: Fingerprint, *, a_name: str = "A", b_name: str = "B", controls: Mapping[str, Fingerprint] | None = None
+    ) -> CompareAnswer:
+        """Hold two fingerprints against each other, and third models against both. Raises FingerprintError."""
+        return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {})
+
+    def _candidates(self, fingerprint: Fingerprint, candidates: int, k: int, show_all: bool) -> Sequence[int]:
+        return find_candidates(self.index, fingerprint, limit=max(candidates, k), nearest=max(NEAREST, k if show_all else 0))
+
+    def _kin(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> list[Kin]:
+        """Every wanted model held against the query; those with evidence judged again, with the registry's own strangers as background."""
+        found: list[Kin] = []
+        evident: dict[int, Held] = {}
+        for held in self._held(fingerprint, wanted, searched):
+            found.append(kin := held.kin())
+            if kin.relative.relation not in ("unrelated", "not comparable"):
+                evident[held.model_id] = held
+        strangers = own_strangers(found)
+        if not any(strangers.values()):
+            return found
+        return [evident[kin.model_id].kin(strangers) if kin.model_id in evident else kin for kin in found]
+
+    def _held(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> Iterator[Held]:
+        for start in range(0, len(wanted), AT_ONCE):
+            for model in self.store.stored(wanted[start : start + AT_ONCE]).values():
+                stored = fingerprints.from_bytes(model.blob, model.name)
+                yield hold(fingerprint, stored, model.name, model.origin, searched, model.model_id)
+
+    def _require_same_recipe(self, fingerprint: Fingerprint) -> None:
+        if fingerprint.about.key != self.store.key_name:
+            raise FingerprintError(
+                f"made with key {fingerprint.about.key!r}, while the registry {self.store.path} uses {self.store.key_name!r}. "
+                "Give the registry's key with --key-file."
+            )
+
+    def list(self) -> list[ListedModel]:
+        """One line a model, by name."""
+        return self.store.listed()
+
+    def show(self, name: str) -> dict[str, Any]:
+        """Everything known of a model except vectors. Raises UnknownModel."""
+        return self.store.show(name)
+
+    def remove(self, name: str) -> None:
+        """Forget a model. Raises UnknownModel."""
+        self.store.remove(name)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a model another name; the old one keeps resolving. Raises UnknownModel, RegistryError."""
+        self.store.rename(old, new)
+
+    def examine(self, *, repair: bool = False) -> Sequence[Finding]:
+        """Check everything; with `repair`, make anew what is derived."""
+        return doctor.examine(self.store, self.index, repair=repair, vectors_of=lambda blob: index_rows(fingerprints.from_bytes(blob)))
+
+
+def content_digest(fingerprint: Fingerprint) -> str:
+    """The same for the same weights at one level: names, shapes, types, vectors and sampled rows; every byte at level full."""
+    matrices, vectors = fingerprint.matrices, fingerprint.vectors
+    hasher = blake3(fingerprint.about.level.encode())
+    for place in (*matrices.places, *vectors.places):
+        hasher.update(repr(place).encode())
+    columns = (
+        matrices.rows,
+        matrices.columns,
+        matrices.bits,
+        matrices.digest,
+        matrices.probe,
+        matrices.scale,
+        vectors.length,
+        vectors.digest,
+    )
+    for column in columns:
+        hasher.update(column.tobytes())
+    return f"{fingerprint.about.level}-{hasher.hexdigest(16)}"

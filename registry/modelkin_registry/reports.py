@@ -1,0 +1,82 @@
+"""Answers put together: what was asked, what was found, and the sentences that say it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_registry.answers import QueryAnswer, Relative
+from modelkin_registry.explanation import DISTILLATION, headline, relative_sentences
+from modelkin_registry.kinship import is_descent
+from modelkin_registry.merges import attribute_layers
+from modelkin_registry.relations import COVERAGE_FLOOR
+
+MENTIONED = 3  # relatives that have a sentence, the first one all of its findings; the table has the rest
+COVERAGE_WARNED = 0.95  # below this share of placed bytes the reader is told
+
+
+def describe(fingerprint: Fingerprint, source: str) -> dict[str, Any]:
+    """The contract's small object about one side."""
+    about = fingerprint.about
+    return {
+        "source": source,
+        "level": about.level,
+        "parameters": about.parameters,
+        "coverage": about.coverage,
+        "components": list(about.components),
+        "unplaced": list(about.unplaced),
+        "bytes_total": about.bytes_total,
+        "bytes_read": about.bytes_read,
+    }
+
+
+def query_answer(
+    fingerprint: Fingerprint, relatives: Sequence[Relative], *, source: str, registry: dict[str, Any], compared: int
+) -> QueryAnswer:
+    """The whole answer to a query."""
+    relatives = attribute_layers(relatives)
+    explanation: list[str] = []
+    subject = Path(source).name or "The model"
+    for relative in relatives[:1]:
+        explanation += relative_sentences(subject, relative, registry["models"])
+    explanation += [headline(subject, relative, registry["models"]) for relative in relatives[1:MENTIONED]]
+    if not any(is_descent(relative) for relative in relatives):
+        explanation.insert(0, _nothing_found(subject, fingerprint.about.coverage, registry["models"], compared))
+    explanation.append(DISTILLATION)
+    return QueryAnswer(
+        query=describe(fingerprint, source),
+        registry=registry,
+        relatives=tuple(relatives),
+        merge=None,
+        explanation=tuple(explanation),
+        warnings=warnings_about(fingerprint, source),
+    )
+
+
+def _nothing_found(subject: str, coverage: float, searched: int, compared: int) -> str:
+    """That nothing was found; of a model that is not understood, that nothing could be."""
+    if coverage < COVERAGE_FLOOR:
+        return f"{subject} could not be compared: {coverage:.0%} of its bytes have a known place, too few to call it related or unrelated."
+    where = f"among {searched} registered models ({compared} held against it closely)"
+    return f"No relative by descent was found for {subject} {where}."
+
+
+def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:
+    """What a reader must know of one side before believing an answer."""
+    about = fingerprint.about
+    found = []
+    if about.level == "probe":
+        share = about.bytes_read / about.bytes_total if about.bytes_total else 0.0
+        found.append(
+            f"{source}: {share:.1%} of the bytes were read (level probe); copies in other coordinates are only seen at level full."
+        )
+    if about.coverage < COVERAGE_WARNED:
+        names = ", ".join(about.unplaced[:3]) + (", ..." if len(about.unplaced) > 3 else "")
+        found.append(f"{source}: only {about.coverage:.0%} of the bytes are understood, and nothing here speaks of the rest: {names}.")
+    if about.quantization:
+        found.append(
+            f"{source}: stored quantised ({about.quantization}); scales are not applied by this version, so sizes of differences are rough."
+        )
+    return tuple(found)
