@@ -16,10 +16,11 @@ from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.sources.base import SourceFile
 from modelkin_registry import doctor
-from modelkin_registry.answers import CompareAnswer, Finding, ListedModel, QueryAnswer
+from modelkin_registry.answers import CompareAnswer, Finding, ListedModel, QueryAnswer, Relative
+from modelkin_registry.blends import PARENTS_TRIED, Blend, find_blend
 from modelkin_registry.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.comparison import compare_fingerprints
-from modelkin_registry.kinship import Held, Kin, hold, order_kin, own_strangers
+from modelkin_registry.kinship import Held, Kin, hold, is_descent, order_kin, own_strangers
 from modelkin_registry.records import Claim, NewModel, PutResult
 from modelkin_registry.reports import query_answer
 from modelkin_registry.store import Store
@@ -118,15 +119,21 @@ class Registry:
         with self.store.reading():
             searched = self.store.count()
             kin = self._kin(fingerprint, self.store.ids() if exact else self._candidates(fingerprint, candidates, k, show_all), searched)
-        ordered = order_kin(kin, show_all)[:k]
+            ordered = order_kin(kin, show_all)[:k]
+            blend = self._blend(fingerprint, ordered)
         about = {"models": searched, "spec": spec.VERSION, "key": self.store.key_name}
-        return query_answer(fingerprint, ordered, source=source, registry=about, compared=len(kin))
+        return query_answer(fingerprint, ordered, source=source, registry=about, compared=len(kin), blend=blend)
 
     def compare(
         self, a: Fingerprint, b: Fingerprint, *, a_name: str = "A", b_name: str = "B", controls: Mapping[str, Fingerprint] | None = None
     ) -> CompareAnswer:
         """Hold two fingerprints against each other, and third models against both. Raises FingerprintError."""
         return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {})
+
+    def _blend(self, fingerprint: Fingerprint, ordered: Sequence[Relative]) -> Blend | None:
+        """A weighted merge among the nearest relatives by descent."""
+        names = [relative.model for relative in ordered if is_descent(relative)][:PARENTS_TRIED]
+        return find_blend(fingerprint, {name: self.get(name) for name in names}) if len(names) > 1 else None
 
     def _candidates(self, fingerprint: Fingerprint, candidates: int, k: int, show_all: bool) -> Sequence[int]:
         return find_candidates(self.index, fingerprint, limit=max(candidates, k), nearest=max(NEAREST, k if show_all else 0))

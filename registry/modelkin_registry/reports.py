@@ -8,6 +8,7 @@ from typing import Any
 
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.answers import QueryAnswer, Relative
+from modelkin_registry.blends import Blend, blend_sentence, mark_parents
 from modelkin_registry.explanation import DISTILLATION, headline, relative_sentences
 from modelkin_registry.kinship import is_descent
 from modelkin_registry.merges import attribute_layers
@@ -33,12 +34,12 @@ def describe(fingerprint: Fingerprint, source: str) -> dict[str, Any]:
 
 
 def query_answer(
-    fingerprint: Fingerprint, relatives: Sequence[Relative], *, source: str, registry: dict[str, Any], compared: int
+    fingerprint: Fingerprint, relatives: Sequence[Relative], *, source: str, registry: dict[str, Any], compared: int, blend: Blend | None
 ) -> QueryAnswer:
     """The whole answer to a query."""
-    relatives = attribute_layers(relatives)
-    explanation: list[str] = []
+    relatives = mark_parents(attribute_layers(relatives), blend)
     subject = Path(source).name or "The model"
+    explanation = [blend_sentence(subject, blend)] if blend else []
     for relative in relatives[:1]:
         explanation += relative_sentences(subject, relative, registry["models"])
     explanation += [headline(subject, relative, registry["models"]) for relative in relatives[1:MENTIONED]]
@@ -49,7 +50,7 @@ def query_answer(
         query=describe(fingerprint, source),
         registry=registry,
         relatives=tuple(relatives),
-        merge=None,
+        merge=blend.to_plain() if blend else None,
         explanation=tuple(explanation),
         warnings=warnings_about(fingerprint, source),
     )
