@@ -15,6 +15,7 @@ from calls import command, environment
 from modelkin_indexer import fingerprint as fingerprints
 from modelkin_indexer.errors import RegistryError
 from modelkin_registry import connection, vectors
+from modelkin_registry.file_marks import STEPS
 from modelkin_registry.registry import Registry
 from modelkin_registry.store import Store
 from modelkin_registry.vectors import VectorIndex
@@ -152,6 +153,6 @@ def test_a_store_opened_to_read_takes_no_change(path: Path) -> None:
 
 
 def test_an_older_registry_that_cannot_be_written_is_explained(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "STEPS", (*connection.STEPS, "next"))
+    monkeypatch.setattr(connection, "STEPS", (*STEPS, "next"))
     with pytest.raises(RegistryError, match=r"brought up to date, but it cannot be written\. Run `modelkin list` once"):
         Store.open(path, create=False)
