@@ -43,7 +43,7 @@ class NameRule:
 
 @dataclass(frozen=True)
 class ConstantRule:
-    """A tensor that is never fingerprinted. `form`: what a matrix of floats has to look like to be one (rotary, mask, scales; "": none is)."""
+    """A tensor never fingerprinted. `form`: what a matrix of floats has to look like to be one (rotary, mask, scales; "": none is)."""
 
     name: str
     reason: str
