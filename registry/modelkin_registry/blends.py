@@ -86,10 +86,11 @@ def _fit(target: Floats, columns: Mapping[str, Floats], chosen: Sequence[str]) -
     """Least squares with weights that sum to one: (squares left, blend). Weights may be negative, as in task arithmetic."""
     last = columns[chosen[-1]]
     differences = [columns[name] - last for name in chosen[:-1]]
-    inverse = np.linalg.pinv(_gram(differences))
-    weights = inverse @ np.array([difference @ (target - last) for difference in differences])
+    products = _gram([*differences, target - last])
+    inverse = np.linalg.pinv(products[:-1, :-1])
+    weights = inverse @ products[:-1, -1]
     remainder = target - last - sum(weight * difference for weight, difference in zip(weights, differences, strict=True))
-    left = float(remainder @ remainder)
+    left = float(_gram([remainder])[0, 0])
     spread = left / max(len(target) - len(chosen), 1) * inverse
     errors = [*np.sqrt(np.diag(spread)), float(np.sqrt(spread.sum()))]
     total = float(np.sqrt(left / (target @ target)))
