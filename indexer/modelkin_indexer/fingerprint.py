@@ -27,7 +27,7 @@ EXPERT_ROLES = ("gate", "up", "down", "router")  # slots of a single expert's ve
 SIDES = ("none", "in", "out")
 CHANNELS = ("probe", "gram", "anchored")
 METADATA_KEY = "modelkin fingerprint"
-MAX_HEAD = 1 << 16  # first buffer when unpacking the header, not a limit
+MAX_HEAD = 64 << 20  # a longer header is cut there, and so refused: 20,000 places take 2 MB
 KNOWN_LAYOUTS = 256  # tuples of places kept: most models of a registry are laid out like many others
 Sketches = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # rows, and their lengths
 
@@ -195,7 +195,7 @@ def from_bytes(data: bytes, origin: str | Path = "fingerprint") -> Fingerprint:
             about[name] = tuple(about[name])
         tables = {name: _table(kind, name, head["places"][name], arrays) for name, kind in TABLES.items()}
         return Fingerprint(About(**about), **tables)
-    except (LookupError, TypeError, ValueError, SafetensorError, zlib.error) as error:
+    except (LookupError, TypeError, ValueError, RecursionError, SafetensorError, zlib.error) as error:
         raise FingerprintError(f"{origin}: not a fingerprint, or a damaged one ({error}). Index the weights again.") from error
 
 
@@ -245,4 +245,5 @@ def _load(data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
     arrays = safetensors.numpy.load(data)
     length = int.from_bytes(data[:8], "little")
     packed = json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY]
-    return json.loads(zlib.decompress(base64.b85decode(packed), bufsize=MAX_HEAD)), arrays
+    head = zlib.decompressobj().decompress(base64.b85decode(packed), MAX_HEAD)
+    return json.loads(head), arrays

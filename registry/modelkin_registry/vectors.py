@@ -215,11 +215,11 @@ class VectorIndex:
     # checking
 
     def check(self) -> list[str]:
-        """What is wrong with the index on disk; nothing, if it is sound or not needed yet. Reads every byte of it."""
+        """What is wrong with the index on disk; nothing, if it is sound or not built yet. Reads every byte of it."""
         try:
             manifest = read_manifest(self.root)
             if manifest is None:
-                return [f"{self.root}: no index"] if self._tail_is_long() else []
+                return []
             if reason := self._stranger(manifest):
                 return [f"{self.root}: {reason}"]
         except DamagedIndexError as error:
