@@ -62,6 +62,8 @@ def printed(space: Any, model: Any, *, full: bool = False) -> Fingerprint:
 def test_medians_are_those_of_numpy(count: int, groups: int, seed: int) -> None:
     values = np.random.default_rng(seed).standard_normal((groups, count))
     assert np.array_equal(nulls.medians(values), np.median(values, axis=1))
+    assert nulls.median(values[0].tolist()) == np.median(values[0])
+    assert np.isnan(nulls.median([]))
 
 
 def test_typical_passes_over_missing_cells_role_by_role() -> None:
@@ -247,4 +249,4 @@ def test_a_query_of_a_small_registry_imports_little(space: Any, parent: Any, reg
     assert done.stdout.splitlines()[0] == "parent"
     loaded = set(done.stderr.splitlines()[-1].split())
     assert "modelkin_registry.registry" in loaded
-    assert not loaded & {"torch", "faiss", "sqlite_utils", "importlib.metadata", "modelkin_indexer.indexing"}
+    assert not loaded & {"torch", "faiss", "sqlite_utils", "numpy.ma", "importlib.metadata", "modelkin_indexer.indexing"}

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.evidence import FAMILY_R, INFORMATIVE, NORM_R, SHOWN_AS, ComponentPair, even_deltas, normalised_deltas
+from modelkin_registry.nulls import median
 
 Floats = npt.NDArray[np.floating[Any]]
 DESCENT_FREE = ("unrelated", "not comparable", "norms only", "shared initialisation")
@@ -93,7 +94,7 @@ def shows_descent(pair: ComponentPair, query: Fingerprint, relative: Fingerprint
     if max(f.r or 0.0 for f in inherited) >= CERTAIN_R or (pair.experts is not None and pair.experts.cosine >= CERTAIN_R):
         return True
     _, slope, reverse = normalised_deltas(pair, query, relative)
-    straight = max(float(np.median(slope)), float(np.median(reverse))) >= DESCENT_SLOPE
+    straight = max(median(slope), median(reverse)) >= DESCENT_SLOPE
     norms = [v.cosine for v in pair.vectors if v.family == "norm"]
     if not norms:
         return straight and _untrained(query, relative)
@@ -226,7 +227,7 @@ def _delta_name(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, 
         return "pruned"
     if r >= QUANTIZED_R and _stored_quantized(query, relative):
         return "quantized"
-    steady = bool(len(slope)) and abs(float(np.median(slope)) - 1) <= STEADY_SLOPE
+    steady = bool(len(slope)) and abs(median(slope) - 1) <= STEADY_SLOPE
     if steady and r >= QUANTIZED_R and bodies and _grid_ratio(query.matrices.distinct[a], relative.matrices.distinct[b]) < GRID_RATIO:
         return "quantized"
     if steady and _even(even):
@@ -254,11 +255,11 @@ def _same_precision(pair: ComponentPair, query: Fingerprint, relative: Fingerpri
 
 
 def _grid_ratio(ours: Floats, theirs: Floats) -> float:
-    return float(np.median(ours.astype(float) / theirs.astype(float)))
+    return median(ours.astype(float) / theirs.astype(float))
 
 
 def _more(ours: Floats, theirs: Floats) -> float:
-    return float(np.median(ours - theirs))
+    return median(ours - theirs)
 
 
 def _even(delta: Floats) -> bool:
