@@ -75,7 +75,7 @@ def build(path: Path, zoo: Zoo) -> dict[str, float]:
             print(f"\r{start + BATCH} models, {time.perf_counter() - started:.0f} s", end="", file=sys.stderr)
         print(file=sys.stderr)
         added = time.perf_counter()
-        registry.index.rebuild()
+        registry.refresh()
     seconds = {"add_seconds": added - started, "index_seconds": time.perf_counter() - added}
     noted.write_text(json.dumps(seconds))
     return seconds
