@@ -1,6 +1,6 @@
 """Search in a registry of synthetic models, held against exact search in the same run: time, agreement, what is found, and sizes.
 
-    python benchmarks/search.py [--models 100000] [--exact 4]
+    python benchmarks/search.py [--models 100000] [--exact 4] [--folder PATH]
 
 Models are made directly in sketch space (sketch_space.py), all of the same shapes, and added through the registry's own face. Writes
 benchmarks/results/search.json and search.md; exits 1 if a target is missed.
@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -62,23 +61,24 @@ class Asked:
     relation: str
 
 
-def build(path: Path, zoo: Zoo, count: int) -> dict[str, float]:
-    """A registry of the zoo's first `count` models."""
-    started, making = time.perf_counter(), 0.0
+def build(path: Path, zoo: Zoo) -> dict[str, float]:
+    """A registry of the zoo's models, or the one that an interrupted run has finished building. Seconds include making the models."""
+    noted = path.with_suffix(".json")
+    if noted.exists():
+        return dict(json.loads(noted.read_text()))
+    started = time.perf_counter()
     with Registry.open(path) as registry:
-        for start in range(0, count, BATCH):
+        for start in range(registry.store.count(), zoo.count, BATCH):
             with registry.store.batch():
-                for number in range(start, min(start + BATCH, count)):
-                    before = time.perf_counter()
-                    fingerprint = zoo.fingerprint(number)
-                    making += time.perf_counter() - before
-                    registry.add(zoo.name(number), fingerprint)
+                for number in range(start, min(start + BATCH, zoo.count)):
+                    registry.add(zoo.name(number), zoo.fingerprint(number))
             print(f"\r{start + BATCH} models, {time.perf_counter() - started:.0f} s", end="", file=sys.stderr)
+        print(file=sys.stderr)
         added = time.perf_counter()
         registry.refresh()
-    ended = time.perf_counter()
-    print(file=sys.stderr)
-    return {"add_seconds": added - started - making, "index_seconds": ended - added, "make_seconds": making}
+    seconds = {"add_seconds": added - started, "index_seconds": time.perf_counter() - added}
+    noted.write_text(json.dumps(seconds))
+    return seconds
 
 
 def ask(registry: Registry, query: Query, *, exact: bool = False) -> Asked:
@@ -144,7 +144,7 @@ def stored_bytes(fingerprint: Fingerprint) -> int:
 def cold_starts(folder: Path, zoo: Zoo) -> dict[str, float]:
     """`modelkin query` on a written fingerprint in a fresh process, against COLD_MODELS models."""
     path, written = folder / "cold.sqlite", folder / "query.modelkin"
-    build(path, zoo, COLD_MODELS)
+    build(path, zoo)
     query = next(iter(make_queries(zoo, COLD_MODELS, 1)))
     query.fingerprint.save(written)
     command = [sys.executable, "-m", "modelkin_cli", "query", str(written), "--registry", str(path), "--json"]
@@ -165,7 +165,7 @@ def run(folder: Path, models: int, exact: int) -> dict[str, Any]:
     """All measurements."""
     zoo, path = Zoo(models), folder / "registry.sqlite"
     cold = cold_starts(folder, Zoo(COLD_MODELS))
-    built = build(path, zoo, models)
+    built = build(path, zoo)
     queries = list(make_queries(zoo, models, QUERIES))
     with Registry.open(path) as registry:
         ask(registry, queries[0])  # maps the index and checks its digests
@@ -260,7 +260,7 @@ def _sentences(results: dict[str, Any]) -> list[str]:
         f"{cold['median_cpu_seconds']:.2f} s.",
         f"- Exact search of {exact['queries']} of these queries (every model confirmed, {exact['median_seconds']:.0f} s each): "
         f"{exact['relatives_found']} of {exact['relatives']} nearest found by the index too; same order for {exact['same_order']:.0%}.",
-        f"- Building: {built['add_seconds']:.0f} s to add, {built['index_seconds']:.0f} s to index. On disk "
+        f"- Building: {built['add_seconds']:.0f} s to make and add, {built['index_seconds']:.0f} s to index. On disk "
         f"{size['registry_bytes_per_model'] / 1024:.1f} KB a model, and {size['index_bytes_per_model'] / 1024:.1f} KB in the index.",
     ]
 
@@ -270,13 +270,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=100_000)
     parser.add_argument("--exact", type=int, default=4, help="queries that are also asked exactly")
-    parser.add_argument("--folder", type=Path, help="where the registry is made (default: a temporary folder)")
+    parser.add_argument("--folder", type=Path, help="where registries are made and kept, to go on with (default: a temporary folder)")
     given = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="modelkin-search-", dir=given.folder))
-    try:
-        results = run(folder, given.models, given.exact)
-    finally:
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="modelkin-search-") as temporary:
+        results = run(given.folder or Path(temporary), given.models, given.exact)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "search.json").write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / "search.md").write_text(table(results))

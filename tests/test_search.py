@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from modelkin_indexer.fingerprint import CHANNELS, Fingerprint
 from modelkin_registry import candidates, nulls, ranking, rows
-from modelkin_registry.kinship import hold, measure_kin
+from modelkin_registry.kinship import has_evidence, hold, measure_kin, nearest_kin, own_strangers
 from modelkin_registry.registry import Registry
+from modelkin_registry.relations import RANK
 from modelkin_registry.similarity import Similarities, matrix_similarities, vector_similarities
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +62,8 @@ def printed(space: Any, model: Any, *, full: bool = False) -> Fingerprint:
 def test_medians_are_those_of_numpy(count: int, groups: int, seed: int) -> None:
     values = np.random.default_rng(seed).standard_normal((groups, count))
     assert np.array_equal(nulls.medians(values), np.median(values, axis=1))
+    assert nulls.median(values[0].tolist()) == np.median(values[0])
+    assert np.isnan(nulls.median([]))
 
 
 def test_typical_passes_over_missing_cells_role_by_role() -> None:
@@ -135,6 +138,24 @@ def test_judging_again_is_judging_with_that_background(space: Any, parent: Any) 
     again = held.kin(wide)
     assert again == measure_kin(child, printed(space, parent), "parent", searched=50, strangers=wide)
     assert again.relative.components[0].families[0].null_sd > held.kin().relative.components[0].families[0].null_sd
+
+
+def test_the_second_look_changes_nothing_but_how_far_down_it_goes(space: Any, parent: Any) -> None:
+    """As if all with evidence had been judged again and then put in order; a little evidence among wide strangers goes."""
+    query = printed(space, parent)
+    kept = {f"kept-{at}": space.child(np.random.default_rng(20 + at), parent, cosine) for at, cosine in enumerate((0.15, 0.16, 0.5, 0.9))}
+    lone = {f"stranger-{at}": space.fresh(np.random.default_rng(30 + at), layers=6) for at in range(nulls.FEWEST_STRANGERS)}
+    held = {at: hold(query, printed(space, model), name, model_id=at) for at, (name, model) in enumerate((kept | lone).items())}
+    first = [one.kin() for one in held.values()]
+    evident = {at: held[at] for at, one in enumerate(first) if has_evidence(one.relative)}
+    strangers = own_strangers(first)
+    assert evident.keys() == {0, 1, 2, 3}
+    assert any(strangers.values())
+    again = [evident[at].kin(strangers) if at in evident else one for at, one in enumerate(first)]
+    order = sorted(again, key=lambda one: (-RANK[one.relative.relation], -round(one.closeness, 9), one.relative.model))
+    for k in (1, 3, 20):
+        assert nearest_kin(first, evident, k, show_all=True) == [one.relative for one in order][:k]
+        assert nearest_kin(first, evident, k) == [one.relative for one in order if has_evidence(one.relative)][:k]
 
 
 # candidates
@@ -228,4 +249,4 @@ def test_a_query_of_a_small_registry_imports_little(space: Any, parent: Any, reg
     assert done.stdout.splitlines()[0] == "parent"
     loaded = set(done.stderr.splitlines()[-1].split())
     assert "modelkin_registry.registry" in loaded
-    assert not loaded & {"torch", "faiss", "sqlite_utils", "importlib.metadata", "modelkin_indexer.indexing"}
+    assert not loaded & {"torch", "faiss", "sqlite_utils", "numpy.ma", "importlib.metadata", "modelkin_indexer.indexing"}

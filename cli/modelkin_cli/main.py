@@ -106,6 +106,7 @@ def cli() -> None:
 
 def main() -> int:
     """Run the command line. Returns the exit code."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the indexer has its own threads; products here are too small to share out
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not stop an answer

@@ -23,6 +23,7 @@ PARENTS_TRIED = 8  # nearest relatives that may be parents
 # Share of what a simpler explanation leaves that one more parent must explain. Unequal fine-tunes of one base explain 0.25 of a sibling
 # in pairs and 0.11 more as three (independent deltas of equal size); exact merges reach 1.
 GAIN = 0.5
+LARGEST_BLEND = 3  # parents of a merge at most
 SMALLEST_WEIGHT = 0.03  # a smaller weight is not told from none
 
 
@@ -58,22 +59,39 @@ def find_blend(query: Fingerprint, parents: Mapping[str, Fingerprint]) -> Blend 
     if left <= RECAST_DELTA**2 * float(target @ target):
         return None  # one of them is the query itself
     found: Blend | None = None
-    for count in (2, 3):
-        fits = [_fit(target, columns, chosen) for chosen in combinations(columns, count)]
-        rest, best = min(fits, key=lambda fit: fit[0], default=(left, None))
-        if best is not None and rest <= (1 - GAIN) * left and min(map(abs, best.weights)) >= SMALLEST_WEIGHT:
+    gram = _gram([column - target for column in columns.values()])
+    for count in range(2, min(LARGEST_BLEND, len(columns)) + 1):
+        nearest = min(combinations(range(len(columns)), count), key=lambda chosen: _left(gram, chosen))
+        rest, best = _fit(target, columns, [[*columns][at] for at in nearest])
+        if rest <= (1 - GAIN) * left and min(map(abs, best.weights)) >= SMALLEST_WEIGHT:
             left, found = rest, best
     return found
+
+
+def _gram(vectors: Sequence[Floats]) -> Floats:
+    """Inner products of all pairs. Without BLAS, which takes several threads for so little and then waits for them."""
+    stacked = np.stack(vectors)
+    return np.asarray(np.einsum("id,jd->ij", stacked, stacked))
+
+
+def _left(gram: Floats, chosen: Sequence[int]) -> float:
+    """Squares that a fit of these leaves, from the inner products of all columns less the target: enough to compare fits by."""
+    *first, last = chosen
+    away = gram[last, last] - gram[first, last]
+    differences = gram[np.ix_(first, first)] - gram[first, last][:, None] - gram[last, first][None, :] + gram[last, last]
+    return float(gram[last, last] - away @ np.linalg.pinv(differences) @ away)
 
 
 def _fit(target: Floats, columns: Mapping[str, Floats], chosen: Sequence[str]) -> tuple[float, Blend]:
     """Least squares with weights that sum to one: (squares left, blend). Weights may be negative, as in task arithmetic."""
     last = columns[chosen[-1]]
-    differences = np.stack([columns[name] - last for name in chosen[:-1]], axis=1)
-    weights, *_ = np.linalg.lstsq(differences, target - last, rcond=None)
-    remainder = target - last - differences @ weights
-    left = float(remainder @ remainder)
-    spread = left / max(len(target) - len(chosen), 1) * np.linalg.pinv(differences.T @ differences)
+    differences = [columns[name] - last for name in chosen[:-1]]
+    products = _gram([*differences, target - last])
+    inverse = np.linalg.pinv(products[:-1, :-1])
+    weights = inverse @ products[:-1, -1]
+    remainder = target - last - sum(weight * difference for weight, difference in zip(weights, differences, strict=True))
+    left = float(_gram([remainder])[0, 0])
+    spread = left / max(len(target) - len(chosen), 1) * inverse
     errors = [*np.sqrt(np.diag(spread)), float(np.sqrt(spread.sum()))]
     total = float(np.sqrt(left / (target @ target)))
     return left, Blend(tuple(chosen), (*map(float, weights), float(1 - weights.sum())), tuple(map(float, errors)), total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -30,12 +31,12 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
 GRAM_FAMILIES = ("attention", "mlp", "expert")
 LAYER_FAMILIES = ("attention", "mlp", "expert")
 WHOLE_NUMBERS = 256  # numbers of the whole-model vector: tells siblings apart once families have found their cluster
-VOTE_Z = 4.0  # a hit counts as a vote this many standard deviations above 0 (its vector's own noise)
+VOTE_Z = 4.5  # a hit counts as a vote this many standard deviations above 0 (its vector's own noise): one stranger of 300,000 does
 CODE_Z = 6.0  # sign codes are many and coarse: a layer's vote needs more
 CODE_NOISE = np.pi / (2 * np.sqrt(CODE_BITS))  # sd of cos(pi * hamming / bits) between strangers
 SEARCHED = 64  # candidates with a vote that are confirmed by default
 NEAREST = 16  # and of those without a vote: what is near by chance, and the strangers that widen the nulls
-HITS = 256  # hits asked of each vector: costs as much as 64, and finds weak relatives of several families again in each of them
+HITS = 256  # hits asked of each family vector: costs as much as 64, and finds weak relatives again in several families
 
 
 class Index(Protocol):
@@ -109,22 +110,25 @@ def find_candidates(
 ) -> list[int]:
     """Model ids by their votes, best first, at most `limit`; then the `nearest` without a vote. Ties by id."""
     votes: dict[int, float] = defaultdict(float)
+    wholes: dict[int, float] = defaultdict(float)
     seen: dict[int, list[float]] = defaultdict(list)
     search = index.search_exact if exact else index.search
     for rows in index_rows(fingerprint):
-        hits = search(rows.kind, rows.rows, max(HITS, limit, nearest))
         layered = rows.kind.startswith("layer/")
+        hits = search(rows.kind, rows.rows, max(limit, nearest) if layered else max(HITS, limit, nearest))
+        if rows.kind == "whole":  # repeats the families: it orders those with a vote, and gives none
+            wholes |= {model: wholes[model] + score for model, score in _pairs(hits)}
+            continue
         discount = 2 * math.log(len(rows.rows) ** 2)  # the best of so many looks is as rare as one of sqrt(z^2 - this): exp(-z^2 / 2) looks
-        noise = CODE_NOISE if layered else 1 / math.sqrt(rows.rows.shape[1])
+        noise = CODE_NOISE if layered else 1 / math.sqrt(np.count_nonzero(rows.rows))  # slots that no role fills say nothing
         for model, score in _pairs(hits):
             z = score / noise
             if z >= (CODE_Z if layered else VOTE_Z):
                 votes[model] += score
-            if rows.kind != "whole":  # it repeats the families
-                seen[model].append(math.sqrt(max(z * z - discount, 0.0)))
-    voted = sorted(votes, key=lambda model: (-votes[model], model))
-    others = sorted(seen.keys() - votes.keys(), key=lambda model: (-sum(seen[model]) / math.sqrt(len(seen[model])), model))
-    return voted[:limit] + others[:nearest]
+            seen[model].append(math.sqrt(max(z * z - discount, 0.0)))
+    voted = sorted(votes, key=lambda model: (-votes[model] - wholes[model], model))
+    together = {model: sum(found) / math.sqrt(len(found)) for model, found in seen.items() if model not in votes}
+    return voted[:limit] + heapq.nsmallest(nearest, together, key=lambda model: (-together[model], model))
 
 
 def _pairs(hits: Hits) -> Iterator[tuple[int, float]]:

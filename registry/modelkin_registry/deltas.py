@@ -11,6 +11,7 @@ import numpy.typing as npt
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.places import Place
 from modelkin_registry.evidence import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine, even_deltas, normalised_deltas
+from modelkin_registry.nulls import median
 
 Floats = npt.NDArray[np.floating[Any]]
 IDENTICAL_DELTA = 6e-4  # relative L2 difference that float16 storage of the sketches alone produces, with room
@@ -45,8 +46,8 @@ def _changed(informative: Sequence[PlaceCosine], kept: Sequence[PlaceCosine], qu
     r = float(np.average([p.cosine for p in kept], weights=query.matrices.parameters[[p.query_row for p in kept]]))
     bodies = [p for p in kept if p.family in ("attention", "mlp", "expert")] or list(kept)
     ours, theirs = [p.query_row for p in bodies], [p.relative_row for p in bodies]
-    steady = abs(float(np.median(slope)) - 1) <= STEADY_SLOPE
-    if np.median(query.matrices.zeros[ours] - relative.matrices.zeros[theirs]) >= NEW_ZEROS:
+    steady = abs(median(slope) - 1) <= STEADY_SLOPE
+    if median(query.matrices.zeros[ours] - relative.matrices.zeros[theirs]) >= NEW_ZEROS:
         return "pruned"
     if r >= QUANTIZED_R and stored_quantized(query, relative):
         return "quantized"
@@ -128,7 +129,7 @@ def _same_bytes(a: int, b: int, query: Fingerprint, relative: Fingerprint) -> bo
 
 
 def _grid_ratio(ours: Floats, theirs: Floats) -> float:
-    return float(np.median(ours.astype(float) / theirs.astype(float)))
+    return median(ours.astype(float) / theirs.astype(float))
 
 
 def _even(delta: Floats) -> bool:

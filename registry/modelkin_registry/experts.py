@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from modelkin_indexer import spec
 from modelkin_indexer.fingerprint import Fingerprint
-from modelkin_registry.nulls import two_sided_p
+from modelkin_registry.nulls import median, two_sided_p
 from modelkin_registry.similarity import rows_by_role
 
 EXPERT_COSINE = 0.6  # an expert is matched from here: noise of 0.10 reaches it once in 250 million pairs
@@ -53,7 +53,7 @@ def _matched_layers(layers: Sequence[tuple[list[Match], int]]) -> ExpertMatch | 
     moved = sum(a != b for a, b, _ in found)
     cosines = [r for _, _, r in found]
     tests = sum(count**2 for _, count in layers)  # pairs of experts looked at
-    p_value = two_sided_p(float(np.median(cosines)) / EXPERT_NOISE, tests)
+    p_value = two_sided_p(median(cosines) / EXPERT_NOISE, tests)
     return ExpertMatch(len(found) / sum(count for _, count in layers), moved / len(found), float(np.mean(cosines)), p_value)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modelkin_indexer.fingerprint import Fingerprint
@@ -124,10 +125,34 @@ def _overall_p(components: Sequence[ComponentEvidence], relation: Relation) -> f
     return SMALLEST_P if least <= SMALLEST_P else min(1.0, least * len(values))
 
 
-def order_kin(kin: Sequence[Kin], show_all: bool) -> list[Relative]:
-    """Best first: descent, then shared initialisation and norms only, then the rest; by closeness, ties by name."""
-    ordered = sorted(kin, key=lambda k: (-RANK[k.relative.relation], -round(k.closeness, 9), k.relative.model))
-    return [k.relative for k in ordered if show_all or k.relative.relation not in ("unrelated", "not comparable")]
+def nearest_kin(kin: Sequence[Kin], held: Mapping[int, Held], k: int, *, show_all: bool = False) -> list[Relative]:
+    """The k best, those with evidence judged again with the registry's own strangers as background.
+
+    Best first: descent, then shared initialisation and norms only, then the rest; by closeness, ties by name. A wider background weakens
+    evidence, so the second look goes only as far down as is shown. `held` has the models with evidence, by number.
+    """
+    strangers = own_strangers(kin)
+    doubtful = held if any(strangers.values()) else {}
+    waiting = [(_order(one), one.model_id in doubtful, one) for one in kin]
+    heapq.heapify(waiting)  # names are unique, so nothing behind them is ever compared
+    found: list[Relative] = []
+    while waiting and len(found) < k:
+        _, again, one = heapq.heappop(waiting)
+        if again:
+            judged = doubtful[one.model_id].kin(strangers)
+            heapq.heappush(waiting, (_order(judged), False, judged))
+        elif show_all or has_evidence(one.relative):
+            found.append(one.relative)
+    return found
+
+
+def _order(kin: Kin) -> tuple[float, float, str]:
+    return -RANK[kin.relative.relation], -round(kin.closeness, 9), kin.relative.model
+
+
+def has_evidence(relative: Relative) -> bool:
+    """Whether anything was found between the two models, descent or not."""
+    return relative.relation not in ("unrelated", "not comparable")
 
 
 def is_descent(relative: Relative) -> bool:

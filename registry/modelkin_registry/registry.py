@@ -20,7 +20,7 @@ from modelkin_registry.answers import CompareAnswer, Finding, ListedModel, Query
 from modelkin_registry.blends import PARENTS_TRIED, Blend, find_blend
 from modelkin_registry.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.comparison import compare_fingerprints
-from modelkin_registry.kinship import Held, Kin, hold, is_descent, order_kin, own_strangers
+from modelkin_registry.kinship import Held, Kin, has_evidence, hold, is_descent, nearest_kin
 from modelkin_registry.records import Claim, NewModel, PutResult
 from modelkin_registry.reports import query_answer
 from modelkin_registry.store import Store
@@ -131,8 +131,9 @@ class Registry:
         self._require_same_recipe(fingerprint)
         with self.store.reading():
             searched = self.store.count()
-            kin = self._kin(fingerprint, self.store.ids() if exact else self._candidates(fingerprint, candidates, k, show_all), searched)
-            ordered = order_kin(kin, show_all)[:k]
+            wanted = self.store.ids() if exact else self._candidates(fingerprint, candidates, k, show_all)
+            kin, evident = self._kin(fingerprint, wanted, searched)
+            ordered = nearest_kin(kin, evident, k, show_all=show_all)
             blend = self._blend(fingerprint, ordered)
         about = {"models": searched, "spec": spec.VERSION, "key": self.store.key_name}
         return query_answer(fingerprint, ordered, source=source, registry=about, compared=len(kin), blend=blend)
@@ -151,18 +152,15 @@ class Registry:
     def _candidates(self, fingerprint: Fingerprint, candidates: int, k: int, show_all: bool) -> Sequence[int]:
         return find_candidates(self.index, fingerprint, limit=max(candidates, k), nearest=max(NEAREST, k if show_all else 0))
 
-    def _kin(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> list[Kin]:
-        """Every wanted model held against the query; those with evidence judged again, with the registry's own strangers as background."""
+    def _kin(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> tuple[Sequence[Kin], Mapping[int, Held]]:
+        """Every wanted model held against the query, and by number the measurements of those with evidence."""
         found: list[Kin] = []
         evident: dict[int, Held] = {}
         for held in self._held(fingerprint, wanted, searched):
             found.append(kin := held.kin())
-            if kin.relative.relation not in ("unrelated", "not comparable"):
+            if has_evidence(kin.relative):
                 evident[held.model_id] = held
-        strangers = own_strangers(found)
-        if not any(strangers.values()):
-            return found
-        return [evident[kin.model_id].kin(strangers) if kin.model_id in evident else kin for kin in found]
+        return found, evident
 
     def _held(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> Iterator[Held]:
         for start in range(0, len(wanted), AT_ONCE):

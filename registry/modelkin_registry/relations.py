@@ -16,6 +16,7 @@ from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.alignment import CHANNEL_R
 from modelkin_registry.deltas import FINE_TUNED_R, delta_name, stored_quantized
 from modelkin_registry.evidence import INFORMATIVE, NORM_R, SHOWN_AS, ComponentPair, normalised_deltas
+from modelkin_registry.nulls import median
 
 Floats = npt.NDArray[np.floating[Any]]
 DESCENT_FREE = ("unrelated", "not comparable", "norms only", "shared initialisation")
@@ -86,7 +87,7 @@ def shows_descent(pair: ComponentPair, query: Fingerprint, relative: Fingerprint
         return True
     places = [p for p in pair.places if p.channel == "probe" and (SHOWN_AS.get(p.family, p.family), p.role) in kept]
     _, slope, reverse = normalised_deltas(places, query, relative)
-    straight = max(float(np.median(slope)), float(np.median(reverse))) >= DESCENT_SLOPE
+    straight = max(median(slope), median(reverse)) >= DESCENT_SLOPE
     norms = [v.cosine for v in pair.vectors if v.family == "norm"]
     if not norms:
         return straight and _untrained(query, relative)

@@ -92,12 +92,13 @@ class VectorTable:
 
     def _gathered(self, records: list[tuple[Any, ...]], width: int, kind: str) -> TableRows:
         models, components, layers, data = zip(*records, strict=True)
-        counts = np.fromiter((len(value) // 2 for value in layers), np.int64, len(records))
-        if any(len(value) != count * width for value, count in zip(data, counts, strict=True)):
+        counts = np.fromiter(map(len, layers), np.int64, len(records)) // 2
+        if np.any(np.fromiter(map(len, data), np.int64, len(records)) != counts * width):
             raise RegistryError(f"search rows of kind {kind!r} are damaged. Make them anew with `modelkin doctor --repair`.")
+        codes = {name: self.component_code(name) for name in sorted(set(components))}
         return TableRows(
             models=np.repeat(np.array(models, np.int64), counts),
-            components=np.repeat(np.fromiter(map(self.component_code, components), np.int16, len(records)), counts),
+            components=np.repeat(np.fromiter(map(codes.__getitem__, components), np.int16, len(records)), counts),
             layers=np.frombuffer(b"".join(layers), "<i2"),
             data=np.frombuffer(b"".join(data), np.uint8).reshape(-1, width),
         )

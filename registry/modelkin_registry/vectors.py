@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TAIL_MODELS = 256  # changed models that are searched in the table before an index is (re)built: about what building costs
+TAIL_MODELS = 1024  # changed models that are searched in the table before an index is (re)built: as fast as importing FAISS
 TAIL_SHARE = 0.1  # the same as a share of the indexed models, so that building stays a tenth of the work in a large registry
 TAIL_BYTES = 64 << 20  # rows of changed models kept in memory between searches
 BUILD_WAIT_SECONDS = 600.0  # how long an asked-for rebuild waits for another process that builds
