@@ -37,6 +37,8 @@ def delta_name(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, *
         return "fine-tuned"
     if copied := _copied(kept, query, relative) if partial else _whole_copy(pair, query, relative):
         return copied
+    if not partial and _same_vectors(pair, query, relative) and _copied(kept, query, relative):
+        return "copied in part"  # what is compared is equal, but the relative is mostly something else
     return _changed(informative, kept, query, relative)
 
 

@@ -13,8 +13,8 @@ DISTILLATION = "Training on another model's outputs (distillation, synthetic dat
 SAME_R = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
 SAMPLED = "agrees with {model} in all rows that were read (level probe); rows outside the sample may differ"
 MEANING = {
-    "identical": "holds the same weights as {model}",
-    "recast": "holds the weights of {model}, stored in another number format",
+    "identical": "is {model}, weight for weight, in everything it holds",
+    "recast": "is {model} in everything it holds, stored in another number format",
     "quantized": "is consistent with a quantised copy of {model}",
     "fine-tuned": "is consistent with a fine-tune of {model} (or of a close relative of it)",
     "continued": "is consistent with long further training of {model} (or of a close relative of it)",

@@ -38,7 +38,7 @@ MOVED_PROBE, SAME_GRAM = (
     0.3,
     0.8,
 )  # a role below the first in probe and above the second in gram or anchored: the same weights in other coordinates
-OTHER_PARTS = 0.02  # share of the query's parameters in components without evidence from which a relation is "component reused"
+OTHER_PARTS = 0.02  # share of the query's parameters without evidence, or without a counterpart, from which it is not a copy of the whole
 MISSING_SD = 3.0  # standard deviations of chance granted to a family before it is called missing
 HALF = 0.5  # share of the layers with a counterpart from which a model is the other with its layers rearranged
 WHOLE = 0.97  # share of comparable parameters from which everything comparable is inherited
@@ -111,14 +111,23 @@ def _descent_names(pair: ComponentPair, query: Fingerprint, relative: Fingerprin
         names.append("upcycled")
     if _rearranged(pair):
         names.append("layers rearranged")
-    if (missing - {"embedding"}) or _roles_missing(pair) or _layers_missing(pair) or _experts_missing(pair) or _norms_replaced(pair):
+    if (
+        (missing - {"embedding"})
+        or _roles_missing(pair)
+        or _parts_unmatched(pair, query)
+        or _layers_missing(pair)
+        or _experts_missing(pair)
+        or _norms_replaced(pair)
+    ):
         names.append("transplanted")
     elif "embedding" in missing or _other_vocabulary(pair, query, relative):
         names.append("vocabulary changed")
     if _reparameterised(pair, query, relative):
         names.append("reparameterised")
     delta = delta_name(pair, query, relative, partial="transplanted" in names)
-    return names + ([] if names and delta in ("identical", "recast") else [delta])
+    if delta == "copied in part" and not names:
+        names.append("transplanted")
+    return names + ([] if names and delta in ("identical", "recast", "copied in part") else [delta])
 
 
 def role_means(pair: ComponentPair) -> dict[tuple[str, str], dict[str, float]]:
@@ -138,6 +147,15 @@ def _roles_missing(pair: ComponentPair) -> bool:
         if family in inherited and "probe" in means:
             best.setdefault(family, []).append(max(map(abs, means.values())))
     return any(max(found) >= CERTAIN_R and min(found) < ABSENT_ROLE_R for found in best.values())
+
+
+def _parts_unmatched(pair: ComponentPair, query: Fingerprint) -> bool:
+    """Whether a part of the query's component has no counterpart of its shape in any channel; cleared tensors are among it."""
+    matched = {place.query_row for place in pair.places}
+    table = query.matrices
+    own = [row for row, p in enumerate(table.places) if p.component == pair.query and SHOWN_AS.get(p.family, p.family) in INFORMATIVE]
+    lacking = sum(int(table.parameters[row]) for row in own if row not in matched)
+    return lacking > OTHER_PARTS * sum(int(table.parameters[row]) for row in own)
 
 
 def _missing_families(pair: ComponentPair) -> set[str]:
