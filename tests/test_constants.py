@@ -73,6 +73,9 @@ def test_silent_rows_are_only_taken_for_the_lowest_and_highest_sine() -> None:
 def test_other_tables() -> None:
     positions = np.arange(8)
     angles = positions[:, None] * np.exp(-np.log(10000.0) / 16 * np.arange(16))
-    assert constant_reason(np.hstack([np.sin(angles), np.cos(angles)]).astype(np.float32), positions).startswith("sinusoidal")
+    table = np.hstack([np.sin(angles), np.cos(angles)]).astype(np.float32)
+    assert constant_reason(table, positions).startswith("sinusoidal")
+    table[1] = 0  # the row of the padding token
+    assert constant_reason(table, positions).startswith("sinusoidal")
     assert constant_reason(np.tril(np.ones((8, 8), np.float32)), positions) == "only zeros and ones (a mask)"
     assert constant_reason(np.full((8, 8), 3, np.float32), positions) == "all values are equal"

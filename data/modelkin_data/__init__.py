@@ -43,11 +43,11 @@ class NameRule:
 
 @dataclass(frozen=True)
 class ConstantRule:
-    """A tensor that is never fingerprinted. `square`: only if its last two axes are equal (real biases of that name are 1-D)."""
+    """A tensor never fingerprinted. `form`: what a matrix of floats has to look like to be one (rotary, mask, scales; "": none is)."""
 
     name: str
     reason: str
-    square: bool = False
+    form: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 names.py    a name -> stack, layer, expert, module; a module -> family and role, by the tables
 layouts.py  a stored shape -> views [out, in], for transposed, fused and stacked tensors
-here        both put together, one piece for each place
+buffers.py  what is no weight, and packed weights
+here        all put together, one piece for each place
 """
 
 from __future__ import annotations
@@ -11,18 +12,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from modelkin_data import name_tables
 from modelkin_indexer import layouts
+from modelkin_indexer.buffers import sort_out
 from modelkin_indexer.layouts import Grid
 from modelkin_indexer.names import Meaning, Naming, SplitName, split_name
 from modelkin_indexer.places import NO_LAYER, Anatomy, Piece, Place, TensorInfo, View
 
 MAX_EXPERTS = 65536  # a stack of more is no stack of experts: each becomes a view, and a header may claim any number
-PACKED_DTYPES = ("F4", "F6_E2M3", "F6_E3M2", "F8_E8M0", "I4", "U4", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")
-MASK_AXES = 2  # a causal mask has at least two axes, a bias one
 FACES_OUT = ("o", "cross_o", "down", "shared_down", "out")  # roles whose rows are written to the residual stream
 TOKEN_TABLES = (("embedding", "token"), ("head", "head"))
 INPUT_NORMS = ("attention_input", "mlp_input", "mixer_input", "final")
@@ -55,51 +54,21 @@ def read_anatomy(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any]) -
     dropped: each has a piece, is a constant, or is unplaced. A fused bias whose parts take turns has several views [1, n], which belong
     one after the other; biases of experts are pieces of experts with one view [1, n] an expert.
     """
-    constants, packed, weights = _sorted_out(tensors)
-    model = _Model(weights, config)
+    sorted_out = sort_out(tensors, config)
+    model = _Model(sorted_out.weights, config)
     pieces = _Pieces()
     unknown = []
     for split in model.splits:
         meaning = model.naming.meaning(split)
-        parts = list(_parts(tensors[split.name], split, meaning, model))
+        parts = [] if split.name in sorted_out.doubtful else list(_parts(tensors[split.name], split, meaning, model))
         if not parts:
             unknown.append(split.name)
             parts = [_unknown_part(tensors[split.name], split, meaning, model)]
         for part in parts:
             pieces.add(part)
-    return Anatomy(pieces.finished(), tuple(sorted([*unknown, *packed])), dict(sorted(constants.items())), model.layers)
-
-
-def _sorted_out(tensors: Mapping[str, TensorInfo]) -> tuple[dict[str, str], list[str], dict[str, TensorInfo]]:
-    """Constants with their reasons, packed tensors that have no readable numbers, and the weights."""
-    constants: dict[str, str] = {}
-    packed: list[str] = []
-    weights: dict[str, TensorInfo] = {}
-    for name, info in tensors.items():
-        reason = "holds no numbers" if not info.elements else _constant_reason(info)
-        if reason:
-            constants[name] = reason
-        elif info.dtype in PACKED_DTYPES or _constant_patterns()[1].search(name):
-            packed.append(name)
-        else:
-            weights[name] = info
-    return constants, packed, weights
-
-
-def _constant_reason(info: TensorInfo) -> str:
-    found = _constant_patterns()[0].search(info.name)
-    if found is None or found.lastgroup is None:
-        return ""
-    rule = name_tables().constants[int(found.lastgroup[1:])]
-    is_mask = len(info.shape) >= MASK_AXES and info.shape[-1] == info.shape[-2]
-    return rule.reason if is_mask or not rule.square else ""
-
-
-@cache
-def _constant_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    tables = name_tables()
-    groups = "|".join(f"(?P<c{index}>{rule.name.replace('.', chr(92) + '.')})" for index, rule in enumerate(tables.constants))
-    return re.compile(rf"(?:^|\.)(?:{groups})$"), re.compile(rf"(?:^|\.)(?:{tables.packed})$")
+    return Anatomy(
+        pieces.finished(), tuple(sorted([*unknown, *sorted_out.packed])), dict(sorted(sorted_out.constants.items())), model.layers
+    )
 
 
 class _Model:

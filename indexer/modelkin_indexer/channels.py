@@ -19,8 +19,10 @@ from modelkin_indexer.spec import Key
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 UPPER = np.triu_indices(spec.DIRECTIONS)
 UPPER_WEIGHTS = np.where(UPPER[0] == UPPER[1], 1.0, np.sqrt(2.0))  # so that inner products equal those of the full matrices
+FEWEST_ROWS = 4  # rows from which an offset of a column or of the diagonal is told from a value
 DISTINCT_RUN = 128  # consecutive columns looked at together for repeated magnitudes
 TINY = float(np.finfo(np.float64).tiny)
 EIGENVALUE_FLOOR = 1e-6  # token directions weaker than this share of the strongest are noise and are left out of the frame
@@ -40,14 +42,28 @@ class Sampled:
     kurtosis: float
 
 
-def sample(rows: Singles, key: Key, slots: int) -> Sampled:
-    """Probe vector and statistics of the chosen rows (n <= slots, columns)."""
+def sample(rows: Singles, numbers: Ints, key: Key, slots: int) -> Sampled:
+    """Probe vector and statistics of the chosen rows (n <= slots, columns), whose positions in the matrix are `numbers`."""
     values = rows.astype(np.float64)
     mean, sd = float(values.mean()), float(values.std())
-    centred = values - mean
-    probe, scale = sketch.sketch_rows(centred, key, "probe", slots, spec.PROBE_NUMBERS // slots)
-    fourth = float(np.mean(centred**4) / sd**4) if sd > 0 else 0.0
+    probe, scale = sketch.sketch_rows(centred(values, numbers), key, "probe", slots, spec.PROBE_NUMBERS // slots)
+    fourth = float(np.mean((values - mean) ** 4) / sd**4) if sd > 0 else 0.0
     return Sampled(rows, probe, scale, mean, sd, float(np.mean(rows == 0)), distinct_share(rows), fourth)
+
+
+def centred(values: Floats, numbers: Ints) -> Floats:
+    """Sampled rows without what strangers share by construction: offsets of whole rows and columns, and a multiple of the identity.
+
+    Linear in the values, so that sketches stay linear. A common column offset is taken out where at least FEWEST_ROWS rows show it.
+    """
+    columns = values.shape[1]
+    on_diagonal = np.flatnonzero(numbers < columns)
+    if len(on_diagonal) == len(numbers) and len(numbers) >= FEWEST_ROWS:
+        values = values.copy()
+        at = on_diagonal, numbers[on_diagonal]
+        values[at] -= values[at].mean()
+    values = values - values.mean(axis=1, keepdims=True)
+    return values - values.mean(axis=0) if len(values) >= FEWEST_ROWS else values
 
 
 def distinct_share(rows: Singles) -> float:

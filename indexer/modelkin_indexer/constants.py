@@ -27,7 +27,12 @@ def constant_reason(rows: Singles, row_numbers: npt.NDArray[np.int64]) -> str:
 
 
 def _is_sinusoidal(rows: Singles, positions: npt.NDArray[np.int64]) -> bool:
-    """Whether the rows follow sin/cos of position x geometric frequencies, halves or interleaved, either common spacing."""
+    """Whether the rows follow sin/cos of position x geometric frequencies, halves or interleaved, either common spacing.
+
+    Rows of zeros stand for padding and are passed over.
+    """
+    written = rows.any(axis=1)
+    rows, positions = rows[written], positions[written]
     columns = rows.shape[1]
     half = columns // 2
     if columns % 2 or half < 2 or np.abs(rows).max() > 1 + TABLE_TOLERANCE:

@@ -100,9 +100,7 @@ def _without_constants(
     kept: list[MatrixMeasure] = []
     tokens = {m.piece.place.component: m for m in matrices if (m.piece.place.family, m.piece.place.role) == ("embedding", "token")}
     for m in matrices:
-        reason = "all values are equal" if m.sd == 0 and m.sampled.sd == 0 else ""
-        if not reason and m.piece.place.family in TABLE_FAMILIES:
-            reason = _table_reason(source, m, key)
+        reason = _table_reason(source, m, key) if m.piece.place.family in TABLE_FAMILIES else ""
         if not reason and m.piece.place.family == "head" and _same_values(m, tokens.get(m.piece.place.component)):
             reason = "the head is the embedding (tied)"
         if reason:

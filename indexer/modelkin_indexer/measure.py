@@ -87,9 +87,14 @@ def probe_matrix(source: Source, piece: Piece, key: Key) -> MatrixMeasure:
     blocks, slots = sampled_blocks(piece, key)
     rows = np.concatenate([values.read_rows(source, piece.views[view], start, stop) for view, start, stop in blocks])
     require_finite(rows, source, piece.views[0])
-    sampled = channels.sample(rows, key, slots)
+    sampled = channels.sample(rows, _row_numbers(blocks), key, slots)
     nothing = np.zeros(spec.GRAM_NUMBERS)
     return MatrixMeasure(piece, _bits(source, piece), sampled, sampled.mean, sampled.sd, nothing, nothing, NO_DIGEST)
+
+
+def _row_numbers(blocks: list[RowBlock]) -> npt.NDArray[np.int64]:
+    """Positions of the sampled rows in their matrix."""
+    return np.concatenate([np.arange(start, stop) for _, start, stop in blocks])
 
 
 class _RowCollector:
@@ -120,8 +125,10 @@ def measure_matrix(source: Source, piece: Piece, key: Key, frame: Frame, advance
     hasher, total, squares, ones = blake3(), 0.0, 0.0, np.ones(columns, np.float32)
     for view, start, raw, block in _stream(source, piece):
         hasher.update(raw.data)
-        total += float((block @ ones).sum(dtype=np.float64))
-        squares += float(block.ravel() @ block.ravel())
+        with np.errstate(over="ignore", invalid="ignore"):
+            total += float((block @ ones).sum(dtype=np.float64))
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares += float(block.ravel() @ block.ravel())
         if not np.isfinite(squares):
             require_finite(block, source, piece.views[view])
             raise UnusableValues("values are too large to measure", path=source.path, tensor=piece.views[view].tensor, remedy=TOO_LARGE)
@@ -140,7 +147,7 @@ def measure_matrix(source: Source, piece: Piece, key: Key, frame: Frame, advance
     return MatrixMeasure(
         piece,
         _bits(source, piece),
-        channels.sample(sampled.rows, key, slots),
+        channels.sample(sampled.rows, _row_numbers(blocks), key, slots),
         mean,
         sd,
         *grams,

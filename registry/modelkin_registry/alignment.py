@@ -15,11 +15,9 @@ from modelkin_registry.similarity import Similarities
 
 Floats = npt.NDArray[np.float64]
 CELL_Z = 4.8  # a lone cell counts from here: 1 in 1.2 million by chance, so under 1 % for 48 x 48 layers in three channels
-CELL_R = {
-    "probe": 0.12,
-    "gram": 0.4,
-    "anchored": 0.5,
-}  # and the cosine it needs: strangers share dominant directions in gram (0.3 in a cell)
+# The least r that is evidence, in a cell or a family, whatever its p-value. Probe: strangers reach 0.10 (heads on the same frozen
+# features). Gram: strangers share dominant directions (0.37). Anchored: barely trained strangers with one tokenizer reach 0.34.
+CHANNEL_R = {"probe": 0.12, "gram": 0.4, "anchored": 0.5}
 RUN_Z = 2.5  # enough for a cell that continues the run of its neighbours
 RUN_BONUS = 0.5  # what continuing a run is worth against a cell of equal look, in standard deviations
 ALIGNING_FAMILIES = ("attention", "mlp", "expert", "conv", "ssm")
@@ -58,7 +56,7 @@ def align(similarities: Sequence[Similarities]) -> LayerMap:
 
 
 def _channel_z(channel: str, similarities: Sequence[Similarities], ours: npt.NDArray[np.int64], theirs: npt.NDArray[np.int64]) -> Floats:
-    """Sum over roles of standardised cosines / sqrt(number of roles), per (query layer, relative layer); -inf below CELL_R."""
+    """Sum over roles of standardised cosines / sqrt(number of roles), per (query layer, relative layer); -inf below CHANNEL_R."""
     total, count, raw = (np.zeros((len(ours), len(theirs))) for _ in range(3))
     for s in similarities:
         layered_a, layered_b = s.query_layers >= 0, s.relative_layers >= 0
@@ -73,7 +71,7 @@ def _channel_z(channel: str, similarities: Sequence[Similarities], ours: npt.NDA
         raw[at] += np.where(known, cells, 0.0).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         z, mean = total / np.sqrt(count), raw / count
-    return np.where((count > 0) & (mean >= CELL_R[channel]), z, -np.inf)
+    return np.where((count > 0) & (mean >= CHANNEL_R[channel]), z, -np.inf)
 
 
 def _standardise(cells: Floats, noise: Floats) -> Floats:

@@ -48,7 +48,7 @@ class ComponentEvidence:
 
 @dataclass(frozen=True)
 class Relative:
-    """One registered model as an answer to a query."""
+    """One registered model as an answer to a query. `sampled`: one side was read at level probe only."""
 
     model: str
     relation: str
@@ -57,6 +57,7 @@ class Relative:
     p_value: float | None
     components: tuple[ComponentEvidence, ...]
     source: str = ""
+    sampled: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.places import Place
 from modelkin_registry.answers import Relative
-from modelkin_registry.relations import RECAST_DELTA
+from modelkin_registry.deltas import RECAST_DELTA
 
 Floats = npt.NDArray[np.float64]
 PARENTS_TRIED = 8  # nearest relatives that may be parents

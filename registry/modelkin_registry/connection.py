@@ -48,15 +48,18 @@ def explained(path: Path) -> Iterator[None]:
 def connect(path: Path, *, create: bool, key_name: str) -> sqlite3.Connection:
     """An open, current registry of this spec and key; made if missing and `create`.
 
+    Without `create` a registry that may not be written is opened for reading: what writes to it then fails.
+
     Raises:
         RegistryError: not a registry, damaged, of another key or spec, written by a newer version, or out of reach.
     """
     _check_reachable(path, create)
+    read_only = not create and not _may_write(path)
+    mode = _read_only_mode(path) if read_only else f"mode={'rwc' if create else 'rw'}"
     with explained(path):
-        mode = "rwc" if create else "rw"
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         try:
-            return _prepared(connection, path, create, key_name)
+            return _prepared_to_read(connection, path, key_name) if read_only else _prepared(connection, path, create, key_name)
         except BaseException:
             connection.close()
             raise
@@ -70,18 +73,77 @@ def _check_reachable(path: Path, create: bool) -> None:
         raise RegistryError(f"{path}: the folder {folder} does not exist. Make it first, or give another path.")
     if not path.exists() and not create:
         raise RegistryError(f"{path}: no registry there. Make one with `modelkin add SOURCE --registry {path}`, or give another path.")
-    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.R_OK | os.W_OK)):
+    if create and not _may_write(path):
         raise RegistryError(f"{path}: {REMEDIES[sqlite3.SQLITE_READONLY]}.")
+    if path.exists() and not os.access(path, os.R_OK):
+        raise RegistryError(f"{path}: {REMEDIES[sqlite3.SQLITE_PERM]}.")
 
 
-def _prepared(connection: sqlite3.Connection, path: Path, create: bool, key_name: str) -> sqlite3.Connection:
+def _may_write(path: Path) -> bool:
+    """Whether the file may be written or made. SQLite also makes files beside it."""
+    return os.access(path.resolve().parent, os.W_OK) and (not path.exists() or os.access(path, os.R_OK | os.W_OK))
+
+
+def _read_only_mode(path: Path) -> str:
+    """How SQLite opens a file that may not be written.
+
+    Its log and the log's shared memory are read where they are. Where they are not, SQLite would make them, which a file taken for
+    immutable does without. A log without its shared memory cannot be read where that cannot be made.
+
+    Raises:
+        RegistryError: there are changes in a log that cannot be read.
+    """
+    log, memory = (path.resolve().with_name(path.resolve().name + ending) for ending in ("-wal", "-shm"))
+    if log.exists() and memory.exists():
+        return "mode=ro"
+    if not log.exists() or not log.stat().st_size:
+        return "mode=ro&immutable=1"
+    if not os.access(log.parent, os.W_OK):
+        raise RegistryError(
+            f"{path}: its latest changes are in {log}, which cannot be read where nothing may be written. Run `modelkin list` once "
+            "where the file and its folder may be written, or copy both files there."
+        )
+    return "mode=ro"
+
+
+def is_read_only(connection: sqlite3.Connection) -> bool:
+    """Whether `connect` opened this for reading alone."""
+    return bool(_value(connection, "PRAGMA query_only"))
+
+
+def _prepared_to_read(connection: sqlite3.Connection, path: Path, key_name: str) -> sqlite3.Connection:
+    """As `_prepared`, but nothing is brought up to date."""
+    connection.execute("PRAGMA query_only = ON")
+    _set_up(connection)
+    _check_not_blank(connection, path)
+    _check_ours(connection, path)
+    if _steps_done(connection) != STEPS:
+        raise RegistryError(
+            f"{path}: written by an older modelkin and has to be brought up to date, but it cannot be written. Run `modelkin list` once "
+            "where the file and its folder may be written, or copy it there."
+        )
+    _check_meta(connection, path, key_name)
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    """Settings of the connection; none of them changes the file."""
     connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
     connection.execute("PRAGMA synchronous = FULL")  # an acknowledged model survives a power cut
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA trusted_schema = OFF")  # a registry may come from a stranger
-    blank = _is_blank(connection)
-    if blank and not create:
+
+
+def _check_not_blank(connection: sqlite3.Connection, path: Path) -> None:
+    if _is_blank(connection):
         raise RegistryError(f"{path}: an empty file. Make a registry of it with `modelkin add SOURCE --registry {path}`.")
+
+
+def _prepared(connection: sqlite3.Connection, path: Path, create: bool, key_name: str) -> sqlite3.Connection:
+    _set_up(connection)
+    if not create:
+        _check_not_blank(connection, path)
+    blank = _is_blank(connection)
     if not blank:
         _check_ours(connection, path)
     _use_wal(connection)

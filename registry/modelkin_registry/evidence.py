@@ -12,23 +12,21 @@ import numpy.typing as npt
 
 from modelkin_indexer.fingerprint import CHANNELS, Fingerprint
 from modelkin_indexer.places import NO_LAYER
-from modelkin_registry.alignment import LayerMap, align
+from modelkin_registry.alignment import CHANNEL_R, LayerMap, align
 from modelkin_registry.answers import FamilyEvidence
 from modelkin_registry.experts import ExpertMatch, match_experts
-from modelkin_registry.nulls import Null, Strangers, average_null, crossing_means, sketch_noise, typical, upper_p
+from modelkin_registry.nulls import Null, Strangers, average_null, crossing_means, reported_p, sketch_noise, two_sided_p, typical
 from modelkin_registry.similarity import Ints, Similarities, cross_role_gram, matrix_similarities, sampled_rows, vector_similarities
 
 Floats = npt.NDArray[np.float64]
-INFORMATIVE = ("attention", "mlp", "expert", "router", "embedding", "conv", "ssm", "other")  # families that may support a relation alone
+# Families that may support a relation alone. `other` may not: it holds what no rule knows, fixed tables among it.
+INFORMATIVE = ("attention", "mlp", "expert", "router", "embedding", "conv", "ssm")
 SHOWN_AS = {"head": "embedding"}  # the head is a token table too: both stand under `embedding`, told apart by role
 NO_COUNTERPART = -2  # stands for a layer in the place of the missing counterpart of a query layer: no layer has this number
 STRUCTURED_ROLES = {("ssm", "A_log"), ("ssm", "D")}  # start from one structured constant in every model (0.999 between strangers)
 ROTARY_NORMS = ("q_norm", "k_norm", "cross_q_norm", "cross_k_norm")  # learn the rotary pattern: 0.4-0.85 between strangers
-FAMILY_R = 0.12  # an average below this is no evidence whatever its p-value: strangers reach 0.10 (heads on the same frozen features)
-FAMILY_P = 1e-6  # the p-value that the first family of a pair needs, corrected for the channels tried
+FAMILY_P = 1e-6  # the p-value that the first family of a pair needs, corrected for channels, signs and models searched
 FURTHER_P = 1e-4  # and the further families, once one stands
-# Gram and anchored need more: strangers share dominant directions, barely trained ones with one tokenizer reach 0.34 in anchored.
-CHANNEL_R = {"probe": FAMILY_R, "gram": 0.4, "anchored": 0.5}
 LONE_R = 0.7  # gram or anchored without other layers to stand out from
 NORM_P = 1e-4  # norms support no relation, so their own significance may be judged less strictly
 NORM_R = 0.3  # centred norms count as kept from here, against their mismatched layers
@@ -107,12 +105,15 @@ def measure_components(query: Fingerprint, relative: Fingerprint, query_componen
     )
 
 
-def judge_components(measured: Measurement, query: Fingerprint, relative: Fingerprint, strangers: Strangers | None) -> ComponentPair:
-    """What a measurement says family by family; `strangers` widen the nulls."""
+def judge_components(
+    measured: Measurement, query: Fingerprint, relative: Fingerprint, strangers: Strangers | None, searched: int = 1
+) -> ComponentPair:
+    """What a measurement says family by family; `strangers` widen the nulls, p-values are corrected for the models `searched`."""
+    background = Background(strangers or {}, searched)
     places, vectors, experts = measured.places, measured.vectors, measured.experts
-    families = _matrix_families(places, query, experts, strangers)
+    families = _matrix_families(places, query, experts, background)
     body_kept = any(f.inherited for f in families)
-    families += [_vector_family(family, group, query, relative, strangers, body_kept) for family, group in _by_family(vectors).items()]
+    families += [_vector_family(family, group, query, relative, background, body_kept) for family, group in _by_family(vectors).items()]
     inherited, weight = _inherited_parameters(query, families, places, experts)
     comparable = measured.comparable_parameters
     return ComponentPair(
@@ -153,7 +154,7 @@ def _nulls(s: Similarities, matched: npt.NDArray[np.bool_], role: Ints, a: Ints,
     if s.channel not in ("probe", "vector"):
         means = crossing_means(s.cosines, matched)[role, a, b]
         return [Null(mean, sd) for mean, sd in zip(means.tolist(), noise[role].tolist(), strict=True)]
-    middle, spread = typical(s.cosines[:, ~matched], noise)
+    middle, spread = typical(s.cosines[:, ~matched], noise, trust_few=True)
     nulls = [Null(mean, sd) for mean, sd in zip(middle.tolist(), spread.tolist(), strict=True)]
     return [nulls[at] for at in role.tolist()]
 
@@ -166,6 +167,14 @@ def _by_family(places: Sequence[PlaceCosine]) -> dict[str, list[PlaceCosine]]:
 
 
 @dataclass(frozen=True)
+class Background:
+    """What evidence is judged against: the registry's own strangers, and how many models were searched."""
+
+    strangers: Strangers
+    searched: int
+
+
+@dataclass(frozen=True)
 class _ChannelResult:
     r: float
     null: Null
@@ -174,23 +183,24 @@ class _ChannelResult:
     strong: bool  # r reaches what its channel needs
 
 
-def _channel_result(family: str, channel: str, places: Sequence[PlaceCosine], strangers: Strangers | None) -> _ChannelResult:
+def _channel_result(family: str, channel: str, places: Sequence[PlaceCosine], background: Background) -> _ChannelResult:
     r = _mean([place.cosine for place in places])
-    null = average_null([place.null for place in places], family, channel, strangers)
+    null = average_null([place.null for place in places], family, channel, background.strangers)
     z = (r - null.mean) / null.sd
-    p_value = upper_p(z, tests=len(CHANNELS))
-    alone = channel != "probe" and null.mean == 0.0
-    return _ChannelResult(r, null, z, p_value, r >= max(CHANNEL_R[channel], LONE_R if alone else 0.0))
+    p_value = two_sided_p(z, len(CHANNELS) * background.searched)
+    alone = channel != "probe" and null.mean == 0.0  # no neighbour to stand out from
+    signed = abs(r) if channel == "probe" else r  # a negated copy is a copy; a Gram matrix has no sign
+    return _ChannelResult(r, null, z, p_value, signed >= max(CHANNEL_R[channel], LONE_R if alone else 0.0))
 
 
 def _matrix_families(
-    places: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, strangers: Strangers | None
+    places: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, background: Background
 ) -> list[FamilyEvidence]:
     """Each family's evidence: strict until one stands, then further ones by FURTHER_P; token tables follow an anchored body."""
     groups = _by_family(places)
-    families = [_matrix_family(family, group, query, experts, strangers, FAMILY_P) for family, group in groups.items()]
+    families = [_matrix_family(family, group, query, experts, background, FAMILY_P) for family, group in groups.items()]
     if any(f.inherited for f in families):
-        families = [_matrix_family(family, group, query, experts, strangers, FURTHER_P) for family, group in groups.items()]
+        families = [_matrix_family(family, group, query, experts, background, FURTHER_P) for family, group in groups.items()]
     anchored = [f for f in families if f.inherited and f.channel == "anchored"]
     return [_followed(f, anchored) if anchored and f.family == "embedding" and not f.inherited else f for f in families]
 
@@ -211,10 +221,10 @@ def _followed(embedding: FamilyEvidence, anchored: Sequence[FamilyEvidence]) -> 
 
 
 def _matrix_family(
-    family: str, group: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, strangers: Strangers | None, limit: float
+    family: str, group: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, background: Background, limit: float
 ) -> FamilyEvidence:
     results = {
-        c: _channel_result(family, c, [p for p in group if p.channel == c], strangers)
+        c: _channel_result(family, c, [p for p in group if p.channel == c], background)
         for c in CHANNELS
         if any(p.channel == c for p in group)
     }
@@ -222,7 +232,7 @@ def _matrix_family(
     channel = evident[0] if evident else next(iter(results))
     best = results[channel]
     chosen = [p for p in group if p.channel == channel]
-    by_expert = family == "expert" and experts is not None and experts.share > 0
+    by_expert = family == "expert" and experts is not None and experts.share > 0 and experts.p_value * background.searched <= limit
     return FamilyEvidence(
         family=family,
         channel=channel,
@@ -230,7 +240,7 @@ def _matrix_family(
         null_mean=best.null.mean,
         null_sd=best.null.sd,
         z=best.z,
-        p_value=experts.p_value if by_expert and experts is not None and not evident else best.p_value,
+        p_value=reported_p(experts.p_value * background.searched if by_expert and experts is not None and not evident else best.p_value),
         places=len(chosen),
         parameters=int(sum(query.matrices.parameters[p.query_row] for p in chosen)),
         informative=family in INFORMATIVE,
@@ -246,12 +256,12 @@ def _vector_family(
     group: Sequence[PlaceCosine],
     query: Fingerprint,
     relative: Fingerprint,
-    strangers: Strangers | None,
+    background: Background,
     body_kept: bool,
 ) -> FamilyEvidence:
     """Norms, biases and other vectors: centred r, and the raw cosine only beside the floor that means and spreads alone give."""
     counted = [p for p in group if p.role not in ROTARY_NORMS] or list(group)
-    result = _channel_result(family, "probe", counted, strangers)
+    result = _channel_result(family, "probe", counted, background)
     raw, floor = _raw_cosines(counted, query, relative)
     kept = (result.r >= NORM_R and result.p_value <= NORM_P) or (body_kept and result.r >= SAME_NORM_R)
     return FamilyEvidence(
@@ -261,7 +271,7 @@ def _vector_family(
         null_mean=result.null.mean,
         null_sd=result.null.sd,
         z=result.z,
-        p_value=result.p_value,
+        p_value=reported_p(result.p_value),
         places=len(counted),
         parameters=int(sum(query.vectors.length[p.query_row] for p in counted)),
         informative=False,
@@ -321,21 +331,21 @@ def _inherited_parameters(
             continue
         ours = [p for p in places if SHOWN_AS.get(p.family, p.family) == family.family]
         chosen = [p for p in ours if p.channel == family.channel] or [p._replace(cosine=family.r or 0.0) for p in ours]
-        part = experts.share if family.family == "expert" and experts is not None and experts.share > 0 else 1.0
+        matched = family.family == "expert" and experts is not None and experts.share > 0
+        part = experts.share if matched and experts is not None else 1.0
         for place in chosen:
             size = float(query.matrices.parameters[place.query_row])
             total += part * size
-            weighted += part * size * (1.0 if part < 1 else max(place.cosine, 0.0))
+            weighted += part * size * (experts.cosine if matched and experts is not None else abs(place.cosine))
     return int(total), weighted
 
 
-def normalised_deltas(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> tuple[Floats, Floats, Floats]:
-    """Of every aligned informative place in the probe channel: |query - relative| / |relative|, and the slopes of each side on the other.
+def normalised_deltas(chosen: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> tuple[Floats, Floats, Floats]:
+    """Of places of the probe channel: |query - relative| / |relative|, and the slopes of each side on the other.
 
     The slope <query, relative> / <relative, relative> is 1 where the query is the relative plus changes independent of it, and below
     1 both ways where both are a third model (or an initialisation) plus changes of their own.
     """
-    chosen = [p for p in pair.places if p.channel == "probe" and SHOWN_AS.get(p.family, p.family) in INFORMATIVE]
     cosine = np.array([p.cosine for p in chosen])
     ours = query.matrices.scale[[p.query_row for p in chosen]].astype(float)
     theirs = relative.matrices.scale[[p.relative_row for p in chosen]].astype(float)
@@ -343,10 +353,9 @@ def normalised_deltas(pair: ComponentPair, query: Fingerprint, relative: Fingerp
     return delta, cosine * ours / theirs, cosine * theirs / ours
 
 
-def even_deltas(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> Floats:
+def even_deltas(chosen: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> Floats:
     """Standard deviation of the change in each aligned informative place / standard deviation of the relative's values there."""
-    chosen = [p for p in pair.places if p.channel == "probe" and SHOWN_AS.get(p.family, p.family) in INFORMATIVE]
-    delta, _, _ = normalised_deltas(pair, query, relative)
+    delta, _, _ = normalised_deltas(chosen, query, relative)
     rows = [p.relative_row for p in chosen]
     table = relative.matrices
     sampled = np.array([sampled_rows(table.places[row].family, int(table.rows[row])) for row in rows]) * table.columns[rows]

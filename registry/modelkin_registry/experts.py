@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from modelkin_indexer import spec
 from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_registry.nulls import median, two_sided_p
 from modelkin_registry.similarity import rows_by_role
 
-EXPERT_COSINE = 0.6  # an expert is matched from here: 128 numbers of noise 0.09 do not reach it among thousands of experts
+EXPERT_COSINE = 0.6  # an expert is matched from here: noise of 0.10 reaches it once in 250 million pairs
 FEWEST_LAYERS = 0.5  # share of the mixture's aligned layers that must hold a match
+EXPERT_NOISE = (3 * spec.EXPERT_NUMBERS) ** -0.5  # of the cosine of two strangers: three matrices' sketches side by side
 MATRIX_SLOTS = 3  # gate, up, down come first in an expert's vector; the router row is last
-EXPERT_P = 1e-12  # reported for matched experts: Bonferroni over 10,000 pairs of experts at EXPERT_COSINE
 
 
 Match = tuple[int, int, float]  # query expert, relative expert, cosine
@@ -50,9 +51,10 @@ def _matched_layers(layers: Sequence[tuple[list[Match], int]]) -> ExpertMatch | 
     if sum(bool(matches) for matches, _ in layers) < FEWEST_LAYERS * len(layers):
         return ExpertMatch(0.0, 0.0, 0.0, 1.0)
     moved = sum(a != b for a, b, _ in found)
-    return ExpertMatch(
-        len(found) / sum(count for _, count in layers), moved / len(found), float(np.mean([r for _, _, r in found])), EXPERT_P
-    )
+    cosines = [r for _, _, r in found]
+    tests = sum(count**2 for _, count in layers)  # pairs of experts looked at
+    p_value = two_sided_p(median(cosines) / EXPERT_NOISE, tests)
+    return ExpertMatch(len(found) / sum(count for _, count in layers), moved / len(found), float(np.mean(cosines)), p_value)
 
 
 def _match_sampled(

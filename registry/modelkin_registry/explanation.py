@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelkin_registry.answers import ComponentEvidence, Control, FamilyEvidence, Relative
+from modelkin_registry.evidence import FURTHER_P
 from modelkin_registry.nulls import SMALLEST_P
 from modelkin_registry.relations import DESCENT_FREE
 
 DISTILLATION = "Training on another model's outputs (distillation, synthetic data) leaves no trace in weights and cannot be seen here."
 SAME_R = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
+SAMPLED = "agrees with {model} in all rows that were read (level probe); rows outside the sample may differ"
 MEANING = {
     "identical": "holds the same weights as {model}",
     "recast": "holds the weights of {model}, stored in another number format",
     "quantized": "is consistent with a quantised copy of {model}",
     "fine-tuned": "is consistent with a fine-tune of {model} (or of a close relative of it)",
     "continued": "is consistent with long further training of {model} (or of a close relative of it)",
-    "low-rank delta": "is consistent with {model} plus a low-rank update",
     "noised": "is consistent with {model} plus noise of one even relative size in every tensor",
     "merged": "is consistent with a merge in which {model} takes part",
     "layers rearranged": "is consistent with descent from {model} with layers added, dropped or re-ordered",
@@ -43,7 +44,8 @@ def relative_sentences(subject: str, relative: Relative, searched: int | None = 
 
 def headline(subject: str, relative: Relative, searched: int | None) -> str:
     """One relative in one sentence."""
-    sentence = f"{subject} {MEANING[relative.relation].format(model=relative.model)}"
+    meaning = SAMPLED if relative.sampled and relative.relation in ("identical", "recast") else MEANING[relative.relation]
+    sentence = f"{subject} {meaning.format(model=relative.model)}"
     if relative.relation in DESCENT_FREE:
         return sentence + "."
     reused = " and ".join(c.query for c in relative.components if c.relation not in DESCENT_FREE)
@@ -62,6 +64,7 @@ def _component_sentences(component: ComponentEvidence, relative: Relative) -> li
     informative = [f for f in component.families if f.informative and f.r is not None]
     held = [f for f in informative if f.inherited]
     absent = [f for f in informative if not f.inherited]
+    alike = [f for f in absent if (f.p_value or 0.0) <= FURTHER_P]
     sentences = []
     name = component.query if component.query == component.relative else f"{component.query} (against {component.relative})"
     if held:
@@ -70,9 +73,9 @@ def _component_sentences(component: ComponentEvidence, relative: Relative) -> li
         sentences += _layer_sentences(name, component, relative)
     if component.relation == "shared initialisation":
         sentences.append(
-            f"In the {name} component {_listed(absent)} correlate as untrained weights of one seed do; what was learned does not."
+            f"In the {name} component {_listed(alike)} correlate as untrained weights of one seed do; what was learned does not."
         )
-        absent = []
+        absent = [f for f in absent if f not in alike]
     if absent:
         sentences.append(f"In the {name} component {_listed(absent)} {'show' if len(absent) > 1 else 'shows'} nothing beyond chance.")
     sentences += [_norm_sentence(name, f) for f in component.families if f.family == "norm" and f.raw_cosine is not None]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modelkin_indexer.fingerprint import Fingerprint
-from modelkin_registry.answers import ComponentEvidence, FamilyEvidence, Relative
+from modelkin_registry.answers import ComponentEvidence, Relative
 from modelkin_registry.evidence import ComponentPair, Measurement, judge_components, measure_components
 from modelkin_registry.nulls import SMALLEST_P, Strangers, strangers_spread
 from modelkin_registry.relations import DESCENT_FREE, RANK, Relation, component_relation, model_relation
@@ -45,22 +45,32 @@ class Held:
 
     def kin(self, strangers: Strangers | None = None) -> Kin:
         """What the measurements say; `strangers` widen the nulls."""
-        pairs = [judge_components(measured, self.query, self.relative, strangers) for measured in self.measured]
+        pairs = [judge_components(measured, self.query, self.relative, strangers, self.searched) for measured in self.measured]
         return _judged(self, pairs)
 
 
 def hold(query: Fingerprint, relative: Fingerprint, name: str, origin: str = "", searched: int = 1, model_id: int = 0) -> Held:
     """Measure every component that both have."""
-    shared = [component for component in query.about.components if component in relative.about.components]
-    measured = tuple(measure_components(query, relative, component, component) for component in shared)
+    measured = tuple(measure_components(query, relative, ours, theirs) for ours, theirs in counterparts(query, relative))
     return Held(query, relative, name, origin, searched, model_id, measured)
 
 
+def counterparts(query: Fingerprint, relative: Fingerprint) -> list[tuple[str, str]]:
+    """Pairs of components: those of one name; what has no namesake, with every component that is left over on the other side.
+
+    A vision tower is not a language model, but what one file calls `text` another may call `audio`.
+    """
+    ours, theirs = query.about.components, relative.about.components
+    pairs = [(component, component) for component in ours if component in theirs]
+    lone, left = [c for c in ours if c not in theirs], [c for c in theirs if c not in ours] or list(theirs)
+    return pairs + [(component, other) for component in lone for other in left]
+
+
 def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
-    query, relative, searched = held.query, held.relative, held.searched
+    query, relative = held.query, held.relative
     relations = [(pair, component_relation(pair, query, relative)) for pair in pairs]
     relation = model_relation(relations, query)
-    components = [_component_evidence(pair, found, searched) for pair, found in relations if found.name != "not comparable"]
+    components = [_component_evidence(pair, found) for pair, found in relations if found.name != "not comparable"]
     comparable = sum(pair.comparable_parameters for pair in pairs)
     inherited = sum(pair.inherited_parameters for pair, found in relations if found.is_descent) if relation.is_descent else 0
     weight = sum(pair.inherited_weight * pair.comparable_parameters for pair in pairs)
@@ -73,6 +83,7 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
             p_value=_overall_p(components, relation),
             components=tuple(components),
             source=held.origin,
+            sampled="probe" in (query.about.level, relative.about.level),
         ),
         closeness=weight / comparable if comparable else 0.0,
         comparable_parameters=comparable,
@@ -91,9 +102,10 @@ def own_strangers(kin: Sequence[Kin]) -> Strangers:
     return {key: strangers_spread(found) for key, found in values.items()}
 
 
-def _component_evidence(pair: ComponentPair, relation: Relation, searched: int) -> ComponentEvidence:
+def _component_evidence(pair: ComponentPair, relation: Relation) -> ComponentEvidence:
+    """A component as it is told: nothing informative is inherited without descent."""
     keep = relation.is_descent
-    families = tuple(replace(_searched(f, searched, keep), component=pair.query) for f in pair.families)
+    families = tuple(replace(f, inherited=f.inherited and (keep or not f.informative), component=pair.query) for f in pair.families)
     return ComponentEvidence(
         query=pair.query,
         relative=pair.relative,
@@ -104,18 +116,13 @@ def _component_evidence(pair: ComponentPair, relation: Relation, searched: int) 
     )
 
 
-def _searched(family: FamilyEvidence, searched: int, is_descent: bool) -> FamilyEvidence:
-    """The family with its p-value corrected for the number of models searched; nothing informative is inherited without descent."""
-    p_value = None if family.p_value is None else min(1.0, max(family.p_value * searched, SMALLEST_P))
-    return replace(family, p_value=p_value, inherited=family.inherited and (is_descent or not family.informative))
-
-
 def _overall_p(components: Sequence[ComponentEvidence], relation: Relation) -> float | None:
     """The smallest p-value of an informative family, corrected for the number of families looked at."""
     values = [f.p_value for c in components for f in c.families if f.informative and f.p_value is not None]
     if not values or relation.name == "not comparable":
         return None
-    return min(1.0, max(min(values) * len(values), SMALLEST_P))
+    least = min(values)
+    return SMALLEST_P if least <= SMALLEST_P else min(1.0, least * len(values))
 
 
 def nearest_kin(kin: Sequence[Kin], held: Mapping[int, Held], k: int, *, show_all: bool = False) -> list[Relative]:

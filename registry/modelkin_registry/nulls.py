@@ -41,18 +41,29 @@ def sketch_noise(kind: str, numbers: int) -> float:
     return math.sqrt(1.0 / SKETCH_NUMBERS[kind] + 1.0 / max(numbers - 1, 1))
 
 
-def typical(cells: Floats, noise: Floats) -> tuple[Floats, Floats]:
+def typical(cells: Floats, noise: Floats, *, trust_few: bool = False) -> tuple[Floats, Floats]:
     """Middle and spread of each role's cells (roles, n), robust against a few unknown repeats; NaN cells are passed over.
 
-    A spread is never below the role's `noise` (roles,), and a role with too few cells gets 0 and its noise.
+    A spread is never below the role's `noise` (roles,). A role with too few cells gets 0 and its noise; with `trust_few` (cells that are
+    known mismatches) their mean, with a spread that is wider the fewer they are.
     """
     known = np.isfinite(cells)
     if known.all() and cells.shape[1] >= FEWEST_MISMATCHES:
         middle = medians(cells)
         return middle, np.maximum(NORMAL_PER_MAD * medians(np.abs(cells - middle[:, None])), noise)
     parts = [row[mask][None, :] for row, mask in zip(cells, known, strict=True)]
-    found = [typical(part, noise[[at]]) if part.shape[1] >= FEWEST_MISMATCHES else ([0.0], noise[[at]]) for at, part in enumerate(parts)]
+    found = [_typical_of_few(part, noise[[at]], trust_few) for at, part in enumerate(parts)]
     return np.array([middle[0] for middle, _ in found]), np.array([spread[0] for _, spread in found])
+
+
+def _typical_of_few(cells: Floats, noise: Floats, trust_few: bool) -> tuple[Floats, Floats]:
+    """`typical` of one role, (1,) each."""
+    count = cells.shape[1]
+    if count >= FEWEST_MISMATCHES:
+        return typical(cells, noise)
+    if not trust_few or not count:
+        return np.zeros(1), noise
+    return cells.mean(axis=1), np.maximum(cells.std(axis=1), noise) * math.sqrt(1 + 1 / count)
 
 
 def median(values: npt.ArrayLike) -> float:
@@ -101,7 +112,11 @@ def strangers_spread(values: Sequence[float]) -> float:
     return NORMAL_PER_MAD * median(np.abs(values)) if len(values) >= FEWEST_STRANGERS else 0.0
 
 
-def upper_p(z: float, tests: int = 1) -> float:
-    """One-sided normal tail, corrected for the number of tests (Bonferroni), never below SMALLEST_P."""
-    tail = 0.5 * math.erfc(z / math.sqrt(2.0))
-    return min(1.0, max(tail * tests, SMALLEST_P))
+def two_sided_p(z: float, tests: float = 1) -> float:
+    """Normal tails beyond |z|, corrected for the number of tests (Bonferroni). Not yet floored: see `reported_p`."""
+    return min(1.0, math.erfc(abs(z) / math.sqrt(2.0)) * tests)
+
+
+def reported_p(p_value: float) -> float:
+    """A p-value as it may be told: never below SMALLEST_P."""
+    return min(1.0, max(p_value, SMALLEST_P))

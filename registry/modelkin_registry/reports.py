@@ -70,9 +70,8 @@ def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:
     found = []
     if about.level == "probe":
         share = about.bytes_read / about.bytes_total if about.bytes_total else 0.0
-        found.append(
-            f"{source}: {share:.1%} of the bytes were read (level probe); copies in other coordinates are only seen at level full."
-        )
+        unseen = "rows outside the sample, and copies in other coordinates, are seen at level full only"
+        found.append(f"{source}: {share:.1%} of the bytes were read (level probe); {unseen}.")
     if about.coverage < COVERAGE_WARNED:
         names = ", ".join(about.unplaced[:3]) + (", ..." if len(about.unplaced) > 3 else "")
         found.append(f"{source}: only {about.coverage:.0%} of the bytes are understood, and nothing here speaks of the rest: {names}.")

@@ -20,7 +20,7 @@ from blake3 import blake3
 from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError, UnknownModel
 from modelkin_registry.answers import ListedModel
-from modelkin_registry.connection import connect, explained, now
+from modelkin_registry.connection import REMEDIES, connect, explained, is_read_only, now
 from modelkin_registry.records import Change, NewModel, PutResult, StoredModel
 from modelkin_registry.rows import EncodedRows, IndexRows, encode
 from modelkin_registry.vector_table import CHANGED_MODELS, VectorTable
@@ -50,12 +50,13 @@ class Store:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self.connection = connection
+        self.read_only = is_read_only(connection)
         self.vectors = VectorTable(connection)
         self.registry_id, self.key_name, self.created = self._rows("SELECT registry, key, created FROM meta")[0]
 
     @classmethod
     def open(cls, path: Path, *, create: bool = True, key_name: str = spec.PUBLIC) -> Self:
-        """Open the registry in this file, made if missing and `create`.
+        """Open the registry in this file, made if missing and `create`. Without `create` one that may not be written can be read.
 
         Raises:
             RegistryError: not a registry, damaged, of another key or spec, written by a newer version, or out of reach.
@@ -76,7 +77,13 @@ class Store:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """One write transaction, whole or not at all; inside another one a part that can fail alone."""
+        """One write transaction, whole or not at all; inside another one a part that can fail alone.
+
+        Raises:
+            RegistryError: the file may not be written, or trouble with it.
+        """
+        if self.read_only:
+            raise RegistryError(f"{self.path}: {REMEDIES[sqlite3.SQLITE_READONLY]}.")
         with explained(self.path):
             if self.in_transaction:
                 with self._part():

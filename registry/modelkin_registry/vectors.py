@@ -126,9 +126,8 @@ class VectorIndex:
         try:
             self._take_over(read_manifest(self.root))
         except DamagedIndexError as error:
-            logger.warning("The vector index is built anew: %s.", error)
-            self._take_over(None)
-        if not self.store.in_transaction and self._tail_is_long():
+            self._give_up(error)
+        if self._may_build and self._tail_is_long():
             self._try_to_build()
 
     def rebuild(self) -> None:
@@ -137,6 +136,8 @@ class VectorIndex:
         Raises:
             RegistryError: the folder cannot be written, or another process keeps building.
         """
+        if self.store.read_only:
+            raise RegistryError(f"{self.root}: the registry may not be written, so no index is built. Check the permissions of its folder.")
         if self.store.in_transaction:
             raise RegistryError(f"{self.root}: an index is not built inside an unfinished change. Finish it first.")
         try:
@@ -146,6 +147,15 @@ class VectorIndex:
                 )
         except (OSError, RuntimeError) as error:
             raise RegistryError(f"{self.root}: the index cannot be written ({error}). Check free space and permissions.") from error
+
+    @property
+    def _may_build(self) -> bool:
+        return not (self.store.read_only or self.store.in_transaction)
+
+    def _give_up(self, error: DamagedIndexError) -> None:
+        remedy = "cannot be used" if self.store.read_only else "is built anew"
+        logger.warning("The vector index %s: %s.", remedy, error)
+        self._take_over(None)
 
     def _take_over(self, manifest: Manifest | None) -> None:
         if manifest is not None and (reason := self._stranger(manifest)):
@@ -192,9 +202,8 @@ class VectorIndex:
             except DamagedIndexError as error:
                 if self._superseded():
                     continue
-                logger.warning("The vector index is built anew: %s.", error)
-                self._take_over(None)
-                if not self.store.in_transaction:
+                self._give_up(error)
+                if self._may_build:
                     self._try_to_build()
 
     def _superseded(self) -> bool:

@@ -1,0 +1,138 @@
+"""What was done to the values between two models in the same coordinates: nothing, rounding, noise, pruning, training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_indexer.places import Place
+from modelkin_registry.evidence import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine, even_deltas, normalised_deltas
+from modelkin_registry.nulls import median
+
+Floats = npt.NDArray[np.floating[Any]]
+IDENTICAL_DELTA = 6e-4  # relative L2 difference that float16 storage of the sketches alone produces, with room
+RECAST_DELTA = 2.5e-3  # rounding to bfloat16 moves a tensor by at most 2^-9 of each value, 0.0011 rms; with room for a second cast
+GRID_RATIO = 0.75  # distinct magnitudes fall below this share of the relative's: values lie on a quantiser's grid
+QUANTIZED_R = 0.8  # a quantised copy stays at least this close (3 bits: 0.98)
+NEW_ZEROS = 0.1  # share of new exact zeros that pruning leaves
+STEADY_SLOPE = 0.1  # rounding and added noise leave the slope on the original at 1; training and mixing do not
+EVEN_DELTA = 0.12  # spread of log |delta| over tensors: sketch noise alone is 0.06; training leaves 0.3 and more
+FEWEST_EVEN_PLACES = 8  # tensors needed to call a delta even
+FINE_TUNED_R = 0.9  # above: the delta is under about 45 % of the weights; below: continued training or a delta as large
+TINY = float(np.finfo(np.float64).tiny)
+SAME_VECTOR_R = 0.999  # centred cosine of a vector with itself in another number format
+EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) and still be called one
+
+
+def delta_name(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, *, partial: bool) -> str:
+    """What was done to the values, where coordinates were kept; of a transplant only to those that came over."""
+    informative = [p for p in pair.places if p.channel == "probe" and SHOWN_AS.get(p.family, p.family) in INFORMATIVE]
+    inherited = {f.family for f in pair.families if f.inherited and f.channel == "probe"}
+    kept = [p for p in informative if SHOWN_AS.get(p.family, p.family) in inherited]
+    if not kept:
+        return "fine-tuned"
+    if copied := _copied(kept, query, relative) if partial else _whole_copy(pair, query, relative):
+        return copied
+    return _changed(informative, kept, query, relative)
+
+
+def _changed(informative: Sequence[PlaceCosine], kept: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> str:
+    """The name of a change that is more than rounding to another number format."""
+    _, slope, _ = normalised_deltas(informative, query, relative)
+    r = float(np.average([p.cosine for p in kept], weights=query.matrices.parameters[[p.query_row for p in kept]]))
+    bodies = [p for p in kept if p.family in ("attention", "mlp", "expert")] or list(kept)
+    ours, theirs = [p.query_row for p in bodies], [p.relative_row for p in bodies]
+    steady = abs(median(slope) - 1) <= STEADY_SLOPE
+    if median(query.matrices.zeros[ours] - relative.matrices.zeros[theirs]) >= NEW_ZEROS:
+        return "pruned"
+    if r >= QUANTIZED_R and stored_quantized(query, relative):
+        return "quantized"
+    if steady and r >= QUANTIZED_R and _grid_ratio(query.matrices.distinct[ours], relative.matrices.distinct[theirs]) < GRID_RATIO:
+        return "quantized"
+    if steady and _even(even_deltas(informative, query, relative)):
+        return "noised"
+    return "fine-tuned" if r >= FINE_TUNED_R else "continued"
+
+
+def stored_quantized(query: Fingerprint, relative: Fingerprint) -> bool:
+    """Whether one side says that its weights are stored quantised and the other does not."""
+    return (query.about.quantization != "") != (relative.about.quantization != "")
+
+
+def _whole_copy(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> str:
+    """`identical` or `recast` if every matrix and vector of the query's component has its equal in the relative; else ""."""
+    ours, theirs = _places(query, pair.query), _places(relative, pair.relative)
+    if not ours.keys() <= theirs.keys() or not _same_vectors(pair, query, relative):
+        return ""
+    extra = sum(int(relative.matrices.parameters[row]) for place, row in theirs.items() if place not in ours)
+    if extra > EXTRA_SHARE * sum(int(relative.matrices.parameters[row]) for row in theirs.values()):
+        return ""
+    return _copied_rows([(row, theirs[place]) for place, row in ours.items()], query, relative)
+
+
+def _places(model: Fingerprint, component: str) -> dict[Place, int]:
+    """Matrix places of a component, named without it."""
+    table = model.matrices
+    return {Place("", p.layer, p.family, p.role): row for row, p in enumerate(table.places) if p.component == component}
+
+
+def _same_vectors(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
+    """Whether every vector of the query's component has its equal, but for rounding to another number format."""
+    theirs = {Place("", p.layer, p.family, p.role): row for row, p in enumerate(relative.vectors.places) if p.component == pair.relative}
+    ours = [(Place("", p.layer, p.family, p.role), row) for row, p in enumerate(query.vectors.places) if p.component == pair.query]
+    return all(place in theirs and _same_vector(row, theirs[place], query, relative) for place, row in ours)
+
+
+def _same_vector(a: int, b: int, query: Fingerprint, relative: Fingerprint) -> bool:
+    ours, theirs = query.vectors, relative.vectors
+    if (ours.digest[a] == theirs.digest[b]).all():
+        return True
+    size = max(float(abs(theirs.mean[b])), float(theirs.sd[b]))
+    near = abs(float(ours.mean[a]) - float(theirs.mean[b])) <= RECAST_DELTA * size
+    cosine = float(ours.sketch[a].astype(float) @ theirs.sketch[b].astype(float))
+    same_shape = cosine >= SAME_VECTOR_R or bool(ours.constant[a] and theirs.constant[b])
+    return query.about.dtypes.keys() != relative.about.dtypes.keys() and near and same_shape
+
+
+def _copied(kept: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> str:
+    return _copied_rows([(p.query_row, p.relative_row) for p in kept], query, relative)
+
+
+def _copied_rows(rows: Sequence[tuple[int, int]], query: Fingerprint, relative: Fingerprint) -> str:
+    """`identical` for equal bytes in equal precision, `recast` for equal values but for rounding; else ""."""
+    ours, theirs = query.matrices, relative.matrices
+    a, b = [x for x, _ in rows], [y for _, y in rows]
+    if (ours.rows[a] != theirs.rows[b]).any() or (ours.columns[a] != theirs.columns[b]).any():
+        return ""
+    same_precision = bool((ours.bits[a] == theirs.bits[b]).all())
+    if all(_same_bytes(x, y, query, relative) for x, y in rows):
+        return "identical" if same_precision else "recast"
+    if query.about.dtypes.keys() == relative.about.dtypes.keys():
+        return ""
+    p, q = ours.probe[a].astype(float), theirs.probe[b].astype(float)  # float16 rows are of length 1 only nearly
+    cosine = np.sum(p * q, axis=1) / np.maximum(np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1), TINY)
+    x, y = ours.scale[a].astype(float), theirs.scale[b].astype(float)
+    delta = np.sqrt(np.maximum(x**2 + y**2 - 2 * cosine * x * y, 0.0))
+    return "recast" if (delta <= RECAST_DELTA * y).all() else ""
+
+
+def _same_bytes(a: int, b: int, query: Fingerprint, relative: Fingerprint) -> bool:
+    """Equal digests at full level; equal sketches of the sampled rows where a side was only probed."""
+    ours, theirs = query.matrices, relative.matrices
+    if ours.digest.shape[1] and theirs.digest.shape[1]:
+        return bool((ours.digest[a] == theirs.digest[b]).all())
+    return bool((ours.probe[a] == theirs.probe[b]).all() and ours.scale[a] == theirs.scale[b])
+
+
+def _grid_ratio(ours: Floats, theirs: Floats) -> float:
+    return median(ours.astype(float) / theirs.astype(float))
+
+
+def _even(delta: Floats) -> bool:
+    """Whether the change has one relative size in all tensors, as added noise has and training has not."""
+    moved = delta[delta > IDENTICAL_DELTA]
+    return len(moved) >= FEWEST_EVEN_PLACES and len(moved) == len(delta) and float(np.std(np.log(moved))) <= EVEN_DELTA
