@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from modelkin_data import NameRule, NameTables, name_tables
+from modelkin_data import NameRule, name_tables
 
 MAX_DIGITS = 5  # a longer number is no layer or expert: it would make the layers' numbers unbounded
 TOKENS = ("embedding", "token")
@@ -71,7 +71,6 @@ class _Patterns:
     noise: re.Pattern[str]
     stack: re.Pattern[str]
     expert: re.Pattern[str]
-    rules: tuple[tuple[NameRule, re.Pattern[str]], ...]
 
 
 @cache
@@ -81,7 +80,6 @@ def _patterns() -> _Patterns:
         re.compile(rf"(?:(?<=\.)|^)(?:{_words(tables.noise)})\."),
         re.compile(rf"(?:^|\.)({_words(tables.stacks)})\.(\d{{1,{MAX_DIGITS}}})\."),
         re.compile(rf"(?:^|\.)(?:{_words(tables.experts)})\.(\d{{1,{MAX_DIGITS}}})\."),
-        tuple((rule, compile_name(rule.name, rule.scope, tables)) for rule in tables.rules),
     )
 
 
@@ -89,9 +87,14 @@ def _words(words: Iterable[str]) -> str:
     return "|".join(re.escape(word) for word in words)
 
 
-def compile_name(name: str, scope: str, tables: NameTables) -> re.Pattern[str]:
-    """A table's name as a regular expression for `fullmatch`; outside the stacks with a group `prefix`, as short as possible."""
-    body = re.sub(r"\{([a-z]+)\}", lambda word: f"(?:{tables.words[word[1]]})", name).replace(".", r"\.")
+@cache
+def _pattern(name: str, scope: str) -> re.Pattern[str]:
+    """A table's name as a regular expression for `fullmatch`; outside the stacks with a group `prefix`, as short as possible.
+
+    Compiled when it is first tried: all of them take a tenth of a second, and a usual model is known by the first few.
+    """
+    words = name_tables().words
+    body = re.sub(r"\{([a-z]+)\}", lambda word: f"(?:{words[word[1]]})", name).replace(".", r"\.")
     return re.compile(body if scope == "layer" else rf"(?:(?P<prefix>.*?)\.)??(?:{body})")
 
 
@@ -149,11 +152,11 @@ class Naming:
 
     def _look_up(self, split: SplitName) -> Meaning:
         component = self._component(split.stack, split.module)
-        for rule, pattern in _patterns().rules:
-            if (rule.scope == "layer") != bool(split.stack):
+        for rule in name_tables().rules:
+            if (rule.scope == "layer") != bool(split.stack) or not self._holds(rule, split, component):
                 continue
-            found = pattern.fullmatch(split.module)
-            if found is not None and self._holds(rule, split, component) and self._known_prefix(found.groupdict().get("prefix")):
+            found = _pattern(rule.name, rule.scope).fullmatch(split.module)
+            if found is not None and self._known_prefix(found.groupdict().get("prefix")):
                 return Meaning(component, rule.family, _role(rule.role, found), rule)
         return Meaning(component)
 
