@@ -13,8 +13,7 @@ Made from `registry/modelkin_registry/schema.py` by `python docs/make_schema_pag
 
 A registry is one SQLite file (write-ahead log, `synchronous=FULL`, page size 8192). It is the truth; the folder `<file>.index/` beside it
 holds FAISS indexes that are derived from the table `vector`, carry a generation and a checksum, and are built anew when they are missing,
-stale or damaged. Any SQLite browser can read the file while it is in use; write to it with `modelkin`
-only. Where the file or its folder may not be written, it can still be read: nothing is written then, not even the index.
+stale or damaged. Any SQLite browser can read the file while it is in use; write to it with `modelkin` only.
 Where the file or its folder may not be written, it can still be read: nothing is written then, not even the index.
 
 """
