@@ -9,6 +9,7 @@ import pytest
 from modelkin_cli import figures
 from modelkin_cli.output import to_plain
 from modelkin_cli.pictures import SCALE, heat_strip, legend, step_of
+from modelkin_cli.text import size
 from modelkin_registry.answers import ComponentEvidence, FamilyEvidence
 from modelkin_registry.nulls import SMALLEST_P
 
@@ -73,7 +74,7 @@ def test_figures_are_never_more_certain_than_they_are() -> None:
     assert [figures.correlation(r) for r in (1.0, 0.9996, 0.9812, -0.0001, None)] == ["1.000", "0.999", "0.981", "0.000", "-"]
     assert [figures.share(part) for part in (0.0, 0.001, 0.972, 0.999, 1.0)] == ["0 %", "1 %", "97 %", "99 %", "100 %"]
     assert [figures.probability(p) for p in (SMALLEST_P, 2.3e-12, 0.4, 1.0, None)] == ["<1e-30", "2e-12", "0.4", "1", "-"]
-    assert [figures.size(number) for number in (12, 37_011, 4_386_240, None)] == ["12 B", "37.0 kB", "4.4 MB", "-"]
+    assert [size(number) for number in (12, 37_011, 4_386_240, None)] == ["12 B", "37.0 kB", "4.4 MB", "-"]
 
 
 def test_what_is_no_number_becomes_null() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from modelkin_indexer.errors import RegistryError
 from modelkin_registry import connection, schema
 from modelkin_registry.file_marks import STEPS
 from modelkin_registry.store import Store
+from modelkin_registry.whole_files import appearing
 from registry_helpers import record, rows
 
 
@@ -46,6 +49,27 @@ def test_hostile_paths(tmp_path: Path) -> None:
             Store.open(tmp_path / name)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["empty", "other.sqlite", "words.txt"]
     assert sqlite_utils.Database(other).table_names() == ["t"]
+
+
+def test_a_new_registry_appears_whole_or_not_at_all(path: Path) -> None:
+    """A process that dies while it makes one leaves nothing under the registry's name."""
+    stop = "import os; from modelkin_registry import schema, store; schema.bring_up_to_date = lambda _: os._exit(9)"
+    dies = f"{stop}; store.Store.open(__import__('pathlib').Path({str(path)!r}))"
+    ended = subprocess.run([sys.executable, "-c", dies], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, check=False)
+    assert ended.returncode == 9
+    assert not path.exists()
+    with Store.open(path) as store:
+        store.put(record("m"), rows(0))
+    assert path.exists()
+
+
+def test_a_registry_made_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with appearing(path) as unfinished:
+        unfinished.write_text("mine")
+        path.write_text("theirs")
+    assert path.read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("keep", [3000, 8192, 40_000, -8192])

@@ -12,7 +12,7 @@ from rich.text import Text
 from modelkin_cli import figures
 from modelkin_cli.pictures import LOW_INFORMATION, heat_strip, legend
 from modelkin_cli.tables import RELATIVES_NOTE, family_table, low_information_table, relation_text, relatives_table
-from modelkin_cli.text import printable
+from modelkin_cli.text import printable, size
 from modelkin_registry.answers import CompareAnswer, ComponentEvidence, QueryAnswer
 
 COMPARE_NOTE = "r: centred (Pearson) correlation. null: what strangers give, mean ± sd. Low-information families are never a finding."
@@ -109,13 +109,13 @@ def _revision_facts(revision: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("content", revision["content"]),
         ("added", revision["added"]),
         ("parameters", figures.count(revision["parameters"])),
-        ("bytes", figures.size(revision["bytes_total"])),
+        ("bytes", size(revision["bytes_total"])),
         ("config", ", ".join(f"{name} {value}" for name, value in config.items())),
     ]
     for source in revision["sources"]:
         seen = f"first seen {source['first_seen'][:10]}, last seen {source['last_seen'][:10]}"
         facts.append((f"source ({source['who']})", f"{source['origin'] or 'not known'}, {seen}"))
-        facts += [("file", f"{file['name']}, {figures.size(file['size'])}") for file in source["files"]]
+        facts += [("file", f"{file['name']}, {size(file['size'])}") for file in source["files"]]
     return facts
 
 
@@ -126,9 +126,9 @@ def _fingerprint_facts(fingerprint: Mapping[str, Any]) -> list[tuple[str, str]]:
         constants[reason] = constants.get(reason, 0) + 1
     return [
         ("spec, key", f"{fingerprint['spec']}, {fingerprint['key']}"),
-        ("size", figures.size(fingerprint["bytes"])),
+        ("size", size(fingerprint["bytes"])),
         ("coverage", f"{about['coverage']:.1%} of the bytes have a known place"),
-        ("bytes read", f"{figures.size(about['bytes_read'])} of {figures.size(about['bytes_total'])}"),
+        ("bytes read", f"{size(about['bytes_read'])} of {size(about['bytes_total'])}"),
         ("components", ", ".join(f"{name} ({about['layers'].get(name, 0)} layers)" for name in about["components"])),
         ("types", ", ".join(f"{name} {figures.count(number)}" for name, number in about["dtypes"].items())),
         ("quantization", about["quantization"]),

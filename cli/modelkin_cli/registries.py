@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from modelkin_registry.candidates import index_rows
 from modelkin_registry.registry import Registry
 from modelkin_registry.store import Store
 from modelkin_registry.vectors import VectorIndex
+from modelkin_registry.whole_files import appearing
 
 KEY_BYTES = 32
 Say = Callable[[str], None]
@@ -78,17 +77,8 @@ def begin_registry(path: Path, say: Say) -> None:
     packaged = starter.path()
     if packaged is None:
         return
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".starter-")
-    os.close(handle)
-    try:
+    with appearing(path) as unfinished:
         shutil.copyfile(packaged, unfinished)
-        os.link(unfinished, path)  # unlike a rename, leaves alone a registry that another process has made meanwhile
-    except FileExistsError:
-        return
-    except OSError:  # a file system without hard links
-        Path(unfinished).replace(path)
-    finally:
-        Path(unfinished).unlink(missing_ok=True)
     say(f"Your registry {path} was begun with the models that come with modelkin.")
 
 

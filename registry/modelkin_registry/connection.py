@@ -7,13 +7,14 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError
 from modelkin_registry.file_marks import APPLICATION_ID, MIGRATIONS, STEPS
+from modelkin_registry.whole_files import appearing
 
 BUSY_SECONDS = 30.0  # how long to wait for another writer before giving up
 RETRY_SECONDS = 0.02  # pause between tries where SQLite itself does not wait (the switch to WAL)
@@ -55,14 +56,26 @@ def connect(path: Path, *, create: bool, key_name: str) -> sqlite3.Connection:
     """
     _check_reachable(path, create)
     read_only = not create and not _may_write(path)
-    mode = _read_only_mode(path) if read_only else f"mode={'rwc' if create else 'rw'}"
+    mode = _read_only_mode(path) if read_only else "mode=rw"
     with explained(path):
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        if create and not path.exists():
+            _make(path, key_name)
+        connection = _opened(path, mode)
         try:
             return _prepared_to_read(connection, path, key_name) if read_only else _prepared(connection, path, create, key_name)
         except BaseException:
             connection.close()
             raise
+
+
+def _opened(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+
+
+def _make(path: Path, key_name: str) -> None:
+    """A new registry, under its name only once it is complete: a kill never leaves an empty file that readers refuse."""
+    with appearing(path) as unfinished, closing(_opened(unfinished, "mode=rw")) as connection:
+        _prepared(connection, path, True, key_name)
 
 
 def _check_reachable(path: Path, create: bool) -> None:

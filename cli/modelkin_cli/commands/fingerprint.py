@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from modelkin_cli import figures
 from modelkin_cli.asking import printing, reading
 from modelkin_cli.inputs import FINGERPRINT_SUFFIX, HowToRead, read_source
 from modelkin_cli.options import FILE, Settings, settings
 from modelkin_cli.output import Output
+from modelkin_cli.text import size
 from modelkin_registry.answers import CONTRACT
 
 
@@ -37,7 +37,7 @@ def command(settings: Settings, source: str, target: Path, how: HowToRead, outpu
     _write(target, data := found.fingerprint.to_bytes())
     about = found.fingerprint.about
     facts = {"level": about.level, "spec": about.spec, "key": about.key, "parameters": about.parameters, "coverage": about.coverage}
-    words = f"{target}: {figures.size(len(data))}, level {about.level}"
+    words = f"{target}: {size(len(data))}, level {about.level}"
     output.line({"contract": CONTRACT, "source": source, "file": str(target), **facts, "bytes": len(data)}, str(target), words)
 
 
