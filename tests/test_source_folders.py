@@ -121,10 +121,37 @@ def test_several_models_in_one_folder(folder: Path) -> None:
 
 def test_two_sharded_models_in_one_folder(sharded: Path) -> None:
     shutil.copy(sharded / INDEX, sharded / "other.safetensors.index.json")
-    assert len(open_source(sharded).files) == 2
+    source = open_source(sharded)
+    assert len(source.files) == 2
+    assert source.notes[0].startswith(f"{INDEX} is read, and left out: other.safetensors.index.json")
     (sharded / INDEX).rename(sharded / "third.safetensors.index.json")
-    with pytest.raises(UnsupportedFormat, match="2 shard indexes"):
+    for shard in (FIRST, SECOND):
+        (sharded / shard).rename(sharded / shard.replace("model", "third"))
+    with pytest.raises(UnsupportedFormat, match=r"other.safetensors.index.json, third.safetensors.index.json.*--file"):
         open_source(sharded)
+
+
+def test_the_form_with_most_bits_goes_first(folder: Path) -> None:
+    save(folder / "tiny.fp16.safetensors", "a")
+    save(folder / "tiny-Q8_0.safetensors", "a", "b")
+    source = open_source(folder)
+    assert list(source.tensors) == ["a", "b"]
+    assert "left out: tiny.fp16.safetensors." in source.notes[0]
+
+
+def test_shards_of_a_variant(folder: Path) -> None:
+    for number, tensor in enumerate("ab", start=1):
+        save(folder / f"model-0000{number}-of-00002.fp16.safetensors", tensor)
+    source = open_source(folder)
+    assert (list(source.tensors), source.notes) == (["a", "b"], ())
+
+
+def test_what_training_leaves_is_no_model(folder: Path) -> None:
+    save(folder / "tiny.safetensors", "a")
+    save(folder / "optimizer.safetensors", "b")
+    assert list(open_source(folder).tensors) == ["a"]
+    assert open_source(folder).notes == ()
+    assert list(open_source(folder, "optimizer.safetensors").tensors) == ["b"]
 
 
 def test_tensors_that_the_index_leaves_out_are_read(sharded: Path) -> None:
@@ -200,7 +227,7 @@ def test_a_huge_index_is_not_read(sharded: Path) -> None:
 @pytest.mark.parametrize("suffix", OTHER_SUFFIXES)
 def test_other_containers_are_named(suffix: str, folder: Path) -> None:
     (folder / f"weights{suffix}").write_bytes(b"x")
-    with pytest.raises(UnsupportedFormat, match=rf"weights\{suffix} .*reads safetensors"):
+    with pytest.raises(UnsupportedFormat, match=rf"weights\{suffix} .*This version reads safetensors"):
         open_source(folder)
     with pytest.raises(UnsupportedFormat, match=rf"is a \{suffix} file"):
         open_source(folder / f"weights{suffix}")

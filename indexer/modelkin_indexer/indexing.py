@@ -160,7 +160,9 @@ def _about(
 
 
 def _quantization(source: Source) -> str:
-    """How config.json says that the weights are stored, "" for plain numbers."""
+    """How the weights are stored, by the container or else by config.json; "" for plain numbers."""
+    if source.quantization:
+        return source.quantization
     stated = source.config.get("quantization_config")
     if not isinstance(stated, dict):
         return ""

@@ -45,7 +45,8 @@ class Source(Protocol):
     """Read access to one model's weights. Reading never runs code from the file and never leaves the folder.
 
     `tensors` is sorted by name; `config` is the parsed config.json, {} where there is none; `notes` are things a person should know that
-    did not stop the reading; `bytes_read` counts what was really fetched, headers included.
+    did not stop the reading; `bytes_read` counts what was really fetched, headers included. `quantization` is "" for plain numbers, else
+    how the container stores them, in words (e.g. "GGUF Q4_K_M"); what `tensors` and `read` present are then the decoded values.
     """
 
     path: Path
@@ -55,9 +56,10 @@ class Source(Protocol):
     files: tuple[SourceFile, ...]
     notes: tuple[str, ...]
     bytes_read: int
+    quantization: str
 
     def read(self, tensor: str, start: int, stop: int, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
-        """Bytes [start, stop) of a tensor's data, as stored: in the first bytes of `out` if given, else in a fresh array.
+        """Bytes [start, stop) of a tensor's data, as `tensors` presents it: in the first bytes of `out` if given, else in a fresh array.
 
         Several threads may read at once.
         """

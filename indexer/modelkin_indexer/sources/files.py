@@ -17,6 +17,7 @@ MAX_CONFIG = 8_000_000
 CONFIG = "config.json"
 CACHE_PREFIX = "models--"  # a repository's folder in the Hugging Face cache: models--org--name/{blobs,snapshots,refs}
 
+PICK = "pass `--file NAME` to read one file only."
 FETCH_AGAIN = "Download or export the file again."
 CHECK_ACCESS = "Check that the file is readable and not in use by a download."
 

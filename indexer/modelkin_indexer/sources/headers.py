@@ -138,8 +138,8 @@ def _check_cover(tensors: list[Stored], data_start: int, size: int, path: Path) 
         raise DamagedFile(problem, path=path, remedy=FETCH_AGAIN)
 
 
-def read_index(path: Path) -> dict[str, str]:
-    """The weight map of a shard index: tensor name -> plain name of a file beside the index.
+def read_index(path: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
+    """The weight map of a shard index: tensor name -> plain name of a file beside the index, which ends in one of `suffixes`.
 
     Raises:
         SourceError: the index cannot be read, contradicts itself or points out of its folder.
@@ -148,7 +148,7 @@ def read_index(path: Path) -> dict[str, str]:
     shards: dict[str, str] | None = None
     for key in cursor.members():
         if key == "weight_map":
-            shards = {name: _shard_name(cursor.string("shard name"), name, path) for name in cursor.members()}
+            shards = {name: _shard_name(cursor.string("shard name"), name, path, suffixes) for name in cursor.members()}
         else:
             cursor.value(limit=MAX_INDEX_NOTES)
     cursor.end()
@@ -157,9 +157,9 @@ def read_index(path: Path) -> dict[str, str]:
     return shards
 
 
-def _shard_name(shard: str, tensor: str, path: Path) -> str:
+def _shard_name(shard: str, tensor: str, path: Path, suffixes: tuple[str, ...]) -> str:
     """A shard must be a plain file name: nothing that could lead out of the folder."""
-    if any(mark in shard for mark in "/\\\0") or not shard.endswith(SUFFIX) or shard == SUFFIX:
-        problem = f"is said to be in {shard!r}, which is not the plain name of a {SUFFIX} file beside the index"
+    if any(mark in shard for mark in "/\\\0") or not shard.endswith(suffixes) or shard in suffixes:
+        problem = f"is said to be in {shard!r}, which is not the plain name of a {suffixes[0]} file beside the index"
         raise DamagedFile(problem, path=path, tensor=tensor, remedy="Do not trust this model's index; get it from its publisher.")
     return shard

@@ -15,10 +15,9 @@ import numpy.typing as npt
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.sources.base import SourceFile
-from modelkin_indexer.sources.files import FETCH_AGAIN, fill, open_regular, read_config
-from modelkin_indexer.sources.headers import Stored, read_header, read_index
-
-PICK = "pass `--file NAME` to read one file only."
+from modelkin_indexer.sources.files import FETCH_AGAIN, PICK, fill, open_regular, read_config
+from modelkin_indexer.sources.headers import SUFFIX, Stored, read_header, read_index
+from modelkin_indexer.sources.register import Weights
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class SafetensorsSource:
         Raises:
             SourceError: a file cannot be read or is damaged, or two of them hold a tensor of the same name.
         """
-        self.path, self.name = path, name
+        self.path, self.name, self.quantization = path, name, ""
         self._closed = False
         self._lock = threading.Lock()
         self._shards: list[_Shard] = []
@@ -109,21 +108,20 @@ class SafetensorsSource:
             self._where[name] = shard, stored
 
 
-def open_file(path: Path, name: str) -> SafetensorsSource:
-    """One file that is a whole model. Raises SourceError."""
-    return SafetensorsSource(path, name, [path])
-
-
-def open_index(path: Path, index: Path, name: str) -> SafetensorsSource:
-    """All shards that the index file `index` names; `path` is what the user gave.
+def open_weights(weights: Weights) -> SafetensorsSource:
+    """The files of one model, or all shards that its index names.
 
     Tensors that a shard holds but the index leaves out are read too, since loaders that walk the shards see them; a note says so.
 
     Raises:
-        SourceError: as for one file; also a shard that is missing or lacks a tensor that the index puts there.
+        SourceError: a file is missing, damaged or not to be read, or lacks a tensor that the index puts there.
     """
-    weight_map = read_index(index)
-    source = SafetensorsSource(path, name, [index.parent / shard for shard in sorted(set(weight_map.values()))])
+    if weights.index is None:
+        return SafetensorsSource(weights.path, weights.name, weights.files, weights.notes)
+    index = weights.index
+    weight_map = read_index(index, (SUFFIX,))
+    shards = [index.parent / shard for shard in sorted(set(weight_map.values()))]
+    source = SafetensorsSource(weights.path, weights.name, shards, weights.notes)
     for tensor, shard in weight_map.items():
         if source.shard_of(tensor) != shard:
             source.close()

@@ -1,0 +1,152 @@
+"""Which files of a folder are its model: shards of one model belong together, and of several forms of the same weights one is read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelkin_indexer.errors import SourceNotFound, UnsupportedFormat
+from modelkin_indexer.sources.files import CACHE_PREFIX, CHECK_ACCESS, PICK, cache_folder
+from modelkin_indexer.sources.register import CONTAINERS, OTHER_SUFFIXES, Container, Weights, container_of
+
+INDEX_ENDING = ".index.json"
+# Stems of the files that libraries write a whole model to; they go before any other.
+MAIN_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model")
+# File names that say nothing of the model; its folder's name is taken instead.
+PLAIN_STEMS = (*MAIN_STEMS, "adapter_model", "consolidated")
+SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<variant>[.]\w+)?")
+# How publishers mark a form of the same weights that is stored with other or fewer bits: model.fp16, x-Q4_K_M, x.i1-IQ2_XS.
+VARIANT = re.compile(
+    r"[-._](?:(?:i1|ud)-)?(?:i?q\d\w*|tq\d_\d|mxfp4\w*|nvfp4|bf16|fp?16|fp?32|fp8\w*|u?int[48]|bnb4|quantized|half)", re.IGNORECASE
+)
+# What training leaves beside a model, and parts that llama.cpp keeps in a file of their own.
+NOT_WEIGHTS = re.compile(r"training_args|optimizer|scheduler|scaler|rng_state|random_states|tokenizer|imatrix|mmproj", re.IGNORECASE)
+LISTED = 5  # file names in one message
+
+
+@dataclass(frozen=True)
+class _Form:
+    """One form of a model in a folder: the files of one container that belong together. `key` is what its name says of the model."""
+
+    container: Container
+    stem: str
+    files: tuple[Path, ...]
+    index: Path | None = None
+
+    @property
+    def key(self) -> str:
+        stem = re.sub(rf"(?:{VARIANT.pattern})+$", "", self.stem, flags=re.IGNORECASE)
+        return MAIN_STEMS[0] if stem in MAIN_STEMS else stem
+
+    @property
+    def label(self) -> str:
+        return (self.index or self.files[0]).name
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """The most faithful container first; in it the form with most bytes, which is the least quantised one."""
+        size = sum(path.stat().st_size for path in self.files if path.is_file())
+        return CONTAINERS.index(self.container), -size, self.label
+
+
+def weights_in(folder: Path) -> tuple[Container, Weights]:
+    """The container and the files of the one model in a folder; what was left out is in the notes.
+
+    Raises:
+        SourceNotFound: the folder cannot be listed, has no weights, or lacks some shards.
+        UnsupportedFormat: weights of another kind only, or several models.
+    """
+    names = _names(folder)
+    forms = sorted(_forms(folder, names), key=lambda form: form.order)
+    if not forms:
+        raise _no_weights(folder, names)
+    chosen = next((form for form in forms if form.key == MAIN_STEMS[0]), forms[0])
+    if chosen.key != MAIN_STEMS[0] and len({form.key for form in forms}) > 1:
+        problem = f"has {len(forms)} files or sets of shards that may be different models ({_listed(sorted(form.label for form in forms))})"
+        raise UnsupportedFormat(problem, path=folder, remedy=f"To read one of them, {PICK}")
+    left = [form.label for form in forms if form is not chosen]
+    notes = (f"{chosen.label} is read, and left out: {_listed(left)}. To read another, {PICK}",) if left else ()
+    return chosen.container, Weights(folder, folder_name(folder), chosen.files, chosen.index, notes)
+
+
+def weights_of(path: Path, chosen: Path) -> tuple[Container, Weights]:
+    """The container and the files of one file or shard index, `chosen`; `path` is what the user gave."""
+    named = chosen.with_name(chosen.name.removesuffix(INDEX_ENDING))
+    if chosen.suffix.lower() in OTHER_SUFFIXES:
+        raise UnsupportedFormat(f"is a {chosen.suffix} file", path=chosen, remedy=CONVERT)
+    container = container_of(named)
+    stem = named.name[: len(named.name) - len(container.suffix_of(named.name))]
+    name = folder_name(chosen.parent) if stem in PLAIN_STEMS else stem
+    if named != chosen and container.suffix_of(named.name):
+        return container, Weights(path, name, (), chosen)
+    return container, Weights(path, name, (chosen,))
+
+
+def folder_name(folder: Path) -> str:
+    """What to call the model in a folder: `org/name` in a Hugging Face cache, else the real folder's name."""
+    real = Path(os.path.realpath(folder))
+    cache = cache_folder(real)
+    return cache.name.removeprefix(CACHE_PREFIX).replace("--", "/") if cache else real.name
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise SourceNotFound(f"cannot be listed ({error})", path=folder, remedy=CHECK_ACCESS) from error
+
+
+def _forms(folder: Path, names: list[str]) -> list[_Form]:
+    """The forms of each stem: its index, else the file of that name, else its shards."""
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    containers: dict[tuple[str, str], Container] = {}
+    for name in names:
+        plain = name.removesuffix(INDEX_ENDING)
+        suffixes = [suffix for container in CONTAINERS if (suffix := container.suffix_of(plain))]
+        if not suffixes or NOT_WEIGHTS.match(plain):
+            continue
+        stem, kind = plain[: -len(suffixes[0])], "index" if plain != name else "file"
+        shard = SHARD.fullmatch(stem)
+        if shard is not None and kind == "file":
+            stem, kind = shard["stem"] + (shard["variant"] or ""), f"shards of {shard['count']}"
+        found.setdefault((stem, suffixes[0]), {}).setdefault(kind, []).append(name)
+        containers.setdefault((stem, suffixes[0]), container_of(folder / plain))
+    return [_form(folder, containers[key], key[0], kinds) for key, kinds in found.items()]
+
+
+def _form(folder: Path, container: Container, stem: str, kinds: dict[str, list[str]]) -> _Form:
+    files = {kind: tuple(folder / name for name in names) for kind, names in kinds.items()}
+    shards = next((files[kind] for kind in sorted(files) if kind not in ("index", "file")), ())
+    if "index" in files:
+        return _Form(container, stem, shards, files["index"][0])
+    if "file" in files:
+        return _Form(container, stem, files["file"])
+    _require_all(folder, shards)
+    return _Form(container, stem, shards)
+
+
+def _require_all(folder: Path, shards: tuple[Path, ...]) -> None:
+    """Raise SourceNotFound if some shards are missing."""
+    found = [match for path in shards if (match := SHARD.match(path.name))]
+    there, count = {int(match["number"]) for match in found}, int(found[0]["count"])
+    missing = [number for number in range(1, min(count, len(there) + LISTED) + 1) if number not in there][:LISTED]
+    if missing or len(there) != count:
+        raise SourceNotFound(f"has {len(there)} of {count} shards; number {missing} missing", path=folder, remedy="Download the rest.")
+
+
+def _no_weights(path: Path, names: list[str]) -> SourceNotFound | UnsupportedFormat:
+    others = [name for name in names if Path(name).suffix in OTHER_SUFFIXES]
+    if others:
+        return UnsupportedFormat(f"has no weights but {others[0]} ({len(others)} such files)", path=path, remedy=CONVERT)
+    return SourceNotFound("has no weights in it", path=path, remedy="Name a folder or file with weights.")
+
+
+def _listed(labels: Iterable[str]) -> str:
+    names = list(labels)
+    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+
+
+CONVERT = f"This version reads {', '.join(container.name for container in CONTAINERS)}; convert the weights, or get another form of them."

@@ -1,0 +1,97 @@
+"""The containers of weights that can be read. A new one is a file beside this one and a line in `CONTAINERS`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from modelkin_indexer.errors import SourceError
+from modelkin_indexer.sources.base import Source
+from modelkin_indexer.sources.files import open_regular, read_exact
+
+HEAD_BYTES = 64  # what a container is recognised by
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The files of one model in one container.
+
+    `path` is what the user gave and `name` what to call the model; `files` are its files, or the shards as their names tell them;
+    `index` is the shard index to go by instead.
+    """
+
+    path: Path
+    name: str
+    files: tuple[Path, ...]
+    index: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Leaf(Protocol):
+    """What the module of a container offers. Only this module imports the library that reads the container."""
+
+    def open_weights(self, weights: Weights) -> Source:
+        """Open the files. Raises SourceError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container.
+
+    leaf       the module of this package that opens it, imported when a file of that kind is met
+    suffixes   of its files; a shard index is called as the file with `.index.json` after it
+    recognises whether a file may be one, by its first bytes: decides between containers that share a suffix, and where there is none
+    """
+
+    name: str
+    leaf: str
+    suffixes: tuple[str, ...]
+    recognises: Callable[[bytes], bool]
+
+    def open(self, weights: Weights) -> Source:
+        """Open the files of one model. Raises SourceError."""
+        return cast(Leaf, import_module(f"{__package__}.{self.leaf}")).open_weights(weights)
+
+    def suffix_of(self, name: str) -> str:
+        """The suffix of this container that a file name ends in, else ""."""
+        return next((suffix for suffix in self.suffixes if name.lower().endswith(suffix) and len(name) > len(suffix)), "")
+
+
+# The most faithful first: where a folder holds the same weights in several containers, the first is read.
+CONTAINERS = (Container("safetensors", "safetensors", (".safetensors",), lambda head: head[8:9] == b"{"),)
+
+# Suffixes of weights that this version does not read, known only to say what was found.
+_KNOWN = ".bin .pt .pth .ckpt .jit .gguf .ggml .onnx .h5 .msgpack .npz .npy .pkl .tflite .keras .nemo"
+OTHER_SUFFIXES = tuple(suffix for suffix in _KNOWN.split() if not any(suffix in container.suffixes for container in CONTAINERS))
+
+
+def container_by_name(name: str) -> Container | None:
+    """The first container with the file's suffix."""
+    return next((container for container in CONTAINERS if container.suffix_of(name)), None)
+
+
+def container_of(path: Path) -> Container:
+    """The container of a file: by its suffix, and by its first bytes where the suffix leaves a choice. The first one if nothing fits."""
+    fitting = [container for container in CONTAINERS if container.suffix_of(path.name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    head = _head(path)
+    among = fitting or CONTAINERS
+    return next((container for container in among if container.recognises(head)), among[0])
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; none of a file that cannot be opened, which its container tells then."""
+    try:
+        descriptor = open_regular(path)
+    except SourceError:
+        return b""
+    try:
+        return bytes(read_exact(descriptor, 0, min(HEAD_BYTES, os.fstat(descriptor).st_size), path))
+    finally:
+        os.close(descriptor)
