@@ -19,7 +19,7 @@ from blake3 import blake3
 import modelkin_data
 from modelkin_indexer.indexing import fingerprint_source
 from modelkin_indexer.sources import open_source
-from modelkin_registry.records import Claim
+from modelkin_indexer.sources.base import Claim
 from modelkin_registry.registry import Registry
 from real_weights import RealModel, fetch, read_table
 

@@ -9,8 +9,8 @@ import numpy as np
 from modelkin_indexer import fingerprint, spec
 from modelkin_indexer.fingerprint import About, Experts, Matrices, Vectors
 from modelkin_indexer.places import Place
-from modelkin_indexer.sources.base import SourceFile
-from modelkin_registry.records import Claim, NewModel
+from modelkin_indexer.sources.base import Claim, SourceFile
+from modelkin_registry.records import NewModel
 from modelkin_registry.rows import IndexRows
 
 DIMS = 24

@@ -11,7 +11,7 @@ import pytest
 import sqlite_utils
 
 from modelkin_indexer.errors import RegistryError, UnknownModel
-from modelkin_registry.records import Claim
+from modelkin_indexer.sources.base import Claim
 from modelkin_registry.rows import IndexRows
 from modelkin_registry.store import Store
 from registry_helpers import record, rows, units
@@ -145,7 +145,7 @@ def test_unknown_model_suggests_close_names(path: Path) -> None:
             store.get("zzz")
 
 
-@pytest.mark.parametrize("step", ["_note_source", "_note_claims", "_add_fingerprint", "_log"])
+@pytest.mark.parametrize("step", ["_note_source", "claims.note", "_add_fingerprint", "_log"])
 def test_a_put_that_fails_midway_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     with Store.open(path) as store:
         store.put(record("before"), rows(1))
@@ -155,7 +155,8 @@ def test_a_put_that_fails_midway_leaves_nothing(path: Path, monkeypatch: pytest.
             raise OSError("pulled out")
 
         with monkeypatch.context() as patch:
-            patch.setattr(store, step, fail)
+            owner, _, name = step.rpartition(".")
+            patch.setattr(getattr(store, owner) if owner else store, name, fail)
             with pytest.raises(OSError, match="pulled out"):
                 store.put(record("half"), rows(2))
         assert (table_counts(store), store.generation()) == before

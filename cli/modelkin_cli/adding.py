@@ -56,7 +56,7 @@ class Batch:
             self.say(f"{source}: {note}")
         model = name or reading.name
         self._claim(model, source)
-        result = self.registry.add(model, reading.fingerprint, origin=reading.origin, files=reading.files)
+        result = self.registry.add(model, reading.fingerprint, origin=reading.origin, files=reading.files, claims=reading.claims)
         return _described(replace(blank, model=result.name, status=result.status), reading)
 
     def _claim(self, model: str, source: str) -> None:

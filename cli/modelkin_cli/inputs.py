@@ -12,6 +12,7 @@ from modelkin_indexer import fingerprint as fingerprints
 from modelkin_indexer.errors import FingerprintError, SourceNotFound
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.sources import SourceFile, open_source
+from modelkin_indexer.sources.base import Claim
 from modelkin_indexer.spec import Key
 
 FINGERPRINT_SUFFIX = ".modelkin"
@@ -32,13 +33,14 @@ class HowToRead:
 
 @dataclass(frozen=True)
 class Reading:
-    """A source that was read. `name` is what it calls itself; `origin` and `files` say where it came from."""
+    """A source that was read. `name` is what it calls itself; `origin` and `files` say where from; `claims` what its folder says."""
 
     name: str
     fingerprint: Fingerprint
     origin: str
     files: tuple[SourceFile, ...] = ()
     notes: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
 
 def read_source(source: str, how: HowToRead, begin: Begin) -> Reading:
@@ -51,12 +53,14 @@ def read_source(source: str, how: HowToRead, begin: Begin) -> Reading:
     path = existing(source)
     if path.is_file() and path.suffix == FINGERPRINT_SUFFIX:
         return _written(path, how)
-    from modelkin_indexer.indexing import fingerprint_source  # a written fingerprint does without the indexer's imports
+    from modelkin_indexer.claims import claims_of  # a written fingerprint does without the indexer's imports
+    from modelkin_indexer.indexing import fingerprint_source
 
     with closing(open_source(path, how.file)) as weights:
         done = begin(weights.name, sum(info.nbytes for info in weights.tensors.values()))
         fingerprint = fingerprint_source(weights, level=how.level or DEFAULT_LEVEL, key=how.key, threads=how.threads, progress=done)
-        return Reading(weights.name, fingerprint, str(path.resolve()), weights.files, weights.notes)
+        claims, claim_notes = claims_of(path)
+        return Reading(weights.name, fingerprint, str(path.resolve()), weights.files, weights.notes + claim_notes, claims)
 
 
 def existing(source: str, names: Sequence[str] = ()) -> Path:

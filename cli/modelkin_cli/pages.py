@@ -91,8 +91,8 @@ def model_page(shown: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Everything known of one registered model."""
     yield Text(printable(shown["model"]), style="bold")
     facts = [("added", shown["added"]), ("former names", ", ".join(shown["former_names"]))]
-    facts += [(f"claims {claim['kind']}", f"{claim['value']} (says {claim['source']})") for claim in shown["claims"]]
     yield _facts(facts)
+    yield from _claims(shown["claims"])
     for revision in shown["revisions"]:
         yield Text()
         yield Text(f"Revision {revision['id']}", style="bold")
@@ -101,6 +101,17 @@ def model_page(shown: Mapping[str, Any]) -> Iterator[RenderableType]:
             yield Text()
             yield Text(f"Fingerprint at level {fingerprint['level']}", style="bold")
             yield _facts(_fingerprint_facts(fingerprint))
+
+
+def _claims(claims: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    """What is said of the model, with what was withdrawn since."""
+    if not claims:
+        return
+    yield Text()
+    yield Text("Said of it (claims are no evidence)", style="bold")
+    yield _facts(
+        [(claim["kind"], f"{claim['value']} ({'' if claim['current'] else 'no longer '}in {claim['source']})") for claim in claims]
+    )
 
 
 def _revision_facts(revision: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -61,6 +61,21 @@ class Relative:
 
 
 @dataclass(frozen=True)
+class WeighedClaim:
+    """A declared model beside what weights show of it. `model`: the registered one that is meant, None where none is.
+
+    `verdict` is "consistent", "nothing", "not comparable" or "not registered".
+    """
+
+    kind: str
+    value: str
+    source: str
+    model: str | None
+    relation: str | None
+    verdict: str
+
+
+@dataclass(frozen=True)
 class QueryAnswer:
     """The answer to "what is this closest to?". `query` and `registry` are the contract's small objects."""
 
@@ -70,6 +85,7 @@ class QueryAnswer:
     merge: dict[str, Any] | None
     explanation: tuple[str, ...]
     warnings: tuple[str, ...]
+    claims: tuple[WeighedClaim, ...] = ()
     contract: int = CONTRACT
 
 

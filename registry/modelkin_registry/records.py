@@ -6,16 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelkin_indexer.sources.base import SourceFile
-
-
-@dataclass(frozen=True)
-class Claim:
-    """Something said about a model, e.g. kind `base_model`, value `org/name`, source `config.json`."""
-
-    kind: str
-    value: str
-    source: str
+from modelkin_indexer.sources.base import Claim, SourceFile
 
 
 @dataclass(frozen=True)

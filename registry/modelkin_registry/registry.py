@@ -14,14 +14,15 @@ from modelkin_indexer import fingerprint as fingerprints
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError, UnknownModel
 from modelkin_indexer.fingerprint import Fingerprint
-from modelkin_indexer.sources.base import SourceFile
+from modelkin_indexer.sources.base import Claim, SourceFile
 from modelkin_registry import doctor
 from modelkin_registry.answers import CompareAnswer, Finding, ListedModel, QueryAnswer, Relative
 from modelkin_registry.blends import PARENTS_TRIED, Blend, find_blend
 from modelkin_registry.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.comparison import compare_fingerprints
+from modelkin_registry.declared import lineage_claims, weigh
 from modelkin_registry.kinship import Held, Kin, has_evidence, hold, is_descent, nearest_kin
-from modelkin_registry.records import Claim, NewModel, PutResult
+from modelkin_registry.records import NewModel, PutResult
 from modelkin_registry.reports import query_answer
 from modelkin_registry.store import Store
 from modelkin_registry.vectors import VectorIndex
@@ -120,10 +121,12 @@ class Registry:
         show_all: bool = False,
         exact: bool = False,
         candidates: int = SEARCHED,
+        claims: Sequence[Claim] = (),
     ) -> QueryAnswer:
         """The registered models nearest to a fingerprint, with evidence.
 
-        `show_all` adds the nearest without evidence; `exact` confirms every registered model instead of the index's candidates.
+        `show_all` adds the nearest without evidence; `exact` confirms every registered model instead of the index's candidates. Models that
+        `claims` name are held against it too, and each claim is told beside what the weights show; it changes nothing else.
 
         Raises:
             FingerprintError: made with another key or spec than the registry's.
@@ -132,11 +135,14 @@ class Registry:
         with self.store.reading():
             searched = self.store.count()
             wanted = self.store.ids() if exact else self._candidates(fingerprint, candidates, k, show_all)
-            kin, evident = self._kin(fingerprint, wanted, searched)
+            declared = lineage_claims(claims, self.store.claims.aliases())
+            named = self.store.claims.models_named(model for _, model in declared if model)
+            kin, evident = self._kin(fingerprint, list(dict.fromkeys([*wanted, *named])), searched)
             ordered = nearest_kin(kin, evident, k, show_all=show_all)
             blend = self._blend(fingerprint, ordered)
         about = {"models": searched, "spec": spec.VERSION, "key": self.store.key_name}
-        return query_answer(fingerprint, ordered, source=source, registry=about, compared=len(kin), blend=blend)
+        weighed = weigh(declared, [*(one.relative for one in kin), *ordered])
+        return query_answer(fingerprint, ordered, source=source, registry=about, compared=len(kin), blend=blend, claims=weighed)
 
     def compare(
         self, a: Fingerprint, b: Fingerprint, *, a_name: str = "A", b_name: str = "B", controls: Mapping[str, Fingerprint] | None = None

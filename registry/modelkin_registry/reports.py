@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from modelkin_indexer.fingerprint import Fingerprint
-from modelkin_registry.answers import QueryAnswer, Relative
+from modelkin_registry.answers import QueryAnswer, Relative, WeighedClaim
 from modelkin_registry.blends import Blend, blend_sentence, mark_parents
+from modelkin_registry.declared import claim_sentence
 from modelkin_registry.explanation import DISTILLATION, headline, relative_sentences
 from modelkin_registry.kinship import is_descent
 from modelkin_registry.merges import attribute_layers
@@ -34,7 +35,14 @@ def describe(fingerprint: Fingerprint, source: str) -> dict[str, Any]:
 
 
 def query_answer(
-    fingerprint: Fingerprint, relatives: Sequence[Relative], *, source: str, registry: dict[str, Any], compared: int, blend: Blend | None
+    fingerprint: Fingerprint,
+    relatives: Sequence[Relative],
+    *,
+    source: str,
+    registry: dict[str, Any],
+    compared: int,
+    blend: Blend | None,
+    claims: Sequence[WeighedClaim] = (),
 ) -> QueryAnswer:
     """The whole answer to a query."""
     relatives = mark_parents(attribute_layers(relatives), blend)
@@ -45,6 +53,7 @@ def query_answer(
     explanation += [headline(subject, relative, registry["models"]) for relative in relatives[1:MENTIONED]]
     if not any(is_descent(relative) for relative in relatives):
         explanation.insert(0, _nothing_found(subject, fingerprint.about.coverage, registry["models"], compared))
+    explanation += map(claim_sentence, claims)
     explanation.append(DISTILLATION)
     return QueryAnswer(
         query=describe(fingerprint, source),
@@ -53,6 +62,7 @@ def query_answer(
         merge=blend.to_plain() if blend else None,
         explanation=tuple(explanation),
         warnings=warnings_about(fingerprint, source),
+        claims=tuple(claims),
     )
 
 

@@ -20,6 +20,7 @@ from blake3 import blake3
 from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError, UnknownModel
 from modelkin_registry.answers import ListedModel
+from modelkin_registry.claim_table import ClaimTable, storable
 from modelkin_registry.connection import REMEDIES, connect, explained, is_read_only, now
 from modelkin_registry.records import Change, NewModel, PutResult, StoredModel
 from modelkin_registry.rows import EncodedRows, IndexRows, encode
@@ -52,6 +53,7 @@ class Store:
         self.connection = connection
         self.read_only = is_read_only(connection)
         self.vectors = VectorTable(connection)
+        self.claims = ClaimTable(connection)
         self.registry_id, self.key_name, self.created = self._rows("SELECT registry, key, created FROM meta")[0]
 
     @classmethod
@@ -150,7 +152,7 @@ class Store:
             model = self._find(record.name) or self._insert("model", name=record.name, added=now())
             revision = self._revision(model, record)
             self._note_source(revision, record)
-            self._note_claims(model, record)
+            self.claims.note(model, record.claims, now())
             known = self._rows("SELECT 1 FROM fingerprint WHERE revision = ? AND level = ?", [revision, record.level])
             if not known:
                 self._add_fingerprint(model, revision, record, encoded)
@@ -186,17 +188,8 @@ class Store:
         self._rows(
             """INSERT INTO source (revision, who, origin, first_seen, last_seen, files) VALUES (?, ?, ?, ?, ?, ?)
             ON CONFLICT (revision, who, origin) DO UPDATE SET last_seen = excluded.last_seen, files = excluded.files""",
-            [revision, _text(record.who), _text(record.origin), at, at, files],
+            [revision, storable(record.who), storable(record.origin), at, at, files],
         )
-
-    def _note_claims(self, model: int, record: NewModel) -> None:
-        at = now()
-        for claim in record.claims:
-            self._rows(
-                """INSERT INTO claim (model, kind, value, source, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?)
-                ON CONFLICT (model, kind, value, source) DO UPDATE SET last_seen = excluded.last_seen""",
-                [model, *map(_text, (claim.kind, claim.value, claim.source)), at, at],
-            )
 
     def _add_fingerprint(self, model: int, revision: int, record: NewModel, encoded: Sequence[EncodedRows]) -> None:
         described = {
@@ -322,7 +315,7 @@ class Store:
                 "model": self._name(model),
                 "added": self._rows("SELECT added FROM model WHERE id = ?", [model])[0][0],
                 "former_names": [row[0] for row in self._rows("SELECT name FROM model WHERE redirect_to = ? ORDER BY name", [model])],
-                "claims": self._dicts("SELECT * FROM claim WHERE model = ? ORDER BY kind, value, source", model),
+                "claims": self.claims.of_model(model),
                 "revisions": revisions,
             }
 
@@ -354,11 +347,6 @@ class Store:
 def _stored_model(row: tuple[Any, ...]) -> StoredModel:
     *head, about, config, origin, digest, blob = row
     return StoredModel(*[*head, json.loads(about), json.loads(config), origin or "", digest, blob])
-
-
-def _text(words: str) -> str:
-    """Words that SQLite can hold: a file's name may be bytes that are no text."""
-    return words.encode("utf-8", "backslashreplace").decode()
 
 
 def _ids(model_ids: Iterable[int]) -> str:

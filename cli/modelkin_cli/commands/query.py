@@ -61,7 +61,7 @@ def _asked(
         reading = read_source(source, how, begin)
     for note in reading.notes:
         output.say(f"{source}: {note}")
-    answer = registry.query(reading.fingerprint, source=source, k=k, show_all=show_all, exact=exact)
+    answer = registry.query(reading.fingerprint, source=source, k=k, show_all=show_all, exact=exact, claims=reading.claims)
     return answer, reading.fingerprint.about.layers
 
 

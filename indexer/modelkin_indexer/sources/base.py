@@ -41,6 +41,15 @@ class SourceFile:
     digest: str = ""
 
 
+@dataclass(frozen=True)
+class Claim:
+    """Something said about a model, e.g. kind `base_model`, value `org/name`, source `README.md`. Never evidence."""
+
+    kind: str
+    value: str
+    source: str
+
+
 class Source(Protocol):
     """Read access to one model's weights. Reading never runs code from the file and never leaves the folder.
 

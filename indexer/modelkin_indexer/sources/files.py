@@ -97,6 +97,15 @@ def read_small(path: Path, limit: int) -> bytearray:
         os.close(descriptor)
 
 
+def read_start(path: Path, limit: int) -> bytearray:
+    """The first `limit` bytes of a file, or all of a shorter one. Raises SourceError."""
+    descriptor = open_regular(path)
+    try:
+        return read_exact(descriptor, 0, min(os.fstat(descriptor).st_size, limit), path)
+    finally:
+        os.close(descriptor)
+
+
 def read_config(folder: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """The parsed config.json of a folder and notes about it. A missing one is {}, a broken one {} with a note: it never stops indexing."""
     path = folder / CONFIG
