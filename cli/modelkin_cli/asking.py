@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from modelkin_cli.inputs import HowToRead
+from modelkin_cli.keys import read_key
 from modelkin_cli.options import Settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import read_key
 
 Callback = Callable[..., Any]
 

@@ -1,4 +1,4 @@
-"""Which registry a call uses, the starter registry that a new user's own one begins with, and the key."""
+"""Which registry a call uses, and the starter registry that a new user's own one begins with."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 import platformdirs
 
+from modelkin_cli.keys import read_key
 from modelkin_cli.options import Settings
 from modelkin_data import starter
 from modelkin_indexer import fingerprint as fingerprints
-from modelkin_indexer.spec import PUBLIC_KEY, Key, private_key
+from modelkin_indexer.spec import PUBLIC_KEY
 from modelkin_registry import doctor
 from modelkin_registry.answers import Finding
 from modelkin_registry.candidates import index_rows
@@ -21,31 +21,12 @@ from modelkin_registry.store import Store
 from modelkin_registry.vectors import VectorIndex
 from modelkin_registry.whole_files import appearing
 
-KEY_BYTES = 32
 Say = Callable[[str], None]
 
 
 def user_registry() -> Path:
     """The user's own registry, used when no other is named."""
     return Path(platformdirs.user_data_dir("modelkin", appauthor=False)) / "registry.db"
-
-
-def read_key(path: Path | None) -> Key:
-    """The private key in a file, the public key without one.
-
-    Raises:
-        click.BadParameter: the file cannot be read or holds no key. The message never shows what it holds.
-    """
-    if path is None:
-        return PUBLIC_KEY
-    try:
-        data = path.read_bytes()
-        return private_key(data if len(data) == KEY_BYTES else bytes.fromhex(data.decode("ascii").strip()))
-    except OSError as error:
-        raise click.BadParameter(f"{path}: {error.strerror}", param_hint="--key-file") from None
-    except Exception:  # whatever the reason, a chained error could show a part of the key
-        hint = "Make one with `python -c 'import secrets; print(secrets.token_hex(32))'`."
-        raise click.BadParameter(f"{path}: holds neither 32 bytes nor 64 hex digits. {hint}", param_hint="--key-file") from None
 
 
 def open_registry(settings: Settings, *, create: bool = False, begin: bool = True, say: Say) -> Registry:
