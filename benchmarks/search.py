@@ -188,6 +188,7 @@ def run(folder: Path, models: int, exact: int) -> dict[str, Any]:
     with Registry.open(path) as registry:
         ask(registry, queries[0])  # maps the index and checks its digests
         asked = [ask(registry, query) for query in queries]
+        print(f"{len(asked)} queries asked of the index", file=sys.stderr)
         sample = sampled(queries, exact)
         exactly = [_told(ask(registry, queries[at], exact=True)) for at in sample]
     shared, wanted = agreement([asked[at] for at in sample], exactly)
