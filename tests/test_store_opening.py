@@ -72,6 +72,13 @@ def test_a_registry_made_meanwhile_is_left_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_new_registry_has_the_permissions_of_any_new_file(path: Path) -> None:
+    Store.open(path).close()
+    other = path.with_name("other")
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+
+
 @pytest.mark.parametrize("keep", [3000, 8192, 40_000, -8192])
 def test_a_truncated_registry_is_refused(path: Path, keep: int) -> None:
     with Store.open(path) as store:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +15,8 @@ def appearing(path: Path) -> Iterator[Path]:
 
     A file that another process put there meanwhile is left alone. After a kill only a hidden unfinished file is left.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.unfinished-")
-    os.close(handle)
-    unfinished = Path(name)
+    unfinished = path.with_name(f".{path.name}.unfinished-{secrets.token_hex(4)}")
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # with the permissions that the user gives new files
     try:
         yield unfinished
         _give_name(unfinished, path)
