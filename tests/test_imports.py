@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("indexer", "registry", "cli", "data")
 BELOW = {"data": set(), "indexer": {"data"}, "registry": {"indexer", "data"}, "cli": {"registry", "indexer", "data"}}
 DATA_TYPES = {"errors", "fingerprint", "places", "spec", "sketch", "sources.base"}  # all that the registry takes from the indexer
-HEAVY = {"torch", "faiss", "huggingface_hub", "numpy", "safetensors", "sqlite_utils", "rich", "matplotlib"}
+HEAVY = {"torch", "faiss", "huggingface_hub", "numpy", "safetensors", "sqlite_utils", "rich", "matplotlib", "gguf"}
 
 
 def modules(part: str) -> list[Path]:
@@ -87,4 +87,4 @@ def test_the_verbs_import_no_torch(tmp_path: Path, level: str) -> None:
     for call in (["add", model], ["query", model], ["compare", model, "a"]):
         loaded = loaded_after(*registry, *call, "--level", level, "-q")
         assert "numpy" in loaded
-        assert loaded & {"torch", "huggingface_hub", "matplotlib"} == set()
+        assert loaded & {"torch", "huggingface_hub", "matplotlib", "gguf"} == set()

@@ -23,6 +23,7 @@ STEADY_SLOPE = 0.1  # rounding and added noise leave the slope on the original a
 EVEN_DELTA = 0.12  # spread of log |delta| over tensors: sketch noise alone is 0.06; training leaves 0.3 and more
 FEWEST_EVEN_PLACES = 8  # tensors needed to call a delta even
 FINE_TUNED_R = 0.9  # above: the delta is under about 45 % of the weights; below: continued training or a delta as large
+HALVES = {"F16", "BF16"}
 TINY = float(np.finfo(np.float64).tiny)
 SAME_VECTOR_R = 0.999  # centred cosine of a vector with itself in another number format
 EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) and still be called one
@@ -49,10 +50,10 @@ def _changed(informative: Sequence[PlaceCosine], kept: Sequence[PlaceCosine], qu
     bodies = [p for p in kept if p.family in ("attention", "mlp", "expert")] or list(kept)
     ours, theirs = [p.query_row for p in bodies], [p.relative_row for p in bodies]
     steady = abs(median(slope) - 1) <= STEADY_SLOPE
+    if r >= QUANTIZED_R and stored_quantized(query, relative):
+        return "quantized"  # before new zeros: a quantiser's grid has a point at 0, a tenth of the values of Q4_0 fall on it
     if median(query.matrices.zeros[ours] - relative.matrices.zeros[theirs]) >= NEW_ZEROS:
         return "pruned"
-    if r >= QUANTIZED_R and stored_quantized(query, relative):
-        return "quantized"
     if steady and r >= QUANTIZED_R and _grid_ratio(query.matrices.distinct[ours], relative.matrices.distinct[theirs]) < GRID_RATIO:
         return "quantized"
     if steady and _even(even_deltas(informative, query, relative)):
@@ -110,7 +111,7 @@ def _copied_rows(rows: Sequence[tuple[int, int]], query: Fingerprint, relative: 
     a, b = [x for x, _ in rows], [y for _, y in rows]
     if (ours.rows[a] != theirs.rows[b]).any() or (ours.columns[a] != theirs.columns[b]).any():
         return ""
-    same_precision = bool((ours.bits[a] == theirs.bits[b]).all())
+    same_precision = bool((ours.bits[a] == theirs.bits[b]).all()) and _halves(query) == _halves(relative)
     if all(_same_bytes(x, y, query, relative) for x, y in rows):
         return "identical" if same_precision else "recast"
     if query.about.dtypes.keys() == relative.about.dtypes.keys():
@@ -120,6 +121,11 @@ def _copied_rows(rows: Sequence[tuple[int, int]], query: Fingerprint, relative: 
     x, y = ours.scale[a].astype(float), theirs.scale[b].astype(float)
     delta = np.sqrt(np.maximum(x**2 + y**2 - 2 * cosine * x * y, 0.0))
     return "recast" if (delta <= RECAST_DELTA * y).all() else ""
+
+
+def _halves(model: Fingerprint) -> set[str]:
+    """The two-byte formats that a model uses: they have equally many bits, and differ in precision."""
+    return HALVES & model.about.dtypes.keys()
 
 
 def _same_bytes(a: int, b: int, query: Fingerprint, relative: Fingerprint) -> bool:

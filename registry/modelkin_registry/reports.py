@@ -86,7 +86,5 @@ def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:
         names = ", ".join(about.unplaced[:3]) + (", ..." if len(about.unplaced) > 3 else "")
         found.append(f"{source}: only {about.coverage:.0%} of the bytes are understood, and nothing here speaks of the rest: {names}.")
     if about.quantization:
-        found.append(
-            f"{source}: stored quantised ({about.quantization}); scales are not applied by this version, so sizes of differences are rough."
-        )
+        found.append(f"{source}: stored quantised ({about.quantization}): its values are rounded, so sizes of differences are rough.")
     return tuple(found)

@@ -32,7 +32,8 @@ class Decoder(Protocol):
     `block_bytes`: decoding begins and ends at multiples of this (or at the tensor's end). 1 is for bytes that are stored as presented.
     """
 
-    block_bytes: int
+    @property
+    def block_bytes(self) -> int: ...
 
     def decode(self, start: int, out: Bytes) -> int:
         """Fill `out` (contiguous) with presented bytes from `start` on; the number of bytes that were read for it.
@@ -83,12 +84,13 @@ class DecodedSource:
     """A source made of decoders (see `Source` for the attributes). Close it, or use it in `contextlib.closing`."""
 
     def __init__(self, origin: Origin, presented: Mapping[str, Presented], close: Callable[[], None]) -> None:
-        """`close` is called once; the caller calls it himself if this raises.
+        """`close` is called once, also if this raises.
 
         Raises:
             DamagedFile: there are no tensors.
         """
         if not presented:
+            close()
             raise DamagedFile("holds no tensors", path=origin.path, remedy="Check that this is the file with the weights.")
         self.path, self.name, self.files = origin.path, origin.name, origin.files
         self.config, self.notes, self.quantization = origin.config, origin.notes, origin.quantization

@@ -63,7 +63,10 @@ class Container:
 
 
 # The most faithful first: where a folder holds the same weights in several containers, the first is read.
-CONTAINERS = (Container("safetensors", "safetensors", (".safetensors",), lambda head: head[8:9] == b"{"),)
+CONTAINERS = (
+    Container("safetensors", "safetensors", (".safetensors",), lambda head: head[8:9] == b"{"),
+    Container("GGUF", "gguf", (".gguf",), lambda head: head.startswith(b"GGUF")),
+)
 
 # Suffixes of weights that this version does not read, known only to say what was found.
 _KNOWN = ".bin .pt .pth .ckpt .jit .gguf .ggml .onnx .h5 .msgpack .npz .npy .pkl .tflite .keras .nemo"
