@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from modelkin_indexer import fingerprint as fingerprints
 from modelkin_indexer import spec
-from modelkin_indexer.errors import FingerprintError, UnknownModel
+from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.sources.base import Claim, SourceFile
 from modelkin_registry import doctor
@@ -94,12 +94,9 @@ class Registry:
 
     def _known_in_full(self, name: str, fingerprint: Fingerprint) -> str:
         """The content that a probe belongs to: the model's newest revision, if that was read in full and its sampled rows are the same."""
-        if fingerprint.about.level == "full":
+        if fingerprint.about.level == "full" or name not in self.store:
             return ""
-        try:
-            stored = self.store.get(name)
-        except UnknownModel:
-            return ""
+        stored = self.store.get(name)
         newest = fingerprints.from_bytes(stored.blob, name)
         same = newest.about.level == "full" and _sampled_digest(newest) == _sampled_digest(fingerprint)
         return stored.content if same else ""

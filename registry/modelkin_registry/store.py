@@ -28,6 +28,7 @@ from modelkin_registry.vector_table import CHANGED_MODELS, VectorTable
 
 MAX_NAME = 512  # characters of a model's name
 SUGGESTIONS = 3  # close names shown when one is not found
+SUGGESTED_AMONG = 5_000  # models up to which close names are looked for: 0.1 s; 2 s and more for 100,000
 
 LAST_ORIGIN = "SELECT origin FROM source WHERE source.revision = revision.id ORDER BY last_seen DESC, id DESC LIMIT 1"
 STORED = f"""SELECT searched.model, searched.name, searched.added, revision.id, fingerprint.id, content, level, spec, key, parameters,
@@ -243,6 +244,10 @@ class Store:
 
     # reading
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a model has or had this name."""
+        return self._find(name) is not None
+
     def _find(self, name: str) -> int | None:
         found = self._rows("SELECT coalesce(redirect_to, id) FROM model WHERE name = ?", [name])
         return int(found[0][0]) if found else None
@@ -250,7 +255,8 @@ class Store:
     def _require(self, name: str) -> int:
         model = self._find(name)
         if model is None:
-            close = difflib.get_close_matches(name, self.names(), SUGGESTIONS)
+            names = self.names() if self.count() <= SUGGESTED_AMONG else []
+            close = difflib.get_close_matches(name, names, SUGGESTIONS)
             hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else "`modelkin list` shows all names."
             raise UnknownModel(f"{self.path}: no model {name!r} in this registry. {hint}")
         return model
