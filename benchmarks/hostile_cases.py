@@ -20,7 +20,7 @@ HIDDEN, MIDDLE, TOKENS, LAYERS = 32, 48, 64, 2
 LARGE_HEADER = 60_000_000  # bytes of the headers that try to exhaust memory; the format allows 100 MB
 INDEX = "model.safetensors.index.json"
 NUMPY_TYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
-UNKNOWN_DTYPES = ["F4", "F6_E2M3", "F6_E3M2", "F8_E8M0", "F8_E4M3FNUZ", "C64", "I4", "F128", "ZZ", ""]
+UNKNOWN_DTYPES = ["F4", "F6_E2M3", "F6_E3M2", "F8_E4M3FNUZ", "C64", "I4", "F128", "ZZ", ""]
 UNKNOWN_DTYPES += ["f32", "float32", "F32 ", "BF16\0", "Q" * 500]
 Header = dict[str, Any]
 

@@ -32,13 +32,17 @@ KNOWN_LAYOUTS = 256  # tuples of places kept: most models of a registry are laid
 Sketches = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # rows, and their lengths
 
 
+UNDECODED = ", not decoded"
+
+
 @dataclass(frozen=True)
 class About:
     """What is known of the model beside its vectors.
 
     `constants` maps tensors that were left out as never evidence (buffers, tables, untouched constants) to the reason; `unplaced` are
     names that no pattern knows; `coverage` is bytes with a known place / bytes of weights; `quantization` names how the weights are
-    stored where not as plain numbers (else ""); `config` is the small part of config.json that tells the structure apart.
+    stored where not as plain numbers (else ""), and ends with UNDECODED where their values could not be decoded; `config` is the small
+    part of config.json that tells the structure apart.
     """
 
     level: str

@@ -14,7 +14,7 @@ from modelkin_indexer import measure, spec
 from modelkin_indexer.anatomy import read_anatomy
 from modelkin_indexer.channels import token_frame
 from modelkin_indexer.constants import constant_reason
-from modelkin_indexer.fingerprint import EXPERT_ROLES, SIDES, About, Experts, Fingerprint, Matrices, Vectors
+from modelkin_indexer.fingerprint import EXPERT_ROLES, SIDES, UNDECODED, About, Experts, Fingerprint, Matrices, Vectors
 from modelkin_indexer.measure import Frame, MatrixMeasure, VectorMeasure, measure_matrix, measure_vector, probe_matrix
 from modelkin_indexer.places import Anatomy, Piece, Place
 from modelkin_indexer.sources.base import Source
@@ -147,7 +147,7 @@ def _about(
         key=key.name,
         parameters=sum(info.elements for info in weights.values()),
         coverage=round((total - unknown) / total, 6) if total else 0.0,
-        bytes_total=sum(info.nbytes for info in source.tensors.values()),
+        bytes_total=sum(file.size for file in source.files) if source.quantization else _presented_bytes(source),
         bytes_read=source.bytes_read,
         components=tuple(sorted(components)),
         layers=dict(sorted(anatomy.layers.items())),
@@ -159,15 +159,19 @@ def _about(
     )
 
 
+def _presented_bytes(source: Source) -> int:
+    return sum(info.nbytes for info in source.tensors.values())
+
+
 def _quantization(source: Source) -> str:
-    """How the weights are stored, by the container or else by config.json; "" for plain numbers."""
+    """How the weights are stored, as the source decoded them or else as config.json says; "" for plain numbers."""
     if source.quantization:
         return source.quantization
     stated = source.config.get("quantization_config")
     if not isinstance(stated, dict):
         return ""
     words = [stated.get("quant_method"), stated.get("bits"), stated.get("fmt")]
-    return " ".join(str(word)[:16] for word in words if isinstance(word, (str, int))) or "unknown"
+    return (" ".join(str(word)[:16] for word in words if isinstance(word, (str, int))) or "unknown") + UNDECODED
 
 
 def _is_plain(value: Any) -> bool:

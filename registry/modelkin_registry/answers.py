@@ -48,7 +48,11 @@ class ComponentEvidence:
 
 @dataclass(frozen=True)
 class Relative:
-    """One registered model as an answer to a query. `sampled`: one side was read at level probe only."""
+    """One registered model as an answer to a query.
+
+    `sampled`: one side was read at level probe only. `quantization`: where the relation is `quantized`, side ("query" or "relative") -> how
+    it stores its weights.
+    """
 
     model: str
     relation: str
@@ -58,6 +62,7 @@ class Relative:
     components: tuple[ComponentEvidence, ...]
     source: str = ""
     sampled: bool = False
+    quantization: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from modelkin_registry.relations import DESCENT_FREE
 DISTILLATION = "Training on another model's outputs (distillation, synthetic data) leaves no trace in weights and cannot be seen here."
 SAME_R = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
 SAMPLED = "agrees with {model} in all rows that were read (level probe); rows outside the sample may differ"
+QUANTIZED_RELATIVE = "is consistent with the model of which {model} is a quantised copy{stored}"
 MEANING = {
     "identical": "is {model}, weight for weight, in everything it holds",
     "recast": "is {model} in everything it holds, stored in another number format",
-    "quantized": "is consistent with a quantised copy of {model}",
+    "quantized": "is consistent with a quantised copy of {model}{stored}",
     "fine-tuned": "is consistent with a fine-tune of {model} (or of a close relative of it)",
     "continued": "is consistent with long further training of {model} (or of a close relative of it)",
     "noised": "is consistent with {model} plus noise of one even relative size in every tensor",
@@ -44,8 +45,8 @@ def relative_sentences(subject: str, relative: Relative, searched: int | None = 
 
 def headline(subject: str, relative: Relative, searched: int | None) -> str:
     """One relative in one sentence."""
-    meaning = SAMPLED if relative.sampled and relative.relation in ("identical", "recast") else MEANING[relative.relation]
-    sentence = f"{subject} {meaning.format(model=relative.model)}"
+    meaning = _meaning(relative)
+    sentence = f"{subject} {meaning.format(model=relative.model, stored=_stored(relative))}"
     if relative.relation in DESCENT_FREE:
         return sentence + "."
     reused = " and ".join(c.query for c in relative.components if c.relation not in DESCENT_FREE)
@@ -58,6 +59,20 @@ def headline(subject: str, relative: Relative, searched: int | None) -> str:
         sentence += f" after correcting for {searched} models searched" if searched and searched > 1 else ""
     further = [name for name in relative.also if name not in (relative.relation,)]
     return sentence + (f" (also: {', '.join(further)})." if further else ".")
+
+
+def _meaning(relative: Relative) -> str:
+    """What the relation amounts to, with places for the model's name and for how a quantised copy is stored."""
+    if relative.sampled and relative.relation in ("identical", "recast"):
+        return SAMPLED
+    if relative.relation == "quantized" and relative.quantization.keys() == {"relative"}:
+        return QUANTIZED_RELATIVE
+    return MEANING[relative.relation]
+
+
+def _stored(relative: Relative) -> str:
+    """` (stored as nf4)`, where a file says how it is stored."""
+    return f" (stored as {' and '.join(relative.quantization.values())})" if relative.quantization else ""
 
 
 def _component_sentences(component: ComponentEvidence, relative: Relative) -> list[str]:

@@ -84,11 +84,17 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
             components=tuple(components),
             source=held.origin,
             sampled="probe" in (query.about.level, relative.about.level),
+            quantization=_stored_as(query, relative) if "quantized" in (relation.name, *relation.also) else {},
         ),
         closeness=weight / comparable if comparable else 0.0,
         comparable_parameters=comparable,
         model_id=held.model_id,
     )
+
+
+def _stored_as(query: Fingerprint, relative: Fingerprint) -> dict[str, str]:
+    sides = {"query": query.about.quantization, "relative": relative.about.quantization}
+    return {side: kind for side, kind in sides.items() if kind}
 
 
 def own_strangers(kin: Sequence[Kin]) -> Strangers:

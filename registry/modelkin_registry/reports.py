@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_indexer.fingerprint import UNDECODED, Fingerprint
 from modelkin_registry.answers import QueryAnswer, Relative, WeighedClaim
 from modelkin_registry.blends import Blend, blend_sentence, mark_parents
 from modelkin_registry.declared import claim_sentence
@@ -86,5 +86,6 @@ def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:
         names = ", ".join(about.unplaced[:3]) + (", ..." if len(about.unplaced) > 3 else "")
         found.append(f"{source}: only {about.coverage:.0%} of the bytes are understood, and nothing here speaks of the rest: {names}.")
     if about.quantization:
-        found.append(f"{source}: stored quantised ({about.quantization}): its values are rounded, so sizes of differences are rough.")
+        rest = "what is packed is left out" if about.quantization.endswith(UNDECODED) else "its values are rounded"
+        found.append(f"{source}: stored quantised ({about.quantization}): {rest}, so sizes of differences are rough.")
     return tuple(found)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Protocol, cast
 
 from modelkin_indexer.errors import SourceNotFound
 from modelkin_indexer.sources.base import BITS, Source, SourceFile
@@ -12,16 +14,22 @@ from modelkin_indexer.sources.register import CONTAINERS, OTHER_SUFFIXES
 
 __all__ = ["BITS", "CONTAINERS", "OTHER_SUFFIXES", "Source", "SourceFile", "open_source"]
 
+QUANTISED = "modelkin_indexer.quantised"  # stands on values.py, and that on this package: imported when there is a source to look at
+
+
+class _Decoding(Protocol):
+    def dequantised(self, source: Source) -> Source: ...
+
 
 def open_source(path: Path, file: str | None = None) -> Source:
     """Open the weights at `path`: a file of any container, a shard index, or a folder with one model.
 
     In a folder with several forms of the same weights the most faithful is read and a note tells what was left out;
-    `file` picks one file by its plain name.
+    `file` picks one file by its plain name. Quantised tensors are presented as plain ones with the decoded values.
 
     Raises:
         SourceNotFound: nothing there, or no weights in it.
-        DamagedFile: a file contradicts itself.
+        DamagedFile: a file contradicts itself, or lacks what is needed to decode its quantised tensors.
         UnsupportedFormat: weights of another kind, or several models in one folder.
     """
     if is_folder(path):
@@ -30,7 +38,7 @@ def open_source(path: Path, file: str | None = None) -> Source:
         raise SourceNotFound(f"is a file, so {file!r} cannot be in it", path=path, remedy="Leave --file out, or name the folder.")
     else:
         container, weights = weights_of(path, path)
-    return container.open(weights)
+    return cast(_Decoding, import_module(QUANTISED)).dequantised(container.open(weights))
 
 
 def _inside(folder: Path, file: str) -> Path:

@@ -1,0 +1,68 @@
+"""Packed numbers to single ones: bit streams, four-bit floats, scales over groups of columns. Arrays in, arrays out."""
+
+from __future__ import annotations
+
+from math import gcd
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+# OCP Microscaling Formats 1.0, E2M1: sign, two bits of exponent, one of mantissa.
+FP4_VALUES = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+
+
+def unpack_bits(stream: Bytes, bits: int, count: int) -> Bytes:
+    """The first `count` numbers of `bits` (1 to 8) bits in each row of a little-endian bit stream [n, bytes]: uint8 [n, count].
+
+    One rule for GPTQ, AWQ, HQQ and compressed-tensors: number i lies at bit `i * bits`, across words where they do not divide.
+    """
+    period = 8 // gcd(8, bits)  # numbers until they begin with a byte again
+    width = period * bits // 8
+    groups = -(-count // period)
+    lacking = groups * width - stream.shape[1]
+    if lacking > 0:
+        stream = np.pad(stream, ((0, 0), (0, lacking)))
+    packed = stream[:, : groups * width].reshape(len(stream), groups, width)
+    numbers = np.empty((len(stream), groups, period), np.uint8)
+    for index in range(period):
+        byte, shift = divmod(index * bits, 8)
+        value = packed[..., byte] >> np.uint8(shift)
+        if shift + bits > 8:
+            value = value | packed[..., byte + 1] << np.uint8(8 - shift)
+        numbers[..., index] = value & np.uint8((1 << bits) - 1)
+    return numbers.reshape(len(stream), groups * period)[:, :count]
+
+
+def unpack_words(stream: Bytes, bits: int, count: int) -> Bytes:
+    """Numbers in 32-bit words of which each holds `32 // bits` and leaves the rest empty: uint8 [n, count]."""
+    in_word = 32 // bits
+    words = np.ascontiguousarray(stream).view("<u4")
+    shifts = np.arange(in_word, dtype=np.uint32) * np.uint32(bits)
+    numbers: Bytes = (words[:, :, None] >> shifts & np.uint32((1 << bits) - 1)).astype(np.uint8)
+    return numbers.reshape(len(stream), -1)[:, :count]
+
+
+def nibbles(packed: Bytes, *, high_first: bool = False) -> Bytes:
+    """Two four-bit numbers a byte along the last axis, the low one first unless `high_first`."""
+    numbers = np.empty((*packed.shape, 2), np.uint8)
+    numbers[..., 1 if high_first else 0] = packed & np.uint8(15)
+    numbers[..., 0 if high_first else 1] = packed >> np.uint8(4)
+    return numbers.reshape(*packed.shape[:-1], -1)
+
+
+def over_columns(groups: Floats, size: int, columns: int) -> Floats:
+    """Numbers of groups [n, groups] spread over the `size` columns of each: [n, columns]; [n, 1] where one number is for all."""
+    if groups.shape[1] == 1:
+        return groups
+    spread: Floats = np.repeat(groups, size, axis=1)
+    return spread[:, :columns]
+
+
+def exponents(stored: Bytes) -> Floats:
+    """Powers of two from their biased exponents (E8M0: 2^(byte - 127), 255 is NaN)."""
+    powers: Floats = np.ldexp(np.float32(1), np.minimum(stored, np.uint8(254)).astype(np.int32) - 127)
+    powers[stored == 255] = np.nan
+    return powers
