@@ -88,6 +88,8 @@ def stored_grid(info: TensorInfo, squeeze: bool) -> Grid:
     if sum(axis != 1 for axis in shape) <= 1:
         return Grid(info.name, 0, info.elements, 1, 1, 1, vector=True)
     columns = prod(shape[1:])
+    if info.transposed:
+        return Grid(info.name, 0, columns, shape[0], shape[0], 1).transposed
     return Grid(info.name, 0, shape[0], columns, columns, 1)
 
 

@@ -24,12 +24,16 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One stored tensor as its header describes it. `dtype` is safetensors' word for it (BF16, F32, F8_E4M3, I8, ...)."""
+    """One stored tensor as its header describes it. `dtype` is safetensors' word for it (BF16, F32, F8_E4M3, I8, ...).
+
+    `transposed`: a matrix of this `shape` [out, in] whose numbers are stored as those of its transpose [in, out].
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
+    transposed: bool = False
 
     @property
     def elements(self) -> int:

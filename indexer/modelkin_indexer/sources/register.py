@@ -66,6 +66,7 @@ class Container:
 CONTAINERS = (
     Container("safetensors", "safetensors", (".safetensors",), lambda head: head[8:9] == b"{"),
     Container("GGUF", "gguf", (".gguf",), lambda head: head.startswith(b"GGUF")),
+    Container("ONNX", "onnx", (".onnx",), lambda head: head[:1] == b"\x08"),
 )
 
 # Suffixes of weights that this version does not read, known only to say what was found.
