@@ -1,7 +1,7 @@
 """Outlines of protobuf files: all of a message except its bulk, which stays in the file.
 
-Libraries for protobuf load a message whole, weights and all. Here the wire format alone is walked, and each field that holds bulk is
-replaced by 16 bytes that tell where it lies (protobuf.dev/programming-guides/encoding). The format's library parses the rest, which is small.
+Libraries for protobuf load a message whole, weights and all. Here the wire format alone is walked (protobuf.dev/programming-guides), and
+each field that holds bulk is replaced by 16 bytes that tell where it lies. The format's library parses the rest, which is small.
 """
 
 from __future__ import annotations

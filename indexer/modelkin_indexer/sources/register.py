@@ -66,6 +66,7 @@ class Container:
 CONTAINERS = (
     Container("safetensors", "safetensors", (".safetensors",), lambda head: head[8:9] == b"{"),
     Container("GGUF", "gguf", (".gguf",), lambda head: head.startswith(b"GGUF")),
+    Container("CTranslate2", "ctranslate2", (".bin",), lambda head: b"Spec\0" in head[6:38]),
     Container("ONNX", "onnx", (".onnx",), lambda head: head[:1] == b"\x08"),
 )
 

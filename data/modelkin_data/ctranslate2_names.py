@@ -1,0 +1,37 @@
+"""How CTranslate2 names the tensors of a model when it converts one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+Table = dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Ctranslate2Names:
+    """The table `names/ctranslate2.json`; the first key of each part is the kind of model (`pair`, `decoder`, `encoder`).
+
+    prefixes   CTranslate2's first word -> what stands there in the model's own publication
+    stacks     what the publication writes before the layer's number
+    layers     modules inside a layer
+    gated      modules that mean something else in a layer with `ffn/linear_0_noact`
+    outside    modules outside the layers
+    """
+
+    prefixes: Table
+    stacks: dict[str, str]
+    layers: Table
+    gated: Table
+    outside: Table
+
+
+@cache
+def ctranslate2_names() -> Ctranslate2Names:
+    """The table. Raises TypeError where it has an unknown key or lacks one."""
+    table: dict[str, Any] = json.loads((files("modelkin_data") / "names" / "ctranslate2.json").read_text(encoding="utf-8"))
+    del table["about"]
+    return Ctranslate2Names(**table)
