@@ -18,6 +18,7 @@ VERBS = {
     "add": "Index models and keep their fingerprints.",
     "query": "Find the nearest relatives of a model.",
     "compare": "Hold two models against each other.",
+    "tree": "Draw registered models as family trees.",
     "list": "List the registered models.",
     "show": "Show everything known of a registered model.",
     "rename": "Give a registered model another name.",

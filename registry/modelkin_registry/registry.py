@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from blake3 import blake3
 
@@ -26,6 +26,9 @@ from modelkin_registry.records import NewModel, PutResult
 from modelkin_registry.reports import query_answer
 from modelkin_registry.store import Store
 from modelkin_registry.vectors import VectorIndex
+
+if TYPE_CHECKING:
+    from modelkin_registry.trees import TreeAnswer
 
 SHOWN = 10  # relatives shown unless asked for more
 AT_ONCE = 256  # fingerprints in memory at once
@@ -146,6 +149,13 @@ class Registry:
     ) -> CompareAnswer:
         """Hold two fingerprints against each other, and third models against both. Raises FingerprintError."""
         return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {})
+
+    def tree(self, model: str | None = None, *, depth: int = 2) -> TreeAnswer:
+        """The registered models as family trees, all of them or those at most `depth` steps from one. Raises UnknownModel."""
+        from modelkin_registry.trees import family_tree  # networkx takes longer to import than a query does
+
+        with self.store.reading():
+            return family_tree(self.store, self.index, model, depth)
 
     def _blend(self, fingerprint: Fingerprint, ordered: Sequence[Relative]) -> Blend | None:
         """A weighted merge among the nearest relatives by descent."""

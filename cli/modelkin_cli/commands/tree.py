@@ -1,0 +1,48 @@
+"""`modelkin tree`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from modelkin_cli.asking import printing
+from modelkin_cli.options import FILE, Settings, settings
+from modelkin_cli.output import Output
+from modelkin_cli.registries import open_registry
+from modelkin_cli.tree_drawings import dot, names, svg
+from modelkin_cli.tree_pages import tree_page
+from modelkin_registry.trees import DEPTH
+
+
+@click.command("tree", short_help="Draw registered models as family trees.")
+@click.argument("model", required=False)
+@click.option("--depth", type=click.IntRange(1, 20), metavar="N", help=f"Steps shown around MODEL. Default: {DEPTH}.")
+@click.option("--dot", "as_dot", is_flag=True, help="Print a Graphviz graph.")
+@click.option("--svg", "picture", type=FILE, metavar="FILE", help="Write a picture to this file as well.")
+@printing
+@settings
+def command(settings: Settings, model: str | None, depth: int | None, as_dot: bool, picture: Path | None, output: Output) -> None:
+    """Draw the registered models around MODEL, or all of them, as family trees.
+
+    An edge means evidence of descent in the weights; norms alone or a common random start never make one. Directions are hints and say
+    why; merges have several parents; parts from elsewhere are named. What folders claim stands beside what the weights show.
+
+    \b
+    Example:
+      modelkin tree
+      modelkin tree llama --depth 1 --svg llama.svg
+      modelkin tree --dot > models.dot
+    """
+    if as_dot and output.as_json:
+        raise click.UsageError("--dot and --json are two forms of one answer; give one.")
+    if depth is not None and model is None:
+        raise click.UsageError("--depth counts steps around a MODEL; name one.")
+    with open_registry(settings, say=output.say) as registry:
+        answer = registry.tree(model, depth=depth or DEPTH)
+    if picture is not None:
+        picture.write_text(svg(answer), encoding="utf-8")
+    if as_dot:
+        click.echo(dot(answer), nl=False)
+    else:
+        output.answer(answer, names(answer), lambda _: tree_page(answer))
