@@ -68,7 +68,7 @@ def existing(source: str, names: Sequence[str] = ()) -> Path:
     path = Path(source)
     if path.exists():
         return path
-    remedy = "Give a safetensors file, or a folder with one model."
+    remedy = "Give a file of weights, or a folder with one model."
     if source in names:
         remedy = f"A registered model has this name, but this verb reads weights; `modelkin compare {source} OTHER` takes names."
     elif HUB_ID.fullmatch(source):

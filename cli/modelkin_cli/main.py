@@ -94,7 +94,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 def cli() -> None:
     """What is this model closest to, in which of its parts, and how sure can we be?
 
-    SOURCE is a local safetensors file or a folder with one model.
+    SOURCE is a local file of weights (safetensors, PyTorch, GGUF, ONNX, NumPy) or a folder with one model.
 
     \b
     Example:

@@ -22,8 +22,10 @@ SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<v
 VARIANT = re.compile(
     r"[-._](?:(?:i1|ud)-)?(?:i?q\d\w*|tq\d_\d|mxfp4\w*|nvfp4|bf16|fp?16|fp?32|fp8\w*|u?int[48]|bnb4|quantized|half)", re.IGNORECASE
 )
-# What training leaves beside a model, and parts that llama.cpp keeps in a file of their own.
-NOT_WEIGHTS = re.compile(r"training_args|optimizer|scheduler|scaler|rng_state|random_states|tokenizer|imatrix|mmproj", re.IGNORECASE)
+# What training leaves beside a model, parts that llama.cpp keeps in a file of their own, and single arrays.
+NOT_WEIGHTS = re.compile(
+    r"training_args|optimizer|scheduler|scaler|rng_state|random_states|tokenizer|imatrix|mmproj|.*\.npy$", re.IGNORECASE
+)
 LISTED = 5  # file names in one message
 
 

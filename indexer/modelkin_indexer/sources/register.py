@@ -65,6 +65,8 @@ class Container:
 # The most faithful first: where a folder holds the same weights in several containers, the first is read.
 CONTAINERS = (
     Container("safetensors", "safetensors", (".safetensors",), lambda head: head[8:9] == b"{"),
+    Container("PyTorch", "torch_file", (".bin", ".pt", ".pth", ".ckpt", ".jit"), lambda head: head.startswith((b"PK\x03\x04", b"\x80"))),
+    Container("NumPy", "numpy_file", (".npz", ".npy"), lambda head: head.startswith((b"\x93NUMPY", b"PK\x03\x04"))),
     Container("GGUF", "gguf", (".gguf",), lambda head: head.startswith(b"GGUF")),
     Container("CTranslate2", "ctranslate2", (".bin",), lambda head: b"Spec\0" in head[6:38]),
     Container("ONNX", "onnx", (".onnx",), lambda head: head[:1] == b"\x08"),
@@ -73,11 +75,6 @@ CONTAINERS = (
 # Suffixes of weights that this version does not read, known only to say what was found.
 _KNOWN = ".bin .pt .pth .ckpt .jit .gguf .ggml .onnx .h5 .msgpack .npz .npy .pkl .tflite .keras .nemo"
 OTHER_SUFFIXES = tuple(suffix for suffix in _KNOWN.split() if not any(suffix in container.suffixes for container in CONTAINERS))
-
-
-def container_by_name(name: str) -> Container | None:
-    """The first container with the file's suffix."""
-    return next((container for container in CONTAINERS if container.suffix_of(name)), None)
 
 
 def container_of(path: Path) -> Container:
