@@ -135,3 +135,41 @@ def fingerprint(
 ) -> Fingerprint:
     """The fingerprint of a model written there."""
     return fingerprint_source(open_source(write(folder, tensors, dtype)), level=level, key=key)
+
+
+def scales_moved(tensors: Tensors, seed: int) -> Tensors:
+    """Rows of up multiplied by numbers that columns of down take back, and of q and k likewise: the function stays the same."""
+    rng, out = np.random.default_rng(seed), dict(tensors)
+    for layer in range(LAYERS):
+        at = f"model.layers.{layer}."
+        for first, second, size in (("mlp.up", "mlp.down", NEURONS), ("self_attn.q", "self_attn.k", HIDDEN)):
+            factor = np.exp(rng.uniform(-1, 1, size)).astype(np.float32)
+            out[f"{at}{first}_proj.weight"] = tensors[f"{at}{first}_proj.weight"] * factor[:, None]
+            back = tensors[f"{at}{second}_proj.weight"]
+            out[f"{at}{second}_proj.weight"] = back / (factor if second == "mlp.down" else factor[:, None])
+    return out
+
+
+def adapter_merged(tensors: Tensors, seed: int, rank: int = 4) -> Tensors:
+    """A low-rank change of every projection inside the layers, a third as large as the weights."""
+    rng, out = np.random.default_rng(seed), dict(tensors)
+    for name in (name for name in sorted(tensors) if "_proj" in name):
+        rows, columns = tensors[name].shape
+        delta = rng.standard_normal((rows, rank)) @ rng.standard_normal((rank, columns))
+        out[name] = (tensors[name] + 0.3 * rng.uniform(0.3, 1.0) * tensors[name].std() / delta.std() * delta).astype(np.float32)
+    return out
+
+
+def narrowed(tensors: Tensors, channels: int, neurons: int) -> Tensors:
+    """The first channels and neurons of a model, after which it was trained on."""
+    out = {}
+    for name, value in tensors.items():
+        if value.ndim == 1:
+            out[name] = value[:channels]
+        elif "down_proj" in name:
+            out[name] = value[:channels, :neurons]
+        elif "gate_proj" in name or "up_proj" in name:
+            out[name] = value[:neurons, :channels]
+        else:
+            out[name] = value[:channels] if "o_proj" in name else value[:, :channels]
+    return trained_on(out, 6, 0.1)

@@ -84,3 +84,10 @@ def test_experts_grown_from_dense_layers(tmp_path: Path) -> None:
                 grown[f"{at}experts.{expert}.{name}.weight"] = (weights + noise).astype(np.float32)
     kin = measure_kin(index(tmp_path / "a", grown), models.fingerprint(tmp_path / "b", dense), "dense")
     assert kin.relative.relation == "upcycled"
+
+
+def test_repeated_experts(tmp_path: Path) -> None:
+    parent = mixture(1)
+    kin = measure_kin(index(tmp_path / "a", moved(parent, [0, 1, 2, 3, 0, 1, 2, 3])), index(tmp_path / "b", parent), "parent")
+    changes = " ".join(kin.relative.components[0].changes)
+    assert "50% of the experts repeat an expert that another one already is" in changes

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import models
+from modelkin_registry.evidence import FAMILY_P
 from modelkin_registry.kinship import Kin, measure_kin
 from modelkin_registry.relations import DESCENT_FREE, RANK, RELATIONS
 
@@ -148,6 +149,36 @@ def test_other_coordinates(ask: Ask, parent: models.Tensors) -> None:
         kin = ask(child, parent)
         assert kin.relative.relation == "reparameterised"
         assert {"attention", "mlp", "embedding"} <= inherited(kin)
+
+
+def test_scales_moved_between_matrices(ask: Ask, parent: models.Tensors) -> None:
+    kin = ask(models.scales_moved(parent, 4), parent)
+    assert kin.relative.relation == "reparameterised"
+    assert ask(models.trained_on(models.scales_moved(parent, 4), 5, 0.1), parent).relative.relation == "reparameterised"
+
+
+def test_merged_adapter(ask: Ask, parent: models.Tensors) -> None:
+    assert ask(models.adapter_merged(parent, 4), parent).relative.relation == "low-rank delta"
+    tuned = models.trained_on(models.adapter_merged(parent, 4), 5, 0.1)
+    assert ask(tuned, parent).relative.relation == "fine-tuned"
+
+
+def test_narrower_copy(ask: Ask, parent: models.Tensors, stranger: models.Tensors) -> None:
+    kin = ask(models.narrowed(parent, 84, 120), parent)
+    assert kin.relative.relation == "pruned"
+    assert inherited(kin) == {"attention", "mlp", "embedding"}
+    assert ask(models.narrowed(stranger, 84, 120), parent).relative.relation == "unrelated"
+
+
+def test_weak_traces_in_several_families_count_together(ask: Ask) -> None:
+    start = models.initialised(7)
+    first, second = (models.trained_on(start, seed, 3.0) for seed in (8, 9))
+    for tensors, seed in ((first, 10), (second, 11)):
+        gains = models.llama(seed)
+        tensors.update({k: gains[k] for k, v in tensors.items() if v.ndim == 1})
+    kin = ask(first, second)
+    assert kin.relative.relation == "shared initialisation"
+    assert min(f.p_value or 0.0 for c in kin.relative.components for f in c.families if f.informative) > FAMILY_P
 
 
 def test_permuted_copy_of_a_stranger_is_a_stranger(ask: Ask, parent: models.Tensors, stranger: models.Tensors) -> None:

@@ -36,7 +36,7 @@ class FamilyEvidence:
 
 @dataclass(frozen=True)
 class ComponentEvidence:
-    """One component of the query against one component of the relative."""
+    """One component of the query against one component of the relative. `changes`: what was done to it, in sentences."""
 
     query: str
     relative: str
@@ -44,6 +44,7 @@ class ComponentEvidence:
     shared: float
     layer_map: tuple[tuple[int, int], ...]
     families: tuple[FamilyEvidence, ...]
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.places import Place
-from modelkin_registry.evidence import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine, even_deltas, normalised_deltas
+from modelkin_registry.evidence import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.nulls import median
+from modelkin_registry.similarity import sampled_rows
 
 Floats = npt.NDArray[np.floating[Any]]
 IDENTICAL_DELTA = 6e-4  # relative L2 difference that float16 storage of the sketches alone produces, with room
@@ -24,6 +25,9 @@ EVEN_DELTA = 0.12  # spread of log |delta| over tensors: sketch noise alone is 0
 FEWEST_EVEN_PLACES = 8  # tensors needed to call a delta even
 FINE_TUNED_R = 0.9  # above: the delta is under about 45 % of the weights; below: continued training or a delta as large
 HALVES = {"F16", "BF16"}
+ADAPTED_FAMILIES = ("attention", "mlp", "expert")  # what adapters are put on
+ADAPTED_R = 0.7  # an adapter's delta is smaller than the weights it is added to (lineagebench: 0.05-0.2 of their energy)
+CENTRED_ROWS = 4  # sampled rows from which the fingerprint takes out the offsets of columns too
 TINY = float(np.finfo(np.float64).tiny)
 SAME_VECTOR_R = 0.999  # centred cosine of a vector with itself in another number format
 EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) and still be called one
@@ -33,17 +37,30 @@ def delta_name(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, *
     """What was done to the values, where coordinates were kept; of a transplant only to those that came over."""
     informative = [p for p in pair.places if p.channel == "probe" and SHOWN_AS.get(p.family, p.family) in INFORMATIVE]
     inherited = {f.family for f in pair.families if f.inherited and f.channel == "probe"}
-    kept = [p for p in informative if SHOWN_AS.get(p.family, p.family) in inherited]
+    kept = [p for p in informative if SHOWN_AS.get(p.family, p.family) in inherited and (p.family != "expert" or stacks_kept(pair))]
     if not kept:
-        return "fine-tuned"
+        return _expert_change(pair)
     if copied := _copied(kept, query, relative) if partial else _whole_copy(pair, query, relative):
         return copied
     if not partial and _same_vectors(pair, query, relative) and _copied(kept, query, relative):
         return "copied in part"  # what is compared is equal, but the relative is mostly something else
-    return _changed(informative, kept, query, relative)
+    return _changed(pair, informative, kept, query, relative)
 
 
-def _changed(informative: Sequence[PlaceCosine], kept: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> str:
+def stacks_kept(pair: ComponentPair) -> bool:
+    """Whether stacked experts may be held against each other number by number: all of them were found, in their order."""
+    return pair.experts is None or (pair.experts.share >= 1 and pair.experts.moved == 0)
+
+
+def _expert_change(pair: ComponentPair) -> str:
+    """What was done to experts that were taken over one by one; of what is seen in other coordinates only that it was trained."""
+    cosine = pair.experts.cosine if pair.experts is not None and pair.experts.share > 0 else FINE_TUNED_R
+    return "copied in part" if cosine >= SAME_VECTOR_R else "fine-tuned" if cosine >= FINE_TUNED_R else "continued"
+
+
+def _changed(
+    pair: ComponentPair, informative: Sequence[PlaceCosine], kept: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint
+) -> str:
     """The name of a change that is more than rounding to another number format."""
     _, slope, _ = normalised_deltas(informative, query, relative)
     r = float(np.average([p.cosine for p in kept], weights=query.matrices.parameters[[p.query_row for p in kept]]))
@@ -58,7 +75,23 @@ def _changed(informative: Sequence[PlaceCosine], kept: Sequence[PlaceCosine], qu
         return "quantized"
     if steady and _even(even_deltas(informative, query, relative)):
         return "noised"
+    if r >= ADAPTED_R and _adapted(pair, query, relative):
+        return "low-rank delta"
     return "fine-tuned" if r >= FINE_TUNED_R else "continued"
+
+
+def _adapted(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
+    """Whether the change is confined to projections inside layers: all else is equal to the last bit, as a merged adapter leaves it.
+
+    The rank itself cannot be read off eight sketched rows: whole weights show it.
+    """
+    if not (query.matrices.digest.shape[1] and relative.matrices.digest.shape[1]) or not _same_vectors(pair, query, relative):
+        return False
+    if not any(v.family == "norm" for v in pair.vectors):
+        return False
+    kept = [p for p in pair.places if p.channel == "probe"]
+    outside = [p for p in kept if p.family not in ADAPTED_FAMILIES]
+    return bool(outside) and all(_same_bytes(p.query_row, p.relative_row, query, relative) for p in outside)
 
 
 def stored_quantized(query: Fingerprint, relative: Fingerprint) -> bool:
@@ -144,3 +177,26 @@ def _even(delta: Floats) -> bool:
     """Whether the change has one relative size in all tensors, as added noise has and training has not."""
     moved = delta[delta > IDENTICAL_DELTA]
     return len(moved) >= FEWEST_EVEN_PLACES and len(moved) == len(delta) and float(np.std(np.log(moved))) <= EVEN_DELTA
+
+
+def normalised_deltas(chosen: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> tuple[Floats, Floats, Floats]:
+    """Of places of the probe channel: |query - relative| / |relative|, and the slopes of each side on the other.
+
+    The slope <query, relative> / <relative, relative> is 1 where the query is the relative plus changes independent of it, and below
+    1 both ways where both are a third model (or an initialisation) plus changes of their own.
+    """
+    cosine = np.array([p.cosine for p in chosen])
+    ours = query.matrices.scale[[p.query_row for p in chosen]].astype(float)
+    theirs = relative.matrices.scale[[p.relative_row for p in chosen]].astype(float)
+    delta = np.sqrt(np.maximum(ours**2 + theirs**2 - 2 * cosine * ours * theirs, 0.0)) / theirs
+    return delta, cosine * ours / theirs, cosine * theirs / ours
+
+
+def even_deltas(chosen: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> Floats:
+    """Standard deviation of the change in each aligned informative place / standard deviation of the relative's values there."""
+    delta, _, _ = normalised_deltas(chosen, query, relative)
+    rows = [p.relative_row for p in chosen]
+    table = relative.matrices
+    counted = np.array([sampled_rows(table.places[row].family, int(table.rows[row])) for row in rows], np.int64)
+    sampled = np.where(counted >= CENTRED_ROWS, counted - 1, counted) * (table.columns[rows] - 1)  # rows and columns were centred
+    return np.asarray(delta * table.scale[rows] / np.sqrt(np.maximum(sampled, 1)) / np.maximum(table.sd[rows], np.finfo(np.float32).tiny))

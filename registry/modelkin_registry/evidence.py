@@ -16,7 +16,7 @@ from modelkin_registry.alignment import CHANNEL_R, LayerMap, align
 from modelkin_registry.answers import FamilyEvidence
 from modelkin_registry.experts import ExpertMatch, match_experts
 from modelkin_registry.nulls import Null, Strangers, average_null, crossing_means, reported_p, sketch_noise, two_sided_p, typical
-from modelkin_registry.similarity import Ints, Similarities, cross_role_gram, matrix_similarities, sampled_rows, vector_similarities
+from modelkin_registry.similarity import Ints, Similarities, cross_role_gram, matrix_similarities, vector_similarities
 
 Floats = npt.NDArray[np.float64]
 # Families that may support a relation alone. `other` may not: it holds what no rule knows, fixed tables among it.
@@ -112,6 +112,7 @@ def judge_components(
     background = Background(strangers or {}, searched)
     places, vectors, experts = measured.places, measured.vectors, measured.experts
     families = _matrix_families(places, query, experts, background)
+    families += _unseen_tokens(families, measured, query, relative)
     body_kept = any(f.inherited for f in families)
     families += [_vector_family(family, group, query, relative, background, body_kept) for family, group in _by_family(vectors).items()]
     inherited, weight = _inherited_parameters(query, families, places, experts)
@@ -199,10 +200,41 @@ def _matrix_families(
     """Each family's evidence: strict until one stands, then further ones by FURTHER_P; token tables follow an anchored body."""
     groups = _by_family(places)
     families = [_matrix_family(family, group, query, experts, background, FAMILY_P) for family, group in groups.items()]
-    if any(f.inherited for f in families):
+    if any(f.inherited for f in families) or _together(families, background) <= FAMILY_P:
         families = [_matrix_family(family, group, query, experts, background, FURTHER_P) for family, group in groups.items()]
     anchored = [f for f in families if f.inherited and f.channel == "anchored"]
     return [_followed(f, anchored) if anchored and f.family == "embedding" and not f.inherited else f for f in families]
+
+
+def _together(families: Sequence[FamilyEvidence], background: Background) -> float:
+    """p-value of all informative families together in the probe channel: several weak ones may show what no single one does.
+
+    Stouffer's sum of z over families, whose sketches are independent; only where they all point one way and reach the channel's least r.
+    """
+    judged = [f for f in families if f.informative and f.channel == "probe" and f.z is not None and f.r is not None]
+    if len(judged) < 2 or _mean([f.r or 0.0 for f in judged]) < CHANNEL_R["probe"] or any((f.z or 0.0) <= 0 for f in judged):
+        return 1.0
+    return two_sided_p(sum(f.z or 0.0 for f in judged) / len(judged) ** 0.5, len(CHANNELS) * background.searched)
+
+
+def _unseen_tokens(
+    families: Sequence[FamilyEvidence], measured: Measurement, query: Fingerprint, relative: Fingerprint
+) -> list[FamilyEvidence]:
+    """Token tables of another width cannot be held against each other, but an anchored body shows that they agree: see `_followed`."""
+    anchored = [f for f in families if f.inherited and f.channel == "anchored"]
+    ours, theirs = token_tables(query, measured.query), token_tables(relative, measured.relative)
+    if not (anchored and ours and theirs) or any(f.family == "embedding" for f in families):
+        return []
+    empty = replace(anchored[0], family="embedding", channels=dict.fromkeys(CHANNELS), roles={}, layers=())
+    parameters = int(query.matrices.parameters[ours].sum())
+    return [_followed(replace(empty, places=len(ours), parameters=parameters), anchored)]
+
+
+def token_tables(side: Fingerprint, component: str) -> list[int]:
+    """Rows of a component's token tables, the head among them."""
+    return [
+        row for row, p in enumerate(side.matrices.places) if p.component == component and SHOWN_AS.get(p.family, p.family) == "embedding"
+    ]
 
 
 def _followed(embedding: FamilyEvidence, anchored: Sequence[FamilyEvidence]) -> FamilyEvidence:
@@ -324,39 +356,24 @@ def _comparable_parameters(query: Fingerprint, similarities: Sequence[Similariti
 def _inherited_parameters(
     query: Fingerprint, families: Sequence[FamilyEvidence], places: Sequence[PlaceCosine], experts: ExpertMatch | None
 ) -> tuple[int, float]:
-    """Parameters in aligned places of inherited families; and the same weighted by their cosine, to rank relatives by."""
-    total, weighted = 0.0, 0.0
-    for family in families:
-        if not (family.inherited and family.informative):
-            continue
+    """Parameters in aligned places of inherited families; and the same weighted by their cosine, to rank relatives by.
+
+    Families seen in gram or anchored only count with the mean cosine of those seen number by number, if there are any: a Gram matrix is
+    led by a few strong directions, and does not tell a parent from its other children.
+    """
+    total = 0.0
+    seen: list[tuple[float, float]] = []
+    closest: list[tuple[float, float]] = []
+    for family in (f for f in families if f.inherited and f.informative):
         ours = [p for p in places if SHOWN_AS.get(p.family, p.family) == family.family]
         chosen = [p for p in ours if p.channel == family.channel] or [p._replace(cosine=family.r or 0.0) for p in ours]
-        matched = family.family == "expert" and experts is not None and experts.share > 0
-        part = experts.share if matched and experts is not None else 1.0
-        for place in chosen:
-            size = float(query.matrices.parameters[place.query_row])
-            total += part * size
-            weighted += part * size * (experts.cosine if matched and experts is not None else abs(place.cosine))
-    return int(total), weighted
-
-
-def normalised_deltas(chosen: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> tuple[Floats, Floats, Floats]:
-    """Of places of the probe channel: |query - relative| / |relative|, and the slopes of each side on the other.
-
-    The slope <query, relative> / <relative, relative> is 1 where the query is the relative plus changes independent of it, and below
-    1 both ways where both are a third model (or an initialisation) plus changes of their own.
-    """
-    cosine = np.array([p.cosine for p in chosen])
-    ours = query.matrices.scale[[p.query_row for p in chosen]].astype(float)
-    theirs = relative.matrices.scale[[p.relative_row for p in chosen]].astype(float)
-    delta = np.sqrt(np.maximum(ours**2 + theirs**2 - 2 * cosine * ours * theirs, 0.0)) / theirs
-    return delta, cosine * ours / theirs, cosine * theirs / ours
-
-
-def even_deltas(chosen: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> Floats:
-    """Standard deviation of the change in each aligned informative place / standard deviation of the relative's values there."""
-    delta, _, _ = normalised_deltas(chosen, query, relative)
-    rows = [p.relative_row for p in chosen]
-    table = relative.matrices
-    sampled = np.array([sampled_rows(table.places[row].family, int(table.rows[row])) for row in rows]) * table.columns[rows]
-    return np.asarray(delta * table.scale[rows] / np.sqrt(sampled) / np.maximum(table.sd[rows], np.finfo(np.float32).tiny))
+        matched = experts if family.family == "expert" and experts is not None and experts.share > 0 else None
+        part = matched.share if matched else 1.0
+        sizes = [part * float(query.matrices.parameters[p.query_row]) for p in chosen]
+        weight = sum(size * (matched.cosine if matched else abs(p.cosine)) for size, p in zip(sizes, chosen, strict=True))
+        (closest if matched or family.channel == "probe" else seen).append((sum(sizes), weight))
+        total += sum(sizes)
+    weight = sum(weight for _, weight in closest)
+    size = sum(size for size, _ in closest)
+    elsewhere = sum(size for size, _ in seen) * weight / size if size else sum(weight for _, weight in seen)
+    return int(total), weight + elsewhere

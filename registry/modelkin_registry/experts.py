@@ -20,16 +20,22 @@ MATRIX_SLOTS = 3  # gate, up, down come first in an expert's vector; the router 
 
 
 Match = tuple[int, int, float]  # query expert, relative expert, cosine
+Origin = tuple[int, int, int, int]  # query layer, query expert, relative layer, relative expert
 
 
 @dataclass(frozen=True)
 class ExpertMatch:
-    """`share` of the query's experts (in aligned layers) found in the relative; `moved` of those sit at another number."""
+    """`share` of the query's experts (in aligned layers) found in the relative; `moved` of those sit at another number.
+
+    `duplicated` of them are an expert that another one already is; `matches` says which is from where.
+    """
 
     share: float
     moved: float
     cosine: float
     p_value: float
+    duplicated: float = 0.0
+    matches: tuple[Origin, ...] = ()
 
 
 def match_experts(
@@ -39,22 +45,25 @@ def match_experts(
     if not (len(query.experts) and len(relative.experts)):
         return _match_sampled(query, relative, query_component, relative_component, pairs)
     ours, theirs = _by_layer(query, query_component), _by_layer(relative, relative_component)
-    aligned = [(ours[a], theirs[b]) for a, b in pairs if a in ours and b in theirs]
-    return _matched_layers([(_match(mine, other), len(mine)) for mine, other in aligned])
+    aligned = [(a, b) for a, b in pairs if a in ours and b in theirs]
+    return _matched_layers([((a, b), _match(ours[a], theirs[b]), len(ours[a])) for a, b in aligned])
 
 
-def _matched_layers(layers: Sequence[tuple[list[Match], int]]) -> ExpertMatch | None:
+def _matched_layers(layers: Sequence[tuple[tuple[int, int], list[Match], int]]) -> ExpertMatch | None:
     """Matches of all aligned layers, each with the number of experts looked at."""
     if not layers:
         return None
-    found = [match for matches, _ in layers for match in matches]
-    if sum(bool(matches) for matches, _ in layers) < FEWEST_LAYERS * len(layers):
+    found = [match for _, matches, _ in layers for match in matches]
+    if sum(bool(matches) for _, matches, _ in layers) < FEWEST_LAYERS * len(layers):
         return ExpertMatch(0.0, 0.0, 0.0, 1.0)
     moved = sum(a != b for a, b, _ in found)
     cosines = [r for _, _, r in found]
-    tests = sum(count**2 for _, count in layers)  # pairs of experts looked at
+    tests = sum(count**2 for _, _, count in layers)  # pairs of experts looked at
     p_value = two_sided_p(median(cosines) / EXPERT_NOISE, tests)
-    return ExpertMatch(len(found) / sum(count for _, count in layers), moved / len(found), float(np.mean(cosines)), p_value)
+    repeated = sum(len(matches) - len({b for _, b, _ in matches}) for _, matches, _ in layers)
+    origins = tuple(sorted((a, mine, b, theirs) for (a, b), matches, _ in layers for mine, theirs, _ in matches))
+    share = len(found) / sum(count for _, _, count in layers)
+    return ExpertMatch(share, moved / len(found), float(np.mean(cosines)), p_value, repeated / len(found), origins)
 
 
 def _match_sampled(
@@ -66,7 +75,7 @@ def _match_sampled(
     for a, b in pairs:
         if a in ours and b in theirs and ours[a].shape == theirs[b].shape:
             cosines = np.diag(_cosines(ours[a], theirs[b]))
-            layers.append(([(e, e, float(r)) for e, r in enumerate(cosines) if r >= EXPERT_COSINE], len(cosines)))
+            layers.append(((a, b), [(e, e, float(r)) for e, r in enumerate(cosines) if r >= EXPERT_COSINE], len(cosines)))
     return _matched_layers(layers)
 
 
@@ -91,14 +100,25 @@ def _by_layer(fingerprint: Fingerprint, component: str) -> dict[int, npt.NDArray
 
 
 def _match(mine: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> list[Match]:
-    """(query expert, relative expert, cosine) of a greedy one-to-one matching above EXPERT_COSINE, best first."""
+    """(query expert, relative expert, cosine) of a greedy one-to-one matching above EXPERT_COSINE, best first; then copies of those."""
     cosines = _cosines(mine, other)
-    found = []
-    while cosines.size and cosines.max() >= EXPERT_COSINE:
-        a, b = np.unravel_index(int(np.argmax(cosines)), cosines.shape)
+    left, found = cosines.copy(), []
+    while left.size and left.max() >= EXPERT_COSINE:
+        a, b = np.unravel_index(int(np.argmax(left)), left.shape)
         found.append((int(a), int(b), float(cosines[a, b])))
-        cosines[a, :], cosines[:, b] = -1.0, -1.0
-    return found
+        left[a, :], left[:, b] = -1.0, -1.0
+    single = {a for a, _, _ in found}
+    copies = [(a, int(np.argmax(row)), float(row.max())) for a, row in enumerate(cosines) if a not in single and row.size]
+    return found + [(a, b, r) for a, b, r in copies if r >= EXPERT_COSINE]
+
+
+def cloned_experts(side: Fingerprint, component: str) -> float | None:
+    """How alike the experts of one layer are among themselves: mean cosine over pairs. None without single experts."""
+    found = []
+    for rows in _by_layer(side, component).values():
+        cosines = _cosines(rows, rows)
+        found += cosines[np.triu_indices(len(rows), 1)].tolist()
+    return float(np.mean(found)) if found else None
 
 
 def _cosines(mine: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -19,6 +19,7 @@ MEANING = {
     "quantized": "is consistent with a quantised copy of {model}{stored}",
     "fine-tuned": "is consistent with a fine-tune of {model} (or of a close relative of it)",
     "continued": "is consistent with long further training of {model} (or of a close relative of it)",
+    "low-rank delta": "is consistent with {model} plus a change of projections inside its layers alone, as a merged adapter (LoRA) leaves",
     "noised": "is consistent with {model} plus noise of one even relative size in every tensor",
     "merged": "is consistent with a merge in which {model} takes part",
     "layers rearranged": "is consistent with descent from {model} with layers added, dropped or re-ordered",
@@ -86,6 +87,7 @@ def _component_sentences(component: ComponentEvidence, relative: Relative) -> li
         many = len(held) > 1
         sentences.append(f"In the {name} component {_listed(held)} {'are' if many else 'is'} shared with {relative.model}.")
         sentences += _layer_sentences(name, component, relative)
+        sentences += component.changes
     if component.relation == "shared initialisation":
         sentences.append(
             f"In the {name} component {_listed(alike)} correlate as untrained weights of one seed do; what was learned does not."

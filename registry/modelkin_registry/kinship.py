@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.answers import ComponentEvidence, Relative
+from modelkin_registry.changes import what_changed
 from modelkin_registry.evidence import ComponentPair, Measurement, judge_components, measure_components
 from modelkin_registry.nulls import SMALLEST_P, Strangers, strangers_spread
 from modelkin_registry.relations import DESCENT_FREE, RANK, Relation, component_relation, model_relation
@@ -70,7 +71,7 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
     query, relative = held.query, held.relative
     relations = [(pair, component_relation(pair, query, relative)) for pair in pairs]
     relation = model_relation(relations, query)
-    components = [_component_evidence(pair, found) for pair, found in relations if found.name != "not comparable"]
+    components = [_component_evidence(held, pair, found) for pair, found in relations if found.name != "not comparable"]
     comparable = sum(pair.comparable_parameters for pair in pairs)
     inherited = sum(pair.inherited_parameters for pair, found in relations if found.is_descent) if relation.is_descent else 0
     weight = sum(pair.inherited_weight * pair.comparable_parameters for pair in pairs)
@@ -108,7 +109,7 @@ def own_strangers(kin: Sequence[Kin]) -> Strangers:
     return {key: strangers_spread(found) for key, found in values.items()}
 
 
-def _component_evidence(pair: ComponentPair, relation: Relation) -> ComponentEvidence:
+def _component_evidence(held: Held, pair: ComponentPair, relation: Relation) -> ComponentEvidence:
     """A component as it is told: nothing informative is inherited without descent."""
     keep = relation.is_descent
     families = tuple(replace(f, inherited=f.inherited and (keep or not f.informative), component=pair.query) for f in pair.families)
@@ -119,6 +120,7 @@ def _component_evidence(pair: ComponentPair, relation: Relation) -> ComponentEvi
         shared=round(pair.inherited_parameters / pair.comparable_parameters, 4) if keep and pair.comparable_parameters else 0.0,
         layer_map=pair.layer_map.pairs if pair.layer_map.found else (),
         families=families,
+        changes=what_changed(pair, relation, held.query, held.relative),
     )
 
 

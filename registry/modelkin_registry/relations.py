@@ -14,14 +14,15 @@ import numpy.typing as npt
 
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.alignment import CHANNEL_R
-from modelkin_registry.deltas import FINE_TUNED_R, delta_name, stored_quantized
-from modelkin_registry.evidence import INFORMATIVE, NORM_R, SHOWN_AS, ComponentPair, normalised_deltas
+from modelkin_registry.deltas import FINE_TUNED_R, delta_name, normalised_deltas, stored_quantized
+from modelkin_registry.evidence import INFORMATIVE, NORM_R, SHOWN_AS, ComponentPair
 from modelkin_registry.nulls import median
+from modelkin_registry.symmetries import RoleMeans, gain_constants, reparameterised
 
 Floats = npt.NDArray[np.floating[Any]]
 DESCENT_FREE = ("unrelated", "not comparable", "norms only", "shared initialisation")
 RELATIONS = (
-    "identical", "recast", "quantized", "fine-tuned", "continued", "noised", "merged", "layers rearranged", "pruned",
+    "identical", "recast", "quantized", "fine-tuned", "continued", "low-rank delta", "noised", "merged", "layers rearranged", "pruned",
     "upcycled", "vocabulary changed", "component reused", "transplanted", "reparameterised", "shared initialisation", "norms only",
     "unrelated", "not comparable",
 )  # fmt: skip
@@ -34,13 +35,10 @@ KEPT_NORM_R = 0.6  # norms kept this well show descent whatever the slope: learn
 ABSENT_ROLE_R = 0.3  # beside a role kept at CERTAIN_R, a role below this in every channel was not taken over (one tensor's noise: 0.09)
 CERTAIN_R = 0.8  # matrices this close share more than an initialisation: training moves weights further than this
 NORMS_ONLY_R = 0.5  # centred norms this close, without any informative family: norms were carried over
-MOVED_PROBE, SAME_GRAM = (
-    0.3,
-    0.8,
-)  # a role below the first in probe and above the second in gram or anchored: the same weights in other coordinates
 OTHER_PARTS = 0.02  # share of the query's parameters without evidence, or without a counterpart, from which it is not a copy of the whole
 MISSING_SD = 3.0  # standard deviations of chance granted to a family before it is called missing
 HALF = 0.5  # share of the layers with a counterpart from which a model is the other with its layers rearranged
+UNCHANGED_R = 0.995  # roles this close in some channel were moved, not changed: exact moves give 0.999, light training 0.99
 WHOLE = 0.97  # share of comparable parameters from which everything comparable is inherited
 
 
@@ -96,7 +94,7 @@ def shows_descent(pair: ComponentPair, query: Fingerprint, relative: Fingerprint
 
 def _untrained(query: Fingerprint, relative: Fingerprint) -> bool:
     """Whether one side still has all its gains at one value: an initialisation, from which the other was trained."""
-    return any(found and all(found) for found in (_gain_constants(query), _gain_constants(relative)))
+    return any(found and all(found) for found in (gain_constants(query), gain_constants(relative)))
 
 
 def _norms_kept(pair: ComponentPair, threshold: float) -> bool:
@@ -122,15 +120,38 @@ def _descent_names(pair: ComponentPair, query: Fingerprint, relative: Fingerprin
         names.append("transplanted")
     elif "embedding" in missing or _other_vocabulary(pair, query, relative):
         names.append("vocabulary changed")
-    if _reparameterised(pair, query, relative):
+    means = role_means(pair)
+    moved = bool(reparameterised(pair, query, relative, means))
+    if moved:
         names.append("reparameterised")
+    if _narrowed(pair, query, relative):
+        names.append("pruned")
     delta = delta_name(pair, query, relative, partial="transplanted" in names)
     if delta == "copied in part" and not names:
         names.append("transplanted")
-    return names + ([] if names and delta in ("identical", "recast", "copied in part") else [delta])
+    told = delta in ("identical", "recast", "copied in part") or (
+        moved and (delta == "low-rank delta" or _unchanged_elsewhere(pair, means))
+    )
+    return names + ([] if names and told else [delta])
 
 
-def role_means(pair: ComponentPair) -> dict[tuple[str, str], dict[str, float]]:
+def _unchanged_elsewhere(pair: ComponentPair, means: RoleMeans) -> bool:
+    """Whether every inherited role agrees to the rounding of sketches in some channel: moved, but not changed."""
+    inherited = {f.family for f in pair.families if f.informative and f.inherited and f.family != "embedding"}  # tables have one channel
+    return all(max(map(abs, m.values())) >= UNCHANGED_R for (family, _), m in means.items() if family in inherited)
+
+
+def _narrowed(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
+    """Whether matrices of inherited families have fewer rows or columns than their counterparts, and none has more."""
+    inherited = {f.family for f in pair.families if f.informative and f.inherited}
+    places = [p for p in pair.places if p.family in inherited and p.family != "embedding" and not pair.upcycled]
+    rows = [(int(query.matrices.rows[p.query_row]), int(relative.matrices.rows[p.relative_row])) for p in places]
+    columns = [(int(query.matrices.columns[p.query_row]), int(relative.matrices.columns[p.relative_row])) for p in places]
+    sizes = rows + columns
+    return any(ours < theirs for ours, theirs in sizes) and all(ours <= theirs for ours, theirs in sizes)
+
+
+def role_means(pair: ComponentPair) -> RoleMeans:
     """(family as shown, role) -> channel -> mean cosine over the aligned places."""
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
     for place in pair.places:
@@ -154,7 +175,8 @@ def _parts_unmatched(pair: ComponentPair, query: Fingerprint) -> bool:
     matched = {place.query_row for place in pair.places}
     table = query.matrices
     own = [row for row, p in enumerate(table.places) if p.component == pair.query and SHOWN_AS.get(p.family, p.family) in INFORMATIVE]
-    lacking = sum(int(table.parameters[row]) for row in own if row not in matched)
+    followed = {f.family for f in pair.families if f.inherited and f.family == "embedding" and f.channel == "anchored"}
+    lacking = sum(int(table.parameters[row]) for row in own if row not in matched and shown(table.places[row].family) not in followed)
     return lacking > OTHER_PARTS * sum(int(table.parameters[row]) for row in own)
 
 
@@ -206,32 +228,6 @@ def _other_vocabulary(pair: ComponentPair, query: Fingerprint, relative: Fingerp
     return None not in sizes and sizes[0] != sizes[1]
 
 
-def _reparameterised(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
-    """Whether the weights agree in other coordinates, or after folding gains, better than number by number."""
-    if pair.experts is not None and pair.experts.moved > 0.5:
-        return True
-    if pair.upcycled:
-        return False
-    inherited = {f.family for f in pair.families if f.informative and f.inherited}
-    means = [m for (family, _), m in role_means(pair).items() if family in inherited]
-    if any(f.inherited and f.informative and f.channel == "probe" and (f.r or 0.0) < 0 for f in pair.families):
-        return True  # every sign turned
-    moved = any(m.get("probe", 1.0) < MOVED_PROBE and max(m.get("gram", 0.0), m.get("anchored", 0.0)) >= SAME_GRAM for m in means)
-    return moved or _gains_folded(pair, query, relative)
-
-
-def _gains_folded(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
-    """Whether one side has all gains at one value, and with gains folded in its matrices are nearer to the other's than without."""
-    gains = [_gain_constants(side) for side in (query, relative)]
-    closest = max((f.r or 0.0 for f in pair.families if f.informative and f.inherited), default=0.0)
-    absorbed = any(m.get("gram", 0.0) > m["probe"] for m in role_means(pair).values() if m.get("probe", 0.0) >= FINE_TUNED_R)
-    return closest >= FINE_TUNED_R and absorbed and all(gains) and all(gains[0]) != all(gains[1])
-
-
-def _gain_constants(side: Fingerprint) -> list[bool]:
-    return [bool(constant) for constant, place in zip(side.vectors.constant, side.vectors.places, strict=True) if place.family == "norm"]
-
-
 def model_relation(relations: Sequence[tuple[ComponentPair, Relation]], query: Fingerprint) -> Relation:
     """The relation of the component with most inherited parameters, unless other components of the query are not the relative's."""
     if not relations:
@@ -249,6 +245,11 @@ def model_relation(relations: Sequence[tuple[ComponentPair, Relation]], query: F
     if foreign > OTHER_PARTS * sum(sizes.values()):
         return Relation("component reused", (relation.name, *relation.also))
     return relation
+
+
+def shown(family: str) -> str:
+    """The family under which a tensor's family is told."""
+    return SHOWN_AS.get(family, family)
 
 
 RANK = dict.fromkeys(RELATIONS, 2) | {"shared initialisation": 1.5, "norms only": 1, "unrelated": 0.5, "not comparable": 0}
