@@ -11,7 +11,8 @@ import pytest
 
 from modelkin_data import name_tables, parse_rules
 from modelkin_indexer.anatomy import read_anatomy
-from modelkin_indexer.names import Naming, split_name
+from modelkin_indexer.names import Naming
+from modelkin_indexer.splits import split_name
 from modelkin_indexer.places import COMPONENTS, FAMILIES, TensorInfo
 
 
@@ -47,7 +48,7 @@ def test_every_rule_is_used_by_some_architecture() -> None:
     for section in sections():
         config, lines = section.values
         splits = [split_name(name) for name, _, _ in lines]
-        naming = Naming(splits, {name: len(shape) for name, shape in shapes_of(lines).items()}, config.get("model_type", ""))
+        naming = Naming(splits, shapes_of(lines), config.get("model_type", ""))
         used |= {naming.meaning(split).rule for split in splits}
     assert [rule for rule in name_tables().rules if rule not in used] == []
 

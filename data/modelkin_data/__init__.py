@@ -59,6 +59,18 @@ class ComponentRule:
 
 
 @dataclass(frozen=True)
+class GeneralRoom:
+    """A module with one of these words in its name is of this family; see `about` in general.json."""
+
+    family: str
+    words: str
+    unless: str = ""
+    anywhere: bool = False
+    outside: bool = False
+    weak: bool = False
+
+
+@dataclass(frozen=True)
 class NameTables:
     """All that is known about the names of tensors."""
 
@@ -72,6 +84,9 @@ class NameTables:
     interleaved_gate_up: tuple[str, ...]
     constants: tuple[ConstantRule, ...]
     packed: str
+    rooms: tuple[GeneralRoom, ...]
+    norms: str
+    faces_out: str
     rules: tuple[NameRule, ...]
 
 
@@ -83,10 +98,11 @@ def name_tables() -> NameTables:
         ValueError: a table has an unknown key, lacks one or has one twice; the message names the table and the key.
     """
     head: dict[str, Any] = {}
-    for table in ("words", "components", "layouts", "constants"):
+    for table in ("words", "components", "layouts", "constants", "general"):
         head |= {key: value for key, value in _read(table).items() if key != "about"}
     head["components"] = _rows(ComponentRule, "components", head["components"])
     head["constants"] = _rows(ConstantRule, "constants", head["constants"])
+    head["rooms"] = _rows(GeneralRoom, "general", head["rooms"])
     head["rules"] = tuple(rule for table in RULE_TABLES for rule in parse_rules(table, _read(table)))
     return _row(NameTables, "names", head)
 

@@ -18,8 +18,10 @@ from modelkin_data import name_tables
 from modelkin_indexer import layouts
 from modelkin_indexer.buffers import sort_out
 from modelkin_indexer.layouts import Grid
-from modelkin_indexer.names import Meaning, Naming, SplitName, split_name
+from modelkin_indexer.names import Meaning, Naming
 from modelkin_indexer.places import NO_LAYER, Anatomy, Piece, Place, TensorInfo, View
+from modelkin_indexer.splits import SplitName, split_name
+from modelkin_indexer.stacks import find_stacks
 
 MAX_EXPERTS = 65536  # a stack of more is no stack of experts: each becomes a view, and a header may claim any number
 FACES_OUT = ("o", "cross_o", "down", "shared_down", "out")  # roles whose rows are written to the residual stream
@@ -57,17 +59,23 @@ def read_anatomy(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any]) -
     sorted_out = sort_out(tensors, config)
     model = _Model(sorted_out.weights, config)
     pieces = _Pieces()
-    unknown = []
+    unknown, guessed = [], []
     for split in model.splits:
         meaning = model.naming.meaning(split)
         parts = [] if split.name in sorted_out.doubtful else list(_parts(tensors[split.name], split, meaning, model))
         if not parts:
             unknown.append(split.name)
             parts = [_unknown_part(tensors[split.name], split, meaning, model)]
+        elif meaning.guessed:
+            guessed.append(split.name)
         for part in parts:
             pieces.add(part)
     return Anatomy(
-        pieces.finished(), tuple(sorted([*unknown, *sorted_out.packed])), dict(sorted(sorted_out.constants.items())), model.layers
+        pieces.finished(),
+        tuple(sorted([*unknown, *sorted_out.packed])),
+        dict(sorted(sorted_out.constants.items())),
+        model.layers,
+        tuple(sorted(guessed)),
     )
 
 
@@ -79,14 +87,21 @@ class _Model:
         text = layouts.config_section(config, "text")
         self.model_types = {str(section["model_type"]) for section in (config, text) if "model_type" in section}
         self.splits = [split_name(name) for name in sorted(weights, key=lambda name: (len(name), name))]
-        axes = {name: len(info.shape) for name, info in weights.items()}
-        self.naming = Naming(self.splits, axes, str(config.get("model_type", "")))
+        self.naming = self._named()
+        unknown = {split.name for split in self.splits if not self.naming.meaning(split).known}
+        if unknown:
+            self.splits = find_stacks(self.splits, unknown)
+            self.naming = self._named()
         self.layers, self._first_layer = self._number_layers()
         self._hidden = self._hidden_sizes()
         self._output_columns: dict[Place, int] = {}
         self._stored_input_first: dict[tuple[str, str], bool] = {}
         self._interleaved = self._takes_turns()
         self._look_at_shapes()
+
+    def _named(self) -> Naming:
+        shapes = {name: info.shape for name, info in self._weights.items()}
+        return Naming(self.splits, shapes, str(self.config.get("model_type", "")))
 
     def layer(self, split: SplitName) -> int:
         """The layer's number inside its component."""
@@ -154,7 +169,7 @@ class _Model:
 
 def _stored_layout(split: SplitName, meaning: Meaning, axes: int) -> str:
     """Which of the layouts whose axes may be turned round this weight has: `stacked`, `conv1d` or ""."""
-    if meaning.rule is None or split.parameter not in ("weight", ""):
+    if split.parameter not in ("weight", ""):
         return ""
     if meaning.family == "expert" and split.expert is None and axes == 3:
         return "stacked"
@@ -173,8 +188,6 @@ class _Part:
 
 def _parts(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> Iterator[_Part]:
     """The parts of a known tensor; none if no rule knows it or its shape is not what the rule means."""
-    if meaning.rule is None:
-        return
     stacked = meaning.family == "expert" and split.expert is None and not meaning.role.startswith("shared_")
     parts = (meaning.role,) if split.parameter.startswith("lora") else layouts.split_role(meaning.role)
     shape = model.shape(split, meaning) if len(parts) > 1 else layouts.UNKNOWN_SHAPE
@@ -210,7 +223,7 @@ def _place(meaning: Meaning, role: str, parameter: str, layer: int) -> Place:
 def _residual(meaning: Meaning, place: Place, grid: Grid) -> str:
     if grid.vector or (place.family, place.role) in TOKEN_TABLES:
         return "none"
-    if meaning.rule is not None and meaning.rule.residual and place.family == meaning.family:
+    if meaning.rule.residual and place.family == meaning.family:
         return meaning.rule.residual
     return "out" if place.family == meaning.family and place.role in FACES_OUT else "in"
 

@@ -23,6 +23,7 @@ from modelkin_indexer.spec import PUBLIC_KEY, Key
 Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
 Progress = Callable[[int], None]
 TABLE_FAMILIES = ("position", "other", "embedding")  # matrices that may be fixed tables
+READ_WHOLE = ("norm", "bias")  # small whatever their axes: gains of each head stand in a matrix
 GAINS_LESS_ONE = ("gemma", "paligemma", "qwen3_next")  # these store gain - 1
 LARGEST_FLOAT16 = 65504.0
 CONFIG_FIELDS = (
@@ -65,7 +66,7 @@ def fingerprint_source(
 
 
 def _is_vector(piece: Piece) -> bool:
-    return piece.is_vector or piece.place.family == "bias"
+    return piece.is_vector or piece.place.family in READ_WHOLE
 
 
 def _each(pool: ThreadPoolExecutor, work: Callable[[Piece], Measured], items: Iterable[Piece]) -> list[Measured]:

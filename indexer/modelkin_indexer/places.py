@@ -91,7 +91,8 @@ class Piece:
 class Anatomy:
     """What every tensor of a file is.
 
-    `pieces` are in the order of their places. `unplaced` are names no pattern knows (they also have a piece of family `other`);
+    `pieces` are in the order of their places. `unplaced` are names whose place is unknown (they also have a piece of family `other`),
+    `guessed` those placed by their shape alone.
     `constants` maps names never fingerprinted (buffers, tables, quantisation side tensors) to the reason.
     """
 
@@ -99,3 +100,4 @@ class Anatomy:
     unplaced: tuple[str, ...] = ()
     constants: dict[str, str] = field(default_factory=dict)
     layers: dict[str, int] = field(default_factory=dict)
+    guessed: tuple[str, ...] = ()

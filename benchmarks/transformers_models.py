@@ -1,0 +1,129 @@
+"""Small models of every architecture of the installed `transformers`, without values: names, shapes, modules and configs.
+
+    python benchmarks/transformers_models.py llama:LlamaForCausalLM whisper:WhisperModel
+
+Prints one JSON object a class. Widths stay as the config has them (nothing is allocated); only stacks of layers are made shorter.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+LAYER_COUNTS = (
+    *("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers", "num_decoder_layers"),
+    *("num_encoder_layers", "depth", "encoder_num_layers", "decoder_num_layers", "num_hidden_groups", "encoder_depth", "decoder_depth"),
+    *("encoder_num_hidden_layers", "decoder_num_hidden_layers", "num_encoder_blocks_layers", "text_num_hidden_layers"),
+)
+LAYERS = 5  # layers kept of a stack: mixtures often begin with up to three dense layers
+MAX_LAYERS = 9  # more are kept only where a kind of layer comes first there
+GROUPS = (  # of each group, the first mapping that has a model type gives one class more
+    ("MODEL_FOR_CAUSAL_LM", "MODEL_FOR_MASKED_LM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM", "MODEL_FOR_IMAGE_TEXT_TO_TEXT"),
+    ("MODEL_FOR_SPEECH_SEQ_2_SEQ", "MODEL_FOR_CTC", "MODEL_FOR_TEXT_TO_WAVEFORM", "MODEL_FOR_TEXT_TO_SPECTROGRAM", "MODEL_FOR_MULTIMODAL_LM"),
+    ("MODEL_FOR_PRETRAINING",),
+    ("MODEL_FOR_SEQUENCE_CLASSIFICATION", "MODEL_FOR_IMAGE_CLASSIFICATION", "MODEL_FOR_AUDIO_CLASSIFICATION", "MODEL_FOR_VIDEO_CLASSIFICATION"),
+    ("MODEL_FOR_QUESTION_ANSWERING", "MODEL_FOR_TOKEN_CLASSIFICATION", "MODEL_FOR_AUDIO_FRAME_CLASSIFICATION"),
+    ("MODEL_FOR_OBJECT_DETECTION", "MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION", "MODEL_FOR_UNIVERSAL_SEGMENTATION", "MODEL_FOR_SEMANTIC_SEGMENTATION"),
+    ("MODEL_FOR_DEPTH_ESTIMATION", "MODEL_FOR_MASK_GENERATION", "MODEL_FOR_KEYPOINT_MATCHING", "MODEL_FOR_POSE_ESTIMATION", "MODEL_FOR_IMAGE_TO_IMAGE"),
+    ("MODEL_FOR_TIME_SERIES_PREDICTION", "MODEL_FOR_RNNT", "MODEL_FOR_TDT", "MODEL_FOR_TEXT_RECOGNITION", "MODEL_FOR_IMAGE_MATTING"),
+)
+
+
+def class_names() -> list[tuple[str, str]]:
+    """(model type, class name) of the base class of every model type, and of one class for each group of tasks it has."""
+    from transformers.models.auto import modeling_auto
+
+    found: dict[tuple[str, str], None] = {}
+    for group in (("MODEL",), *GROUPS):
+        taken: set[str] = set()
+        for table in group:
+            mapping = getattr(modeling_auto, f"{table}_MAPPING_NAMES", {})
+            for model_type, names in mapping.items():
+                if model_type not in taken:
+                    found |= {(model_type, name): None for name in (names if isinstance(names, list | tuple) else [names])}
+            taken |= set(mapping)
+    return sorted(found)
+
+
+def describe(model_type: str, class_name: str) -> dict[str, Any]:
+    """One model as JSON: its tensors with their modules, its stacks and its config; or the reason why it cannot be made."""
+    try:
+        model, config = _made(model_type, class_name)
+        return {"type": model_type, "class": class_name, "config": _plain(config.to_dict()), "tensors": list(_tensors(model)), "failed": None}
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        return {"type": model_type, "class": class_name, "failed": reason}
+
+
+def _made(model_type: str, class_name: str) -> tuple[Any, Any]:
+    import torch
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    config = CONFIG_MAPPING[model_type]()
+    shorten(config)
+    with torch.device("meta"):
+        return getattr(transformers, class_name)(config), config
+
+
+def shorten(config: Any) -> None:
+    """Cut the stacks of a config and of the configs inside it, in place."""
+    values = vars(config)
+    for key in LAYER_COUNTS:
+        count = values.get(key)
+        if isinstance(count, int) and count > LAYERS:
+            kinds = [value for value in values.values() if isinstance(value, list | tuple) and len(value) == count]
+            kept = max([LAYERS, *(_all_kinds(value) for value in kinds)])
+            for name, value in list(values.items()):
+                if isinstance(value, list | tuple) and len(value) == count:
+                    setattr(config, name, type(value)(value[:kept]))
+            setattr(config, key, kept)
+    for value in list(values.values()):
+        if hasattr(value, "to_dict"):
+            shorten(value)
+
+
+def _all_kinds(values: Any) -> int:
+    """How many of the first layers have every kind of layer."""
+    first = {str(value): index + 1 for index, value in reversed(list(enumerate(values)))}
+    return min(MAX_LAYERS, max(first.values()))
+
+
+def _tensors(model: Any) -> Iterator[dict[str, Any]]:
+    """Every stored tensor once (tied ones under their first name), with the classes of the modules it sits in, outermost first."""
+    modules = dict(model.named_modules())
+    parameters = {id(parameter) for parameter in model.parameters()}
+    seen: set[int] = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) in seen or not hasattr(tensor, "shape"):
+            continue
+        seen.add(id(tensor))
+        parts = name.split(".")
+        owners = [".".join(parts[:count]) for count in range(len(parts))]
+        yield {
+            "name": name,
+            "shape": list(tensor.shape),
+            "dtype": str(tensor.dtype).removeprefix("torch."),
+            "parameter": id(tensor) in parameters,
+            "classes": [type(modules[owner]).__name__ if owner in modules else "?" for owner in owners],
+            "configs": [type(getattr(modules.get(owner), "config", None)).__name__ for owner in owners],
+        }
+
+
+def _plain(value: Any) -> Any:
+    """What of a config is plain JSON."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def main() -> None:
+    """Describe the classes named on the command line."""
+    warnings.simplefilter("ignore")
+    for name in sys.argv[1:]:
+        print(json.dumps(describe(*name.split(":"))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
