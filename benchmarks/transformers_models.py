@@ -21,14 +21,14 @@ LAYER_COUNTS = (
 LAYERS = 5  # layers kept of a stack: mixtures often begin with up to three dense layers
 MAX_LAYERS = 9  # more are kept only where a kind of layer comes first there
 GROUPS = (  # of each group, the first mapping that has a model type gives one class more
-    ("MODEL_FOR_CAUSAL_LM", "MODEL_FOR_MASKED_LM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM", "MODEL_FOR_IMAGE_TEXT_TO_TEXT"),
-    ("MODEL_FOR_SPEECH_SEQ_2_SEQ", "MODEL_FOR_CTC", "MODEL_FOR_TEXT_TO_WAVEFORM", "MODEL_FOR_TEXT_TO_SPECTROGRAM", "MODEL_FOR_MULTIMODAL_LM"),
-    ("MODEL_FOR_PRETRAINING",),
-    ("MODEL_FOR_SEQUENCE_CLASSIFICATION", "MODEL_FOR_IMAGE_CLASSIFICATION", "MODEL_FOR_AUDIO_CLASSIFICATION", "MODEL_FOR_VIDEO_CLASSIFICATION"),
-    ("MODEL_FOR_QUESTION_ANSWERING", "MODEL_FOR_TOKEN_CLASSIFICATION", "MODEL_FOR_AUDIO_FRAME_CLASSIFICATION"),
-    ("MODEL_FOR_OBJECT_DETECTION", "MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION", "MODEL_FOR_UNIVERSAL_SEGMENTATION", "MODEL_FOR_SEMANTIC_SEGMENTATION"),
-    ("MODEL_FOR_DEPTH_ESTIMATION", "MODEL_FOR_MASK_GENERATION", "MODEL_FOR_KEYPOINT_MATCHING", "MODEL_FOR_POSE_ESTIMATION", "MODEL_FOR_IMAGE_TO_IMAGE"),
-    ("MODEL_FOR_TIME_SERIES_PREDICTION", "MODEL_FOR_RNNT", "MODEL_FOR_TDT", "MODEL_FOR_TEXT_RECOGNITION", "MODEL_FOR_IMAGE_MATTING"),
+    ("CAUSAL_LM", "MASKED_LM", "SEQ_TO_SEQ_CAUSAL_LM", "IMAGE_TEXT_TO_TEXT"),
+    ("SPEECH_SEQ_2_SEQ", "CTC", "TEXT_TO_WAVEFORM", "TEXT_TO_SPECTROGRAM", "MULTIMODAL_LM"),
+    ("PRETRAINING",),
+    ("SEQUENCE_CLASSIFICATION", "IMAGE_CLASSIFICATION", "AUDIO_CLASSIFICATION", "VIDEO_CLASSIFICATION"),
+    ("QUESTION_ANSWERING", "TOKEN_CLASSIFICATION", "AUDIO_FRAME_CLASSIFICATION"),
+    ("OBJECT_DETECTION", "ZERO_SHOT_OBJECT_DETECTION", "UNIVERSAL_SEGMENTATION", "SEMANTIC_SEGMENTATION"),
+    ("DEPTH_ESTIMATION", "MASK_GENERATION", "KEYPOINT_MATCHING", "POSE_ESTIMATION", "IMAGE_TO_IMAGE"),
+    ("TIME_SERIES_PREDICTION", "RNNT", "TDT", "TEXT_RECOGNITION", "IMAGE_MATTING"),
 )
 
 
@@ -37,7 +37,8 @@ def class_names() -> list[tuple[str, str]]:
     from transformers.models.auto import modeling_auto
 
     found: dict[tuple[str, str], None] = {}
-    for group in (("MODEL",), *GROUPS):
+    tables = (("MODEL",), *(tuple(f"MODEL_FOR_{task}" for task in group) for group in GROUPS))
+    for group in tables:
         taken: set[str] = set()
         for table in group:
             mapping = getattr(modeling_auto, f"{table}_MAPPING_NAMES", {})
@@ -52,7 +53,8 @@ def describe(model_type: str, class_name: str) -> dict[str, Any]:
     """One model as JSON: its tensors with their modules, its stacks and its config; or the reason why it cannot be made."""
     try:
         model, config = _made(model_type, class_name)
-        return {"type": model_type, "class": class_name, "config": _plain(config.to_dict()), "tensors": list(_tensors(model)), "failed": None}
+        found = {"config": _plain(config.to_dict()), "tensors": list(_tensors(model)), "failed": None}
+        return {"type": model_type, "class": class_name, **found}
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         return {"type": model_type, "class": class_name, "failed": reason}

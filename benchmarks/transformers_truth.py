@@ -23,7 +23,10 @@ DECIDING = (
     ("router", re.compile(r"Router|Gating$|TopKGate|MoEGate|MoeGate|TopKGating")),
     ("mlp", re.compile(r"(?i)(mlp|glu)\w*$|feedforward|feed_forward|ffn|intermediate|DenseAct|GatedDense|FeedFoward|FFLayer|Perceptron")),
     ("linear attention", re.compile(r"DeltaAttention|LinearAttention|Lightning\w*Attention|RwkvSelfAttention|KimiLinear\w*Attention")),
-    ("ssm", re.compile(r"Mamba|(Bamba|Jamba|Zamba2?|NemotronH)Mixer|SSM|Rwkv|Hyena|DeltaNet|Rglru|RecurrentBlock|ShortConv|[xms]LSTM(Layer|Cell|Back)")),
+    (
+        "ssm",
+        re.compile(r"Mamba|(Bamba|Jamba|NemotronH|FalconH1)Mixer|Rwkv|Hyena|DeltaNet|Rglru|Recurrent|ShortConv|[xms]LSTM(Layer|Cell|Back)"),
+    ),
     ("attention layer", re.compile(r"Attention\w*(Layer|Block|Merger)$")),
     ("attention", re.compile(r"(?i)attention(?!al)|attn|SelfOutput|Indexer|Compressor$|GatedCross")),
     ("moe", re.compile(r"(?i)(moe|moeblock|moelayer|sparse\w*block|mixtureofexperts|moemlp)$")),
@@ -33,18 +36,21 @@ DECIDING = (
     ("embedding", re.compile(r"(?i)embed|tokenizer|patchif")),
     ("layer", re.compile(r"(?i)(layer|block)$|Output$")),
 )
-BY_ROOM = {  # the families that are right for a matrix in a module of this kind, by what holds the numbers
-    "linear": {
-        "expert": {"expert"}, "router": {"router"}, "ssm": {"ssm"}, "attention": {"attention"}, "mlp": {"mlp"}, "moe": {"expert", "router", "mlp"},
-        "linear attention": {"attention", "ssm"}, "attention layer": {"attention", "mlp"}, "features": {"embedding", "mlp"}, "layer": {"mlp"},
-        "projector": {"mlp", "head"}, "head": {"head", "mlp"}, "embedding": {"embedding", "conv", "mlp", "position"},
-    },
-    "convolution": {
-        "expert": {"expert", "conv"}, "ssm": {"ssm", "conv"}, "attention": {"attention", "conv"}, "mlp": {"mlp", "conv"}, "moe": {"conv", "mlp"},
-        "linear attention": {"attention", "ssm", "conv"}, "attention layer": {"attention", "conv"}, "features": {"conv"},
-        "router": {"router"}, "projector": {"conv", "mlp"}, "head": {"head", "conv"}, "embedding": {"conv"}, "layer": {"conv"},
-    },
-}  # fmt: skip
+BY_ROOM = {  # families that are right for a matrix in a module of this kind: of linear layers and bare tensors, and of convolutions
+    "expert": ("expert", "expert conv"),
+    "router": ("router", "router"),
+    "mlp": ("mlp", "mlp conv"),
+    "linear attention": ("attention ssm", "attention ssm conv"),
+    "ssm": ("ssm", "ssm conv"),
+    "attention layer": ("attention mlp", "attention conv"),
+    "attention": ("attention", "attention conv"),
+    "moe": ("expert router mlp", "conv mlp"),
+    "features": ("embedding mlp", "conv"),
+    "projector": ("mlp head", "conv mlp"),
+    "head": ("head mlp", "head conv"),
+    "embedding": ("embedding conv mlp position", "conv"),
+    "layer": ("mlp", "conv"),
+}
 
 
 def families(tensor: dict[str, Any]) -> set[str]:
@@ -64,7 +70,7 @@ def families(tensor: dict[str, Any]) -> set[str]:
         return {"position", "bias", "embedding"}
     if BIAS.search(last) and bare:
         return {"bias"}
-    return _by_rooms(tensor, parts, "convolution" if CONVOLUTION.search(inner) and inner != "Conv1D" else "linear", bare)
+    return _by_rooms(tensor, parts, bool(CONVOLUTION.search(inner)) and inner != "Conv1D", bare)
 
 
 def _table(tensor: dict[str, Any], parts: list[str]) -> set[str]:
@@ -74,7 +80,7 @@ def _table(tensor: dict[str, Any], parts: list[str]) -> set[str]:
     return {"position"} if POSITION.search(parts[-1]) else {"embedding", "position"}
 
 
-def _by_rooms(tensor: dict[str, Any], parts: list[str], kind: str, bare: bool) -> set[str]:
+def _by_rooms(tensor: dict[str, Any], parts: list[str], convolution: bool, bare: bool) -> set[str]:
     names = tensor["classes"]
     for depth in range(len(names) - 1, 0, -1):
         room = next((room for room, pattern in DECIDING if pattern.search(names[depth])), "")
@@ -85,8 +91,10 @@ def _by_rooms(tensor: dict[str, Any], parts: list[str], kind: str, bare: bool) -
         if room == "layer" and bare:
             return set()
         if room:
-            return set(BY_ROOM[kind][room]) | ({"embedding", "position"} if bare and room in ("projector", "head", "embedding") else set())
-    if kind == "convolution":
+            return set(BY_ROOM[room][convolution].split()) | (
+                {"embedding", "position"} if bare and room in ("projector", "head", "embedding") else set()
+            )
+    if convolution:
         return {"conv"}
     if len(names) == 2 and not bare and re.search(r"For[A-Z]|LMHead", names[0]):
         return {"head", "mlp"} if "proj" in parts[0] else {"head"}

@@ -12,8 +12,8 @@ import pytest
 from modelkin_data import name_tables, parse_rules
 from modelkin_indexer.anatomy import read_anatomy
 from modelkin_indexer.names import Naming
-from modelkin_indexer.splits import split_name
 from modelkin_indexer.places import COMPONENTS, FAMILIES, TensorInfo
+from modelkin_indexer.splits import split_name
 
 
 def infos(shapes: dict[str, tuple[int, ...]]) -> dict[str, TensorInfo]:

@@ -139,6 +139,7 @@ def _fingerprint_facts(fingerprint: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("spec, key", f"{fingerprint['spec']}, {fingerprint['key']}"),
         ("size", size(fingerprint["bytes"])),
         ("coverage", f"{about['coverage']:.1%} of the bytes have a known place"),
+        ("guessed places", f"{about['guessed']:.1%} of the bytes, by shapes alone" if about.get("guessed") else ""),
         ("bytes read", f"{size(about['bytes_read'])} of {size(about['bytes_total'])}"),
         ("components", ", ".join(f"{name} ({about['layers'].get(name, 0)} layers)" for name in about["components"])),
         ("types", ", ".join(f"{name} {figures.count(number)}" for name, number in about["dtypes"].items())),

@@ -40,9 +40,10 @@ class About:
     """What is known of the model beside its vectors.
 
     `constants` maps tensors that were left out as never evidence (buffers, tables, untouched constants) to the reason; `unplaced` are
-    names that no pattern knows; `coverage` is bytes with a known place / bytes of weights; `quantization` names how the weights are
-    stored where not as plain numbers (else ""), and ends with UNDECODED where their values could not be decoded; `config` is the small
-    part of config.json that tells the structure apart.
+    names whose place is unknown; `coverage` is bytes with a place / bytes of weights, `guessed` the part of these whose family is a guess
+    from their shapes, since neither tables nor words of their names tell it; `quantization` names how the weights are stored where not
+    as plain numbers (else ""), and ends with UNDECODED where their values could not be decoded; `config` is the small part of
+    config.json that tells the structure apart.
     """
 
     level: str
@@ -58,6 +59,7 @@ class About:
     constants: dict[str, str] | None = None
     quantization: str = ""
     config: dict[str, Any] | None = None
+    guessed: float = 0.0
     spec: str = spec.VERSION
 
 

@@ -39,7 +39,7 @@ def by_shape(split: SplitName, shape: Shape) -> General:
     if axes < 2:
         family = "bias"
     elif len(shape) > 2:
-        family = "conv"
+        return _general(split, "conv", shape, guessed=len(shape) == 3)  # nothing else has four axes
     else:
         family = "embedding" if not split.stack and shape[0] >= TOKEN_RATIO * shape[1] else "mlp"
     return _general(split, family, shape, guessed=True)
@@ -130,4 +130,4 @@ def _words() -> _Words:
 
 
 def _whole(words: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:^|_)(?:{words})\d*(?:_?\d*d)?(?=_|$)")
+    return re.compile(rf"(?:^|_)(?:{words})\d*(?:_?\d*d\d*)?(?=_|$)")

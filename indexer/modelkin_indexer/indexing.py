@@ -138,7 +138,7 @@ def _about(
 ) -> About:
     weights = {name: info for name, info in source.tensors.items() if name not in constants}
     total = sum(info.nbytes for info in weights.values())
-    unknown = sum(source.tensors[name].nbytes for name in anatomy.unplaced if name in weights)
+    unknown, guessed = (sum(weights[name].nbytes for name in names if name in weights) for names in (anatomy.unplaced, anatomy.guessed))
     dtypes: dict[str, int] = {}
     for info in weights.values():
         dtypes[info.dtype] = dtypes.get(info.dtype, 0) + info.elements
@@ -156,6 +156,7 @@ def _about(
         unplaced=tuple(name for name in anatomy.unplaced if name in weights),
         constants=dict(sorted(constants.items())),
         quantization=_quantization(source),
+        guessed=round(guessed / total, 6) if total else 0.0,
         config={name: source.config[name] for name in CONFIG_FIELDS if _is_plain(source.config.get(name))},
     )
 

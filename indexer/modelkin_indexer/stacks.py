@@ -1,7 +1,7 @@
 """Stacks of layers that no table names: numbered parts of names below which the same structure comes again.
 
 `encoder.layers.0.blocks.1.attention.query.weight` is layer 1 of the stack `encoder.layers.0.blocks` if its blocks resemble each other, and
-`body.3.conv.weight` with `body.3.norm.weight` is layer 3 of `body`. What stands beside inner stacks (a stage's downsampling) is outside them.
+`body.3.conv.weight` with `body.3.norm.weight` is layer 3 of `body`. What stands beside inner stacks (a stage's downsampling) is no layer.
 """
 
 from __future__ import annotations

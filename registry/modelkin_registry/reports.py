@@ -17,6 +17,11 @@ from modelkin_registry.relations import COVERAGE_FLOOR
 
 MENTIONED = 3  # relatives that have a sentence, the first one all of its findings; the table has the rest
 COVERAGE_WARNED = 0.95  # below this share of placed bytes the reader is told
+GUESSED_WARNED = 0.05  # from this share of guessed places the reader is told
+GUESSED = (
+    "the places of {share:.0%} of the bytes are guessed from shapes alone: what is said of a family there holds for the weights compared, "
+    "but their family may be another."
+)
 
 
 def describe(fingerprint: Fingerprint, source: str) -> dict[str, Any]:
@@ -28,6 +33,7 @@ def describe(fingerprint: Fingerprint, source: str) -> dict[str, Any]:
         "parameters": about.parameters,
         "coverage": about.coverage,
         "components": list(about.components),
+        "guessed": about.guessed,
         "unplaced": list(about.unplaced),
         "bytes_total": about.bytes_total,
         "bytes_read": about.bytes_read,
@@ -85,6 +91,8 @@ def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:
     if about.coverage < COVERAGE_WARNED:
         names = ", ".join(about.unplaced[:3]) + (", ..." if len(about.unplaced) > 3 else "")
         found.append(f"{source}: only {about.coverage:.0%} of the bytes are understood, and nothing here speaks of the rest: {names}.")
+    if about.guessed >= GUESSED_WARNED:
+        found.append(f"{source}: {GUESSED.format(share=about.guessed)}")
     if about.quantization:
         rest = "what is packed is left out" if about.quantization.endswith(UNDECODED) else "its values are rounded"
         found.append(f"{source}: stored quantised ({about.quantization}): {rest}, so sizes of differences are rough.")
