@@ -111,3 +111,52 @@ def _of_mixture(names: list[str], parts: list[str], depth: int) -> set[str]:
     if parts[-1] in ("gate", "shared_expert_gate") and DECIDING[7][1].search(names[depth]):
         return {"router"}
     return set()
+
+
+LAYER_CLASS = re.compile(r"(Layer|Block|Bottleneck)$")
+LIST_CLASS = re.compile(r"^(ModuleList|Sequential|ModuleDict)$")
+
+
+def layer_lists(tensors: list[dict[str, Any]]) -> dict[str, list[tuple[int, str]]]:
+    """Innermost lists of layer modules with attention or a mixer in them: path -> (index, tensor) of all that is in their layers."""
+    lists: dict[str, list[tuple[int, str]]] = {}
+    mixing: set[str] = set()
+    for tensor in tensors:
+        parts, classes = tensor["name"].split("."), tensor["classes"]
+        at = [
+            number
+            for number in range(1, len(classes))
+            if LIST_CLASS.search(classes[number - 1]) and parts[number - 1].isdecimal() and LAYER_CLASS.search(classes[number])
+        ]
+        if at:
+            path = ".".join(parts[: at[-1] - 1])
+            lists.setdefault(path, []).append((int(parts[at[-1] - 1]), tensor["name"]))
+            if any(re.search(r"(?i)attention|mixer|mamba|deltanet", name) for name in classes[at[-1] + 1 :]):
+                mixing.add(path)
+    return {path: members for path, members in lists.items() if path in mixing}
+
+
+def sides(model: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """Tensors of layers with the side that their sub-model is: vision, audio or text by its config, encoder or decoder by its module."""
+    composite = [key for key, value in model["config"].items() if key.endswith("_config") and isinstance(value, dict)]
+    found = []
+    for tensor in model["tensors"]:
+        if not any(LAYER_CLASS.search(name) for name in tensor["classes"]):
+            continue
+        if composite:
+            side = next((side for name in reversed(tensor["configs"]) if (side := _config_side(name))), "")
+        else:
+            parts = tensor["name"].split(".")
+            stacks = bool(model["config"].get("is_encoder_decoder"))
+            side = next((part for part in parts if part in ("encoder", "decoder")), "") if stacks else ""
+        if side:
+            found.append((tensor, side))
+    return found
+
+
+def _config_side(name: str) -> str:
+    """The sense a sub-config's name tells."""
+    for side in ("Vision", "Audio", "Text"):
+        if name.endswith(f"{side}Config"):
+            return side.lower()
+    return ""

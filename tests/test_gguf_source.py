@@ -19,9 +19,10 @@ from gguf_files import F16, write
 from modelkin_indexer.anatomy import read_anatomy
 from modelkin_indexer.errors import DamagedFile, SourceError, UnsupportedFormat
 from modelkin_indexer.indexing import fingerprint_source
-from modelkin_indexer.names import Naming, split_name
+from modelkin_indexer.names import Naming
 from modelkin_indexer.sources import gguf_header, open_source
 from modelkin_indexer.sources.gguf_names import Restoring
+from modelkin_indexer.splits import split_name
 
 OPEN_FILES = Path("/proc/self/fd")
 PLAIN = {"F64", "I8", "I16", "I32", "I64"}
@@ -164,8 +165,8 @@ def test_every_architecture(arch: Any) -> None:
     published = {name: restoring.restored(name).name.replace("#", "0") for name in names}
     assert len(set(published.values())) == len(names)
     splits = {name: split_name(new) for name, new in published.items()}
-    naming = Naming(splits.values(), dict.fromkeys(published.values(), 2), "")
-    unknown = {name for name, split in splits.items() if naming.meaning(split).rule is None and not any(part in name for part in UNKNOWN)}
+    naming = Naming(splits.values(), dict.fromkeys(published.values(), (4, 4)), "")
+    unknown = {name for name, split in splits.items() if not naming.meaning(split).known and not any(part in name for part in UNKNOWN)}
     assert not unknown or MODEL_ARCH_NAMES[arch] in STRANGE
 
 
