@@ -19,6 +19,7 @@ VERBS = {
     "query": "Find the nearest relatives of a model.",
     "compare": "Hold two models against each other.",
     "tree": "Draw registered models as family trees.",
+    "trajectory": "Examine checkpoints said to lead from scratch to a model.",
     "list": "List the registered models.",
     "show": "Show everything known of a registered model.",
     "rename": "Give a registered model another name.",

@@ -10,10 +10,11 @@ from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.sources.base import Claim
 from modelkin_registry.answers import ComponentEvidence, Relative
 from modelkin_registry.declared import lineage_claims
+from modelkin_registry.initialisation import examine_start
 from modelkin_registry.links import Link
 
 FACT = 3.0  # what can hardly have gone the other way: rounding to a grid, zeros, repeated layers, a mixture made of dense layers, a merge
-STRONG = 2.0  # what can, but is rare: a claim of the child's own folder, slopes, gains still at one value
+STRONG = 2.0  # what can, but is rare: a claim of the child's own folder, slopes, a random initialisation
 WEAK = 1.0  # what orders things only if nothing else does: sizes of vocabularies, who is nearer to the rest, dates of registration
 ONE_WAY = {
     "quantized": "its values lie on a quantiser's grid",
@@ -64,10 +65,10 @@ def _facts(view: Relative, back: Relative, child: Fingerprint, parent: Fingerpri
         yield STRONG, "it holds only a part of the other's weights, unchanged"
     if view.relation == "component reused" and back.relation != "component reused":
         yield WEAK, "it has components beside the shared one"
-    constant, theirs = _untrained(child), _untrained(parent)
-    if theirs and not constant and "reparameterised" not in names:
-        yield STRONG, "the other still has all gains at one value"
-    if "reparameterised" in names and constant and not theirs:
+    folded, theirs = _folded(child), _folded(parent)
+    if theirs and not folded and examine_start(parent).passed:
+        yield STRONG, "the other is a random initialisation by all its numbers"
+    if "reparameterised" in names and folded and not theirs:
         yield FACT, "its gains were folded into its matrices"
     if names == {"recast"} == others and _bits(child) < _bits(parent):
         yield FACT, "it is stored with fewer bits, and its values are the other's rounded"
@@ -114,7 +115,7 @@ def _bits(model: Fingerprint) -> int:
     return int(model.matrices.bits.max()) if len(model.matrices) else 0
 
 
-def _untrained(model: Fingerprint) -> bool:
-    """Whether all gains have one value: an initialisation, or gains folded away."""
+def _folded(model: Fingerprint) -> bool:
+    """Whether all gains have one value: an initialisation, or gains folded into the matrices."""
     gains = [bool(constant) for constant, p in zip(model.vectors.constant, model.vectors.places, strict=True) if p.family == "norm"]
     return bool(gains) and all(gains)

@@ -25,6 +25,7 @@ from modelkin_registry.kinship import Held, Kin, has_evidence, hold, is_descent,
 from modelkin_registry.records import NewModel, PutResult
 from modelkin_registry.reports import query_answer
 from modelkin_registry.store import Store
+from modelkin_registry.trajectories import Resemblance, TrajectoryAnswer, examine_series, mean_r
 from modelkin_registry.vectors import VectorIndex
 
 if TYPE_CHECKING:
@@ -156,6 +157,14 @@ class Registry:
 
         with self.store.reading():
             return family_tree(self.store, self.index, model, depth)
+
+    def trajectory(self, names: Sequence[str], series: Sequence[Fingerprint]) -> TrajectoryAnswer:
+        """Examine checkpoints said to lead from a random start to the last one, the registry beside them. Raises FingerprintError."""
+        found = []
+        for step, fingerprint in enumerate(series):
+            relatives = self.query(fingerprint, source=names[step], k=1).relatives
+            found += [Resemblance(step, one.model, one.relation, mean_r(one)) for one in relatives if is_descent(one)]
+        return examine_series(names, series, found)
 
     def _blend(self, fingerprint: Fingerprint, ordered: Sequence[Relative]) -> Blend | None:
         """A weighted merge among the nearest relatives by descent."""

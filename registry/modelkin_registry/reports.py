@@ -12,7 +12,7 @@ from modelkin_registry.blends import Blend, blend_sentence, mark_parents
 from modelkin_registry.declared import claim_sentence
 from modelkin_registry.explanation import DISTILLATION, headline, relative_sentences
 from modelkin_registry.kinship import is_descent
-from modelkin_registry.merges import attribute_layers
+from modelkin_registry.merging.by_layer import attribute_layers
 from modelkin_registry.relations import COVERAGE_FLOOR
 
 MENTIONED = 3  # relatives that have a sentence, the first one all of its findings; the table has the rest
