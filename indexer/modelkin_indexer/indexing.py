@@ -11,8 +11,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from modelkin_indexer import measure, spec
-from modelkin_indexer.anatomy import read_anatomy
 from modelkin_indexer.channels import token_frame
+from modelkin_indexer.composites import anatomy_of, config_of
 from modelkin_indexer.constants import constant_reason
 from modelkin_indexer.fingerprint import EXPERT_ROLES, SIDES, UNDECODED, About, Experts, Fingerprint, Matrices, Vectors
 from modelkin_indexer.measure import Frame, MatrixMeasure, VectorMeasure, measure_matrix, measure_vector, probe_matrix
@@ -48,7 +48,7 @@ def fingerprint_source(
     Raises:
         SourceError: the weights cannot be read, or hold NaN or infinite values.
     """
-    anatomy = read_anatomy(source.tensors, source.config)
+    anatomy = anatomy_of(source)
     with threadpool_limits(1), ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1)) as pool:
         try:
             vectors = _each(pool, lambda piece: measure_vector(source, piece, key), (p for p in anatomy.pieces if _is_vector(p)))
@@ -79,8 +79,8 @@ def _measure_matrices(
     pieces = [piece for piece in anatomy.pieces if not _is_vector(piece)]
     if level == "probe":
         return _each(pool, lambda piece: probe_matrix(source, piece, key), pieces)
-    offset = np.float32(1 if str(source.config.get("model_type", "")).startswith(GAINS_LESS_ONE) else 0)
-    gains = {vector.place: vector.values + offset for vector in vectors}
+    less_one = {piece.place: _gains_less_one(source, piece) for piece in anatomy.pieces if _is_vector(piece)}
+    gains = {vector.place: vector.values + np.float32(less_one[vector.place]) for vector in vectors}
     tables = [piece for piece in pieces if piece.residual == "none"]
     bodies = sorted((piece for piece in pieces if piece.residual != "none"), key=lambda piece: (-piece.parameters, piece.place))
     measured = _each(pool, lambda piece: measure_matrix(source, piece, key, Frame(), progress), tables)
@@ -92,6 +92,10 @@ def _measure_matrices(
 
     measured += _each(pool, measure_body, bodies)
     return sorted(measured, key=lambda m: m.piece.place)
+
+
+def _gains_less_one(source: Source, piece: Piece) -> bool:
+    return str(config_of(source, piece.views[0].tensor).get("model_type", "")).startswith(GAINS_LESS_ONE)
 
 
 def _without_constants(

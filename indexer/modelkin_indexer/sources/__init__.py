@@ -8,8 +8,9 @@ from typing import Protocol, cast
 
 from modelkin_indexer.errors import SourceNotFound
 from modelkin_indexer.sources.base import BITS, Source, SourceFile
+from modelkin_indexer.sources.composite import open_parts
 from modelkin_indexer.sources.files import is_folder
-from modelkin_indexer.sources.folders import weights_in, weights_of
+from modelkin_indexer.sources.folders import folder_name, weights_in, weights_of
 from modelkin_indexer.sources.register import CONTAINERS, OTHER_SUFFIXES
 
 __all__ = ["BITS", "CONTAINERS", "OTHER_SUFFIXES", "Source", "SourceFile", "open_source"]
@@ -24,14 +25,22 @@ class _Decoding(Protocol):
 def open_source(path: Path, file: str | None = None) -> Source:
     """Open the weights at `path`: a file of any container, a shard index, or a folder with one model.
 
-    In a folder with several forms of the same weights the most faithful is read and a note tells what was left out;
-    `file` picks one file by its plain name. Quantised tensors are presented as plain ones with the decoded values.
+    A folder that is several models (diffusers, sentence-transformers with layers of its own) is one composite source. In a folder with
+    several forms of the same weights the most faithful is read and a note tells what was left out; `file` picks one
+    file by its plain name. Quantised tensors are presented as plain ones with the decoded values.
 
     Raises:
         SourceNotFound: nothing there, or no weights in it.
         DamagedFile: a file contradicts itself, or lacks what is needed to decode its quantised tensors.
         UnsupportedFormat: weights of another kind, or several models in one folder.
     """
+    if file is None and is_folder(path) and (composite := open_parts(path, folder_name(path), _open_model)) is not None:
+        return composite
+    return _open_model(path, file)
+
+
+def _open_model(path: Path, file: str | None = None) -> Source:
+    """One model."""
     if is_folder(path):
         container, weights = weights_in(path) if file is None else weights_of(path, _inside(path, file))
     elif file is not None:
