@@ -141,20 +141,21 @@ def nearest_kin(kin: Sequence[Kin], held: Mapping[int, Held], k: int, *, show_al
     """
     strangers = own_strangers(kin)
     doubtful = held if any(strangers.values()) else {}
-    waiting = [(_order(one), one.model_id in doubtful, one) for one in kin]
+    waiting = [(order(one), one.model_id in doubtful, one) for one in kin]
     heapq.heapify(waiting)  # names are unique, so nothing behind them is ever compared
     found: list[Relative] = []
     while waiting and len(found) < k:
         _, again, one = heapq.heappop(waiting)
         if again:
             judged = doubtful[one.model_id].kin(strangers)
-            heapq.heappush(waiting, (_order(judged), False, judged))
+            heapq.heappush(waiting, (order(judged), False, judged))
         elif show_all or has_evidence(one.relative):
             found.append(one.relative)
     return found
 
 
-def _order(kin: Kin) -> tuple[float, float, str]:
+def order(kin: Kin) -> tuple[float, float, str]:
+    """What relatives are sorted by: descent, then closeness, then name."""
     return -RANK[kin.relative.relation], -round(kin.closeness, 9), kin.relative.model
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from modelkin_registry.blends import Blend, find_blend
 from modelkin_registry.directions import STRONG, Hint
 from modelkin_registry.forests import Kinship
 from modelkin_registry.links import Link, Measurer, Part
+from modelkin_registry.merging.decomposition import Decomposition, find_merge
 
 # Share of the squared distance to its nearest parent that a merge must explain: exact merges reach 1, while a base is explained by the mean
 # of k of its children up to 1 - 1/k, 0.67 for the three that are tried.
@@ -29,7 +29,7 @@ class Parts:
     covers: frozenset[Part]
 
 
-def merge_of(name: str, links: Sequence[Link], measured: Measurer, kin: Kinship) -> Blend | None:
+def merge_of(name: str, links: Sequence[Link], measured: Measurer, kin: Kinship) -> Decomposition | None:
     """The weighted merge that a model is, among its linked models; None unless it explains nearly all that the nearest one leaves."""
     chosen: list[Link] = []
     links = [link for link in links if not link.is_moved]
@@ -42,10 +42,10 @@ def merge_of(name: str, links: Sequence[Link], measured: Measurer, kin: Kinship)
     chosen = chosen[:PARENTS_TRIED]
     parents = {link.other(name): measured.fingerprint(link.other(name)) for link in chosen}
     while len(parents) > 1:
-        blend = find_blend(measured.fingerprint(name), parents)
+        blend = find_merge(measured.fingerprint(name), parents)
         if blend is None:
             return None
-        weight, largest = max(zip(blend.weights, blend.parents, strict=True))
+        weight, largest = max(zip(blend.weights, blend.names, strict=True))
         if weight < LARGEST_WEIGHT:
             nearest = min(link.distance for link in chosen)
             return blend if blend.residual**2 <= (1 - MERGE_GAIN) * nearest**2 else None
@@ -53,13 +53,13 @@ def merge_of(name: str, links: Sequence[Link], measured: Measurer, kin: Kinship)
     return None
 
 
-def merges_among(whole: Mapping[str, Sequence[Link]], measured: Measurer, kin: Kinship) -> dict[str, Blend]:
+def merges_among(whole: Mapping[str, Sequence[Link]], measured: Measurer, kin: Kinship) -> dict[str, Decomposition]:
     """Merges by name. Models on one line are mixes of each other, so parents that are no mix themselves are tried again alone."""
-    found: dict[str, Blend] = {}
+    found: dict[str, Decomposition] = {}
     for _ in range(2):
         for name, links in sorted(whole.items()):
             plain = [link for link in links if link.other(name) not in found]
-            if name not in found or not found.keys().isdisjoint(found[name].parents):
+            if name not in found or not found.keys().isdisjoint(found[name].names):
                 blend = merge_of(name, plain, measured, kin)
                 found |= {name: blend} if blend is not None else {}
     return found

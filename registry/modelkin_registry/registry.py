@@ -17,11 +17,12 @@ from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.sources.base import Claim, SourceFile
 from modelkin_registry import doctor
 from modelkin_registry.answers import CompareAnswer, Finding, ListedModel, QueryAnswer, Relative
-from modelkin_registry.blends import PARENTS_TRIED, Blend, find_blend
 from modelkin_registry.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.comparison import compare_fingerprints
 from modelkin_registry.declared import lineage_claims, weigh
-from modelkin_registry.kinship import Held, Kin, has_evidence, hold, is_descent, nearest_kin
+from modelkin_registry.kinship import Held, Kin, has_evidence, hold, is_descent, nearest_kin, order
+from modelkin_registry.merging.decomposition import Decomposition
+from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
 from modelkin_registry.records import NewModel, PutResult
 from modelkin_registry.reports import query_answer
 from modelkin_registry.store import Store
@@ -140,10 +141,10 @@ class Registry:
             named = self.store.claims.models_named(model for _, model in declared if model)
             kin, evident = self._kin(fingerprint, list(dict.fromkeys([*wanted, *named])), searched)
             ordered = nearest_kin(kin, evident, k, show_all=show_all)
-            blend = self._blend(fingerprint, ordered)
+            merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(kin, key=order))], evident)
         about = {"models": searched, "spec": spec.VERSION, "key": self.store.key_name}
         weighed = weigh(declared, [*(one.relative for one in kin), *ordered])
-        return query_answer(fingerprint, ordered, source=source, registry=about, compared=len(kin), blend=blend, claims=weighed)
+        return query_answer(fingerprint, ordered, source=source, registry=about, compared=len(kin), merge=merge, claims=weighed)
 
     def compare(
         self, a: Fingerprint, b: Fingerprint, *, a_name: str = "A", b_name: str = "B", controls: Mapping[str, Fingerprint] | None = None
@@ -166,10 +167,18 @@ class Registry:
             found += [Resemblance(step, one.model, one.relation, mean_r(one)) for one in relatives if is_descent(one)]
         return examine_series(names, series, found)
 
-    def _blend(self, fingerprint: Fingerprint, ordered: Sequence[Relative]) -> Blend | None:
-        """A weighted merge among the nearest relatives by descent."""
-        names = [relative.model for relative in ordered if is_descent(relative)][:PARENTS_TRIED]
-        return find_blend(fingerprint, {name: self.get(name) for name in names}) if len(names) > 1 else None
+    def _merge(
+        self, fingerprint: Fingerprint, relatives: Sequence[Relative], evident: Mapping[int, Held], base: str | None = None
+    ) -> Decomposition | None:
+        """A merge of the nearest relatives by descent and what else the index finds for the part that those leave."""
+        known = {held.name: held.relative for held in evident.values()}
+        near = {relative.model: known[relative.model] for relative in relatives if is_descent(relative)}
+        return seek_merge(fingerprint, near, self._found, base)
+
+    def _found(self, fingerprint: Fingerprint) -> dict[str, Fingerprint]:
+        """The registered models that the index finds by a fingerprint, best first."""
+        stored = self.store.stored(find_candidates(self.index, fingerprint, limit=NEAR + PURSUED, nearest=0))
+        return {model.name: fingerprints.from_bytes(model.blob, model.name) for model in stored.values()}
 
     def _candidates(self, fingerprint: Fingerprint, candidates: int, k: int, show_all: bool) -> Sequence[int]:
         return find_candidates(self.index, fingerprint, limit=max(candidates, k), nearest=max(NEAREST, k if show_all else 0))

@@ -8,11 +8,12 @@ from typing import Any
 
 from modelkin_indexer.fingerprint import UNDECODED, Fingerprint
 from modelkin_registry.answers import QueryAnswer, Relative, WeighedClaim
-from modelkin_registry.blends import Blend, blend_sentence, mark_parents
 from modelkin_registry.declared import claim_sentence
 from modelkin_registry.explanation import DISTILLATION, headline, relative_sentences
 from modelkin_registry.kinship import is_descent
 from modelkin_registry.merging.by_layer import attribute_layers
+from modelkin_registry.merging.decomposition import Decomposition
+from modelkin_registry.merging.words import mark_parents, merge_object, merge_sentences
 from modelkin_registry.relations import COVERAGE_FLOOR
 
 MENTIONED = 3  # relatives that have a sentence, the first one all of its findings; the table has the rest
@@ -47,13 +48,13 @@ def query_answer(
     source: str,
     registry: dict[str, Any],
     compared: int,
-    blend: Blend | None,
+    merge: Decomposition | None,
     claims: Sequence[WeighedClaim] = (),
 ) -> QueryAnswer:
     """The whole answer to a query."""
-    relatives = mark_parents(attribute_layers(relatives), blend)
+    relatives = mark_parents(attribute_layers(relatives), merge)
     subject = Path(source).name or "The model"
-    explanation = [blend_sentence(subject, blend)] if blend else []
+    explanation = merge_sentences(subject, merge) if merge else []
     for relative in relatives[:1]:
         explanation += relative_sentences(subject, relative, registry["models"])
     explanation += [headline(subject, relative, registry["models"]) for relative in relatives[1:MENTIONED]]
@@ -65,7 +66,7 @@ def query_answer(
         query=describe(fingerprint, source),
         registry=registry,
         relatives=tuple(relatives),
-        merge=blend.to_plain() if blend else None,
+        merge=merge_object(merge) if merge else None,
         explanation=tuple(explanation),
         warnings=warnings_about(fingerprint, source),
         claims=tuple(claims),

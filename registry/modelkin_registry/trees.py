@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelkin_registry.answers import CONTRACT, Relative, WeighedClaim
-from modelkin_registry.blends import Blend
 from modelkin_registry.declared import lineage_claims, verdict_on
 from modelkin_registry.directions import Hint, Known, hints
 from modelkin_registry.evidence import INFORMATIVE, SHOWN_AS
 from modelkin_registry.forests import ROUNDS, Kinship, joining, oriented, spanning, untried
 from modelkin_registry.links import Link, Measurer, Part, copies
+from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.parentage import Parts, composite_hints, composites, merges_among, part_links
 from modelkin_registry.store import Store
 from modelkin_registry.vectors import VectorIndex
@@ -125,7 +125,7 @@ class _Forest:
     def __init__(self, measurer: Measurer, groups: Mapping[str, Sequence[str]], known: Known) -> None:
         self.measurer, self.groups, self.known = measurer, groups, known
         self.head = {name: first for first, same in groups.items() for name in same}
-        self.merges: dict[str, Blend] = {}
+        self.merges: dict[str, Decomposition] = {}
         self.mixed: set[str] = set()
         self.tree: list[Link] = []
         self._measure()
@@ -205,7 +205,7 @@ class _Forest:
         """Each merge with all of its parents."""
         found = []
         for name, blend in self.merges.items():
-            for parent, weight in zip(blend.parents, blend.weights, strict=True):
+            for parent, weight in zip(blend.names, blend.weights, strict=True):
                 link = self.measurer.link(name, parent)
                 if link is not None:
                     found.append(_tree_edge(parent, name, link, "merge", (MERGED,), True, round(weight, 4)))

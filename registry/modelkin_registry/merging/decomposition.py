@@ -12,12 +12,13 @@ from modelkin_indexer import spec
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_registry.merging.fit import Fit, fit, left_by_place
-from modelkin_registry.merging.judging import EXACT_RATIO, RIGHT_ANGLE, Verdict, cosines, judge, rounding
+from modelkin_registry.merging.judging import EXACT_RATIO, Verdict, judge, rounding
 from modelkin_registry.merging.search import parent_sets
 from modelkin_registry.merging.slerp import slerp_fit
 from modelkin_registry.merging.table import Table, able, table_of_matrices, table_of_vectors
 
 Floats = npt.NDArray[np.float64]
+GROUNDS = ("exact", "between", "even")  # best founded first
 COPY_RATIO = 2.0  # a model this near to one registered model, in roundings of its numbers, is that model and no merge
 ALIKE = 0.2  # parents nearer to each other than this share of their change from the base (cosine 0.98) are hardly told apart
 CHANGING = 4.0  # squares left by one set of weights / by weights of each place from which weights change over the model
@@ -76,19 +77,23 @@ class Decomposition:
     def names(self) -> tuple[str, ...]:
         return tuple(parent.model for parent in self.parents)
 
+    @property
+    def weights(self) -> tuple[float, ...]:
+        return tuple(parent.weight for parent in self.parents)
+
 
 def find_merge(query: Fingerprint, candidates: Mapping[str, Fingerprint], base: str | None = None) -> Decomposition | None:
-    """The merge of some of these that the query is, or None. The largest set of parents that stands is taken."""
+    """The merge of some of these that the query is, or None. Of the sets of parents that stand: the best founded, then the largest."""
     known = able(query, candidates)
     if len(known) < 2:
         return None
     table = table_of_matrices(query, known)
-    if _is_copy(table):
+    if is_copy(table):
         return None
     best: tuple[Verdict, tuple[int, ...]] | None = None
     for chosen in parent_sets(table.away):
-        verdict = judge(table, chosen, _position(table, base, chosen))
-        if verdict.ground:
+        verdict = judge(table, chosen, _position(table, base))
+        if verdict.ground and (best is None or GROUNDS.index(verdict.ground) <= GROUNDS.index(best[0].ground)):
             best = verdict, chosen
         if verdict.ground == "exact":
             break
@@ -103,39 +108,41 @@ def fit_parents(query: Fingerprint, parents: Mapping[str, Fingerprint], base: st
     table = table_of_matrices(query, known)
     chosen = tuple(range(len(known)))
     verdict = Verdict("", None, rounding(table, np.ones(1)))
-    if len(known) > 1 and not _is_copy(table):
-        verdict = judge(table, chosen, _position(table, base, chosen))
+    if len(known) > 1 and not is_copy(table):
+        verdict = judge(table, chosen, _position(table, base))
     return _described(query, known, table, chosen, verdict)
 
 
-def _is_copy(table: Table) -> bool:
+def is_copy(table: Table) -> bool:
+    """Whether the query is one of these, but for the rounding of its numbers."""
     nearest = float(np.einsum("pii->pi", table.away).mean(axis=0).min())
     return nearest <= (COPY_RATIO * rounding(table, np.ones(1))) ** 2
 
 
-def _position(table: Table, base: str | None, chosen: Sequence[int]) -> int | None:
-    at = table.names.index(base) if base in table.names else None
-    return at if at in chosen else None
+def _position(table: Table, base: str | None) -> int | None:
+    return table.names.index(base) if base in table.names else None
 
 
 def _described(
     query: Fingerprint, known: Mapping[str, Fingerprint], searched: Table, chosen: Sequence[int], verdict: Verdict
 ) -> Decomposition:
     """All weights of the chosen parents, on every place that they share with the query."""
+    if verdict.ground == "even" and verdict.base is not None:
+        chosen = sorted({*chosen, verdict.base})
     names = [searched.names[i] for i in chosen]
     parents = {name: known[name] for name in names}
     table = table_of_matrices(query, parents)
-    found, method = _method(table, verdict)
+    found, method = _method(table, chosen, verdict)
     positive = method in ("linear", "")
+    left = _left(table, found, method)
     norms = table_of_vectors(query, parents)
-    base = searched.names[verdict.base] if verdict.base is not None else _common_base(searched, chosen)
     return Decomposition(
         parents=tuple(Parent(*row) for row in zip(names, found.weights.tolist(), found.errors.tolist(), strict=True)),
         method=method,
-        residual=found.residual,
+        residual=left,
         rounding=verdict.rounding,
-        complete=bool(verdict.ground) and _left(table, found, method) <= EXACT_RATIO * verdict.rounding,
-        base=base,
+        complete=bool(verdict.ground) and left <= EXACT_RATIO * verdict.rounding,
+        base=None if verdict.base is None else searched.names[verdict.base],
         components=tuple(_parts(table, _components(table), positive)),
         layers=tuple(_parts(table, _layers(table), positive)),
         norms=_part("norms", "", None, norms, spec.VECTOR_NUMBERS, False) if norms.places else None,
@@ -144,7 +151,7 @@ def _described(
     )
 
 
-def _method(table: Table, verdict: Verdict) -> tuple[Fit, str]:
+def _method(table: Table, chosen: Sequence[int], verdict: Verdict) -> tuple[Fit, str]:
     """The weights of the whole model, and how such a model is made."""
     found = fit(table.away)
     if not verdict.ground:
@@ -153,7 +160,7 @@ def _method(table: Table, verdict: Verdict) -> tuple[Fit, str]:
         return spherical, "slerp"
     if verdict.ground == "even":
         return found, "sparsified"
-    if found.weights.min() < 0 and verdict.base is not None:
+    if found.weights.min() < 0 and verdict.base in chosen:
         return found, "task arithmetic"
     flexible = float(left_by_place(table.away).sum())
     changing = verdict.ground == "exact" and found.left.sum() > CHANGING * max(flexible, len(table.places) * verdict.rounding**2)
@@ -163,16 +170,6 @@ def _method(table: Table, verdict: Verdict) -> tuple[Fit, str]:
 def _left(table: Table, found: Fit, method: str) -> float:
     """What is left unexplained, with weights that may change over the model where the method is one of these."""
     return float(np.sqrt(left_by_place(table.away).mean())) if method == "gradient" else found.residual
-
-
-def _common_base(table: Table, chosen: Sequence[int]) -> str | None:
-    """A model that is no parent, and from which the parents' changes are nearly at right angles."""
-    if len(chosen) < 2:
-        return None
-    others = [other for other in range(len(table.names)) if other not in chosen]
-    worst = {other: float(abs(cosines(table, list(chosen), other)).max()) for other in others}
-    least = min(others, key=lambda other: (worst[other], other), default=None)
-    return table.names[least] if least is not None and worst[least] < RIGHT_ANGLE else None
 
 
 def _alike(table: Table, chosen: Sequence[int], base: int | None) -> Iterator[tuple[str, str]]:

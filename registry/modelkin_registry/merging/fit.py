@@ -57,7 +57,7 @@ def affine(away: Floats) -> Floats:
 def left_by_place(away: Floats) -> Floats:
     """(places,) squares that each place's own best weights leave."""
     weights = affine(away)
-    return np.maximum(np.einsum("...i,...ij,...j->...", weights, away, weights), 0.0)
+    return np.asarray(np.maximum(np.einsum("...i,...ij,...j->...", weights, away, weights), 0.0), np.float64)
 
 
 def left_by_pairs(away: Floats) -> Floats:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer import spec
-from modelkin_registry.merging.fit import fit, left_by_place
+from modelkin_registry.merging.fit import affine, fit, left_by_place
 from modelkin_registry.merging.search import left_of
 from modelkin_registry.merging.table import STORED, Table
 
@@ -35,7 +35,9 @@ FEWEST_PLACES = 12  # tensors from which evenness is told
 SMALLEST = 0.03  # a smaller weight, mean over places, is not told from none
 LARGEST_WEIGHT = 1.1  # beyond it, one of the parents is as likely to be a mix of the query with the others; a base that is told decides
 NEGATIVE_SD = 4.0  # standard errors below zero from which a weight is negative: task arithmetic
-RIGHT_ANGLE = 0.5  # seen from their base, two fine-tunes' changes have a smaller cosine than this; seen from one of them about 0.7
+MIXED = 0.2  # share of tensors that are mixed from which parts were not just put together; weights that change with depth reach 0 and 1
+RIGHT_ANGLE = 0.4  # cosine of fine-tunes' changes seen from their base: 0.1 to 0.3; from a sibling or a stranger 0.5
+LIKE_SIZES = 0.2  # ratio of the parents' changes from which their common base is told from a model near one of them
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,16 @@ class Verdict:
 
 
 def judge(table: Table, chosen: Sequence[int], base: int | None = None) -> Verdict:
-    """Hold one set of parents against what training explains. `base` is the chosen one known as the others' base."""
+    """Hold one set of parents against what training explains. `base` is the model known as the parents' base."""
     at = np.asarray(chosen, np.int64)
     away = table.away[:, at][:, :, at]
     found = fit(away)
     floor = rounding(table, found.weights)
-    origin = base if base is not None else base_among(table, chosen)
+    origin = base if base is not None else common_base(table, chosen)
     without = gains(away)
     negative = [int(at[i]) for i in np.flatnonzero(found.weights < -np.maximum(NEGATIVE_SD * found.errors, SMALLEST))]
     sane = base is not None or (negative in ([], [origin]) and found.weights.max() <= LARGEST_WEIGHT)
-    if sane and without.min() >= EXACT_GAIN and _flexible(away) <= EXACT_RATIO * floor:
+    if sane and without.min() >= EXACT_GAIN and _flexible(away) <= EXACT_RATIO * floor and _mixed(away):
         return Verdict("exact", origin, floor)
     if not negative and without.min() >= BETWEEN_GAIN and _between(away) <= BETWEEN:
         return Verdict("between", origin, floor)
@@ -70,6 +72,28 @@ def rounding(table: Table, weights: Floats) -> float:
     """Relative length that storing the model's numbers, and all the sketches, leaves."""
     stored = STORED**2 * (1 + float(weights @ weights))
     return float(np.sqrt(table.rounding.mean() + stored))
+
+
+def common_base(table: Table, chosen: Sequence[int]) -> int | None:
+    """The model, one of the chosen or another, that the others may all have been trained from."""
+    if len(chosen) < 2:
+        return None
+    inside = base_among(table, chosen)
+    return inside if inside is not None else _base_beside(table, chosen)
+
+
+def _base_beside(table: Table, chosen: Sequence[int]) -> int | None:
+    """A model that is no parent, from which their changes are of like sizes and nearly at right angles."""
+    others = [other for other in range(len(table.names)) if other not in chosen]
+    worst = {other: float(abs(cosines(table, chosen, other)).max()) for other in others if _like_sizes(table, chosen, other)}
+    least = min(worst, key=lambda other: (worst[other], other), default=None)
+    return least if least is not None and worst[least] < RIGHT_ANGLE else None
+
+
+def _like_sizes(table: Table, members: Sequence[int], origin: int) -> bool:
+    """Whether changes are of like sizes. Seen from a model very near to one of them, right angles say nothing."""
+    sizes = np.diag(changes(table, members, origin).sum(axis=0))
+    return bool(sizes.min() >= LIKE_SIZES**2 * sizes.max())
 
 
 def base_among(table: Table, chosen: Sequence[int]) -> int | None:
@@ -98,6 +122,12 @@ def changes(table: Table, members: Sequence[int], origin: int) -> Floats:
 def _flexible(away: Floats) -> float:
     """Relative length left with weights of its own in every place."""
     return float(np.sqrt(left_by_place(away).mean()))
+
+
+def _mixed(away: Floats) -> bool:
+    """Whether tensors are mixed. Where each is one parent's, unchanged, parts were put together, which is told elsewhere."""
+    taking_part = np.sum(np.abs(affine(away)) >= SMALLEST, axis=1)
+    return float(np.mean(taking_part > 1)) >= MIXED
 
 
 def gains(away: Floats) -> Floats:
@@ -141,4 +171,5 @@ def unevenness(products: Floats) -> float:
     precision = own * ((spec.PROBE_NUMBERS - members) / left)[:, None, None]
     mean = np.linalg.solve(precision.sum(axis=0), np.einsum("pij,pj->i", precision, each))
     apart = each - mean
-    return float(np.einsum("pi,pij,pj->", apart, precision, apart)) / (members * (places - 1))
+    spread = float(np.einsum("pi,pij,pj->", apart, precision, apart))
+    return spread / float(members * (places - 1))

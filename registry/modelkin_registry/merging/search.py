@@ -16,7 +16,7 @@ from modelkin_registry.merging.fit import left_by_pairs, left_by_place
 
 Floats = npt.NDArray[np.float64]
 LARGEST = 6  # parents at most
-WORTH = 0.05  # share of what is left that one more parent must explain for the search to go on; siblings of a fine-tune explain 0.02 to 0.25
+WORTH = 0.05  # share of what is left that one more parent must explain for the search to go on; siblings explain 0.02 to 0.25
 
 
 def parent_sets(away: Floats) -> Iterator[tuple[int, ...]]:

@@ -1,0 +1,112 @@
+"""Merges in words and as the contract's JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from modelkin_registry.answers import Relative
+from modelkin_registry.merging.decomposition import Decomposition, Part
+from modelkin_registry.relations import DESCENT_FREE
+
+HOW = {
+    "linear": "a weighted merge of registered models",
+    "slerp": "a spherical merge (slerp) of two registered models",
+    "task arithmetic": "a weighted merge of registered models' changes from a base (task arithmetic)",
+    "gradient": "a merge of registered models whose weights change over the layers",
+    "sparsified": "a merge that keeps a part of each parent's change, dropped at random (as DARE does)",
+}
+ILL = 1e4  # condition number from which weights are called hard to tell apart
+TRAINED = "models trained on the texts of both, at once or in turn, look much the same in sketches"
+
+
+def merge_object(found: Decomposition) -> dict[str, Any]:
+    """The contract's `merge` object."""
+    return {
+        "parents": [{"model": p.model, "weight": round(p.weight, 4), "sd": _sd(p.sd)} for p in found.parents],
+        "residual": round(found.residual, 5),
+        "method": found.method or None,
+        "rounding": round(found.rounding, 5),
+        "complete": found.complete,
+        "base": found.base,
+        "components": [_part(part) for part in found.components],
+        "layers": [_part(part) for part in found.layers],
+        "norms": _part(found.norms) if found.norms else None,
+        "alike": [list(pair) for pair in found.alike],
+        "condition": round(found.condition, 1),
+    }
+
+
+def _part(part: Part) -> dict[str, Any]:
+    weights = [{"weight": round(w, 4), "sd": _sd(sd)} for w, sd in zip(part.weights, part.sds, strict=True)]
+    return {
+        "part": part.part,
+        "component": part.component or None,
+        "layer": part.layer,
+        "weights": weights,
+        "residual": round(part.residual, 5),
+    }
+
+
+def _sd(value: float) -> float:
+    """Two digits, so that a small error is not shown as none."""
+    return float(f"{value:.2g}")
+
+
+def merge_sentences(subject: str, found: Decomposition) -> list[str]:
+    """What was found, what is left, and what cannot be told, in this order."""
+    sentences = [headline(subject, found), _rest(found)] if found.is_merge else [_no_merge(subject, found), _rest(found)]
+    if found.is_merge and found.base and found.base not in found.names:
+        sentences.append(f"The parents' changes from {found.base} are nearly at right angles, as fine-tunes' from their common base are.")
+    sentences += _doubts(found)
+    return sentences
+
+
+def headline(subject: str, found: Decomposition) -> str:
+    """`x is best explained as a weighted merge of registered models: 0.65 (sd 0.01) A + 0.35 (sd 0.01) B.`"""
+    return f"{subject} is best explained as {HOW[found.method]}: {mix(found)}."
+
+
+def mix(found: Decomposition) -> str:
+    """`0.65 (sd 0.01) A + 0.35 (sd 0.01) B`; seen from the base where one is among the parents."""
+    if found.method in ("task arithmetic", "sparsified"):
+        changes = [f"{p.weight:.2f} (sd {p.sd:.2g}) of the change to {p.model}" for p in found.parents if p.model != found.base]
+        return f"{found.base} + " + " + ".join(changes)
+    return " + ".join(f"{p.weight:.2f} (sd {p.sd:.2g}) {p.model}" for p in found.parents)
+
+
+def _rest(found: Decomposition) -> str:
+    left = f"{found.residual:.2%} of its size is left unexplained"
+    if found.complete:
+        return f"{left}, no more than the rounding of its numbers leaves ({found.rounding:.2%})."
+    if found.method == "sparsified":
+        return f"{left}, which random dropping leaves too; weights are shares of each change that are still there."
+    reasons = "a parent is missing, or it was changed after the merge" if found.is_merge else "these models do not explain it"
+    return f"{left}, more than the rounding of its numbers leaves ({found.rounding:.2%}): {reasons}."
+
+
+def _no_merge(subject: str, found: Decomposition) -> str:
+    if len(found.parents) == 1:
+        return f"{subject} was held against {found.parents[0].model} alone, which makes no merge."
+    return f"{subject} is not called a merge of these models (nearest mix: {mix(found)}): {TRAINED}."
+
+
+def _doubts(found: Decomposition) -> Iterator[str]:
+    for first, second in found.alike:
+        yield f"{first} and {second} are nearly the same beside what was changed: {second} could stand in for {first} here."
+    if found.condition > ILL:
+        yield f"The parents' differences are of very unequal sizes (condition number {found.condition:.0f}); look at the standard errors."
+
+
+def mark_parents(relatives: Sequence[Relative], found: Decomposition | None) -> list[Relative]:
+    """The relatives with the merge's parents called `merged`, and their common base `merged` as well."""
+    return [_marked(relative, found) for relative in relatives] if found and found.is_merge else list(relatives)
+
+
+def _marked(relative: Relative, found: Decomposition) -> Relative:
+    if relative.relation in DESCENT_FREE or "merged" in (relative.relation, *relative.also):
+        return relative
+    if relative.model in found.names:
+        return replace(relative, relation="merged", also=(relative.relation, *relative.also))
+    return replace(relative, also=(*relative.also, "merged")) if relative.model == found.base else relative
