@@ -184,7 +184,7 @@ class _Forest:
         several = self.merges.keys() | self.mixed
         for name in {link.a, link.b} & several:
             other = link.other(name)
-            parents = self.merges[name].parents if name in self.merges else self._donors(name)
+            parents = self.merges[name].names if name in self.merges else self._donors(name)
             central = [third for third in self.kin.around[name] if third not in several and self.kin.is_nearer_to_all(third, name)]
             if other in several or other in parents or not self.kin.lies_between(name, other, {*parents, *central}):
                 return False
