@@ -16,7 +16,8 @@ from tiny_models import save_model, tiny_llama
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("indexer", "registry", "cli", "data")
 BELOW = {"data": set(), "indexer": {"data"}, "registry": {"indexer", "data"}, "cli": {"registry", "indexer", "data"}}
-DATA_TYPES = {"errors", "fingerprint", "places", "spec", "sketch", "sources.base"}  # all that the registry takes from the indexer
+# All that the registry takes from the indexer.
+DATA_TYPES = {"errors", "fingerprint", "places", "spec", "sketch", "sources.base", "pair_statistics"}
 HEAVY = {"torch", "faiss", "huggingface_hub", "numpy", "safetensors", "sqlite_utils", "rich", "matplotlib", "gguf"}
 
 

@@ -32,6 +32,14 @@ class HowToRead:
 
 
 @dataclass(frozen=True)
+class ExactWishes:
+    """What a call asks of an exact comparison: its journal, and whether every layer is held against every other."""
+
+    resume: Path | None = None
+    all_layers: bool = False
+
+
+@dataclass(frozen=True)
 class Reading:
     """A source that was read. `name` is what it calls itself; `origin` and `files` say where from; `claims` what its folder says."""
 

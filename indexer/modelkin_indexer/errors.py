@@ -7,6 +7,7 @@
     │   ├── UnsupportedFormat   readable, but of a kind that this version does not decode
     │   └── UnusableValues      NaN or infinite weights
     ├── FingerprintError        a stored fingerprint is damaged or of an unknown spec
+    ├── JournalError            the journal of an exact comparison is damaged, or another comparison's
     └── RegistryError           the registry cannot be opened, is busy or is damaged (exit code 4)
         └── UnknownModel        no model of that name in the registry
 
@@ -54,6 +55,10 @@ class UnusableValues(SourceError):
 
 class FingerprintError(ModelkinError):
     """A fingerprint is damaged, or made by a spec that this version does not know."""
+
+
+class JournalError(ModelkinError):
+    """The journal of an exact comparison is damaged, belongs to another comparison, or cannot be written."""
 
 
 class RegistryError(ModelkinError):

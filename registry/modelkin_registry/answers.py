@@ -119,6 +119,7 @@ class CompareAnswer:
     explanation: tuple[str, ...]
     warnings: tuple[str, ...]
     exact: tuple[dict[str, Any], ...] | None = None
+    exact_summary: dict[str, Any] | None = None
     contract: int = CONTRACT
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 import click
+from rich.console import RenderableType
 
 from modelkin_cli.asking import printing, reading
-from modelkin_cli.inputs import HUB_ID, HowToRead, existing, read_source
-from modelkin_cli.options import Settings, settings
+from modelkin_cli.inputs import HUB_ID, ExactWishes, HowToRead, existing, read_source
+from modelkin_cli.options import FILE, Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages import compare_page
 from modelkin_cli.registries import open_registry
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_indexer.errors import SourceNotFound, UnknownModel
 from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_registry.answers import CompareAnswer
 from modelkin_registry.comparison import compare_fingerprints
 from modelkin_registry.registry import Registry
 
@@ -24,6 +28,11 @@ from modelkin_registry.registry import Registry
 @click.argument("a")
 @click.argument("b")
 @click.option("--control", "controls", multiple=True, metavar="C", help="A third model, to show what its figures are. May be repeated.")
+@click.option("--exact", is_flag=True, help="Compare number by number too: every byte of both is read, beside that of the controls.")
+@click.option(
+    "--layers", type=click.Choice(["same", "all"]), default="same", help="With --exact: `all` holds each layer against each other one."
+)
+@click.option("--resume", type=FILE, metavar="FILE", help="With --exact: keep finished tensors in this journal, and go on where it ends.")
 @fail_on_option
 @reading
 @printing
@@ -33,26 +42,47 @@ def command(
     a: str,
     b: str,
     controls: tuple[str, ...],
+    exact: bool,
+    layers: str,
+    resume: Path | None,
     fail_on: tuple[str, ...],
     how: HowToRead,
     output: Output,
 ) -> None:
     """Hold model A against model B, family by family. Each is a source or the name of a registered model.
 
-    A figure that a control reaches too says nothing of A and B.
+    A figure that a control reaches too says nothing of A and B. With --exact both must be weights; memory stays bounded, and with
+    --resume an interrupted comparison goes on.
 
     \b
     Example:
       modelkin compare models/mystery models/llama --control models/qwen
       modelkin compare models/mystery llama --fail-on descent
+      modelkin compare models/mystery models/llama --exact --control models/qwen --resume mystery.journal
     """
+    if not exact and (resume is not None or layers == "all"):
+        raise click.UsageError("--resume and --layers are for --exact")
     sides = _fingerprints((a, b, *controls), how, settings, output)
     third = {name: sides[name] for name in controls}
     answer = compare_fingerprints(sides[a], sides[b], a_name=a, b_name=b, controls=third)
-    output.answer(answer, (answer.relation,), lambda console: compare_page(answer, sides[a].about.layers, console))
+    more: Iterable[RenderableType] = ()
+    if exact:
+        answer, more = _exactly(answer, (a, b, *controls), how, ExactWishes(resume, layers == "all"), output)
+    output.answer(answer, (answer.relation,), lambda console: chain(compare_page(answer, sides[a].about.layers, console), more))
     if names := violations(fail_on, answer.relation, answer.also, answer.components):
         output.say(f"--fail-on: {', '.join(names)}")
         click.get_current_context().exit(VIOLATED)
+
+
+def _exactly(
+    answer: CompareAnswer, names: tuple[str, ...], how: HowToRead, wishes: ExactWishes, output: Output
+) -> tuple[CompareAnswer, Iterable[RenderableType]]:
+    """The answer with the exact comparison, and its tables."""
+    from modelkin_cli.exact_comparing import add_exact  # brings scipy, a tenth of a second that other comparisons do without
+    from modelkin_cli.exact_pages import exact_page
+
+    answer = add_exact(answer, names[0], names[1], names[2:], how, wishes, output)
+    return answer, exact_page(answer.exact_summary or {}) if answer.exact else ()
 
 
 def _fingerprints(names: tuple[str, ...], how: HowToRead, settings: Settings, output: Output) -> dict[str, Fingerprint]:
