@@ -15,6 +15,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from hostile_containers import write_cases
+
 SEED = 20260717
 HIDDEN, MIDDLE, TOKENS, LAYERS = 32, 48, 64, 2
 LARGE_HEADER = 60_000_000  # bytes of the headers that try to exhaust memory; the format allows 100 MB
@@ -82,6 +84,7 @@ def make_cases(folder: Path, large: bool = True) -> list[Case]:
     cases += other_formats(folder)
     cases += links(folder)
     cases += indexes(folder)
+    cases += [Case(kind, path, late=late) for kind, path, late in write_cases(folder, bomb_mark(folder), SEED)]
     return cases + (large_headers(folder) if large else [])
 
 
@@ -225,7 +228,7 @@ def bomb_mark(folder: Path) -> Path:
 
 
 def other_formats(folder: Path) -> list[Case]:
-    """Weights in containers that run code or that this version does not read, alone and in folders."""
+    """Pickles that run code under every suffix, alone and in folders."""
     cases, bomb = [], pickle.dumps(Bomb(bomb_mark(folder)), protocol=2)
     for suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".gguf", ".onnx", ".h5", ".safetensors"):
         path = folder / f"pickle{suffix}"

@@ -48,7 +48,7 @@ class Inflating:
     def _begin(self) -> None:
         self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
         self._left = b""
-        self._at = self._read = 0
+        self._at = self._read = self._checksum = 0
 
     def _next(self, limit: int) -> bytes:
         """The next 1 to `limit` decompressed bytes."""
@@ -64,10 +64,17 @@ class Inflating:
                 raise self._damaged(str(error)) from error
             self._left = self._stream.unconsumed_tail
             if piece:
-                self._at += len(piece)
+                self._count(piece)
                 return piece
             if ended or self._stream.eof:
                 raise self._damaged(f"it ends at byte {self._at:,} of {self._member.size:,}")
+
+    def _count(self, piece: bytes) -> None:
+        """Every byte passes here in order, so the last one completes the checksum."""
+        self._at += len(piece)
+        self._checksum = zlib.crc32(piece, self._checksum)
+        if self._at == self._member.size and self._checksum != self._member.checksum:
+            raise self._damaged("its checksum is another")
 
     def _damaged(self, problem: str) -> DamagedFile:
         return DamagedFile(f"cannot be decompressed ({problem})", path=self._path, tensor=self._tensor, remedy=FETCH_AGAIN)

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.lib import format as npy
@@ -64,7 +65,7 @@ def open_weights(weights: Weights) -> DecodedSource:
         if bytes(read_exact(descriptor, 0, min(2, size), path)) == b"PK":
             members = read_members(descriptor, size, path)
         else:
-            members = {weights.name + SUFFIX: Member(weights.name + SUFFIX, 0, size, size, zipfile.ZIP_STORED)}
+            members = {weights.name + SUFFIX: Member(weights.name + SUFFIX, 0, size, size, zipfile.ZIP_STORED, 0)}
         presented: dict[str, Presented] = {}
         notes: list[str] = []
         read = 0
@@ -136,7 +137,7 @@ def _header(head: bytes, path: Path, name: str) -> _Header:
         if reader is None:
             raise ValueError(f"version {version} of the format")
         shape, fortran, dtype = reader(stream)
-    except (ValueError, TypeError, OSError, SyntaxError, RecursionError, MemoryError, EOFError) as error:
+    except (ValueError, TypeError, OSError, SyntaxError, RecursionError, MemoryError, EOFError, TokenError) as error:
         raise DamagedFile(f"has no sound array header ({str(error)[:200]})", path=path, tensor=name, remedy=FETCH_AGAIN) from error
     word = f"{dtype.kind}{dtype.itemsize}"
     if dtype.hasobject:

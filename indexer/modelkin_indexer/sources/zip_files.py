@@ -19,13 +19,14 @@ WINDOW = 65_536
 
 @dataclass(frozen=True)
 class Member:
-    """A file in the archive: where its stored bytes begin, how many they are, and how many they become."""
+    """A file in the archive: where its stored bytes begin, how many they are, how many they become, and the CRC-32 of those."""
 
     name: str
     start: int
     stored: int
     size: int
     method: int
+    checksum: int
 
     @property
     def plain(self) -> bool:
@@ -103,7 +104,7 @@ def read_members(descriptor: int, size: int, path: Path) -> Mapping[str, Member]
         if info.flag_bits & 1:
             raise UnsupportedFormat(f"holds {info.filename!r} encrypted", path=path, remedy="Decrypt the archive.")
         start = _data_start(info, descriptor, size, path)
-        members[info.filename] = Member(info.filename, start, info.compress_size, info.file_size, info.compress_type)
+        members[info.filename] = Member(info.filename, start, info.compress_size, info.file_size, info.compress_type, info.CRC)
     return members
 
 

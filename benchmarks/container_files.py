@@ -1,0 +1,130 @@
+"""One set of weights written in every container that can be written here, and large sparse files of zeros."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+import torch
+
+Tensors = dict[str, npt.NDArray[Any]]
+Write = Callable[[Path, Tensors], None]
+WIDTH, NEURONS = 1024, 4096
+GGUF_ROLES = {"up_proj": "ffn_up", "down_proj": "ffn_down", "gate_proj": "ffn_gate"}
+ZEROS = bytes(1 << 20)
+
+
+def weights(megabytes: int) -> Tensors:
+    """MLP matrices of as many layers as fill `megabytes` in float16."""
+    rng = np.random.default_rng(20260717)
+    shapes = {"up_proj": (NEURONS, WIDTH), "gate_proj": (NEURONS, WIDTH), "down_proj": (WIDTH, NEURONS)}
+    layers = max(1, megabytes * 1_000_000 // (6 * WIDTH * NEURONS))
+    return {
+        f"model.layers.{layer}.mlp.{role}.weight": (0.02 * rng.standard_normal(shape, np.float32)).astype(np.float16)
+        for layer in range(layers)
+        for role, shape in shapes.items()
+    }
+
+
+def zeros(gigabytes: int) -> Tensors:
+    """Matrices of zeros of 64 MiB each; their pages take no memory until they are written to."""
+    return {f"model.layers.{n}.mlp.up_proj.weight": np.zeros((8192, 4096), np.float16) for n in range(gigabytes * 16)}
+
+
+class SparseFile(io.FileIO):
+    """A file in which zeros that are added at its end are holes."""
+
+    _end = 0
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("write through this object, or zeros are no holes")
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), len(ZEROS)):
+            part = view[start : start + len(ZEROS)]
+            if self.tell() >= self._end and part == ZEROS[: len(part)]:
+                self.seek(len(part), io.SEEK_CUR)
+            else:
+                super().write(part)
+            self._end = max(self._end, self.tell())
+        return len(view)
+
+    def close(self) -> None:
+        if not self.closed:
+            self.truncate(self._end)
+        super().close()
+
+
+def write_safetensors(path: Path, tensors: Tensors) -> None:
+    safetensors.numpy.save_file(tensors, path)
+
+
+def sparse_safetensors(path: Path, tensors: Tensors) -> None:
+    header: dict[str, Any] = {}
+    at = 0
+    for name, values in tensors.items():
+        header[name] = {"dtype": "F16", "shape": values.shape, "data_offsets": [at, at + values.nbytes]}
+        at += values.nbytes
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(path, 8 + len(text) + at)
+
+
+def sparse_gguf(path: Path, tensors: Tensors) -> None:
+    """As many bytes of Q8_0 as the tensors have, so nearly twice the numbers."""
+    writer = gguf.GGUFWriter(path, "qwen2")
+    kind = gguf.GGMLQuantizationType.Q8_0
+    for number, values in enumerate(tensors.values()):
+        rows = values.nbytes // (values.shape[1] // 32 * 34)
+        shape = (rows, values.shape[1] // 32 * 34)
+        writer.add_tensor_info(f"blk.{number}.ffn_up.weight", shape, np.dtype(np.uint8), rows * shape[1], raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    os.truncate(path, path.stat().st_size + sum(values.nbytes + 64 for values in tensors.values()))
+
+
+def write_torch(path: Path, tensors: Tensors) -> None:
+    with SparseFile(path, "w") as file:
+        torch.save({name: torch.from_numpy(values) for name, values in tensors.items()}, file)
+
+
+def write_legacy(path: Path, tensors: Tensors) -> None:
+    with SparseFile(path, "w") as file:
+        torch.save({name: torch.from_numpy(values) for name, values in tensors.items()}, file, _use_new_zipfile_serialization=False)
+
+
+def write_npz(path: Path, tensors: Tensors) -> None:
+    with SparseFile(path, "w") as file:
+        np.savez(file, **tensors)
+
+
+def write_deflated(path: Path, tensors: Tensors) -> None:
+    np.savez_compressed(path, **tensors)
+
+
+def gguf_writer(kind: gguf.GGMLQuantizationType) -> Write:
+    """Writes GGUF with all matrices in one type."""
+
+    def write(path: Path, tensors: Tensors) -> None:
+        writer = gguf.GGUFWriter(path, "qwen2")
+        for name, values in tensors.items():
+            _, _, layer, _, role, _ = name.split(".")
+            stored = gguf.quantize(values.astype(np.float32), kind)
+            writer.add_tensor(f"blk.{layer}.{GGUF_ROLES[role]}.weight", stored, raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+    return write
