@@ -20,6 +20,7 @@ VERBS = {
     "compare": "Hold two models against each other.",
     "tree": "Draw registered models as family trees.",
     "trajectory": "Examine checkpoints said to lead from scratch to a model.",
+    "decompose": "Take a merge apart: its parents, and in what proportion.",
     "list": "List the registered models.",
     "show": "Show everything known of a registered model.",
     "rename": "Give a registered model another name.",

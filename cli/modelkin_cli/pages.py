@@ -20,7 +20,7 @@ COMPARE_NOTE = "r: centred (Pearson) correlation. null: what strangers give, mea
 
 def query_page(answer: QueryAnswer, layers: Mapping[str, int], console: Console) -> Iterator[RenderableType]:
     """A query's answer. `layers` counts the query's layers by component."""
-    yield from _sentences(answer.explanation, answer.warnings, console)
+    yield from sentences(answer.explanation, answer.warnings, console)
     if not answer.relatives:
         return
     yield Text(f"Relatives among {figures.count(answer.registry['models'])} registered models", style="bold")
@@ -36,7 +36,7 @@ def query_page(answer: QueryAnswer, layers: Mapping[str, int], console: Console)
 
 def compare_page(answer: CompareAnswer, layers: Mapping[str, int], console: Console) -> Iterator[RenderableType]:
     """A comparison's answer. `layers` counts A's layers by component."""
-    yield from _sentences(answer.explanation, answer.warnings, console)
+    yield from sentences(answer.explanation, answer.warnings, console)
     a, b = printable(answer.a["source"]), printable(answer.b["source"])
     yield _sides(answer, a, b)
     for component in answer.components:
@@ -61,7 +61,7 @@ def _sides(answer: CompareAnswer, a: str, b: str) -> Table:
     return table
 
 
-def _sentences(explanation: Sequence[str], warnings: Sequence[str], console: Console) -> Iterator[RenderableType]:
+def sentences(explanation: Sequence[str], warnings: Sequence[str], console: Console) -> Iterator[RenderableType]:
     """The headline, the reasons under it, and what to be careful about."""
     headline, *reasons = [printable(sentence) for sentence in explanation]
     yield Text(headline, style="bold")

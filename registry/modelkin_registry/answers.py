@@ -96,6 +96,21 @@ class QueryAnswer:
 
 
 @dataclass(frozen=True)
+class DecomposeAnswer:
+    """The answer to "what is in this merge, and in what proportion?". `merge` is None unless it is one; `fit` is the same object for
+    parents that were named, merge or not; `recipe` is mergekit's YAML where one makes such a model again."""
+
+    query: dict[str, Any]
+    registry: dict[str, Any] | None
+    merge: dict[str, Any] | None
+    fit: dict[str, Any] | None
+    recipe: str | None
+    explanation: tuple[str, ...]
+    warnings: tuple[str, ...]
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
 class Control:
     """How far a third model is from both sides of a comparison."""
 

@@ -16,12 +16,13 @@ from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.sources.base import Claim, SourceFile
 from modelkin_registry import doctor
-from modelkin_registry.answers import CompareAnswer, Finding, ListedModel, QueryAnswer, Relative
+from modelkin_registry.answers import CompareAnswer, DecomposeAnswer, Finding, ListedModel, QueryAnswer, Relative
 from modelkin_registry.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.comparison import compare_fingerprints
 from modelkin_registry.declared import lineage_claims, weigh
 from modelkin_registry.kinship import Held, Kin, has_evidence, hold, is_descent, nearest_kin, order
 from modelkin_registry.merging.decomposition import Decomposition
+from modelkin_registry.merging.reporting import fitted, sought
 from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
 from modelkin_registry.records import NewModel, PutResult
 from modelkin_registry.reports import query_answer
@@ -142,9 +143,30 @@ class Registry:
             kin, evident = self._kin(fingerprint, list(dict.fromkeys([*wanted, *named])), searched)
             ordered = nearest_kin(kin, evident, k, show_all=show_all)
             merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(kin, key=order))], evident)
-        about = {"models": searched, "spec": spec.VERSION, "key": self.store.key_name}
         weighed = weigh(declared, [*(one.relative for one in kin), *ordered])
-        return query_answer(fingerprint, ordered, source=source, registry=about, compared=len(kin), merge=merge, claims=weighed)
+        return query_answer(fingerprint, ordered, source=source, registry=self._about(), compared=len(kin), merge=merge, claims=weighed)
+
+    def decompose(
+        self, fingerprint: Fingerprint, parents: Sequence[str] | None = None, *, base: str | None = None, source: str = ""
+    ) -> DecomposeAnswer:
+        """Which registered models, in which proportion, a merge was made of. `parents` names them; without, they are sought.
+
+        Raises:
+            FingerprintError: made with another key or spec than the registry's.
+            UnknownModel: a parent or base that is not registered.
+        """
+        self._require_same_recipe(fingerprint)
+        with self.store.reading():
+            known = {name: self.get(name) for name in (*(parents or ()), *([base] if base else ()))}
+            if parents:
+                return fitted(fingerprint, known, base=base, source=source, registry=self._about())
+            kin, evident = self._kin(fingerprint, self._candidates(fingerprint, SEARCHED, SHOWN, False), self.store.count())
+            near = nearest_kin(kin, evident, SHOWN)
+            merge = self._merge(fingerprint, [*near, *(one.relative for one in sorted(kin, key=order))], evident, base)
+        return sought(fingerprint, merge, near, source=source, registry=self._about())
+
+    def _about(self) -> dict[str, Any]:
+        return {"models": self.store.count(), "spec": spec.VERSION, "key": self.store.key_name}
 
     def compare(
         self, a: Fingerprint, b: Fingerprint, *, a_name: str = "A", b_name: str = "B", controls: Mapping[str, Fingerprint] | None = None

@@ -11,9 +11,9 @@ from modelkin_registry.answers import QueryAnswer, Relative, WeighedClaim
 from modelkin_registry.declared import claim_sentence
 from modelkin_registry.explanation import DISTILLATION, headline, relative_sentences
 from modelkin_registry.kinship import is_descent
-from modelkin_registry.merging.by_layer import attribute_layers
+from modelkin_registry.merging.by_layer import attribute_layers, layer_merge
 from modelkin_registry.merging.decomposition import Decomposition
-from modelkin_registry.merging.words import mark_parents, merge_object, merge_sentences
+from modelkin_registry.merging.words import layer_object, mark_parents, merge_object, merge_sentences
 from modelkin_registry.relations import COVERAGE_FLOOR
 
 MENTIONED = 3  # relatives that have a sentence, the first one all of its findings; the table has the rest
@@ -52,7 +52,9 @@ def query_answer(
     claims: Sequence[WeighedClaim] = (),
 ) -> QueryAnswer:
     """The whole answer to a query."""
-    relatives = mark_parents(attribute_layers(relatives), merge)
+    relatives = attribute_layers(relatives)
+    by_layer = None if merge else layer_merge(relatives)
+    relatives = mark_parents(relatives, merge)
     subject = Path(source).name or "The model"
     explanation = merge_sentences(subject, merge) if merge else []
     for relative in relatives[:1]:
@@ -66,7 +68,7 @@ def query_answer(
         query=describe(fingerprint, source),
         registry=registry,
         relatives=tuple(relatives),
-        merge=merge_object(merge) if merge else None,
+        merge=merge_object(merge) if merge else layer_object(by_layer) if by_layer else None,
         explanation=tuple(explanation),
         warnings=warnings_about(fingerprint, source),
         claims=tuple(claims),

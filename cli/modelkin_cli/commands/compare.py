@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
@@ -11,17 +10,14 @@ import click
 from rich.console import RenderableType
 
 from modelkin_cli.asking import printing, reading
-from modelkin_cli.inputs import HUB_ID, ExactWishes, HowToRead, existing, read_source
+from modelkin_cli.inputs import ExactWishes, HowToRead
 from modelkin_cli.options import FILE, Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages import compare_page
-from modelkin_cli.registries import open_registry
+from modelkin_cli.sides import fingerprints_of
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
-from modelkin_indexer.errors import SourceNotFound, UnknownModel
-from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.answers import CompareAnswer
 from modelkin_registry.comparison import compare_fingerprints
-from modelkin_registry.registry import Registry
 
 
 @click.command("compare", short_help="Hold two models against each other.")
@@ -62,7 +58,7 @@ def command(
     """
     if not exact and (resume is not None or layers == "all"):
         raise click.UsageError("--resume and --layers are for --exact")
-    sides = _fingerprints((a, b, *controls), how, settings, output)
+    sides = fingerprints_of((a, b, *controls), how, settings, output)
     third = {name: sides[name] for name in controls}
     answer = compare_fingerprints(sides[a], sides[b], a_name=a, b_name=b, controls=third)
     more: Iterable[RenderableType] = ()
@@ -83,27 +79,3 @@ def _exactly(
 
     answer = add_exact(answer, names[0], names[1], names[2:], how, wishes, output)
     return answer, exact_page(answer.exact_summary or {}) if answer.exact else ()
-
-
-def _fingerprints(names: tuple[str, ...], how: HowToRead, settings: Settings, output: Output) -> dict[str, Fingerprint]:
-    """Each side's fingerprint, read or from the registry; that is opened only if a name needs it."""
-    found: dict[str, Fingerprint] = {}
-    registry: Registry | None = None
-    with ExitStack() as stack:
-        begin = stack.enter_context(output.progress())
-        for name in dict.fromkeys(names):
-            if Path(name).exists():
-                found[name] = read_source(name, how, begin).fingerprint
-            else:
-                registry = registry or stack.enter_context(open_registry(settings, say=output.say))
-                found[name] = _registered(registry, name)
-    return found
-
-
-def _registered(registry: Registry, name: str) -> Fingerprint:
-    try:
-        return registry.get(name)
-    except UnknownModel as error:
-        if HUB_ID.fullmatch(name):
-            existing(name)
-        raise SourceNotFound("no such file or folder, and no registered model", path=name, remedy=str(error)) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from modelkin_registry.answers import ComponentEvidence, Relative
 
@@ -51,3 +51,28 @@ def _as_parent(relative: Relative, owned: set[tuple[str, int]]) -> Relative:
     )
     also = tuple(name for name in (relative.relation, *relative.also) if name != "merged")
     return replace(relative, relation="merged", also=also, components=components)
+
+
+@dataclass(frozen=True)
+class LayerMerge:
+    """Which registered model's which layer each layer of a component is: (component, layer, model, its layer), in order."""
+
+    layers: tuple[tuple[str, int, str, int], ...]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Each parent's share of the layers, parents in the order of their first layer."""
+        models = [model for _, _, model, _ in self.layers]
+        return {model: models.count(model) / len(models) for model in dict.fromkeys(models)}
+
+
+def layer_merge(relatives: Sequence[Relative]) -> LayerMerge | None:
+    """The layers of those that `attribute_layers` called parents; a layer that several hold is the first one's."""
+    owners: dict[tuple[str, int], tuple[str, int]] = {}
+    for relative in relatives:
+        if relative.relation == "merged":
+            for component in relative.components:
+                for ours, theirs in component.layer_map:
+                    owners.setdefault((component.query, ours), (relative.model, theirs))
+    found = LayerMerge(tuple((*place, *owner) for place, owner in sorted(owners.items())))
+    return found if len(found.shares) > 1 else None

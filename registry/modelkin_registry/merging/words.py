@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelkin_registry.answers import Relative
+from modelkin_registry.merging.by_layer import LayerMerge
 from modelkin_registry.merging.decomposition import Decomposition, Part
 from modelkin_registry.relations import DESCENT_FREE
 
@@ -36,6 +37,22 @@ def merge_object(found: Decomposition) -> dict[str, Any]:
         "alike": [list(pair) for pair in found.alike],
         "condition": round(found.condition, 1),
     }
+
+
+def layer_object(found: LayerMerge) -> dict[str, Any]:
+    """The same for a merge by layers: a weight is a parent's share of the layers, and layers say where they are from."""
+    layers = [
+        {"part": f"layer {layer}", "component": component, "layer": layer, "from": {"model": model, "layer": theirs}}
+        for component, layer, model, theirs in found.layers
+    ]
+    parents = [{"model": model, "weight": round(share, 4), "sd": None} for model, share in found.shares.items()]
+    return {"parents": parents, "residual": None, "method": "by layer", "layers": layers}
+
+
+def layer_sentence(subject: str, found: LayerMerge) -> str:
+    """`x is best explained as a merge by layers: 50 % of its layers are A's, 50 % B's.`"""
+    shares = ", ".join(f"{share:.0%} {model}'s" for model, share in found.shares.items())
+    return f"{subject} is best explained as a merge by layers: of its layers that are another's unchanged, {shares}."
 
 
 def _part(part: Part) -> dict[str, Any]:
