@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from modelkin_cli.inputs import HowToRead
 from modelkin_cli.keys import read_key
-from modelkin_cli.options import Settings
+from modelkin_cli.options import FILE, Settings
 from modelkin_cli.output import Output
 
 Callback = Callable[..., Any]
@@ -29,16 +30,19 @@ def printing(callback: Callback) -> Callback:
 
 
 def reading(callback: Callback) -> Callback:
-    """`--level`, `--threads` and `--file`, with the key of the call, as `how`."""
+    """`--level`, `--threads`, `--file` and `--adapter-base`, with the key of the call, as `how`."""
     levels = "full reads every byte once; probe reads a few rows of each matrix. Default: full."
 
     @click.option("--level", type=click.Choice(["probe", "full"]), help=levels)
     @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="Threads. The result does not depend on it.")
     @click.option("--file", metavar="NAME", help="Which file of the folder to read, where it holds several models.")
+    @click.option("--adapter-base", type=FILE, metavar="PATH", help="The base of an adapter (PEFT LoRA, DoRA): the sum is looked at.")
     @functools.wraps(callback)
-    def with_how(*arguments: Any, level: str | None, threads: int | None, file: str | None, **options: Any) -> Any:
+    def with_how(
+        *arguments: Any, level: str | None, threads: int | None, file: str | None, adapter_base: Path | None, **options: Any
+    ) -> Any:
         key = read_key(click.get_current_context().ensure_object(Settings).key_file)
-        return callback(*arguments, how=HowToRead(key, level, threads, file), **options)
+        return callback(*arguments, how=HowToRead(key, level, threads, file, adapter_base), **options)
 
     return with_how
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelkin_indexer import fingerprint as fingerprints
-from modelkin_indexer.errors import FingerprintError, SourceNotFound
+from modelkin_indexer.errors import FingerprintError, SourceNotFound, UnsupportedFormat
 from modelkin_indexer.fingerprint import Fingerprint
-from modelkin_indexer.sources import SourceFile, open_source
+from modelkin_indexer.sources import Source, SourceFile, open_source
 from modelkin_indexer.sources.base import Claim
 from modelkin_indexer.spec import Key
 
@@ -23,12 +23,16 @@ Begin = Callable[[str, int], Callable[[int], None]]  # (name, bytes to read) -> 
 
 @dataclass(frozen=True)
 class HowToRead:
-    """How sources become fingerprints. `level` None means the default, and leaves a written fingerprint as it is."""
+    """How sources become fingerprints. `level` None means the default, and leaves a written fingerprint as it is.
+
+    `base` is the model that the changes of an adapter are added to.
+    """
 
     key: Key
     level: str | None = None
     threads: int | None = None
     file: str | None = None
+    base: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,29 @@ def read_source(source: str, how: HowToRead, begin: Begin) -> Reading:
     from modelkin_indexer.claims import claims_of  # a written fingerprint does without the indexer's imports
     from modelkin_indexer.indexing import fingerprint_source
 
-    with closing(open_source(path, how.file)) as weights:
+    with closing(_opened(path, how)) as weights:
         done = begin(weights.name, sum(info.nbytes for info in weights.tensors.values()))
         fingerprint = fingerprint_source(weights, level=how.level or DEFAULT_LEVEL, key=how.key, threads=how.threads, progress=done)
         claims, claim_notes = claims_of(path)
         return Reading(weights.name, fingerprint, str(path.resolve()), weights.files, weights.notes + claim_notes, claims)
+
+
+def _opened(path: Path, how: HowToRead) -> Source:
+    """The weights at a path; of an adapter, with a base given, their sum."""
+    from modelkin_indexer.adapters import AdapterSource, on_base
+
+    weights = open_source(path, how.file)
+    if how.base is None:
+        return weights
+    if not isinstance(weights, AdapterSource):
+        weights.close()
+        raise UnsupportedFormat("is no adapter", path=path, remedy="Leave --adapter-base out: it is for low-rank adapters (PEFT).")
+    try:
+        base = open_source(how.base)
+    except BaseException:
+        weights.close()
+        raise
+    return on_base(weights, base)
 
 
 def existing(source: str, names: Sequence[str] = ()) -> Path:

@@ -43,7 +43,8 @@ class About:
     names whose place is unknown; `coverage` is bytes with a place / bytes of weights, `guessed` the part of these whose family is a guess
     from their shapes, since neither tables nor words of their names tell it; `quantization` names how the weights are stored where not
     as plain numbers (else ""), and ends with UNDECODED where their values could not be decoded; `config` is the small part of
-    config.json that tells the structure apart.
+    config.json that tells the structure apart; `adapter` says of a low-rank adapter its `kind`, `rank`, the `base` that it
+    declares, and whether it was `added` to a base (if not, the vectors are those of the changes alone); None for other models.
     """
 
     level: str
@@ -58,6 +59,7 @@ class About:
     unplaced: tuple[str, ...] = ()
     constants: dict[str, str] | None = None
     quantization: str = ""
+    adapter: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
     guessed: float = 0.0
     spec: str = spec.VERSION
@@ -176,7 +178,8 @@ class Fingerprint:
             for field in fields(value):
                 if field.name != "places":
                     from_tables[f"{table}.{field.name}"] = np.ascontiguousarray(getattr(value, field.name))
-        head = json.dumps({"about": asdict(self.about), "places": places}, sort_keys=True, separators=(",", ":")).encode()
+        about = {name: value for name, value in asdict(self.about).items() if name != "adapter" or value}
+        head = json.dumps({"about": about, "places": places}, sort_keys=True, separators=(",", ":")).encode()
         return safetensors.numpy.save(from_tables, {METADATA_KEY: base64.b85encode(zlib.compress(head, 9)).decode()})
 
     def save(self, path: str | Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from modelkin_indexer import measure, spec
+from modelkin_indexer.adapters import adapter_of
 from modelkin_indexer.channels import token_frame
 from modelkin_indexer.composites import anatomy_of, config_of
 from modelkin_indexer.constants import constant_reason
@@ -152,7 +153,7 @@ def _about(
         key=key.name,
         parameters=sum(info.elements for info in weights.values()),
         coverage=round((total - unknown) / total, 6) if total else 0.0,
-        bytes_total=sum(file.size for file in source.files) if source.quantization else _presented_bytes(source),
+        bytes_total=_stored_bytes(source),
         bytes_read=source.bytes_read,
         components=tuple(sorted(components)),
         layers=dict(sorted(anatomy.layers.items())),
@@ -161,11 +162,15 @@ def _about(
         constants=dict(sorted(constants.items())),
         quantization=_quantization(source),
         guessed=round(guessed / total, 6) if total else 0.0,
+        adapter=adapter_of(source),
         config={name: source.config[name] for name in CONFIG_FIELDS if _is_plain(source.config.get(name))},
     )
 
 
-def _presented_bytes(source: Source) -> int:
+def _stored_bytes(source: Source) -> int:
+    """Of plain numbers the tensors' bytes; where values are presented that are not what is stored, the files'."""
+    if source.quantization or adapter_of(source):
+        return sum(file.size for file in source.files)
     return sum(info.nbytes for info in source.tensors.values())
 
 

@@ -52,7 +52,7 @@ class Relative:
     """One registered model as an answer to a query.
 
     `sampled`: one side was read at level probe only. `quantization`: where the relation is `quantized`, side ("query" or "relative") -> how
-    it stores its weights.
+    it stores its weights. `declared`: the relation is what an adapter's file says, which its weights cannot show.
     """
 
     model: str
@@ -64,13 +64,14 @@ class Relative:
     source: str = ""
     sampled: bool = False
     quantization: dict[str, str] = field(default_factory=dict)
+    declared: bool = False
 
 
 @dataclass(frozen=True)
 class WeighedClaim:
     """A declared model beside what weights show of it. `model`: the registered one that is meant, None where none is.
 
-    `verdict` is "consistent", "nothing", "not comparable" or "not registered".
+    `verdict` is "consistent", "nothing", "not comparable", "not registered", or of an adapter's base "not measurable".
     """
 
     kind: str

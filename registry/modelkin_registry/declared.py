@@ -13,6 +13,7 @@ VERDICTS = {
     "consistent": "the weights are consistent with that ({relation})",
     "nothing": "the weights show nothing of it ({relation})",
     "not comparable": "the weights cannot be compared with it",
+    "not measurable": "its shapes fit, but an adapter holds no weights of its base, so nothing can be measured",
     "not registered": "no registered model has that name, so nothing can be said",
 }
 
@@ -48,8 +49,10 @@ def weigh(claims: Sequence[tuple[Claim, str | None]], relatives: Iterable[Relati
     for claim, model in claims:
         if model is None and claim.kind == "name_or_path":
             continue
-        relation = by_name[model].relation if model in by_name else None
-        weighed.append(WeighedClaim(claim.kind, claim.value, claim.source, model, relation, verdict_on(model, relation)))
+        relative = by_name.get(model or "")
+        relation = relative.relation if relative else None
+        verdict = "not measurable" if relative and relative.declared else verdict_on(model, relation)
+        weighed.append(WeighedClaim(claim.kind, claim.value, claim.source, model, relation, verdict))
     return tuple(weighed)
 
 

@@ -12,6 +12,10 @@ from modelkin_registry.relations import DESCENT_FREE
 DISTILLATION = "Training on another model's outputs (distillation, synthetic data) leaves no trace in weights and cannot be seen here."
 SAME_R = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
 SAMPLED = "agrees with {model} in all rows that were read (level probe); rows outside the sample may differ"
+DECLARED = (
+    "is an adapter that its own file declares to belong to {model}, and every weight that it changes has that shape there. "
+    "This is declared, not measured: an adapter holds no weights of its base"
+)
 QUANTIZED_RELATIVE = "is consistent with the model of which {model} is a quantised copy{stored}"
 MEANING = {
     "identical": "is {model}, weight for weight, in everything it holds",
@@ -39,6 +43,8 @@ MEANING = {
 def relative_sentences(subject: str, relative: Relative, searched: int | None = None) -> list[str]:
     """What one relative amounts to: the relation, each component's families, the layers, and the norms apart."""
     sentences = [headline(subject, relative, searched)]
+    if relative.declared:
+        return sentences
     for component in relative.components:
         sentences += _component_sentences(component, relative)
     return sentences
@@ -48,7 +54,7 @@ def headline(subject: str, relative: Relative, searched: int | None) -> str:
     """One relative in one sentence."""
     meaning = _meaning(relative)
     sentence = f"{subject} {meaning.format(model=relative.model, stored=_stored(relative))}"
-    if relative.relation in DESCENT_FREE:
+    if relative.relation in DESCENT_FREE or relative.declared:
         return sentence + "."
     reused = " and ".join(c.query for c in relative.components if c.relation not in DESCENT_FREE)
     whose = (
@@ -64,6 +70,8 @@ def headline(subject: str, relative: Relative, searched: int | None) -> str:
 
 def _meaning(relative: Relative) -> str:
     """What the relation amounts to, with places for the model's name and for how a quantised copy is stored."""
+    if relative.declared:
+        return DECLARED
     if relative.sampled and relative.relation in ("identical", "recast"):
         return SAMPLED
     if relative.relation == "quantized" and relative.quantization.keys() == {"relative"}:

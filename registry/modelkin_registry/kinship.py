@@ -165,4 +165,5 @@ def has_evidence(relative: Relative) -> bool:
 
 
 def is_descent(relative: Relative) -> bool:
-    return relative.relation not in DESCENT_FREE
+    """Whether the weights show descent: what an adapter's file declares is not among it."""
+    return relative.relation not in DESCENT_FREE and not relative.declared

@@ -16,6 +16,7 @@ from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.sources.base import Claim, SourceFile
 from modelkin_registry import doctor
+from modelkin_registry.adapters import base_claims, with_declared_base
 from modelkin_registry.answers import CompareAnswer, DecomposeAnswer, Finding, ListedModel, QueryAnswer, Relative
 from modelkin_registry.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.comparison import compare_fingerprints
@@ -138,11 +139,12 @@ class Registry:
         with self.store.reading():
             searched = self.store.count()
             wanted = self.store.ids() if exact else self._candidates(fingerprint, candidates, k, show_all)
-            declared = lineage_claims(claims, self.store.claims.aliases())
+            declared = lineage_claims(base_claims(fingerprint, claims), self.store.claims.aliases())
             named = self.store.claims.models_named(model for _, model in declared if model)
             kin, evident = self._kin(fingerprint, list(dict.fromkeys([*wanted, *named])), searched)
             ordered = nearest_kin(kin, evident, k, show_all=show_all)
             merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(kin, key=order))], evident)
+            ordered = with_declared_base(ordered, fingerprint, declared, kin, self.get, k)
         weighed = weigh(declared, [*(one.relative for one in kin), *ordered])
         return query_answer(fingerprint, ordered, source=source, registry=self._about(), compared=len(kin), merge=merge, claims=weighed)
 

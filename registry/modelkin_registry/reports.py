@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modelkin_indexer.fingerprint import UNDECODED, Fingerprint
+from modelkin_registry.adapters import is_change
 from modelkin_registry.answers import QueryAnswer, Relative, WeighedClaim
 from modelkin_registry.declared import claim_sentence
 from modelkin_registry.explanation import DISTILLATION, headline, relative_sentences
@@ -96,6 +97,8 @@ def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:
         found.append(f"{source}: only {about.coverage:.0%} of the bytes are understood, and nothing here speaks of the rest: {names}.")
     if about.guessed >= GUESSED_WARNED:
         found.append(f"{source}: {GUESSED.format(share=about.guessed)}")
+    if is_change(fingerprint):
+        found.append(f"{source}: an adapter without its base; its vectors are those of the changes. To see the sum, give --adapter-base.")
     if about.quantization:
         rest = "what is packed is left out" if about.quantization.endswith(UNDECODED) else "its values are rounded"
         found.append(f"{source}: stored quantised ({about.quantization}): {rest}, so sizes of differences are rough.")

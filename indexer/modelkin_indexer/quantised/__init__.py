@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.quantised import awq, bitsandbytes, compressed, fp4, gptq, hqq, scaled
 from modelkin_indexer.quantised.parts import FETCH_COMPLETE, Parts, Plain
-from modelkin_indexer.quantised.source import Counted, plain_source
+from modelkin_indexer.quantised.source import Counted, QuantisedSource, kinds, plain_source
 from modelkin_indexer.sources.base import Source
 
 SCHEMES: tuple[Callable[[Parts], Iterable[Plain]], ...] = tuple(
@@ -20,7 +20,7 @@ SCHEMES: tuple[Callable[[Parts], Iterable[Plain]], ...] = tuple(
 )
 
 
-def dequantised(source: Source) -> Source:
+def presented(source: Source) -> Source:
     """The source as it is if nothing in it is quantised, else one with plain tensors of the decoded values.
 
     Closes the source if it raises.
@@ -39,7 +39,9 @@ def dequantised(source: Source) -> Source:
     except BaseException:
         source.close()
         raise
-    return plain_source(counted, plains.values()) if plains else source
+    if not plains:
+        return source
+    return plain_source(QuantisedSource, counted, plains.values(), quantization=kinds(plains.values()))
 
 
 def _take(plain: Plain, plains: dict[str, Plain], taken: dict[str, str], source: Source) -> None:

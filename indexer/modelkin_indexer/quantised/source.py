@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 
@@ -88,15 +89,20 @@ class QuantisedSource(DecodedSource):
         wanted[:] = rows[start - first :][: wanted.nbytes]
 
 
-def plain_source(counted: Counted, plains: Iterable[Plain], notes: tuple[str, ...] = ()) -> QuantisedSource:
-    """The source with these tensors in the place of those that they are made of."""
+Made = TypeVar("Made", bound=QuantisedSource)
+
+
+def plain_source(
+    kind: type[Made], counted: Counted, plains: Iterable[Plain], *, quantization: str = "", left_out: Collection[str] = ()
+) -> Made:
+    """The source with these tensors in the place of those that they are made of, and without those that are left out."""
     found = {plain.name: plain for plain in plains}
-    used = {name for plain in found.values() for name in plain.uses}
+    used = {name for plain in found.values() for name in plain.uses}.union(left_out)
     source = counted.source
     shown = {name: Presented(info, _Stored(counted, name)) for name, info in source.tensors.items() if name not in used}
     shown |= {name: _presented(counted, plain) for name, plain in found.items()}
-    origin = Origin(source.path, source.name, source.files, source.config, source.notes + notes, kinds(found.values()), source.bytes_read)
-    return QuantisedSource(origin, shown, source.close)
+    origin = Origin(source.path, source.name, source.files, source.config, source.notes, quantization, source.bytes_read)
+    return kind(origin, shown, source.close)
 
 
 def _presented(counted: Counted, plain: Plain) -> Presented:

@@ -15,11 +15,12 @@ from modelkin_indexer.sources.register import CONTAINERS, OTHER_SUFFIXES
 
 __all__ = ["BITS", "CONTAINERS", "OTHER_SUFFIXES", "Source", "SourceFile", "open_source"]
 
-QUANTISED = "modelkin_indexer.quantised"  # stands on values.py, and that on this package: imported when there is a source to look at
+# What a source is seen through, one after the other. They stand on values.py, and that on this package: imported when there is a source.
+PRESENTING = ("modelkin_indexer.quantised", "modelkin_indexer.adapters")
 
 
-class _Decoding(Protocol):
-    def dequantised(self, source: Source) -> Source: ...
+class _Presenting(Protocol):
+    def presented(self, source: Source) -> Source: ...
 
 
 def open_source(path: Path, file: str | None = None) -> Source:
@@ -27,7 +28,8 @@ def open_source(path: Path, file: str | None = None) -> Source:
 
     A folder that is several models (diffusers, sentence-transformers with layers of its own) is one composite source. In a folder with
     several forms of the same weights the most faithful is read and a note tells what was left out; `file` picks one
-    file by its plain name. Quantised tensors are presented as plain ones with the decoded values.
+    file by its plain name. Quantised tensors are presented as plain ones with the decoded values, the factors
+    of an adapter as the changes that they make.
 
     Raises:
         SourceNotFound: nothing there, or no weights in it.
@@ -47,7 +49,10 @@ def _open_model(path: Path, file: str | None = None) -> Source:
         raise SourceNotFound(f"is a file, so {file!r} cannot be in it", path=path, remedy="Leave --file out, or name the folder.")
     else:
         container, weights = weights_of(path, path)
-    return cast(_Decoding, import_module(QUANTISED)).dequantised(container.open(weights))
+    source = container.open(weights)
+    for module in PRESENTING:
+        source = cast(_Presenting, import_module(module)).presented(source)
+    return source
 
 
 def _inside(folder: Path, file: str) -> Path:
