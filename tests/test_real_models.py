@@ -20,7 +20,8 @@ from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.indexing import fingerprint_source
 from modelkin_indexer.sources import open_source
 from modelkin_registry.comparison import compare_fingerprints
-from modelkin_registry.registry import Registry, content_digest
+from modelkin_registry.contents import content_digest
+from modelkin_registry.registry import Registry
 from modelkin_registry.relations import DESCENT_FREE
 
 REAL = Path(__file__).parent / "data" / "real"

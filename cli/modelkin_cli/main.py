@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import sys
 from typing import Any
@@ -26,6 +27,8 @@ VERBS = {
     "rename": "Give a registered model another name.",
     "remove": "Forget registered models.",
     "fingerprint": "Write a model's fingerprint to a file.",
+    "export": "Write a registry into one file, to share it.",
+    "import": "Take in the models of such a file.",
     "doctor": "Check a registry and mend what is derived.",
 }
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it (128 + SIGINT)
@@ -55,7 +58,8 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"modelkin_cli.commands.{cmd_name}").command
+        module = cmd_name + "_" * keyword.iskeyword(cmd_name)
+        command: click.Command = importlib.import_module(f"modelkin_cli.commands.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

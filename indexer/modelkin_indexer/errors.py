@@ -7,6 +7,7 @@
     │   ├── UnsupportedFormat   readable, but of a kind that this version does not decode
     │   └── UnusableValues      NaN or infinite weights
     ├── FingerprintError        a stored fingerprint is damaged or of an unknown spec
+    ├── SharedFileError         a file of a shared registry is damaged, of another version or key
     ├── JournalError            the journal of an exact comparison is damaged, or another comparison's
     └── RegistryError           the registry cannot be opened, is busy or is damaged (exit code 4)
         └── UnknownModel        no model of that name in the registry
@@ -55,6 +56,10 @@ class UnusableValues(SourceError):
 
 class FingerprintError(ModelkinError):
     """A fingerprint is damaged, or made by a spec that this version does not know."""
+
+
+class SharedFileError(ModelkinError):
+    """A file that a registry was exported to cannot be taken in, or written."""
 
 
 class JournalError(ModelkinError):

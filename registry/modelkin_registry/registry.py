@@ -8,8 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from blake3 import blake3
-
 from modelkin_indexer import fingerprint as fingerprints
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError
@@ -20,6 +18,7 @@ from modelkin_registry.adapters import base_claims, with_declared_base
 from modelkin_registry.answers import CompareAnswer, DecomposeAnswer, Finding, ListedModel, QueryAnswer, Relative
 from modelkin_registry.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.comparison import compare_fingerprints
+from modelkin_registry.contents import content_digest, sampled_digest
 from modelkin_registry.declared import lineage_claims, weigh
 from modelkin_registry.kinship import Held, Kin, has_evidence, hold, is_descent, nearest_kin, order
 from modelkin_registry.merging.decomposition import Decomposition
@@ -30,8 +29,10 @@ from modelkin_registry.reports import query_answer
 from modelkin_registry.store import Store
 from modelkin_registry.trajectories import Resemblance, TrajectoryAnswer, examine_series, mean_r
 from modelkin_registry.vectors import VectorIndex
+from modelkin_registry.whole_files import appearing
 
 if TYPE_CHECKING:
+    from modelkin_registry.sharing.taking_in import TakenIn
     from modelkin_registry.trees import TreeAnswer
 
 SHOWN = 10  # relatives shown unless asked for more
@@ -105,7 +106,7 @@ class Registry:
             return ""
         stored = self.store.get(name)
         newest = fingerprints.from_bytes(stored.blob, name)
-        same = newest.about.level == "full" and _sampled_digest(newest) == _sampled_digest(fingerprint)
+        same = newest.about.level == "full" and sampled_digest(newest) == sampled_digest(fingerprint)
         return stored.content if same else ""
 
     def refresh(self) -> None:
@@ -246,24 +247,24 @@ class Registry:
         """Give a model another name; the old one keeps resolving. Raises UnknownModel, RegistryError."""
         self.store.rename(old, new)
 
+    def export(self, path: str | Path, *, paths: bool = True) -> tuple[int, str]:
+        """Write all models into one file for others. Returns their number and the file's digest. Raises SharedFileError."""
+        from modelkin_registry.sharing.giving_out import export_registry
+
+        with appearing(Path(path)) as unfinished:
+            return export_registry(self.store, unfinished, paths=paths)
+
+    def take_in(self, path: str | Path) -> tuple[Sequence[TakenIn], str]:
+        """Take in all models of such a file, without loss on either side. Raises SharedFileError.
+
+        Returns what became of each model, and the file's digest.
+        """
+        from modelkin_registry.sharing.taking_in import import_registry
+
+        taken = import_registry(self.store, Path(path))
+        self.refresh()
+        return taken
+
     def examine(self, *, repair: bool = False) -> Sequence[Finding]:
         """Check everything; with `repair`, make anew what is derived."""
         return doctor.examine(self.store, self.index, repair=repair, vectors_of=lambda blob: index_rows(fingerprints.from_bytes(blob)))
-
-
-def content_digest(fingerprint: Fingerprint) -> str:
-    """The same for the same weights at one level: names, shapes, types, vectors and sampled rows; every byte at level full."""
-    hasher = blake3(_sampled_digest(fingerprint))
-    hasher.update(fingerprint.matrices.digest.tobytes())
-    return f"{fingerprint.about.level}-{hasher.hexdigest(16)}"
-
-
-def _sampled_digest(fingerprint: Fingerprint) -> bytes:
-    """The same for equal sampled rows, vectors, names, shapes and types, at whatever level."""
-    matrices, vectors = fingerprint.matrices, fingerprint.vectors
-    hasher = blake3()
-    for place in (*matrices.places, *vectors.places):
-        hasher.update(repr(place).encode())
-    for column in (matrices.rows, matrices.columns, matrices.bits, matrices.probe, matrices.scale, vectors.length, vectors.digest):
-        hasher.update(column.tobytes())
-    return hasher.digest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -55,7 +55,7 @@ class Store:
         self.read_only = is_read_only(connection)
         self.vectors = VectorTable(connection)
         self.claims = ClaimTable(connection)
-        self.registry_id, self.key_name, self.created = self._rows("SELECT registry, key, created FROM meta")[0]
+        self.registry_id, self.key_name, self.created = self.rows("SELECT registry, key, created FROM meta")[0]
 
     @classmethod
     def open(cls, path: Path, *, create: bool = True, key_name: str = spec.PUBLIC) -> Self:
@@ -131,7 +131,8 @@ class Store:
         """Whether this connection is inside `batch` or `reading`."""
         return self.connection.in_transaction
 
-    def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows that a statement of ours gives."""
         with explained(self.path):
             return self.connection.execute(statement, values).fetchall()
 
@@ -150,14 +151,14 @@ class Store:
         self._check(record)
         encoded = [encode(rows) for rows in vectors]
         with self.batch():
-            model = self._find(record.name) or self._insert("model", name=record.name, added=now())
+            model = self.find(record.name) or self.insert("model", name=record.name, added=now())
             revision = self._revision(model, record)
             self._note_source(revision, record)
             self.claims.note(model, record.claims, now())
-            known = self._rows("SELECT 1 FROM fingerprint WHERE revision = ? AND level = ?", [revision, record.level])
+            known = self.rows("SELECT 1 FROM fingerprint WHERE revision = ? AND level = ?", [revision, record.level])
             if not known:
                 self._add_fingerprint(model, revision, record, encoded)
-            return PutResult("unchanged" if known else "added", self._name(model), model, revision)
+            return PutResult("unchanged" if known else "added", self.name_of(model), model, revision)
 
     def _check(self, record: NewModel) -> None:
         if not record.name or not record.name.isprintable() or len(record.name) > MAX_NAME:
@@ -170,23 +171,24 @@ class Store:
             remedy = "Index the weights again with the registry's key."
             raise RegistryError(f"{self.path}: the fingerprint of {given}; this registry takes {taken}. {remedy}")
 
-    def _insert(self, table: str, **values: Any) -> int:
+    def insert(self, table: str, **values: Any) -> int:
+        """Insert one row, inside the caller's transaction. Returns its number."""
         columns, places = ", ".join(f'"{name}"' for name in values), ", ".join("?" * len(values))
         with explained(self.path):
             cursor = self.connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", [*values.values()])  # noqa: S608
             return int(cursor.lastrowid or 0)
 
     def _revision(self, model: int, record: NewModel) -> int:
-        newest = self._rows("SELECT id, content FROM revision WHERE model = ? ORDER BY id DESC LIMIT 1", [model])
+        newest = self.rows("SELECT id, content FROM revision WHERE model = ? ORDER BY id DESC LIMIT 1", [model])
         if newest and newest[0][1] == record.content:
             return int(newest[0][0])
         files, config = _json([asdict(file) for file in record.files]), _json(dict(record.config))
         described = {"parameters": record.parameters, "bytes_total": record.bytes_total, "config": config, "files": files}
-        return self._insert("revision", model=model, content=record.content, added=now(), **described)
+        return self.insert("revision", model=model, content=record.content, added=now(), **described)
 
     def _note_source(self, revision: int, record: NewModel) -> None:
         at, files = now(), _json([asdict(file) for file in record.files])
-        self._rows(
+        self.rows(
             """INSERT INTO source (revision, who, origin, first_seen, last_seen, files) VALUES (?, ?, ?, ?, ?, ?)
             ON CONFLICT (revision, who, origin) DO UPDATE SET last_seen = excluded.last_seen, files = excluded.files""",
             [revision, storable(record.who), storable(record.origin), at, at, files],
@@ -194,19 +196,24 @@ class Store:
 
     def _add_fingerprint(self, model: int, revision: int, record: NewModel, encoded: Sequence[EncodedRows]) -> None:
         described = {
+            "level": record.level,
+            "spec": record.spec,
+            "key": record.key,
             "coverage": record.coverage,
-            "about": _json(dict(record.about)),
-            "digest": digest_of(record.blob),
-            "bytes": len(record.blob),
+            "about": dict(record.about),
         }
-        made = {"level": record.level, "spec": record.spec, "key": record.key, "added": now()}
-        fingerprint = self._insert("fingerprint", revision=revision, **made, **described)
-        self._insert("blob", fingerprint=fingerprint, data=record.blob)
-        self._search_by(model, fingerprint, encoded)
+        self._search_by(model, self.insert_fingerprint(revision, record.blob, now(), **described), encoded)
+
+    def insert_fingerprint(self, revision: int, blob: bytes, added: str, *, about: Mapping[str, Any], **described: Any) -> int:
+        """One fingerprint of a revision, with its bytes, inside the caller's transaction. Returns its number."""
+        told = {"about": _json(about), "digest": digest_of(blob), "bytes": len(blob), "added": added}
+        fingerprint = self.insert("fingerprint", revision=revision, **described, **told)
+        self.insert("blob", fingerprint=fingerprint, data=blob)
+        return fingerprint
 
     def _search_by(self, model: int, fingerprint: int, encoded: Sequence[EncodedRows]) -> None:
         """Make these the model's search rows if this is the fingerprint that stands for it."""
-        if self._rows("SELECT fingerprint FROM searched WHERE model = ?", [model]) == [(fingerprint,)]:
+        if self.rows("SELECT fingerprint FROM searched WHERE model = ?", [model]) == [(fingerprint,)]:
             self.vectors.replace(model, fingerprint, encoded)
             self._log(model, "put")
 
@@ -220,40 +227,41 @@ class Store:
         """Forget a model and everything known of it. Raises UnknownModel."""
         with self.batch():
             model = self._require(name)
-            self._rows("DELETE FROM model WHERE id = ?", [model])
+            self.rows("DELETE FROM model WHERE id = ?", [model])
             self._log(model, "remove")
 
     def rename(self, old: str, new: str) -> None:
         """Give a model another name; the old one keeps resolving. Raises UnknownModel, RegistryError if `new` is taken."""
         with self.batch():
             model = self._require(old)
-            former = self._name(model)
+            former = self.name_of(model)
             if new == former:
                 return
-            if self._find(new) not in (None, model):
+            if self.find(new) not in (None, model):
                 raise RegistryError(
-                    f"{self.path}: the name {new!r} is taken by {self._name(self._require(new))!r}. Choose another, or remove that model."
+                    f"{self.path}: the name {new!r} is taken by {self.name_of(self._require(new))!r}. Choose another, or remove that model."
                 )
-            self._rows("DELETE FROM model WHERE name = ? AND redirect_to = ?", [new, model])
-            self._rows("UPDATE model SET name = ? WHERE id = ?", [new, model])
-            self._insert("model", name=former, added=now(), redirect_to=model)
+            self.rows("DELETE FROM model WHERE name = ? AND redirect_to = ?", [new, model])
+            self.rows("UPDATE model SET name = ? WHERE id = ?", [new, model])
+            self.insert("model", name=former, added=now(), redirect_to=model)
             self._log(model, "rename")
 
     def _log(self, model: int, what: str) -> None:
-        self._insert("change", model=model, what=what, at=now())
+        self.insert("change", model=model, what=what, at=now())
 
     # reading
 
     def __contains__(self, name: str) -> bool:
         """Whether a model has or had this name."""
-        return self._find(name) is not None
+        return self.find(name) is not None
 
-    def _find(self, name: str) -> int | None:
-        found = self._rows("SELECT coalesce(redirect_to, id) FROM model WHERE name = ?", [name])
+    def find(self, name: str) -> int | None:
+        """The number of the model that has or had this name."""
+        found = self.rows("SELECT coalesce(redirect_to, id) FROM model WHERE name = ?", [name])
         return int(found[0][0]) if found else None
 
     def _require(self, name: str) -> int:
-        model = self._find(name)
+        model = self.find(name)
         if model is None:
             names = self.names() if self.count() <= SUGGESTED_AMONG else []
             close = difflib.get_close_matches(name, names, SUGGESTIONS)
@@ -261,24 +269,25 @@ class Store:
             raise UnknownModel(f"{self.path}: no model {name!r} in this registry. {hint}")
         return model
 
-    def _name(self, model: int) -> str:
-        return str(self._rows("SELECT name FROM model WHERE id = ?", [model])[0][0])
+    def name_of(self, model: int) -> str:
+        """A model's present name."""
+        return str(self.rows("SELECT name FROM model WHERE id = ?", [model])[0][0])
 
     def count(self) -> int:
         """Number of models."""
-        return int(self._rows("SELECT count(*) FROM model WHERE redirect_to IS NULL")[0][0])
+        return int(self.rows("SELECT count(*) FROM model WHERE redirect_to IS NULL")[0][0])
 
     def names(self) -> list[str]:
         """All models' names, sorted; former names left out."""
-        return [row[0] for row in self._rows("SELECT name FROM model WHERE redirect_to IS NULL ORDER BY name")]
+        return [row[0] for row in self.rows("SELECT name FROM model WHERE redirect_to IS NULL ORDER BY name")]
 
     def ids(self) -> list[int]:
         """All models' numbers, ascending."""
-        return [row[0] for row in self._rows("SELECT id FROM model WHERE redirect_to IS NULL ORDER BY id")]
+        return [row[0] for row in self.rows("SELECT id FROM model WHERE redirect_to IS NULL ORDER BY id")]
 
     def names_of(self, model_ids: Iterable[int]) -> dict[int, str]:
         """Names by number; numbers of removed models are left out."""
-        return dict(self._rows("SELECT id, name FROM model WHERE id IN (SELECT value FROM json_each(?))", [_ids(model_ids)]))
+        return dict(self.rows("SELECT id, name FROM model WHERE id IN (SELECT value FROM json_each(?))", [_ids(model_ids)]))
 
     def get(self, name: str) -> StoredModel:
         """The fingerprint that stands for a model, by its name or a former one. Raises UnknownModel, RegistryError if damaged."""
@@ -288,7 +297,7 @@ class Store:
 
     def stored(self, model_ids: Iterable[int]) -> dict[int, StoredModel]:
         """The fingerprints that stand for these models, in one query; removed models are left out."""
-        found = (_stored_model(row) for row in self._rows(STORED, [_ids(model_ids)]))
+        found = (_stored_model(row) for row in self.rows(STORED, [_ids(model_ids)]))
         return {model.model_id: self._sound(model) for model in found}
 
     def blobs(self, model_ids: Iterable[int]) -> dict[int, bytes]:
@@ -304,7 +313,7 @@ class Store:
         """One line a model, by name."""
         return [
             ListedModel(name, level, parameters, tuple(json.loads(components or "[]")), added, origin or "", revisions)
-            for name, level, parameters, components, added, origin, revisions in self._rows(LISTED)
+            for name, level, parameters, components, added, origin, revisions in self.rows(LISTED)
         ]
 
     def show(self, name: str) -> dict[str, Any]:
@@ -318,9 +327,9 @@ class Store:
                     "SELECT * FROM source WHERE revision = ? ORDER BY last_seen DESC, id DESC", revision["id"]
                 )
             return {
-                "model": self._name(model),
-                "added": self._rows("SELECT added FROM model WHERE id = ?", [model])[0][0],
-                "former_names": [row[0] for row in self._rows("SELECT name FROM model WHERE redirect_to = ? ORDER BY name", [model])],
+                "model": self.name_of(model),
+                "added": self.rows("SELECT added FROM model WHERE id = ?", [model])[0][0],
+                "former_names": [row[0] for row in self.rows("SELECT name FROM model WHERE redirect_to = ? ORDER BY name", [model])],
                 "claims": self.claims.of_model(model),
                 "revisions": revisions,
             }
@@ -339,15 +348,15 @@ class Store:
 
     def generation(self) -> int:
         """Number of the last change, 0 in a new registry."""
-        return int(self._rows("SELECT coalesce(max(seq), 0) FROM change")[0][0])
+        return int(self.rows("SELECT coalesce(max(seq), 0) FROM change")[0][0])
 
     def changes(self, after: int = 0) -> list[Change]:
         """What happened since change number `after`, in order."""
-        return [Change(*row) for row in self._rows("SELECT seq, model, what, at FROM change WHERE seq > ? ORDER BY seq", [after])]
+        return [Change(*row) for row in self.rows("SELECT seq, model, what, at FROM change WHERE seq > ? ORDER BY seq", [after])]
 
     def changed_models(self, after: int) -> list[int]:
         """Models whose search rows may differ since change number `after`, removed ones too; ascending."""
-        return [row[0] for row in self._rows(f"{CHANGED_MODELS} ORDER BY model", [after])]
+        return [row[0] for row in self.rows(f"{CHANGED_MODELS} ORDER BY model", [after])]
 
 
 def _stored_model(row: tuple[Any, ...]) -> StoredModel:

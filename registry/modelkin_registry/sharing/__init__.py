@@ -1,0 +1,1 @@
+"""Registries as single files: written by one, taken in by another."""
