@@ -156,7 +156,7 @@ def test_what_sqlite_says_while_working_is_explained(path: Path) -> None:
 def test_the_first_step_never_changes() -> None:
     """A released step is frozen: registries in the field were made by it. A change needs a new step, not an edit of this one."""
     database = sqlite_utils.Database(memory=True)
-    schema.migrations.apply(database, stop_before="2")
+    schema.migrations.apply(database, stop_before=STEPS[1])
     columns = {table.name: [column.name for column in table.columns] for table in database.tables}
     assert columns == {
         "_sqlite_migrations": ["id", "migration_set", "name", "applied_at"],

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from modelkin_indexer.sources.base import Claim
+from modelkin_registry.connection import now
 
 NOTED = """INSERT INTO claim (model, kind, value, source, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (model, kind, value, source) DO UPDATE SET last_seen = excluded.last_seen"""
@@ -29,6 +30,10 @@ class ClaimTable:
     def note(self, model: int, claims: Iterable[Claim], at: str) -> None:
         """What is said of a model at this time."""
         self.connection.executemany(NOTED, [(model, *map(storable, (c.kind, c.value, c.source)), at, at) for c in claims])
+
+    def note_now(self, model: int, claims: Iterable[Claim]) -> None:
+        """What is said of a model at present."""
+        self.note(model, claims, now())
 
     def of_model(self, model: int) -> list[dict[str, Any]]:
         """Everything ever said of a model; `current` is False where the same file was read again and says it no longer."""

@@ -9,6 +9,8 @@
     kind         vector spaces and their numbers a row
     vector       derived: rows of each model's searched fingerprint
     change       what happened to which model, in order; drives the derived index
+    hub_repo     the journal of `modelkin sync`, and its queue: what was done with which repository, or why not
+    hub_listing  how far back the next listing of a selection has to go
 
 The view `searched` names the fingerprint that stands for each model: newest revision, highest level.
 """
@@ -58,10 +60,28 @@ TABLES = (
         FROM model JOIN revision ON revision.id = (SELECT max(id) FROM revision WHERE model = model.id)""",
 )
 
+HUB_TABLES = (
+    """CREATE TABLE hub_repo (repo TEXT PRIMARY KEY, hub_id TEXT NOT NULL, revision TEXT NOT NULL, modified TEXT NOT NULL,
+        level TEXT NOT NULL, selection TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', tries INTEGER NOT NULL,
+        passing INTEGER NOT NULL DEFAULT 0, content TEXT NOT NULL DEFAULT '', bytes INTEGER NOT NULL DEFAULT 0,
+        model INTEGER REFERENCES model (id) ON DELETE SET NULL, noted TEXT NOT NULL, seen TEXT NOT NULL DEFAULT '') WITHOUT ROWID""",
+    "CREATE INDEX hub_queue ON hub_repo (selection, state, modified, repo)",
+    "CREATE INDEX hub_ids ON hub_repo (hub_id)",
+    "CREATE INDEX hub_contents ON hub_repo (content) WHERE content != ''",
+    "CREATE INDEX hub_models ON hub_repo (model)",
+    "CREATE TABLE hub_listing (selection TEXT PRIMARY KEY, newest TEXT NOT NULL, noted TEXT NOT NULL) WITHOUT ROWID",
+)
+
 
 @migrations(name=STEPS[0])
 def _first(database: sqlite_utils.Database) -> None:
     for statement in TABLES:
+        database.conn.execute(statement)
+
+
+@migrations(name=STEPS[1])
+def _second(database: sqlite_utils.Database) -> None:
+    for statement in HUB_TABLES:
         database.conn.execute(statement)
 
 

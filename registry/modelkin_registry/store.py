@@ -22,6 +22,7 @@ from modelkin_indexer.errors import RegistryError, UnknownModel
 from modelkin_registry.answers import ListedModel
 from modelkin_registry.claim_table import ClaimTable, storable
 from modelkin_registry.connection import REMEDIES, connect, explained, is_read_only, now
+from modelkin_registry.hub_journal import HubJournal
 from modelkin_registry.records import Change, NewModel, PutResult, StoredModel
 from modelkin_registry.rows import EncodedRows, IndexRows, encode
 from modelkin_registry.vector_table import CHANGED_MODELS, VectorTable
@@ -55,6 +56,7 @@ class Store:
         self.read_only = is_read_only(connection)
         self.vectors = VectorTable(connection)
         self.claims = ClaimTable(connection)
+        self.hub = HubJournal(connection)
         self.registry_id, self.key_name, self.created = self.rows("SELECT registry, key, created FROM meta")[0]
 
     @classmethod
@@ -195,7 +197,7 @@ class Store:
         )
 
     def _add_fingerprint(self, model: int, revision: int, record: NewModel, encoded: Sequence[EncodedRows]) -> None:
-        described = {
+        described: dict[str, Any] = {
             "level": record.level,
             "spec": record.spec,
             "key": record.key,

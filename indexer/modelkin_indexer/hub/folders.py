@@ -1,0 +1,113 @@
+"""A repository as a folder: what of it is the model, decided as for a folder on disk, and only that is fetched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+
+from modelkin_indexer.claims import READERS
+from modelkin_indexer.errors import SourceError
+from modelkin_indexer.hub.client import HubClient, Repo
+from modelkin_indexer.hub.errors import HubError
+from modelkin_indexer.sources.base import SourceFile
+from modelkin_indexer.sources.files import MAX_CONFIG
+from modelkin_indexer.sources.folders import weights_in
+
+PARTS = ("model_index.json", "modules.json")  # a folder with one of these is several models, each in a folder of its own
+# Files beside the weights that say nothing of them; README.md and what else makes claims is fetched by name.
+NOT_NEEDED = (
+    "tokenizer",
+    "vocab",
+    "merges",
+    "special_tokens",
+    "added_tokens",
+    "generation_config",
+    "preprocessor",
+    "chat_template",
+    "trainer",
+)
+
+
+@dataclass(frozen=True)
+class Needed:
+    """The files of a repository that are read. `content` is the same where weights and config.json are, byte for byte; "" if unknown."""
+
+    weights: tuple[SourceFile, ...]
+    others: tuple[SourceFile, ...]
+    content: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return sum(file.size for file in (*self.weights, *self.others))
+
+
+def needed(repo: Repo) -> Needed:
+    """Which files the model is, by names and sizes alone. Raises SourceError: no weights, several models."""
+    names = {file.name: file for file in repo.files if _is_plain(file.name)}
+    with TemporaryDirectory(prefix="modelkin-") as made:
+        root = Path(made) / "repo"
+        root.mkdir()
+        for name, file in names.items():
+            _stand_in(root / name, file.size)
+        try:
+            weights = [names[name] for name in sorted(_weights(root)) if name in names]
+        except SourceError as error:
+            raise HubError(error.problem.replace(str(root), repo.name), path=repo.name, remedy="It is left out.") from error
+    others = tuple(file for name, file in sorted(names.items()) if _is_read(file) and file not in weights)
+    return Needed(tuple(weights), others, _content(weights, names.get("config.json")))
+
+
+def _is_plain(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name and len(path.parts) <= 2
+
+
+def _stand_in(path: Path, size: int) -> None:
+    """An empty file of that size, without blocks on disk."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+def _weights(root: Path) -> Iterator[str]:
+    if any((root / name).exists() for name in PARTS):
+        folders: Iterable[Path] = sorted(path for path in root.iterdir() if path.is_dir())
+    else:
+        folders = [root]
+    for folder in folders:
+        try:
+            _, weights = weights_in(folder)
+        except SourceError:
+            if folder is root:
+                raise
+            continue  # a scheduler or tokenizer
+        for path in (*weights.files, *([weights.index] if weights.index else [])):
+            yield path.relative_to(root).as_posix()
+        if weights.index:  # which shards it names is known only when it is read
+            stem = weights.index.name.split(".")[0]
+            yield from (path.relative_to(root).as_posix() for path in sorted(folder.glob(f"{stem}-*")))
+
+
+def _is_read(file: SourceFile) -> bool:
+    name = PurePosixPath(file.name).name
+    return name in READERS or (name.endswith(".json") and file.size <= MAX_CONFIG and not name.startswith(NOT_NEEDED))
+
+
+def _content(weights: Iterable[SourceFile], config: SourceFile | None) -> str:
+    digests = sorted(file.digest for file in weights)
+    if not digests or any(digest in ("", "git:") for digest in digests):
+        return ""
+    return hashlib.sha256("\n".join([*digests, config.digest if config else ""]).encode()).hexdigest()
+
+
+def bring(client: HubClient, repo: Repo, files: Iterable[SourceFile], folder: Path) -> int:
+    """Fetch these files of a repository into a folder. Returns their bytes. Raises HubError."""
+    size = 0
+    for file in files:
+        client.fetch(repo, file, folder)
+        size += file.size
+    return size

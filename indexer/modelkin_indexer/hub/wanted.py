@@ -1,0 +1,39 @@
+"""Which repositories a sync is about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from modelkin_indexer.hub.client import HubClient, Repo
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A filter: all that is given must hold. `ids` names repositories one by one; `max_bytes` bounds what is read of one."""
+
+    author: str | None = None
+    task: str | None = None
+    library: str | None = None
+    min_downloads: int = 0
+    max_bytes: int | None = None
+    ids: tuple[str, ...] = ()
+
+    @property
+    def selection(self) -> str:
+        """The filter in words, by which the journal knows it. Without those fields that say nothing."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value}, sort_keys=True)
+
+    @property
+    def by_downloads(self) -> bool:
+        """Whether repositories come by downloads, which change without a commit; else the last modified ones come first."""
+        return self.min_downloads > 0
+
+    def listed(self, client: HubClient, newest: str) -> Iterator[Repo]:
+        """The repositories of the filter, back to those last modified at `newest`. Raises HubError."""
+        sort = "downloads" if self.by_downloads else "lastModified"
+        for repo in client.repos(author=self.author, pipeline_tag=self.task, filter=self.library, sort=sort, direction=-1):
+            if repo.downloads < self.min_downloads or (not self.by_downloads and repo.modified < newest):
+                return
+            yield repo

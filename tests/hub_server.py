@@ -1,0 +1,273 @@
+"""A Hub on loopback for tests and benchmarks: lists, describes and serves repositories as huggingface_hub asks for them, and takes uploads.
+
+`python tests/hub_server.py FOLDER` serves the repositories FOLDER/org/name and prints the address; `/count` tells the requests so far.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+
+PAGE = 1000
+FIRST = datetime(2026, 1, 1, tzinfo=UTC)
+LFS_FROM = ".safetensors"  # files stored apart, whose SHA-256 the Hub tells
+
+
+@dataclass
+class Repo:
+    """A repository of one commit; `broken` is what a request for its files gets instead: a status, or "cut" or "other" content."""
+
+    name: str
+    files: dict[str, bytes]
+    number: int
+    modified: datetime
+    tags: list[str] = field(default_factory=list)
+    downloads: int = 0
+    broken: int | str = 0
+    gated: bool = False
+
+    @cached_property
+    def commit(self) -> str:
+        contents = sorted((name, hashlib.sha256(data).hexdigest()) for name, data in self.files.items())
+        return hashlib.sha1(repr(contents).encode()).hexdigest()
+
+    def described(self, blobs: bool) -> dict[str, Any]:
+        said: dict[str, Any] = {
+            "_id": f"{self.number:024x}",
+            "id": self.name,
+            "sha": self.commit,
+            "lastModified": self.modified.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+            "createdAt": FIRST.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+            "downloads": self.downloads,
+            "tags": self.tags,
+            "private": False,
+            "gated": "auto" if self.gated else False,
+            "disabled": False,
+            "siblings": [_sibling(name, data, blobs) for name, data in sorted(self.files.items())],
+        }
+        return said
+
+
+def _sibling(name: str, data: bytes, blobs: bool) -> dict[str, Any]:
+    if not blobs:
+        return {"rfilename": name}
+    said: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()}
+    if name.endswith(LFS_FROM):
+        said["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
+    return said
+
+
+class Hub:
+    """The state of a Hub. `requests` counts by what was asked for; `busy` answers so many requests with 429 first."""
+
+    def __init__(self) -> None:
+        self.repos: dict[str, Repo] = {}
+        self.datasets: dict[str, dict[str, bytes]] = {}
+        self.moved: dict[str, str] = {}
+        self.requests: Counter[str] = Counter()
+        self.busy = 0
+        self.down = False
+        self.delay = 0.0
+        self.lock = Lock()
+        self.url = ""
+
+    def put(self, name: str, files: dict[str, bytes], **more: Any) -> Repo:
+        """A new repository, or a new commit of one."""
+        with self.lock:
+            known = self.repos.get(name)
+            number = known.number if known else len(self.repos) + len(self.moved) + 1
+            modified = max((repo.modified for repo in self.repos.values()), default=FIRST) + timedelta(seconds=1)
+            self.repos[name] = Repo(name, files, number, modified, **more)
+            return self.repos[name]
+
+    def rename(self, old: str, new: str) -> None:
+        with self.lock:
+            repo = self.repos.pop(old)
+            self.moved[old], repo.name = new, new
+            self.repos[new] = repo
+
+    def is_known(self, path: str) -> bool:
+        return path == "/api/models" or path.count("/") > 2
+
+    def listed(self, query: dict[str, list[str]]) -> list[Repo]:
+        author, wanted = query.get("author", [""])[0], query.get("filter", []) + query.get("pipeline_tag", [])
+        found = [
+            repo
+            for repo in list(self.repos.values())
+            if (not author or repo.name.split("/")[0] == author) and all(tag in repo.tags for tag in wanted)
+        ]
+        by_downloads = query.get("sort") == ["downloads"]
+        return sorted(found, key=lambda repo: (repo.downloads if by_downloads else 0, repo.modified, repo.name), reverse=True)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: Hub
+
+    def do_GET(self) -> None:
+        address = urlsplit(self.path)
+        path, query = unquote(address.path), parse_qs(address.query)
+        if path == "/count":
+            return self._json(dict(self.hub.requests))
+        if not self.hub.is_known(path):
+            return self._say(404)  # huggingface_hub asks for things of its own
+        kind = "list" if path == "/api/models" else "describe" if path.startswith("/api/models/") else "file"
+        with self.hub.lock:
+            self.hub.requests[kind] += 1
+            busy = self.hub.busy > 0
+            self.hub.busy -= busy
+        time.sleep(self.hub.delay)
+        if self.hub.down:
+            return self._say(503)
+        if busy:
+            return self._say(429, headers={"Retry-After": "0"})
+        if kind == "list":
+            return self._list(query)
+        parts = path.strip("/").split("/")
+        if parts[0] == "datasets":
+            return self._dataset(parts)
+        return self._describe(parts, query) if kind == "describe" else self._file(parts)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def _list(self, query: dict[str, list[str]]) -> None:
+        start, size = int(query.get("cursor", ["0"])[0]), min(PAGE, int(query.get("limit", [str(PAGE)])[0]))
+        found = self.hub.listed(query)
+        more = {}
+        if start + size < len(found):
+            again = urlencode({**query, "cursor": start + size}, doseq=True)
+            more = {"Link": f'<{self.hub.url}/api/models?{again}>; rel="next"'}
+        self._json([repo.described(False) for repo in found[start : start + size]], more)
+
+    def _repo(self, name: str, rest: str) -> Repo | None:
+        """The repository, or None after answering why not."""
+        if name in self.hub.moved:
+            self._say(307, headers={"Location": rest.replace(name, self.hub.moved[name], 1)})
+            return None
+        repo = self.hub.repos.get(name)
+        if repo is None:
+            self._say(401, headers={"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
+        return repo
+
+    def _describe(self, parts: list[str], query: dict[str, list[str]]) -> None:
+        repo = self._repo("/".join(parts[2:4]), self.path)
+        if repo is None:
+            return None
+        if len(parts) > 5 and parts[5] != repo.commit:
+            return self._say(404, headers={"X-Error-Code": "RevisionNotFound"})
+        return self._json(repo.described("blobs" in query))
+
+    def _file(self, parts: list[str]) -> None:
+        repo = self._repo("/".join(parts[:2]), self.path)
+        if repo is None:
+            return None
+        if repo.gated:
+            return self._say(403, headers={"X-Error-Code": "GatedRepo"})
+        if isinstance(repo.broken, int) and repo.broken:
+            return self._say(repo.broken)
+        data = repo.files.get("/".join(parts[4:]))
+        if data is None:
+            return self._say(404, headers={"X-Error-Code": "EntryNotFound"})
+        if repo.broken == "other":
+            data = bytes(len(data))
+        return self._say(200, data, cut=repo.broken == "cut")
+
+    # a dataset repository that takes uploads
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if not (self.headers.get("Authorization") or "").startswith("Bearer "):
+            return self._say(401, headers={"X-Error-Message": "Invalid username or password."})
+        parts = urlsplit(self.path).path.strip("/").split("/")
+        if parts == ["api", "repos", "create"]:
+            said = json.loads(body)
+            name = "/".join(filter(None, [said.get("organization"), said["name"]]))
+            self.hub.datasets.setdefault(name, {})
+            return self._json({"url": f"{self.hub.url}/datasets/{name}", "name": name, "id": name})
+        name = "/".join(parts[2:4])
+        if parts[-2] == "preupload":
+            files = json.loads(body)["files"]
+            return self._json({"files": [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]})
+        for line in body.splitlines():
+            change = json.loads(line)
+            if change["key"] == "file":
+                self.hub.datasets[name][change["value"]["path"]] = base64.b64decode(change["value"]["content"])
+        commit = hashlib.sha1(repr(sorted(self.hub.datasets[name].items())).encode()).hexdigest()
+        return self._json({"success": True, "commitUrl": f"{self.hub.url}/datasets/{name}/commit/{commit}", "commitOid": commit})
+
+    def _dataset(self, parts: list[str]) -> None:
+        files = self.hub.datasets.get("/".join(parts[1:3]))
+        if files is None:
+            return self._say(401, headers={"X-Error-Code": "RepoNotFound"})
+        data = files.get("/".join(parts[5:]))
+        if data is None:
+            return self._say(404, headers={"X-Error-Code": "EntryNotFound"})
+        digest = hashlib.sha1(data).hexdigest()
+        return self._say(200, data, headers={"X-Repo-Commit": digest, "ETag": f'"{digest}"'})
+
+    def _json(self, value: Any, headers: dict[str, str] | None = None) -> None:
+        self._say(200, json.dumps(value).encode(), headers={"Content-Type": "application/json", **(headers or {})})
+
+    def _say(self, status: int, data: bytes = b"", headers: dict[str, str] | None = None, cut: bool = False) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data[: len(data) // 2] if cut else data)
+        self.close_connection = cut
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed in mid-answer is no error of the Hub."""
+
+
+@contextmanager
+def serving(hub: Hub) -> Iterator[Hub]:
+    """The Hub at `hub.url`, until the block ends."""
+    server = Server(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"hub": hub}))
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def main() -> None:
+    folder, hub = Path(sys.argv[1]), Hub()
+    hub.delay = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+    for place in sorted(path for path in folder.glob("*/*") if path.is_dir()):
+        hub.put(place.relative_to(folder).as_posix(), {file.name: file.read_bytes() for file in sorted(place.iterdir())})
+    with serving(hub):
+        print(hub.url, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
