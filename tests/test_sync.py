@@ -243,3 +243,21 @@ def test_relatives_are_found_in_what_was_synced(hub: Hub) -> None:
     sync("--author", "org")
     with Registry.open("r.db") as registry:
         assert "org/one" in [relative.model for relative in registry.query(registry.get("org/tuned")).relatives]
+
+
+def test_a_registry_is_shared_as_a_dataset(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync("--author", "org")
+    refused = run("push", "me/registry")
+    assert refused.exit_code == 3
+    assert "Log in" in refused.output
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    pushed = json.loads(run("push", "me/registry", "--json").stdout)
+    assert pushed["models"] == 2
+    pulled = json.loads(run("pull", "me/registry", "--json", registry="other.db").stdout)
+    assert (pulled["added"], pulled["digest"]) == (2, pushed["digest"])
+    assert run("list", "-q", registry="other.db").stdout == run("list", "-q").stdout
+    hub.datasets["me/registry"]["registry.modelkin-registry"] = b"PK something else"
+    damaged = run("pull", "me/registry", registry="other.db")
+    assert damaged.exit_code == 3
+    assert "damaged" in damaged.output
+    assert run("pull", "me/nothing", registry="other.db").exit_code == 3

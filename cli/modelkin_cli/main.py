@@ -30,6 +30,8 @@ VERBS = {
     "fingerprint": "Write a model's fingerprint to a file.",
     "export": "Write a registry into one file, to share it.",
     "import": "Take in the models of such a file.",
+    "push": "Share a registry as a dataset on the Hub.",
+    "pull": "Take in a registry that is shared there.",
     "doctor": "Check a registry and mend what is derived.",
 }
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it (128 + SIGINT)

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx2
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff, http_stream_backoff, paginate, validate_repo_id
 
 from modelkin_indexer.hub.errors import CLIENT_ERRORS, HubError, hub_error
@@ -125,6 +125,30 @@ class HubClient:
         if length != file.size or is_other:
             where = f"{repo.name}/{file.name}"
             raise HubError("what came is not the file that the Hub announced", path=where, remedy="Try again later.", passing=True)
+
+    def push(self, dataset: str, file: Path, name: str, *, private: bool) -> str:
+        """Upload a file into a dataset repository, made if it is not there. Returns the commit. Raises HubError."""
+        api = HfApi(endpoint=self.endpoint, token=self._token, library_name="modelkin")
+        try:
+            api.create_repo(dataset, repo_type="dataset", private=private, exist_ok=True)
+            done = api.upload_file(path_or_fileobj=file, path_in_repo=name, repo_id=dataset, repo_type="dataset")
+        except CLIENT_ERRORS as error:
+            raise hub_error(error, dataset) from error
+        return str(done.oid)
+
+    def pull(self, dataset: str, revision: str, name: str, target: Path) -> int:
+        """Bring a file of a dataset repository. What is in it has to check itself. Returns its bytes. Raises HubError."""
+        url = f"{self.endpoint}/datasets/{dataset}/resolve/{quote(revision, safe='')}/{quote(name)}"
+        size = 0
+        try:
+            validate_repo_id(dataset)
+            with http_stream_backoff("GET", url, **self._how()) as response, target.open("wb") as out:
+                hf_raise_for_status(response)
+                for chunk in response.iter_bytes(CHUNK):
+                    size += out.write(chunk)
+        except CLIENT_ERRORS as error:
+            raise hub_error(error, dataset) from error
+        return size
 
     def _how(self) -> dict[str, Any]:
         """What holds for every call."""
