@@ -145,6 +145,49 @@ def test_a_query_tells_claims_beside_what_the_weights_show(filled: Path) -> None
     assert "README.md says base_model 'stranger': the weights show nothing of it (unrelated)." in words
 
 
+def contradictions(model: str) -> list[tuple[str, str | None, str, str]]:
+    answer = json.loads(run("query", model, "--json").output)
+    assert all(one["sentence"] in answer["explanation"] for one in answer["contradictions"])
+    return [(one["kind"], one["claim"], one["model"], one["relation"]) for one in answer["contradictions"]]
+
+
+def test_what_claims_and_weights_do_not_agree_on_is_a_finding(filled: Path) -> None:
+    assert contradictions("child") == []  # a folder without words claims nothing
+    folder(filled / "child", readme="---\nlicense: mit\n---\n")
+    assert contradictions("child") == [("claims none", None, "parent", "fine-tuned")]
+    folder(filled / "child", readme="---\nbase_model: stranger\n---\n")
+    assert contradictions("child") == [("claims another", "stranger", "parent", "fine-tuned")]
+    folder(filled / "child", readme="---\nbase_model: nobody/knows\n---\n")
+    assert contradictions("child") == []  # a base that is not registered may be the parent of both
+    folder(filled / "child", readme="---\nbase_model: org/parent\nbase_model_relation: quantized\n---\n")
+    assert contradictions("child") == [("claims another relation", "quantized", "parent", "fine-tuned")]
+    folder(filled / "child", readme="---\nbase_model: org/parent\nbase_model_relation: finetune\n---\n")
+    assert contradictions("child") == []
+    folder(filled / "fake", readme="---\nlicense: mit\n---\n")
+    assert contradictions("fake") == []  # strangers are nobody's kin, whatever is not claimed
+
+
+def test_a_relative_that_names_the_model_accounts_for_their_kinship(filled: Path) -> None:
+    folder(filled / "parent", readme="---\nbase_model: org/child\n---\n")
+    folder(filled / "child", readme="---\nlicense: mit\n---\n")
+    assert run("add", "parent").exit_code == 0
+    assert contradictions("child") == []
+
+
+def test_a_comparison_tells_the_claims_of_both_sides(filled: Path) -> None:
+    folder(filled / "child", readme="---\nbase_model: org/parent\n---\n")
+    folder(filled / "fake", readme="---\nbase_model: parent\n---\n")
+    said = {}
+    for pair in (("child", "parent"), ("parent", "child"), ("fake", "parent")):
+        answer = json.loads(run("compare", *pair, "--json").output)
+        said[pair] = [(claim["source"], claim["model"], claim["verdict"]) for claim in answer["claims"]]
+    assert said == {
+        ("child", "parent"): [("child's README.md", "parent", "consistent")],
+        ("parent", "child"): [("child's README.md", "parent", "consistent")],
+        ("fake", "parent"): [("fake's README.md", "parent", "nothing")],
+    }
+
+
 def test_claims_do_not_change_what_is_found(filled: Path) -> None:
     before = json.loads(run("query", "fake", "--json").output)
     folder(filled / "fake", readme="---\nbase_model: parent\n---\n")

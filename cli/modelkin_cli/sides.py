@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from modelkin_cli.inputs import HUB_ID, HowToRead, existing, read_source
 from modelkin_cli.options import Settings
 from modelkin_cli.output import Output
 from modelkin_cli.registries import open_registry
+from modelkin_indexer.claims import claims_of
 from modelkin_indexer.errors import SourceNotFound, UnknownModel
 from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_indexer.sources.base import Claim
 from modelkin_registry.registry import Registry
 
 
@@ -26,6 +29,15 @@ def fingerprints_of(names: tuple[str, ...], how: HowToRead, settings: Settings, 
             else:
                 registry = registry or stack.enter_context(open_registry(settings, say=output.say))
                 found[name] = _registered(registry, name)
+    return found
+
+
+def claims_of_sides(names: tuple[str, ...], settings: Settings, output: Output) -> dict[str, Sequence[Claim]]:
+    """What is said of each side: by its folder, or by what the registry took along."""
+    found: dict[str, Sequence[Claim]] = {name: claims_of(Path(name))[0] for name in names if Path(name).exists()}
+    if set(names) - found.keys():
+        with open_registry(settings, say=output.say) as registry:
+            found |= {name: registry.claims_of(name) for name in names if name not in found}
     return found
 
 

@@ -83,6 +83,21 @@ class WeighedClaim:
 
 
 @dataclass(frozen=True)
+class Contradiction:
+    """Where what is claimed and what weights show differ. `kind`: "claims none", "claims another" or "claims another relation".
+
+    `claim` and `source` say what is claimed and where (None where nothing is); `model` and `relation` what the weights show.
+    """
+
+    kind: str
+    claim: str | None
+    source: str | None
+    model: str
+    relation: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class QueryAnswer:
     """The answer to "what is this closest to?". `query` and `registry` are the contract's small objects."""
 
@@ -93,6 +108,7 @@ class QueryAnswer:
     explanation: tuple[str, ...]
     warnings: tuple[str, ...]
     claims: tuple[WeighedClaim, ...] = ()
+    contradictions: tuple[Contradiction, ...] = ()
     contract: int = CONTRACT
 
 
@@ -134,6 +150,7 @@ class CompareAnswer:
     controls: tuple[Control, ...]
     explanation: tuple[str, ...]
     warnings: tuple[str, ...]
+    claims: tuple[WeighedClaim, ...] = ()
     exact: tuple[dict[str, Any], ...] | None = None
     exact_summary: dict[str, Any] | None = None
     contract: int = CONTRACT

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.fingerprint import Fingerprint
-from modelkin_registry.answers import CompareAnswer, Control, FamilyEvidence
+from modelkin_indexer.sources.base import Claim
+from modelkin_registry.answers import CompareAnswer, Control, FamilyEvidence, Relative, WeighedClaim
+from modelkin_registry.declared import claim_sentence, lineage_claims, weigh
 from modelkin_registry.explanation import DISTILLATION, control_sentences, relative_sentences
 from modelkin_registry.kinship import measure_kin
 from modelkin_registry.reports import describe, warnings_about
 
 
-def compare_fingerprints(a: Fingerprint, b: Fingerprint, *, a_name: str, b_name: str, controls: Mapping[str, Fingerprint]) -> CompareAnswer:
-    """What A shows of B, and what third models show of both. Raises FingerprintError if they were made with different keys."""
+def compare_fingerprints(
+    a: Fingerprint,
+    b: Fingerprint,
+    *,
+    a_name: str,
+    b_name: str,
+    controls: Mapping[str, Fingerprint],
+    claims: Mapping[str, Sequence[Claim]] | None = None,
+) -> CompareAnswer:
+    """What A shows of B, and what third models show of both. Raises FingerprintError if they were made with different keys.
+
+    `claims` are what the folders of A and B say, by their names here; those that name the other one are told beside what the weights show.
+    """
     for name, side in {b_name: b, **controls}.items():
         if side.about.key != a.about.key:
             raise FingerprintError(f"{a_name} was made with key {a.about.key!r}, {name} with {side.about.key!r}. Index both with one key.")
     relative = measure_kin(a, b, b_name).relative
     subject, named = Path(a_name).name, replace(relative, model=Path(b_name).name)
     compared = tuple(Control(name, _families(a, control), _families(b, control)) for name, control in sorted(controls.items()))
+    weighed = _claimed(relative, a_name, b_name, claims or {})
     return CompareAnswer(
         a=describe(a, a_name),
         b=describe(b, b_name),
@@ -31,9 +45,25 @@ def compare_fingerprints(a: Fingerprint, b: Fingerprint, *, a_name: str, b_name:
         p_value=relative.p_value,
         components=relative.components,
         controls=compared,
-        explanation=(*relative_sentences(subject, named), *control_sentences(subject, named, compared), DISTILLATION),
+        explanation=(
+            *relative_sentences(subject, named),
+            *control_sentences(subject, named, compared),
+            *map(claim_sentence, weighed),
+            DISTILLATION,
+        ),
         warnings=(*warnings_about(a, a_name), *warnings_about(b, b_name)),
+        claims=weighed,
     )
+
+
+def _claimed(relative: Relative, a_name: str, b_name: str, claims: Mapping[str, Sequence[Claim]]) -> tuple[WeighedClaim, ...]:
+    """What either side's folder says of models, the other side among them."""
+    found: list[WeighedClaim] = []
+    for one, other in ((a_name, b_name), (b_name, a_name)):
+        named = lineage_claims(claims.get(one, ()), {other: other, Path(other).name: other})
+        said = weigh(named, [replace(relative, model=other)])
+        found += [replace(claim, source=f"{Path(one).name}'s {claim.source}") for claim in said]
+    return tuple(found)
 
 
 def _families(side: Fingerprint, control: Fingerprint) -> tuple[FamilyEvidence, ...]:

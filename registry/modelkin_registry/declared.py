@@ -30,6 +30,12 @@ def registered_as(value: str, aliases: Mapping[str, str]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def same_name(value: str, other: str) -> bool:
+    """Whether a claimed value and a name may mean one model: their last parts are the same, and owners where both have one."""
+    (owner, name), (other_owner, other_name) = _split(value), _split(other)
+    return name == other_name and (not owner or not other_owner or owner == other_owner)
+
+
 def _split(name: str) -> tuple[str, str]:
     """(owner, name) in lower case; of a path or address its last part alone, without a revision."""
     parts = [part for part in name.casefold().replace("\\", "/").split("@")[0].split("/") if part]

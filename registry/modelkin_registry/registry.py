@@ -19,6 +19,7 @@ from modelkin_registry.answers import CompareAnswer, DecomposeAnswer, Finding, L
 from modelkin_registry.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.comparison import compare_fingerprints
 from modelkin_registry.contents import content_digest, sampled_digest
+from modelkin_registry.contradictions import contradictions
 from modelkin_registry.declared import lineage_claims, weigh
 from modelkin_registry.kinship import Held, Kin, has_evidence, hold, is_descent, nearest_kin, order
 from modelkin_registry.merging.decomposition import Decomposition
@@ -147,7 +148,14 @@ class Registry:
             merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(kin, key=order))], evident)
             ordered = with_declared_base(ordered, fingerprint, declared, kin, self.get, k)
         weighed = weigh(declared, [*(one.relative for one in kin), *ordered])
-        return query_answer(fingerprint, ordered, source=source, registry=self._about(), compared=len(kin), merge=merge, claims=weighed)
+        differing = contradictions(Path(source).name, claims, weighed, ordered, self.claims_of)
+        about: dict[str, Any] = {"source": source, "registry": self._about(), "compared": len(kin), "merge": merge}
+        return query_answer(fingerprint, ordered, **about, claims=weighed, contradictions=differing)
+
+    def claims_of(self, name: str) -> list[Claim]:
+        """What is said of a registered model now. Raises UnknownModel."""
+        said = self.store.show(name)["claims"]
+        return [Claim(claim["kind"], claim["value"], claim["source"]) for claim in said if claim["current"]]
 
     def decompose(
         self, fingerprint: Fingerprint, parents: Sequence[str] | None = None, *, base: str | None = None, source: str = ""

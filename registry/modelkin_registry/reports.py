@@ -8,7 +8,7 @@ from typing import Any
 
 from modelkin_indexer.fingerprint import UNDECODED, Fingerprint
 from modelkin_registry.adapters import is_change
-from modelkin_registry.answers import QueryAnswer, Relative, WeighedClaim
+from modelkin_registry.answers import Contradiction, QueryAnswer, Relative, WeighedClaim
 from modelkin_registry.declared import claim_sentence
 from modelkin_registry.explanation import DISTILLATION, headline, relative_sentences
 from modelkin_registry.kinship import is_descent
@@ -51,6 +51,7 @@ def query_answer(
     compared: int,
     merge: Decomposition | None,
     claims: Sequence[WeighedClaim] = (),
+    contradictions: Sequence[Contradiction] = (),
 ) -> QueryAnswer:
     """The whole answer to a query."""
     relatives = attribute_layers(relatives)
@@ -64,6 +65,7 @@ def query_answer(
     if not any(is_descent(relative) for relative in relatives):
         explanation.insert(0, _nothing_found(subject, fingerprint.about.coverage, registry["models"], compared))
     explanation += map(claim_sentence, claims)
+    explanation += [one.sentence for one in contradictions]
     explanation.append(DISTILLATION)
     return QueryAnswer(
         query=describe(fingerprint, source),
@@ -73,6 +75,7 @@ def query_answer(
         explanation=tuple(explanation),
         warnings=warnings_about(fingerprint, source),
         claims=tuple(claims),
+        contradictions=tuple(contradictions),
     )
 
 

@@ -14,7 +14,7 @@ from modelkin_cli.inputs import ExactWishes, HowToRead
 from modelkin_cli.options import FILE, Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages import compare_page
-from modelkin_cli.sides import fingerprints_of
+from modelkin_cli.sides import claims_of_sides, fingerprints_of
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers import CompareAnswer
 from modelkin_registry.comparison import compare_fingerprints
@@ -60,7 +60,8 @@ def command(
         raise click.UsageError("--resume and --layers are for --exact")
     sides = fingerprints_of((a, b, *controls), how, settings, output)
     third = {name: sides[name] for name in controls}
-    answer = compare_fingerprints(sides[a], sides[b], a_name=a, b_name=b, controls=third)
+    claims = claims_of_sides((a, b), settings, output)
+    answer = compare_fingerprints(sides[a], sides[b], a_name=a, b_name=b, controls=third, claims=claims)
     more: Iterable[RenderableType] = ()
     if exact:
         answer, more = _exactly(answer, (a, b, *controls), how, ExactWishes(resume, layers == "all"), output)
