@@ -67,7 +67,9 @@ def everything(path: str = "r.db") -> dict[str, Any]:
 
     with Store.open(Path(path), create=False) as store:
         models = {name: plain(store.show(name)) for name in store.names()}
-        journal = [{k: v for k, v in entry.items() if k not in ("noted", "seen", "tries", "model")} for entry in store.hub.entries()]
+        journal = [
+            {k: v for k, v in entry.items() if k not in ("noted", "seen", "tries", "model", "bytes")} for entry in store.hub.entries()
+        ]
         return {"models": models, "journal": journal, "ids": store.ids()}
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from modelkin_cli.inputs import DEFAULT_LEVEL, Begin, HowToRead, Reading, guessed_name, read_source
 from modelkin_indexer import spec
@@ -56,7 +57,8 @@ class Batch:
             self.say(f"{source}: {note}")
         model = name or reading.name
         self._claim(model, source)
-        result = self.registry.add(model, reading.fingerprint, origin=reading.origin, files=reading.files, claims=reading.claims)
+        told: dict[str, Any] = {"origin": reading.origin, "files": reading.files, "claims": reading.claims}
+        result = self.registry.add(model, reading.fingerprint, **told, structure=reading.structure)
         return _described(replace(blank, model=result.name, status=result.status), reading)
 
     def _claim(self, model: str, source: str) -> None:

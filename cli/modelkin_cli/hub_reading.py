@@ -19,6 +19,7 @@ from modelkin_indexer.hub.errors import HubError
 from modelkin_indexer.hub.folders import Needed, bring, needed
 from modelkin_indexer.indexing import fingerprint_source
 from modelkin_indexer.sources import open_source
+from modelkin_indexer.structure.folders import structure_of
 from modelkin_registry.hub_journal import Queued
 from modelkin_registry.store import Store
 
@@ -86,4 +87,4 @@ def _fingerprint(folder: Path, how: HowToRead) -> Fingerprint:
 def _reading(repo: Repo, files: Needed, fingerprint: Fingerprint, folder: Path) -> Reading:
     claims, notes = claims_of(folder)
     claims = tuple(dict.fromkeys([*claims, *hub_claims(repo)]))
-    return Reading(repo.name, fingerprint, f"{repo.name}@{repo.commit}", files.weights, notes, claims)
+    return Reading(repo.name, fingerprint, f"{repo.name}@{repo.commit}", files.weights, notes, claims, structure_of(folder))

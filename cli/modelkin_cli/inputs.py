@@ -12,7 +12,7 @@ from modelkin_indexer import fingerprint as fingerprints
 from modelkin_indexer.errors import FingerprintError, SourceNotFound, UnsupportedFormat
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.sources import Source, SourceFile, open_source
-from modelkin_indexer.sources.base import Claim
+from modelkin_indexer.sources.base import Claim, StructurePart
 from modelkin_indexer.spec import Key
 
 FINGERPRINT_SUFFIX = ".modelkin"
@@ -45,7 +45,10 @@ class ExactWishes:
 
 @dataclass(frozen=True)
 class Reading:
-    """A source that was read. `name` is what it calls itself; `origin` and `files` say where from; `claims` what its folder says."""
+    """A source that was read. `name` is what it calls itself; `origin` and `files` say where from.
+
+    `claims` are what its folder says, `structure` what lies there beside the weights.
+    """
 
     name: str
     fingerprint: Fingerprint
@@ -53,6 +56,7 @@ class Reading:
     files: tuple[SourceFile, ...] = ()
     notes: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
+    structure: tuple[StructurePart, ...] = ()
 
 
 def read_source(source: str, how: HowToRead, begin: Begin) -> Reading:
@@ -67,12 +71,15 @@ def read_source(source: str, how: HowToRead, begin: Begin) -> Reading:
         return _written(path, how)
     from modelkin_indexer.claims import claims_of  # a written fingerprint does without the indexer's imports
     from modelkin_indexer.indexing import fingerprint_source
+    from modelkin_indexer.structure.folders import structure_of
 
     with closing(_opened(path, how)) as weights:
         done = begin(weights.name, sum(info.nbytes for info in weights.tensors.values()))
         fingerprint = fingerprint_source(weights, level=how.level or DEFAULT_LEVEL, key=how.key, threads=how.threads, progress=done)
         claims, claim_notes = claims_of(path)
-        return Reading(weights.name, fingerprint, str(path.resolve()), weights.files, weights.notes + claim_notes, claims)
+        return Reading(
+            weights.name, fingerprint, str(path.resolve()), weights.files, weights.notes + claim_notes, claims, structure_of(path)
+        )
 
 
 def _opened(path: Path, how: HowToRead) -> Source:

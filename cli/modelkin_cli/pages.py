@@ -13,9 +13,11 @@ from modelkin_cli import figures
 from modelkin_cli.pictures import LOW_INFORMATION, heat_strip, legend
 from modelkin_cli.tables import RELATIVES_NOTE, family_table, low_information_table, relation_text, relatives_table
 from modelkin_cli.text import printable, size
-from modelkin_registry.answers import CompareAnswer, ComponentEvidence, QueryAnswer
+from modelkin_registry.answers import CompareAnswer, ComponentEvidence, QueryAnswer, StructureBeside
 
 COMPARE_NOTE = "r: centred (Pearson) correlation. null: what strangers give, mean ± sd. Low-information families are never a finding."
+
+STRUCTURE_NOTE = "Structure (never a reason for a relation), beside"
 
 
 def query_page(answer: QueryAnswer, layers: Mapping[str, int], console: Console) -> Iterator[RenderableType]:
@@ -32,6 +34,16 @@ def query_page(answer: QueryAnswer, layers: Mapping[str, int], console: Console)
         yield from _strip(component, first.model, layers, console)
     if first.components:
         yield from legend(console.width, ascii_only=console.options.ascii_only)
+    for beside in answer.structure:
+        yield from _structure(beside, console)
+
+
+def _structure(beside: StructureBeside, console: Console) -> Iterator[RenderableType]:
+    """What lies beside the weights, apart from all evidence."""
+    if beside.sentences:
+        yield Text(f"\n{STRUCTURE_NOTE} {printable(beside.model)}", style="dim bold")
+        for sentence in beside.sentences:
+            yield _item("-", Text(printable(sentence), style="dim"), console)
 
 
 def compare_page(answer: CompareAnswer, layers: Mapping[str, int], console: Console) -> Iterator[RenderableType]:
@@ -51,6 +63,8 @@ def compare_page(answer: CompareAnswer, layers: Mapping[str, int], console: Cons
     if answer.components:
         yield from legend(console.width, ascii_only=console.options.ascii_only)
         yield Text(COMPARE_NOTE, style="dim")
+    if answer.structure is not None:
+        yield from _structure(answer.structure, console)
 
 
 def _sides(answer: CompareAnswer, a: str, b: str) -> Table:
@@ -93,6 +107,7 @@ def model_page(shown: Mapping[str, Any]) -> Iterator[RenderableType]:
     facts = [("added", shown["added"]), ("former names", ", ".join(shown["former_names"]))]
     yield _facts(facts)
     yield from _claims(shown["claims"])
+    yield from _lying_beside(shown["structure"])
     for revision in shown["revisions"]:
         yield Text()
         yield Text(f"Revision {revision['id']}", style="bold")
@@ -112,6 +127,19 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
     yield _facts(
         [(claim["kind"], f"{claim['value']} ({'' if claim['current'] else 'no longer '}in {claim['source']})") for claim in claims]
     )
+
+
+def _lying_beside(parts: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    """Vocabulary, code and licences that lay beside the weights, and how licences changed."""
+    if not parts:
+        return
+    yield Text()
+    yield Text("Beside its weights (no evidence either)", style="bold")
+    facts = []
+    for part in parts:
+        changed = "" if part.get("kept_words") is None else f", {figures.share(part['kept_words'])} of the words as before"
+        facts.append((part["kind"], f"{part['name']}, {part['first_seen'][:10]} to {part['last_seen'][:10]}{changed}"))
+    yield _facts(facts)
 
 
 def _revision_facts(revision: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+
+import numpy as np
 
 from modelkin_cli.inputs import HUB_ID, HowToRead, existing, read_source
 from modelkin_cli.options import Settings
@@ -13,8 +15,11 @@ from modelkin_cli.registries import open_registry
 from modelkin_indexer.claims import claims_of
 from modelkin_indexer.errors import SourceNotFound, UnknownModel
 from modelkin_indexer.fingerprint import Fingerprint
-from modelkin_indexer.sources.base import Claim
+from modelkin_indexer.sources.base import Claim, StructurePart
+from modelkin_indexer.structure.folders import structure_of
+from modelkin_registry.answers import StructureBeside
 from modelkin_registry.registry import Registry
+from modelkin_registry.structure_channel import Structure, compare_structure
 
 
 def fingerprints_of(names: tuple[str, ...], how: HowToRead, settings: Settings, output: Output) -> dict[str, Fingerprint]:
@@ -39,6 +44,16 @@ def claims_of_sides(names: tuple[str, ...], settings: Settings, output: Output) 
         with open_registry(settings, say=output.say) as registry:
             found |= {name: registry.claims_of(name) for name in names if name not in found}
     return found
+
+
+def structure_of_sides(a: str, b: str, fingerprints: Mapping[str, Fingerprint], settings: Settings, output: Output) -> StructureBeside:
+    """The structure of A beside that of B, each from its folder or from the registry."""
+    parts: dict[str, Sequence[StructurePart]] = {name: structure_of(Path(name)) for name in (a, b) if Path(name).exists()}
+    if {a, b} - parts.keys():
+        with open_registry(settings, say=output.say) as registry:
+            parts |= {name: registry.structure_of(name) for name in (a, b) if name not in parts}
+    mine, theirs = (Structure(fingerprints[name].about.config or {}, parts[name]) for name in (a, b))
+    return compare_structure(mine, theirs, b, lambda hashes: np.zeros(len(hashes), np.int64))
 
 
 def _registered(registry: Registry, name: str) -> Fingerprint:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from modelkin_cli.hub_reading import Brought, bring_model
 from modelkin_cli.inputs import DEFAULT_LEVEL, HowToRead
@@ -170,9 +170,8 @@ class Sync:
         reading = brought.reading
         assert reading is not None
         with self.store.batch():
-            put = self.registry.add(
-                queued.repo, reading.fingerprint, origin=reading.origin, who=WHO, files=reading.files, claims=reading.claims
-            )
+            told: dict[str, Any] = {"origin": reading.origin, "who": WHO, "files": reading.files, "claims": reading.claims}
+            put = self.registry.add(queued.repo, reading.fingerprint, **told, structure=reading.structure)
             self.journal.note(queued.repo, "done", model=put.model_id, content=brought.content, size=brought.size)
         return Synced(queued.repo, put.status, None, put.name, done.bytes, done.seconds)
 

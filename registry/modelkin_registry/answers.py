@@ -98,6 +98,36 @@ class Contradiction:
 
 
 @dataclass(frozen=True)
+class Passage:
+    """Code that two models' repositories have in common: a file and its first and last lines on either side."""
+
+    file: str
+    lines: tuple[int, int]
+    relative_file: str
+    relative_lines: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class StructureBeside:
+    """What lies beside the weights of two models. Shown apart, never a reason for a relation. None where a side has nothing of the kind.
+
+    `config` has the fields that both have: those that agree, and those that differ with both values. `vocabulary_overlap` is the estimated
+    share of tokens in both among those in either. `code` is the share of the query's code that the relative's has too, `code_elsewhere` the
+    share of that which other registered models have as well: a common template. `licence` is "same", "changed" or "different".
+    """
+
+    model: str
+    config_agrees: tuple[str, ...]
+    config_differs: dict[str, tuple[Any, Any]]
+    vocabulary_overlap: float | None
+    code: float | None
+    code_elsewhere: float | None
+    passages: tuple[Passage, ...]
+    licence: str | None
+    sentences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class QueryAnswer:
     """The answer to "what is this closest to?". `query` and `registry` are the contract's small objects."""
 
@@ -109,6 +139,7 @@ class QueryAnswer:
     warnings: tuple[str, ...]
     claims: tuple[WeighedClaim, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
+    structure: tuple[StructureBeside, ...] = ()
     contract: int = CONTRACT
 
 
@@ -151,6 +182,7 @@ class CompareAnswer:
     explanation: tuple[str, ...]
     warnings: tuple[str, ...]
     claims: tuple[WeighedClaim, ...] = ()
+    structure: StructureBeside | None = None
     exact: tuple[dict[str, Any], ...] | None = None
     exact_summary: dict[str, Any] | None = None
     contract: int = CONTRACT

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelkin_indexer.sources.base import Claim, SourceFile
+from modelkin_indexer.sources.base import Claim, SourceFile, StructurePart
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class NewModel:
     who: str = ""
     origin: str = ""
     claims: tuple[Claim, ...] = ()
+    structure: tuple[StructurePart, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,10 +12,10 @@ from modelkin_indexer import fingerprint as fingerprints
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.fingerprint import Fingerprint
-from modelkin_indexer.sources.base import Claim, SourceFile
+from modelkin_indexer.sources.base import Claim, SourceFile, StructurePart
 from modelkin_registry import doctor
 from modelkin_registry.adapters import base_claims, with_declared_base
-from modelkin_registry.answers import CompareAnswer, DecomposeAnswer, Finding, ListedModel, QueryAnswer, Relative
+from modelkin_registry.answers import CompareAnswer, DecomposeAnswer, Finding, ListedModel, QueryAnswer, Relative, StructureBeside
 from modelkin_registry.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.comparison import compare_fingerprints
 from modelkin_registry.contents import content_digest, sampled_digest
@@ -25,9 +25,10 @@ from modelkin_registry.kinship import Held, Kin, has_evidence, hold, is_descent,
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.merging.reporting import fitted, sought
 from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
-from modelkin_registry.records import NewModel, PutResult
+from modelkin_registry.records import NewModel, PutResult, StoredModel
 from modelkin_registry.reports import query_answer
 from modelkin_registry.store import Store
+from modelkin_registry.structure_channel import Structure, compare_structure
 from modelkin_registry.trajectories import Resemblance, TrajectoryAnswer, examine_series, mean_r
 from modelkin_registry.vectors import VectorIndex
 from modelkin_registry.whole_files import appearing
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from modelkin_registry.trees import TreeAnswer
 
 SHOWN = 10  # relatives shown unless asked for more
+STRUCTURE_SHOWN = 3  # relatives whose structure is shown beside
 AT_ONCE = 256  # fingerprints in memory at once
 
 
@@ -74,6 +76,7 @@ class Registry:
         who: str = "local",
         files: Sequence[SourceFile] = (),
         claims: Sequence[Claim] = (),
+        structure: Sequence[StructurePart] = (),
     ) -> PutResult:
         """Store a model's fingerprint, whole or not at all. The same content again is "unchanged".
 
@@ -98,6 +101,7 @@ class Registry:
             who=who,
             origin=origin,
             claims=tuple(claims),
+            structure=tuple(structure),
         )
         return self.store.put(record, index_rows(fingerprint))
 
@@ -128,6 +132,7 @@ class Registry:
         exact: bool = False,
         candidates: int = SEARCHED,
         claims: Sequence[Claim] = (),
+        structure: Sequence[StructurePart] = (),
     ) -> QueryAnswer:
         """The registered models nearest to a fingerprint, with evidence.
 
@@ -150,7 +155,23 @@ class Registry:
         weighed = weigh(declared, [*(one.relative for one in kin), *ordered])
         differing = contradictions(Path(source).name, claims, weighed, ordered, self.claims_of)
         about: dict[str, Any] = {"source": source, "registry": self._about(), "compared": len(kin), "merge": merge}
-        return query_answer(fingerprint, ordered, **about, claims=weighed, contradictions=differing)
+        beside = [self.structure_beside(fingerprint, structure, one.model) for one in ordered[:STRUCTURE_SHOWN]]
+        answer = query_answer(fingerprint, ordered, **about, claims=weighed, contradictions=differing)
+        return replace(answer, structure=tuple(beside))
+
+    def structure_beside(self, fingerprint: Fingerprint, structure: Sequence[StructurePart], name: str) -> StructureBeside:
+        """A model's structure beside that of a registered one, never evidence. Raises UnknownModel."""
+        with self.store.reading():
+            known = self.store.get(name)
+            mine, theirs = Structure(fingerprint.about.config or {}, structure), self._structure(known)
+            return compare_structure(mine, theirs, name, lambda hashes: self.store.structure.elsewhere(hashes, known.model_id))
+
+    def structure_of(self, name: str) -> list[StructurePart]:
+        """The present structure of a registered model. Raises UnknownModel."""
+        return self.store.structure.of_model(self.store.get(name).model_id)
+
+    def _structure(self, stored: StoredModel) -> Structure:
+        return Structure(stored.config, self.store.structure.of_model(stored.model_id))
 
     def claims_of(self, name: str) -> list[Claim]:
         """What is said of a registered model now. Raises UnknownModel."""

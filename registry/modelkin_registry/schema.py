@@ -10,6 +10,7 @@
     vector       derived: rows of each model's searched fingerprint
     change       what happened to which model, in order; drives the derived index
     hub_repo     the journal of `modelkin sync`, and its queue: what was done with which repository, or why not
+    structure    what lies beside the weights (vocabulary, code, licence), over time; shown apart, never evidence
     hub_listing  how far back the next listing of a selection has to go
 
 The view `searched` names the fingerprint that stands for each model: newest revision, highest level.
@@ -72,6 +73,12 @@ HUB_TABLES = (
     "CREATE TABLE hub_listing (selection TEXT PRIMARY KEY, newest TEXT NOT NULL, noted TEXT NOT NULL) WITHOUT ROWID",
 )
 
+STRUCTURE_TABLES = (
+    """CREATE TABLE structure (model INTEGER NOT NULL REFERENCES model (id) ON DELETE CASCADE, kind TEXT NOT NULL, name TEXT NOT NULL,
+        digest TEXT NOT NULL, data BLOB NOT NULL, first_seen TEXT NOT NULL, last_seen TEXT NOT NULL, UNIQUE (model, kind, name, digest))""",
+    "CREATE INDEX structure_kind ON structure (kind, model)",
+)
+
 
 @migrations(name=STEPS[0])
 def _first(database: sqlite_utils.Database) -> None:
@@ -82,6 +89,12 @@ def _first(database: sqlite_utils.Database) -> None:
 @migrations(name=STEPS[1])
 def _second(database: sqlite_utils.Database) -> None:
     for statement in HUB_TABLES:
+        database.conn.execute(statement)
+
+
+@migrations(name=STEPS[2])
+def _third(database: sqlite_utils.Database) -> None:
+    for statement in STRUCTURE_TABLES:
         database.conn.execute(statement)
 
 

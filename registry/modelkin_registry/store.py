@@ -25,6 +25,7 @@ from modelkin_registry.connection import REMEDIES, connect, explained, is_read_o
 from modelkin_registry.hub_journal import HubJournal
 from modelkin_registry.records import Change, NewModel, PutResult, StoredModel
 from modelkin_registry.rows import EncodedRows, IndexRows, encode
+from modelkin_registry.structure_table import StructureTable
 from modelkin_registry.vector_table import CHANGED_MODELS, VectorTable
 
 MAX_NAME = 512  # characters of a model's name
@@ -57,6 +58,7 @@ class Store:
         self.vectors = VectorTable(connection)
         self.claims = ClaimTable(connection)
         self.hub = HubJournal(connection)
+        self.structure = StructureTable(connection)
         self.registry_id, self.key_name, self.created = self.rows("SELECT registry, key, created FROM meta")[0]
 
     @classmethod
@@ -157,6 +159,7 @@ class Store:
             revision = self._revision(model, record)
             self._note_source(revision, record)
             self.claims.note(model, record.claims, now())
+            self.structure.note(model, record.structure, now())
             known = self.rows("SELECT 1 FROM fingerprint WHERE revision = ? AND level = ?", [revision, record.level])
             if not known:
                 self._add_fingerprint(model, revision, record, encoded)
@@ -333,6 +336,7 @@ class Store:
                 "added": self.rows("SELECT added FROM model WHERE id = ?", [model])[0][0],
                 "former_names": [row[0] for row in self.rows("SELECT name FROM model WHERE redirect_to = ? ORDER BY name", [model])],
                 "claims": self.claims.of_model(model),
+                "structure": self.structure.listed(model),
                 "revisions": revisions,
             }
 

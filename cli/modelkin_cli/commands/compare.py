@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from modelkin_cli.inputs import ExactWishes, HowToRead
 from modelkin_cli.options import FILE, Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages import compare_page
-from modelkin_cli.sides import claims_of_sides, fingerprints_of
+from modelkin_cli.sides import claims_of_sides, fingerprints_of, structure_of_sides
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers import CompareAnswer
 from modelkin_registry.comparison import compare_fingerprints
@@ -62,6 +63,7 @@ def command(
     third = {name: sides[name] for name in controls}
     claims = claims_of_sides((a, b), settings, output)
     answer = compare_fingerprints(sides[a], sides[b], a_name=a, b_name=b, controls=third, claims=claims)
+    answer = replace(answer, structure=structure_of_sides(a, b, sides, settings, output))
     more: Iterable[RenderableType] = ()
     if exact:
         answer, more = _exactly(answer, (a, b, *controls), how, ExactWishes(resume, layers == "all"), output)

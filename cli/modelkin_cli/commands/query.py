@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from modelkin_cli.asking import printing, reading, starter_option
@@ -61,7 +63,8 @@ def _asked(
         reading = read_source(source, how, begin)
     for note in reading.notes:
         output.say(f"{source}: {note}")
-    answer = registry.query(reading.fingerprint, source=source, k=k, show_all=show_all, exact=exact, claims=reading.claims)
+    beside: dict[str, Any] = {"claims": reading.claims, "structure": reading.structure}
+    answer = registry.query(reading.fingerprint, source=source, k=k, show_all=show_all, exact=exact, **beside)
     return answer, reading.fingerprint.about.layers
 
 

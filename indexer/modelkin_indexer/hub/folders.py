@@ -15,8 +15,11 @@ from modelkin_indexer.hub.errors import HubError
 from modelkin_indexer.sources.base import SourceFile
 from modelkin_indexer.sources.files import MAX_CONFIG
 from modelkin_indexer.sources.folders import weights_in
+from modelkin_indexer.structure.folders import is_structure
 
 PARTS = ("model_index.json", "modules.json")  # a folder with one of these is several models, each in a folder of its own
+SMALL = 1 << 20  # bytes of a vocabulary, code or licence that are always read
+STRUCTURE_SHARE = 0.05  # of the weights' bytes, up to which a larger one is read
 # Files beside the weights that say nothing of them; README.md and what else makes claims is fetched by name.
 NOT_NEEDED = (
     "tokenizer",
@@ -57,7 +60,8 @@ def needed(repo: Repo) -> Needed:
             weights = [names[name] for name in sorted(_weights(root)) if name in names]
         except SourceError as error:
             raise HubError(error.problem.replace(str(root), repo.name), path=repo.name, remedy="It is left out.") from error
-    others = tuple(file for name, file in sorted(names.items()) if _is_read(file) and file not in weights)
+    size = sum(file.size for file in weights)
+    others = tuple(file for name, file in sorted(names.items()) if _is_read(file, size) and file not in weights)
     return Needed(tuple(weights), others, _content(weights, names.get("config.json")))
 
 
@@ -92,8 +96,11 @@ def _weights(root: Path) -> Iterator[str]:
             yield from (path.relative_to(root).as_posix() for path in sorted(folder.glob(f"{stem}-*")))
 
 
-def _is_read(file: SourceFile) -> bool:
+def _is_read(file: SourceFile, weights: int) -> bool:
+    """Whether a file beside weights of so many bytes is read: claims, configs, and structure where it is small beside them."""
     name = PurePosixPath(file.name).name
+    if name == file.name and is_structure(name):
+        return file.size <= max(SMALL, weights * STRUCTURE_SHARE)
     return name in READERS or (name.endswith(".json") and file.size <= MAX_CONFIG and not name.startswith(NOT_NEEDED))
 
 

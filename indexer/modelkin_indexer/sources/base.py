@@ -51,6 +51,19 @@ class Claim:
     source: str
 
 
+@dataclass(frozen=True)
+class StructurePart:
+    """A thing beside the weights that is shown apart and is never evidence. `kind` is "vocabulary", "code" or "licence"; `name` the file.
+
+    `data` is what of it is kept: of a vocabulary a sketch, of code its shingles, of a licence the text (UTF-8); `digest` is that of `data`.
+    """
+
+    kind: str
+    name: str
+    digest: str
+    data: bytes
+
+
 class Source(Protocol):
     """Read access to one model's weights. Reading never runs code from the file and never leaves the folder.
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError, SharedFileError
 from modelkin_indexer.sources.base import SourceFile
-from modelkin_registry.sharing.records import SharedClaim, SharedFingerprint, SharedModel, SharedRevision, SharedSource
+from modelkin_registry.sharing.records import SharedClaim, SharedFingerprint, SharedModel, SharedRevision, SharedSource, SharedStructure
 from modelkin_registry.sharing.shared_files import SharedWriter
 from modelkin_registry.store import Store, digest_of
 
+STRUCTURE = "SELECT kind, name, data, first_seen, last_seen FROM structure WHERE model = ? ORDER BY kind, name, first_seen, digest"
 BLOB = "SELECT data FROM blob JOIN fingerprint ON fingerprint.id = blob.fingerprint WHERE fingerprint.digest = ? LIMIT 1"
 
 
@@ -43,7 +46,13 @@ def shared_model(store: Store, name: str, paths: bool = True) -> SharedModel:
         for claim in shown["claims"]
         if paths or _told(claim["value"]) == claim["value"]
     )
-    return SharedModel(shown["model"], shown["added"], tuple(shown["former_names"]), revisions, claims)
+    structure = tuple(SharedStructure(*row) for row in _structure(store, name))
+    return SharedModel(shown["model"], shown["added"], tuple(shown["former_names"]), revisions, claims, structure)
+
+
+def _structure(store: Store, name: str) -> Iterator[tuple[str, str, str, str, str]]:
+    for kind, file, data, first, last in store.rows(STRUCTURE, [store.find(name)]):
+        yield kind, file, b64encode(data).decode(), first, last
 
 
 def _revision(shown: dict[str, Any], paths: bool) -> SharedRevision:

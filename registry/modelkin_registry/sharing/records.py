@@ -6,6 +6,7 @@ Numbers that a fingerprint holds itself (level, parameters, coverage, config) ar
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,8 @@ from modelkin_registry.connection import now
 MAX_TEXT = 4096  # characters of a path, claim or file name
 MAX_NAME = 512  # characters of a model's name, as the store has it
 MAX_ITEMS = 100_000  # parts of one model: files of a revision, revisions, claims
+UNITS = {"vocabulary": 8, "code": 12, "licence": 1}  # bytes of one number, shingle or character
+MAX_STRUCTURE = 16 << 20  # characters of one, as base64
 DIGEST = re.compile(r"[0-9a-f]{64}")
 Item = TypeVar("Item")
 
@@ -63,6 +66,17 @@ class SharedClaim:
 
 
 @dataclass(frozen=True)
+class SharedStructure:
+    """A thing that lay beside the weights. `data` is base64."""
+
+    kind: str
+    name: str
+    data: str
+    first_seen: str
+    last_seen: str
+
+
+@dataclass(frozen=True)
 class SharedModel:
     """One model with all that a registry knows of it. Revisions are oldest first, and there is at least one."""
 
@@ -71,16 +85,18 @@ class SharedModel:
     former_names: tuple[str, ...]
     revisions: tuple[SharedRevision, ...]
     claims: tuple[SharedClaim, ...]
+    structure: tuple[SharedStructure, ...] = ()
 
 
 def read_model(value: Any) -> SharedModel:
     """A model from parsed JSON. Raises ValueError naming what is wrong."""
-    given = _object(value, "model", {"name", "added", "former_names", "revisions", "claims"})
+    given = _object(value, "model", {"name", "added", "former_names", "revisions", "claims", "structure"})
     revisions = _list(given["revisions"], "revisions", _revision)
     if not revisions:
         raise ValueError("a model without a revision")
     names = _list(given["former_names"], "former_names", _name)
-    return SharedModel(_name(given["name"]), _time(given["added"]), names, revisions, _list(given["claims"], "claims", _claim))
+    claims, structure = _list(given["claims"], "claims", _claim), _list(given["structure"], "structure", _structure)
+    return SharedModel(_name(given["name"]), _time(given["added"]), names, revisions, claims, structure)
 
 
 def _revision(value: Any) -> SharedRevision:
@@ -109,6 +125,15 @@ def _claim(value: Any) -> SharedClaim:
     given = _object(value, "claim", {"kind", "value", "source", "first_seen", "last_seen"})
     kind, said, source = (_text(given[field]) for field in ("kind", "value", "source"))
     return SharedClaim(kind, said, source, _time(given["first_seen"]), _time(given["last_seen"]))
+
+
+def _structure(value: Any) -> SharedStructure:
+    given = _object(value, "structure", {"kind", "name", "data", "first_seen", "last_seen"})
+    unit = UNITS.get(given["kind"]) if isinstance(given["kind"], str) else None
+    data = given["data"]
+    if unit is None or not isinstance(data, str) or len(data) > MAX_STRUCTURE or not data or len(b64decode(data, validate=True)) % unit:
+        raise ValueError("a structure that is none")
+    return SharedStructure(given["kind"], _text(given["name"]), data, _time(given["first_seen"]), _time(given["last_seen"]))
 
 
 def _file(value: Any) -> SourceFile:

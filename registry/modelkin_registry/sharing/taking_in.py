@@ -7,8 +7,10 @@ in is stored as `name#` and the start of its first content.
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,9 @@ SOURCE = f"""INSERT INTO source (revision, who, origin, first_seen, last_seen, f
     ON CONFLICT (revision, who, origin) {SEEN}"""  # noqa: S608
 CLAIM = f"""INSERT INTO claim (model, kind, value, source, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (model, kind, value, source) {SEEN}"""  # noqa: S608
+
+STRUCTURE = f"""INSERT INTO structure (model, kind, name, digest, data, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (model, kind, name, digest) {SEEN}"""  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ class _Arrival:
             self._earlier("model", model, self.model.added)
             self._revisions(model)
             self.connection.executemany(CLAIM, [(model, *asdict(claim).values()) for claim in self.model.claims])
+            self._structure(model)
             self._former_names(model)
             self._order_revisions(model)
             self._search_again(model)
@@ -193,6 +199,12 @@ class _Arrival:
             else:
                 described = {"level": about.level, "spec": about.spec, "key": about.key, "coverage": about.coverage}
                 self.store.insert_fingerprint(revision, blob, added, about=asdict(about), **described)
+
+    def _structure(self, model: int) -> None:
+        for one in self.model.structure:
+            data = b64decode(one.data)
+            row = [model, one.kind, one.name, blake2b(data, digest_size=16).hexdigest(), data, one.first_seen, one.last_seen]
+            self.connection.execute(STRUCTURE, row)
 
     def _former_names(self, model: int) -> None:
         """Names that lead to the model there lead to it here too, where they are free."""
