@@ -112,6 +112,17 @@ def test_a_name_alone_makes_no_model_the_same(tmp_path: Path, found: dict[str, F
         assert [one.status for one in b.take_in(tmp_path / "f")[0]] == ["unchanged"]
 
 
+def test_revisions_of_one_repository_are_one_model(tmp_path: Path, found: dict[str, Fingerprint]) -> None:
+    with Registry.open(tmp_path / "a.db") as a, Registry.open(tmp_path / "b.db") as b:
+        a.add("org/m", found["one"], origin="org/m@1", who="hub")
+        b.add("org/m", found["two"], origin="org/m@2", who="hub")
+        a.export(tmp_path / "f")
+        assert [(one.name, one.status) for one in b.take_in(tmp_path / "f")[0]] == [("org/m", "merged")]
+        origins = [revision["sources"][0]["origin"] for revision in b.show("org/m")["revisions"]]
+        assert origins == ["org/m@2", "org/m@1"]
+        assert sound(b)
+
+
 def test_a_model_renamed_there_is_found_by_its_former_name(tmp_path: Path, found: dict[str, Fingerprint]) -> None:
     with Registry.open(tmp_path / "a.db") as a, Registry.open(tmp_path / "b.db") as b:
         a.add("old", found["one"])

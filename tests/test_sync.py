@@ -164,12 +164,20 @@ def test_renamed_and_removed_repositories_leave_no_hole(hub: Hub) -> None:
     with Registry.open("r.db") as registry:
         assert registry.show("org/one")["model"] == "org/uno"
         assert registry.store.names() == ["org/two", "org/uno"]
-        assert "hub_status" in {claim["kind"] for claim in registry.show("org/two")["claims"]}
+        assert hub_status(registry) == [True]
         states = {str(entry["repo"]): entry["state"] for entry in registry.store.hub.entries()}
     assert states == {"org/one": "renamed", "org/uno": "done", "org/two": "gone"}
     assert sync("--author", "org", "--relist") == []
     hub.put("org/uno", files(12))
-    assert outcome(sync("--author", "org")) == {"org/uno": "added"}
+    hub.put("org/two", files(2))
+    assert outcome(sync("--author", "org")) == {"org/uno": "added", "org/two": "unchanged"}
+    with Registry.open("r.db") as registry:
+        assert hub_status(registry) == [False]
+
+
+def hub_status(registry: Registry) -> list[bool]:
+    """Whether what is said of a removed repository holds."""
+    return [claim["current"] for claim in registry.show("org/two")["claims"] if claim["kind"] == "hub_status"]
 
 
 def test_a_renamed_repository_is_found_by_its_former_name(hub: Hub) -> None:

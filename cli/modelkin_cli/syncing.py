@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from modelkin_cli.hub_reading import Brought, bring_model
 from modelkin_cli.inputs import DEFAULT_LEVEL, HowToRead
 from modelkin_indexer.errors import ModelkinError, SourceError
+from modelkin_indexer.hub.claims import SAYS
 from modelkin_indexer.hub.client import HubClient, Repo
 from modelkin_indexer.hub.errors import HubError
 from modelkin_indexer.hub.folders import needed
@@ -27,12 +28,12 @@ from modelkin_registry.answers import CONTRACT
 from modelkin_registry.connection import now
 from modelkin_registry.hub_journal import Queued
 from modelkin_registry.registry import Registry
+from modelkin_registry.sharing.taking_in import HUB
 
-WHO = "hub"
 LISTED_AT_ONCE = 256  # repositories noted in one transaction
 AHEAD = 4  # repositories read ahead by each worker of the one that is stored next
 FAILURES_IN_A_ROW = 20  # passing failures after which the Hub is taken to be down, so that no repository uses up its tries
-GONE_SAYS = Claim("hub_status", "removed or made private", "Hub listing")
+GONE_SAYS = Claim("hub_status", "removed or made private", SAYS)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -170,7 +171,7 @@ class Sync:
         reading = brought.reading
         assert reading is not None
         with self.store.batch():
-            told: dict[str, Any] = {"origin": reading.origin, "who": WHO, "files": reading.files, "claims": reading.claims}
+            told: dict[str, Any] = {"origin": reading.origin, "who": HUB, "files": reading.files, "claims": reading.claims}
             put = self.registry.add(queued.repo, reading.fingerprint, **told, structure=reading.structure)
             self.journal.note(queued.repo, "done", model=put.model_id, content=brought.content, size=brought.size)
         return Synced(queued.repo, put.status, None, put.name, done.bytes, done.seconds)

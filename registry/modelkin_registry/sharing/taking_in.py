@@ -1,7 +1,7 @@
 """Another registry's models into this one: what both know becomes one, what only one knows is kept.
 
-Two models are the same if they share a content, under one name or a former one. Models that only share a name stay two: the one that comes
-in is stored as `name#` and the start of its first content.
+Two models are the same if they share a content, under one name or a former one, or were read from one repository of the Hub. Models that only
+share a name stay two: the one that comes in is stored as `name#` and the start of its first content.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from modelkin_registry.sharing.records import MAX_NAME, SharedModel, SharedRevis
 from modelkin_registry.sharing.shared_files import SharedReader
 from modelkin_registry.store import Store
 
+HUB = "hub"  # who says so of a model that was read from the Hub; its origin is org/name@commit
 NAMESAKE_DIGITS = 8  # of a content's digest, after the name of a model whose name is taken by another
 
 SEEN = """DO UPDATE SET first_seen = min(first_seen, excluded.first_seen), last_seen = max(last_seen, excluded.last_seen)
@@ -148,7 +149,11 @@ class _Arrival:
         return None, self.model.name if self.store.find(self.model.name) is None else other_name
 
     def _is_same(self, model: int) -> bool:
-        return any(held.content.same_as(content) for held in self._held(model) for content in self.contents)
+        if any(held.content.same_as(content) for held in self._held(model) for content in self.contents):
+            return True
+        rows = self.store.rows("SELECT who, origin FROM source JOIN revision ON revision.id = source.revision WHERE model = ?", [model])
+        theirs = [(source.who, source.origin) for revision in self.model.revisions for source in revision.sources]
+        return bool(_repositories(rows) & _repositories(theirs))
 
     def _held(self, model: int) -> list[_Held]:
         rows = self.store.rows("SELECT id, added FROM revision WHERE model = ? ORDER BY id", [model])
@@ -233,6 +238,11 @@ class _Arrival:
         held = self.store.rows("SELECT DISTINCT fingerprint FROM vector WHERE model = ?", [model])
         if held != ([(number,)] if any(len(encode(row).layers) for row in rows) else []):
             self.store.repair_vectors(model, number, rows)
+
+
+def _repositories(sources: Iterable[tuple[str, str]]) -> set[str]:
+    """The Hub's repositories among (who, origin): another revision of one is the same model with other content."""
+    return {origin.split("@")[0] for who, origin in sources if who == HUB}
 
 
 def _source_row(revision: int, source: SharedSource) -> Sequence[Any]:
