@@ -18,6 +18,11 @@ LAYER_COUNTS = (
     *("num_encoder_layers", "depth", "encoder_num_layers", "decoder_num_layers", "num_hidden_groups", "encoder_depth", "decoder_depth"),
     *("encoder_num_hidden_layers", "decoder_num_hidden_layers", "num_encoder_blocks_layers", "text_num_hidden_layers"),
 )
+FORCED = ("is_decoder",)
+COMPLETED = {  # for what configs leave open: `None` where a size is needed
+    **{"prediction_length": 24, "vocab_size": 33, "num_key_value_heads": 8, "out_indices": [1, 2, 3, 4], "pad_token_id": 0},
+    **{"shared_expert_intermediate_size": 64, "dropout_rate": 0.0, "dropout": 0.0},
+}
 LAYERS = 5  # layers kept of a stack: mixtures often begin with up to three dense layers
 MAX_LAYERS = 9  # more are kept only where a kind of layer comes first there
 GROUPS = (  # of each group, the first mapping that has a model type gives one class more
@@ -65,10 +70,39 @@ def _made(model_type: str, class_name: str) -> tuple[Any, Any]:
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    config = CONFIG_MAPPING[model_type]()
-    shorten(config)
-    with torch.device("meta"):
-        return getattr(transformers, class_name)(config), config
+    made = getattr(transformers, class_name)
+    troubles: list[Exception] = []
+    for config in _configs(CONFIG_MAPPING[model_type], made.config_class):
+        shorten(config)
+        try:
+            with torch.device("meta"):
+                return made(config), config
+        except Exception as error:
+            troubles.append(error)
+    raise troubles[0]  # of the default configuration: the rest were attempts to mend it
+
+
+def _configs(named: Any, own: Any) -> Iterator[Any]:
+    """The default configuration, then what may be wrong with it: it is a whole model's, or leaves sizes open that have to be stated."""
+    yield named()
+    if own is not None and own is not named:
+        yield own()
+    for kind in dict.fromkeys((named, own)):
+        for choices in (COMPLETED, {**COMPLETED, "layer_types": None}, {"is_decoder": True}, {"add_adapter": False}):
+            config = kind()
+            complete(config, choices)
+            yield config
+
+
+def complete(config: Any, choices: dict[str, Any]) -> None:
+    """State sizes that a config leaves open, in place and in the configs inside it."""
+    heads, hidden = (getattr(config, name, None) for name in ("num_attention_heads", "hidden_size"))
+    for name, value in {**choices, "head_dim": hidden // heads if heads and hidden else None}.items():
+        if (value is not None and name in FORCED) or (value is not None and getattr(config, name, 0) is None):
+            setattr(config, name, value)
+    for value in list(vars(config).values()):
+        if hasattr(value, "to_dict"):
+            complete(value, choices)
 
 
 def shorten(config: Any) -> None:

@@ -20,15 +20,22 @@ BIAS = re.compile(r"(^|[._])bias$")
 # The nearest module whose class matches decides; the first pattern of the list wins within one class.
 DECIDING = (
     ("expert", re.compile(r"Experts?$|ParallelExperts|ExpertMLP|ExpertLayer|ExpertsMLP")),
-    ("router", re.compile(r"Router|Gating$|TopKGate|MoEGate|MoeGate|TopKGating")),
-    ("mlp", re.compile(r"(?i)(mlp|glu)\w*$|feedforward|feed_forward|ffn|intermediate|DenseAct|GatedDense|FeedFoward|FFLayer|Perceptron")),
+    ("router", re.compile(r"Router|Gating$|TopKGate|(MoE|Moe)Gate(?!d)|TopKGating")),
+    (
+        "mlp",
+        re.compile(
+            r"(?i)mlp(?!LayerWithBN)\w*$|glu(?!e)\w*$|feedforward|feed_forward|ffn|intermediate|denseact|gateddense|feedfoward|fflayer|perceptron"
+        ),
+    ),
     ("linear attention", re.compile(r"DeltaAttention|LinearAttention|Lightning\w*Attention|RwkvSelfAttention|KimiLinear\w*Attention")),
     (
         "ssm",
-        re.compile(r"Mamba|(Bamba|Jamba|NemotronH|FalconH1)Mixer|Rwkv|Hyena|DeltaNet|Rglru|Recurrent|ShortConv|[xms]LSTM(Layer|Cell|Back)"),
+        re.compile(
+            r"Mamba|(Bamba|Jamba|NemotronH|FalconH1)Mixer|Rwkv|Hyena|DeltaNet|Rglru|Recurrent(?!Gemma)|RecurrentBlock|ShortConv|[xms]LSTM(Layer|Cell|Back)"
+        ),
     ),
-    ("attention layer", re.compile(r"Attention\w*(Layer|Block|Merger)$")),
-    ("attention", re.compile(r"(?i)attention(?!al)|attn|SelfOutput|Indexer|Compressor$|GatedCross")),
+    ("attention layer", re.compile(r"Attention\w*(Layer|Block|Merger)$|ResidualAttention$")),
+    ("attention", re.compile(r"(?i)attention(?!al)|attn|MLA$|QKV|SelfOutput|Indexer|Compressor$|GatedCross")),
     ("moe", re.compile(r"(?i)(moe|moeblock|moelayer|sparse\w*block|mixtureofexperts|moemlp)$")),
     ("features", re.compile(r"FeatureProjection")),
     ("projector", re.compile(r"(?i)projector|projection$|connector|merger|resampler|abstractor|aligner")),
@@ -139,12 +146,15 @@ def layer_lists(tensors: list[dict[str, Any]]) -> dict[str, list[tuple[int, str]
 def sides(model: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
     """Tensors of layers with the side that their sub-model is: vision, audio or text by its config, encoder or decoder by its module."""
     composite = [key for key, value in model["config"].items() if key.endswith("_config") and isinstance(value, dict)]
+    parts_of_its_own = [key for key, value in model["config"].items() if isinstance(value, dict) and value.get("model_type")]
     found = []
     for tensor in model["tensors"]:
-        if not any(LAYER_CLASS.search(name) for name in tensor["classes"]):
+        if not any(LAYER_CLASS.search(name) and "Projection" not in name for name in tensor["classes"]):
             continue
         if composite:
             side = next((side for name in reversed(tensor["configs"]) if (side := _config_side(name))), "")
+        elif parts_of_its_own:
+            side = next((name for name in reversed(tensor["configs"][1:]) if name.endswith("Config")), "")
         else:
             parts = tensor["name"].split(".")
             stacks = bool(model["config"].get("is_encoder_decoder"))

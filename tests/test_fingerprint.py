@@ -219,3 +219,24 @@ def test_metadata_is_one_entry(folder: Path) -> None:
     length = int.from_bytes(whole[:8], "little")
     assert len(json.loads(whole[8 : 8 + length])["__metadata__"]) == 1
     assert safetensors.numpy.load(whole)["matrices.probe"].shape[1] == spec.PROBE_NUMBERS
+
+
+@pytest.mark.parametrize(
+    ("config", "less_one"),
+    [
+        ({"model_type": "gemma3_text"}, True),
+        ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}, True),
+        ({"model_type": "nemotron"}, True),
+        ({"model_type": "qwen3_next"}, True),
+        ({"model_type": "gemma3n_text"}, False),
+        ({"model_type": "gemma4", "text_config": {"model_type": "gemma4_text"}}, False),
+        ({"model_type": "llama"}, False),
+    ],
+)
+def test_gains_stored_less_one_read_as_the_gains_they_are(config: dict[str, object], less_one: bool, tmp_path: Path) -> None:
+    """The same function stored both ways has the same Gram matrices, by the architecture's own code and no other's."""
+    plain = {name: values.astype(np.float32) for name, values in models.llama(1, layers=2).items()}
+    stored = {name: values - 1 if "norm" in name and less_one else values for name, values in plain.items()}
+    usual = index(models.write(tmp_path / "usual", plain, np.float32))
+    found = index(models.write(tmp_path / "stored", stored, np.float32, config))
+    assert np.abs(usual.matrices.gram.astype(np.float32) - found.matrices.gram.astype(np.float32)).max() < GRAM_TOLERANCE

@@ -82,6 +82,7 @@ class NameTables:
     wrappers: tuple[str, ...]
     input_first: tuple[str, ...]
     interleaved_gate_up: tuple[str, ...]
+    gains_less_one: tuple[str, ...]
     constants: tuple[ConstantRule, ...]
     packed: str
     rooms: tuple[GeneralRoom, ...]

@@ -122,7 +122,7 @@ class _Model:
         return meaning.family == "expert" and self._interleaved
 
     def _number_layers(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Layers by component, and each stack's first number. Of several stacks in a component the longest comes first."""
+        """Layers by component, and each stack's first number. Of a component's stacks the longest comes first, those inside others last."""
         lengths: dict[tuple[str, str], int] = {}
         for split in self.splits:
             if split.layer is not None:
@@ -130,7 +130,13 @@ class _Model:
                 lengths[key] = max(lengths.get(key, 0), split.layer + 1)
         layers: dict[str, int] = {}
         first: dict[str, int] = {}
-        for (component, stack), length in sorted(lengths.items(), key=lambda entry: (entry[0][0], -entry[1], entry[0][1])):
+        stacks = {stack for _, stack in lengths}
+
+        def order(entry: tuple[tuple[str, str], int]) -> tuple[str, bool, int, str]:
+            (component, stack), length = entry
+            return component, any(stack.startswith(f"{outer}.") for outer in stacks), -length, stack
+
+        for (component, stack), length in sorted(lengths.items(), key=order):
             first[stack] = layers.get(component, 0)
             layers[component] = first[stack] + length
         return layers, first

@@ -71,7 +71,7 @@ def _vector_family(parts: list[str], parameter: str) -> str:
 
 def _matrix_family(parts: list[str], split: SplitName, axes: int) -> str:
     """The family by the last part that has a word of one, `anywhere` before all, `weak` after all."""
-    if not split.parameter and _has_word(parts[-1], _words().norms):
+    if not split.parameter and any(_has_word(part, _words().norms) for part in parts[-1:]):
         return "norm"
     rooms = [room for room in _words().rooms if not (room.outside and split.stack) and (room.family != "conv" or axes > 2)]
     for stage in (1, 0, -1):

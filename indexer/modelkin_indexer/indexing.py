@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from modelkin_indexer import measure, spec
+from modelkin_data import name_tables
+from modelkin_indexer import layouts, measure, spec
 from modelkin_indexer.adapters import adapter_of
 from modelkin_indexer.channels import token_frame
 from modelkin_indexer.composites import anatomy_of, config_of
@@ -25,7 +26,6 @@ Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
 Progress = Callable[[int], None]
 TABLE_FAMILIES = ("position", "other", "embedding")  # matrices that may be fixed tables
 READ_WHOLE = ("norm", "bias")  # small whatever their axes: gains of each head stand in a matrix
-GAINS_LESS_ONE = ("gemma", "paligemma", "qwen3_next")  # these store gain - 1
 LARGEST_FLOAT16 = 65504.0
 CONFIG_FIELDS = (
     "model_type",
@@ -96,7 +96,10 @@ def _measure_matrices(
 
 
 def _gains_less_one(source: Source, piece: Piece) -> bool:
-    return str(config_of(source, piece.views[0].tensor).get("model_type", "")).startswith(GAINS_LESS_ONE)
+    """By the architecture of the piece's own component: the language model beside a vision tower may store gains otherwise."""
+    config = config_of(source, piece.views[0].tensor)
+    section = layouts.config_section(config, piece.place.component)
+    return str(section.get("model_type", config.get("model_type", ""))) in name_tables().gains_less_one
 
 
 def _without_constants(

@@ -24,15 +24,20 @@ def find_stacks(splits: Sequence[SplitName], unknown: set[str]) -> list[SplitNam
 
 
 def _repeated(splits: Iterable[SplitName]) -> set[str]:
-    """Prefixes, their numbers left out, below which two numbers have the same modules."""
+    """Prefixes, their numbers left out, below which two numbers have the same modules.
+
+    Where no numbers of one prefix resemble each other, these are the parts of a layer (0 attention, 1 MLP), the same in all layers.
+    """
     modules: dict[str, dict[tuple[str, int], set[str]]] = defaultdict(lambda: defaultdict(set))
     for split in splits:
         for prefix, number, rest in _positions(split):
             modules[_generic(prefix)][prefix, number].add(rest.rpartition(".")[0])
     found = set()
     for prefix, layers in modules.items():
-        structures = Counter(frozenset(inside) for inside in layers.values() if len(inside) >= LEAST_MODULES)
-        if any(times > 1 for times in structures.values()):
+        structures = Counter((front, frozenset(inside)) for (front, _), inside in layers.items() if len(inside) >= LEAST_MODULES)
+        anywhere = Counter(inside for _, inside in structures.elements())
+        single = all(number == 0 for _, number in layers)
+        if any(times > 1 for times in (anywhere if single else structures).values()):
             found.add(prefix)
     return found
 
