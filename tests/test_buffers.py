@@ -115,3 +115,38 @@ def test_a_sinusoidal_table_is_found_by_what_it_holds(tmp_path: Path) -> None:
     about = fingerprint_source(open_source(tmp_path)).about
     assert about.coverage == 1.0
     assert about.constants == {name: "sinusoidal positions (a fixed table)"}
+
+
+def test_renamed_buffers_are_found_by_what_they_hold(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frequencies = (10000.0 ** -(np.arange(32) / 32)).astype(np.float32)
+    angles = np.arange(128)[:, None] * np.concatenate([frequencies, frequencies])
+    weights = {"q7.a": rng.standard_normal((96, 64)), "q7.b": rng.standard_normal((64, 96)), "q8.c": rng.standard_normal(64)}
+    buffers = {
+        "q0.f": frequencies,
+        "q1.f": np.arange(128, dtype=np.int64)[None],
+        "q2.f": np.tril(np.ones((1, 1, 64, 64), bool)),
+        "q3.f": np.triu(np.full((64, 64), -65504, np.float32), 1),
+        "q4.f": np.cos(angles).astype(np.float32),
+        "q5.f": np.hstack([np.sin(angles[:, :32]), np.cos(angles[:, :32])]).astype(np.float32),
+        "q6.f": np.arange(128, dtype=np.float32),
+    }
+    save_file({**{name: value.astype(np.float32) for name, value in weights.items()}, **buffers}, tmp_path / "model.safetensors")
+    for level in ("probe", "full"):
+        found = fingerprint_source(open_source(tmp_path), level=level)
+        assert set(found.about.constants) == set(buffers)
+        assert (found.about.coverage, found.about.unplaced) == (1.0, ())
+        assert len(found.matrices.places) + len(found.vectors.places) == len(weights)
+
+
+def test_weights_and_packed_weights_are_no_buffers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tensors = {
+        "a.packed": rng.integers(0, 2**31, (64, 64), dtype=np.int64),
+        "b.bits": rng.integers(0, 2, (64, 64)).astype(bool),
+        "c.decays": np.sort(rng.uniform(0.01, 1, 64).astype(np.float32))[::-1].copy(),
+        "d.matrix": rng.standard_normal((64, 64)).astype(np.float32),
+    }
+    save_file(tensors, tmp_path / "model.safetensors")
+    found = fingerprint_source(open_source(tmp_path))
+    assert (found.about.constants, found.about.unplaced) == ({}, ("a.packed", "b.bits"))

@@ -66,7 +66,7 @@ def _vector_family(parts: list[str], parameter: str) -> str:
         return "norm"
     if parameter == "bias":
         return "bias"
-    return "embedding" if any(_has_word(part, _words().tokens) for part in parts[-1:]) else "bias"
+    return "embedding" if any(_has_word(part, _words().tokens) for part in parts[-1:]) else ""
 
 
 def _matrix_family(parts: list[str], split: SplitName, axes: int) -> str:

@@ -11,14 +11,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from modelkin_data import name_tables
-from modelkin_indexer import layouts, measure, spec
+from modelkin_indexer import layouts, measure, spec, values
 from modelkin_indexer.adapters import adapter_of
 from modelkin_indexer.channels import token_frame
 from modelkin_indexer.composites import anatomy_of, config_of
-from modelkin_indexer.constants import constant_reason
+from modelkin_indexer.constants import constant_reason, integer_reason, vector_reason
 from modelkin_indexer.fingerprint import EXPERT_ROLES, SIDES, UNDECODED, About, Experts, Fingerprint, Matrices, Vectors
 from modelkin_indexer.measure import Frame, MatrixMeasure, VectorMeasure, measure_matrix, measure_vector, probe_matrix
-from modelkin_indexer.places import Anatomy, Piece, Place
+from modelkin_indexer.places import Anatomy, Piece, Place, View
 from modelkin_indexer.sources.base import Source
 from modelkin_indexer.spec import PUBLIC_KEY, Key
 
@@ -26,6 +26,8 @@ Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
 Progress = Callable[[int], None]
 TABLE_FAMILIES = ("position", "other", "embedding")  # matrices that may be fixed tables
 READ_WHOLE = ("norm", "bias")  # small whatever their axes: gains of each head stand in a matrix
+INDEX_DTYPES = ("I64", "I32", "I16", "U8", "BOOL")
+LARGEST_INDEX = 1 << 24  # numbers of an integer table that are read to tell what it is: a causal mask of 4,096 positions
 LARGEST_FLOAT16 = 65504.0
 CONFIG_FIELDS = (
     "model_type",
@@ -57,7 +59,10 @@ def fingerprint_source(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    kept, constants = _without_constants(source, matrices, key, dict(anatomy.constants))
+    unsure = {*anatomy.guessed, *anatomy.unplaced}
+    kept, constants = _without_constants(source, matrices, key, unsure, dict(anatomy.constants) | _index_tables(source, anatomy))
+    vectors, tables = _without_tables(vectors, anatomy, unsure)
+    constants |= tables
     return Fingerprint(
         about=_about(source, anatomy, kept, vectors, constants, level, key),
         matrices=_matrix_table(kept),
@@ -103,13 +108,14 @@ def _gains_less_one(source: Source, piece: Piece) -> bool:
 
 
 def _without_constants(
-    source: Source, matrices: Sequence[MatrixMeasure], key: Key, constants: dict[str, str]
+    source: Source, matrices: Sequence[MatrixMeasure], key: Key, unsure: set[str], constants: dict[str, str]
 ) -> tuple[list[MatrixMeasure], dict[str, str]]:
-    """Leave out fixed tables and a head tied to the embedding; say why."""
+    """Leave out fixed tables and a head tied to the embedding; say why. `unsure` are tensors whose names do not tell what they are."""
     kept: list[MatrixMeasure] = []
     tokens = {m.piece.place.component: m for m in matrices if (m.piece.place.family, m.piece.place.role) == ("embedding", "token")}
     for m in matrices:
-        reason = _table_reason(source, m, key) if m.piece.place.family in TABLE_FAMILIES else ""
+        suspect = m.piece.place.family in TABLE_FAMILIES or m.piece.views[0].tensor in unsure
+        reason = _table_reason(source, m, key) if suspect else ""
         if not reason and m.piece.place.family == "head" and _same_values(m, tokens.get(m.piece.place.component)):
             reason = "the head is the embedding (tied)"
         if reason:
@@ -117,6 +123,27 @@ def _without_constants(
         else:
             kept.append(m)
     return kept, constants
+
+
+def _without_tables(vectors: Sequence[VectorMeasure], anatomy: Anatomy, unsure: set[str]) -> tuple[list[VectorMeasure], dict[str, str]]:
+    """Leave out vectors that are fixed tables, of those whose names do not tell what they are."""
+    tensors = {piece.place: piece.views[0].tensor for piece in anatomy.pieces}
+    found = {v.place: vector_reason(v.values) for v in vectors if tensors[v.place] in unsure}
+    kept = [v for v in vectors if not found.get(v.place)]
+    return kept, {tensors[place]: reason for place, reason in found.items() if reason}
+
+
+def _index_tables(source: Source, anatomy: Anatomy) -> dict[str, str]:
+    """Whole numbers that are counted up or a mask, told by all their values: what else is stored as such may be packed weights."""
+    found = {}
+    for name in anatomy.unplaced:
+        info = source.tensors[name]
+        if info.dtype in INDEX_DTYPES and 0 < info.elements <= LARGEST_INDEX:
+            columns = info.shape[-1] if info.shape else 1
+            view = View(name, 0, (info.elements // columns, columns), (columns, 1))
+            if reason := integer_reason(values.read_rows(source, view, 0, view.rows)):
+                found[name] = reason
+    return found
 
 
 def _table_reason(source: Source, m: MatrixMeasure, key: Key) -> str:
