@@ -133,12 +133,16 @@ def test_broken_repositories_are_noted_and_pass_by(hub: Hub) -> None:
     hub.put("org/no-weights", {"README.md": b"x"})
     hub.put("org/bad", files(8) | {"model.safetensors": b"\xff" * 100})
     hub.put("org/escape", files(9) | {"../../escape.json": b"{}"})
+    hub.put("org/names", files(10) | {"config.json/config.json": b"{}", ".": b""})
+    hub.put("org/many", files(13) | {f"{number}.json": b"{}" for number in range(100)} | {"adapter.json": bytes(9_000_000)})
     lines = sync("--author", "org", "--workers", "2")
-    assert {repo for repo, status in outcome(lines).items() if status == "added"} == {"org/one", "org/two", "org/escape"}
+    assert {repo for repo, status in outcome(lines).items() if status == "added"} == {"org/one", "org/two", "org/escape", "org/many"}
     reasons = {line["repo"]: line["reason"] for line in lines if line["status"] == "failed"}
-    assert set(reasons) == {"org/gone", "org/gated", "org/cut", "org/other", "org/no weights", "org/no-weights", "org/bad"}
+    assert set(reasons) == {"org/gone", "org/gated", "org/cut", "org/other", "org/no weights", "org/no-weights", "org/bad", "org/names"}
     assert "gated" in reasons["org/gated"]
     assert "no weights" in reasons["org/no-weights"]
+    assert {line["repo"]: line["bytes"] for line in lines}["org/many"] < 9_000_000
+    assert hub.requests["file"] < 150
     journal = {line["repo"]: line for line in map(json.loads, run("sync", "--journal", "--json").stdout.splitlines())}
     assert {repo: entry["reason"] for repo, entry in journal.items() if entry["state"] == "failed"} == reasons
     again = sync("--author", "org")
@@ -211,6 +215,14 @@ def test_a_hub_that_is_down_stops_the_run_and_uses_up_nothing(hub: Hub) -> None:
     done = run("sync", "--author", "org", "--rate", "1000")
     assert done.exit_code == 3
     assert "503" in done.output
+
+
+def test_nothing_is_asked_where_the_network_is_forbidden(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    done = run("sync", "--author", "org")
+    assert done.exit_code == 3
+    assert "HF_HUB_OFFLINE" in done.output
+    assert not hub.requests
 
 
 def test_level_limit_and_bounds(hub: Hub) -> None:

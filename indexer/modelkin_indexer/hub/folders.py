@@ -18,6 +18,8 @@ from modelkin_indexer.sources.folders import weights_in
 from modelkin_indexer.structure.folders import is_structure
 
 PARTS = ("model_index.json", "modules.json")  # a folder with one of these is several models, each in a folder of its own
+MAX_FILES = 20_000  # of a repository; the largest public models have about 1,000
+MAX_OTHERS = 64  # files fetched beside the weights
 SMALL = 1 << 20  # bytes of a vocabulary, code or licence that are always read
 STRUCTURE_SHARE = 0.05  # of the weights' bytes, up to which a larger one is read
 # Files beside the weights that say nothing of them; README.md and what else makes claims is fetched by name.
@@ -49,20 +51,25 @@ class Needed:
 
 
 def needed(repo: Repo) -> Needed:
-    """Which files the model is, by names and sizes alone. Raises SourceError: no weights, several models."""
+    """Which files the model is, by names and sizes alone. Raises SourceError: no weights, several models, names that no folder can have."""
     names = {file.name: file for file in repo.files if _is_plain(file.name)}
+    if len(names) > MAX_FILES:
+        raise HubError(f"has {len(names):,} files, more than {MAX_FILES:,}", path=repo.name, remedy="It is left out.")
     with TemporaryDirectory(prefix="modelkin-") as made:
         root = Path(made) / "repo"
-        root.mkdir()
-        for name, file in names.items():
-            _stand_in(root / name, file.size)
         try:
+            root.mkdir()
+            for name, file in names.items():
+                _stand_in(root / name, file.size)
             weights = [names[name] for name in sorted(_weights(root)) if name in names]
         except SourceError as error:
             raise HubError(error.problem.replace(str(root), repo.name), path=repo.name, remedy="It is left out.") from error
+        except OSError as error:
+            raise HubError(f"has files that no folder can have ({error.strerror})", path=repo.name, remedy="It is left out.") from error
     size = sum(file.size for file in weights)
-    others = tuple(file for name, file in sorted(names.items()) if _is_read(file, size) and file not in weights)
-    return Needed(tuple(weights), others, _content(weights, names.get("config.json")))
+    others = [file for _, file in sorted(names.items()) if _is_read(file, size) and file not in weights]
+    others.sort(key=lambda file: file.name not in READERS)  # what is left out where there are too many makes no claims
+    return Needed(tuple(weights), tuple(others[:MAX_OTHERS]), _content(weights, names.get("config.json")))
 
 
 def _is_plain(name: str) -> bool:
@@ -101,7 +108,8 @@ def _is_read(file: SourceFile, weights: int) -> bool:
     name = PurePosixPath(file.name).name
     if name == file.name and is_structure(name):
         return file.size <= max(SMALL, weights * STRUCTURE_SHARE)
-    return name in READERS or (name.endswith(".json") and file.size <= MAX_CONFIG and not name.startswith(NOT_NEEDED))
+    is_config = name in READERS or (name.endswith(".json") and not name.startswith(NOT_NEEDED))
+    return is_config and file.size <= MAX_CONFIG
 
 
 def _content(weights: Iterable[SourceFile], config: SourceFile | None) -> str:

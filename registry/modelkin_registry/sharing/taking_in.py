@@ -1,7 +1,7 @@
 """Another registry's models into this one: what both know becomes one, what only one knows is kept.
 
-Two models are the same if they share a content, under one name or a former one, or were read from one repository of the Hub. Models that only
-share a name stay two: the one that comes in is stored as `name#` and the start of its first content.
+Two models are the same if they share a content, under one name or a former one, or were read from one repository of the Hub. Models that
+only share a name stay two: the one that comes in is stored as `name#` and the start of its first content.
 """
 
 from __future__ import annotations
