@@ -49,15 +49,16 @@ READS = {
 }
 
 
-def read_anatomy(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any]) -> Anatomy:
+def read_anatomy(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], interleaved: bool | None = None) -> Anatomy:
     """Places and views of a model's tensors.
 
+    `interleaved` says whether gate and up of stacked experts take turns (None: as names and config tell).
     `config` is the model's config.json, or empty: what it does not tell is worked out from shapes where they leave no choice. No tensor is
     dropped: each has a piece, is a constant, or is unplaced. A fused bias whose parts take turns has several views [1, n], which belong
     one after the other; biases of experts are pieces of experts with one view [1, n] an expert.
     """
     sorted_out = sort_out(tensors, config)
-    model = _Model(sorted_out.weights, config)
+    model = _Model(sorted_out.weights, config, interleaved)
     pieces = _Pieces()
     unknown, guessed = [], []
     for split in model.splits:
@@ -82,7 +83,7 @@ def read_anatomy(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any]) -
 class _Model:
     """What the tensors of a model tell together: layer numbers, widths, and how its matrices are stored."""
 
-    def __init__(self, weights: Mapping[str, TensorInfo], config: Mapping[str, Any]) -> None:
+    def __init__(self, weights: Mapping[str, TensorInfo], config: Mapping[str, Any], interleaved: bool | None) -> None:
         self.config, self._weights = config, weights
         text = layouts.config_section(config, "text")
         self.model_types = {str(section["model_type"]) for section in (config, text) if "model_type" in section}
@@ -96,7 +97,7 @@ class _Model:
         self._hidden = self._hidden_sizes()
         self._output_columns: dict[Place, int] = {}
         self._stored_input_first: dict[tuple[str, str], bool] = {}
-        self._interleaved = self._takes_turns()
+        self._interleaved = self._takes_turns() if interleaved is None else interleaved
         self._look_at_shapes()
 
     def _named(self) -> Naming:

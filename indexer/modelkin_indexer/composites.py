@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelkin_indexer.anatomy import read_anatomy
+from modelkin_indexer.gate_up import better, stacked
 from modelkin_indexer.places import Anatomy, Piece, Place
 from modelkin_indexer.sources.base import Source
 from modelkin_indexer.sources.composite import SEPARATOR, CompositeSource, Part
@@ -19,7 +20,7 @@ MAIN = "text"  # what a model without any other sign is called; a part that is n
 def anatomy_of(source: Source) -> Anatomy:
     """What every tensor of a source is."""
     if not isinstance(source, CompositeSource):
-        return read_anatomy(source.tensors, source.config)
+        return _read(source)
     taken: dict[str, str] = {}
     found = [_part_anatomy(part, taken) for part in source.parts]
     return Anatomy(
@@ -39,9 +40,18 @@ def config_of(source: Source, tensor: str) -> Mapping[str, Any]:
     return next(part.source.config for part in source.parts if part.name == name)
 
 
+def _read(source: Source) -> Anatomy:
+    """One model's anatomy; gate and up of stacked experts apart as their values show."""
+    usual = read_anatomy(source.tensors, source.config)
+    if not stacked(usual):
+        return usual
+    readings = [read_anatomy(source.tensors, source.config, interleaved) for interleaved in (False, True)]
+    return better(source, usual, next(reading for reading in readings if reading != usual))
+
+
 def _part_anatomy(part: Part, taken: dict[str, str]) -> Anatomy:
     """A part's anatomy under the whole's names. `taken` are the components of the parts before it."""
-    anatomy = read_anatomy(part.source.tensors, part.source.config)
+    anatomy = _read(part.source)
     components = sorted({piece.place.component for piece in anatomy.pieces} | set(anatomy.layers))
     names = {component: _component(component, part) for component in components}
     names = {component: f"{part.name}.{name}" if taken.get(name, part.name) != part.name else name for component, name in names.items()}

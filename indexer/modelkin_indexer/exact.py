@@ -15,8 +15,8 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from modelkin_indexer import layer_samples, values
-from modelkin_indexer.anatomy import read_anatomy
 from modelkin_indexer.comparison_journal import Journal
+from modelkin_indexer.composites import anatomy_of
 from modelkin_indexer.constants import constant_reason
 from modelkin_indexer.delta_spectrum import delta_spectrum
 from modelkin_indexer.measure import require_finite
@@ -70,7 +70,7 @@ def read_exact(a: Source, b: Source, options: ExactOptions) -> ExactReading:
 
 def common_places(a: Source, b: Source, layer_maps: LayerMaps | None = None) -> tuple[list[PlacePair], list[NotCompared]]:
     """Counterparts that may be compared; fixed tables, which strangers share bit by bit, are left out and named."""
-    pairs, left = pair_places(read_anatomy(a.tensors, a.config), read_anatomy(b.tensors, b.config), layer_maps)
+    pairs, left = pair_places(anatomy_of(a), anatomy_of(b), layer_maps)
     kept = []
     for pair in pairs:
         reason = _table_reason(a, pair.a) or _table_reason(b, pair.b)
