@@ -17,6 +17,7 @@ import safetensors.numpy
 
 from calls import ROOT, run
 from hub_server import Hub, serving
+from modelkin_cli.syncing import alone
 from modelkin_registry.registry import Registry
 from modelkin_registry.store import Store
 from tiny_models import tiny_llama, tuned
@@ -223,6 +224,15 @@ def test_nothing_is_asked_where_the_network_is_forbidden(hub: Hub, monkeypatch: 
     assert done.exit_code == 3
     assert "HF_HUB_OFFLINE" in done.output
     assert not hub.requests
+
+
+def test_two_syncs_of_a_registry_do_not_run_at_once(hub: Hub) -> None:
+    sync("org/one")
+    with alone(Path("r.db")):
+        done = run("sync", "--author", "org")
+    assert done.exit_code == 4
+    assert "another sync" in done.output
+    assert outcome(sync("--author", "org")) == {"org/two": "added"}
 
 
 def test_level_limit_and_bounds(hub: Hub) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from modelkin_cli.hub_reading import Brought, bring_model
 from modelkin_cli.inputs import DEFAULT_LEVEL, HowToRead
-from modelkin_indexer.errors import ModelkinError, SourceError
+from modelkin_indexer.errors import ModelkinError, RegistryError, SourceError
 from modelkin_indexer.hub.claims import SAYS
 from modelkin_indexer.hub.client import HubClient, Repo
 from modelkin_indexer.hub.errors import HubError
@@ -213,21 +213,25 @@ class Sync:
 
 
 @contextmanager
+def alone(registry: Path) -> Iterator[None]:
+    """No other sync of this registry runs meanwhile. The system lets go of the lock however this process ends.
+
+    Raises:
+        RegistryError: one is running.
+    """
+    with registry.resolve().with_name(f".{registry.name}.syncing").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RegistryError(f"{registry}: another sync of this registry is running. Wait for its end.") from error
+        yield
+
+
+@contextmanager
 def _beside(registry: Path) -> Iterator[str]:
-    """A folder for files while they are read, beside the registry; what killed runs left there goes."""
+    """A folder for files while they are read, beside the registry; what killed runs left there goes, since no other one is running."""
     prefix = f".{registry.name}.sync-"
     for left in registry.parent.glob(f"{glob.escape(prefix)}*"):
-        if not _is_running(left.name.removeprefix(prefix).split("-")[0]):
-            shutil.rmtree(left, ignore_errors=True)
-    with TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-", dir=registry.parent) as folder:
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=prefix, dir=registry.parent) as folder:
         yield folder
-
-
-def _is_running(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True

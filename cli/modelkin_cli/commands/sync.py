@@ -14,7 +14,7 @@ from modelkin_cli.keys import read_key
 from modelkin_cli.options import FILE, Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.registries import open_registry
-from modelkin_cli.syncing import Sync, Synced
+from modelkin_cli.syncing import Sync, Synced, alone
 from modelkin_indexer.hub.client import HubClient
 from modelkin_indexer.hub.wanted import Wanted
 from modelkin_registry.registry import Registry
@@ -101,7 +101,8 @@ def _run(output: Output, sync: Sync, registry: Registry, limit: int | None, *, r
         yield from sync.work(limit)
 
     try:
-        _tell(output, steps(), "{bytes:,} bytes read")
+        with alone(registry.store.path):
+            _tell(output, steps(), "{bytes:,} bytes read")
     except KeyboardInterrupt:
         output.fail("Interrupted; the next call goes on.")
         click.get_current_context().exit(INTERRUPTED)
