@@ -1,6 +1,6 @@
 """Stacked experts whose gate and up take turns, told by what they hold where neither names nor config say so.
 
-Row i of gate and row i of up belong to one neuron, and training lets their lengths grow together: their correlation is 0.7 to 0.8 in trained
+Row i of gate and row i of up belong to one neuron, and training lets their lengths grow together: they correlate at 0.7 to 0.8 in trained
 mixtures and 0 between rows that do not belong together (lineagebench, model G; also 0 before training). Of two readings of the same
 tensor, one after the other or taking turns, the one with the stronger pairs is right; without a clear margin, names decide.
 """
