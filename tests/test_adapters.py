@@ -282,6 +282,11 @@ def test_base_on_the_command_line(shapes: dict[str, Any], tmp_path: Path) -> Non
     assert run("add", "--no-starter", str(tmp_path / "base"), registry=registry).exit_code == 0
     summed = run("query", str(adapter), "--adapter-base", str(tmp_path / "base"), "--json", registry=registry)
     assert [relative["declared"] for relative in json.loads(summed.stdout)["relatives"]] == [False]
+    compared = json.loads(run("compare", str(adapter), "base", "--json", registry=registry).stdout)
+    assert [(claim["model"], claim["verdict"]) for claim in compared["claims"]] == [("base", "not measurable")]
+    assert run("add", str(adapter), registry=registry).exit_code == 0
+    shown = json.loads(run("show", adapter.name, "--json", registry=registry).stdout)
+    assert [claim["verdict"] for claim in shown["weighed_claims"]] == ["not measurable"]
     refused = run("query", str(tmp_path / "base"), "--adapter-base", str(tmp_path / "base"), registry=registry)
     assert refused.exit_code == 3
     assert "is no adapter" in refused.stderr

@@ -188,6 +188,18 @@ def test_a_comparison_tells_the_claims_of_both_sides(filled: Path) -> None:
     }
 
 
+def test_what_a_registered_model_claims_is_shown_beside_its_weights(filled: Path) -> None:
+    folder(filled / "child", readme="---\nbase_model:\n- org/parent\n- stranger\n- nobody/knows\n---\n")
+    assert run("add", "child").exit_code == 0
+    shown = json.loads(run("show", "child", "--json").output)
+    assert {(claim["value"], claim["verdict"], claim["relation"]) for claim in shown["weighed_claims"]} == {
+        ("org/parent", "consistent", "fine-tuned"),
+        ("stranger", "nothing", "unrelated"),
+        ("nobody/knows", "not registered", None),
+    }
+    assert "the weights are consistent with that (fine-tuned)" in " ".join(run("show", "child", width=200).output.split())
+
+
 def test_claims_do_not_change_what_is_found(filled: Path) -> None:
     before = json.loads(run("query", "fake", "--json").output)
     folder(filled / "fake", readme="---\nbase_model: parent\n---\n")

@@ -14,6 +14,7 @@ from modelkin_cli.pictures import LOW_INFORMATION, heat_strip, legend
 from modelkin_cli.tables import RELATIVES_NOTE, family_table, low_information_table, relation_text, relatives_table
 from modelkin_cli.text import printable, size
 from modelkin_registry.answers import CompareAnswer, ComponentEvidence, QueryAnswer, StructureBeside
+from modelkin_registry.declared import claim_sentence
 
 COMPARE_NOTE = "r: centred (Pearson) correlation. null: what strangers give, mean ± sd. Low-information families are never a finding."
 
@@ -107,6 +108,8 @@ def model_page(shown: Mapping[str, Any]) -> Iterator[RenderableType]:
     facts = [("added", shown["added"]), ("former names", ", ".join(shown["former_names"]))]
     yield _facts(facts)
     yield from _claims(shown["claims"])
+    for claim in shown["weighed_claims"]:
+        yield Text(printable(claim_sentence(claim)))
     yield from _lying_beside(shown["structure"])
     for revision in shown["revisions"]:
         yield Text()

@@ -9,6 +9,7 @@ from pathlib import Path
 from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.sources.base import Claim
+from modelkin_registry.adapters import base_claims, fits, is_change
 from modelkin_registry.answers import CompareAnswer, Control, FamilyEvidence, Relative, WeighedClaim
 from modelkin_registry.declared import claim_sentence, lineage_claims, weigh
 from modelkin_registry.explanation import DISTILLATION, control_sentences, relative_sentences
@@ -35,7 +36,7 @@ def compare_fingerprints(
     relative = measure_kin(a, b, b_name).relative
     subject, named = Path(a_name).name, replace(relative, model=Path(b_name).name)
     compared = tuple(Control(name, _families(a, control), _families(b, control)) for name, control in sorted(controls.items()))
-    weighed = _claimed(relative, a_name, b_name, claims or {})
+    weighed = _claimed(relative, {a_name: a, b_name: b}, claims or {})
     return CompareAnswer(
         a=describe(a, a_name),
         b=describe(b, b_name),
@@ -56,13 +57,17 @@ def compare_fingerprints(
     )
 
 
-def _claimed(relative: Relative, a_name: str, b_name: str, claims: Mapping[str, Sequence[Claim]]) -> tuple[WeighedClaim, ...]:
-    """What either side's folder says of models, the other side among them."""
+def _claimed(relative: Relative, sides: Mapping[str, Fingerprint], claims: Mapping[str, Sequence[Claim]]) -> tuple[WeighedClaim, ...]:
+    """What either side's folder says of the other. Who else it names is not looked up: a comparison has no registry at hand."""
     found: list[WeighedClaim] = []
-    for one, other in ((a_name, b_name), (b_name, a_name)):
-        named = lineage_claims(claims.get(one, ()), {other: other, Path(other).name: other})
-        said = weigh(named, [replace(relative, model=other)])
-        found += [replace(claim, source=f"{Path(one).name}'s {claim.source}") for claim in said]
+    names = list(sides)
+    for one, other in zip(names, reversed(names), strict=True):
+        said = lineage_claims(base_claims(sides[one], claims.get(one, ())), {other: other, Path(other).name: other})
+        shown = replace(relative, model=other)
+        if is_change(sides[one]):  # an adapter holds nothing of its base: shapes alone can bear out what it says
+            shown = replace(shown, declared=fits(sides[one], sides[other]), relation="not comparable")
+        weighed = weigh([(claim, model) for claim, model in said if model], [shown])
+        found += [replace(claim, source=f"{Path(one).name}'s {claim.source}") for claim in weighed]
     return tuple(found)
 
 

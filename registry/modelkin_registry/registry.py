@@ -15,7 +15,16 @@ from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.sources.base import Claim, SourceFile, StructurePart
 from modelkin_registry import doctor
 from modelkin_registry.adapters import base_claims, with_declared_base
-from modelkin_registry.answers import CompareAnswer, DecomposeAnswer, Finding, ListedModel, QueryAnswer, Relative, StructureBeside
+from modelkin_registry.answers import (
+    CompareAnswer,
+    DecomposeAnswer,
+    Finding,
+    ListedModel,
+    QueryAnswer,
+    Relative,
+    StructureBeside,
+    WeighedClaim,
+)
 from modelkin_registry.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.comparison import compare_fingerprints
 from modelkin_registry.contents import content_digest, sampled_digest
@@ -158,6 +167,18 @@ class Registry:
         beside = [self.structure_beside(fingerprint, structure, one.model) for one in ordered[:STRUCTURE_SHOWN]]
         answer = query_answer(fingerprint, ordered, **about, claims=weighed, contradictions=differing)
         return replace(answer, structure=tuple(beside))
+
+    def weighed_claims(self, name: str) -> tuple[WeighedClaim, ...]:
+        """What a registered model claims to be made from, beside what the weights show of it. Raises UnknownModel."""
+        with self.store.reading():
+            stored = self.store.get(name)
+            fingerprint = fingerprints.from_bytes(stored.blob, name)
+            said = lineage_claims(base_claims(fingerprint, self.claims_of(name)), self.store.claims.aliases())
+            declared = [(claim, model) for claim, model in said if model != stored.name]
+            named = self.store.claims.models_named(model for _, model in declared if model)
+            kin, _ = self._kin(fingerprint, named, self.store.count())
+            relatives = with_declared_base([one.relative for one in kin], fingerprint, declared, kin, self.get, len(kin))
+        return weigh(declared, [*(one.relative for one in kin), *relatives])
 
     def structure_beside(self, fingerprint: Fingerprint, structure: Sequence[StructurePart], name: str) -> StructureBeside:
         """A model's structure beside that of a registered one, never evidence. Raises UnknownModel."""

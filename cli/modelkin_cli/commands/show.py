@@ -24,5 +24,5 @@ def command(settings: Settings, name: str, output: Output) -> None:
       modelkin show llama
     """
     with open_registry(settings, say=output.say) as registry:
-        shown = registry.show(name)
+        shown = registry.show(name) | {"weighed_claims": registry.weighed_claims(name)}
     output.answer({"contract": CONTRACT, **shown}, (shown["model"],), lambda _: model_page(shown))
