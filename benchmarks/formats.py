@@ -2,9 +2,9 @@
 
     python benchmarks/formats.py BENCH_DIR/dev DERIVED --scored SCORED [--out FILE]
 
-BENCH_DIR/dev is a universe of models with known descent, DERIVED what its `make_derivatives.py` wrote, SCORED the JSON that its `score.py` wrote of
-a registry of the parents (level full). Each derivative that stores its parent's weights otherwise is read once more for its coverage, beside its
-parent in safetensors as the limit. Writes results/formats.json and formats.md; exits 1 if a bar is missed.
+BENCH_DIR/dev is a universe of models with known descent, DERIVED what its `make_derivatives.py` wrote, SCORED the JSON that its `score.py`
+wrote of a registry of the parents (level full). Each derivative that stores its parent's weights otherwise is read once more for its
+coverage, beside its parent in safetensors as the limit. Writes results/formats.json and formats.md; exits 1 if a bar is missed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from modelkin_indexer.errors import SourceError
 from modelkin_indexer.fingerprint import About
 from modelkin_indexer.indexing import fingerprint_source
 from modelkin_indexer.sources import open_source
@@ -27,13 +28,14 @@ LEAST = 20  # derivatives there must be
 
 def row(pair: dict[str, Any], folders: tuple[Path, Path]) -> dict[str, Any]:
     """One derivative: what the registry said of it, and how much of it has a place."""
-    child, parent = about(pair["child"], folders), about(pair["parent"], folders)
-    said = {key: pair[key] for key in ("child", "parent", "truth", "said", "found", "named")}
-    return said | {
-        "stored": child.quantization or " ".join(child.dtypes),
-        "coverage": child.coverage,
-        "coverage_of_parent": parent.coverage,
-    }
+    said = {key: pair.get(key) for key in ("child", "parent", "truth", "said", "found", "named")}
+    parent = about(pair["parent"], folders)
+    try:
+        child = about(pair["child"], folders)
+    except SourceError as error:
+        return said | {"read": False, "stored": str(error), "coverage": 0.0, "coverage_of_parent": parent.coverage}
+    stored = child.quantization or " ".join(child.dtypes)
+    return said | {"read": True, "stored": stored, "coverage": child.coverage, "coverage_of_parent": parent.coverage}
 
 
 def about(name: str, folders: tuple[Path, Path]) -> About:
@@ -48,7 +50,7 @@ def report(pairs: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str,
     children = {row["child"] for row in rows}
     summary = {
         "derivatives": len(rows),
-        "read": len(rows),
+        "read": sum(row["read"] for row in rows),
         "least coverage": min((row["coverage"] for row in rows), default=0.0),
         "found": sum(row["found"] for row in rows) / count,
         "named right": sum(row["named"] is True for row in rows) / count,
@@ -62,10 +64,8 @@ def table(result: dict[str, Any]) -> str:
     """The results as a page."""
     lines = ["# Formats", "", *(f"- {key}: {value:g}" for key, value in result["summary"].items()), ""]
     lines += ["| derivative | of | stored | truth | said | coverage |", "| --- | --- | --- | --- | --- | --- |"]
-    lines += [
-        f"| {r['child']} | {r['parent']} | {r['stored']} | {r['truth']} | {r['said']} | {r['coverage']:.4f} |"
-        for r in result["derivatives"]
-    ]
+    words = ("child", "parent", "stored", "truth", "said")
+    lines += [f"| {' | '.join(r[word] for word in words)} | {r['coverage']:.4f} |" for r in result["derivatives"]]
     return "\n".join(lines) + "\n"
 
 
@@ -79,7 +79,7 @@ def main() -> int:
     options = parser.parse_args()
     pairs = json.loads(options.scored.read_text())["pairs"]
     folders = (options.derived, options.universe / "models")
-    wanted = [pair for pair in pairs if pair["truth"] in STORED_OTHERWISE and pair["expect"] == "derived"]
+    wanted = [pair for pair in pairs if pair["truth"] in STORED_OTHERWISE and pair["expect"] != "unrelated"]
     result = report(pairs, [row(pair, folders) for pair in wanted])
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     options.out.with_suffix(".md").write_text(table(result), encoding="utf-8")
