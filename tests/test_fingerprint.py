@@ -240,3 +240,22 @@ def test_gains_stored_less_one_read_as_the_gains_they_are(config: dict[str, obje
     usual = index(models.write(tmp_path / "usual", plain, np.float32))
     found = index(models.write(tmp_path / "stored", stored, np.float32, config))
     assert np.abs(usual.matrices.gram.astype(np.float32) - found.matrices.gram.astype(np.float32)).max() < GRAM_TOLERANCE
+
+
+def test_latent_attention_is_the_same_joined_and_as_keys_and_values(tmp_path: Path) -> None:
+    """As published [heads x (key + value), rank], and as llama.cpp stores it: keys turned round, values apart."""
+    heads, key, value, rank = 4, 16, 24, 32
+    rng = np.random.default_rng(0)
+    joined = {f"model.layers.{layer}.self_attn.kv_b_proj.weight": rng.standard_normal((heads * (key + value), rank)) for layer in range(2)}
+    apart = {}
+    for name, weights in joined.items():
+        by_head = weights.reshape(heads, key + value, rank)
+        apart[name.replace("kv_b", "k_b")] = by_head[:, :key].transpose(0, 2, 1)
+        apart[name.replace("kv_b", "v_b")] = by_head[:, key:]
+    config: dict[str, object] = {"model_type": "deepseek_v3", "num_attention_heads": heads, "qk_nope_head_dim": key, "v_head_dim": value}
+    one = index(models.write(tmp_path / "joined", joined, np.float32, config))
+    other = index(models.write(tmp_path / "apart", apart, np.float32, {}))
+    assert one.matrices.places == other.matrices.places
+    assert {place.role for place in one.matrices.places} == {"k_b", "v_b"}
+    assert np.array_equal(one.matrices.digest, other.matrices.digest)
+    assert np.array_equal(one.matrices.probe, other.matrices.probe)

@@ -37,7 +37,7 @@ READS = {
     ("attention", "q_a"): ATTENTION_READS,
     ("attention", "kv_a"): ATTENTION_READS,
     ("attention", "q_b"): ("q_a_norm",),
-    ("attention", "kv_b"): ("kv_a_norm",),
+    **{("attention", role): ("kv_a_norm",) for role in ("kv_b", "k_b", "v_b")},
     ("attention", "cross_q"): ("cross_attention_input",),
     ("ssm", "in"): ATTENTION_READS,
     ("ssm", "in_qkvz"): ATTENTION_READS,
@@ -195,6 +195,10 @@ class _Part:
 
 def _parts(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> Iterator[_Part]:
     """The parts of a known tensor; none if no rule knows it or its shape is not what the rule means."""
+    if meaning.family == "attention" and meaning.role in layouts.FUSED["kv_b"] and len(info.shape) == 3 and not info.transposed:
+        place = _place(meaning, meaning.role, split.parameter, model.layer(split))
+        yield _Part(place, layouts.latent_views(info, meaning.role), "in")
+        return
     stacked = meaning.family == "expert" and split.expert is None and not meaning.role.startswith("shared_")
     parts = (meaning.role,) if split.parameter.startswith("lora") else layouts.split_role(meaning.role)
     shape = model.shape(split, meaning) if len(parts) > 1 else layouts.UNKNOWN_SHAPE

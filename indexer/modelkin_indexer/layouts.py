@@ -9,7 +9,7 @@ from typing import Any
 
 from modelkin_indexer.places import TensorInfo, View
 
-FUSED = {"qkv": ("q", "k", "v"), "kv": ("k", "v"), "gate_up": ("gate", "up")}
+FUSED = {"qkv": ("q", "k", "v"), "kv": ("k", "v"), "gate_up": ("gate", "up"), "kv_b": ("k_b", "v_b")}
 QUALIFIERS = ("", "shared_", "cross_")  # a fused role may carry one of these, and its parts carry it too
 SECTIONS = {
     "text": ("text_config", "llm_config", "language_config", "thinker_config"),
@@ -65,13 +65,14 @@ class Rows:
 class Shape:
     """What the split of fused tensors rests on: numbers of heads and their size from the config, and the columns of the output matrix.
 
-    None is an unknown number.
+    None is an unknown number. `latent`: heads, and the rows of one head's keys and values in latent attention's second factor.
     """
 
     heads: int | None
     key_value_heads: int | None
     head_size: int | None
     output_columns: int | None
+    latent: tuple[int, int, int] | None = None
 
 
 UNKNOWN_SHAPE = Shape(None, None, None, None)
@@ -118,6 +119,8 @@ def split_rows(rows: int, parts: tuple[str, ...], shape: Shape, grouped: bool, i
         return (Rows(0, rows),)
     if len(parts) == 3:
         return _grouped_rows(rows, shape) if grouped else _query_key_value_rows(rows, shape)
+    if parts == FUSED["kv_b"]:
+        return _latent_rows(rows, shape)
     if rows % 2:
         return None
     half = rows // 2
@@ -152,13 +155,31 @@ def _grouped_rows(rows: int, shape: Shape) -> tuple[Rows, ...] | None:
     return Rows(0, wide, 1, groups, step), Rows(wide, size, 1, groups, step), Rows(wide + size, size, 1, groups, step)
 
 
+def _latent_rows(rows: int, shape: Shape) -> tuple[Rows, ...] | None:
+    """Each head's keys and then its values, head after head."""
+    if shape.latent is None or shape.latent[0] * sum(shape.latent[1:]) != rows:
+        return None
+    heads, key, value = shape.latent
+    return Rows(0, key, 1, heads, key + value), Rows(key, value, 1, heads, key + value)
+
+
+def latent_views(info: TensorInfo, role: str) -> tuple[View, ...]:
+    """Latent attention's second factor as llama.cpp keeps it: keys [heads, rank, key] turned round, values [heads, value, rank]."""
+    heads, *sizes = info.shape
+    (rank, rows) = sizes if role == "k_b" else sizes[::-1]
+    strides = (rank * rows, 1, rows) if role == "k_b" else (rank * rows, rank, 1)
+    return (View(info.name, 0, (heads, rows, rank), strides),)
+
+
 def config_shape(config: Mapping[str, Any], component: str, output_columns: int | None) -> Shape:
     """Heads of a component from the config's section for it, or from its top level."""
     section = config_section(config, component)
     heads, hidden, size = _number(section, HEADS), _number(section, HIDDEN), _number(section, ("head_dim", "kv_channels", "d_kv"))
     if size is None and heads and hidden and hidden % heads == 0:
         size = hidden // heads
-    return Shape(heads, _number(section, KEY_VALUE_HEADS), size, output_columns)
+    key, value = _number(section, ("qk_nope_head_dim",)), _number(section, ("v_head_dim",))
+    latent = (heads, key, value) if heads and key and value else None
+    return Shape(heads, _number(section, KEY_VALUE_HEADS), size, output_columns, latent)
 
 
 def config_hidden(config: Mapping[str, Any], component: str) -> int | None:
