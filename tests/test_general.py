@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import models
 from modelkin_indexer.anatomy import read_anatomy
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.indexing import fingerprint_source
@@ -133,3 +136,32 @@ def test_guessed_places_are_told(tmp_path: Path) -> None:
     assert (found.about.guessed, found.about.coverage) == (pytest.approx(0.9966, abs=1e-4), 1.0)
     assert any("guessed from shapes alone" in warning for warning in warnings_about(found, "model"))
     assert not any("guessed" in warning for warning in warnings_about(fingerprint(tmp_path / "other", SWIN, 0), "other"))
+
+
+def hashed(name: str) -> str:
+    return hashlib.sha1(name.encode()).hexdigest()
+
+
+def numbered_inside_layers(name: str) -> str:
+    """Layers keep their number, everything else is lost."""
+    parts = name.split(".")
+    at = next((index for index, part in enumerate(parts) if part.isdecimal()), None)
+    return f"body.{parts[at]}.{hashed('.'.join(parts[at + 1 :]))}.t" if at is not None else f"{hashed(name)}.t"
+
+
+@pytest.mark.parametrize(
+    ("rename", "layers"), [(hashed, {}), (numbered_inside_layers, {"text": models.LAYERS})], ids=["hashed", "layers left"]
+)
+def test_under_names_that_tell_nothing_copies_are_found_strangers_not_and_the_guess_is_told(
+    rename: Callable[[str], str], layers: dict[str, int], tmp_path: Path
+) -> None:
+    def renamed(folder: str, tensors: models.Tensors) -> Fingerprint:
+        plain = {rename(name): values for name, values in tensors.items()}
+        return fingerprint_source(open_source(models.write(tmp_path / folder, plain, config={})))
+
+    parent = models.llama(1)
+    sides = [renamed(str(number), side) for number, side in enumerate((parent, parent, models.noised(parent, 3, 0.1), models.llama(2)))]
+    assert (sides[0].about.layers, sides[0].about.guessed, sides[0].about.coverage) == (layers, 1.0, 1.0)
+    relations = [compare_fingerprints(side, sides[0], a_name="a", b_name="b", controls={}).relation for side in sides[1:]]
+    assert relations == ["identical", "noised", "unrelated"]
+    assert any("guessed from shapes alone" in warning for warning in warnings_about(sides[0], "model"))
