@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -60,6 +61,8 @@ def _brought(client: HubClient, queued: Queued, max_bytes: int | None, how: HowT
     size = sum(file.size for file in (*weights, *files.others))
     if max_bytes is not None and size > max_bytes:
         raise HubError(f"{size:,} bytes would be read, more than {max_bytes:,}", path=queued.repo, remedy="Raise --max-bytes.")
+    if size > (free := shutil.disk_usage(folder).free):
+        raise HubError(f"{size:,} bytes would be read, {free:,} are free", path=queued.repo, remedy="Free some space.", passing=True)
     bring(client, repo, files.others, folder)
     bring(client, repo, weights, folder)
     fingerprint = known or _fingerprint(folder, how)

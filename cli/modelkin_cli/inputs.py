@@ -109,7 +109,7 @@ def existing(source: str, names: Sequence[str] = ()) -> Path:
     if source in names:
         remedy = f"A registered model has this name, but this verb reads weights; `modelkin compare {source} OTHER` takes names."
     elif HUB_ID.fullmatch(source):
-        remedy = "If this is a Hub id: reading from the Hub is not part of this version yet; download it and give the folder."
+        remedy = "If this is a Hub id: take it in with `modelkin sync ORG/NAME`, or download it and give the folder."
     raise SourceNotFound("no such file or folder", path=source, remedy=remedy)
 
 
