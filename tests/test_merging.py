@@ -113,6 +113,24 @@ def test_changes_dropped_at_random(registry: Registry, tmp_path: Path, family: F
     assert all(abs(found[name][0] - 0.5) < 4 * found[name][1] < 0.3 for name in ("tuned-2", "tuned-3"))
 
 
+def elected(base: models.Array, tuned: list[models.Array], density: float) -> models.Array:
+    """TIES with equal weights and the mean of what agrees."""
+    changes = [one - base for one in tuned]
+    kept = np.stack([np.where(abs(c) >= np.quantile(abs(c), 1 - density), c, 0) for c in changes])
+    agreeing = (np.sign(kept) == np.sign(kept.sum(axis=0))) & (kept != 0)
+    return np.asarray(base + (kept * agreeing).sum(axis=0) / np.maximum(agreeing.sum(axis=0), 1))
+
+
+@pytest.mark.parametrize("density", [0.35, 0.6, 0.85])
+def test_signs_elected(registry: Registry, tmp_path: Path, family: Family, density: float) -> None:
+    made = by_tensor(family, lambda _, parts: elected(parts[0], parts[1:], density), "base", "tuned-2", "tuned-3")
+    answer = ask(registry, tmp_path, made)
+    assert answer.merge is not None
+    assert answer.merge["method"] == "sign election"
+    assert set(said(answer)) == {"base", "tuned-2", "tuned-3"}
+    assert "elects their signs" in answer.explanation[0]
+
+
 def test_a_missing_parent_shows_in_what_is_left(registry: Registry, tmp_path: Path, family: Family) -> None:
     registry.remove("tuned-3")
     answer = ask(registry, tmp_path, mixed(family, {"tuned-1": 0.45, "tuned-2": 0.45, "tuned-3": 0.1}))

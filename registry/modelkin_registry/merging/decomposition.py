@@ -18,7 +18,7 @@ from modelkin_registry.merging.slerp import slerp_fit
 from modelkin_registry.merging.table import Table, able, table_of_matrices, table_of_vectors
 
 Floats = npt.NDArray[np.float64]
-GROUNDS = ("exact", "between", "even")  # best founded first
+GROUNDS = ("exact", "between", "even", "elected")  # best founded first
 COPY_RATIO = 2.0  # a model this near to one registered model, in roundings of its numbers, is that model and no merge
 ALIKE = 0.2  # parents nearer to each other than this share of their change from the base (cosine 0.98) are hardly told apart
 CHANGING = 4.0  # squares left by one set of weights / by weights of each place from which weights change over the model
@@ -49,7 +49,8 @@ class Part:
 class Decomposition:
     """Parents with weights, and what they leave.
 
-    method      "linear", "slerp", "task arithmetic", "gradient" (weights change over the model) or "sparsified"; "" if this is no merge
+    method      "linear", "slerp", "task arithmetic", "gradient" (weights change over the model), "sparsified" or "sign election";
+                "" if this is no merge
     residual    length left unexplained / the query's length; rounding: what storing the numbers leaves of that
     complete    whether the parents explain everything but rounding
     base        the common base: one of the parents, or another registered model
@@ -127,7 +128,7 @@ def _described(
     query: Fingerprint, known: Mapping[str, Fingerprint], searched: Table, chosen: Sequence[int], verdict: Verdict
 ) -> Decomposition:
     """All weights of the chosen parents, on every place that they share with the query."""
-    if verdict.ground == "even" and verdict.base is not None:
+    if verdict.ground in ("even", "elected") and verdict.base is not None:
         chosen = sorted({*chosen, verdict.base})
     names = [searched.names[i] for i in chosen]
     parents = {name: known[name] for name in names}
@@ -158,8 +159,8 @@ def _method(table: Table, chosen: Sequence[int], verdict: Verdict) -> tuple[Fit,
         return fit(table.away, positive=True), ""
     if len(table.names) == 2 and (spherical := slerp_fit(table)).left.sum() < found.left.sum() / 2:
         return spherical, "slerp"
-    if verdict.ground == "even":
-        return found, "sparsified"
+    if verdict.ground in ("even", "elected"):
+        return found, "sparsified" if verdict.ground == "even" else "sign election"
     if found.weights.min() < 0 and verdict.base in chosen:
         return found, "task arithmetic"
     flexible = float(left_by_place(table.away).sum())

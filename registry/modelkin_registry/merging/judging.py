@@ -2,13 +2,15 @@
 
 Models near a merge are not rare: fine-tunes of one base trained on like data share up to 0.9 of their changes, an ancestor is nearly the
 mean of its children, and a model trained on the data of two siblings, at once or in turn, is explained by both of them to 70-80 %
-(benchmarks/merges.py). So a coefficient that is significantly not zero says nothing; one of three things has to hold.
+(benchmarks/merges.py). So a coefficient that is significantly not zero says nothing; one of four things has to hold.
 
 exact     what is left is no more than storing the numbers leaves, and without any one of the parents it is ten times as much
 between   weights are positive and the model lies between its parents: seen from it they are in opposite directions. Seen from an
           ancestor, or from a checkpoint on the way, they are at right angles or nearer.
 even      seen from the base, every tensor keeps the same share of each parent's change, as dropping numbers at random does. Training
           takes over more in some tensors than in others.
+elected   seen from the base, every tensor keeps the share of each parent's change, and the rest, that keeping the largest changes and
+          electing their signs would (TIES, `election.py`)
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer import spec
+from modelkin_registry.merging.election import election_misfit
 from modelkin_registry.merging.fit import affine, fit, left_by_place
 from modelkin_registry.merging.search import left_of
 from modelkin_registry.merging.table import STORED, Table
@@ -31,6 +34,7 @@ BETWEEN = 0.5  # squares left / what parents at right angles would leave. Ancest
 BETWEEN_GAIN = 2.0  # squares left without any one parent / with it; a sibling explains a quarter
 EVEN = 2.0  # spread of the shares over tensors / what sampling alone gives. Dropped at random 1.3; trained 2.9 to 6.8
 PARTIAL = 0.25  # least partial correlation with each parent's change for evenness to be measurable on 128 numbers a tensor
+ELECTED = 5.0  # misfit of the forecast of such merges: 2.0 to 4.3; models trained on the texts of both parents 10.6 and more
 FEWEST_PLACES = 12  # tensors from which evenness is told
 SMALLEST = 0.03  # a smaller weight, mean over places, is not told from none
 LARGEST_WEIGHT = 1.1  # beyond it, one of the parents is as likely to be a mix of the query with the others; a base that is told decides
@@ -42,7 +46,7 @@ LIKE_SIZES = 0.2  # ratio of the parents' changes from which their common base i
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a set of parents makes a merge, and on what ground ("exact", "between", "even" or "")."""
+    """Whether a set of parents makes a merge, and on what ground ("exact", "between", "even", "elected" or "")."""
 
     ground: str
     base: int | None
@@ -65,6 +69,8 @@ def judge(table: Table, chosen: Sequence[int], base: int | None = None) -> Verdi
         return Verdict("between", origin, floor)
     if sane and origin is not None and _even(table, chosen, origin):
         return Verdict("even", origin, floor)
+    if sane and origin is not None and _elected(table, chosen, origin):
+        return Verdict("elected", origin, floor)
     return Verdict("", origin, floor)
 
 
@@ -145,12 +151,22 @@ def _between(away: Floats) -> float:
 
 
 def _even(table: Table, chosen: Sequence[int], origin: int) -> bool:
+    products = _measurable(table, chosen, origin)
+    return products is not None and unevenness(products) <= EVEN
+
+
+def _elected(table: Table, chosen: Sequence[int], origin: int) -> bool:
+    products = _measurable(table, chosen, origin)
+    return products is not None and election_misfit(products) <= ELECTED
+
+
+def _measurable(table: Table, chosen: Sequence[int], origin: int) -> Floats | None:
+    """Inner products of the parents' changes and the query's own, where all of the parents' show in enough tensors."""
     members = [c for c in chosen if c != origin]
     if len(members) < 2 or len(table.places) < FEWEST_PLACES:
-        return False
+        return None
     products = changes(table, [*members, -1], origin)
-    total = products.sum(axis=0)
-    return bool(_partials(total).min() >= PARTIAL) and unevenness(products) <= EVEN
+    return products if _partials(products.sum(axis=0)).min() >= PARTIAL else None
 
 
 def _partials(total: Floats) -> Floats:

@@ -17,6 +17,7 @@ HOW = {
     "task arithmetic": "a weighted merge of registered models' changes from a base (task arithmetic)",
     "gradient": "a merge of registered models whose weights change over the layers",
     "sparsified": "a merge that keeps a part of each parent's change, dropped at random (as DARE does)",
+    "sign election": "a merge that keeps each parent's largest changes and elects their signs (as TIES does)",
 }
 ILL = 1e4  # condition number from which weights are called hard to tell apart
 TRAINED = "models trained on the texts of both, at once or in turn, look much the same in sketches"
@@ -87,7 +88,7 @@ def headline(subject: str, found: Decomposition) -> str:
 
 def mix(found: Decomposition) -> str:
     """`0.65 (sd 0.01) A + 0.35 (sd 0.01) B`; seen from the base where one is among the parents."""
-    if found.method in ("task arithmetic", "sparsified"):
+    if found.method in ("task arithmetic", "sparsified", "sign election"):
         changes = [f"{p.weight:.2f} (sd {p.sd:.2g}) of the change to {p.model}" for p in found.parents if p.model != found.base]
         return f"{found.base} + " + " + ".join(changes)
     return " + ".join(f"{p.weight:.2f} (sd {p.sd:.2g}) {p.model}" for p in found.parents)
@@ -97,6 +98,8 @@ def _rest(found: Decomposition) -> str:
     left = f"{found.residual:.2%} of its size is left unexplained"
     if found.complete:
         return f"{left}, no more than the rounding of its numbers leaves ({found.rounding:.2%})."
+    if found.method == "sign election":
+        return f"{left}, which electing signs leaves too; weights are shares of each change that are still there."
     if found.method == "sparsified":
         return f"{left}, which random dropping leaves too; weights are shares of each change that are still there."
     reasons = "a parent is missing, or it was changed after the merge" if found.is_merge else "these models do not explain it"
