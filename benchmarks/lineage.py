@@ -3,7 +3,7 @@
     python benchmarks/lineage.py BENCH_DIR [--universe dev] [--modelkin modelkin] [--work DIR]
 
 BENCH_DIR holds `score.py`, `make_derivatives.py` (needs torch and gguf) and the universe. Writes results/lineage-UNIVERSE.json with the
-scorer's table, its summary and every pair that was missed, accused or named otherwise. GGUF derivatives are counted as unreadable.
+scorer's table, its summary and every pair that was missed, accused or named otherwise.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 from modelkin_indexer.spec import LEVELS
 
 RESULTS = Path(__file__).parent / "results"
-SAFETENSORS_ONLY = ("gguf",)  # derivatives in other containers, which this version does not read
 
 
 def score(bench: Path, universe: str, level: str, command: str, work: Path) -> dict[str, object]:
@@ -38,23 +37,17 @@ def score(bench: Path, universe: str, level: str, command: str, work: Path) -> d
         (work / "derived").rmdir()
         (work / level / "derived").rename(work / "derived")
     found = json.loads(out.read_text())
-    readable = [p for p in found["pairs"] if not p["child"].startswith(SAFETENSORS_ONLY)]
-    wanted = [p for p in readable if p["expect"] in ("derived", "partial")]
+    pairs = found["pairs"]
+    wanted = [p for p in pairs if p["expect"] in ("derived", "partial")]
     return {
         "level": level,
         "table": ran.stdout.splitlines(),
         "summary": found["summary"],
-        "safetensors": {
-            "pairs": len(readable),
-            "wanted": len(wanted),
-            "found": sum(p["found"] for p in wanted),
-            "accusations": sum(p["accused"] for p in readable),
-        },
         "missed": [[p["parent"], p["child"], p["truth"], p["said"]] for p in wanted if not p["found"]],
-        "accused": [[p["parent"], p["child"], p["truth"], p["said"]] for p in readable if p["accused"]],
-        "named_otherwise": [[p["parent"], p["child"], p["truth"], p["said"], p["also"]] for p in readable if p.get("named") is False],
+        "accused": [[p["parent"], p["child"], p["truth"], p["said"]] for p in pairs if p["accused"]],
+        "named_otherwise": [[p["parent"], p["child"], p["truth"], p["said"], p["also"]] for p in pairs if p.get("named") is False],
         "families_otherwise": [
-            [p["parent"], p["child"], p["families_said"], p["families_true"]] for p in readable if p.get("families") is False
+            [p["parent"], p["child"], p["families_said"], p["families_true"]] for p in pairs if p.get("families") is False
         ],
     }
 
