@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.answers import ComponentEvidence, Relative
 from modelkin_registry.changes import what_changed
-from modelkin_registry.evidence import ComponentPair, Measurement, judge_components, measure_components
+from modelkin_registry.evidence import ComponentPair, Measurement, measure_components
+from modelkin_registry.families import judge_components
 from modelkin_registry.nulls import SMALLEST_P, Strangers, strangers_spread
 from modelkin_registry.relations import DESCENT_FREE, RANK, Relation, component_relation, model_relation
 
