@@ -191,6 +191,7 @@ class _Part:
     views: tuple[View, ...]
     residual: str
     expert: int | None = None
+    named: bool = True
 
 
 def _parts(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> Iterator[_Part]:
@@ -207,7 +208,7 @@ def _parts(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) 
         rows = layouts.split_rows(grid.rows, parts, shape, grouped, model.interleaved(meaning))
         for role, some in zip(parts, rows, strict=True) if rows else [(meaning.role, layouts.Rows(0, grid.rows))]:
             place = _place(meaning, role, split.parameter, model.layer(split))
-            yield _Part(place, grid.views(some), _residual(meaning, place, grid), expert)
+            yield _Part(place, grid.views(some), _residual(meaning, place, grid), expert, meaning.known)
 
 
 def _grids(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> Iterator[tuple[int | None, Grid]]:
@@ -244,7 +245,7 @@ def _unknown_part(info: TensorInfo, split: SplitName, meaning: Meaning, model: _
     grid = layouts.stored_grid(info, squeeze=False)
     number = _NUMBER.search(split.rest)
     layer = int(number[1]) if number is not None and not split.stack else model.layer(split)
-    return _Part(Place(meaning.component, layer, "other", split.rest), grid.views(), "none" if grid.vector else "in")
+    return _Part(Place(meaning.component, layer, "other", split.rest), grid.views(), "none" if grid.vector else "in", named=False)
 
 
 _NUMBER = re.compile(r"(?:^|\.)(\d{1,5})(?:\.|$)")
@@ -256,6 +257,7 @@ class _Slot:
 
     place: Place
     residual: str
+    named: bool
     views: tuple[View, ...] = ()
     experts: dict[int, View] = field(default_factory=dict)
 
@@ -284,7 +286,7 @@ class _Pieces:
         while place in self._slots:
             self._copies[part.place] += 1
             place = Place(place.component, place.layer, place.family, f"{part.place.role}.{self._copies[part.place] + 1}")
-        self._slots[place] = _Slot(place, part.residual)
+        self._slots[place] = _Slot(place, part.residual, part.named)
         return self._slots[place]
 
     def finished(self) -> tuple[Piece, ...]:
@@ -296,7 +298,7 @@ class _Pieces:
     def _piece(self, slot: _Slot) -> Piece:
         views = slot.views or tuple(slot.experts[expert] for expert in sorted(slot.experts))
         reads = None if views[0].rows == 1 and slot.residual == "none" else self._read_norm(slot.place, views[0].columns)
-        return Piece(slot.place, views, bool(slot.experts), slot.residual, reads)
+        return Piece(slot.place, views, bool(slot.experts), slot.residual, reads, slot.named)
 
     def _read_norm(self, place: Place, columns: int) -> Place | None:
         """The gain that multiplies a matrix's input. Where attention and MLP run side by side, both read the layer's only norm."""

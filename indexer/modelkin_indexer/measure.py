@@ -12,7 +12,7 @@ import xxhash
 
 from modelkin_indexer import channels, sketch, spec, values
 from modelkin_indexer.errors import UnusableValues
-from modelkin_indexer.places import Piece, Place, View
+from modelkin_indexer.places import NO_LAYER, Piece, Place, View
 from modelkin_indexer.sources.base import Source
 from modelkin_indexer.spec import Key
 
@@ -24,6 +24,7 @@ VECTOR_DIGEST_BYTES = xxhash.xxh3_64().digest_size
 NO_DIGEST = b""
 TOO_LARGE = "Check the file; weights of this size cannot work."
 TOKEN_FAMILIES = ("embedding", "head")
+RECURRENT = "recurrent_"  # roles of LSTM and GRU weights
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,14 @@ def sampled_blocks(piece: Piece, key: Key) -> tuple[list[RowBlock], int]:
         return sketch.expert_rows(key, place.role, len(piece.views), rows), spec.EXPERT_BLOCKS * spec.EXPERT_BLOCK_ROWS
     if place.family in TOKEN_FAMILIES and piece.residual == "none":
         return [(0, *block) for block in sketch.token_rows(key, rows)], spec.TOKEN_BLOCKS * spec.TOKEN_BLOCK_ROWS
-    blocks = sketch.matrix_rows(key, place.family, place.role, rows)
+    blocks = sketch.matrix_rows(key, place.family, place.role, rows) if _named(piece) else sketch.unnamed_rows(key, rows)
     return [(0, *block) for block in blocks], spec.MATRIX_BLOCKS * spec.MATRIX_BLOCK_ROWS
+
+
+def _named(piece: Piece) -> bool:
+    """Whether a matrix has the same role in every container. Convolutions outside layers and LSTMs may have other names elsewhere."""
+    place = piece.place
+    return piece.named and not place.role.startswith(RECURRENT) and not (place.family == "conv" and place.layer == NO_LAYER)
 
 
 def probe_matrix(source: Source, piece: Piece, key: Key) -> MatrixMeasure:

@@ -69,6 +69,7 @@ class Piece:
     Experts of one layer are one piece: one view per expert, in expert order, all of one shape (`experts` is True).
     `residual` tells which side of the oriented [out, in] matrix faces the residual stream: "in", "out" or "none" (vectors, token tables).
     `reads_norm` is the place of the gain vector that multiplies this matrix's input, or None.
+    `named` is False where no rule knows the name, so that the role is the name itself, and another file's may differ.
     """
 
     place: Place
@@ -76,6 +77,7 @@ class Piece:
     experts: bool = False
     residual: str = "in"
     reads_norm: Place | None = None
+    named: bool = True
 
     @property
     def is_vector(self) -> bool:

@@ -49,6 +49,11 @@ def matrix_rows(key: Key, family: str, role: str, rows: int) -> list[tuple[int, 
     return _blocks(key, f"{family}/{role}", rows, spec.MATRIX_BLOCKS, spec.MATRIX_BLOCK_ROWS)
 
 
+def unnamed_rows(key: Key, rows: int) -> list[tuple[int, int]]:
+    """The same of a matrix whose name no rule knows: independent of the name, so that it is found again under another one."""
+    return _blocks(key, "unnamed", rows, spec.MATRIX_BLOCKS, spec.MATRIX_BLOCK_ROWS)
+
+
 def token_rows(key: Key, rows: int) -> list[tuple[int, int]]:
     """Blocks of token ids, the same for embedding and head, below a window that a grown vocabulary does not move."""
     return _blocks(key, "token", token_window(rows), spec.TOKEN_BLOCKS, spec.TOKEN_BLOCK_ROWS)

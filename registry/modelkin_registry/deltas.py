@@ -117,10 +117,14 @@ def _places(model: Fingerprint, component: str) -> dict[Place, int]:
 
 
 def _same_vectors(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
-    """Whether every vector of the query's component has its equal, but for rounding to another number format."""
+    """Whether every vector of the query's component has its equal, but for rounding to another number format.
+
+    Single numbers may be missing: exporters write them into the graph.
+    """
     theirs = {Place("", p.layer, p.family, p.role): row for row, p in enumerate(relative.vectors.places) if p.component == pair.relative}
     ours = [(Place("", p.layer, p.family, p.role), row) for row, p in enumerate(query.vectors.places) if p.component == pair.query]
-    return all(place in theirs and _same_vector(row, theirs[place], query, relative) for place, row in ours)
+    needed = [(place, row) for place, row in ours if place in theirs or query.vectors.length[row] > 1]
+    return all(place in theirs and _same_vector(row, theirs[place], query, relative) for place, row in needed)
 
 
 def _same_vector(a: int, b: int, query: Fingerprint, relative: Fingerprint) -> bool:

@@ -93,7 +93,8 @@ def channel_result(family: str, channel: str, places: Sequence[PlaceCosine], bac
     p_value = two_sided_p(z, len(CHANNELS) * background.searched)
     alone = channel != "probe" and null.mean == 0.0  # no neighbour to stand out from
     signed = abs(r) if channel == "probe" else r  # a negated copy is a copy; a Gram matrix has no sign
-    return ChannelResult(r, null, z, p_value, signed >= max(CHANNEL_R[channel], LONE_R if alone else 0.0))
+    lone = LONE_R.get(family, LONE_R["default"]) if alone else 0.0
+    return ChannelResult(r, null, z, p_value, signed >= max(CHANNEL_R[channel], lone))
 
 
 def _matrix_families(

@@ -13,6 +13,7 @@ from modelkin_registry.changes import what_changed
 from modelkin_registry.evidence import ComponentPair, Measurement, measure_components
 from modelkin_registry.families import judge_components
 from modelkin_registry.nulls import SMALLEST_P, Strangers, strangers_spread
+from modelkin_registry.other_names import under_names_of
 from modelkin_registry.relations import DESCENT_FREE, RANK, Relation, component_relation, model_relation
 
 
@@ -52,8 +53,10 @@ class Held:
 
 
 def hold(query: Fingerprint, relative: Fingerprint, name: str, origin: str = "", searched: int = 1, model_id: int = 0) -> Held:
-    """Measure every component that both have."""
-    measured = tuple(measure_components(query, relative, ours, theirs) for ours, theirs in counterparts(query, relative))
+    """Measure every component that both have; tensors of other names that hold the same stand for each other."""
+    components = counterparts(query, relative)
+    relative = under_names_of(query, relative, components)
+    measured = tuple(measure_components(query, relative, ours, theirs) for ours, theirs in components)
     return Held(query, relative, name, origin, searched, model_id, measured)
 
 
