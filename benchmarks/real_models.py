@@ -1,9 +1,10 @@
-"""Real models held against each other: known relatives must be found, strangers never accused.
+"""Real models held against each other, every pair of them: relatives must be found, strangers never accused.
 
     python benchmarks/real_models.py [--weights FOLDER]
 
-Downloads 188 MB unless --weights keeps them from another time. Writes benchmarks/results/real_models.json; exits 1 if a relative is
-missed or a stranger accused. "Not comparable" is neither: it is what this version must say of weights that it cannot read.
+Downloads 1.8 GB, one package at a time, unless --weights keeps them from another time. Writes benchmarks/results/real_models.json (relatives and
+hard strangers one by one, all pairs as a matrix of letters) and real_models.md; exits 1 if a stranger is accused, or a relative missed that
+anything but its numbers' own correlation says is one.
 """
 
 from __future__ import annotations
@@ -13,40 +14,37 @@ import json
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations_with_replacement, permutations
+from itertools import combinations, product
 from pathlib import Path
 
 from modelkin_data import starter
+from modelkin_indexer.errors import SourceError
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.indexing import fingerprint_source
 from modelkin_indexer.sources import open_source
 from modelkin_registry.answers import CompareAnswer, QueryAnswer
 from modelkin_registry.registry import Registry
-from modelkin_registry.relations import DESCENT_FREE
+from modelkin_registry.relations import DESCENT_FREE, RELATIONS
+from real_pairs import HARD, Truth, known_pairs
 from real_weights import RealModel, fetch, read_table
 
 RESULTS = Path(__file__).parent / "results" / "real_models.json"
 LEVELS = ("full", "probe")
-UNREADABLE = "not comparable"
-# Parent, child: relation and on what that rests. All other pairs of different models are strangers.
-RELATED = {
-    ("minilm-l6-gt", "minilm-l6-sre-ft"): ("fine-tuned", "documented"),
-    ("fracast", "fracast-int8"): ("quantized", "file name"),
-}
-# Distilled from fresh weights: trained on the other's outputs, on the same fixed Fourier basis.
-DISTILLED = ("akiki-st", "silero-v6.2.3-st")
+LETTERS = {name: chr(ord("A") + number) for number, name in enumerate(RELATIONS)} | {"unrelated": "u", "not comparable": "."}
+HARD_PAIRS = {frozenset(pair) for group in HARD for pair in combinations(group, 2)}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One pair: what is true, what was said, and whether that is "right", "found", "missed", "clear", "accused" or "not comparable"."""
+    """One pair: what is true and what was said; `verdict` is right, found (descent by another name), missed, clear or accused."""
 
     query: str
     relative: str
     level: str
-    truth: str
+    truth: tuple[str, ...]
     basis: str
     said: str
     also: tuple[str, ...]
@@ -55,39 +53,35 @@ class Outcome:
     r: Mapping[str, float | None]
     verdict: str
 
+    @property
+    def told(self) -> bool:
+        """Whether the pair is told by itself: all but easy strangers."""
+        return self.verdict != "clear" or frozenset((self.query, self.relative)) in HARD_PAIRS
 
-def outcome(query: str, relative: str, level: str, answer: CompareAnswer) -> Outcome:
+
+def outcome(query: str, relative: str, level: str, answer: CompareAnswer, known: Mapping[tuple[str, str], Truth]) -> Outcome:
     """What became of one comparison."""
-    truth, basis = _truth(query, relative)
+    truth = Truth(("identical",), "same file") if query == relative else known.get((query, relative), Truth((), "strangers"))
     r = {f"{c.query}/{f.family}": None if f.r is None else round(f.r, 4) for c in answer.components for f in c.families}
     verdict = _verdict(truth, answer.relation)
-    return Outcome(query, relative, level, truth, basis, answer.relation, answer.also, answer.shared, answer.p_value, r, verdict)
+    return Outcome(
+        query, relative, level, truth.relations, truth.basis, answer.relation, answer.also, answer.shared, answer.p_value, r, verdict
+    )
 
 
-def _truth(query: str, relative: str) -> tuple[str, str]:
-    if query == relative:
-        return "identical", "same file"
-    known = RELATED.get((relative, query)) or RELATED.get((query, relative))
-    if known is not None:
-        return known
-    return ("unrelated", "documented: distilled") if {query, relative} == set(DISTILLED) else ("unrelated", "other architecture")
-
-
-def _verdict(truth: str, said: str) -> str:
-    if truth == "unrelated":
+def _verdict(truth: Truth, said: str) -> str:
+    if not truth.relations:
         return "clear" if said in DESCENT_FREE else "accused"
-    if said == truth:
+    if said in truth.relations:
         return "right"
-    if said == UNREADABLE:
-        return said
     return "missed" if said in DESCENT_FREE else "found"
 
 
 def outcomes(fingerprints: Mapping[str, Fingerprint], level: str, registry: Registry) -> Iterator[Outcome]:
     """Every model against every model, itself included, both ways round."""
-    for a, b in combinations_with_replacement(fingerprints, 2):
-        for query, relative in sorted(set(permutations((a, b)))):
-            yield outcome(query, relative, level, registry.compare(fingerprints[query], fingerprints[relative]))
+    known = known_pairs()
+    for query, relative in product(fingerprints, repeat=2):
+        yield outcome(query, relative, level, registry.compare(fingerprints[query], fingerprints[relative]), known)
 
 
 def ask_starter(fingerprints: Mapping[str, Fingerprint], models: Sequence[RealModel], registry: Registry) -> Iterator[dict[str, object]]:
@@ -108,8 +102,8 @@ def ask_starter(fingerprints: Mapping[str, Fingerprint], models: Sequence[RealMo
         }
 
 
-def run(weights: Path) -> tuple[list[Outcome], list[dict[str, object]]]:
-    """All comparisons and questions at both levels."""
+def run(weights: Path) -> tuple[list[Outcome], list[dict[str, object]], dict[str, str]]:
+    """All comparisons and questions at both levels, and what could not be read, with the refusal."""
     models = read_table().models
     paths = fetch(models, weights)
     packaged = starter.path()
@@ -117,14 +111,20 @@ def run(weights: Path) -> tuple[list[Outcome], list[dict[str, object]]]:
         sys.exit("There is no starter registry. Make it with `python benchmarks/build_starter.py`.")
     found: list[Outcome] = []
     asked: list[dict[str, object]] = []
+    unread: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copyfile(packaged, Path(folder) / "registry.db")
         with Registry.open(copy, create=False) as registry:
             for level in LEVELS:
-                fingerprints = {model.id: _fingerprint(paths[model.id], level) for model in models}
+                fingerprints = {}
+                for model in models:
+                    try:
+                        fingerprints[model.id] = _fingerprint(paths[model.id], level)
+                    except SourceError as error:
+                        unread[model.id] = str(error).replace(str(weights), "WEIGHTS")
                 found += outcomes(fingerprints, level, registry)
-                asked += ask_starter(fingerprints, models, registry)
-    return found, asked
+                asked += ask_starter(fingerprints, [model for model in models if model.id in fingerprints], registry)
+    return found, asked, unread
 
 
 def _fingerprint(path: Path, level: str) -> Fingerprint:
@@ -135,14 +135,42 @@ def _fingerprint(path: Path, level: str) -> Fingerprint:
         source.close()
 
 
-def print_table(found: Sequence[Outcome]) -> None:
-    """One line a pair, those across architectures left to the summary."""
-    for one in found:
-        if one.truth != "unrelated" or one.verdict == "accused" or {one.query, one.relative} == set(DISTILLED):
-            r = "  ".join(f"{family} {value}" for family, value in one.r.items())
-            print(f"{one.level:5} {one.query:17} {one.relative:17} {one.truth:10} said {one.said:15} {one.verdict:14} {r}")
-    verdicts = [one.verdict for one in found]
-    print(", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)))
+def matrix(found: Sequence[Outcome], level: str) -> dict[str, str]:
+    """Query -> one letter a relative, in the order of the queries."""
+    rows: dict[str, str] = {}
+    for one in (one for one in found if one.level == level):
+        rows[one.query] = rows.get(one.query, "") + LETTERS[one.said]
+    return rows
+
+
+def page(found: Sequence[Outcome], asked: Sequence[Mapping[str, object]], unread: Mapping[str, str]) -> str:
+    """The results as a short page."""
+    models = len({one.query for one in found})
+    lines = ["# Real models against each other", "", f"{models} readable files; every ordered pair, itself included.", ""]
+    lines += ["| level | truth | pairs | right | found, named otherwise | missed | clear | accused |", "|---|---|---|---|---|---|---|---|"]
+    for level in LEVELS:
+        kinds = {one.basis for one in found} - {"strangers"}
+        groups = {basis: [one for one in found if (one.level, one.basis) == (level, basis)] for basis in (*sorted(kinds), "strangers")}
+        hard = [one for one in groups["strangers"] if frozenset((one.query, one.relative)) in HARD_PAIRS]
+        for basis, group in {**groups, "hard strangers, among them": hard}.items():
+            count = Counter(one.verdict for one in group)
+            cells = " | ".join(str(count[verdict]) for verdict in ("right", "found", "missed", "clear", "accused"))
+            lines.append(f"| {level} | {basis} | {len(group)} | {cells} |")
+    lines += ["", "Asked of the starter registry, which of its models comes first:", ""]
+    for level in LEVELS:
+        first = [one for one in asked if one["level"] == level]
+        lines.append(f"- {level}: {sum(one['first'] is not None for one in first)} of {len(first)} have a relative there")
+    odd = [one for one in found if one.verdict in ("found", "missed", "accused") and one.query < one.relative]
+    lines += [
+        "",
+        "## Named otherwise, missed or accused",
+        "",
+        "| level | query | relative | basis | said | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [f"| {one.level} | {one.query} | {one.relative} | {one.basis} | {one.said} | {one.verdict} |" for one in odd]
+    lines += ["", "## Not read", ""] + [f"- {model}: {why}" for model, why in sorted(unread.items())]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -150,12 +178,19 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="folder that keeps the downloaded weights")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        found, asked = run(arguments.weights or Path(temporary))
-    print_table(found)
+        found, asked, unread = run(arguments.weights or Path(temporary))
     RESULTS.parent.mkdir(exist_ok=True)
-    content = {"pairs": [asdict(one) for one in found], "starter": asked}
-    RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    sys.exit(any(one.verdict in ("missed", "accused") for one in found))
+    content = {
+        "told": [asdict(one) for one in found if one.told],
+        "letters": {letter: name for name, letter in LETTERS.items()},
+        "all": {level: matrix(found, level) for level in LEVELS},
+        "starter": asked,
+        "unread": unread,
+    }
+    RESULTS.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    RESULTS.with_suffix(".md").write_text(page(found, asked, unread), encoding="utf-8")
+    print(page(found, asked, unread))
+    sys.exit(any(one.verdict == "accused" or (one.verdict == "missed" and one.basis != "measured") for one in found))
 
 
 if __name__ == "__main__":

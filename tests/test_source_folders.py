@@ -359,3 +359,10 @@ def test_a_failed_open_leaves_no_file_open(sharded: Path) -> None:
     with pytest.raises(SourceError):
         open_source(sharded)
     assert len(list(OPEN_FILES.iterdir())) == before
+
+
+@pytest.mark.parametrize("name", ["model", "rnet.lz4", "weights.joblib"])
+def test_a_file_of_no_kind_that_is_known_is_refused_as_such(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x04\x22\x4d\x18" + bytes(200))
+    with pytest.raises(UnsupportedFormat, match=r"is a file of no kind that is known here\. This version reads safetensors"):
+        open_source(tmp_path / name)

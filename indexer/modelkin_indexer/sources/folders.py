@@ -10,7 +10,7 @@ from pathlib import Path
 
 from modelkin_indexer.errors import SourceNotFound, UnsupportedFormat
 from modelkin_indexer.sources.files import CACHE_PREFIX, CHECK_ACCESS, PICK, cache_folder
-from modelkin_indexer.sources.register import CONTAINERS, OTHER_SUFFIXES, Container, Weights, container_of
+from modelkin_indexer.sources.register import CONTAINERS, OTHER_SUFFIXES, Container, Weights, container_of, is_unknown
 
 INDEX_ENDING = ".index.json"
 # Stems of the files that libraries write a whole model to; they go before any other.
@@ -79,6 +79,8 @@ def weights_of(path: Path, chosen: Path) -> tuple[Container, Weights]:
     named = chosen.with_name(chosen.name.removesuffix(INDEX_ENDING))
     if chosen.suffix.lower() in OTHER_SUFFIXES:
         raise UnsupportedFormat(f"is a {chosen.suffix} file", path=chosen, remedy=CONVERT)
+    if named == chosen and is_unknown(chosen):
+        raise UnsupportedFormat("is a file of no kind that is known here", path=chosen, remedy=CONVERT)
     container = container_of(named)
     stem = named.name[: len(named.name) - len(container.suffix_of(named.name))]
     name = folder_name(chosen.parent) if stem in PLAIN_STEMS else stem

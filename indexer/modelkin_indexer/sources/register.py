@@ -78,13 +78,24 @@ OTHER_SUFFIXES = tuple(suffix for suffix in _KNOWN.split() if not any(suffix in 
 
 
 def container_of(path: Path) -> Container:
-    """The container of a file: by its suffix, and by its first bytes where the suffix leaves a choice. The first one if nothing fits."""
+    """The container of a file: by its suffix, and by its first bytes where the suffix leaves a choice.
+
+    The first one if nothing fits; of a file without any known suffix and form `is_unknown` is true.
+    """
     fitting = [container for container in CONTAINERS if container.suffix_of(path.name)]
     if len(fitting) == 1:
         return fitting[0]
     head = _head(path)
     among = fitting or CONTAINERS
     return next((container for container in among if container.recognises(head)), among[0])
+
+
+def is_unknown(path: Path) -> bool:
+    """Whether neither the suffix nor the first bytes of a file are those of a container. False of an empty or unreadable file."""
+    if any(container.suffix_of(path.name) for container in CONTAINERS):
+        return False
+    head = _head(path)
+    return bool(head) and not any(container.recognises(head) for container in CONTAINERS)
 
 
 def _head(path: Path) -> bytes:
