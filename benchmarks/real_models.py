@@ -2,9 +2,9 @@
 
     python benchmarks/real_models.py [--weights FOLDER]
 
-Downloads 1.8 GB, one package at a time, unless --weights keeps them from another time. Writes benchmarks/results/real_models.json (relatives and
-hard strangers one by one, all pairs as a matrix of letters) and real_models.md; exits 1 if a stranger is accused, or a relative missed that
-anything but its numbers' own correlation says is one.
+Downloads 1.8 GB, one package at a time, unless --weights keeps them from another time. Writes benchmarks/results/real_models.json
+(relatives and hard strangers one by one, all pairs as a matrix of letters) and real_models.md; exits 1 if a stranger is accused, or a
+relative missed of which more is known than that its numbers correlate.
 """
 
 from __future__ import annotations

@@ -144,6 +144,31 @@ def test_splits_are_one_model(tmp_path: Path) -> None:
     assert "one of 2 splits" in alone.notes[0]
 
 
+@pytest.mark.parametrize("name", ["mmproj-x-f16.gguf", "x-mmproj-BF16.gguf", "x.mmproj.gguf"])
+def test_a_projector_beside_a_model_is_told_and_can_be_read(tmp_path: Path, name: str) -> None:
+    rng = np.random.default_rng(1)
+    write(tmp_path / "x-Q8_0.gguf", {"output.weight": rng.standard_normal((8, 32)).astype(np.float32)}, GGMLQuantizationType.Q8_0)
+    write(tmp_path / name, {"v.blk.0.attn_q.weight": rng.standard_normal((32, 32)).astype(np.float32)}, GGMLQuantizationType.F16)
+    source = open_source(tmp_path)
+    assert [file.name for file in source.files] == ["x-Q8_0.gguf"]
+    assert any(f"is left out: {name}. To read it instead" in note for note in source.notes)
+    assert [file.name for file in open_source(tmp_path, name).files] == [name]
+
+
+def test_few_rows_cost_few_bytes_and_are_those_of_the_whole(tmp_path: Path) -> None:
+    weights = np.random.default_rng(1).standard_normal((512, 2048)).astype(np.float32)
+    write(tmp_path / "x.gguf", {"blk.0.ffn_up.weight": weights}, GGMLQuantizationType.Q8_0)
+    source = open_source(tmp_path)
+    name = "model.layers.0.mlp.up_proj.weight"
+    before = source.bytes_read
+    rows = source.read(name, 100 * 2048 * 4, 104 * 2048 * 4).copy()
+    assert source.bytes_read - before == 4 * 2048 // 32 * 34
+    whole = source.read(name, 0, weights.nbytes).view(np.float32).reshape(weights.shape)
+    np.testing.assert_array_equal(rows.view(np.float32).reshape(4, 2048), whole[100:104])
+    odd = source.read(name, 100 * 2048 * 4 + 12, 100 * 2048 * 4 + 2400).view(np.float32)
+    np.testing.assert_array_equal(odd, whole[100].ravel()[3:600])
+
+
 def test_the_least_quantised_is_read(tmp_path: Path) -> None:
     tensors = {"output.weight": np.random.default_rng(1).standard_normal((8, 32)).astype(np.float32)}
     for kind in (GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q8_0):

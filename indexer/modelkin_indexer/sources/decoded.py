@@ -22,7 +22,7 @@ from modelkin_indexer.sources.base import SourceFile
 from modelkin_indexer.sources.files import fill
 
 Bytes = npt.NDArray[np.uint8]
-BLOCK_BYTES = 1 << 20  # decoded bytes a block should have: small beside the cache of a core, large beside the cost of a call
+BLOCK_BYTES = 1 << 20  # decoded bytes made at a time: small beside the cache of a core, large beside the cost of a call
 CACHED_BYTES = 32 << 20  # decoded blocks kept for readers that come back for the rest of one
 
 
@@ -149,8 +149,8 @@ class DecodedSource:
         return length if ends else length - length % shown.decoder.block_bytes
 
     def _decode(self, shown: Presented, start: int, out: Bytes) -> None:
-        """Decode block by block, so that no decoder needs memory for more than one."""
-        step = max(shown.decoder.block_bytes, BLOCK_BYTES if shown.decoder.block_bytes == 1 else 1)
+        """Decode some blocks at a time, so that no decoder needs memory for more than BLOCK_BYTES or one block."""
+        step = shown.decoder.block_bytes * max(1, BLOCK_BYTES // shown.decoder.block_bytes)
         count = sum(shown.decoder.decode(start + at, out[at : at + step]) for at in range(0, out.nbytes, step))
         with self._lock:
             self.bytes_read += count

@@ -24,8 +24,9 @@ VARIANT = re.compile(
 )
 # What training leaves beside a model, parts that llama.cpp keeps in a file of their own, and single arrays.
 NOT_WEIGHTS = re.compile(
-    r"training_args|optimizer|scheduler|scaler|rng_state|random_states|tokenizer|imatrix|mmproj|.*\.npy$", re.IGNORECASE
+    r"training_args|optimizer|scheduler|scaler|rng_state|random_states|tokenizer|imatrix|(?:.*[-._])?mmproj|.*\.npy$", re.IGNORECASE
 )
+PROJECTOR = re.compile(r"(?:.*[-._])?mmproj.*\.gguf", re.IGNORECASE)  # the vision or audio part that llama.cpp keeps apart
 LISTED = 5  # file names in one message
 
 
@@ -71,6 +72,12 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
         raise UnsupportedFormat(problem, path=folder, remedy=f"To read one of them, {PICK}")
     left = [form.label for form in forms if form is not chosen]
     notes = (f"{chosen.label} is read, and left out: {_listed(left)}. To read another, {PICK}",) if left else ()
+    projectors = [name for name in names if PROJECTOR.fullmatch(name)]
+    if projectors and chosen.container.suffixes == (".gguf",):
+        told = (
+            f"The model's vision or audio part is in a file of its own and is left out: {_listed(projectors)}. To read it instead, {PICK}"
+        )
+        notes = (*notes, told)
     return chosen.container, Weights(folder, folder_name(folder), chosen.files, chosen.index, notes)
 
 

@@ -19,7 +19,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType, dequanti
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.sources.base import BITS, SourceFile
-from modelkin_indexer.sources.decoded import BLOCK_BYTES, Bytes, DecodedSource, Origin, Plain, Presented
+from modelkin_indexer.sources.decoded import Bytes, DecodedSource, Origin, Plain, Presented
 from modelkin_indexer.sources.files import FETCH_AGAIN, PICK, fill, open_regular
 from modelkin_indexer.sources.gguf_header import Entry, Header, read_header
 from modelkin_indexer.sources.gguf_names import Restored, Restoring, config
@@ -169,7 +169,7 @@ def _shown(file: _File, kind: GGMLQuantizationType, restored: Restored, shape: t
     heads = restored.heads if restored.heads and shape[0] % (2 * restored.heads) == 0 else 0
     if kind.name in BITS and not changed and not heads:
         return Presented(info, Plain(file.descriptor, file.path, restored.name, start))
-    numbers = prod(shape) // heads if heads else _block_numbers(kind)
+    numbers = prod(shape) // heads if heads else GGML_QUANT_SIZES[kind][0]
     if numbers * 4 > MAX_HEAD:
         raise DamagedFile(f"has {heads} heads of {numbers:,} numbers each", path=file.path, tensor=restored.name, remedy=FETCH_AGAIN)
     return Presented(info, _Blocks(file, kind, restored, start, dtype, numbers, shape[0] // heads if heads else 0))
@@ -182,14 +182,10 @@ def _published_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (prod(shape),) if name.endswith("mixer.norm.weight") else shape
 
 
-def _block_numbers(kind: GGMLQuantizationType) -> int:
-    block = GGML_QUANT_SIZES[kind][0]
-    return BLOCK_BYTES // 4 // block * block
-
-
 @dataclass(frozen=True)
 class _Blocks:
-    """Decodes `numbers` at a time; where `head_rows`, these are the rows of one head, put back into order."""
+    """Decodes multiples of `numbers`, those of one block; where `head_rows`, a block is the rows of one head, put back
+    into order."""
 
     file: _File
     kind: GGMLQuantizationType
@@ -223,7 +219,7 @@ class _Blocks:
 
     def _ordered(self, values: npt.NDArray[Any]) -> Bytes:
         if self.head_rows:
-            values = np.ascontiguousarray(values.reshape(self.head_rows // 2, 2, -1).swapaxes(0, 1))
+            values = np.ascontiguousarray(values.reshape(-1, self.head_rows // 2, 2, self.numbers // self.head_rows).swapaxes(1, 2))
         return values.reshape(-1).view(np.uint8)
 
 
