@@ -79,16 +79,20 @@ def test_typical_passes_over_missing_cells_role_by_role() -> None:
     assert nulls.typical(cells[:2], np.full(2, 9.0))[1].tolist() == [9.0, 9.0]
 
 
-def test_crossing_means_leave_matched_and_missing_cells_out() -> None:
+def test_crossing_nulls_leave_matched_and_missing_cells_out() -> None:
     random = np.random.default_rng(4)
     cosines, matched = random.standard_normal((2, 5, 6)), np.eye(5, 6, dtype=bool)
     cosines[0, 1, 3] = np.nan
-    found = nulls.crossing_means(cosines, matched)
+    means, spread = nulls.crossing_nulls(cosines, matched, np.array([0.1, 9.0]))
     for role, layer in product(range(2), range(5)):
         across = [cosines[role, layer, other] for other in range(6) if other != layer]
         along = [cosines[role, other, layer] for other in range(5) if other != layer]
-        assert found[role, layer, layer] == pytest.approx(np.nanmean(across + along))
-    assert not nulls.crossing_means(cosines, np.ones((5, 6), bool)).any()
+        assert means[role, layer, layer] == pytest.approx(np.nanmean(across + along))
+    assert 0.5 < spread[0] < 2.0  # standard normal cells
+    assert spread[1] == 9.0  # never below the noise
+    means, spread = nulls.crossing_nulls(cosines, np.ones((5, 6), bool), np.array([0.1, 0.2]))
+    assert not means.any()
+    assert spread.tolist() == [0.1, 0.2]
 
 
 def test_roles_compared_together_have_the_cosines_of_each_alone(space: Any, parent: Any) -> None:
@@ -98,7 +102,7 @@ def test_roles_compared_together_have_the_cosines_of_each_alone(space: Any, pare
     assert {role for s in found for role in s.roles} == {(place.family, place.role) for place in ours.matrices.places}
     assert {s.channel for s in found} == set(CHANNELS)
     for s in found:
-        ours_table, theirs_table = (getattr(side.matrices, s.channel).astype(float) for side in (ours, theirs))
+        ours_table, theirs_table = (side.matrices.sketches[s.channel][0].astype(float) for side in (ours, theirs))
         check_cells(s, ours.matrices.places, theirs.matrices.places, ours_table, theirs_table)
     for s in vector_similarities(ours, theirs, "text", "text"):
         check_cells(s, ours.vectors.places, theirs.vectors.places, ours.vectors.sketch.astype(float), theirs.vectors.sketch.astype(float))

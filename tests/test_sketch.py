@@ -85,3 +85,26 @@ def test_distinct_share() -> None:
     assert channels.distinct_share(values) == 1
     assert channels.distinct_share(np.rint(values * 2) / 2) < 0.1
     assert channels.distinct_share(np.zeros((8, 100), np.float32)) == 1
+
+
+def test_grams_that_share_one_direction_only_differ_without_it() -> None:
+    random = np.random.default_rng(8)
+    frame = random.standard_normal((256, spec.DIRECTIONS))
+    lean = 0.5 * random.standard_normal(256)
+
+    def gram(matrix: np.ndarray) -> np.ndarray:
+        return channels.gram_vector((matrix @ frame).T @ (matrix @ frame), frame)
+
+    weights = random.standard_normal((3, 512, 256)) + lean
+    noised = weights[0] + 0.3 * random.standard_normal(weights[0].shape)
+    before = np.stack([gram(one) for one in (*weights, noised)])
+    assert before[0] @ before[1] > 0.8
+    after = channels.without_leading(before)
+    after /= np.linalg.norm(after, axis=1, keepdims=True)
+    assert abs(after[0] @ after[1]) < 0.4  # 4 sd of what is left
+    assert abs(after[1] @ after[2]) < 0.4
+    assert after[0] @ after[3] > 0.8
+
+
+def test_a_gram_of_nothing_stays_nothing() -> None:
+    assert not channels.without_leading(np.zeros((2, spec.GRAM_NUMBERS), np.float16)).any()

@@ -19,6 +19,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from modelkin_indexer import spec
+from modelkin_indexer.channels import without_leading
 from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.places import Place
 
@@ -105,8 +106,9 @@ class Matrices:
 
     @cached_property
     def sketches(self) -> dict[str, Sketches]:
-        """Each channel's sketches ready for arithmetic, made once: a query is held against many."""
-        return {channel: _ready(getattr(self, channel)) for channel in CHANNELS}
+        """Each channel's sketches ready for arithmetic, made once; gram ones without their strongest direction."""
+        gram = without_leading(self.gram) if self.gram.shape[1] else self.gram
+        return {"probe": _ready(self.probe), "gram": _ready(gram), "anchored": _ready(self.anchored)}
 
     @cached_property
     def parameters(self) -> Array:
@@ -240,7 +242,7 @@ def _known_places(places: tuple[tuple[Any, ...], ...]) -> tuple[Place, ...]:
     return tuple(Place(*place) for place in places)
 
 
-def _ready(sketches: npt.NDArray[np.float16]) -> Sketches:
+def _ready(sketches: npt.NDArray[np.floating[Any]]) -> Sketches:
     singles = sketches.astype(np.float32)
     return singles, np.linalg.norm(singles, axis=1)
 

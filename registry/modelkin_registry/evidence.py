@@ -14,7 +14,7 @@ from modelkin_indexer.places import NO_LAYER
 from modelkin_registry.alignment import LayerMap, align
 from modelkin_registry.answers import FamilyEvidence
 from modelkin_registry.experts import ExpertMatch, match_experts
-from modelkin_registry.nulls import Null, crossing_means, sketch_noise, typical
+from modelkin_registry.nulls import Null, crossing_nulls, sketch_noise, typical
 from modelkin_registry.similarity import Ints, Similarities, cross_role_gram, matrix_similarities, vector_similarities
 
 Floats = npt.NDArray[np.float64]
@@ -126,8 +126,8 @@ def _nulls(s: Similarities, matched: npt.NDArray[np.bool_], role: Ints, a: Ints,
     """The null of each matched cell (role, a, b): one a role, or in gram and anchored one a cell."""
     noise = np.array([sketch_noise(s.channel, numbers) for numbers in s.numbers])
     if s.channel not in ("probe", "vector"):
-        means = crossing_means(s.cosines, matched)[role, a, b]
-        return [Null(mean, sd) for mean, sd in zip(means.tolist(), noise[role].tolist(), strict=True)]
+        means, spread = crossing_nulls(s.cosines, matched, noise)
+        return [Null(mean, sd) for mean, sd in zip(means[role, a, b].tolist(), spread[role].tolist(), strict=True)]
     middle, spread = typical(s.cosines[:, ~matched], noise, trust_few=True)
     nulls = [Null(mean, sd) for mean, sd in zip(middle.tolist(), spread.tolist(), strict=True)]
     return [nulls[at] for at in role.tolist()]

@@ -18,7 +18,8 @@ from modelkin_data import backgrounds
 from modelkin_indexer import spec
 
 Floats = npt.NDArray[np.float64]
-SKETCH_NUMBERS = {"probe": spec.PROBE_NUMBERS, "gram": spec.GRAM_NUMBERS, "anchored": spec.GRAM_NUMBERS, "vector": spec.VECTOR_NUMBERS}
+GRAM_LEFT = (spec.DIRECTIONS - 1) * spec.DIRECTIONS // 2 - 1  # free numbers of a Gram matrix less a direction and the isotropic part
+SKETCH_NUMBERS = {"probe": spec.PROBE_NUMBERS, "gram": GRAM_LEFT, "anchored": spec.GRAM_NUMBERS, "vector": spec.VECTOR_NUMBERS}
 FEWEST_MISMATCHES = 12  # below this many mismatched cells a measured spread is too uncertain to replace the sketch's own
 NORMAL_PER_MAD = 1.4826  # median absolute deviation to standard deviation of a normal
 SMALLEST_P = 1e-30  # a tail further out is not measured by anything; smaller values are reported as this
@@ -80,17 +81,24 @@ def medians(values: Floats) -> Floats:
     return np.asarray(np.partition(values, (half - 1, half), axis=1)[:, half - 1 : half + 1].mean(axis=1))
 
 
-def crossing_means(cosines: Floats, matched: npt.NDArray[np.bool_]) -> Floats:
+def crossing_nulls(cosines: Floats, matched: npt.NDArray[np.bool_], noise: Floats) -> tuple[Floats, Floats]:
     """For each cell (roles, n, m) the mean of the mismatched cells of its own row and column, 0 without any: a matched cell's null.
 
-    For gram and anchored, where all layers of one model share dominant directions (0.5-0.9 between its layers): a matched layer has to
-    stand out from its neighbours, while what any two layers of these models have in common counts for nothing.
+    And for each role the spread of mismatched cells about their own such means, never below its `noise` (roles,). For gram and anchored,
+    where all layers of one model share dominant directions (0.5-0.9 between its layers): a matched layer has to stand out from its
+    neighbours, while what any two layers of these models have in common counts for nothing.
     """
     known = ~matched & np.isfinite(cosines)
     values = np.where(known, cosines, 0.0)
     total = values.sum(axis=2)[:, :, None] + values.sum(axis=1)[:, None, :]
     count = known.sum(axis=2)[:, :, None] + known.sum(axis=1)[:, None, :]
-    return np.asarray(total / np.maximum(count, 1), np.float64)
+    means = total / np.maximum(count, 1)
+    others = np.where(known, (total - 2 * values) / np.maximum(count - 2, 1), np.nan)  # a cell counts in its own row and column
+    found = np.where(known & (count > 2), cosines - others, np.nan).reshape(len(cosines), -1)
+    spread = [
+        NORMAL_PER_MAD * median(np.abs(row[np.isfinite(row)])) if np.isfinite(row).sum() >= FEWEST_MISMATCHES else 0.0 for row in found
+    ]
+    return means, np.maximum(np.array(spread), noise)
 
 
 def average_null(nulls: Sequence[Null], family: str, channel: str, strangers: Strangers | None = None) -> Null:

@@ -110,8 +110,19 @@ def _gains(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> st
 def _gains_folded(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, means: RoleMeans) -> bool:
     """Whether one side has all gains at one value, and with gains folded in its matrices are nearer to the other's than without."""
     gains = [gain_constants(side) for side in (query, relative)]
-    absorbed = any(m.get("gram", 0.0) > m["probe"] for m in means.values() if m.get("probe", 0.0) >= FOLDED_R)
+    absorbed = any(_whole_gram(pair, query, relative, key) > m["probe"] for key, m in means.items() if m.get("probe", 0.0) >= FOLDED_R)
     return absorbed and all(gains[0]) != all(gains[1]) and all(gains)
+
+
+def _whole_gram(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, key: tuple[str, str]) -> float:
+    """Mean cosine of a role's Gram matrices with their strongest direction, which says most of what was folded in; 0 without any."""
+    rows = [(p.query_row, p.relative_row) for p in pair.places if (p.family, p.role, p.channel) == (*key, "gram")]
+    if not rows:
+        return 0.0
+    ours, theirs = (
+        side.matrices.gram[list(chosen)].astype(float) for side, chosen in zip((query, relative), zip(*rows, strict=True), strict=True)
+    )
+    return float(np.mean(np.sum(ours * theirs, axis=1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))))
 
 
 def gain_constants(side: Fingerprint) -> list[bool]:
