@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("indexer", "registry", "cli", "data")
 BELOW = {"data": set(), "indexer": {"data"}, "registry": {"indexer", "data"}, "cli": {"registry", "indexer", "data"}}
 # All that the registry takes from the indexer.
-DATA_TYPES = {"errors", "fingerprint", "places", "spec", "sketch", "sources.base", "pair_statistics"}
+DATA_TYPES = {"aligned_reading", "errors", "fingerprint", "places", "spec", "sketch", "sources.base", "pair_statistics"}
 HEAVY = {"torch", "faiss", "huggingface_hub", "numpy", "safetensors", "sqlite_utils", "rich", "matplotlib", "gguf"}
 
 

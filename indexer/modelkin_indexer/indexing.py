@@ -85,7 +85,7 @@ def _measure_matrices(
     pieces = [piece for piece in anatomy.pieces if not _is_vector(piece)]
     if level == "probe":
         return _each(pool, lambda piece: probe_matrix(source, piece, key), pieces)
-    less_one = {piece.place: _gains_less_one(source, piece) for piece in anatomy.pieces if _is_vector(piece)}
+    less_one = {piece.place: gains_less_one(source, piece) for piece in anatomy.pieces if _is_vector(piece)}
     gains = {vector.place: vector.values + np.float32(less_one[vector.place]) for vector in vectors}
     tables = [piece for piece in pieces if piece.residual == "none"]
     bodies = sorted((piece for piece in pieces if piece.residual != "none"), key=lambda piece: (-piece.parameters, piece.place))
@@ -100,7 +100,7 @@ def _measure_matrices(
     return sorted(measured, key=lambda m: m.piece.place)
 
 
-def _gains_less_one(source: Source, piece: Piece) -> bool:
+def gains_less_one(source: Source, piece: Piece) -> bool:
     """By the architecture of the piece's own component: the language model beside a vision tower may store gains otherwise."""
     config = config_of(source, piece.views[0].tensor)
     section = layouts.config_section(config, piece.place.component)

@@ -185,6 +185,7 @@ class CompareAnswer:
     structure: StructureBeside | None = None
     exact: tuple[dict[str, Any], ...] | None = None
     exact_summary: dict[str, Any] | None = None
+    aligned: dict[str, Any] | None = None
     contract: int = CONTRACT
 
 

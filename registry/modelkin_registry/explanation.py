@@ -11,6 +11,7 @@ from modelkin_registry.relations import DESCENT_FREE
 
 DISTILLATION = "Training on another model's outputs (distillation, synthetic data) leaves no trace in weights and cannot be seen here."
 SAME_R = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
+UNDO = "With both models' weights at hand `modelkin compare --align` undoes the change of coordinates and tests what agrees then."
 SAMPLED = "agrees with {model} in all rows that were read (level probe); rows outside the sample may differ"
 DECLARED = (
     "is an adapter that its own file declares to belong to {model}, and every weight that it changes has that shape there. "
@@ -47,6 +48,8 @@ def relative_sentences(subject: str, relative: Relative, searched: int | None = 
         return sentences
     for component in relative.components:
         sentences += _component_sentences(component, relative)
+    if "reparameterised" in (relative.relation, *relative.also):
+        sentences.append(UNDO)
     return sentences
 
 

@@ -29,6 +29,9 @@ from modelkin_registry.comparison import compare_fingerprints
 @click.option(
     "--layers", type=click.Choice(["same", "all"]), default="same", help="With --exact: `all` holds each layer against each other one."
 )
+@click.option(
+    "--align", is_flag=True, help="Work out and undo a change of coordinates (order, signs, rotation), and test what agrees then."
+)
 @click.option("--resume", type=FILE, metavar="FILE", help="With --exact: keep finished tensors in this journal, and go on where it ends.")
 @fail_on_option
 @reading
@@ -41,6 +44,7 @@ def command(
     controls: tuple[str, ...],
     exact: bool,
     layers: str,
+    align: bool,
     resume: Path | None,
     fail_on: tuple[str, ...],
     how: HowToRead,
@@ -49,13 +53,14 @@ def command(
     """Hold model A against model B, family by family. Each is a source or the name of a registered model.
 
     A figure that a control reaches too says nothing of A and B. With --exact both must be weights; memory stays bounded, and with
-    --resume an interrupted comparison goes on.
+    --resume an interrupted comparison goes on. --align is for copies whose neurons, heads or channels were re-ordered, turned or rotated.
 
     \b
     Example:
       modelkin compare models/mystery models/llama --control models/qwen
       modelkin compare models/mystery llama --fail-on descent
       modelkin compare models/mystery models/llama --exact --control models/qwen --resume mystery.journal
+      modelkin compare models/mystery models/llama --align
     """
     if not exact and (resume is not None or layers == "all"):
         raise click.UsageError("--resume and --layers are for --exact")
@@ -65,9 +70,15 @@ def command(
     answer = compare_fingerprints(sides[a], sides[b], a_name=a, b_name=b, controls=third, claims=claims)
     answer = replace(answer, structure=structure_of_sides(a, b, sides, settings, output))
     more: Iterable[RenderableType] = ()
+    aligned: Iterable[RenderableType] = ()
+    if align:
+        from modelkin_cli.aligning import add_aligned, aligned_page  # brings scipy
+
+        answer = add_aligned(answer, a, b, how, output)
+        aligned = aligned_page(answer.aligned or {})
     if exact:
         answer, more = _exactly(answer, (a, b, *controls), how, ExactWishes(resume, layers == "all"), output)
-    output.answer(answer, (answer.relation,), lambda console: chain(compare_page(answer, sides[a].about.layers, console), more))
+    output.answer(answer, (answer.relation,), lambda console: chain(compare_page(answer, sides[a].about.layers, console), aligned, more))
     if names := violations(fail_on, answer.relation, answer.also, answer.components):
         output.say(f"--fail-on: {', '.join(names)}")
         click.get_current_context().exit(VIOLATED)
