@@ -70,10 +70,11 @@ CONTAINERS = (
     Container("GGUF", "gguf", (".gguf",), lambda head: head.startswith(b"GGUF")),
     Container("CTranslate2", "ctranslate2", (".bin",), lambda head: b"Spec\0" in head[6:38]),
     Container("ONNX", "onnx", (".onnx",), lambda head: head[:1] == b"\x08"),
+    Container("TFLite", "tflite", (".tflite",), lambda head: head[4:8] == b"TFL3"),
 )
 
 # Suffixes of weights that this version does not read, known only to say what was found.
-_KNOWN = ".bin .pt .pth .ckpt .jit .gguf .ggml .onnx .h5 .msgpack .npz .npy .pkl .tflite .keras .nemo"
+_KNOWN = ".bin .pt .pth .ckpt .jit .gguf .ggml .onnx .h5 .msgpack .npz .npy .pkl .keras .nemo"
 OTHER_SUFFIXES = tuple(suffix for suffix in _KNOWN.split() if not any(suffix in container.suffixes for container in CONTAINERS))
 
 
