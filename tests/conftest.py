@@ -16,8 +16,9 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user data folder of a new user, no settings from outside, and a working folder to start in."""
     home = tmp_path / "home"
     monkeypatch.setattr(platformdirs, "user_data_dir", lambda *_, **__: str(home))
-    for name in ("MODELKIN_REGISTRY", "MODELKIN_KEY_FILE"):
+    for name in ("MODELKIN_REGISTRY", "MODELKIN_KEY_FILE", "MODELKIN_CACHE_BYTES"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MODELKIN_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return home
 

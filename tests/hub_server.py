@@ -8,10 +8,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,19 +21,45 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 PAGE = 1000
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
-LFS_FROM = ".safetensors"  # files stored apart, whose SHA-256 the Hub tells
+APART = (".safetensors", ".gguf")  # files stored apart, whose SHA-256 the Hub tells, and whose bytes a store sends
+
+
+class LocalFile:
+    """A file on disk as bytes that are read when they are sent: for repositories larger than memory. Its digest is given, not computed."""
+
+    def __init__(self, path: Path, digest: str) -> None:
+        self.path, self.digest, self.size = path, digest, path.stat().st_size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self.size)
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+
+Content = bytes | LocalFile
+
+
+def sha256(data: Content) -> str:
+    return data.digest if isinstance(data, LocalFile) else hashlib.sha256(data).hexdigest()
 
 
 @dataclass
 class Repo:
-    """A repository of one commit; `broken` is what a request for its files gets instead: a status, or "cut" or "other" content."""
+    """A repository of one commit.
+
+    `broken` is what a request for its files gets instead: a status, or "cut", "other", "long" or "whole" content.
+    """
 
     name: str
-    files: dict[str, bytes]
+    files: dict[str, Content]
     number: int
     modified: datetime
     tags: list[str] = field(default_factory=list)
@@ -42,7 +69,7 @@ class Repo:
 
     @cached_property
     def commit(self) -> str:
-        contents = sorted((name, hashlib.sha256(data).hexdigest()) for name, data in self.files.items())
+        contents = sorted((name, sha256(data)) for name, data in self.files.items())
         return hashlib.sha1(repr(contents).encode()).hexdigest()
 
     def described(self, blobs: bool) -> dict[str, Any]:
@@ -62,17 +89,23 @@ class Repo:
         return said
 
 
-def _sibling(name: str, data: bytes, blobs: bool) -> dict[str, Any]:
+def _sibling(name: str, data: Content, blobs: bool) -> dict[str, Any]:
     if not blobs:
         return {"rfilename": name}
-    said: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()}
-    if name.endswith(LFS_FROM):
-        said["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
+    said: dict[str, Any] = {"rfilename": name, "size": len(data)}
+    if isinstance(data, bytes):
+        said["blobId"] = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    if name.endswith(APART):
+        said["lfs"] = {"sha256": sha256(data), "size": len(data), "pointerSize": 130}
     return said
 
 
 class Hub:
-    """The state of a Hub. `requests` counts by what was asked for; `busy` answers so many requests with 429 first."""
+    """The state of a Hub, and of the store at another address that sends large files. `requests` counts by what was asked for.
+
+    `busy` answers so many requests with 429 first. `faults` are what the next ranges get: a status, "cut", or a function to call first.
+    `bandwidth` is in bytes a second, of all answers together.
+    """
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
@@ -82,8 +115,24 @@ class Hub:
         self.busy = 0
         self.down = False
         self.delay = 0.0
+        self.bandwidth = 0.0
+        self.faults: list[int | str | Callable[[], object]] = []
+        self.sent = 0
+        self.told_tokens: set[str] = set()
+        self.signature = "s1"
+        self._free = 0.0
         self.lock = Lock()
-        self.url = ""
+        self.url = self.store = ""
+
+    def pace(self, size: int) -> None:
+        """Wait until so many bytes have passed the one line that all answers share."""
+        with self.lock:
+            self.sent += size
+            if not self.bandwidth:
+                return
+            self._free = max(self._free, time.monotonic()) + size / self.bandwidth
+            wait = self._free - time.monotonic()
+        time.sleep(max(0.0, wait))
 
     def put(self, name: str, files: dict[str, bytes], **more: Any) -> Repo:
         """A new repository, or a new commit of one."""
@@ -126,6 +175,8 @@ class Handler(BaseHTTPRequestHandler):
         if not self.hub.is_known(path):
             return self._say(404)  # huggingface_hub asks for things of its own
         kind = "list" if path == "/api/models" else "describe" if path.startswith("/api/models/") else "file"
+        if path.startswith("/store/"):
+            kind = "range"
         with self.hub.lock:
             self.hub.requests[kind] += 1
             busy = self.hub.busy > 0
@@ -138,6 +189,8 @@ class Handler(BaseHTTPRequestHandler):
         if kind == "list":
             return self._list(query)
         parts = path.strip("/").split("/")
+        if kind == "range":
+            return self._stored(parts, query)
         if parts[0] == "datasets":
             return self._dataset(parts)
         return self._describe(parts, query) if kind == "describe" else self._file(parts)
@@ -168,7 +221,7 @@ class Handler(BaseHTTPRequestHandler):
         repo = self._repo("/".join(parts[2:4]), self.path)
         if repo is None:
             return None
-        if len(parts) > 5 and parts[5] != repo.commit:
+        if len(parts) > 5 and parts[5] not in (repo.commit, "main"):
             return self._say(404, headers={"X-Error-Code": "RevisionNotFound"})
         return self._json(repo.described("blobs" in query))
 
@@ -180,12 +233,54 @@ class Handler(BaseHTTPRequestHandler):
             return self._say(403, headers={"X-Error-Code": "GatedRepo"})
         if isinstance(repo.broken, int) and repo.broken:
             return self._say(repo.broken)
-        data = repo.files.get("/".join(parts[4:]))
+        if parts[3] not in (repo.commit, "main"):
+            return self._say(404, headers={"X-Error-Code": "RevisionNotFound"})
+        name = "/".join(parts[4:])
+        data = repo.files.get(name)
         if data is None:
             return self._say(404, headers={"X-Error-Code": "EntryNotFound"})
         if repo.broken == "other":
             data = bytes(len(data))
-        return self._say(200, data, cut=repo.broken == "cut")
+        digest = sha256(repo.files[name])
+        headers = {"X-Repo-Commit": repo.commit, "ETag": f'"{digest}"'}
+        if name.endswith(APART) and self.hub.store:
+            linked = {"X-Linked-ETag": f'"{digest}"', "X-Linked-Size": str(len(data))}
+            place = f"{self.hub.store}/store/{'/'.join(parts[:2])}/{quote(name)}?signature={self.hub.signature}"
+            return self._say(302, headers={**headers, **linked, "Location": place})
+        return self._ranged(repo, data, headers)
+
+    def _stored(self, parts: list[str], query: dict[str, list[str]]) -> None:
+        """What the store sends: a range of a file, to whoever has the signature."""
+        if self.headers.get("Authorization"):
+            self.hub.told_tokens.add(self.headers["Authorization"])
+        if query.get("signature") != [self.hub.signature]:
+            return self._say(403)
+        with self.hub.lock:
+            fault = self.hub.faults.pop(0) if self.hub.faults else ""
+        if callable(fault):
+            fault()
+        elif isinstance(fault, int):
+            return self._say(fault, headers={"Retry-After": "0"})
+        repo, name = self.hub.repos["/".join(parts[1:3])], "/".join(parts[3:])
+        data = repo.files.get(name)
+        if data is None:
+            return self._say(404)
+        headers = {"ETag": f'"{sha256(data)}"'}
+        data = bytes(len(data)) if repo.broken == "other" else data
+        return self._ranged(repo, data, headers, cut=fault == "cut")
+
+    def _ranged(self, repo: Repo, data: Content, headers: dict[str, str], cut: bool = False) -> None:
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        headers = {**headers, "Accept-Ranges": "bytes"}
+        cut = cut or repo.broken == "cut"
+        changed = self.headers.get("If-Range", headers["ETag"]) != headers["ETag"]
+        if asked is None or changed or repo.broken == "whole":
+            return self._say(200, data[:], headers=headers, cut=cut)
+        start, stop = int(asked[1]), min(int(asked[2]) + 1, len(data))
+        if start >= len(data):
+            return self._say(416, headers={"Content-Range": f"bytes */{len(data)}"})
+        total = len(data) + (repo.broken == "long")
+        return self._say(206, data[start:stop], {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{total}"}, cut)
 
     # a dataset repository that takes uploads
 
@@ -230,6 +325,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if self.command != "HEAD":
+            self.hub.pace(len(data))
             self.wfile.write(data[: len(data) // 2] if cut else data)
         self.close_connection = cut
 
@@ -246,17 +342,19 @@ class Server(ThreadingHTTPServer):
 
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
-    """The Hub at `hub.url`, until the block ends."""
-    server = Server(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"hub": hub}))
-    hub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
+    """The Hub at `hub.url`, and its store at `hub.store`, until the block ends."""
+    servers = [Server(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"hub": hub})) for _ in range(2)]
+    hub.url, hub.store = (f"http://127.0.0.1:{server.server_port}" for server in servers)
+    threads = [Thread(target=server.serve_forever, args=(0.05,), daemon=True) for server in servers]
+    for thread in threads:
+        thread.start()
     try:
         yield hub
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        for server, thread in zip(servers, threads, strict=True):
+            server.shutdown()
+            server.server_close()
+            thread.join()
 
 
 def main() -> None:

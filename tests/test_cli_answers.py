@@ -85,7 +85,7 @@ def test_as_with_several_sources_is_a_usage_error(models: Path) -> None:
 def test_a_hub_id_is_told_apart_from_a_path(models: Path) -> None:
     result = run("add", "org/name", "--json")
     assert result.exit_code == 3
-    assert "Hub" in json.loads(result.stdout)["reason"]
+    assert "HF_HUB_OFFLINE" in json.loads(result.stdout)["reason"]
     save_model(models / "org" / "name", tiny_llama(5))
     assert run("add", "org/name").exit_code == 0
 

@@ -52,7 +52,7 @@ class Batch:
         return "1 model was" if added == 1 else f"{added} models were"
 
     def _one(self, source: str, name: str | None, blank: Added) -> Added:
-        reading = read_source(source, self.how, self.begin)
+        reading = read_source(source, self.how, self.begin, self.registry.store)
         for note in reading.notes:
             self.say(f"{source}: {note}")
         model = name or reading.name

@@ -31,7 +31,7 @@ def printing(callback: Callback) -> Callback:
 
 def reading(callback: Callback) -> Callback:
     """`--level`, `--threads`, `--file` and `--adapter-base`, with the key of the call, as `how`."""
-    levels = "full reads every byte once; probe reads a few rows of each matrix. Default: full."
+    levels = "full reads every byte once; probe reads a few rows of each matrix. Default: full; of a Hub id probe."
 
     @click.option("--level", type=click.Choice(["probe", "full"]), help=levels)
     @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="Threads. The result does not depend on it.")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelkin_indexer import fingerprint as fingerprints
 from modelkin_indexer.errors import FingerprintError, SourceNotFound, UnsupportedFormat
@@ -15,7 +16,12 @@ from modelkin_indexer.sources import Source, SourceFile, open_source
 from modelkin_indexer.sources.base import Claim, StructurePart
 from modelkin_indexer.spec import Key
 
+if TYPE_CHECKING:
+    from modelkin_registry.store import Store
+
 FINGERPRINT_SUFFIX = ".modelkin"
+FILE_SUFFIXES = (FINGERPRINT_SUFFIX, ".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".npy", ".onnx", ".json")
+HUB_PREFIX = "hf://"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 DEFAULT_LEVEL = "full"
 Begin = Callable[[str, int], Callable[[int], None]]  # (name, bytes to read) -> what is told of bytes done
@@ -59,13 +65,15 @@ class Reading:
     structure: tuple[StructurePart, ...] = ()
 
 
-def read_source(source: str, how: HowToRead, begin: Begin) -> Reading:
-    """The fingerprint of a source.
+def read_source(source: str, how: HowToRead, begin: Begin, registry: Store | None = None) -> Reading:
+    """The fingerprint of a source; of a Hub id without reading weights that are in the registry.
 
     Raises:
         SourceError: nothing there, or weights that cannot be read.
         FingerprintError: a fingerprint file that is damaged, or of another level than asked for.
     """
+    if (name := hub_id(source)) is not None:
+        return _hub_reading(source, name, how, begin, registry)
     path = existing(source)
     if path.is_file() and path.suffix == FINGERPRINT_SUFFIX:
         return _written(path, how)
@@ -80,6 +88,27 @@ def read_source(source: str, how: HowToRead, begin: Begin) -> Reading:
         return Reading(
             weights.name, fingerprint, str(path.resolve()), weights.files, weights.notes + claim_notes, claims, structure_of(path)
         )
+
+
+def hub_id(source: str) -> str | None:
+    """The Hub id that a source is, None for what is here or is named like a file. With `hf://` before it, it is one whatever is here."""
+    name = source.removeprefix(HUB_PREFIX)
+    is_meant = name != source or not (Path(source).exists() or source.endswith(FILE_SUFFIXES))
+    return name if is_meant and HUB_ID.fullmatch(name) else None
+
+
+def _hub_reading(source: str, name: str, how: HowToRead, begin: Begin, registry: Store | None) -> Reading:
+    from modelkin_cli.hub_reading import known_in, read_hub  # nothing else needs the network's imports
+    from modelkin_indexer.hub.errors import HubError
+
+    if how.base is not None:
+        raise UnsupportedFormat("is read from the Hub", path=source, remedy="Download the adapter for --adapter-base, and give its folder.")
+    try:
+        return read_hub(name, how, begin, known_in(registry, how) if registry is not None else None)
+    except HubError as error:
+        if error.gone and name == source:
+            error.args = (f"{source}: no such file or folder, and {error.problem}. {error.remedy}",)
+        raise
 
 
 def _opened(path: Path, how: HowToRead) -> Source:
@@ -108,14 +137,14 @@ def existing(source: str, names: Sequence[str] = ()) -> Path:
     remedy = "Give a file of weights, or a folder with one model."
     if source in names:
         remedy = f"A registered model has this name, but this verb reads weights; `modelkin compare {source} OTHER` takes names."
-    elif HUB_ID.fullmatch(source):
-        remedy = "If this is a Hub id: take it in with `modelkin sync ORG/NAME`, or download it and give the folder."
+    elif HUB_ID.fullmatch(source.removeprefix(HUB_PREFIX)):
+        remedy = "This verb reads local files: if it is a Hub id, download it with `hf download`, and give the folder."
     raise SourceNotFound("no such file or folder", path=source, remedy=remedy)
 
 
 def guessed_name(source: str) -> str:
     """What to call a source that could not be opened."""
-    return Path(source).name or source
+    return hub_id(source) or Path(source).name or source
 
 
 def _written(path: Path, how: HowToRead) -> Reading:

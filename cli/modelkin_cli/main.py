@@ -103,7 +103,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 def cli() -> None:
     """What is this model closest to, in which of its parts, and how sure can we be?
 
-    SOURCE is a local file of weights (safetensors, PyTorch, GGUF, ONNX, NumPy) or a folder with one model.
+    SOURCE is a local file of weights (safetensors, PyTorch, GGUF, ONNX, NumPy) or a folder with one model, or a Hub id (org/name).
 
     \b
     Example:

@@ -15,13 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from modelkin_cli.hub_reading import Brought, bring_model
+from modelkin_cli.hub_reading import Brought, bring_model, hub_size
 from modelkin_cli.inputs import DEFAULT_LEVEL, HowToRead
 from modelkin_indexer.errors import ModelkinError, RegistryError, SourceError
 from modelkin_indexer.hub.claims import SAYS
 from modelkin_indexer.hub.client import HubClient, Repo
 from modelkin_indexer.hub.errors import HubError
-from modelkin_indexer.hub.folders import needed
 from modelkin_indexer.hub.wanted import Wanted
 from modelkin_indexer.sources.base import Claim
 from modelkin_registry.answers import CONTRACT
@@ -189,7 +188,7 @@ class Sync:
 
     def _size(self, name: str) -> int | Synced:
         try:
-            return needed(self.client.repo(name)).size
+            return hub_size(self.client, name, self.how)
         except SourceError as error:
             return Synced(name, "failed", str(error))
 

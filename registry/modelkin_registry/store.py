@@ -19,6 +19,7 @@ from blake3 import blake3
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError, UnknownModel
+from modelkin_indexer.sources.base import SourceFile
 from modelkin_registry.answers import ListedModel
 from modelkin_registry.claim_table import ClaimTable, storable
 from modelkin_registry.connection import REMEDIES, connect, explained, is_read_only, now
@@ -351,6 +352,14 @@ class Store:
         ]
 
     # the change log
+
+    def models_of_files(self, files: Sequence[SourceFile]) -> list[int]:
+        """Models whose newest revision came from files of these names, sizes and digests. Those without digests are never the same."""
+        if not files or any(file.digest in ("", "git:") for file in files):
+            return []
+        statement = """SELECT DISTINCT searched.model FROM searched JOIN source ON source.revision = searched.revision
+            WHERE source.files = ? ORDER BY searched.model"""
+        return [row[0] for row in self.rows(statement, [_json([asdict(file) for file in files])])]
 
     def generation(self) -> int:
         """Number of the last change, 0 in a new registry."""

@@ -15,7 +15,7 @@ from modelkin_cli.inputs import ExactWishes, HowToRead
 from modelkin_cli.options import FILE, Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages import compare_page
-from modelkin_cli.sides import claims_of_sides, fingerprints_of, structure_of_sides
+from modelkin_cli.sides import sides_of, structure_of_sides
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers import CompareAnswer
 from modelkin_registry.comparison import compare_fingerprints
@@ -64,11 +64,12 @@ def command(
     """
     if not exact and (resume is not None or layers == "all"):
         raise click.UsageError("--resume and --layers are for --exact")
-    sides = fingerprints_of((a, b, *controls), how, settings, output)
+    read = sides_of((a, b, *controls), how, settings, output)
+    sides = {name: side.fingerprint for name, side in read.items()}
     third = {name: sides[name] for name in controls}
-    claims = claims_of_sides((a, b), settings, output)
+    claims = {name: read[name].claims for name in (a, b)}
     answer = compare_fingerprints(sides[a], sides[b], a_name=a, b_name=b, controls=third, claims=claims)
-    answer = replace(answer, structure=structure_of_sides(a, b, sides, settings, output))
+    answer = replace(answer, structure=structure_of_sides(read[a], read[b], b))
     more: Iterable[RenderableType] = ()
     aligned: Iterable[RenderableType] = ()
     if align:

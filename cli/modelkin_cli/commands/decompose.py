@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from modelkin_cli.asking import printing, reading
-from modelkin_cli.inputs import HowToRead, existing, read_source
+from modelkin_cli.inputs import HowToRead, existing, hub_id, read_source
 from modelkin_cli.merge_pages import merge_page
 from modelkin_cli.options import Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.registries import open_registry
-from modelkin_cli.sides import fingerprints_of
+from modelkin_cli.sides import sides_of
 from modelkin_registry.answers import DecomposeAnswer
 from modelkin_registry.merging.reporting import fitted
 
@@ -56,16 +56,18 @@ def command(
 def _weighed(source: str, named: tuple[str, ...], base: str | None, how: HowToRead, settings: Settings, output: Output) -> DecomposeAnswer:
     """Against parents that were named."""
     wanted = tuple(dict.fromkeys((*named, *([base] if base else ()))))
-    sides = fingerprints_of((str(existing(source)), *wanted), how, settings, output)
-    return fitted(sides[str(existing(source))], {name: sides[name] for name in wanted}, base=base, source=source)
+    asked = source if hub_id(source) is not None else str(existing(source))
+    sides = sides_of((asked, *wanted), how, settings, output)
+    return fitted(sides[asked].fingerprint, {name: sides[name].fingerprint for name in wanted}, base=base, source=source)
 
 
 def _sought(source: str, base: str | None, how: HowToRead, settings: Settings, output: Output) -> DecomposeAnswer:
     """Against what the registry holds."""
     with open_registry(settings, say=output.say) as registry:
-        existing(source, registry.store.names())
+        if hub_id(source) is None:
+            existing(source, registry.store.names())
         with output.progress() as begin:
-            fingerprint = read_source(source, how, begin).fingerprint
+            fingerprint = read_source(source, how, begin, registry.store).fingerprint
         return registry.decompose(fingerprint, base=base, source=source)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from modelkin_cli.asking import printing, reading, starter_option
-from modelkin_cli.inputs import HowToRead, existing, read_source
+from modelkin_cli.inputs import HowToRead, existing, hub_id, read_source
 from modelkin_cli.options import Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages import query_page
@@ -40,11 +41,13 @@ def command(
 ) -> None:
     """Find the registered models that SOURCE is closest to, family by family, with how sure that is.
 
-    SOURCE may also be a fingerprint that `modelkin fingerprint` wrote (.modelkin).
+    SOURCE may also be a fingerprint that `modelkin fingerprint` wrote (.modelkin), or a Hub id (org/name, org/name@revision): of that only
+    some rows of each matrix are fetched, and it says what --level full would add and cost.
 
     \b
     Example:
       modelkin query models/mystery
+      modelkin query org/name
       modelkin query models/mystery --fail-on descent --json
     """
     with open_registry(settings, begin=starter, say=output.say) as registry:
@@ -56,15 +59,19 @@ def command(
 def _asked(
     registry: Registry, source: str, how: HowToRead, output: Output, *, k: int, show_all: bool, exact: bool
 ) -> tuple[QueryAnswer, dict[str, int]]:
-    existing(source, registry.store.names())
+    if hub_id(source) is None:
+        existing(source, registry.store.names())
     if not registry.store.count():
         output.say("The registry is empty; fill it with `modelkin add SOURCE...`.")
     with output.progress() as begin:
-        reading = read_source(source, how, begin)
-    for note in reading.notes:
+        reading = read_source(source, how, begin, registry.store)
+    from_hub = hub_id(source) is not None  # then what it cost, and what more would cost, is part of the answer
+    for note in () if from_hub else reading.notes:
         output.say(f"{source}: {note}")
     beside: dict[str, Any] = {"claims": reading.claims, "structure": reading.structure}
     answer = registry.query(reading.fingerprint, source=source, k=k, show_all=show_all, exact=exact, **beside)
+    if from_hub:
+        answer = replace(answer, warnings=(*answer.warnings, *(f"{source}: {note}" for note in reading.notes)))
     return answer, reading.fingerprint.about.layers
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx2
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff, http_stream_backoff, paginate, validate_repo_id
 
@@ -21,6 +18,7 @@ from modelkin_indexer.sources.base import SourceFile
 
 TIMEOUT = 30.0  # seconds without a byte; the client itself would wait for ever
 RATE = 10.0  # requests a second; what an account may do is more, what a visitor may do the server says by status 429
+BURST = 50  # requests at once before the rate holds: one repository's small files need not wait for each other
 FIRST_WAIT = 1.0  # seconds before the second try of a call; each further one waits twice as long
 TRIES = 5  # of one call: waits of 1, 2, 4, 8 s, or what the server's Retry-After says
 PAGE = 1000  # repositories listed at once, the most that the Hub gives
@@ -53,18 +51,18 @@ class HubClient:
         self._token, self._pause, self._next = token, 1 / rate, 0.0
         self._lock = threading.Lock()
 
-    def _wait(self) -> None:
-        """Keep to the rate: each call has a moment of its own."""
+    def wait(self) -> None:
+        """Keep to the rate, but for a first burst."""
         with self._lock:
             now = time.monotonic()
-            self._next = max(now, self._next) + self._pause
+            self._next = max(now - BURST * self._pause, self._next) + self._pause
             wait = self._next - self._pause - now
         time.sleep(max(0.0, wait))
 
     def repos(self, **wanted: Any) -> Iterator[Repo]:
         """Repositories by the Hub's own filters (author, pipeline_tag, filter, sort), a page at a time. Raises HubError."""
         parameters = {"limit": PAGE, "expand": list(FIELDS), **{name: value for name, value in wanted.items() if value}}
-        found = paginate(f"{self.endpoint}/api/models", params=parameters, headers=self._headers(), timeout=TIMEOUT)
+        found = paginate(f"{self.endpoint}/api/models", params=parameters, headers=self.headers(), timeout=TIMEOUT)
         try:
             for item in found:
                 yield _repo(item)
@@ -87,44 +85,10 @@ class HubClient:
             raise HubError(f"the Hub's answer cannot be read ({error})", path=name, remedy="Try again later.", passing=True) from error
 
     def _get(self, url: str, params: Mapping[str, Any]) -> Any:
-        self._wait()
+        self.wait()
         response = http_backoff("GET", url, params=params, **self._how())
         hf_raise_for_status(response)
         return response.json()
-
-    def fetch(self, repo: Repo, file: SourceFile, folder: Path) -> None:
-        """Bring a file of the repository's commit into a folder, under its name there. Raises HubError."""
-        target = folder / file.name
-        if not target.resolve().is_relative_to(folder.resolve()):
-            raise HubError(f"the file name {file.name!r} leaves its folder", path=repo.name, remedy="It is not read.")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(TRIES):
-            try:
-                return self._fetch(repo, file, target)
-            except CLIENT_ERRORS as error:
-                raise hub_error(error, f"{repo.name}/{file.name}") from error
-            except HubError:  # it came to another end than announced
-                if attempt + 1 == TRIES:
-                    raise
-        return None
-
-    def _fetch(self, repo: Repo, file: SourceFile, target: Path) -> None:
-        self._wait()
-        url = f"{self.endpoint}/{repo.name}/resolve/{repo.commit}/{quote(file.name)}"
-        digest, length = hashlib.sha256(), 0
-        with http_stream_backoff("GET", url, **self._how()) as response, target.open("wb") as out:
-            hf_raise_for_status(response)
-            with suppress(httpx2.TransportError):  # what is missing then is noticed below
-                for chunk in response.iter_bytes(CHUNK):
-                    length += len(chunk)
-                    if length > file.size:
-                        break
-                    digest.update(chunk)
-                    out.write(chunk)
-        is_other = not file.digest.startswith("git:") and digest.hexdigest() != file.digest
-        if length != file.size or is_other:
-            where = f"{repo.name}/{file.name}"
-            raise HubError("what came is not the file that the Hub announced", path=where, remedy="Try again later.", passing=True)
 
     def push(self, dataset: str, file: Path, name: str, *, private: bool) -> str:
         """Upload a file into a dataset repository, made if it is not there. Returns the commit. Raises HubError."""
@@ -150,13 +114,22 @@ class HubClient:
             raise hub_error(error, dataset) from error
         return size
 
+    def resolved(self, repo: Repo, file: SourceFile) -> str:
+        """The address of a file at the repository's commit."""
+        return f"{self.endpoint}/{repo.name}/resolve/{repo.commit}/{quote(file.name)}"
+
+    def headers(self) -> dict[str, str]:
+        """Of every request that goes to this Hub itself: they hold the user's token."""
+        return build_hf_headers(token=self._token, library_name="modelkin")
+
     def _how(self) -> dict[str, Any]:
         """What holds for every call."""
-        patience = {"timeout": TIMEOUT, "max_retries": TRIES, "base_wait_time": FIRST_WAIT}
-        return {"headers": self._headers(), "follow_redirects": True, **patience}
+        return {"headers": self.headers(), "follow_redirects": True, **patience()}
 
-    def _headers(self) -> dict[str, str]:
-        return build_hf_headers(token=self._token, library_name="modelkin")
+
+def patience() -> dict[str, Any]:
+    """How often and how long a busy or silent server is tried."""
+    return {"timeout": TIMEOUT, "max_retries": TRIES, "base_wait_time": FIRST_WAIT}
 
 
 def _repo(answer: Mapping[str, Any]) -> Repo:

@@ -9,12 +9,13 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from modelkin_indexer.claims import READERS
-from modelkin_indexer.errors import SourceError
-from modelkin_indexer.hub.client import HubClient, Repo
+from modelkin_indexer.errors import SourceError, SourceNotFound
+from modelkin_indexer.hub.client import Repo
 from modelkin_indexer.hub.errors import HubError
 from modelkin_indexer.sources.base import SourceFile
-from modelkin_indexer.sources.files import MAX_CONFIG
-from modelkin_indexer.sources.folders import weights_in
+from modelkin_indexer.sources.files import CONFIG, MAX_CONFIG
+from modelkin_indexer.sources.folders import weights_in, weights_of
+from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.structure.folders import is_structure
 
 PARTS = ("model_index.json", "modules.json")  # a folder with one of these is several models, each in a folder of its own
@@ -45,13 +46,22 @@ class Needed:
     content: str
 
     @property
+    def identity(self) -> tuple[SourceFile, ...]:
+        """The files that decide the fingerprint: the weights, and config.json."""
+        return (*self.weights, *(file for file in self.others if file.name == CONFIG))
+
+    @property
     def size(self) -> int:
         """Bytes of all of them."""
         return sum(file.size for file in (*self.weights, *self.others))
 
 
-def needed(repo: Repo) -> Needed:
-    """Which files the model is, by names and sizes alone. Raises SourceError: no weights, several models, names that no folder can have."""
+def needed(repo: Repo, file: str | None = None) -> Needed:
+    """Which files the model is, by names and sizes alone; `file` picks one of several.
+
+    Raises:
+        SourceError: no weights, several models, names that no folder can have.
+    """
     names = {file.name: file for file in repo.files if _is_plain(file.name)}
     if len(names) > MAX_FILES:
         raise HubError(f"has {len(names):,} files, more than {MAX_FILES:,}", path=repo.name, remedy="It is left out.")
@@ -59,17 +69,17 @@ def needed(repo: Repo) -> Needed:
         root = Path(made) / "repo"
         try:
             root.mkdir()
-            for name, file in names.items():
-                _stand_in(root / name, file.size)
-            weights = [names[name] for name in sorted(_weights(root)) if name in names]
+            for name, one in names.items():
+                stand_in(root / name, one.size)
+            weights = [names[name] for name in sorted(_weights(root, file)) if name in names]
         except SourceError as error:
-            raise HubError(error.problem.replace(str(root), repo.name), path=repo.name, remedy="It is left out.") from error
+            raise HubError(error.problem.replace(str(root), repo.name), path=repo.name, remedy=error.remedy) from error
         except OSError as error:
             raise HubError(f"has files that no folder can have ({error.strerror})", path=repo.name, remedy="It is left out.") from error
     size = sum(file.size for file in weights)
     others = [file for _, file in sorted(names.items()) if _is_read(file, size) and file not in weights]
     others.sort(key=lambda file: file.name not in READERS)  # what is left out where there are too many makes no claims
-    return Needed(tuple(weights), tuple(others[:MAX_OTHERS]), _content(weights, names.get("config.json")))
+    return Needed(tuple(weights), tuple(others[:MAX_OTHERS]), _content(weights, names.get(CONFIG)))
 
 
 def _is_plain(name: str) -> bool:
@@ -77,14 +87,20 @@ def _is_plain(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name and len(path.parts) <= 2
 
 
-def _stand_in(path: Path, size: int) -> None:
+def stand_in(path: Path, size: int) -> None:
     """An empty file of that size, without blocks on disk."""
     path.parent.mkdir(exist_ok=True)
     with path.open("wb") as file:
         file.truncate(size)
 
 
-def _weights(root: Path) -> Iterator[str]:
+def _weights(root: Path, file: str | None) -> Iterator[str]:
+    if file is not None:
+        if file not in (path.name for path in root.iterdir()):
+            raise SourceNotFound(f"has no file {file!r}", path=root, remedy="Check its name.")
+        _, chosen = weights_of(root, root / file)
+        yield from _named(root, root, chosen)
+        return
     if any((root / name).exists() for name in PARTS):
         folders: Iterable[Path] = sorted(path for path in root.iterdir() if path.is_dir())
     else:
@@ -96,11 +112,15 @@ def _weights(root: Path) -> Iterator[str]:
             if folder is root:
                 raise
             continue  # a scheduler or tokenizer
-        for path in (*weights.files, *([weights.index] if weights.index else [])):
-            yield path.relative_to(root).as_posix()
-        if weights.index:  # which shards it names is known only when it is read
-            stem = weights.index.name.split(".")[0]
-            yield from (path.relative_to(root).as_posix() for path in sorted(folder.glob(f"{stem}-*")))
+        yield from _named(root, folder, weights)
+
+
+def _named(root: Path, folder: Path, weights: Weights) -> Iterator[str]:
+    for path in (*weights.files, *([weights.index] if weights.index else [])):
+        yield path.relative_to(root).as_posix()
+    if weights.index:  # which shards it names is known only when it is read
+        stem = weights.index.name.split(".")[0]
+        yield from (path.relative_to(root).as_posix() for path in sorted(folder.glob(f"{stem}-*")))
 
 
 def _is_read(file: SourceFile, weights: int) -> bool:
@@ -117,12 +137,3 @@ def _content(weights: Iterable[SourceFile], config: SourceFile | None) -> str:
     if not digests or any(digest in ("", "git:") for digest in digests):
         return ""
     return hashlib.sha256("\n".join([*digests, config.digest if config else ""]).encode()).hexdigest()
-
-
-def bring(client: HubClient, repo: Repo, files: Iterable[SourceFile], folder: Path) -> int:
-    """Fetch these files of a repository into a folder. Returns their bytes. Raises HubError."""
-    size = 0
-    for file in files:
-        client.fetch(repo, file, folder)
-        size += file.size
-    return size

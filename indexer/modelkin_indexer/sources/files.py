@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,20 @@ CONFIG = "config.json"
 CACHE_PREFIX = "models--"  # a repository's folder in the Hugging Face cache: models--org--name/{blobs,snapshots,refs}
 
 PICK = "pass `--file NAME` to read one file only."
+Bring = Callable[[Path, int, memoryview], None]  # (file, first byte, what to fill)
 FETCH_AGAIN = "Download or export the file again."
 CHECK_ACCESS = "Check that the file is readable and not in use by a download."
+_BROUGHT: dict[Path, Bring] = {}  # real folders whose files have only names and sizes here, with what brings their bytes
+
+
+@contextmanager
+def bytes_from(folder: Path, bring: Bring) -> Iterator[None]:
+    """While the block runs, the bytes of the files in `folder` (its real path) come from `bring`. Several threads may call that at once."""
+    _BROUGHT[folder] = bring
+    try:
+        yield
+    finally:
+        del _BROUGHT[folder]
 
 
 def is_folder(path: Path) -> bool:
@@ -72,6 +85,9 @@ def read_exact(descriptor: int, start: int, length: int, path: Path) -> bytearra
 
 def fill(descriptor: int, start: int, buffer: memoryview, path: Path, tensor: str | None = None) -> None:
     """Fill `buffer` from the file's byte `start` on, however short the single reads are. Raises DamagedFile if the file ends before."""
+    for folder, bring in tuple(_BROUGHT.items()):
+        if path.is_relative_to(folder):
+            return bring(path, start, buffer)
     done = 0
     while done < len(buffer):
         try:
@@ -83,6 +99,7 @@ def fill(descriptor: int, start: int, buffer: memoryview, path: Path, tensor: st
             problem = f"file ends at byte {start + done}, it shrank while it was read"
             raise DamagedFile(problem, path=path, tensor=tensor, remedy=CHECK_ACCESS)
         done += count
+    return None
 
 
 def read_small(path: Path, limit: int) -> bytearray:
