@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import gguf
 import numpy as np
+import tflite
 import torch
 
 CUTS = 90  # places at which a sound file is cut
@@ -217,11 +219,78 @@ def gguf_fields(whole: bytes) -> Iterator[tuple[int, int, tuple[int, ...]]]:
         at += 32
 
 
+def tflite_bytes(tensors: Tensors, lies: dict[str, Any] | None = None) -> bytes:
+    """A model of constants alone. `lies`: name -> a shape, scales, a number of a type or of a buffer other than the true one."""
+    b, lies = flatbuffers.Builder(0), lies or {}
+    made, buffers = [], []
+    for number, (name, values) in enumerate(tensors.items()):
+        said = lies.get(name, {})
+        data = b.CreateByteVector(values.tobytes())
+        tflite.BufferStart(b)
+        tflite.BufferAddData(b, data)
+        buffers.append(tflite.BufferEnd(b))
+        shape, label = b.CreateNumpyVector(np.array(said.get("shape", values.shape), np.int32)), b.CreateString(name)
+        scale, quantised = b.CreateNumpyVector(np.array(said.get("scale", [1.0]), np.float32)), None
+        if "scale" in said:
+            tflite.QuantizationParametersStart(b)
+            tflite.QuantizationParametersAddScale(b, scale)
+            quantised = tflite.QuantizationParametersEnd(b)
+        tflite.TensorStart(b)
+        tflite.TensorAddShape(b, shape)
+        tflite.TensorAddType(b, said.get("type", {4: 0, 2: 1, 1: 9}[values.itemsize]))
+        tflite.TensorAddBuffer(b, said.get("buffer", number))
+        tflite.TensorAddName(b, label)
+        if quantised is not None:
+            tflite.TensorAddQuantization(b, quantised)
+        made.append(tflite.TensorEnd(b))
+    held = []
+    for start, items in ((tflite.SubGraphStartTensorsVector, made), (tflite.ModelStartBuffersVector, buffers)):
+        start(b, len(items))
+        for item in reversed(items):
+            b.PrependUOffsetTRelative(item)
+        held.append(b.EndVector())
+    tflite.SubGraphStart(b)
+    tflite.SubGraphAddTensors(b, held[0])
+    graph = tflite.SubGraphEnd(b)
+    tflite.ModelStartSubgraphsVector(b, 1)
+    b.PrependUOffsetTRelative(graph)
+    graphs = b.EndVector()
+    tflite.ModelStart(b)
+    tflite.ModelAddVersion(b, 3)
+    tflite.ModelAddSubgraphs(b, graphs)
+    tflite.ModelAddBuffers(b, held[1])
+    b.Finish(tflite.ModelEnd(b), b"TFL3")
+    return bytes(b.Output())
+
+
+def tflite_files(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]:
+    """Files: cut, with shapes, types, buffers and scales that do not fit, without their mark, with bad numbers."""
+    whole = tflite_bytes(sound())
+    yield from cut(whole, rng)
+    for name in sound():
+        for shape in ((48, 33), (47, 32), (48,), (1,) * 9, (-48, -32), (2**31 - 1, 2**31 - 1), (2**30, 48, 32), (49, 32)):
+            yield tflite_bytes(sound(), {name: {"shape": shape}}), False
+        for kind in (1, 10):
+            yield tflite_bytes(sound(), {name: {"type": kind}}), False
+        for buffer in (6, 7, 2**20, 2**32 - 1):
+            yield tflite_bytes(sound(), {name: {"buffer": buffer}}), False
+    whole_numbers = {name: np.ones(values.shape, np.int8) for name, values in sound().items()}
+    for name in whole_numbers:
+        for scale in ([1.0] * 7, [np.nan], [np.inf], [1.0] * 2):
+            yield tflite_bytes(whole_numbers, {other: {"scale": scale if other == name else [0.1]} for other in whole_numbers}), False
+    for at in range(4, 8):
+        yield whole[:at] + b"?" + whole[at + 1 :], False
+    for dtype in (np.float32, np.float16):
+        for tensors in not_finite(rng, dtype):
+            yield tflite_bytes(tensors), True
+
+
 MAKERS: dict[str, tuple[str, Make]] = {
     "PyTorch zip": (".pt", torch_zip),
     "PyTorch legacy": (".bin", torch_legacy),
     "NumPy": (".npz", numpy_archives),
     "GGUF": (".gguf", gguf_files),
+    "TFLite": (".tflite", tflite_files),
 }
 
 

@@ -50,6 +50,14 @@ def test_copies(ask: Ask, parent: models.Tensors, level: str) -> None:
 
 
 @pytest.mark.parametrize("level", ["full", "probe"])
+def test_a_copy_with_a_small_component_of_its_own_is_no_copy_of_the_whole(ask: Ask, parent: models.Tensors, level: str) -> None:
+    own = {"vision_tower.projector.linear.weight": np.random.default_rng(5).standard_normal((16, 16))}
+    kin = ask({**parent, **own}, parent, level)
+    assert (kin.relative.relation, kin.relative.also) == ("component reused", ("identical",))
+    assert ask(parent, {**parent, **own}, level).relative.relation == "identical"
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
 def test_strangers_are_not_accused(ask: Ask, parent: models.Tensors, stranger: models.Tensors, level: str) -> None:
     kin = ask(stranger, parent, level)
     assert kin.relative.relation == "unrelated"

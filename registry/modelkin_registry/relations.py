@@ -37,6 +37,7 @@ CERTAIN_R = 0.8  # matrices this close share more than an initialisation: traini
 NORMS_ONLY_R = 0.5  # centred norms this close, without any informative family: norms were carried over
 OTHER_PARTS = 0.02  # share of the query's parameters without evidence, or without a counterpart, from which it is not a copy of the whole
 MISSING_SD = 3.0  # standard deviations of chance granted to a family before it is called missing
+COPIES = ("identical", "recast")  # said of the whole model: not of one with a further component, however small
 HALF = 0.5  # share of the layers with a counterpart from which a model is the other with its layers rearranged
 UNCHANGED_R = 0.995  # roles this close in some channel were moved, not changed: exact moves give 0.999, light training 0.99
 WHOLE = 0.97  # share of comparable parameters from which everything comparable is inherited
@@ -242,7 +243,7 @@ def model_relation(relations: Sequence[tuple[ComponentPair, Relation]], query: F
         if SHOWN_AS.get(place.family, place.family) in INFORMATIVE:
             sizes[place.component] = sizes.get(place.component, 0) + int(parameters)
     foreign = sum(size for component, size in sizes.items() if component not in reused)
-    if foreign > OTHER_PARTS * sum(sizes.values()):
+    if foreign > (0 if relation.name in COPIES else OTHER_PARTS * sum(sizes.values())):
         return Relation("component reused", (relation.name, *relation.also))
     return relation
 
