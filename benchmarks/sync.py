@@ -90,7 +90,7 @@ def serving(folder: Path, delay: float) -> Iterator[str]:
 def counted(address: str) -> dict[str, int]:
     """Requests that the Hub has answered so far."""
     with urllib.request.urlopen(f"{address}/count") as answer:
-        return dict(json.load(answer))
+        return {kind: count for kind, count in json.load(answer).items() if kind != "bytes"}
 
 
 def started(command: list[str], address: str, registry: Path, owner: str) -> subprocess.Popen[str]:

@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 PAGE = 1000
+LARGE = 64 << 20  # bytes of a file that is not taken into memory
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 APART = (".safetensors", ".gguf")  # files stored apart, whose SHA-256 the Hub tells, and whose bytes a store sends
 
@@ -171,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         path, query = unquote(address.path), parse_qs(address.query)
         if path == "/count":
-            return self._json(dict(self.hub.requests))
+            return self._json({**self.hub.requests, "bytes": self.hub.sent})
         if not self.hub.is_known(path):
             return self._say(404)  # huggingface_hub asks for things of its own
         kind = "list" if path == "/api/models" else "describe" if path.startswith("/api/models/") else "file"
@@ -357,11 +358,18 @@ def serving(hub: Hub) -> Iterator[Hub]:
             thread.join()
 
 
+def _content(file: Path, repo: str) -> Content:
+    if file.stat().st_size < LARGE:
+        return file.read_bytes()
+    return LocalFile(file, hashlib.sha256(f"{repo}/{file.name}".encode()).hexdigest())
+
+
 def main() -> None:
     folder, hub = Path(sys.argv[1]), Hub()
-    hub.delay = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+    hub.delay, hub.bandwidth = (float(sys.argv[at]) if len(sys.argv) > at else 0.0 for at in (2, 3))
     for place in sorted(path for path in folder.glob("*/*") if path.is_dir()):
-        hub.put(place.relative_to(folder).as_posix(), {file.name: file.read_bytes() for file in sorted(place.iterdir())})
+        name = place.relative_to(folder).as_posix()
+        hub.put(name, {file.name: _content(file, name) for file in sorted(place.iterdir())})
     with serving(hub):
         print(hub.url, flush=True)
         sys.stdin.read()

@@ -33,7 +33,7 @@ from modelkin_registry.store import Store
 UNFORESEEN = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError, AssertionError)
 CACHE, CACHE_BYTES = "MODELKIN_CACHE", "MODELKIN_CACHE_BYTES"  # environment: where ranges are kept, and how many bytes of them
 CACHED = 4 << 30  # bytes of ranges kept by default: some 150 models of 8B at level probe
-SCRATCH = 1 << 30  # bytes on disk of what is read but not kept
+SCRATCH = 512 << 20  # bytes on disk of what is read but not kept
 KEPT_SHARE = 0.25  # of the cache that one model may take at level full; a larger one is streamed past it
 WORTH_KEEPING = 64 << 20  # bytes of weights below which a sync, which reads each repository once, leaves the cache to others
 ROUNDS = 2  # plans of what to read: some layouts are told by values, and are planned for once these are at hand

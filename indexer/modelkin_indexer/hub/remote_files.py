@@ -77,8 +77,8 @@ class RemoteFiles:
         pieces = list(self.pieces(wanted))
         with ThreadPoolExecutor(min(CONNECTIONS, max(1, len(pieces))), thread_name_prefix="ranges") as pool:
             try:
-                for data in pool.map(lambda piece: self._come(*piece), pieces):
-                    told(len(data))
+                for count in pool.map(lambda piece: len(self._come(*piece)), pieces):
+                    told(count)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
