@@ -22,7 +22,9 @@ Where the file or its folder may not be written, it can still be read: nothing i
 def page() -> str:
     """The page's text."""
     purpose = (schema.__doc__ or "").split("\n\n")
-    tables = "\n\n".join(_statement(text) for text in (*schema.TABLES, *schema.HUB_TABLES, *schema.STRUCTURE_TABLES))
+    tables = "\n\n".join(
+        _statement(text) for text in (*schema.TABLES, *schema.HUB_TABLES, *schema.STRUCTURE_TABLES, *schema.BACKGROUND_TABLES)
+    )
     lines = "\n".join(line.strip() for line in purpose[1].splitlines())
     return f"{HEAD}```text\n{lines}\n```\n\n{purpose[2].strip()}\n\n## Tables\n\n```sql\n{tables}\n```\n"
 

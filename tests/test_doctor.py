@@ -14,7 +14,7 @@ from modelkin_registry.store import Store, digest_of
 from modelkin_registry.vectors import VectorIndex
 from registry_helpers import real_fingerprint, real_record, rows_of
 
-CHECKS = ["file", "references", "orphans", "fingerprints", "search rows", "index"]
+CHECKS = ["file", "references", "orphans", "backgrounds", "fingerprints", "search rows", "index"]
 MODELS = 6
 
 

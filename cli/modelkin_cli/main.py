@@ -32,6 +32,7 @@ VERBS = {
     "import": "Take in the models of such a file.",
     "push": "Share a registry as a dataset on the Hub.",
     "pull": "Take in a registry that is shared there.",
+    "calibrate": "Measure what strangers in this registry look like.",
     "doctor": "Check a registry and mend what is derived.",
 }
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it (128 + SIGINT)

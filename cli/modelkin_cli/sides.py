@@ -17,6 +17,7 @@ from modelkin_indexer.errors import RegistryError, SourceNotFound, UnknownModel
 from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.sources.base import Claim, StructurePart
 from modelkin_registry.answers import StructureBeside
+from modelkin_registry.nulls import Strangers
 from modelkin_registry.registry import Registry
 from modelkin_registry.structure_channel import Structure, compare_structure
 
@@ -51,6 +52,18 @@ def sides_of(names: tuple[str, ...], how: HowToRead, settings: Settings, output:
                 output.say(f"{name}: {note}")
             found[name] = Side(reading.fingerprint, reading.claims, reading.structure)
     return found
+
+
+def backgrounds_of(names: tuple[str, ...], settings: Settings, output: Output) -> Strangers | None:
+    """The backgrounds of the registry that is named, or that may hold one of the sides; None where there is no such registry."""
+    named = settings.registry is not None and settings.registry.exists()
+    if not named and all(Path(name).exists() for name in names):
+        return None
+    try:
+        with open_registry(settings, say=output.say) as registry:
+            return registry.backgrounds
+    except RegistryError:
+        return None  # what needs the registry has said so already
 
 
 def structure_of_sides(a: Side, b: Side, b_name: str) -> StructureBeside:

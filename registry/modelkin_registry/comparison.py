@@ -14,6 +14,7 @@ from modelkin_registry.answers import CompareAnswer, Control, FamilyEvidence, Re
 from modelkin_registry.declared import claim_sentence, lineage_claims, weigh
 from modelkin_registry.explanation import DISTILLATION, control_sentences, relative_sentences
 from modelkin_registry.kinship import measure_kin
+from modelkin_registry.nulls import Strangers
 from modelkin_registry.reports import describe, warnings_about
 
 
@@ -25,17 +26,21 @@ def compare_fingerprints(
     b_name: str,
     controls: Mapping[str, Fingerprint],
     claims: Mapping[str, Sequence[Claim]] | None = None,
+    backgrounds: Strangers | None = None,
 ) -> CompareAnswer:
     """What A shows of B, and what third models show of both. Raises FingerprintError if they were made with different keys.
 
-    `claims` are what the folders of A and B say, by their names here; those that name the other one are told beside what the weights show.
+    `backgrounds` are a registry's own. `claims` are what the folders of A and B say, by their names here; those that name the other one are
+    told beside what the weights show.
     """
     for name, side in {b_name: b, **controls}.items():
         if side.about.key != a.about.key:
             raise FingerprintError(f"{a_name} was made with key {a.about.key!r}, {name} with {side.about.key!r}. Index both with one key.")
-    relative = measure_kin(a, b, b_name).relative
+    relative = measure_kin(a, b, b_name, backgrounds=backgrounds).relative
     subject, named = Path(a_name).name, replace(relative, model=Path(b_name).name)
-    compared = tuple(Control(name, _families(a, control), _families(b, control)) for name, control in sorted(controls.items()))
+    compared = tuple(
+        Control(name, _families(a, control, backgrounds), _families(b, control, backgrounds)) for name, control in sorted(controls.items())
+    )
     weighed = _claimed(relative, {a_name: a, b_name: b}, claims or {})
     return CompareAnswer(
         a=describe(a, a_name),
@@ -71,5 +76,9 @@ def _claimed(relative: Relative, sides: Mapping[str, Fingerprint], claims: Mappi
     return tuple(found)
 
 
-def _families(side: Fingerprint, control: Fingerprint) -> tuple[FamilyEvidence, ...]:
-    return tuple(family for component in measure_kin(side, control, "control").relative.components for family in component.families)
+def _families(side: Fingerprint, control: Fingerprint, backgrounds: Strangers | None) -> tuple[FamilyEvidence, ...]:
+    return tuple(
+        family
+        for component in measure_kin(side, control, "control", backgrounds=backgrounds).relative.components
+        for family in component.families
+    )

@@ -76,6 +76,7 @@ def _truth(store: Store, vectors_of: VectorsOf | None) -> tuple[list[Finding], l
                 *_attempted("file", lambda: _file(store)),
                 *_attempted("references", lambda: _references(store)),
                 *_attempted("orphans", lambda: _orphans(store)),
+                *_attempted("backgrounds", lambda: _backgrounds(store)),
                 *_attempted("fingerprints", lambda: _fingerprints(store, vectors_of, stale)),
             ]
     except RegistryError as error:
@@ -110,6 +111,14 @@ def _orphans(store: Store) -> Iterator[Finding]:
     for what, statement in ORPHANS.items():
         if found := [str(row[0]) for row in _query(store, statement)]:
             yield Finding("orphans", "broken", f"{what}: {', '.join(found)}")
+
+
+def _backgrounds(store: Store) -> Iterator[Finding]:
+    told = store.backgrounds.told()
+    if told is not None:
+        where = f"on {told['models']} models here ({told['measured'][:10]})"
+        detail = f"{told['used']} of {told['measured_for']} measured {where}, the others shipped"
+        yield Finding("backgrounds", "ok", detail)
 
 
 def _fingerprints(store: Store, vectors_of: VectorsOf | None, stale: list[Stale]) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,10 +31,15 @@ from modelkin_registry.nulls import Null, Strangers, average_null, reported_p, t
 
 
 def judge_components(
-    measured: Measurement, query: Fingerprint, relative: Fingerprint, strangers: Strangers | None, searched: int = 1
+    measured: Measurement,
+    query: Fingerprint,
+    relative: Fingerprint,
+    strangers: Strangers | None,
+    searched: int = 1,
+    backgrounds: Strangers | None = None,
 ) -> ComponentPair:
-    """What a measurement says family by family; `strangers` widen the nulls, p-values are corrected for the models `searched`."""
-    background = Background(strangers or {}, searched)
+    """What a measurement says family by family; `strangers` widen the nulls, `backgrounds` replace the shipped ones."""
+    background = Background(strangers or {}, searched, backgrounds or {})
     places, vectors, experts = measured.places, measured.vectors, measured.experts
     families = _matrix_families(places, query, experts, background)
     families += _unseen_tokens(families, measured, query, relative)
@@ -68,10 +73,11 @@ def by_family(places: Sequence[PlaceCosine]) -> dict[str, list[PlaceCosine]]:
 
 @dataclass(frozen=True)
 class Background:
-    """What evidence is judged against: the registry's own strangers, and how many models were searched."""
+    """What evidence is judged against: what strangers show of the query, how many models were searched, and what the registry measured."""
 
     strangers: Strangers
     searched: int
+    measured: Strangers = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class ChannelResult:
 def channel_result(family: str, channel: str, places: Sequence[PlaceCosine], background: Background) -> ChannelResult:
     """The mean cosine of a family's places in one channel, judged; its p-value is corrected for channels and models searched."""
     r = _mean([place.cosine for place in places])
-    null = average_null([place.null for place in places], family, channel, background.strangers)
+    null = average_null([place.null for place in places], family, channel, background.strangers, background.measured)
     z = (r - null.mean) / null.sd
     p_value = two_sided_p(z, len(CHANNELS) * background.searched)
     alone = channel != "probe" and null.mean == 0.0  # no neighbour to stand out from

@@ -2,4 +2,9 @@
 
 APPLICATION_ID = 0x6D6B696E  # "mkin" in the file's header: tells a registry from any other SQLite file
 MIGRATIONS = "modelkin"  # the name under which sqlite-utils notes the steps done, in its table _sqlite_migrations
-STEPS = ("1 identity, observation, source, vectors", "2 journal of the Hub", "3 structure")  # all steps of schema.py, in order
+STEPS = (
+    "1 identity, observation, source, vectors",
+    "2 journal of the Hub",
+    "3 structure",
+    "4 backgrounds",
+)  # all steps of schema.py, in order

@@ -28,10 +28,16 @@ class Kin:
 
 
 def measure_kin(
-    query: Fingerprint, relative: Fingerprint, name: str, origin: str = "", searched: int = 1, strangers: Strangers | None = None
+    query: Fingerprint,
+    relative: Fingerprint,
+    name: str,
+    origin: str = "",
+    searched: int = 1,
+    strangers: Strangers | None = None,
+    backgrounds: Strangers | None = None,
 ) -> Kin:
     """Hold a query against one model; p-values are corrected for the number of models searched."""
-    return hold(query, relative, name, origin, searched).kin(strangers)
+    return hold(query, relative, name, origin, searched, backgrounds=backgrounds).kin(strangers)
 
 
 @dataclass(frozen=True)
@@ -45,19 +51,33 @@ class Held:
     searched: int
     model_id: int
     measured: tuple[Measurement, ...]
+    backgrounds: Strangers | None = None
 
     def kin(self, strangers: Strangers | None = None) -> Kin:
         """What the measurements say; `strangers` widen the nulls."""
-        pairs = [judge_components(measured, self.query, self.relative, strangers, self.searched) for measured in self.measured]
+        pairs = [
+            judge_components(measured, self.query, self.relative, strangers, self.searched, self.backgrounds) for measured in self.measured
+        ]
         return _judged(self, pairs)
 
 
-def hold(query: Fingerprint, relative: Fingerprint, name: str, origin: str = "", searched: int = 1, model_id: int = 0) -> Held:
-    """Measure every component that both have; tensors of other names that hold the same stand for each other."""
+def hold(
+    query: Fingerprint,
+    relative: Fingerprint,
+    name: str,
+    origin: str = "",
+    searched: int = 1,
+    model_id: int = 0,
+    backgrounds: Strangers | None = None,
+) -> Held:
+    """Measure every component that both have; tensors of other names that hold the same stand for each other.
+
+    `backgrounds` are a registry's own, by family and channel, instead of the shipped ones.
+    """
     components = counterparts(query, relative)
     relative = under_names_of(query, relative, components)
     measured = tuple(measure_components(query, relative, ours, theirs) for ours, theirs in components)
-    return Held(query, relative, name, origin, searched, model_id, measured)
+    return Held(query, relative, name, origin, searched, model_id, measured, backgrounds)
 
 
 def counterparts(query: Fingerprint, relative: Fingerprint) -> list[tuple[str, str]]:

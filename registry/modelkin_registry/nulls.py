@@ -101,17 +101,19 @@ def crossing_nulls(cosines: Floats, matched: npt.NDArray[np.bool_], noise: Float
     return means, np.maximum(np.array(spread), noise)
 
 
-def average_null(nulls: Sequence[Null], family: str, channel: str, strangers: Strangers | None = None) -> Null:
+def average_null(
+    nulls: Sequence[Null], family: str, channel: str, strangers: Strangers | None = None, measured: Strangers | None = None
+) -> Null:
     """Null of the mean of independent places, with what strangers of this family share between models.
 
-    That is the shipped background, or what the registry's own strangers show of this query where that is more.
+    That is the background `measured` on the registry, else the shipped one, or what strangers show of this very query where that is more.
     """
     count = len(nulls)
     mean = sum(null.mean for null in nulls) / count
     within = math.sqrt(sum(null.sd**2 for null in nulls)) / count
-    shipped = backgrounds.between_models(family, channel)
+    known = (measured or {}).get((family, channel), backgrounds.between_models(family, channel))
     own = (strangers or {}).get((family, channel), 0.0)
-    between = max(shipped, math.sqrt(max(own**2 - within**2, 0.0)))
+    between = max(known, math.sqrt(max(own**2 - within**2, 0.0)))
     return Null(mean, math.sqrt(within**2 + between**2))
 
 

@@ -43,6 +43,7 @@ from modelkin_registry.vectors import VectorIndex
 from modelkin_registry.whole_files import appearing
 
 if TYPE_CHECKING:
+    from modelkin_registry.calibration import OwnBackground
     from modelkin_registry.sharing.taking_in import TakenIn
     from modelkin_registry.trees import TreeAnswer
 
@@ -61,6 +62,7 @@ class Registry:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.index = VectorIndex.open(store)
+        self.backgrounds = store.backgrounds.used()
 
     @classmethod
     def open(cls, path: str | Path, *, create: bool = True, key_name: str = spec.PUBLIC) -> Self:
@@ -219,13 +221,13 @@ class Registry:
         return sought(fingerprint, merge, near, source=source, registry=self._about())
 
     def _about(self) -> dict[str, Any]:
-        return {"models": self.store.count(), "spec": spec.VERSION, "key": self.store.key_name}
+        return {"models": self.store.count(), "spec": spec.VERSION, "key": self.store.key_name, "calibrated": self.store.backgrounds.told()}
 
     def compare(
         self, a: Fingerprint, b: Fingerprint, *, a_name: str = "A", b_name: str = "B", controls: Mapping[str, Fingerprint] | None = None
     ) -> CompareAnswer:
         """Hold two fingerprints against each other, and third models against both. Raises FingerprintError."""
-        return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {})
+        return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {}, backgrounds=self.backgrounds)
 
     def tree(self, model: str | None = None, *, depth: int = 2) -> TreeAnswer:
         """The registered models as family trees, all of them or those at most `depth` steps from one. Raises UnknownModel."""
@@ -272,7 +274,7 @@ class Registry:
         for start in range(0, len(wanted), AT_ONCE):
             for model in self.store.stored(wanted[start : start + AT_ONCE]).values():
                 stored = fingerprints.from_bytes(model.blob, model.name)
-                yield hold(fingerprint, stored, model.name, model.origin, searched, model.model_id)
+                yield hold(fingerprint, stored, model.name, model.origin, searched, model.model_id, self.backgrounds)
 
     def _require_same_recipe(self, fingerprint: Fingerprint) -> None:
         if fingerprint.about.key != self.store.key_name:
@@ -314,6 +316,25 @@ class Registry:
         taken = import_registry(self.store, Path(path))
         self.refresh()
         return taken
+
+    def calibrate(self) -> tuple[OwnBackground, ...]:
+        """Measure what this registry's strangers look like, and judge by that from now on. Raises RegistryError."""
+        from modelkin_registry.calibration import measure_backgrounds
+
+        with self.store.reading():
+            found = measure_backgrounds((name, self.get(name)) for name in self.store.names())
+        self._keep_backgrounds(found)
+        return found
+
+    def forget_backgrounds(self) -> tuple[OwnBackground, ...]:
+        """Judge by the shipped backgrounds again. Raises RegistryError."""
+        self._keep_backgrounds(())
+        return ()
+
+    def _keep_backgrounds(self, found: tuple[OwnBackground, ...]) -> None:
+        with self.store.batch():
+            self.store.backgrounds.replace(found, self.store.count())
+        self.backgrounds = self.store.backgrounds.used()
 
     def examine(self, *, repair: bool = False) -> Sequence[Finding]:
         """Check everything; with `repair`, make anew what is derived."""

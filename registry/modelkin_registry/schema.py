@@ -11,6 +11,7 @@
     change       what happened to which model, in order; drives the derived index
     hub_repo     the journal of `modelkin sync`, and its queue: what was done with which repository, or why not
     structure    what lies beside the weights (vocabulary, code, licence), over time; shown apart, never evidence
+    background   what `modelkin calibrate` measured of this registry's strangers
     hub_listing  how far back the next listing of a selection has to go
 
 The view `searched` names the fingerprint that stands for each model: newest revision, highest level.
@@ -80,6 +81,13 @@ STRUCTURE_TABLES = (
 )
 
 
+BACKGROUND_TABLES = (
+    """CREATE TABLE background (channel TEXT NOT NULL, family TEXT NOT NULL, sd REAL NOT NULL, shipped REAL NOT NULL,
+        pairs INTEGER NOT NULL, lineages INTEGER NOT NULL, used INTEGER NOT NULL, models INTEGER NOT NULL, measured TEXT NOT NULL,
+        PRIMARY KEY (channel, family)) WITHOUT ROWID""",
+)
+
+
 @migrations(name=STEPS[0])
 def _first(database: sqlite_utils.Database) -> None:
     for statement in TABLES:
@@ -95,6 +103,12 @@ def _second(database: sqlite_utils.Database) -> None:
 @migrations(name=STEPS[2])
 def _third(database: sqlite_utils.Database) -> None:
     for statement in STRUCTURE_TABLES:
+        database.conn.execute(statement)
+
+
+@migrations(name=STEPS[3])
+def _fourth(database: sqlite_utils.Database) -> None:
+    for statement in BACKGROUND_TABLES:
         database.conn.execute(statement)
 
 

@@ -21,6 +21,7 @@ from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError, UnknownModel
 from modelkin_indexer.sources.base import SourceFile
 from modelkin_registry.answers import ListedModel
+from modelkin_registry.background_table import BackgroundTable
 from modelkin_registry.claim_table import ClaimTable, storable
 from modelkin_registry.connection import REMEDIES, connect, explained, is_read_only, now
 from modelkin_registry.hub_journal import HubJournal
@@ -59,6 +60,7 @@ class Store:
         self.vectors = VectorTable(connection)
         self.claims = ClaimTable(connection)
         self.hub = HubJournal(connection)
+        self.backgrounds = BackgroundTable(connection)
         self.structure = StructureTable(connection)
         self.registry_id, self.key_name, self.created = self.rows("SELECT registry, key, created FROM meta")[0]
 

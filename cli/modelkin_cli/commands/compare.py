@@ -15,7 +15,7 @@ from modelkin_cli.inputs import ExactWishes, HowToRead
 from modelkin_cli.options import FILE, Settings, settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages import compare_page
-from modelkin_cli.sides import sides_of, structure_of_sides
+from modelkin_cli.sides import backgrounds_of, sides_of, structure_of_sides
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers import CompareAnswer
 from modelkin_registry.comparison import compare_fingerprints
@@ -68,7 +68,8 @@ def command(
     sides = {name: side.fingerprint for name, side in read.items()}
     third = {name: sides[name] for name in controls}
     claims = {name: read[name].claims for name in (a, b)}
-    answer = compare_fingerprints(sides[a], sides[b], a_name=a, b_name=b, controls=third, claims=claims)
+    known = backgrounds_of(tuple(sides), settings, output)
+    answer = compare_fingerprints(sides[a], sides[b], a_name=a, b_name=b, controls=third, claims=claims, backgrounds=known)
     answer = replace(answer, structure=structure_of_sides(read[a], read[b], b))
     more: Iterable[RenderableType] = ()
     aligned: Iterable[RenderableType] = ()

@@ -1,0 +1,53 @@
+"""`modelkin calibrate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+from rich.table import Table
+
+from modelkin_cli.asking import printing
+from modelkin_cli.options import Settings, settings
+from modelkin_cli.output import Output
+from modelkin_cli.registries import open_registry
+from modelkin_registry.answers import CONTRACT
+from modelkin_registry.calibration import FEWEST_LINEAGES, OwnBackground
+
+
+@click.command("calibrate", short_help="Measure what strangers in this registry look like.")
+@click.option("--reset", is_flag=True, help="Forget what was measured: judge by the backgrounds that come with modelkin again.")
+@printing
+@settings
+def command(settings: Settings, reset: bool, output: Output) -> None:
+    """Measure how far unrelated models of this registry spread, and judge queries and comparisons by that from now on.
+
+    Models of equal shape that show no relation are held against each other, one of each lineage. Families with too few of them
+    keep the backgrounds that come with modelkin. Do it again after many additions.
+
+    \b
+    Example:
+      modelkin calibrate
+      modelkin calibrate --json
+    """
+    with open_registry(settings, begin=False, say=output.say) as registry:
+        found = registry.forget_backgrounds() if reset else registry.calibrate()
+        models = registry.store.count()
+    used = [one for one in found if one.used]
+    answer = {"contract": CONTRACT, "models": models, "backgrounds": found, "calibrated": bool(used)}
+    output.answer(answer, (f"{one.channel} {one.family}" for one in used), lambda _: [_table(found)] if found else [])
+    if used:
+        output.say(f"{len(used)} of {len(found)} backgrounds are this registry's own; the others are those that come with modelkin.")
+    else:
+        why = "" if reset else f" It takes {FEWEST_LINEAGES} models of equal shape that share nothing with each other."
+        output.say(f"The backgrounds that come with modelkin are used.{why}")
+
+
+def _table(found: Sequence[OwnBackground]) -> Table:
+    table = Table(title="Spread between strangers, beyond sketch noise")
+    for column in ("channel", "family", "measured", "shipped", "pairs", "lineages", "used"):
+        table.add_column(column, justify="left" if column in ("channel", "family", "used") else "right")
+    for one in found:
+        numbers = f"{one.sd:.3f}", f"{one.shipped:.3f}", str(one.pairs), str(one.lineages)
+        table.add_row(one.channel, one.family, *numbers, "measured" if one.used else "shipped")
+    return table
