@@ -1,9 +1,10 @@
 """Score the installed command on a universe of models with known lineage, at both levels.
 
-    python benchmarks/lineage.py BENCH_DIR [--universe dev] [--modelkin modelkin] [--work DIR]
+    python benchmarks/lineage.py BENCH_DIR [--universe dev] [--name dev] [--modelkin modelkin] [--work DIR]
 
-BENCH_DIR holds `score.py`, `make_derivatives.py` (needs torch and gguf) and the universe. Writes results/lineage-UNIVERSE.json with the
-scorer's table, its summary and every pair that was missed, accused or named otherwise.
+BENCH_DIR holds `score.py`, `make_derivatives.py` (needs torch and gguf) and the universe, which may also be a folder elsewhere (such as
+fresh_universe.py makes). Writes results/lineage-NAME.json with the scorer's table, its summary and every pair that was missed, accused or
+named otherwise.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def score(bench: Path, universe: str, level: str, command: str, work: Path) -> d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bench", type=Path)
-    parser.add_argument("--universe", default="dev")
+    parser.add_argument("--universe", default="dev", help="in BENCH_DIR, or a folder")
+    parser.add_argument("--name", help="of the results file (default: the universe's)")
     parser.add_argument("--modelkin", default="modelkin")
     parser.add_argument("--work", type=Path)
     args = parser.parse_args()
@@ -63,7 +65,7 @@ def main() -> None:
         work = args.work or Path(folder)
         results = [score(args.bench, args.universe, level, args.modelkin, work) for level in reversed(LEVELS)]
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"lineage-{args.universe}.json").write_text(json.dumps(results, indent=1) + "\n")
+    (RESULTS / f"lineage-{args.name or args.universe}.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

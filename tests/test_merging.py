@@ -61,6 +61,8 @@ def test_weights_are_found(registry: Registry, tmp_path: Path, family: Family, w
     assert answer.merge is not None
     assert answer.merge["complete"]
     assert answer.explanation[0].startswith(f"q is best explained as {how}")
+    relations = [relative.relation for relative in answer.relatives]
+    assert relations[: relations.count("merged")] == ["merged"] * relations.count("merged")
     merged = {relative.model for relative in answer.relatives if relative.relation == "merged"}
     assert merged >= {name for name, weight in weights.items() if weight > 0.12 or weight < 0}
 

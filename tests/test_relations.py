@@ -10,7 +10,7 @@ import pytest
 
 import models
 from modelkin_registry.evidence import FAMILY_P
-from modelkin_registry.kinship import Kin, measure_kin
+from modelkin_registry.kinship import Kin, measure_kin, order
 from modelkin_registry.relations import DESCENT_FREE, RANK, RELATIONS
 
 Ask = Callable[..., Kin]
@@ -213,3 +213,12 @@ def test_nothing_in_common_to_compare(ask: Ask, parent: models.Tensors) -> None:
 def test_every_relation_has_a_rank() -> None:
     assert set(RANK) == set(RELATIONS)
     assert set(DESCENT_FREE) < set(RELATIONS)
+
+
+def test_a_low_rank_change_names_its_base_though_a_sibling_is_nearer(ask: Ask, parent: models.Tensors) -> None:
+    child = models.adapter_merged(parent, 4)
+    sibling = models.trained_on({k: 0.3 * parent[k] + 0.7 * child[k] for k in parent}, 6, 0.02)
+    from_base, from_sibling = ask(child, parent), ask(child, sibling)
+    assert (from_base.relative.relation, from_sibling.relative.relation) == ("low-rank delta", "fine-tuned")
+    assert from_sibling.closeness > from_base.closeness
+    assert order(from_base) < order(from_sibling)

@@ -160,7 +160,7 @@ def _overall_p(components: Sequence[ComponentEvidence], relation: Relation) -> f
 def nearest_kin(kin: Sequence[Kin], held: Mapping[int, Held], k: int, *, show_all: bool = False) -> list[Relative]:
     """The k best, those with evidence judged again with the registry's own strangers as background.
 
-    Best first: descent, then shared initialisation and norms only, then the rest; by closeness, ties by name. A wider background weakens
+    Best first: descent, then shared initialisation and norms only, then the rest; low-rank changes first, then by closeness, ties by name. A wider background weakens
     evidence, so the second look goes only as far down as is shown. `held` has the models with evidence, by number.
     """
     strangers = own_strangers(kin)
@@ -178,9 +178,14 @@ def nearest_kin(kin: Sequence[Kin], held: Mapping[int, Held], k: int, *, show_al
     return found
 
 
-def order(kin: Kin) -> tuple[float, float, str]:
-    """What relatives are sorted by: descent, then closeness, then name."""
-    return -RANK[kin.relative.relation], -round(kin.closeness, 9), kin.relative.model
+def order(kin: Kin) -> tuple[float, bool, float, str]:
+    """What relatives are sorted by: descent, low-rank change, closeness, name.
+
+    A change of low rank is only low against the model that it was made to: against that model's other descendants their own changes are
+    added to it, though training on the same texts may have left one of them nearer.
+    """
+    relation = kin.relative.relation
+    return -RANK[relation], relation != "low-rank delta", -round(kin.closeness, 9), kin.relative.model
 
 
 def has_evidence(relative: Relative) -> bool:

@@ -120,8 +120,10 @@ def _doubts(found: Decomposition) -> Iterator[str]:
 
 
 def mark_parents(relatives: Sequence[Relative], found: Decomposition | None) -> list[Relative]:
-    """The relatives with the merge's parents called `merged`, and their common base `merged` as well."""
-    return [_marked(relative, found) for relative in relatives] if found and found.is_merge else list(relatives)
+    """The relatives with the merge's parents called `merged`, and first among them; their common base is `merged` as well."""
+    if not (found and found.is_merge):
+        return list(relatives)
+    return sorted((_marked(relative, found) for relative in relatives), key=lambda relative: relative.relation != "merged")
 
 
 def _marked(relative: Relative, found: Decomposition) -> Relative:
