@@ -161,7 +161,8 @@ def nearest_kin(kin: Sequence[Kin], held: Mapping[int, Held], k: int, *, show_al
     """The k best, those with evidence judged again with the registry's own strangers as background.
 
     Best first: descent, then shared initialisation and norms only, then the rest; low-rank changes first, then by closeness, ties by name.
-    A wider background weakens evidence, so the second look goes only as far down as is shown. `held` has the models with evidence, by number.
+    A wider background weakens evidence, so the second look goes only as far down as is shown. `held` has the models with evidence, by
+    number.
     """
     strangers = own_strangers(kin)
     doubtful = held if any(strangers.values()) else {}
