@@ -7,7 +7,8 @@ Repositories as safetensors shards: a dense model of 8B parameters (Llama 3's sh
 sparse: all is a hole but the headers and the rows where level probe looks, which are seeded numbers. Every answer waits 50 ms, all answers
 share one line of 100 MB/s, files come from a store of their own behind a redirect, as on the Hub. Bytes and requests are counted by the
 server. The limit beside the time is physical: bytes over bandwidth, and the four round trips that no reader can do without
-(description, address, header, rows). Then the same is asked again.
+(description, address, header, rows). Then the same is asked again. Last a model of 1B (3 GB with its head) at level full, which is larger
+than the share of the cache that one model may take: what it needs of memory and disk meanwhile is sampled.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,19 @@ def mixture() -> tuple[Shapes, dict[str, Any]]:
     return shapes, {**config, "num_key_value_heads": 8, "moe_intermediate_size": wide, "head_dim": 128}
 
 
-MODELS = {"dense-8B": dense, "mixture-100B": mixture, "mixture-100B-stacked": stacked}
+def small() -> tuple[Shapes, dict[str, Any]]:
+    """Llama 3.2 1B, read whole."""
+    shapes: Shapes = {"model.embed_tokens.weight": (128256, 2048), "lm_head.weight": (128256, 2048), "model.norm.weight": (2048,)}
+    for layer in range(16):
+        at = f"model.layers.{layer}."
+        shapes |= {f"{at}self_attn.{name}_proj.weight": (size, 2048) for name, size in zip("qkvo", (2048, 512, 512, 2048), strict=True)}
+        shapes |= {f"{at}mlp.{name}_proj.weight": (8192, 2048) for name in ("gate", "up")} | {f"{at}mlp.down_proj.weight": (2048, 8192)}
+        shapes |= {f"{at}{name}_layernorm.weight": (2048,) for name in ("input", "post_attention")}
+    config = {"model_type": "llama", "num_hidden_layers": 16, "hidden_size": 2048, "num_attention_heads": 32, "num_key_value_heads": 8}
+    return shapes, config
+
+
+MODELS = {"dense-1B": small, "dense-8B": dense, "mixture-100B": mixture, "mixture-100B-stacked": stacked}
 
 
 def make(folder: Path, shapes: Shapes, config: dict[str, Any]) -> int:
@@ -148,24 +161,45 @@ def counted(url: str) -> dict[str, int]:
     return said
 
 
-def asked(url: str, repo: str, home: Path) -> dict[str, Any]:
-    """One query in a process of its own, and what the server counted."""
+def allocated(folder: Path) -> int:
+    """Bytes on disk under a folder that may change meanwhile; holes do not count."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.stat().st_blocks * 512
+    return total
+
+
+def asked(url: str, repo: str, home: Path, *options: str) -> dict[str, Any]:
+    """One query in a process of its own, what the server counted, and the most that it took of memory and disk."""
+    scratch = home / "scratch"
+    scratch.mkdir(exist_ok=True)
     before, began = counted(url), time.monotonic()
-    environment = {**os.environ, "HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "MODELKIN_CACHE": str(home / "cache")}
-    command = [sys.executable, "-m", "modelkin_cli", "--registry", str(home / "r.db"), "query", repo, "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    environment = {**os.environ, "HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "MODELKIN_CACHE": str(home / "cache"), "TMPDIR": str(scratch)}
+    command = [sys.executable, "-m", "modelkin_cli", "--registry", str(home / "r.db"), "query", repo, "--json", *options]
+    disk = 0
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+            disk = max(disk, allocated(scratch))
+            time.sleep(0.1)
+        process.returncode = os.waitstatus_to_exitcode(ended[1])
+        assert process.stdout
+        output = process.stdout.read()
+    assert process.returncode == 0
     seconds, after = time.monotonic() - began, counted(url)
     new = {kind: after[kind] - before.get(kind, 0) for kind in after}
     size = new.pop("bytes")
     requests = sum(new.values())
     limit = size / BANDWIDTH + ROUND_TRIPS * LATENCY
-    answer = json.loads(done.stdout)
+    answer = json.loads(output)
     return {
         "seconds": round(seconds, 2),
         "bytes": size,
         "requests": requests,
         "by kind": {kind: count for kind, count in new.items() if count},
         "physical limit s": round(limit, 2),
+        "memory MB": round(ended[2].ru_maxrss / 1000),
+        "scratch MB": round(disk / 1e6),
         "parameters": answer["query"]["parameters"],
         "coverage": answer["query"]["coverage"],
     }
@@ -193,6 +227,8 @@ def main() -> None:
                 again = asked(url, f"org/{name}", home)
                 found[name] = {"weights": sizes[name], "first": first, "again": again, "targets": targets, "met": met}
                 print(json.dumps(found[name], indent=1))
+            found["full-1B"] = {"weights": sizes["dense-1B"], "first": asked(url, "org/dense-1B", home, "--level", "full")}
+            print(json.dumps(found["full-1B"], indent=1))
         finally:
             server.stdin.close()
             server.wait()

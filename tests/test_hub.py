@@ -13,6 +13,7 @@ import pytest
 import safetensors.numpy
 
 import gguf_files
+import test_tflite_source
 from calls import run
 from hub_server import Hub, serving
 from modelkin_cli.text import size
@@ -246,3 +247,56 @@ def test_no_network_unless_a_hub_id_asks(models: Path, monkeypatch: pytest.Monke
         assert done.exit_code == 0, (call, done.output)
     assert run("query", "nothing").exit_code == 3
     assert run("query", "models/none.safetensors").exit_code == 3
+
+
+def test_a_file_that_its_reader_maps(hub: Hub) -> None:
+    data = test_tflite_source.small()
+    hub.put("org/phone", {"model.tflite": data})
+    Path("phone").mkdir()
+    Path("phone/model.tflite").write_bytes(data)
+    assert same(fingerprint("org/phone"), fingerprint("phone", "--level", "probe"))
+
+
+def test_a_shard_that_another_repository_has_too_is_fetched_once(hub: Hub) -> None:
+    tensors = wide_llama(7)
+    names = sorted(tensors)
+    shards = [safetensors.numpy.save({name: tensors[name] for name in names[part::2]}) for part in range(2)]
+    files = {f"model-0000{part + 1}-of-00002.safetensors": shard for part, shard in enumerate(shards)}
+    hub.put("org/first", files)
+    fingerprint("org/first")
+    sent = hub.sent
+    changed = safetensors.numpy.save({name: tensors[name] + 1 for name in names[1::2]})
+    hub.put("org/second", {**files, "model-00002-of-00002.safetensors": changed})
+    fingerprint("org/second")
+    assert hub.sent - sent < sent * 0.7
+
+
+def test_sync_reads_by_ranges_and_tells_how_much(hub: Hub, wide: Files) -> None:
+    wanted = ("sync", "org/wide", "--level", "probe", "--rate", "1000", "--json")
+    told = json.loads(run(*wanted, "--dry-run").stdout)
+    assert told["bytes"] < len(wide["model.safetensors"]) / 3
+    hub.sent = 0
+    done = json.loads(run(*wanted).stdout)
+    assert done["status"] == "added"
+    assert done["bytes"] == told["bytes"]
+    assert told["bytes"] <= hub.sent < told["bytes"] + 10_000  # the description of the repository comes beside them
+
+
+def test_a_model_larger_than_the_cache_is_streamed_past_it(hub: Hub, wide: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELKIN_CACHE_BYTES", "2000000")
+    monkeypatch.setattr("modelkin_indexer.hub.remote_files.BLOCK", {"probe": 1 << 16, "full": 1 << 20})
+    monkeypatch.setattr("modelkin_cli.hub_reading.SCRATCH", 3 << 20)
+    here = fingerprint(local(wide))
+    found = fingerprint("org/wide", "--level", "full")
+    assert isinstance(found, fingerprints.Fingerprint)
+    assert isinstance(here, fingerprints.Fingerprint)
+    assert np.array_equal(found.matrices.digest, here.matrices.digest)
+    assert not [path for path in Path("cache").rglob("*-*") if path.is_file()]
+    fingerprint("org/wide")
+    assert sum(path.stat().st_size for path in Path("cache").rglob("*-*") if path.is_file()) <= 2_000_000
+
+
+@pytest.mark.parametrize("limit", ["0", "1000"])
+def test_a_cache_that_holds_nothing_does_no_harm(hub: Hub, wide: Files, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setenv("MODELKIN_CACHE_BYTES", limit)
+    assert same(fingerprint("org/wide"), fingerprint(local(wide), "--level", "probe"))

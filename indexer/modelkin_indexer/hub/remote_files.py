@@ -26,6 +26,7 @@ PIECE = 8 << 20  # bytes of one request at most
 BLOCK = {"probe": 64 << 10, "full": PIECE}  # bytes around those that nobody planned to read
 WHOLE = 1 << 20  # bytes of a file that is always fetched whole, and its digest checked
 HEAD = 64 << 10  # bytes of a larger file that are fetched first: most headers
+MAPPED = (".tflite",)  # files whose reader maps them into memory: small ones, for phones
 Wanted = tuple[str, int, int]  # file, first byte, byte after the last
 Told = Callable[[int], None]
 
@@ -71,6 +72,9 @@ class RemoteFiles:
         small = [file.name for file in self.files.values() if file not in large]
         self.fetch([(name, 0, self.files[name].size) for name in small] + [(file.name, 0, HEAD) for file in large])
         self.fetch([(file.name, HEAD, self._header_end(file)) for file in large if file.name.endswith(SUFFIX)])
+        for file in self._needed.weights:
+            if file.name.endswith(MAPPED):
+                self._bring_whole(file)
 
     def fetch(self, wanted: Iterable[Wanted], told: Told = lambda _: None) -> None:
         """Bring ranges to hand, many at once, near ones together. `told` hears of bytes that came. Raises HubError."""
@@ -105,6 +109,16 @@ class RemoteFiles:
     def _is_whole(self, file: SourceFile) -> bool:
         """Whether a file comes in one piece, and its digest is checked."""
         return file.size <= max(WHOLE, self._block) or file in self._needed.others
+
+    def _bring_whole(self, file: SourceFile) -> None:
+        """The bytes of a file into the folder itself."""
+        self.fetch([(file.name, 0, file.size)])
+        path = self.root / file.name
+        with path.open("r+b") as out:
+            for start in range(0, file.size, PIECE):
+                data = bytearray(min(PIECE, file.size - start))
+                self.fill(path, start, memoryview(data))
+                out.write(data)
 
     def _header_end(self, file: SourceFile) -> int:
         """Of a safetensors file. What it says is checked when it is read."""
