@@ -1,8 +1,8 @@
 """Merges of really trained families, and trained models that are none: `python benchmarks/merges.py BASE=FOLDER ...`.
 
 BASE is the folder of a base, FOLDER what `merge_family.py` trained from it. All fine-tunes and the base are registered; each merge of them
-(bfloat16) is asked for its parents without being told any, and so is each fine-tune, with all others registered. Told are parents, errors of
-weights, and how many standard errors they are. Results: benchmarks/results/merges.json.
+(bfloat16) is asked for its parents without being told any, and so is each fine-tune, with all others registered. Told are parents, errors
+of weights, and how many standard errors they are. Results: benchmarks/results/merges.json.
 """
 
 from __future__ import annotations
