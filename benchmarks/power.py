@@ -13,8 +13,8 @@ Found is: by modelkin any relation of descent; by one channel any informative fa
 by the exact comparison any matrix that stands out (first seed only); by modelDNA probability 0.9 (first seed only; --peers: the --work of
 peers.py). Children that share nothing (0) must not be found.
 
-A mix of two strangers' numbers keeps no norms and has a slope below one: against one parent alone it is told as `shared initialisation`, with its
-p-value, not as descent; with both parents registered it can be told as merged.
+A mix of two strangers' numbers keeps no norms and has a slope below one: against one parent alone it is told as `shared
+initialisation`, with its p-value, not as descent.
 
 Writes results/power.json, power.md and power.svg.
 """
