@@ -30,6 +30,7 @@ from modelkin_registry.merging.table import table_of_matrices
 
 OUT = Path(__file__).parent / "results" / "merges.json"
 Tensors = dict[str, torch.Tensor]
+UNMEASURED = 1e9  # where a tensor did not change in some model: both measures need all
 
 
 def mixed(parents: list[Tensors], weights: list[float]) -> Tensors:
@@ -164,7 +165,7 @@ def near(name: str, prints: dict[str, Fingerprint]) -> dict[str, float]:
     """Least unevenness and misfit of the election over all pairs of the other models: what a threshold has to stay below."""
     others = {other: one for other, one in prints.items() if other != name}
     table = table_of_matrices(prints[name], others)
-    names, least = list(others), {"least_unevenness": 1e9, "least_election_misfit": 1e9}
+    names, least = list(others), {"least_unevenness": UNMEASURED, "least_election_misfit": UNMEASURED}
     for a, b in itertools.combinations([at for at, other in enumerate(names) if other != "base"], 2):
         products = changes(table, [a, b, -1], names.index("base"))
         measures: dict[str, Callable[[Any], float]] = {"least_unevenness": unevenness, "least_election_misfit": election_misfit}
@@ -204,8 +205,9 @@ def main(arguments: list[str]) -> None:
         "weights": len(sds),
         "share_within_2_sd": round(sum(z <= 2 for z in sds) / max(len(sds), 1), 3),
         "trained_called_a_merge": f"{sum(o['called_a_merge'] for o in trained)} of {len(trained)}",
-        "trained_least_unevenness": sorted(o["least_unevenness"] for o in trained),
-        "trained_least_election_misfit": sorted(o["least_election_misfit"] for o in trained),
+        "trained_least_unevenness": sorted(o["least_unevenness"] for o in trained if o["least_unevenness"] < UNMEASURED),
+        "trained_least_election_misfit": sorted(x for o in trained if (x := o["least_election_misfit"]) < UNMEASURED),
+        "trained_not_measurable": sum(o["least_election_misfit"] == UNMEASURED for o in trained),
     }
     OUT.write_text(json.dumps({"summary": summary, "families": families}, indent=1) + "\n")
     print(json.dumps(summary, indent=1))
