@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import torch
+
 from fresh_universe import glm, llama
 from universe_training import Sizes, Universe
 
