@@ -1,9 +1,10 @@
 """Train small models of equal shape apart from each other: other seeds, other texts. None descends from another.
 
-    python benchmarks/train_strangers.py OUT --text '/usr/lib/python3*/**/*.py' --text '/usr/share/doc/**/copyright' --text '/usr/include/**/*.h'
+    python benchmarks/train_strangers.py OUT --text '/usr/lib/python3*/**/*.py' --text '/usr/share/doc/**/copyright' \
+        --text '/usr/include/**/*.h'
 
-Needs transformers. OUT/models gets one folder a model, for `unrelated_pairs.py --strangers OUT/models`. All share one tokenizer and the widths, so that
-every two of one architecture can be held against each other place by place, token rows included.
+Needs transformers. OUT/models gets one folder a model, for `unrelated_pairs.py --strangers OUT/models`. All share one tokenizer and the
+widths, so that every two of one architecture can be held against each other place by place, token rows included.
 """
 
 from __future__ import annotations
