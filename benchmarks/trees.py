@@ -28,7 +28,7 @@ KIN = ("derived", "partial")
 
 def main(universe: Path) -> None:
     truth = json.loads((universe / "truth.json").read_text())
-    names = sorted(p.name for p in (universe / "models").iterdir() if any(p.glob("*.safetensors")))
+    names = sorted(p.name for p in (universe / "models").iterdir() if (p / "model.safetensors").exists())  # no adapters, no packed forms
     plain = {name: f"m{number:02}" for number, name in enumerate(names)}
     real = {short: name for name, short in plain.items()}
     with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):

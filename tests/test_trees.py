@@ -15,6 +15,9 @@ from calls import run
 from modelkin_cli.tree_drawings import dot, svg
 from modelkin_indexer.errors import UnknownModel
 from modelkin_indexer.sources.base import Claim
+from modelkin_registry.answers import Relative
+from modelkin_registry.forests import Kinship
+from modelkin_registry.links import Link
 from modelkin_registry.registry import Registry
 from modelkin_registry.trees import TreeAnswer
 from models import Tensors, channels_permuted, fingerprint, llama, part_from, trained_on, with_layers
@@ -166,3 +169,15 @@ def test_the_command_draws_writes_and_prints(models: Path) -> None:
     assert run("tree", "-q").output.split()[-1] == "stranger"
     assert run("tree", "--depth", "1").exit_code == run("tree", "--dot", "--json").exit_code == 2
     assert run("tree", "nobody").exit_code == 4
+
+
+def test_one_relative_does_not_decide_who_is_in_the_middle() -> None:
+    """Neither a far one, whose distances are known badly, nor a near one that learnt the same texts as one of the two."""
+    seen = Relative("", "fine-tuned", (), 1.0, 0.0, ())
+    near = {"a": (0.99, 0.98), "b": (0.97, 0.96), "c": (0.96, 0.95), "far": (0.30, 0.40), "same texts": (0.98, 0.999)}
+    links = [
+        Link(middle, third, seen, seen, close, close) for third, pair in near.items() for middle, close in zip("MS", pair, strict=True)
+    ]
+    kin = Kinship(links, lambda one, other: None)
+    assert kin.is_nearer_to_all("M", "S")
+    assert not kin.is_nearer_to_all("S", "M")

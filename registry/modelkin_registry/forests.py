@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import networkx
 
@@ -59,10 +60,13 @@ class Kinship:
         return bool(steps) and all(far**2 >= near + BETWEEN * step**2 for far, step in steps)
 
     def is_nearer_to_all(self, one: str, other: str) -> bool:
-        """Whether `one` is nearer than `other` to the models that both were held against, on average of squares."""
+        """Whether `one` is nearer than `other` to the models that both were held against, in the median of the differences.
+
+        Neither a far relative, whose distances are known badly, nor one that learnt the same texts as one of the two decides alone.
+        """
         common = (self.around[one].keys() & self.around[other].keys()) - {one, other}
-        gaps = [self.around[one][third].weight ** 2 - self.around[other][third].weight ** 2 for third in sorted(common)]
-        return len(gaps) >= HUB and sum(gaps) < 0
+        gaps = [self.around[one][third].weight - self.around[other][third].weight for third in sorted(common)]
+        return len(gaps) >= HUB and median(gaps) < 0
 
 
 def untried(edges: Iterable[Link], known: Kinship) -> list[tuple[str, str]]:
