@@ -15,25 +15,38 @@ from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_registry.calibration import FEWEST_LINEAGES, measure_backgrounds
 from modelkin_registry.registry import Registry
 
+COUNT = FEWEST_LINEAGES + 2
+ALIKE = 0.22  # of each stranger's matrices is the same in all: r 0.05, wider than what is shipped and too little to be evidence
 
-def strangers(folder: Path, count: int) -> dict[str, Fingerprint]:
-    return {f"m{seed:02}": models.fingerprint(folder / f"m{seed:02}", models.llama(seed, 3)) for seed in range(count)}
+
+def strangers(folder: Path, alike: float) -> dict[str, Fingerprint]:
+    common = models.llama(1000, 3)
+    made = {f"m{seed:02}": models.llama(seed, 3) for seed in range(COUNT)}
+    mixed = {name: {k: v + alike * common[k] if v.ndim > 1 else v for k, v in tensors.items()} for name, tensors in made.items()}
+    return {name: models.fingerprint(folder / name, tensors) for name, tensors in mixed.items()}
 
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fingerprint]:
-    return strangers(tmp_path_factory.mktemp("strangers"), FEWEST_LINEAGES + 2)
+    return strangers(tmp_path_factory.mktemp("strangers"), ALIKE)
 
 
-def test_enough_lineages_replace_the_shipped_backgrounds(known: dict[str, Fingerprint]) -> None:
+def test_wider_backgrounds_of_enough_lineages_replace_the_shipped_ones(known: dict[str, Fingerprint]) -> None:
     found = {(one.channel, one.family): one for one in measure_backgrounds(known.items())}
     assert {("probe", "attention"), ("gram", "mlp"), ("anchored", "attention"), ("probe", "norm")} <= found.keys()
+    assert found["probe", "attention"].used
     for (channel, family), one in found.items():
-        assert one.used
+        assert one.used == (one.sd > one.shipped)
         assert one.lineages == len(known)
         assert one.pairs == len(known) * (len(known) - 1) // 2
         assert one.shipped == backgrounds.between_models(family, channel)
         assert 0 <= one.sd < 0.2
+
+
+def test_strangers_closer_together_than_usual_narrow_nothing(tmp_path: Path) -> None:
+    found = measure_backgrounds(strangers(tmp_path, 0.0).items())
+    assert any(one.sd < one.shipped for one in found)
+    assert not any(one.used for one in found if one.sd < one.shipped)
 
 
 def test_one_lineage_counts_once_and_too_few_change_nothing(known: dict[str, Fingerprint], tmp_path: Path) -> None:
@@ -55,7 +68,7 @@ def test_a_registry_judges_by_its_own_backgrounds_and_says_so(known: dict[str, F
         query = known["m00"]
         assert registry.query(query, show_all=True).registry["calibrated"] is None
         before = registry.compare(query, known["m01"])
-        measured = {(one.family, one.channel): one.sd for one in registry.calibrate()}
+        measured = {(one.family, one.channel): one.sd for one in registry.calibrate() if one.used}
         wider = dict.fromkeys(measured, 0.5)
     with Registry.open(path) as registry:
         assert registry.backgrounds == pytest.approx(measured)

@@ -1,9 +1,10 @@
-"""A registry's own backgrounds: how far its strangers of equal shape spread, family by family, instead of the shipped defaults.
+"""A registry's own backgrounds: how far its strangers of equal shape spread, family by family, where that is more than is shipped.
 
 Strangers are found by the weights alone: of each group of models with equal shapes one model of every lineage, so that a family of
 fine-tunes counts once. Each pair gives r less its null from mismatched layers; gram and anchored also with the directions of one side in
 another order, which is what permuted axes of the residual stream come to in a sketch. The wider of both is taken, at the upper end of its
-95 % confidence interval. With fewer than FEWEST_LINEAGES lineages behind a number the shipped default stays.
+95 % confidence interval. It replaces the shipped default only where it is wider, with FEWEST_LINEAGES lineages or more behind it: that
+these strangers lie closer together (untrained ones do) does not promise it of the next one.
 """
 
 from __future__ import annotations
@@ -111,4 +112,4 @@ def _background(channel: str, family: str, samples: _Samples) -> OwnBackground:
     free = lineages - 1  # pairs of few models are not independent of each other: models are counted, not pairs
     sd = math.sqrt(max(widest, 0.0) * free / float(chi2.ppf(UNSURE, free)))
     shipped = backgrounds.between_models(family, channel)
-    return OwnBackground(channel, family, sd, shipped, len(samples.strangers), lineages, lineages >= FEWEST_LINEAGES)
+    return OwnBackground(channel, family, sd, shipped, len(samples.strangers), lineages, lineages >= FEWEST_LINEAGES and sd > shipped)

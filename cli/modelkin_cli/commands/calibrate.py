@@ -22,8 +22,9 @@ from modelkin_registry.calibration import FEWEST_LINEAGES, OwnBackground
 def command(settings: Settings, reset: bool, output: Output) -> None:
     """Measure how far unrelated models of this registry spread, and judge queries and comparisons by that from now on.
 
-    Models of equal shape that show no relation are held against each other, one of each lineage. Families with too few of them
-    keep the backgrounds that come with modelkin. Do it again after many additions.
+    Models of equal shape that show no relation are held against each other, one of each lineage. Families with too few of them, or
+    with no more spread than the backgrounds that come with modelkin, keep these: calibrating makes answers more cautious, never less.
+    Do it again after many additions.
 
     \b
     Example:
@@ -38,6 +39,8 @@ def command(settings: Settings, reset: bool, output: Output) -> None:
     output.answer(answer, (f"{one.channel} {one.family}" for one in used), lambda _: [_table(found)] if found else [])
     if used:
         output.say(f"{len(used)} of {len(found)} backgrounds are this registry's own; the others are those that come with modelkin.")
+    elif any(one.lineages >= FEWEST_LINEAGES for one in found):
+        output.say("The backgrounds that come with modelkin are used: no spread that was measured well enough is wider.")
     else:
         why = "" if reset else f" It takes {FEWEST_LINEAGES} models of equal shape that share nothing with each other."
         output.say(f"The backgrounds that come with modelkin are used.{why}")
