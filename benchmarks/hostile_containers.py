@@ -19,6 +19,8 @@ import numpy as np
 import tflite
 import torch
 
+from hostile_graphs import ct2_bytes, ct2_files, ct2_names, onnx_files, onnx_model
+
 CUTS = 90  # places at which a sound file is cut
 CALLS = (
     *("os.system", "posix.system", "subprocess.Popen", "subprocess.check_output", "builtins.eval", "builtins.exec", "builtins.open"),
@@ -285,12 +287,26 @@ def tflite_files(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]
             yield tflite_bytes(tensors), True
 
 
+def onnx_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]:
+    """What hostile_graphs.py makes of sound weights as ONNX."""
+    cuts = cut(onnx_model(sound()).SerializeToString(), rng)
+    yield from onnx_files(sound(), not_finite(rng, np.float32), cuts, mark)
+
+
+def ct2_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]:
+    """What hostile_graphs.py makes of sound weights as CTranslate2."""
+    cuts = cut(ct2_bytes(ct2_names(sound())), rng)
+    yield from ct2_files(sound(), not_finite(rng, np.float32), cuts, rng)
+
+
 MAKERS: dict[str, tuple[str, Make]] = {
     "PyTorch zip": (".pt", torch_zip),
     "PyTorch legacy": (".bin", torch_legacy),
     "NumPy": (".npz", numpy_archives),
     "GGUF": (".gguf", gguf_files),
     "TFLite": (".tflite", tflite_files),
+    "ONNX": (".onnx", onnx_cases),
+    "CTranslate2": (".bin", ct2_cases),
 }
 
 
