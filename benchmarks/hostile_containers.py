@@ -290,7 +290,7 @@ def tflite_files(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]
 def onnx_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]:
     """What hostile_graphs.py makes of sound weights as ONNX."""
     cuts = cut(onnx_model(sound()).SerializeToString(), rng)
-    yield from onnx_files(sound(), not_finite(rng, np.float32), cuts, mark)
+    yield from onnx_files(sound(), not_finite(rng, np.float32), cuts)
 
 
 def ct2_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]:
