@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelkin_registry import schema
+from modelkin_registry.store import schema
 
 PAGE = Path(__file__).parent / "schema.md"
 HEAD = """# The registry's file
 
-Made from `registry/modelkin_registry/schema.py` by `python docs/make_schema_page.py`.
+Made from `registry/modelkin_registry/store/schema.py` by `python docs/make_schema_page.py`.
 
 A registry is one SQLite file (write-ahead log, `synchronous=FULL`, page size 8192). It is the truth; the folder `<file>.index/` beside it
 holds FAISS indexes that are derived from the table `vector`, carry a generation and a checksum, and are built anew when they are missing,

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from modelkin_cli.options import group_options
-from modelkin_cli.text import printable
+from modelkin_cli.pages.text import printable
 from modelkin_indexer.errors import ModelkinError
 
 # Each verb is the module of that name in commands/; the words are its short help, here so that `--help` need not import it.

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from modelkin.settings import Settings
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
-
-
-@dataclass
-class Settings:
-    """What holds for a whole call. A verb's own option wins over the group's, that over the environment."""
-
-    registry: Path | None = None
-    key_file: Path | None = None
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:

@@ -13,7 +13,7 @@ import click
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from modelkin_cli.text import printable
+from modelkin_cli.pages.text import printable
 
 Told = Callable[[int], None]
 

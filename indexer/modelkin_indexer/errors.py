@@ -7,6 +7,7 @@
     │   ├── UnsupportedFormat   readable, but of a kind that this version does not decode
     │   └── UnusableValues      NaN or infinite weights
     ├── FingerprintError        a stored fingerprint is damaged or of an unknown spec
+    ├── UnusableKey             a key file cannot be read or holds no key (exit code 2)
     ├── SharedFileError         a file of a shared registry is damaged, of another version or key
     ├── JournalError            the journal of an exact comparison is damaged, or another comparison's
     └── RegistryError           the registry cannot be opened, is busy or is damaged (exit code 4)
@@ -56,6 +57,12 @@ class UnusableValues(SourceError):
 
 class FingerprintError(ModelkinError):
     """A fingerprint is damaged, or made by a spec that this version does not know."""
+
+
+class UnusableKey(ModelkinError):
+    """A file that should hold a private key cannot be read, or holds none. The message never shows what it holds."""
+
+    exit_code = 2
 
 
 class SharedFileError(ModelkinError):

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from modelkin_indexer import fingerprint
 from modelkin_indexer.errors import FingerprintError, RegistryError
-from modelkin_registry.answers import Finding
-from modelkin_registry.rows import Array, IndexRows, encode, hamming, is_codes, numbers
-from modelkin_registry.store import Store, digest_of
-from modelkin_registry.vectors import VectorIndex
+from modelkin_indexer.results import fingerprint
+from modelkin_registry.answers.contract import Finding
+from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.store.rows import Array, IndexRows, encode, hamming, is_codes, numbers
+from modelkin_registry.store.store import Store, digest_of
 
 VectorsOf = Callable[[bytes], Sequence[IndexRows]]
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from modelkin_indexer import fingerprint as fingerprints
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError
-from modelkin_indexer.fingerprint import Fingerprint
-from modelkin_indexer.sources.base import Claim, SourceFile, StructurePart
+from modelkin_indexer.results import fingerprint as fingerprints
+from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry import doctor
-from modelkin_registry.adapters import base_claims, with_declared_base
-from modelkin_registry.answers import (
+from modelkin_registry.answers.contract import (
     CompareAnswer,
     DecomposeAnswer,
     Finding,
@@ -25,27 +24,28 @@ from modelkin_registry.answers import (
     StructureBeside,
     WeighedClaim,
 )
-from modelkin_registry.candidates import NEAREST, SEARCHED, find_candidates, index_rows
-from modelkin_registry.comparison import compare_fingerprints
-from modelkin_registry.contents import content_digest, sampled_digest
-from modelkin_registry.contradictions import contradictions
-from modelkin_registry.declared import lineage_claims, weigh
-from modelkin_registry.kinship import Held, Kin, has_evidence, hold, is_descent, nearest_kin, order
+from modelkin_registry.claims.adapters import base_claims, with_declared_base
+from modelkin_registry.claims.contradictions import contradictions
+from modelkin_registry.claims.declared import lineage_claims, weigh
+from modelkin_registry.explanation.compare import compare_fingerprints
+from modelkin_registry.explanation.query import query_answer
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.merging.reporting import fitted, sought
 from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
-from modelkin_registry.records import NewModel, PutResult, StoredModel
-from modelkin_registry.reports import query_answer
-from modelkin_registry.store import Store
-from modelkin_registry.structure_channel import Structure, compare_structure
-from modelkin_registry.trajectories import Resemblance, TrajectoryAnswer, examine_series, mean_r
-from modelkin_registry.vectors import VectorIndex
-from modelkin_registry.whole_files import appearing
+from modelkin_registry.relations.pairs import Held, Kin, has_evidence, hold, is_descent, nearest_kin, order
+from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates, index_rows
+from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.store.appearing import appearing
+from modelkin_registry.store.digests import content_digest, sampled_digest
+from modelkin_registry.store.records import NewModel, PutResult, StoredModel
+from modelkin_registry.store.store import Store
+from modelkin_registry.structure.comparison import Structure, compare_structure
+from modelkin_registry.trajectories.trajectories import Resemblance, TrajectoryAnswer, examine_series, mean_r
 
 if TYPE_CHECKING:
-    from modelkin_registry.calibration import OwnBackground
+    from modelkin_registry.relations.calibration import OwnBackground
     from modelkin_registry.sharing.taking_in import TakenIn
-    from modelkin_registry.trees import TreeAnswer
+    from modelkin_registry.trees.trees import TreeAnswer
 
 SHOWN = 10  # relatives shown unless asked for more
 STRUCTURE_SHOWN = 3  # relatives whose structure is shown beside
@@ -231,7 +231,7 @@ class Registry:
 
     def tree(self, model: str | None = None, *, depth: int = 2) -> TreeAnswer:
         """The registered models as family trees, all of them or those at most `depth` steps from one. Raises UnknownModel."""
-        from modelkin_registry.trees import family_tree  # networkx takes longer to import than a query does
+        from modelkin_registry.trees.trees import family_tree  # networkx takes longer to import than a query does
 
         with self.store.reading():
             return family_tree(self.store, self.index, model, depth)
@@ -319,7 +319,7 @@ class Registry:
 
     def calibrate(self) -> tuple[OwnBackground, ...]:
         """Measure what this registry's strangers look like, and judge by that from now on. Raises RegistryError."""
-        from modelkin_registry.calibration import measure_backgrounds
+        from modelkin_registry.relations.calibration import measure_backgrounds
 
         with self.store.reading():
             found = measure_backgrounds((name, self.get(name)) for name in self.store.names())

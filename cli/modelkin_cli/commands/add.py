@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import click
 
-from modelkin_cli import figures
-from modelkin_cli.adding import Batch
-from modelkin_cli.asking import printing, reading, starter_option
-from modelkin_cli.inputs import HowToRead
-from modelkin_cli.options import Settings, settings
+from modelkin.adding import Batch
+from modelkin.registries import open_registry
+from modelkin.settings import Settings
+from modelkin.wishes import HowToRead
+from modelkin_cli.options import settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import open_registry
-from modelkin_registry.answers import Added
+from modelkin_cli.pages import figures
+from modelkin_cli.reading_options import printing, reading, starter_option
+from modelkin_registry.answers.contract import Added
 
 INTERRUPTED = 130
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import click
 from rich.table import Table
 
-from modelkin_cli.asking import printing
-from modelkin_cli.options import Settings, settings
+from modelkin.registries import open_registry
+from modelkin.settings import Settings
+from modelkin_cli.options import settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import open_registry
-from modelkin_registry.answers import CONTRACT
-from modelkin_registry.calibration import FEWEST_LINEAGES, OwnBackground
+from modelkin_cli.reading_options import printing
+from modelkin_registry.answers.contract import CONTRACT
+from modelkin_registry.relations.calibration import FEWEST_LINEAGES, OwnBackground
 
 
 @click.command("calibrate", short_help="Measure what strangers in this registry look like.")

@@ -10,15 +10,16 @@ from pathlib import Path
 import click
 from rich.console import RenderableType
 
-from modelkin_cli.asking import printing, reading
-from modelkin_cli.inputs import ExactWishes, HowToRead
-from modelkin_cli.options import FILE, Settings, settings
+from modelkin.settings import Settings
+from modelkin.sides import backgrounds_of, sides_of, structure_of_sides
+from modelkin.wishes import ExactWishes, HowToRead
+from modelkin_cli.options import FILE, settings
 from modelkin_cli.output import Output
-from modelkin_cli.pages import compare_page
-from modelkin_cli.sides import backgrounds_of, sides_of, structure_of_sides
+from modelkin_cli.pages.answers import compare_page
+from modelkin_cli.reading_options import printing, reading
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
-from modelkin_registry.answers import CompareAnswer
-from modelkin_registry.comparison import compare_fingerprints
+from modelkin_registry.answers.contract import CompareAnswer
+from modelkin_registry.explanation.compare import compare_fingerprints
 
 
 @click.command("compare", short_help="Hold two models against each other.")
@@ -64,19 +65,21 @@ def command(
     """
     if not exact and (resume is not None or layers == "all"):
         raise click.UsageError("--resume and --layers are for --exact")
-    read = sides_of((a, b, *controls), how, settings, output)
+    with output.progress() as begin:
+        read = sides_of((a, b, *controls), how, settings, begin, output.say)
     sides = {name: side.fingerprint for name, side in read.items()}
     third = {name: sides[name] for name in controls}
     claims = {name: read[name].claims for name in (a, b)}
-    known = backgrounds_of(tuple(sides), settings, output)
+    known = backgrounds_of(tuple(sides), settings, output.say)
     answer = compare_fingerprints(sides[a], sides[b], a_name=a, b_name=b, controls=third, claims=claims, backgrounds=known)
     answer = replace(answer, structure=structure_of_sides(read[a], read[b], b))
     more: Iterable[RenderableType] = ()
     aligned: Iterable[RenderableType] = ()
     if align:
-        from modelkin_cli.aligning import add_aligned, aligned_page  # brings scipy
+        from modelkin.exact import add_aligned  # brings scipy
+        from modelkin_cli.pages.aligned import aligned_page
 
-        answer = add_aligned(answer, a, b, how, output)
+        answer = add_aligned(answer, a, b, how, output.say)
         aligned = aligned_page(answer.aligned or {})
     if exact:
         answer, more = _exactly(answer, (a, b, *controls), how, ExactWishes(resume, layers == "all"), output)
@@ -90,8 +93,9 @@ def _exactly(
     answer: CompareAnswer, names: tuple[str, ...], how: HowToRead, wishes: ExactWishes, output: Output
 ) -> tuple[CompareAnswer, Iterable[RenderableType]]:
     """The answer with the exact comparison, and its tables."""
-    from modelkin_cli.exact_comparing import add_exact  # brings scipy, a tenth of a second that other comparisons do without
-    from modelkin_cli.exact_pages import exact_page
+    from modelkin.exact import add_exact  # brings scipy, a tenth of a second that other comparisons do without
+    from modelkin_cli.pages.exact import exact_page
 
-    answer = add_exact(answer, names[0], names[1], names[2:], how, wishes, output)
+    with output.progress() as begin:
+        answer = add_exact(answer, names[0], names[1], names[2:], how, wishes, begin, output.say)
     return answer, exact_page(answer.exact_summary or {}) if answer.exact else ()

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
-from modelkin_cli.asking import printing, reading
-from modelkin_cli.inputs import HowToRead, existing, hub_id, read_source
-from modelkin_cli.merge_pages import merge_page
-from modelkin_cli.options import Settings, settings
+from modelkin.reading import existing, hub_id, read_source
+from modelkin.registries import open_registry
+from modelkin.settings import Settings
+from modelkin.sides import sides_of
+from modelkin.wishes import HowToRead
+from modelkin_cli.options import settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import open_registry
-from modelkin_cli.sides import sides_of
-from modelkin_registry.answers import DecomposeAnswer
+from modelkin_cli.pages.merge import merge_page
+from modelkin_cli.reading_options import printing, reading
+from modelkin_registry.answers.contract import DecomposeAnswer
 from modelkin_registry.merging.reporting import fitted
 
 
@@ -57,7 +59,8 @@ def _weighed(source: str, named: tuple[str, ...], base: str | None, how: HowToRe
     """Against parents that were named."""
     wanted = tuple(dict.fromkeys((*named, *([base] if base else ()))))
     asked = source if hub_id(source) is not None else str(existing(source))
-    sides = sides_of((asked, *wanted), how, settings, output)
+    with output.progress() as begin:
+        sides = sides_of((asked, *wanted), how, settings, begin, output.say)
     return fitted(sides[asked].fingerprint, {name: sides[name].fingerprint for name in wanted}, base=base, source=source)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from modelkin_cli.asking import printing
-from modelkin_cli.options import Settings, settings
+from modelkin.registries import examine_registry
+from modelkin.settings import Settings
+from modelkin_cli.options import settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import examine_registry
-from modelkin_cli.tables import findings_table
+from modelkin_cli.pages.tables import findings_table
+from modelkin_cli.reading_options import printing
 from modelkin_indexer.errors import RegistryError
-from modelkin_registry.answers import CONTRACT
+from modelkin_registry.answers.contract import CONTRACT
 
 
 @click.command("doctor", short_help="Check a registry and mend what is derived.")

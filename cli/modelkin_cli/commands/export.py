@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from modelkin_cli.asking import printing
-from modelkin_cli.options import FILE, Settings, settings
+from modelkin.registries import open_registry
+from modelkin.settings import Settings
+from modelkin_cli.options import FILE, settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import open_registry
-from modelkin_registry.answers import CONTRACT
+from modelkin_cli.reading_options import printing
+from modelkin_registry.answers.contract import CONTRACT
 
 
 @click.command("export", short_help="Write a registry into one file, to share it.")

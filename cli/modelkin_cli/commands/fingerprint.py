@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
-from modelkin_cli.asking import printing, reading
-from modelkin_cli.inputs import FINGERPRINT_SUFFIX, HowToRead, read_source
-from modelkin_cli.options import FILE, Settings, settings
+from modelkin.reading import FINGERPRINT_SUFFIX, read_source
+from modelkin.settings import Settings
+from modelkin.wishes import HowToRead
+from modelkin.words import size
+from modelkin_cli.options import FILE, settings
 from modelkin_cli.output import Output
-from modelkin_cli.text import size
-from modelkin_registry.answers import CONTRACT
+from modelkin_cli.reading_options import printing, reading
+from modelkin_registry.answers.contract import CONTRACT
 
 
 @click.command("fingerprint", short_help="Write a model's fingerprint to a file.")

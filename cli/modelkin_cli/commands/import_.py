@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
-from modelkin_cli.asking import printing, starter_option
-from modelkin_cli.options import FILE, Settings, settings
+from modelkin.registries import open_registry
+from modelkin.settings import Settings
+from modelkin_cli.options import FILE, settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import open_registry
-from modelkin_registry.answers import CONTRACT
+from modelkin_cli.reading_options import printing, starter_option
+from modelkin_registry.answers.contract import CONTRACT
 from modelkin_registry.sharing.taking_in import TakenIn
 
 STATUSES = ("added", "merged", "unchanged")

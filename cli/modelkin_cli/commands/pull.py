@@ -7,12 +7,13 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from modelkin_cli.asking import printing, starter_option
+from modelkin.registries import open_registry
+from modelkin.settings import Settings
+from modelkin.shared_datasets import SHARED_FILE
 from modelkin_cli.commands.import_ import tell_taken
-from modelkin_cli.options import Settings, settings
+from modelkin_cli.options import settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import open_registry
-from modelkin_cli.shared_datasets import SHARED_FILE
+from modelkin_cli.reading_options import printing, starter_option
 from modelkin_indexer.hub.client import HubClient
 
 

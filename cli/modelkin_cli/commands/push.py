@@ -7,13 +7,14 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from modelkin_cli.asking import printing
-from modelkin_cli.options import Settings, settings
+from modelkin.registries import open_registry
+from modelkin.settings import Settings
+from modelkin.shared_datasets import SHARED_FILE
+from modelkin_cli.options import settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import open_registry
-from modelkin_cli.shared_datasets import SHARED_FILE
+from modelkin_cli.reading_options import printing
 from modelkin_indexer.hub.client import HubClient
-from modelkin_registry.answers import CONTRACT
+from modelkin_registry.answers.contract import CONTRACT
 
 
 @click.command("push", short_help="Share a registry as a dataset on the Hub.")

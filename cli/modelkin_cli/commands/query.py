@@ -7,14 +7,16 @@ from typing import Any
 
 import click
 
-from modelkin_cli.asking import printing, reading, starter_option
-from modelkin_cli.inputs import HowToRead, existing, hub_id, read_source
-from modelkin_cli.options import Settings, settings
+from modelkin.reading import existing, hub_id, read_source
+from modelkin.registries import open_registry
+from modelkin.settings import Settings
+from modelkin.wishes import HowToRead
+from modelkin_cli.options import settings
 from modelkin_cli.output import Output
-from modelkin_cli.pages import query_page
-from modelkin_cli.registries import open_registry
+from modelkin_cli.pages.answers import query_page
+from modelkin_cli.reading_options import printing, reading, starter_option
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
-from modelkin_registry.answers import QueryAnswer
+from modelkin_registry.answers.contract import QueryAnswer
 from modelkin_registry.registry import SHOWN, Registry
 
 

@@ -6,12 +6,13 @@ import sys
 
 import click
 
-from modelkin_cli.asking import printing
-from modelkin_cli.options import Settings, settings
+from modelkin.registries import open_registry
+from modelkin.settings import Settings
+from modelkin_cli.options import settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import open_registry
-from modelkin_cli.text import printable
-from modelkin_registry.answers import CONTRACT
+from modelkin_cli.pages.text import printable
+from modelkin_cli.reading_options import printing
+from modelkin_registry.answers.contract import CONTRACT
 
 
 @click.command("remove", short_help="Forget registered models.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
-from modelkin_cli.asking import printing
-from modelkin_cli.options import Settings, settings
+from modelkin.registries import open_registry
+from modelkin.settings import Settings
+from modelkin_cli.options import settings
 from modelkin_cli.output import Output
-from modelkin_cli.pages import model_page
-from modelkin_cli.registries import open_registry
-from modelkin_registry.answers import CONTRACT
+from modelkin_cli.pages.answers import model_page
+from modelkin_cli.reading_options import printing
+from modelkin_registry.answers.contract import CONTRACT
 
 
 @click.command("show", short_help="Show everything known of a registered model.")

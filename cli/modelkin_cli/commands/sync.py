@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
-from modelkin_cli.asking import printing, starter_option
-from modelkin_cli.inputs import HowToRead
-from modelkin_cli.keys import read_key
-from modelkin_cli.options import FILE, Settings, settings
+from modelkin.keys import read_key
+from modelkin.registries import open_registry
+from modelkin.settings import Settings
+from modelkin.syncing import Sync, Synced, alone
+from modelkin.wishes import HowToRead
+from modelkin_cli.options import FILE, settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import open_registry
-from modelkin_cli.syncing import Sync, Synced, alone
+from modelkin_cli.reading_options import printing, starter_option
 from modelkin_indexer.hub.client import HubClient
 from modelkin_indexer.hub.wanted import Wanted
 from modelkin_registry.registry import Registry

@@ -11,15 +11,17 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from modelkin_cli import figures
-from modelkin_cli.asking import printing, reading, starter_option
-from modelkin_cli.inputs import FINGERPRINT_SUFFIX, HowToRead, existing, read_source
-from modelkin_cli.options import Settings, settings
+from modelkin.reading import FINGERPRINT_SUFFIX, existing, read_source
+from modelkin.registries import open_registry
+from modelkin.settings import Settings
+from modelkin.wishes import HowToRead
+from modelkin_cli.options import settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import open_registry
-from modelkin_cli.tables import new_table
-from modelkin_cli.text import printable
-from modelkin_registry.trajectories import FEWEST, TrajectoryAnswer
+from modelkin_cli.pages import figures
+from modelkin_cli.pages.tables import new_table
+from modelkin_cli.pages.text import printable
+from modelkin_cli.reading_options import printing, reading, starter_option
+from modelkin_registry.trajectories.trajectories import FEWEST, TrajectoryAnswer
 
 WEIGHTS = (".safetensors", ".gguf", FINGERPRINT_SUFFIX)  # files of a folder that are checkpoints of their own
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from modelkin_cli.asking import printing
-from modelkin_cli.options import FILE, Settings, settings
+from modelkin.registries import open_registry
+from modelkin.settings import Settings
+from modelkin_cli.options import FILE, settings
 from modelkin_cli.output import Output
-from modelkin_cli.registries import open_registry
-from modelkin_cli.tree_drawings import dot, names, svg
-from modelkin_cli.tree_pages import tree_page
-from modelkin_registry.trees import DEPTH
+from modelkin_cli.pages.tree import tree_page
+from modelkin_cli.pages.tree_picture import dot, names, svg
+from modelkin_cli.reading_options import printing
+from modelkin_registry.trees.trees import DEPTH
 
 
 @click.command("tree", short_help="Draw registered models as family trees.")

@@ -1,6 +1,6 @@
 """The starter registry: fingerprints of a few well-known models, so that a new user's first question has something to find.
 
-starter.db   the registry, made by benchmarks/build_starter.py
+starter.db   the registry, made by benchmarks/starter/build_starter.py
 models.json  what is in it: packages, versions, digests, licences; and the real models that benchmarks use beside it
 """
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from modelkin_indexer.errors import DamagedFile, SourceError, UnsupportedFormat
-from modelkin_indexer.sources.base import Source
-from modelkin_indexer.sources.files import FETCH_AGAIN, MAX_CONFIG, is_folder, read_small
+from modelkin_indexer.source import Source
+from modelkin_indexer.sources.stored.files import FETCH_AGAIN, MAX_CONFIG, is_folder, read_small
 
 ADAPTER_CONFIG = "adapter_config.json"
 # Names of factors as PEFT saves them, with the name of the adapter between or without.

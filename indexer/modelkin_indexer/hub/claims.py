@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from modelkin_indexer.claims import MAX_OF_A_KIND, MAX_VALUE
+from modelkin_indexer.beside.claims import MAX_OF_A_KIND, MAX_VALUE
 from modelkin_indexer.hub.client import Repo
-from modelkin_indexer.sources.base import Claim
+from modelkin_indexer.results.beside import Claim
 
 SAYS = "Hub"
 FIELDS = {"pipeline_tag": "task", "library_name": "library", "createdAt": "created", "lastModified": "modified"}

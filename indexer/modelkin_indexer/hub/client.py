@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff, http_stream_backoff, paginate, validate_repo_id
 
 from modelkin_indexer.hub.errors import CLIENT_ERRORS, HubError, hub_error
-from modelkin_indexer.sources.base import SourceFile
+from modelkin_indexer.results.beside import SourceFile
 
 TIMEOUT = 30.0  # seconds without a byte; the client itself would wait for ever
 RATE = 10.0  # requests a second; what an account may do is more, what a visitor may do the server says by status 429

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from modelkin_indexer.claims import READERS
+from modelkin_indexer.beside.claims import READERS
+from modelkin_indexer.beside.structure import is_structure
 from modelkin_indexer.errors import SourceError, SourceNotFound
 from modelkin_indexer.hub.client import Repo
 from modelkin_indexer.hub.errors import HubError
-from modelkin_indexer.sources.base import SourceFile
-from modelkin_indexer.sources.files import CONFIG, MAX_CONFIG
+from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.sources.folders import weights_in, weights_of
 from modelkin_indexer.sources.register import Weights
-from modelkin_indexer.structure.folders import is_structure
+from modelkin_indexer.sources.stored.files import CONFIG, MAX_CONFIG
 
 PARTS = ("model_index.json", "modules.json")  # a folder with one of these is several models, each in a folder of its own
 MAX_FILES = 20_000  # of a repository; the largest public models have about 1,000

@@ -17,7 +17,7 @@ from huggingface_hub.utils import hf_raise_for_status, http_stream_backoff
 from modelkin_indexer.hub import client as hub
 from modelkin_indexer.hub.client import HubClient, Repo
 from modelkin_indexer.hub.errors import CLIENT_ERRORS, HubError, hub_error
-from modelkin_indexer.sources.base import SourceFile
+from modelkin_indexer.results.beside import SourceFile
 
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 EXPIRED = (401, 403, 404, 410)  # what a signed address that has run out answers

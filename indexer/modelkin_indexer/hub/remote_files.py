@@ -16,9 +16,9 @@ from modelkin_indexer.hub.client import HubClient, Repo
 from modelkin_indexer.hub.errors import HubError
 from modelkin_indexer.hub.folders import Needed, stand_in
 from modelkin_indexer.hub.ranges import CHANGED, RangeReader
-from modelkin_indexer.sources.base import SourceFile
-from modelkin_indexer.sources.files import FETCH_AGAIN, bytes_from
-from modelkin_indexer.sources.headers import LENGTH_BYTES, MAX_HEADER, SUFFIX
+from modelkin_indexer.results.beside import SourceFile
+from modelkin_indexer.sources.safetensors.header import LENGTH_BYTES, MAX_HEADER, SUFFIX
+from modelkin_indexer.sources.stored.files import FETCH_AGAIN, bytes_from
 
 CONNECTIONS = 16  # ranges fetched at once
 GAP = 64 << 10  # bytes between two ranges that are fetched as one: about what 16 connections bring while one waits for its answer

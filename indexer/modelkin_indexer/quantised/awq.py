@@ -16,7 +16,7 @@ from modelkin_indexer.places import View
 from modelkin_indexer.quantised.gptq import is_packed, packed_along_outputs
 from modelkin_indexer.quantised.packing import Bytes, Floats, nibbles
 from modelkin_indexer.quantised.parts import Parts, Plain
-from modelkin_indexer.values import read_stored
+from modelkin_indexer.sources.stored.values import read_stored
 
 IN_WORD = 8
 ORDER = np.array([0, 4, 1, 5, 2, 6, 3, 7])  # which number of a word holds output 0, 1, ... of its eight

@@ -18,7 +18,7 @@ import numpy as np
 from modelkin_indexer.places import TensorInfo, View
 from modelkin_indexer.quantised.packing import Bytes, Floats, over_columns, unpack_bits, unpack_words
 from modelkin_indexer.quantised.parts import Parts, Plain
-from modelkin_indexer.values import read_stored
+from modelkin_indexer.sources.stored.values import read_stored
 
 BITS = (4, 8, 2, 3, 5, 6, 7, 1)  # the common ones first: where a width fits several, the config decides, then this order
 SPARSE = ("sparse-24-bitmask", "sparse-bitmask", "marlin-24")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from modelkin_indexer.places import TensorInfo, View
 from modelkin_indexer.quantised.packing import Bytes, Floats, over_columns, unpack_bits
 from modelkin_indexer.quantised.parts import INTEGERS, Parts, Plain
-from modelkin_indexer.values import read_stored
+from modelkin_indexer.sources.stored.values import read_stored
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
 ZERO_AS_IT_IS = ("gptq_v2", "auto_round", "auto_round:gptqmodel")  # formats that store the zero point itself

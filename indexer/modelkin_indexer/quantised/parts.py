@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from modelkin_indexer import values
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo, View
 from modelkin_indexer.quantised.packing import Bytes, Floats
-from modelkin_indexer.sources.base import Source
+from modelkin_indexer.source import Source
+from modelkin_indexer.sources.stored import values
 
 Rows = Callable[[int, int], Floats]
 FETCH_COMPLETE = "Download or export the model again, with all its tensors and its config.json."

@@ -13,8 +13,8 @@ import numpy as np
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.parts import Plain
-from modelkin_indexer.sources.base import Source
-from modelkin_indexer.sources.decoded import Bytes, DecodedSource, Origin, Presented
+from modelkin_indexer.source import Source
+from modelkin_indexer.sources.stored.decoded import Bytes, DecodedSource, Origin, Presented
 
 BLOCK_BYTES = 4 << 20  # decoded bytes of a block: weights packed along their outputs are read in runs of one column of a block each
 SPARSE = 8  # a request of less than this part of a block is decoded alone, not with its block: the probe level reads a few rows

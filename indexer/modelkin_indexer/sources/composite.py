@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from modelkin_indexer.errors import DamagedFile, SourceNotFound
 from modelkin_indexer.places import TensorInfo
-from modelkin_indexer.sources.base import Source, SourceFile
-from modelkin_indexer.sources.files import FETCH_AGAIN, is_folder, read_small
+from modelkin_indexer.results.beside import SourceFile
+from modelkin_indexer.source import Source
+from modelkin_indexer.sources.stored.files import FETCH_AGAIN, is_folder, read_small
 
 PIPELINE, MODULES = "model_index.json", "modules.json"
 SEPARATOR = "/"  # between a part's name and a tensor's

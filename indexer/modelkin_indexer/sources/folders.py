@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelkin_indexer.errors import SourceNotFound, UnsupportedFormat
-from modelkin_indexer.sources.files import CACHE_PREFIX, CHECK_ACCESS, PICK, cache_folder
 from modelkin_indexer.sources.register import CONTAINERS, OTHER_SUFFIXES, Container, Weights, container_of, is_unknown
+from modelkin_indexer.sources.stored.files import CACHE_PREFIX, CHECK_ACCESS, PICK, cache_folder
 
 INDEX_ENDING = ".index.json"
 # Stems of the files that libraries write a whole model to; they go before any other.

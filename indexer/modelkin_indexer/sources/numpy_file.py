@@ -19,13 +19,14 @@ from numpy.lib import format as npy
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
-from modelkin_indexer.sources.base import BITS, SourceFile
-from modelkin_indexer.sources.decoded import BLOCK_BYTES, DecodedSource, Decoder, Origin, Plain, Presented
-from modelkin_indexer.sources.files import FETCH_AGAIN, open_regular, read_config, read_exact
-from modelkin_indexer.sources.inflated import Inflated, Inflating
+from modelkin_indexer.results.beside import SourceFile
+from modelkin_indexer.source import BITS
 from modelkin_indexer.sources.register import Weights
-from modelkin_indexer.sources.strided import Strided
-from modelkin_indexer.sources.zip_files import Member, read_members
+from modelkin_indexer.sources.stored.decoded import BLOCK_BYTES, DecodedSource, Decoder, Origin, Plain, Presented
+from modelkin_indexer.sources.stored.files import FETCH_AGAIN, open_regular, read_config, read_exact
+from modelkin_indexer.sources.stored.inflated import Inflated, Inflating
+from modelkin_indexer.sources.stored.strided import Strided
+from modelkin_indexer.sources.stored.zip_files import Member, read_members
 
 SUFFIX = ".npy"
 MAX_AXES = 64  # numpy's limit

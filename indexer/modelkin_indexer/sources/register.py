@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from modelkin_indexer.errors import SourceError
-from modelkin_indexer.sources.base import Source
-from modelkin_indexer.sources.files import open_regular, read_exact
+from modelkin_indexer.source import Source
+from modelkin_indexer.sources.stored.files import open_regular, read_exact
 
 HEAD_BYTES = 64  # what a container is recognised by
 
@@ -64,12 +64,14 @@ class Container:
 
 # The most faithful first: where a folder holds the same weights in several containers, the first is read.
 CONTAINERS = (
-    Container("safetensors", "safetensors", (".safetensors",), lambda head: head[8:9] == b"{"),
-    Container("PyTorch", "torch_file", (".bin", ".pt", ".pth", ".ckpt", ".jit"), lambda head: head.startswith((b"PK\x03\x04", b"\x80"))),
+    Container("safetensors", "safetensors.reader", (".safetensors",), lambda head: head[8:9] == b"{"),
+    Container(
+        "PyTorch", "pytorch.reader", (".bin", ".pt", ".pth", ".ckpt", ".jit"), lambda head: head.startswith((b"PK\x03\x04", b"\x80"))
+    ),
     Container("NumPy", "numpy_file", (".npz", ".npy"), lambda head: head.startswith((b"\x93NUMPY", b"PK\x03\x04"))),
-    Container("GGUF", "gguf", (".gguf",), lambda head: head.startswith(b"GGUF")),
-    Container("CTranslate2", "ctranslate2", (".bin",), lambda head: b"Spec\0" in head[6:38]),
-    Container("ONNX", "onnx", (".onnx",), lambda head: head[:1] == b"\x08"),
+    Container("GGUF", "gguf.reader", (".gguf",), lambda head: head.startswith(b"GGUF")),
+    Container("CTranslate2", "ctranslate2.reader", (".bin",), lambda head: b"Spec\0" in head[6:38]),
+    Container("ONNX", "onnx.reader", (".onnx",), lambda head: head[:1] == b"\x08"),
     Container("TFLite", "tflite", (".tflite",), lambda head: head[4:8] == b"TFL3"),
 )
 

@@ -18,13 +18,13 @@ import tflite as schema
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
-from modelkin_indexer.sources.base import SourceFile
-from modelkin_indexer.sources.decoded import DecodedSource, Origin, Presented
-from modelkin_indexer.sources.extents import Extent, OpenFiles, StoredTensor
-from modelkin_indexer.sources.files import FETCH_AGAIN, PICK, read_config
+from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.sources.register import Weights
-from modelkin_indexer.sources.scales import WHOLE, Scales
-from modelkin_indexer.sources.strided import Strided
+from modelkin_indexer.sources.stored.decoded import DecodedSource, Origin, Presented
+from modelkin_indexer.sources.stored.extents import Extent, OpenFiles, StoredTensor
+from modelkin_indexer.sources.stored.files import FETCH_AGAIN, PICK, read_config
+from modelkin_indexer.sources.stored.scales import WHOLE, Scales
+from modelkin_indexer.sources.stored.strided import Strided
 
 NAMES = ("FLOAT64", "FLOAT32", "FLOAT16", "BFLOAT16", "INT8", "UINT8", "INT16", "UINT16", "INT32", "INT4")
 DTYPES = {

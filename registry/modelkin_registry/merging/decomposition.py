@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer import spec
-from modelkin_indexer.fingerprint import Fingerprint
 from modelkin_indexer.places import NO_LAYER, Place
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.merging.fit import Fit, fit, left_by_place
 from modelkin_registry.merging.judging import EXACT_RATIO, Verdict, judge, rounding
 from modelkin_registry.merging.search import parent_sets

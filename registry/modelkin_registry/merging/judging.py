@@ -2,7 +2,7 @@
 
 Models near a merge are not rare: fine-tunes of one base trained on like data share up to 0.9 of their changes, an ancestor is nearly the
 mean of its children, and a model trained on the data of two siblings, at once or in turn, is explained by both of them to 70-80 %
-(benchmarks/merges.py). So a coefficient that is significantly not zero says nothing; one of four things has to hold.
+(benchmarks/truth/merges.py). So a coefficient that is significantly not zero says nothing; one of four things has to hold.
 
 exact     what is left is no more than storing the numbers leaves, and without any one of the parents it is ten times as much
 between   weights are positive and the model lies between its parents: seen from it they are in opposite directions. Seen from an

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.merging.by_layer import LayerMerge
 from modelkin_registry.merging.decomposition import Decomposition
 

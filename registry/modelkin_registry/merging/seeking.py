@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.fingerprint import Fingerprint
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.merging.decomposition import Decomposition, find_merge, is_copy
 from modelkin_registry.merging.fit import fit
 from modelkin_registry.merging.search import parent_sets

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.fingerprint import Fingerprint, Matrices, Vectors
 from modelkin_indexer.places import NO_LAYER, Place
+from modelkin_indexer.results.fingerprint import Fingerprint, Matrices, Vectors
 
 Floats = npt.NDArray[np.float64]
 # Relative rms error of a stored number: half a step of 2^-7 (bfloat16) or 2^-10 (float16), uniform, over the rms of values between two

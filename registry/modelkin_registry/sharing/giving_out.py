@@ -9,10 +9,10 @@ from typing import Any
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError, SharedFileError
-from modelkin_indexer.sources.base import SourceFile
+from modelkin_indexer.results.beside import SourceFile
 from modelkin_registry.sharing.records import SharedClaim, SharedFingerprint, SharedModel, SharedRevision, SharedSource, SharedStructure
 from modelkin_registry.sharing.shared_files import SharedWriter
-from modelkin_registry.store import Store, digest_of
+from modelkin_registry.store.store import Store, digest_of
 
 STRUCTURE = "SELECT kind, name, data, first_seen, last_seen FROM structure WHERE model = ? ORDER BY kind, name, first_seen, digest"
 BLOB = "SELECT data FROM blob JOIN fingerprint ON fingerprint.id = blob.fingerprint WHERE fingerprint.digest = ? LIMIT 1"

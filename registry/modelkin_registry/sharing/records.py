@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from modelkin_indexer.sources.base import SourceFile
-from modelkin_registry.connection import now
+from modelkin_indexer.results.beside import SourceFile
+from modelkin_registry.store.opening import now
 
 MAX_TEXT = 4096  # characters of a path, claim or file name
 MAX_NAME = 512  # characters of a model's name, as the store has it

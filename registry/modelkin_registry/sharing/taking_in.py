@@ -14,17 +14,17 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from modelkin_indexer import fingerprint as fingerprints
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError, SharedFileError
-from modelkin_indexer.fingerprint import Fingerprint
-from modelkin_indexer.sources.base import SourceFile
-from modelkin_registry.candidates import index_rows
-from modelkin_registry.contents import content_digest, sampled_digest
-from modelkin_registry.rows import encode
+from modelkin_indexer.results import fingerprint as fingerprints
+from modelkin_indexer.results.beside import SourceFile
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.sharing.records import MAX_NAME, SharedModel, SharedRevision, SharedSource
 from modelkin_registry.sharing.shared_files import SharedReader
-from modelkin_registry.store import Store
+from modelkin_registry.store.digests import content_digest, sampled_digest
+from modelkin_registry.store.rows import encode
+from modelkin_registry.store.store import Store
 
 HUB = "hub"  # who says so of a model that was read from the Hub; its origin is org/name@commit
 NAMESAKE_DIGITS = 8  # of a content's digest, after the name of a model whose name is taken by another

@@ -1,0 +1,69 @@
+"""Which registry a call uses, and the starter registry that a new user's own one begins with."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import platformdirs
+
+from modelkin.keys import read_key
+from modelkin.settings import Settings
+from modelkin.wishes import Say
+from modelkin_data import starter
+from modelkin_indexer.results import fingerprint as fingerprints
+from modelkin_indexer.spec import PUBLIC_KEY
+from modelkin_registry import doctor
+from modelkin_registry.answers.contract import Finding
+from modelkin_registry.registry import Registry
+from modelkin_registry.search.candidates import index_rows
+from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.store.appearing import appearing
+from modelkin_registry.store.store import Store
+
+
+def user_registry() -> Path:
+    """The user's own registry, used when no other is named."""
+    return Path(platformdirs.user_data_dir("modelkin", appauthor=False)) / "registry.db"
+
+
+def open_registry(settings: Settings, *, create: bool = False, begin: bool = True, say: Say) -> Registry:
+    """Open the registry of this call.
+
+    Args:
+        create: make it if missing (`add` only).
+        begin: where the user's own registry does not exist yet, begin it with the starter registry.
+        say: is told when that happens.
+
+    Raises:
+        RegistryError: none there, damaged, busy, or of another key.
+    """
+    key = read_key(settings.key_file)
+    path = settings.registry
+    if path is None:
+        path = user_registry()
+        if begin and key is PUBLIC_KEY and not path.exists():
+            create = True
+            begin_registry(path, say)
+        elif create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    return Registry.open(path, create=create, key_name=key.name)
+
+
+def begin_registry(path: Path, say: Say) -> None:
+    """Put a copy of the starter registry there, whole or not at all. Does nothing where the package has none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    packaged = starter.path()
+    if packaged is None:
+        return
+    with appearing(path) as unfinished:
+        shutil.copyfile(packaged, unfinished)
+    say(f"Your registry {path} was begun with the models that come with modelkin.")
+
+
+def examine_registry(settings: Settings, *, repair: bool) -> tuple[Path, list[Finding]]:
+    """Look at everything the registry holds, as it lies on disk. Raises RegistryError if it cannot be opened."""
+    path = settings.registry or user_registry()
+    with Store.open(path, create=False, key_name=read_key(settings.key_file).name) as store:
+        rows_of = lambda blob: index_rows(fingerprints.from_bytes(blob))  # noqa: E731
+        return path, doctor.examine(store, VectorIndex(store), repair=repair, vectors_of=rows_of)

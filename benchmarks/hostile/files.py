@@ -1,0 +1,144 @@
+"""Gives every hostile file to the installed command and checks that each is refused by name, in bounded memory, and that nothing is stored.
+
+    python -m benchmarks.hostile.files [--command modelkin]
+
+Writes benchmarks/results/hostile_files.json; exits 1 if anything went wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from benchmarks.hostile.cases import SEED, Case, bomb_mark, compose, make_cases, sound_model
+from modelkin_indexer.errors import SourceError
+from modelkin_indexer.opening import open_source
+
+RESULTS = Path(__file__).parents[1] / "results" / "hostile_files.json"
+BATCH = 50  # sources given to one command
+SINGLE_EVERY = 12  # every twelfth case is also given alone, to see the exit code it causes
+UNREADABLE = 3  # the command's exit code for input that cannot be read
+EXTRA_MB = 500  # what the command may need beyond adding a sound model: a header of 60 MB and half a million entries in it
+TIMEOUT = 900  # seconds for one command; a hang is a failure
+
+
+def opening_problems(cases: list[Case]) -> list[str]:
+    """What is wrong with how `open_source` takes the cases: each must raise a SourceError naming it, or open if it is `late`."""
+    problems = []
+    for case in cases:
+        try:
+            open_source(case.path).close()
+        except SourceError as error:
+            if case.late:
+                problems.append(f"{case.path.name}: refused at opening: {error}")
+            elif str(case.path) not in str(error):
+                problems.append(f"{case.path.name}: not named in: {error}")
+        except Exception as error:
+            problems.append(f"{case.path.name}: {type(error).__name__} is not a SourceError: {error}")
+        else:
+            if not case.late:
+                problems.append(f"{case.path.name}: opened as if sound")
+    return problems
+
+
+class Command:
+    """The installed command with its registry."""
+
+    def __init__(self, command: str, registry: Path) -> None:
+        self._command, self._registry = command, registry
+
+    def add(self, paths: list[Path]) -> tuple[int, dict[str, dict[str, Any]]]:
+        """Exit code, and the printed line of each source."""
+        run = self._run("add", *map(str, paths))
+        lines = {}
+        for text in run.stdout.splitlines():
+            with suppress(ValueError):  # a line that is not JSON leaves its source without an answer, which is counted
+                line = json.loads(text)
+                lines[line["source"]] = line
+        return run.returncode, lines
+
+    def stored(self) -> list[str]:
+        """Names of the models in the registry."""
+        return sorted(model["model"] for model in json.loads(self._run("list").stdout)["models"])
+
+    def _run(self, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [self._command, verb, *arguments, "--registry", str(self._registry), "--json"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+
+def command_problems(command: Command, cases: list[Case]) -> list[str]:
+    """What is wrong with one `add` of these cases."""
+    code, lines = command.add([case.path for case in cases])
+    problems = [] if code == UNREADABLE else [f"{cases[0].path.name} and {len(cases) - 1} more: exit code {code}"]
+    for case in cases:
+        line = lines.get(str(case.path))
+        if line is None:
+            problems.append(f"{case.path.name}: no line was printed")
+        elif line["status"] != "failed":
+            problems.append(f"{case.path.name}: status {line['status']}")
+        elif case.path.name not in (line["reason"] or ""):
+            problems.append(f"{case.path.name}: not named in the reason {line['reason']!r}")
+    return problems
+
+
+def peak_mb() -> float:
+    """The largest memory any command took so far. A child's count starts from this process's own peak, so that has to stay small."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
+def run(command_name: str, folder: Path) -> dict[str, Any]:
+    """Make the cases, give them to the command, and say how it went."""
+    started, command = time.perf_counter(), Command(command_name, folder / "registry")
+    sound = folder / "sound.safetensors"
+    sound.write_bytes(compose(*sound_model()))
+    code, lines = command.add([sound])
+    problems = [] if code == 0 and lines[str(sound)]["status"] == "added" else [f"the sound model was not added: {lines}"]
+    before, baseline = command.stored(), peak_mb()
+    (folder / "cases").mkdir()
+    cases = make_cases(folder / "cases")
+    problems += opening_problems([case for case in cases if not case.large])
+    for start in range(0, len(cases), BATCH):
+        problems += command_problems(command, cases[start : start + BATCH])
+    singles = cases[::SINGLE_EVERY]
+    for case in singles:
+        problems += command_problems(command, [case])
+    peak, after = peak_mb(), command.stored()
+    if after != before:
+        problems.append(f"the registry changed: {before} before, {after} after")
+    if peak > baseline + EXTRA_MB:
+        problems.append(f"took {peak:.0f} MB, {peak - baseline:.0f} more than for a sound model")
+    if bomb_mark(folder / "cases").exists():
+        problems.append("a pickle was run")
+    return {
+        "seed": SEED,
+        "cases": len(cases),
+        "kinds": dict(Counter(case.kind for case in cases)),
+        "run_singly": len(singles),
+        "problems": problems,
+        "memory_mb": {"sound model": round(baseline), "all hostile files": round(peak)},
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--command", default="modelkin", help="the installed command")
+    with tempfile.TemporaryDirectory() as folder:
+        result = run(parser.parse_args().command, Path(folder))
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+    return 1 if result["problems"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

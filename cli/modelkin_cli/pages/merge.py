@@ -1,0 +1,56 @@
+"""A merge taken apart, as people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from modelkin_cli.pages.answers import sentences
+from modelkin_cli.pages.tables import new_table
+from modelkin_cli.pages.text import printable
+from modelkin_registry.answers.contract import DecomposeAnswer
+
+NOTE = "Weights with their standard errors. left: length left unexplained / the length of the part."
+
+
+def merge_page(answer: DecomposeAnswer, console: Console) -> Iterator[RenderableType]:
+    """The sentences, then weights by component and layer."""
+    yield from sentences(answer.explanation, answer.warnings, console)
+    found = answer.merge or answer.fit
+    if found is None:
+        return
+    if found["method"] == "by layer":
+        yield _origins(found["layers"])
+        return
+    yield _weights(found)
+    yield Text(NOTE, style="dim")
+
+
+def _weights(found: Mapping[str, Any]) -> Table:
+    """One row a part, one column a parent."""
+    names = [printable(parent["model"]) for parent in found["parents"]]
+    table = new_table("part", *names, "left", right=("left",))
+    whole = [{"weight": parent["weight"], "sd": parent["sd"]} for parent in found["parents"]]
+    table.add_row("whole", *map(_weight, whole), f"{found['residual']:.2%}", style="bold")
+    several = len(found["components"]) > 1
+    parts = [*(found["components"] if several else []), *found["layers"], *([found["norms"]] if found["norms"] else [])]
+    for part in parts:
+        name = f"{part['component']} {part['part']}" if several and part["component"] not in (None, part["part"]) else part["part"]
+        table.add_row(printable(name), *map(_weight, part["weights"]), f"{part['residual']:.2%}")
+    return table
+
+
+def _weight(entry: Mapping[str, float]) -> str:
+    return f"{entry['weight']:.3f} ± {entry['sd']:.2g}"
+
+
+def _origins(layers: Sequence[Mapping[str, Any]]) -> Table:
+    """One row a layer: whose it is."""
+    table = new_table("layer", "is layer", "of")
+    for layer in layers:
+        table.add_row(str(layer["layer"]), str(layer["from"]["layer"]), printable(layer["from"]["model"]))
+    return table

@@ -1,0 +1,55 @@
+"""Options that verbs share, handed to them as what they come to: where to print, and how to read."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from modelkin.keys import read_key
+from modelkin.settings import Settings
+from modelkin.wishes import HowToRead
+from modelkin_cli.options import FILE
+from modelkin_cli.output import Output
+
+Callback = Callable[..., Any]
+
+
+def printing(callback: Callback) -> Callback:
+    """`--json` and `--quiet`, as `output`."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @click.option("--quiet", "-q", is_flag=True, help="Print names only, and no progress.")
+    @functools.wraps(callback)
+    def with_output(*arguments: Any, as_json: bool, quiet: bool, **options: Any) -> Any:
+        return callback(*arguments, output=Output(as_json=as_json, quiet=quiet), **options)
+
+    return with_output
+
+
+def reading(callback: Callback) -> Callback:
+    """`--level`, `--threads`, `--file` and `--adapter-base`, with the key of the call, as `how`."""
+    levels = "full reads every byte once; probe reads a few rows of each matrix. Default: full; of a Hub id probe."
+
+    @click.option("--level", type=click.Choice(["probe", "full"]), help=levels)
+    @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="Threads. The result does not depend on it.")
+    @click.option("--file", metavar="NAME", help="Which file of the folder to read, where it holds several models.")
+    @click.option("--adapter-base", type=FILE, metavar="PATH", help="The base of an adapter (PEFT LoRA, DoRA): the sum is looked at.")
+    @functools.wraps(callback)
+    def with_how(
+        *arguments: Any, level: str | None, threads: int | None, file: str | None, adapter_base: Path | None, **options: Any
+    ) -> Any:
+        key = read_key(click.get_current_context().ensure_object(Settings).key_file)
+        return callback(*arguments, how=HowToRead(key, level, threads, file, adapter_base), **options)
+
+    return with_how
+
+
+starter_option = click.option(
+    "--starter/--no-starter",
+    default=True,
+    help="Begin a new registry of yours with the models that come with modelkin. Default: yes.",
+)

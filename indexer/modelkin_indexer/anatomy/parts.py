@@ -1,0 +1,84 @@
+"""The anatomy of a source: of one model, or of several, each read with its own config and kept apart as components."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from modelkin_indexer.anatomy.gate_up import better, stacked
+from modelkin_indexer.anatomy.reading import read_anatomy
+from modelkin_indexer.places import Anatomy, Piece, Place
+from modelkin_indexer.source import Source
+from modelkin_indexer.sources.composite import SEPARATOR, CompositeSource, Part
+
+NUMBER = re.compile(r"_(\d{1,2})$")  # text_encoder_2 is the second of its kind
+MAIN = "text"  # what a model without any other sign is called; a part that is no language model has its own name
+
+
+def anatomy_of(source: Source) -> Anatomy:
+    """What every tensor of a source is."""
+    if not isinstance(source, CompositeSource):
+        return _read(source)
+    taken: dict[str, str] = {}
+    found = [_part_anatomy(part, taken) for part in source.parts]
+    return Anatomy(
+        tuple(sorted((piece for anatomy in found for piece in anatomy.pieces), key=lambda piece: piece.place)),
+        tuple(sorted(name for anatomy in found for name in anatomy.unplaced)),
+        {name: why for anatomy in found for name, why in sorted(anatomy.constants.items())},
+        {name: count for anatomy in found for name, count in anatomy.layers.items()},
+        tuple(sorted(name for anatomy in found for name in anatomy.guessed)),
+    )
+
+
+def config_of(source: Source, tensor: str) -> Mapping[str, Any]:
+    """The config of the model that a tensor belongs to."""
+    if not isinstance(source, CompositeSource):
+        return source.config
+    name = tensor.partition(SEPARATOR)[0]
+    return next(part.source.config for part in source.parts if part.name == name)
+
+
+def _read(source: Source) -> Anatomy:
+    """One model's anatomy; gate and up of stacked experts apart as their values show."""
+    usual = read_anatomy(source.tensors, source.config)
+    if not stacked(usual):
+        return usual
+    readings = [read_anatomy(source.tensors, source.config, interleaved) for interleaved in (False, True)]
+    return better(source, usual, next(reading for reading in readings if reading != usual))
+
+
+def _part_anatomy(part: Part, taken: dict[str, str]) -> Anatomy:
+    """A part's anatomy under the whole's names. `taken` are the components of the parts before it."""
+    anatomy = _read(part.source)
+    components = sorted({piece.place.component for piece in anatomy.pieces} | set(anatomy.layers))
+    names = {component: _component(component, part) for component in components}
+    names = {component: f"{part.name}.{name}" if taken.get(name, part.name) != part.name else name for component, name in names.items()}
+    taken |= dict.fromkeys(names.values(), part.name)
+
+    def place(old: Place) -> Place:
+        return old._replace(component=names[old.component])
+
+    def tensor(name: str) -> str:
+        return f"{part.name}{SEPARATOR}{name}"
+
+    def piece(old: Piece) -> Piece:
+        views = tuple(replace(view, tensor=tensor(view.tensor)) for view in old.views)
+        return replace(old, place=place(old.place), views=views, reads_norm=old.reads_norm and place(old.reads_norm))
+
+    return Anatomy(
+        tuple(piece(old) for old in anatomy.pieces),
+        tuple(tensor(name) for name in anatomy.unplaced),
+        {tensor(name): why for name, why in anatomy.constants.items()},
+        {names[component]: count for component, count in anatomy.layers.items()},
+        tuple(tensor(name) for name in anatomy.guessed),
+    )
+
+
+def _component(component: str, part: Part) -> str:
+    """A text encoder stays `text` (the second `text_2`); components of a pipeline's other models are called after them (`vae.encoder`)."""
+    if part.own_components:
+        number = NUMBER.search(part.name)
+        return f"{component}_{number[1]}" if number is not None else component
+    return part.name if component == MAIN else f"{part.name}.{component}"

@@ -1,0 +1,206 @@
+"""Two models held against each other number by number, in bounded memory: every common byte of both is read."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from modelkin_indexer.anatomy.fixed_tables import constant_reason
+from modelkin_indexer.anatomy.parts import anatomy_of
+from modelkin_indexer.exact import layer_samples
+from modelkin_indexer.exact.delta_spectrum import delta_spectrum
+from modelkin_indexer.exact.journal import Journal
+from modelkin_indexer.exact.pairing import LayerMaps, PlacePair, pair_places
+from modelkin_indexer.exact.totals import PairTotals, Sides
+from modelkin_indexer.fingerprinting.measure import require_finite
+from modelkin_indexer.places import Piece, View
+from modelkin_indexer.results.exact import DeltaSpectrum, ExactReading, NotCompared, TensorComparison
+from modelkin_indexer.source import Source
+from modelkin_indexer.sources.stored import values
+
+Singles = npt.NDArray[np.float32]
+Progress = Callable[[int], None]
+TABLE_FAMILIES = ("position", "other", "embedding")  # matrices that may be fixed tables
+TABLE_ROWS = 32  # rows looked at to tell
+RELATED_L2 = 1.0  # |B - A| / |A| below which the spectrum of the difference is worth two more readings: strangers have sqrt(2)
+ROWS, COLUMNS = 0, 1
+
+
+@dataclass(frozen=True)
+class ExactOptions:
+    """How to compare. `pair` names the two sides in the journal, if there is one. The result does not depend on `threads`."""
+
+    layer_maps: LayerMaps | None = None
+    journal: Journal | None = None
+    pair: str = "a-b"
+    threads: int | None = None
+    progress: Progress = lambda _: None
+    all_layers: bool = False
+
+
+def read_exact(a: Source, b: Source, options: ExactOptions) -> ExactReading:
+    """Measure all pairs of counterparts, and on samples what places that are no counterparts have in common.
+
+    Raises:
+        SourceError: weights cannot be read, or hold NaN or infinite values.
+        JournalError: the journal cannot be written.
+    """
+    pairs, left = common_places(a, b, options.layer_maps)
+    found = tuple(compare_places(a, b, pairs, options))
+    samples = layer_samples.sample_sides(a, b, pairs)
+    ours, theirs = [first for first, _ in samples], [second for _, second in samples]
+    axes = {layer_samples.role_of(pair.a): channel_axis(pair.a) for pair in pairs}
+    sides = (("a-b", ours, theirs), ("a-a", ours, ours), ("b-b", theirs, theirs)) if options.all_layers else ()
+    return ExactReading(
+        pairs=found,
+        not_compared=tuple(left),
+        mismatched=tuple(layer_samples.shifted(ours, theirs, axes)),
+        within=tuple(layer_samples.shifted(ours, ours, axes)),
+        matrices=tuple(matrix for side in sides for matrix in layer_samples.layer_matrices(*side)),
+    )
+
+
+def common_places(a: Source, b: Source, layer_maps: LayerMaps | None = None) -> tuple[list[PlacePair], list[NotCompared]]:
+    """Counterparts that may be compared; fixed tables, which strangers share bit by bit, are left out and named."""
+    pairs, left = pair_places(anatomy_of(a), anatomy_of(b), layer_maps)
+    kept = []
+    for pair in pairs:
+        reason = _table_reason(a, pair.a) or _table_reason(b, pair.b)
+        if reason:
+            left.append(NotCompared(*pair.a.place, pair.a.views[0].tensor, f"never evidence: {reason}"))
+        else:
+            kept.append(pair)
+    return kept, left
+
+
+def _table_reason(source: Source, piece: Piece) -> str:
+    if piece.is_vector or piece.place.family not in TABLE_FAMILIES or len(piece.views) > 1:
+        return ""
+    view = piece.views[0]
+    stop = min(view.rows, TABLE_ROWS)
+    return constant_reason(values.read_rows(source, view, 0, stop), np.arange(stop))
+
+
+def channel_axis(piece: Piece) -> int:
+    """The axis whose order strangers do not share: the residual stream's channels."""
+    return ROWS if piece.residual == "out" or piece.place.family == "conv" else COLUMNS
+
+
+def compare_places(a: Source, b: Source, pairs: Sequence[PlacePair], options: ExactOptions) -> Iterator[TensorComparison]:
+    """One comparison after the other, in the order of `pairs`; those in the journal are taken from it."""
+    threads = options.threads or min(4, os.cpu_count() or 1)
+    stop = threading.Event()
+
+    def told(done: int) -> None:
+        if stop.is_set():
+            raise _Stopped
+        tell(done)
+
+    tell, options = options.progress, replace(options, progress=told)
+    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+        todo = iter(pairs)
+        waiting: deque[Future[TensorComparison]] = deque()
+        try:
+            for pair in islice(todo, threads):
+                waiting.append(pool.submit(_compared, a, b, pair, options))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(_compared, a, b, pair, options) for pair in islice(todo, 1))
+        except BaseException:  # Ctrl-C among them: what is under way ends at its next block, what is done is in the journal
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+class _Stopped(Exception):
+    """Ends a thread whose result nobody waits for."""
+
+
+def _compared(a: Source, b: Source, pair: PlacePair, options: ExactOptions) -> TensorComparison:
+    key = (options.pair, pair.a.place, pair.b.place, pair.rows)
+    done = options.journal.find(key) if options.journal is not None else None
+    if done is None:
+        done = compare_pair(a, b, pair, options.progress)
+        if options.journal is not None:
+            options.journal.add(key, done)
+    else:
+        options.progress(pair_bytes(a, b, pair))
+    return done
+
+
+def pair_bytes(a: Source, b: Source, pair: PlacePair) -> int:
+    """Bytes of a pair that are compared, both sides together."""
+    return pair.numbers * (values.bits(_dtype(a, pair.a)) + values.bits(_dtype(b, pair.b))) // 8
+
+
+def _dtype(source: Source, piece: Piece) -> str:
+    return source.tensors[piece.views[0].tensor].dtype
+
+
+def compare_pair(a: Source, b: Source, pair: PlacePair, progress: Progress = lambda _: None) -> TensorComparison:
+    """All statistics of one pair. Related matrices are read two more times, for the spectrum of their difference."""
+    axis = channel_axis(pair.a)
+    sides = Sides(pair.a, pair.b, _dtype(a, pair.a), _dtype(b, pair.b), axis)
+    channels = pair.rows if axis == ROWS else pair.a.views[0].columns
+    totals = PairTotals(sides, pair.a.parameters if pair.a.is_vector else channels, pair.numbers)
+    moved = np.zeros(len(pair.a.views))
+    for view, start, first, second in _blocks(a, b, pair):
+        before = totals.squared_distance
+        totals.add(start, first, second)
+        if not totals.finite:
+            require_finite(first, a, pair.a.views[view])
+            require_finite(second, b, pair.b.views[view])
+        moved[view] += totals.squared_distance - before
+        progress(first.size * (values.bits(sides.dtype_a) + values.bits(sides.dtype_b)) // 8)
+    result = totals.result()
+    if pair.a.is_vector or result.relative_l2 is None or not 0 < result.relative_l2 < RELATED_L2:
+        return result
+    return replace(result, delta=_spectrum(a, b, pair, int(np.argmax(moved)), totals.rounding / len(pair.a.views), progress))
+
+
+def _spectrum(a: Source, b: Source, pair: PlacePair, view: int, rounding: float, progress: Progress) -> DeltaSpectrum | None:
+    """The spectrum of one matrix's difference: of a stack of experts the one that moved furthest."""
+    one = replace(pair, a=replace(pair.a, views=pair.a.views[view : view + 1]), b=replace(pair.b, views=pair.b.views[view : view + 1]))
+
+    def blocks() -> Iterator[tuple[int, Singles]]:
+        for _, start, first, second in _blocks(a, b, one):
+            progress(0)
+            yield start, np.subtract(second, first, out=second)
+
+    return delta_spectrum(blocks, pair.rows, pair.a.views[0].columns, rounding)
+
+
+def _blocks(a: Source, b: Source, pair: PlacePair) -> Iterator[tuple[int, int, Singles, Singles]]:
+    """(view, first row, rows of A, rows of B). Buffers are used again for the next block."""
+    if pair.a.is_vector:
+        yield 0, 0, _vector(a, pair.a), _vector(b, pair.b)
+        return
+    columns = pair.a.views[0].columns
+    bounds = list(_bounds(pair))
+    first, second = (np.empty(max(stop - start for start, stop in bounds) * columns, np.float32) for _ in range(2))
+    for number, (ours, theirs) in enumerate(zip(pair.a.views, pair.b.views, strict=True)):
+        for start, stop in bounds:
+            shape, size = (stop - start, columns), (stop - start) * columns
+            one = values.read_rows(a, ours, start, stop, out=first[:size].reshape(shape))
+            yield number, start, one, values.read_rows(b, theirs, start, stop, out=second[:size].reshape(shape))
+
+
+def _bounds(pair: PlacePair) -> Iterator[tuple[int, int]]:
+    """Row blocks of the side that wants the larger ones, cut off after the common rows."""
+    view: View = max((piece.views[0] for piece in (pair.a, pair.b)), key=lambda view: view.strides[-1] != 1)
+    for start, stop in values.row_blocks(view):
+        if start < pair.rows:
+            yield start, min(stop, pair.rows)
+
+
+def _vector(source: Source, piece: Piece) -> Singles:
+    return np.concatenate([values.read_rows(source, view, 0, view.rows).ravel() for view in piece.views])[None, :]

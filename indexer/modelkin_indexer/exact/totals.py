@@ -1,0 +1,196 @@
+"""Two tensors streamed past each other once: every statistic of `TensorComparison` but the spectrum of their difference."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_indexer.exact import distributions
+from modelkin_indexer.exact.distributions import EXACT_NUMBERS, Histogram
+from modelkin_indexer.exact.units import SIXTEEN_BITS, coarser
+from modelkin_indexer.places import Piece
+from modelkin_indexer.results.exact import TensorComparison
+
+Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+TAIL = 0.99  # the quantile of absolute differences that was argued with in the 2026 dispute
+PERMUTATIONS = 999  # sampled orders of a vector's channels: the smallest p-value they can give is 1/1000
+PERMUTED_NUMBERS = 1 << 16  # longest vector that is permuted; vectors of a residual stream are far shorter
+PERMUTATION_SEED = 20260103
+CONSTANT_SPREAD = 1e-7  # sd below this share of the mean is rounding of a constant: nothing to correlate
+CV_MEAN = 0.05  # |mean| / sd below which a coefficient of variation says nothing (matrices)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What two tensors are. `channel_axis` is the axis of the residual stream: 1 columns, 0 rows. With `permute`, vectors are permuted."""
+
+    a: Piece
+    b: Piece
+    dtype_a: str
+    dtype_b: str
+    channel_axis: int
+    permute: bool = True
+
+
+class _Sums(NamedTuple):
+    """Means and central moments of both sides, from plain sums."""
+
+    n: int
+    mean_a: float
+    mean_b: float
+    sd_a: float
+    sd_b: float
+    aa: float
+    bb: float
+    ab: float
+    dd: float
+
+
+class PairTotals:
+    """Running totals over blocks of two tensors; `result` is what they come to."""
+
+    def __init__(self, sides: Sides, channels: int, numbers: int) -> None:
+        self.sides = sides
+        self.rounding = 0.0
+        self._n, self._sums = 0, np.zeros(6)
+        self._equal = self._within = 0
+        self._size = 0.0
+        self._by_channel: Floats = np.zeros(channels)
+        self._kept: list[tuple[Singles, Singles]] | None = [] if numbers <= EXACT_NUMBERS else None
+        self._histograms = Histogram(), Histogram(), Histogram()
+
+    @property
+    def squared_distance(self) -> float:
+        return float(self._sums[5])
+
+    def add(self, start: int, a: Singles, b: Singles) -> None:
+        """Take in rows [start, start + len(a)) of both, contiguous."""
+        wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+        x, y = wide_a.reshape(-1), wide_b.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            d = np.abs(b - a)
+        wide_d = y - x
+        self._n += a.size
+        self._sums += (x.sum(), y.sum(), x @ x, y @ y, x @ y, wide_d @ wide_d)
+        self._size += float(np.abs(wide_d).sum())
+        self._equal += int(np.count_nonzero(a == b))
+        units = coarser(self.sides.dtype_a, self.sides.dtype_b, np.maximum(np.abs(a), np.abs(b)))
+        self._within += int(np.count_nonzero(d <= units * np.float32(0.5)))
+        self.rounding += float(np.square(units, dtype=np.float64).sum()) / 12
+        self._add_channels(start, wide_a, wide_b)
+        if self._kept is not None:
+            self._kept.append((a.reshape(-1).copy(), b.reshape(-1).copy()))
+        else:
+            for histogram, values in zip(self._histograms, (a, b, d), strict=True):
+                histogram.add(values)
+
+    def _add_channels(self, start: int, a: Floats, b: Floats) -> None:
+        """Each channel's part of the product, both sides centred over the channels (rows: over those of the block)."""
+        axis = self.sides.channel_axis
+        product = (a - a.mean(axis=axis, keepdims=True)) * (b - b.mean(axis=axis, keepdims=True))
+        if axis == 1:
+            self._by_channel += product.sum(axis=0)
+        else:
+            self._by_channel[start : start + len(a)] += product.sum(axis=1)
+
+    @property
+    def finite(self) -> bool:
+        return bool(np.isfinite(self._sums).all())
+
+    def result(self) -> TensorComparison:
+        """The statistics of everything added so far."""
+        s = self._moments()
+        spread = s.sd_a * s.sd_b
+        varies = s.sd_a > CONSTANT_SPREAD * abs(s.mean_a) and s.sd_b > CONSTANT_SPREAD * abs(s.mean_b) and spread > 0
+        pearson = min(1.0, max(-1.0, (s.ab / s.n - s.mean_a * s.mean_b) / spread)) if varies else None
+        if varies and self._equal == s.n:
+            pearson = 1.0  # without the rounding of sums
+        lengths = math.sqrt(s.aa * s.bb)
+        channel_t, channels = _student(self._by_channel) if varies else (None, 0)
+        exceeded, permutations = self._permuted(pearson)
+        wasserstein, kolmogorov, error, tail = self._distributions()
+        sides, place = self.sides, self.sides.a.place
+        return TensorComparison(
+            a=sides.a.views[0].tensor,
+            b=sides.b.views[0].tensor,
+            component=place.component,
+            layer=place.layer,
+            layer_b=sides.b.place.layer,
+            family=place.family,
+            role=place.role,
+            n=s.n,
+            dtype_a=sides.dtype_a,
+            dtype_b=sides.dtype_b,
+            mean_a=s.mean_a,
+            sd_a=s.sd_a,
+            mean_b=s.mean_b,
+            sd_b=s.sd_b,
+            cosine=s.ab / lengths if lengths > 0 else None,
+            cosine_floor=s.mean_a * s.mean_b * s.n / lengths if lengths > 0 else None,
+            pearson=pearson,
+            channel_t=channel_t,
+            channels=channels,
+            permutations=permutations,
+            exceeded=exceeded,
+            relative_l2=math.sqrt(s.dd / s.aa) if s.aa > 0 else None,
+            equal_fraction=self._equal / s.n,
+            half_unit_fraction=self._within / s.n,
+            mean_abs_difference=self._size / s.n,
+            p99_abs_difference=tail,
+            cv_difference=_variation_difference(s),
+            variance_ratio=(s.sd_b / s.sd_a) ** 2 if s.sd_a > 0 else None,
+            wasserstein=wasserstein / s.sd_a if s.sd_a > 0 else None,
+            kolmogorov=kolmogorov,
+            distribution_error=error,
+        )
+
+    def _moments(self) -> _Sums:
+        a, b, aa, bb, ab, dd = self._sums.tolist()
+        n = self._n
+        mean_a, mean_b = a / n, b / n
+        sd_a, sd_b = math.sqrt(max(aa / n - mean_a**2, 0.0)), math.sqrt(max(bb / n - mean_b**2, 0.0))
+        return _Sums(n, mean_a, mean_b, sd_a, sd_b, aa, bb, ab, dd)
+
+    def _permuted(self, pearson: float | None) -> tuple[int, int]:
+        """How often sampled orders of a vector's entries reach |pearson|, and how many were tried."""
+        vector = self.sides.permute and self.sides.a.is_vector and self._n <= PERMUTED_NUMBERS
+        if pearson is None or self._kept is None or not vector:
+            return 0, 0
+        a, b = (np.concatenate([part[side] for part in self._kept]).astype(np.float64) for side in (0, 1))
+        a, b = a - a.mean(), b - b.mean()
+        seen = abs(float(a @ b)) * (1 - 1e-12)
+        random = np.random.default_rng(PERMUTATION_SEED)
+        return sum(abs(float(a @ random.permutation(b))) >= seen for _ in range(PERMUTATIONS)), PERMUTATIONS
+
+    def _distributions(self) -> tuple[float, float, float, float]:
+        """Wasserstein-1, Kolmogorov-Smirnov, the error bound of the latter, and the tail of absolute differences."""
+        if self._kept is not None:
+            a, b = (np.concatenate([part[side] for part in self._kept]) for side in (0, 1))
+            w1, ks = distributions.distances(*distributions.sorted_counts(a, b))
+            return w1, ks, 0.0, float(np.quantile(np.abs(b - a), TAIL, method="higher"))
+        exact = self.sides.dtype_a in SIXTEEN_BITS and self.sides.dtype_b in SIXTEEN_BITS
+        count_a, count_b, count_d = (distributions.ordered(histogram) for histogram in self._histograms)
+        w1, ks = distributions.distances(distributions.positions(exact), count_a, count_b)
+        error = 0.0 if exact else distributions.fullest_bin(count_a, count_b)
+        return w1, ks, error, distributions.quantile(distributions.positions(exact=False), count_d, TAIL)
+
+
+def _student(parts: Floats) -> tuple[float | None, int]:
+    """Student's t of the mean of the channels' parts, and their number."""
+    parts = parts[parts != 0]  # channels that are constant on a side take no part
+    if parts.size < 3:
+        return None, 0
+    error = float(parts.std(ddof=1)) / math.sqrt(parts.size)
+    return (float(parts.mean()) / error if error > 0 else None), int(parts.size)
+
+
+def _variation_difference(s: _Sums) -> float | None:
+    """|sd/mean of A - sd/mean of B|, where means are far enough from 0."""
+    if abs(s.mean_a) < CV_MEAN * s.sd_a or abs(s.mean_b) < CV_MEAN * s.sd_b or s.mean_a == 0 or s.mean_b == 0:
+        return None
+    return abs(s.sd_a / abs(s.mean_a) - s.sd_b / abs(s.mean_b))

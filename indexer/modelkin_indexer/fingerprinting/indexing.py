@@ -1,0 +1,300 @@
+"""A source in, a fingerprint out: the one way that all channels and levels share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from modelkin_data import name_tables
+from modelkin_indexer import spec
+from modelkin_indexer.adapters.source import adapter_of
+from modelkin_indexer.anatomy import layouts
+from modelkin_indexer.anatomy.fixed_tables import constant_reason, integer_reason, vector_reason
+from modelkin_indexer.anatomy.parts import anatomy_of, config_of
+from modelkin_indexer.fingerprinting import measure
+from modelkin_indexer.fingerprinting.channels import token_frame
+from modelkin_indexer.fingerprinting.measure import Frame, MatrixMeasure, VectorMeasure, measure_matrix, measure_vector, probe_matrix
+from modelkin_indexer.places import Anatomy, Piece, Place, View
+from modelkin_indexer.results.fingerprint import EXPERT_ROLES, SIDES, UNDECODED, About, Experts, Fingerprint, Matrices, Vectors
+from modelkin_indexer.source import Source
+from modelkin_indexer.sources.stored import values
+from modelkin_indexer.spec import PUBLIC_KEY, Key
+
+Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
+Progress = Callable[[int], None]
+TABLE_FAMILIES = ("position", "other", "embedding")  # matrices that may be fixed tables
+READ_WHOLE = ("norm", "bias")  # small whatever their axes: gains of each head stand in a matrix
+INDEX_DTYPES = ("I64", "I32", "I16", "U8", "BOOL")
+LARGEST_INDEX = 1 << 24  # numbers of an integer table that are read to tell what it is: a causal mask of 4,096 positions
+LARGEST_FLOAT16 = 65504.0
+CONFIG_FIELDS = (
+    "model_type",
+    "architectures",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "vocab_size",
+)
+
+
+def fingerprint_source(
+    source: Source, *, level: str = "full", key: Key = PUBLIC_KEY, threads: int | None = None, progress: Progress = lambda _: None
+) -> Fingerprint:
+    """Index one source.
+
+    `progress` is called with numbers of bytes as they are done (level full). The result does not depend on `threads`.
+
+    Raises:
+        SourceError: the weights cannot be read, or hold NaN or infinite values.
+    """
+    anatomy = anatomy_of(source)
+    with threadpool_limits(1), ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1)) as pool:
+        try:
+            vectors = _each(pool, lambda piece: measure_vector(source, piece, key), (p for p in anatomy.pieces if _is_vector(p)))
+            matrices = _measure_matrices(pool, source, anatomy, key, vectors, level, progress)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    unsure = {*anatomy.guessed, *anatomy.unplaced}
+    kept, constants = _without_constants(source, matrices, key, unsure, dict(anatomy.constants) | _index_tables(source, anatomy))
+    vectors, tables = _without_tables(vectors, anatomy, unsure)
+    constants |= tables
+    return Fingerprint(
+        about=_about(source, anatomy, kept, vectors, constants, level, key),
+        matrices=_matrix_table(kept),
+        vectors=_vector_table(vectors),
+        experts=_expert_table(kept),
+    )
+
+
+def read_as_probe(source: Source, key: Key = PUBLIC_KEY) -> None:
+    """Read what level probe looks at, in one thread, and keep nothing: for a source whose bytes are noted, not read."""
+    anatomy = anatomy_of(source)
+    for piece in anatomy.pieces:
+        whole = [(number, 0, view.rows) for number, view in enumerate(piece.views)]
+        for number, start, stop in whole if _is_vector(piece) else measure.sampled_blocks(piece, key)[0]:
+            values.read_stored(source, piece.views[number], start, stop)
+    _index_tables(source, anatomy)
+
+
+def _is_vector(piece: Piece) -> bool:
+    return piece.is_vector or piece.place.family in READ_WHOLE
+
+
+def _each(pool: ThreadPoolExecutor, work: Callable[[Piece], Measured], items: Iterable[Piece]) -> list[Measured]:
+    return list(pool.map(work, items))
+
+
+def _measure_matrices(
+    pool: ThreadPoolExecutor, source: Source, anatomy: Anatomy, key: Key, vectors: Sequence[VectorMeasure], level: str, progress: Progress
+) -> list[MatrixMeasure]:
+    pieces = [piece for piece in anatomy.pieces if not _is_vector(piece)]
+    if level == "probe":
+        return _each(pool, lambda piece: probe_matrix(source, piece, key), pieces)
+    less_one = {piece.place: gains_less_one(source, piece) for piece in anatomy.pieces if _is_vector(piece)}
+    gains = {vector.place: vector.values + np.float32(less_one[vector.place]) for vector in vectors}
+    tables = [piece for piece in pieces if piece.residual == "none"]
+    bodies = sorted((piece for piece in pieces if piece.residual != "none"), key=lambda piece: (-piece.parameters, piece.place))
+    measured = _each(pool, lambda piece: measure_matrix(source, piece, key, Frame(), progress), tables)
+    frames = {m.piece.place.component: token_frame(m.anchors, key) for m in measured if m.anchors is not None}
+
+    def measure_body(piece: Piece) -> MatrixMeasure:
+        gain = gains.get(piece.reads_norm) if piece.reads_norm is not None else None
+        return measure_matrix(source, piece, key, Frame(gain, frames.get(piece.place.component)), progress)
+
+    measured += _each(pool, measure_body, bodies)
+    return sorted(measured, key=lambda m: m.piece.place)
+
+
+def gains_less_one(source: Source, piece: Piece) -> bool:
+    """By the architecture of the piece's own component: the language model beside a vision tower may store gains otherwise."""
+    config = config_of(source, piece.views[0].tensor)
+    section = layouts.config_section(config, piece.place.component)
+    return str(section.get("model_type", config.get("model_type", ""))) in name_tables().gains_less_one
+
+
+def _without_constants(
+    source: Source, matrices: Sequence[MatrixMeasure], key: Key, unsure: set[str], constants: dict[str, str]
+) -> tuple[list[MatrixMeasure], dict[str, str]]:
+    """Leave out fixed tables and a head tied to the embedding; say why. `unsure` are tensors whose names do not tell what they are."""
+    kept: list[MatrixMeasure] = []
+    tokens = {m.piece.place.component: m for m in matrices if (m.piece.place.family, m.piece.place.role) == ("embedding", "token")}
+    for m in matrices:
+        suspect = m.piece.place.family in TABLE_FAMILIES or m.piece.views[0].tensor in unsure
+        reason = _table_reason(source, m, key) if suspect else ""
+        if not reason and m.piece.place.family == "head" and _same_values(m, tokens.get(m.piece.place.component)):
+            reason = "the head is the embedding (tied)"
+        if reason:
+            constants.update({view.tensor: reason for view in m.piece.views})
+        else:
+            kept.append(m)
+    return kept, constants
+
+
+def _without_tables(vectors: Sequence[VectorMeasure], anatomy: Anatomy, unsure: set[str]) -> tuple[list[VectorMeasure], dict[str, str]]:
+    """Leave out vectors that are fixed tables, of those whose names do not tell what they are."""
+    tensors = {piece.place: piece.views[0].tensor for piece in anatomy.pieces}
+    found = {v.place: vector_reason(v.values) for v in vectors if tensors[v.place] in unsure}
+    kept = [v for v in vectors if not found.get(v.place)]
+    return kept, {tensors[place]: reason for place, reason in found.items() if reason}
+
+
+def _index_tables(source: Source, anatomy: Anatomy) -> dict[str, str]:
+    """Whole numbers that are counted up or a mask, told by all their values: what else is stored as such may be packed weights."""
+    found = {}
+    for name in anatomy.unplaced:
+        info = source.tensors[name]
+        if info.dtype in INDEX_DTYPES and 0 < info.elements <= LARGEST_INDEX:
+            columns = info.shape[-1] if info.shape else 1
+            view = View(name, 0, (info.elements // columns, columns), (columns, 1))
+            if reason := integer_reason(values.read_rows(source, view, 0, view.rows)):
+                found[name] = reason
+    return found
+
+
+def _table_reason(source: Source, m: MatrixMeasure, key: Key) -> str:
+    blocks, _ = measure.sampled_blocks(m.piece, key)
+    if any(view for view, _, _ in blocks):
+        return ""
+    numbers = np.concatenate([np.arange(start, stop) for _, start, stop in blocks])
+    return constant_reason(m.sampled.rows, numbers)
+
+
+def _same_values(head: MatrixMeasure, tokens: MatrixMeasure | None) -> bool:
+    if tokens is None or head.piece.parameters != tokens.piece.parameters:
+        return False
+    if head.digest != measure.NO_DIGEST:
+        return head.digest == tokens.digest
+    return bool(np.array_equal(head.sampled.probe, tokens.sampled.probe) and head.sampled.scale == tokens.sampled.scale)
+
+
+def _about(
+    source: Source,
+    anatomy: Anatomy,
+    kept: Sequence[MatrixMeasure],
+    vectors: Sequence[VectorMeasure],
+    constants: dict[str, str],
+    level: str,
+    key: Key,
+) -> About:
+    weights = {name: info for name, info in source.tensors.items() if name not in constants}
+    total = sum(info.nbytes for info in weights.values())
+    unknown, guessed = (sum(weights[name].nbytes for name in names if name in weights) for names in (anatomy.unplaced, anatomy.guessed))
+    dtypes: dict[str, int] = {}
+    for info in weights.values():
+        dtypes[info.dtype] = dtypes.get(info.dtype, 0) + info.elements
+    components = {m.piece.place.component for m in kept} | {v.place.component for v in vectors}
+    return About(
+        level=level,
+        key=key.name,
+        parameters=sum(info.elements for info in weights.values()),
+        coverage=round((total - unknown) / total, 6) if total else 0.0,
+        bytes_total=_stored_bytes(source),
+        bytes_read=source.bytes_read,
+        components=tuple(sorted(components)),
+        layers=dict(sorted(anatomy.layers.items())),
+        dtypes=dict(sorted(dtypes.items())),
+        unplaced=tuple(name for name in anatomy.unplaced if name in weights),
+        constants=dict(sorted(constants.items())),
+        quantization=_quantization(source),
+        guessed=round(guessed / total, 6) if total else 0.0,
+        adapter=adapter_of(source),
+        config={name: source.config[name] for name in CONFIG_FIELDS if _is_plain(source.config.get(name))},
+    )
+
+
+def _stored_bytes(source: Source) -> int:
+    """Of plain numbers the tensors' bytes; where values are presented that are not what is stored, the files'."""
+    if source.quantization or adapter_of(source):
+        return sum(file.size for file in source.files)
+    return sum(info.nbytes for info in source.tensors.values())
+
+
+def _quantization(source: Source) -> str:
+    """How the weights are stored, as the source decoded them or else as config.json says; "" for plain numbers."""
+    if source.quantization:
+        return source.quantization
+    stated = source.config.get("quantization_config")
+    if not isinstance(stated, dict):
+        return ""
+    words = [stated.get("quant_method"), stated.get("bits"), stated.get("fmt")]
+    return (" ".join(str(word)[:16] for word in words if isinstance(word, (str, int))) or "unknown") + UNDECODED
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (str, int, float)) or (
+        isinstance(value, list) and len(value) <= 8 and all(isinstance(item, str) for item in value)
+    )
+
+
+def _half(rows: Sequence[Any], width: int) -> Any:
+    return np.array(rows, dtype=np.float64).reshape(len(rows), width).astype(np.float16)
+
+
+def _matrix_table(matrices: Sequence[MatrixMeasure]) -> Matrices:
+    has_grams = any(m.gram.any() for m in matrices)
+    has_anchored = any(m.anchored.any() for m in matrices)
+
+    def column(kind: type[Any], pick: Callable[[MatrixMeasure], Any]) -> Any:
+        return np.array([pick(m) for m in matrices], dtype=kind)
+
+    return Matrices(
+        places=tuple(m.piece.place for m in matrices),
+        rows=column(np.int32, lambda m: sum(view.rows for view in m.piece.views)),
+        columns=column(np.int32, lambda m: m.piece.views[0].columns),
+        side=column(np.int8, lambda m: SIDES.index(m.piece.residual)),
+        experts=column(np.int16, lambda m: len(m.piece.views)),
+        bits=column(np.int8, lambda m: m.bits),
+        mean=column(np.float32, lambda m: m.mean),
+        sd=column(np.float32, lambda m: m.sd),
+        zeros=column(np.float16, lambda m: m.sampled.zeros),
+        distinct=column(np.float16, lambda m: m.sampled.distinct),
+        kurtosis=column(np.float16, lambda m: min(m.sampled.kurtosis, LARGEST_FLOAT16)),
+        scale=column(np.float32, lambda m: m.sampled.scale),
+        probe=_half([m.sampled.probe for m in matrices], spec.PROBE_NUMBERS),
+        gram=_half([m.gram if has_grams else [] for m in matrices], spec.GRAM_NUMBERS if has_grams else 0),
+        anchored=_half([m.anchored if has_anchored else [] for m in matrices], spec.GRAM_NUMBERS if has_anchored else 0),
+        digest=np.frombuffer(b"".join(m.digest for m in matrices), np.uint8).reshape(len(matrices), -1 if matrices else 0).copy(),
+    )
+
+
+def _vector_table(vectors: Sequence[VectorMeasure]) -> Vectors:
+    ordered = sorted(vectors, key=lambda v: v.place)
+    quantiles = [np.clip(np.quantile(v.values, np.linspace(0, 1, spec.QUANTILES)), -LARGEST_FLOAT16, LARGEST_FLOAT16) for v in ordered]
+    return Vectors(
+        places=tuple(v.place for v in ordered),
+        length=np.array([v.values.size for v in ordered], np.int32),
+        mean=np.array([v.values.mean(dtype=np.float64) for v in ordered], np.float32),
+        sd=np.array([v.values.std(dtype=np.float64) for v in ordered], np.float32),
+        scale=np.array([v.scale for v in ordered], np.float32),
+        sketch=_half([v.sketch for v in ordered], spec.VECTOR_NUMBERS),
+        quantiles=_half(quantiles, spec.QUANTILES),
+        constant=np.array([np.ptp(v.values) == 0 for v in ordered], np.bool_),
+        digest=np.frombuffer(b"".join(v.digest for v in ordered), np.uint8).reshape(len(ordered), measure.VECTOR_DIGEST_BYTES).copy(),
+    )
+
+
+def _expert_table(matrices: Sequence[MatrixMeasure]) -> Experts:
+    """Single experts' vectors, one row an expert of a layer, its roles in fixed slots."""
+    rows: dict[tuple[str, int, int], Any] = {}
+    for m in matrices:
+        if m.experts is None or m.piece.place.role not in EXPERT_ROLES:
+            continue
+        slot = EXPERT_ROLES.index(m.piece.place.role) * spec.EXPERT_NUMBERS
+        for number, vector in enumerate(m.experts):
+            at = (m.piece.place.component, m.piece.place.layer, number)
+            row = rows.setdefault(at, np.zeros(len(EXPERT_ROLES) * spec.EXPERT_NUMBERS))
+            row[slot : slot + spec.EXPERT_NUMBERS] = vector
+    ordered = sorted(rows)
+    return Experts(
+        places=tuple(Place(component, layer, "expert", "single") for component, layer, _ in ordered),
+        expert=np.array([number for _, _, number in ordered], np.int32),
+        sketch=_half([rows[at] for at in ordered], len(EXPERT_ROLES) * spec.EXPERT_NUMBERS),
+    )

@@ -1,0 +1,49 @@
+"""What a path holds, opened: its container found, packed tensors presented as plain ones, adapters as the changes they make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelkin_indexer.adapters.source import presented as changes_presented
+from modelkin_indexer.errors import SourceNotFound
+from modelkin_indexer.quantised.schemes import presented as values_presented
+from modelkin_indexer.source import Source
+from modelkin_indexer.sources.composite import open_parts
+from modelkin_indexer.sources.folders import folder_name, weights_in, weights_of
+from modelkin_indexer.sources.stored.files import is_folder
+
+
+def open_source(path: Path, file: str | None = None) -> Source:
+    """Open the weights at `path`: a file of any container, a shard index, or a folder with one model.
+
+    A folder that is several models (diffusers, sentence-transformers with layers of its own) is one composite source. In a folder with
+    several forms of the same weights the most faithful is read and a note tells what was left out; `file` picks one
+    file by its plain name. Quantised tensors are presented as plain ones with the decoded values, the factors
+    of an adapter as the changes that they make.
+
+    Raises:
+        SourceNotFound: nothing there, or no weights in it.
+        DamagedFile: a file contradicts itself, or lacks what is needed to decode its quantised tensors.
+        UnsupportedFormat: weights of another kind, or several models in one folder.
+    """
+    if file is None and is_folder(path) and (composite := open_parts(path, folder_name(path), _open_model)) is not None:
+        return composite
+    return _open_model(path, file)
+
+
+def _open_model(path: Path, file: str | None = None) -> Source:
+    """One model."""
+    if is_folder(path):
+        container, weights = weights_in(path) if file is None else weights_of(path, _inside(path, file))
+    elif file is not None:
+        raise SourceNotFound(f"is a file, so {file!r} cannot be in it", path=path, remedy="Leave --file out, or name the folder.")
+    else:
+        container, weights = weights_of(path, path)
+    source = container.open(weights)
+    return changes_presented(values_presented(source))
+
+
+def _inside(folder: Path, file: str) -> Path:
+    if file in ("", "..") or Path(file).name != file:
+        raise SourceNotFound(f"{file!r} is not the plain name of a file in it", path=folder, remedy="Name the subfolder as the source.")
+    return folder / file

@@ -1,0 +1,1 @@
+"""What the indexer yields: all that the registry may see of it."""

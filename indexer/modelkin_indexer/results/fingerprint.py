@@ -1,0 +1,260 @@
+"""The fingerprint: all vectors of one model under one spec and one key, an immutable value with a one-file form.
+
+The file form is a safetensors file: arrays under plain names, everything else as JSON in the metadata. Same fingerprint, same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from modelkin_indexer import spec
+from modelkin_indexer.errors import FingerprintError
+from modelkin_indexer.gram_vectors import without_leading
+from modelkin_indexer.places import Place
+
+Array = npt.NDArray[Any]
+EXPERT_ROLES = ("gate", "up", "down", "router")  # slots of a single expert's vector
+SIDES = ("none", "in", "out")
+CHANNELS = ("probe", "gram", "anchored")
+METADATA_KEY = "modelkin fingerprint"
+MAX_HEAD = 64 << 20  # a longer header is cut there, and so refused: 20,000 places take 2 MB
+KNOWN_LAYOUTS = 256  # tuples of places kept: most models of a registry are laid out like many others
+Sketches = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # rows, and their lengths
+
+
+UNDECODED = ", not decoded"
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of the model beside its vectors.
+
+    `constants` maps tensors that were left out as never evidence (buffers, tables, untouched constants) to the reason; `unplaced` are
+    names whose place is unknown; `coverage` is bytes with a place / bytes of weights, `guessed` the part of these whose family is a guess
+    from their shapes, since neither tables nor words of their names tell it; `quantization` names how the weights are stored where not
+    as plain numbers (else ""), and ends with UNDECODED where their values could not be decoded; `config` is the small part of
+    config.json that tells the structure apart; `adapter` says of a low-rank adapter its `kind`, `rank`, the `base` that it
+    declares, and whether it was `added` to a base (if not, the vectors are those of the changes alone); None for other models.
+    """
+
+    level: str
+    key: str
+    parameters: int
+    coverage: float
+    bytes_total: int
+    bytes_read: int
+    components: tuple[str, ...]
+    layers: dict[str, int]
+    dtypes: dict[str, int]
+    unplaced: tuple[str, ...] = ()
+    constants: dict[str, str] | None = None
+    quantization: str = ""
+    adapter: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
+    guessed: float = 0.0
+    spec: str = spec.VERSION
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """One row a matrix place, sorted by place. Sketches are unit vectors in float16 (all zero where there is nothing to say).
+
+    rows, columns   oriented shape [out, in]; experts stacked to [experts x out, in]
+    side            which side faces the residual stream: 0 none, 1 in (columns), 2 out (rows of one matrix of a stack)
+    experts         matrices stacked in one place (1 but for experts)
+    bits            bits a stored number has
+    mean, sd        of all values (level full), else of the sampled rows
+    zeros           share of exact zeros in the sampled rows
+    distinct        share of distinct magnitudes in short runs of the sampled rows: low where values lie on a quantiser's grid
+    kurtosis        of the sampled values
+    scale           L2 norm of the centred sampled rows, so that scale * probe is linear in the weights
+    probe           (n, 128)
+    gram, anchored  (n, 136); level full only, else no columns
+    digest          (n, 16) bytes of the values in canonical order; level full only, else no columns
+    """
+
+    places: tuple[Place, ...]
+    rows: Array
+    columns: Array
+    side: Array
+    experts: Array
+    bits: Array
+    mean: Array
+    sd: Array
+    zeros: Array
+    distinct: Array
+    kurtosis: Array
+    scale: Array
+    probe: Array
+    gram: Array
+    anchored: Array
+    digest: Array
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @cached_property
+    def sketches(self) -> dict[str, Sketches]:
+        """Each channel's sketches ready for arithmetic, made once; gram ones without their strongest direction."""
+        gram = without_leading(self.gram) if self.gram.shape[1] else self.gram
+        return {"probe": _ready(self.probe), "gram": _ready(gram), "anchored": _ready(self.anchored)}
+
+    @cached_property
+    def parameters(self) -> Array:
+        """Numbers stored in each place."""
+        return self.rows.astype(np.int64) * self.columns
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One row a norm, bias or other vector, sorted by place; these are always read whole.
+
+    sketch     (n, 48) keyed sketch of the centred vector, unit length, float16
+    scale      L2 norm of the centred vector
+    quantiles  (n, 9) sorted quantiles
+    constant   True where all values are equal (an untouched gain or bias): never evidence
+    digest     (n, 8) bytes of the values
+    """
+
+    places: tuple[Place, ...]
+    length: Array
+    mean: Array
+    sd: Array
+    scale: Array
+    sketch: Array
+    quantiles: Array
+    constant: Array
+    digest: Array
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @cached_property
+    def sketches(self) -> Sketches:
+        """The sketches ready for arithmetic, made once."""
+        return _ready(self.sketch)
+
+
+@dataclass(frozen=True)
+class Experts:
+    """One row a single expert (level full): component and layer as in `places`, `expert` its number.
+
+    sketch   (n, slots * 32): one unit slot a role in the fixed order of EXPERT_ROLES, zero where the role is missing
+    """
+
+    places: tuple[Place, ...]
+    expert: Array
+    sketch: Array
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """All vectors of one model. Compare two only if `spec` and `key` agree (`check_comparable`)."""
+
+    about: About
+    matrices: Matrices
+    vectors: Vectors
+    experts: Experts
+
+    def to_bytes(self) -> bytes:
+        """The one-file form."""
+        from_tables: dict[str, Array] = {}
+        places: dict[str, list[list[Any]]] = {}
+        for table in ("matrices", "vectors", "experts"):
+            value = getattr(self, table)
+            places[table] = _packed_places(value.places)
+            for field in fields(value):
+                if field.name != "places":
+                    from_tables[f"{table}.{field.name}"] = np.ascontiguousarray(getattr(value, field.name))
+        about = {name: value for name, value in asdict(self.about).items() if name != "adapter" or value}
+        head = json.dumps({"about": about, "places": places}, sort_keys=True, separators=(",", ":")).encode()
+        return safetensors.numpy.save(from_tables, {METADATA_KEY: base64.b85encode(zlib.compress(head, 9)).decode()})
+
+    def save(self, path: str | Path) -> None:
+        """Write the one-file form."""
+        Path(path).write_bytes(self.to_bytes())
+
+
+def from_bytes(data: bytes, origin: str | Path = "fingerprint") -> Fingerprint:
+    """Read the one-file form. `origin` is what an error names.
+
+    Raises:
+        FingerprintError: damaged, or of a spec this version does not know.
+    """
+    try:
+        head, arrays = _load(data)
+        about = head["about"]
+        if about["spec"] != spec.VERSION:
+            raise FingerprintError(
+                f"{origin}: made by spec {about['spec']!r}, this version reads spec {spec.VERSION!r}. Index the weights again."
+            )
+        for name in ("components", "unplaced"):
+            about[name] = tuple(about[name])
+        tables = {name: _table(kind, name, head["places"][name], arrays) for name, kind in TABLES.items()}
+        return Fingerprint(About(**about), **tables)
+    except (LookupError, TypeError, ValueError, RecursionError, SafetensorError, zlib.error) as error:
+        raise FingerprintError(f"{origin}: not a fingerprint, or a damaged one ({error}). Index the weights again.") from error
+
+
+def load(path: str | Path) -> Fingerprint:
+    """Read a fingerprint from a file. Raises FingerprintError, OSError."""
+    return from_bytes(Path(path).read_bytes(), path)
+
+
+TABLES: dict[str, type[Any]] = {"matrices": Matrices, "vectors": Vectors, "experts": Experts}
+
+
+WIDTHS: dict[str, dict[str, tuple[int, ...]]] = {
+    "matrices": {"probe": (spec.PROBE_NUMBERS,), "gram": (0, spec.GRAM_NUMBERS), "anchored": (0, spec.GRAM_NUMBERS), "digest": (0, 16)},
+    "vectors": {"sketch": (spec.VECTOR_NUMBERS,), "quantiles": (spec.QUANTILES,), "digest": (8,)},
+    "experts": {"sketch": (len(EXPERT_ROLES) * spec.EXPERT_NUMBERS,)},
+}
+
+
+def _table(kind: type[Any], name: str, places: list[list[Any]], arrays: dict[str, Array]) -> Any:
+    columns = {field.name: arrays[f"{name}.{field.name}"] for field in fields(kind) if field.name != "places"}
+    for column, values in columns.items():
+        if values.shape[0] != len(places):
+            raise ValueError(f"column {name}.{column} has {values.shape[0]} rows for {len(places)} places")
+        values.setflags(write=False)
+    for column, width in WIDTHS[name].items():
+        if columns[column].ndim != 2 or columns[column].shape[1] not in width:
+            raise ValueError(f"column {name}.{column} has shape {columns[column].shape}")
+    return kind(places=_known_places(tuple(map(tuple, places))), **columns)
+
+
+@lru_cache(maxsize=KNOWN_LAYOUTS)
+def _known_places(places: tuple[tuple[Any, ...], ...]) -> tuple[Place, ...]:
+    return tuple(Place(*place) for place in places)
+
+
+def _ready(sketches: npt.NDArray[np.floating[Any]]) -> Sketches:
+    singles = sketches.astype(np.float32)
+    return singles, np.linalg.norm(singles, axis=1)
+
+
+def _packed_places(places: tuple[Place, ...]) -> list[list[Any]]:
+    return [list(place) for place in places]
+
+
+def _load(data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Arrays by safetensors' own reader; the metadata, which its numpy face does not give, from the header."""
+    arrays = safetensors.numpy.load(data)
+    length = int.from_bytes(data[:8], "little")
+    packed = json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY]
+    head = zlib.decompressobj().decompress(base64.b85decode(packed), MAX_HEAD)
+    return json.loads(head), arrays

@@ -1,0 +1,226 @@
+"""ONNX graphs as plain values: constants and where they lie, nodes and what they read. The only module that imports `onnx`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from modelkin_indexer.errors import DamagedFile
+from modelkin_indexer.sources.onnx.protobuf import POINTER, Bulk, Schema, outline
+from modelkin_indexer.sources.stored.extents import Extent, OpenFiles
+from modelkin_indexer.sources.stored.files import FETCH_AGAIN
+
+# onnx.proto: the messages on the way to tensors, and the fields of a tensor that hold little-endian numbers as they are in memory.
+SCHEMA: Schema = {
+    "model": {7: "graph"},
+    "graph": {1: "node", 5: "tensor"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 11: "graph"},
+    "tensor": {4: Bulk(9), 9: Bulk(9), 10: Bulk(9)},
+}
+DTYPES = {
+    "FLOAT": "F32",
+    "DOUBLE": "F64",
+    "FLOAT16": "F16",
+    "BFLOAT16": "BF16",
+    "FLOAT8E4M3FN": "F8_E4M3",
+    "FLOAT8E5M2": "F8_E5M2",
+    "INT8": "I8",
+    "UINT8": "U8",
+    "INT16": "I16",
+    "UINT16": "U16",
+    "INT32": "I32",
+    "UINT32": "U32",
+    "INT64": "I64",
+    "UINT64": "U64",
+    "BOOL": "BOOL",
+    "INT4": "I4",
+    "UINT4": "U4",
+}
+HALF_BYTES = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+WHOLE_ATTRIBUTES = (onnx.AttributeProto.INT, onnx.AttributeProto.INTS)
+MAX_AXES = 8
+# What merging graphs puts before the names of a branch's values.
+BRANCH = re.compile(r"^(?:\w*?_(?:then|else)_branch__)?(?:Inline_\d+__)*")
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A tensor that the file gives. `value` is unique; `name` is what the file calls it; `order` counts all constants."""
+
+    value: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    extent: Extent
+    branch: str
+    order: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator. `numbers` are its attributes that are whole numbers or lists of them; `scope` names the module it came from."""
+
+    op: str
+    name: str
+    scope: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    numbers: Mapping[str, tuple[int, ...]]
+    order: int
+
+    def number(self, name: str, default: int) -> int:
+        """An attribute of one whole number."""
+        return next(iter(self.numbers.get(name, ())), default)
+
+
+@dataclass
+class Graph:
+    """All nodes and constants of a model, those of branches too, with `users` (node, number of the input) and the maker of each value."""
+
+    constants: dict[str, Constant] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    users: dict[str, list[tuple[Node, int]]] = field(default_factory=dict)
+    makers: dict[str, Node] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+
+
+def read_graph(path: Path, files: OpenFiles) -> Graph:
+    """The graph of an ONNX file, opened as the first of `files`; files with external data are opened too.
+
+    Raises:
+        SourceError: it is damaged, too large beside its weights, or has weights that cannot be read.
+    """
+    number = files.open(path)
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(outline(files.descriptor(number), path, SCHEMA, "model"))
+    except DecodeError as error:
+        raise DamagedFile(f"is no ONNX model ({error})", path=path, remedy=FETCH_AGAIN) from error
+    reader = _Reader(path, number, files)
+    reader.take(model.graph, (), "")
+    return reader.graph
+
+
+class _Reader:
+    def __init__(self, path: Path, number: int, files: OpenFiles) -> None:
+        self.graph = Graph()
+        self._path, self._number, self._files = path, number, files
+
+    def take(self, graph: Any, around: tuple[dict[str, str], ...], branch: str) -> None:
+        """Nodes and constants of a graph; `around` are the names that the graphs around it define."""
+        here: dict[str, str] = {}
+        scopes = (here, *around)
+        self._check_names(graph)
+        for tensor in graph.initializer:
+            self._constant(tensor, tensor.name, here, branch)
+        self.graph.unread += [sparse.values.name for sparse in graph.sparse_initializer]
+        for given in graph.input:
+            self._define(given.name, here)
+        for node in graph.node:
+            value = next((a.t for a in node.attribute if a.name == "value"), None) if node.op_type == "Constant" else None
+            if value is not None and len(node.output) == 1:
+                self._constant(value, node.output[0], here, branch)
+            else:
+                self._node(node, here, scopes)
+            for attribute in node.attribute:
+                for inner in self._graphs(attribute):
+                    self.take(inner, scopes, f"{branch}{_branch(attribute.name)}")
+
+    def _check_names(self, graph: Any) -> None:
+        """The parser gives bytes for text that is not UTF-8."""
+        names = [graph.name, *(tensor.name for tensor in graph.initializer), *(given.name for given in graph.input)]
+        for node in graph.node:
+            metadata = [text for entry in node.metadata_props for text in (entry.key, entry.value)]
+            names += [node.name, node.op_type, *node.input, *node.output, *metadata, *(a.name for a in node.attribute)]
+        if not all(isinstance(name, str) for name in names):
+            raise DamagedFile("has names that are not UTF-8", path=self._path, remedy=FETCH_AGAIN)
+
+    def _graphs(self, attribute: Any) -> Iterator[Any]:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+    def _define(self, name: str, here: dict[str, str]) -> str:
+        if name not in here:
+            here[name] = f"{len(self.graph.constants)}.{len(self.graph.nodes)}.{name}"
+        return here[name]
+
+    def _node(self, node: Any, here: dict[str, str], scopes: tuple[dict[str, str], ...]) -> None:
+        inputs = tuple(next((scope[name] for scope in scopes if name in scope), "") for name in node.input)
+        numbers = {a.name: tuple(a.ints) or (a.i,) for a in node.attribute if a.type in WHOLE_ATTRIBUTES}
+        made = Node(
+            node.op_type,
+            BRANCH.sub("", node.name),
+            next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), ""),
+            inputs,
+            tuple(self._define(name, here) for name in node.output),
+            numbers,
+            len(self.graph.nodes),
+        )
+        self.graph.nodes.append(made)
+        for index, value in enumerate(inputs):
+            self.graph.users.setdefault(value, []).append((made, index))
+        self.graph.makers |= dict.fromkeys(made.outputs, made)
+
+    def _constant(self, tensor: Any, name: str, here: dict[str, str], branch: str) -> None:
+        shape = tuple(tensor.dims)
+        if len(shape) > MAX_AXES or any(axis < 0 for axis in shape):
+            raise DamagedFile(f"has the impossible shape {list(shape)[:9]}", path=self._path, tensor=name, remedy=FETCH_AGAIN)
+        value = here[name] = f"{len(self.graph.constants)}.{len(self.graph.nodes)}.{name}"
+        kind = onnx.TensorProto.DataType.Name(tensor.data_type) if tensor.data_type in onnx.TensorProto.DataType.values() else "?"
+        if kind not in DTYPES:
+            self.graph.unread.append(name)
+            return
+        extent = self._extent(tensor, name)
+        plain = BRANCH.sub("", name)
+        self.graph.constants[value] = Constant(value, plain, DTYPES[kind], shape, extent, branch, len(self.graph.constants))
+
+    def _extent(self, tensor: Any, name: str) -> Extent:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            return self._external(tensor, name)
+        if tensor.raw_data:
+            start, length = POINTER.unpack(tensor.raw_data)
+            return self._files.extent(self._number, start, length, name)
+        try:
+            values = np.ascontiguousarray(numpy_helper.to_array(tensor))
+            held = pack_halves(values) if tensor.data_type in HALF_BYTES else values.tobytes()
+        except (ValueError, TypeError, KeyError) as error:
+            raise DamagedFile(f"cannot be decoded ({error})", path=self._path, tensor=name, remedy=FETCH_AGAIN) from error
+        return Extent(self._number, 0, len(held), held)
+
+    def _external(self, tensor: Any, name: str) -> Extent:
+        """A tensor in a file of its own, beside the model: nothing that could lead out of the folder."""
+        said = {str(entry.key): str(entry.value) for entry in tensor.external_data}
+        location = said.get("location", "").removeprefix("./")
+        if location in ("", ".", "..") or any(mark in location for mark in "/\\\0"):
+            problem = f"is said to be in {location[:200]!r}, which is not the plain name of a file beside the model"
+            raise DamagedFile(problem, path=self._path, tensor=name, remedy="Do not trust this model; get it from its publisher.")
+        number = self._files.open(self._path.parent / location)
+        start = _natural(said.get("offset", "0"))
+        length = _natural(said["length"]) if "length" in said else self._files.sizes[number] - start
+        return self._files.extent(number, start, length, name)
+
+
+def pack_halves(values: npt.NDArray[Any]) -> bytes:
+    """Numbers of 4 bits, two in a byte, the first in the low half."""
+    halves = np.append(values.astype(np.uint8) & 15, np.zeros(values.size % 2, np.uint8))
+    return bytes((halves[::2] | halves[1::2] << 4).astype(np.uint8))
+
+
+def _natural(text: str) -> int:
+    """A whole number written as text; -1, which fits no file, for anything else."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else -1
+
+
+def _branch(attribute: str) -> str:
+    return "" if attribute == "body" else f"{attribute}."

@@ -1,0 +1,56 @@
+"""What an answer says of one of its sides, and what a reader must know of it before believing the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelkin_indexer.results.fingerprint import UNDECODED, Fingerprint
+
+COVERAGE_WARNED = 0.95  # below this share of placed bytes the reader is told
+GUESSED_WARNED = 0.05  # from this share of guessed places the reader is told
+GUESSED = (
+    "the places of {share:.0%} of the bytes are guessed from shapes alone: what is said of a family there holds for the weights compared, "
+    "but their family may be another."
+)
+
+
+def is_change(fingerprint: Fingerprint) -> bool:
+    """Whether this is of an adapter without its base: its vectors are those of changes."""
+    return fingerprint.about.adapter is not None and not fingerprint.about.adapter.get("added")
+
+
+def describe(fingerprint: Fingerprint, source: str) -> dict[str, Any]:
+    """The contract's small object about one side."""
+    about = fingerprint.about
+    return {
+        "source": source,
+        "level": about.level,
+        "parameters": about.parameters,
+        "coverage": about.coverage,
+        "components": list(about.components),
+        "guessed": about.guessed,
+        "unplaced": list(about.unplaced),
+        "bytes_total": about.bytes_total,
+        "bytes_read": about.bytes_read,
+    }
+
+
+def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:
+    """What a reader must know of one side before believing an answer."""
+    about = fingerprint.about
+    found = []
+    if about.level == "probe":
+        share = about.bytes_read / about.bytes_total if about.bytes_total else 0.0
+        unseen = "rows outside the sample, and copies in other coordinates, are seen at level full only"
+        found.append(f"{source}: {share:.1%} of the bytes were read (level probe); {unseen}.")
+    if about.coverage < COVERAGE_WARNED:
+        names = ", ".join(about.unplaced[:3]) + (", ..." if len(about.unplaced) > 3 else "")
+        found.append(f"{source}: only {about.coverage:.0%} of the bytes are understood, and nothing here speaks of the rest: {names}.")
+    if about.guessed >= GUESSED_WARNED:
+        found.append(f"{source}: {GUESSED.format(share=about.guessed)}")
+    if is_change(fingerprint):
+        found.append(f"{source}: an adapter without its base; its vectors are those of the changes. To see the sum, give --adapter-base.")
+    if about.quantization:
+        rest = "what is packed is left out" if about.quantization.endswith(UNDECODED) else "its values are rounded"
+        found.append(f"{source}: stored quantised ({about.quantization}): {rest}, so sizes of differences are rough.")
+    return tuple(found)

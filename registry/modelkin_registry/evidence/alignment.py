@@ -1,0 +1,116 @@
+"""Which layer of the query came from which layer of the relative: a path that may skip, repeat and jump."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_indexer.results.fingerprint import CHANNELS
+from modelkin_registry.evidence.nulls import sketch_noise, typical
+from modelkin_registry.evidence.similarity import Similarities
+
+Floats = npt.NDArray[np.float64]
+CELL_Z = 4.8  # a lone cell counts from here: 1 in 1.2 million by chance, so under 1 % for 48 x 48 layers in three channels
+# The least r that is evidence, in a cell or a family, whatever its p-value. Probe: strangers reach 0.10 (heads on the same frozen
+# features). Gram: strangers share dominant directions (0.37). Anchored: barely trained strangers with one tokenizer reach 0.34.
+CHANNEL_R = {"probe": 0.12, "gram": 0.4, "anchored": 0.5}
+RUN_Z = 2.5  # enough for a cell that continues the run of its neighbours
+RUN_BONUS = 0.5  # what continuing a run is worth against a cell of equal look, in standard deviations
+ALIGNING_FAMILIES = ("attention", "mlp", "expert", "conv", "ssm")
+
+
+@dataclass(frozen=True)
+class LayerMap:
+    """`pairs` are (query layer, relative layer), at most one a query layer.
+
+    `found` is False where no cell stood out and `pairs` is only the default to measure on.
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    found: bool
+
+
+def align(similarities: Sequence[Similarities]) -> LayerMap:
+    """Map layers by all aligning families and channels together.
+
+    Without a single significant cell the default is layer i to layer i (equal depth) or the nearest relative depth: fixed beforehand, so
+    that what is then measured on it is not chosen by its looks.
+    """
+    chosen_roles = [(s, [at for at, (family, _) in enumerate(s.roles) if family in ALIGNING_FAMILIES]) for s in similarities]
+    usable = [s.of(roles) for s, roles in chosen_roles if roles]
+    ours = np.array(sorted({layer for s in usable for layer in s.query_layers.tolist() if layer >= 0}), np.int64)
+    theirs = np.array(sorted({layer for s in usable for layer in s.relative_layers.tolist() if layer >= 0}), np.int64)
+    if not len(ours) or not len(theirs):
+        return LayerMap((), False)
+    z = np.full((len(ours), len(theirs)), -np.inf)
+    for channel in CHANNELS:
+        z = np.fmax(z, _channel_z(channel, [s for s in usable if s.channel == channel], ours, theirs))
+    chosen = _fill_runs(_best_cells(z), z)
+    if any(column is not None for column in chosen):
+        return LayerMap(tuple((int(ours[row]), int(theirs[column])) for row, column in enumerate(chosen) if column is not None), True)
+    return LayerMap(_default_pairs(ours, theirs), False)
+
+
+def _channel_z(channel: str, similarities: Sequence[Similarities], ours: npt.NDArray[np.int64], theirs: npt.NDArray[np.int64]) -> Floats:
+    """Sum over roles of standardised cosines / sqrt(number of roles), per (query layer, relative layer); -inf below CHANNEL_R."""
+    total, count, raw = (np.zeros((len(ours), len(theirs))) for _ in range(3))
+    for s in similarities:
+        layered_a, layered_b = s.query_layers >= 0, s.relative_layers >= 0
+        cells = s.cosines[:, layered_a][:, :, layered_b]
+        standardised = _standardise(cells, np.array([sketch_noise(channel, numbers) for numbers in s.numbers]))
+        at: Any = ...  # roles that every layer has
+        if cells.shape[1:] != total.shape:
+            at = np.ix_(np.searchsorted(ours, s.query_layers[layered_a]), np.searchsorted(theirs, s.relative_layers[layered_b]))
+        known = np.isfinite(standardised)
+        total[at] += np.where(known, standardised, 0.0).sum(axis=0)
+        count[at] += known.sum(axis=0)
+        raw[at] += np.where(known, cells, 0.0).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z, mean = total / np.sqrt(count), raw / count
+    return np.where((count > 0) & (mean >= CHANNEL_R[channel]), z, -np.inf)
+
+
+def _standardise(cells: Floats, noise: Floats) -> Floats:
+    """(cosine - typical) / spread of each role's cells. The typical cell is a mismatch wherever both sides have more than two layers."""
+    middle, spread = typical(cells.reshape(len(cells), -1), noise)
+    return np.asarray((cells - np.minimum(middle, 0.5)[:, None, None]) / spread[:, None, None])
+
+
+def _best_cells(z: Floats) -> list[int | None]:
+    """Per query layer the best significant relative layer; a continued run wins near-ties."""
+    chosen: list[int | None] = []
+    for row in z:
+        score = row.copy()
+        following = chosen[-1] + 1 if chosen and chosen[-1] is not None else None
+        if following is not None and following < len(score):
+            score[following] += RUN_BONUS
+        best = int(np.argmax(score))
+        chosen.append(best if row[best] >= CELL_Z else None)
+    return chosen
+
+
+def _fill_runs(chosen: list[int | None], z: Floats) -> list[int | None]:
+    """Give an unmatched layer the cell that continues a neighbour's run, if that cell alone speaks for it."""
+    filled = list(chosen)
+    for row in range(1, len(filled)):
+        _continue_run(filled, row, row - 1, +1, z)
+    for row in range(len(filled) - 2, -1, -1):
+        _continue_run(filled, row, row + 1, -1, z)
+    return filled
+
+
+def _continue_run(filled: list[int | None], row: int, neighbour: int, step: int, z: Floats) -> None:
+    at = filled[neighbour]
+    if filled[row] is None and at is not None and 0 <= at + step < z.shape[1] and z[row, at + step] >= RUN_Z:
+        filled[row] = at + step
+
+
+def _default_pairs(ours: npt.NDArray[np.int64], theirs: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
+    if len(ours) == len(theirs):
+        return tuple((int(a), int(b)) for a, b in zip(ours, theirs, strict=True))
+    places = np.rint(np.linspace(0, len(theirs) - 1, len(ours))).astype(int)
+    return tuple((int(a), int(theirs[place])) for a, place in zip(ours, places, strict=True))

@@ -1,0 +1,272 @@
+"""Each family's evidence from what was measured: its mean against its null, and whether it is inherited. Relations: relations.py."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
+from modelkin_registry.answers.contract import FamilyEvidence
+from modelkin_registry.evidence.alignment import CHANNEL_R
+from modelkin_registry.evidence.experts import ExpertMatch
+from modelkin_registry.evidence.nulls import Null, Strangers, average_null, reported_p, two_sided_p
+from modelkin_registry.evidence.places import (
+    FAMILY_P,
+    FURTHER_P,
+    INFORMATIVE,
+    LONE_R,
+    NORM_P,
+    NORM_R,
+    ROTARY_NORMS,
+    SAME_NORM_R,
+    SHOWN_AS,
+    ComponentPair,
+    Measurement,
+    PlaceCosine,
+    token_tables,
+)
+
+
+def judge_components(
+    measured: Measurement,
+    query: Fingerprint,
+    relative: Fingerprint,
+    strangers: Strangers | None,
+    searched: int = 1,
+    backgrounds: Strangers | None = None,
+) -> ComponentPair:
+    """What a measurement says family by family; `strangers` widen the nulls, `backgrounds` replace the shipped ones."""
+    background = Background(strangers or {}, searched, backgrounds or {})
+    places, vectors, experts = measured.places, measured.vectors, measured.experts
+    families = _matrix_families(places, query, experts, background)
+    families += _unseen_tokens(families, measured, query, relative)
+    body_kept = any(f.inherited for f in families)
+    families += [_vector_family(family, group, query, relative, background, body_kept) for family, group in by_family(vectors).items()]
+    inherited, weight = _inherited_parameters(query, families, places, experts)
+    comparable = measured.comparable_parameters
+    return ComponentPair(
+        measured.query,
+        measured.relative,
+        measured.layer_map,
+        (query.about.layers.get(measured.query, 0), relative.about.layers.get(measured.relative, 0)),
+        tuple(sorted(families, key=lambda f: (not f.informative, f.family))),
+        places,
+        vectors,
+        experts,
+        comparable,
+        inherited,
+        weight / comparable if comparable else 0.0,
+        measured.crossed and any(f.family == "expert" and f.inherited for f in families),
+    )
+
+
+def by_family(places: Sequence[PlaceCosine]) -> dict[str, list[PlaceCosine]]:
+    """Places by the family that they are shown as, in its order."""
+    groups: dict[str, list[PlaceCosine]] = defaultdict(list)
+    for place in places:
+        groups[SHOWN_AS.get(place.family, place.family)].append(place)
+    return dict(sorted(groups.items()))
+
+
+@dataclass(frozen=True)
+class Background:
+    """What evidence is judged against: what strangers show of the query, how many models were searched, and what the registry measured."""
+
+    strangers: Strangers
+    searched: int
+    measured: Strangers = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ChannelResult:
+    """A family in one channel: its mean cosine against its null."""
+
+    r: float
+    null: Null
+    z: float
+    p_value: float
+    strong: bool  # r reaches what its channel needs
+
+
+def channel_result(family: str, channel: str, places: Sequence[PlaceCosine], background: Background) -> ChannelResult:
+    """The mean cosine of a family's places in one channel, judged; its p-value is corrected for channels and models searched."""
+    r = _mean([place.cosine for place in places])
+    null = average_null([place.null for place in places], family, channel, background.strangers, background.measured)
+    z = (r - null.mean) / null.sd
+    p_value = two_sided_p(z, len(CHANNELS) * background.searched)
+    alone = channel != "probe" and null.mean == 0.0  # no neighbour to stand out from
+    signed = abs(r) if channel == "probe" else r  # a negated copy is a copy; a Gram matrix has no sign
+    lone = LONE_R.get(family, LONE_R["default"]) if alone else 0.0
+    return ChannelResult(r, null, z, p_value, signed >= max(CHANNEL_R[channel], lone))
+
+
+def _matrix_families(
+    places: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, background: Background
+) -> list[FamilyEvidence]:
+    """Each family's evidence: strict until one stands, then further ones by FURTHER_P; token tables follow an anchored body."""
+    groups = by_family(places)
+    families = [_matrix_family(family, group, query, experts, background, FAMILY_P) for family, group in groups.items()]
+    if any(f.inherited for f in families) or _together(families, background) <= FAMILY_P:
+        families = [_matrix_family(family, group, query, experts, background, FURTHER_P) for family, group in groups.items()]
+    anchored = [f for f in families if f.inherited and f.channel == "anchored"]
+    return [_followed(f, anchored) if anchored and f.family == "embedding" and not f.inherited else f for f in families]
+
+
+def _together(families: Sequence[FamilyEvidence], background: Background) -> float:
+    """p-value of all informative families together in the probe channel: several weak ones may show what no single one does.
+
+    Stouffer's sum of z over families, whose sketches are independent; only where they all point one way and reach the channel's least r.
+    """
+    judged = [f for f in families if f.informative and f.channel == "probe" and f.z is not None and f.r is not None]
+    if len(judged) < 2 or _mean([f.r or 0.0 for f in judged]) < CHANNEL_R["probe"] or any((f.z or 0.0) <= 0 for f in judged):
+        return 1.0
+    return two_sided_p(sum(f.z or 0.0 for f in judged) / len(judged) ** 0.5, len(CHANNELS) * background.searched)
+
+
+def _unseen_tokens(
+    families: Sequence[FamilyEvidence], measured: Measurement, query: Fingerprint, relative: Fingerprint
+) -> list[FamilyEvidence]:
+    """Token tables of another width cannot be held against each other, but an anchored body shows that they agree: see `_followed`."""
+    anchored = [f for f in families if f.inherited and f.channel == "anchored"]
+    ours, theirs = token_tables(query, measured.query), token_tables(relative, measured.relative)
+    if not (anchored and ours and theirs) or any(f.family == "embedding" for f in families):
+        return []
+    empty = replace(anchored[0], family="embedding", channels=dict.fromkeys(CHANNELS), roles={}, layers=())
+    parameters = int(query.matrices.parameters[ours].sum())
+    return [_followed(replace(empty, places=len(ours), parameters=parameters), anchored)]
+
+
+def _followed(embedding: FamilyEvidence, anchored: Sequence[FamilyEvidence]) -> FamilyEvidence:
+    """The anchored frame is made of the token rows: a body that agrees in it shows that those rows agree, in other coordinates."""
+    body = max(anchored, key=lambda f: (f.r or 0.0, f.family))
+    return replace(
+        embedding,
+        channel="anchored",
+        r=body.r,
+        null_mean=body.null_mean,
+        null_sd=body.null_sd,
+        z=body.z,
+        p_value=body.p_value,
+        inherited=True,
+    )
+
+
+def _matrix_family(
+    family: str, group: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, background: Background, limit: float
+) -> FamilyEvidence:
+    results = {
+        c: channel_result(family, c, [p for p in group if p.channel == c], background)
+        for c in CHANNELS
+        if any(p.channel == c for p in group)
+    }
+    evident = [c for c in CHANNELS if c in results and results[c].strong and results[c].p_value <= limit]
+    channel = evident[0] if evident else next(iter(results))
+    best = results[channel]
+    chosen = [p for p in group if p.channel == channel]
+    by_expert = family == "expert" and experts is not None and experts.share > 0 and experts.p_value * background.searched <= limit
+    return FamilyEvidence(
+        family=family,
+        channel=channel,
+        r=best.r,
+        null_mean=best.null.mean,
+        null_sd=best.null.sd,
+        z=best.z,
+        p_value=reported_p(experts.p_value * background.searched if by_expert and experts is not None and not evident else best.p_value),
+        places=len(chosen),
+        parameters=int(sum(query.matrices.parameters[p.query_row] for p in chosen)),
+        informative=family in INFORMATIVE,
+        inherited=(bool(evident) or by_expert) and family in INFORMATIVE,
+        channels={c: results[c].r if c in results else None for c in CHANNELS},
+        roles=_role_means(chosen),
+        layers=_layer_means(chosen),
+    )
+
+
+def _vector_family(
+    family: str,
+    group: Sequence[PlaceCosine],
+    query: Fingerprint,
+    relative: Fingerprint,
+    background: Background,
+    body_kept: bool,
+) -> FamilyEvidence:
+    """Norms, biases and other vectors: centred r, and the raw cosine only beside the floor that means and spreads alone give."""
+    counted = [p for p in group if p.role not in ROTARY_NORMS] or list(group)
+    result = channel_result(family, "probe", counted, background)
+    raw, floor = _raw_cosines(counted, query, relative)
+    kept = (result.r >= NORM_R and result.p_value <= NORM_P) or (body_kept and result.r >= SAME_NORM_R)
+    return FamilyEvidence(
+        family=family,
+        channel="probe",
+        r=result.r,
+        null_mean=result.null.mean,
+        null_sd=result.null.sd,
+        z=result.z,
+        p_value=reported_p(result.p_value),
+        places=len(counted),
+        parameters=int(sum(query.vectors.length[p.query_row] for p in counted)),
+        informative=False,
+        inherited=kept and family == "norm",
+        raw_cosine=raw,
+        raw_cosine_floor=floor,
+        channels={"probe": result.r},
+        roles=_role_means(group),
+        layers=_layer_means(counted),
+    )
+
+
+def _raw_cosines(places: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> tuple[float, float]:
+    """Mean raw cosine, and what two unrelated vectors of these means and spreads have: m1 m2 / sqrt((m1^2 + s1^2)(m2^2 + s2^2))."""
+    a, b = [p.query_row for p in places], [p.relative_row for p in places]
+    m1, m2 = query.vectors.mean[a].astype(float), relative.vectors.mean[b].astype(float)
+    s1, s2 = query.vectors.sd[a].astype(float), relative.vectors.sd[b].astype(float)
+    length = np.sqrt((m1**2 + s1**2) * (m2**2 + s2**2))
+    centred = np.array([p.cosine for p in places])
+    return float(np.mean((m1 * m2 + centred * s1 * s2) / length)), float(np.mean(m1 * m2 / length))
+
+
+def _role_means(places: Sequence[PlaceCosine]) -> dict[str, float]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for place in places:
+        values[place.role].append(place.cosine)
+    return {role: _mean(found) for role, found in sorted(values.items())}
+
+
+def _layer_means(places: Sequence[PlaceCosine]) -> tuple[tuple[int, int, float], ...]:
+    values: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for place in places:
+        values[place.layers].append(place.cosine)
+    return tuple((a, b, _mean(found)) for (a, b), found in sorted(values.items()) if a >= 0)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _inherited_parameters(
+    query: Fingerprint, families: Sequence[FamilyEvidence], places: Sequence[PlaceCosine], experts: ExpertMatch | None
+) -> tuple[int, float]:
+    """Parameters in aligned places of inherited families; and the same weighted by their cosine, to rank relatives by.
+
+    Families seen in gram or anchored only count with the mean cosine of those seen number by number, if there are any: a Gram matrix is
+    led by a few strong directions, and does not tell a parent from its other children.
+    """
+    total = 0.0
+    seen: list[tuple[float, float]] = []
+    closest: list[tuple[float, float]] = []
+    for family in (f for f in families if f.inherited and f.informative):
+        ours = [p for p in places if SHOWN_AS.get(p.family, p.family) == family.family]
+        chosen = [p for p in ours if p.channel == family.channel] or [p._replace(cosine=family.r or 0.0) for p in ours]
+        matched = experts if family.family == "expert" and experts is not None and experts.share > 0 else None
+        part = matched.share if matched else 1.0
+        sizes = [part * float(query.matrices.parameters[p.query_row]) for p in chosen]
+        weight = sum(size * (matched.cosine if matched else abs(p.cosine)) for size, p in zip(sizes, chosen, strict=True))
+        (closest if matched or family.channel == "probe" else seen).append((sum(sizes), weight))
+        total += sum(sizes)
+    weight = sum(weight for _, weight in closest)
+    size = sum(size for size, _ in closest)
+    elsewhere = sum(size for size, _ in seen) * weight / size if size else sum(weight for _, weight in seen)
+    return int(total), weight + elsewhere

@@ -1,0 +1,77 @@
+"""Is a model a random initialisation? Its numbers are then independent draws from one simple distribution, and its gains are untouched."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.evidence.similarity import sampled_rows
+
+# Kurtosis of the distributions that libraries draw initial weights from.
+SHAPES = {"normal": 3.0, "uniform": 1.8, "normal truncated at 2 sd": 2.37}
+KURTOSIS_SD = 5.0  # standard errors sqrt(24 / n) of a sample's kurtosis that are chance; float16 storage adds 0.002
+STORED = 0.01
+SAME_SIZE = 0.05  # spread of one role's standard deviations over layers that rounding and sampling make; training makes 0.1 and more
+LEAST_SHARE = 0.9  # of matrices that must look drawn: a few (padding rows, fixed parts) may not
+FEWEST_NUMBERS = 256  # sampled numbers from which a kurtosis says something
+
+
+@dataclass(frozen=True)
+class InitialisationTest:
+    """`drawn`: share of matrices whose kurtosis is that of a named distribution (`shape`), its null within 5 standard errors.
+
+    `gains_constant`: share of norms whose gains all have one value, `biases_zero` of biases at zero (None where there are none);
+    `size_spread`: largest relative spread of a role's standard deviations over layers (None with one layer).
+    """
+
+    passed: bool
+    shape: str
+    drawn: float
+    gains_constant: float | None
+    biases_zero: float | None
+    size_spread: float | None
+    matrices: int
+
+
+def examine_start(model: Fingerprint) -> InitialisationTest:
+    """Every sign that a model has not been trained, with its number."""
+    shape, drawn, count = _distribution(model)
+    vectors = list(zip(model.vectors.constant.tolist(), model.vectors.mean.tolist(), model.vectors.places, strict=True))
+    gains = [bool(same) for same, _, p in vectors if p.family == "norm"]
+    biases = [bool(same) and mean == 0 for same, mean, p in vectors if p.family == "bias"]
+    constant = float(np.mean(gains)) if gains else None
+    zero = float(np.mean(biases)) if biases else None
+    spread = _size_spread(model)
+    kept = (constant is None or constant == 1.0) and (spread is None or spread <= SAME_SIZE)
+    return InitialisationTest(count > 0 and drawn >= LEAST_SHARE and kept, shape, drawn, constant, zero, spread, count)
+
+
+def _distribution(model: Fingerprint) -> tuple[str, float, int]:
+    """The distribution that most matrices could be drawn from, their share, and how many matrices were looked at."""
+    table = model.matrices
+    numbers = np.array([sampled_rows(p.family, int(r)) * int(c) for p, r, c in zip(table.places, table.rows, table.columns, strict=True)])
+    able = (numbers >= FEWEST_NUMBERS) & (table.scale > 0) if len(table) else np.zeros(0, bool)
+    if not able.any():
+        return "none", 0.0, 0
+    margin = KURTOSIS_SD * np.sqrt(24.0 / numbers[able]) + STORED
+    kurtosis = table.kurtosis[able].astype(float)
+    shares = {name: float(np.mean(np.abs(kurtosis - value) <= margin)) for name, value in SHAPES.items()}
+    best = max(shares, key=lambda name: (shares[name], name))
+    each = float(np.mean(np.min([np.abs(kurtosis - value) for value in SHAPES.values()], axis=0) <= margin))
+    return best, each, int(able.sum())
+
+
+def _size_spread(model: Fingerprint) -> float | None:
+    """Beyond what drawing so many numbers makes: 1 / sqrt(2 n) of a standard deviation."""
+    table, sizes = model.matrices, dict[tuple[str, str, str], list[tuple[float, float]]]()
+    for row, place in enumerate(table.places):
+        if place.layer >= 0:
+            whole = model.about.level == "full"
+            numbers = int(table.parameters[row]) if whole else sampled_rows(place.family, int(table.rows[row])) * int(table.columns[row])
+            sizes.setdefault((place.component, place.family, place.role), []).append((float(table.sd[row]), numbers))
+    able = [(np.array([sd for sd, _ in found]), min(n for _, n in found)) for found in sizes.values() if len(found) > 1]
+    spreads = [max(0.0, float(sd.std() / sd.mean()) - 2.0 / math.sqrt(2.0 * n)) for sd, n in able if sd.mean() > 0]
+    return max(spreads) if spreads else None

@@ -1,0 +1,149 @@
+"""What two fingerprints measure of each other, place by place, each number with its null. Families are judged in families.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_indexer.places import NO_LAYER
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.contract import FamilyEvidence
+from modelkin_registry.evidence.alignment import LayerMap, align
+from modelkin_registry.evidence.experts import ExpertMatch, match_experts
+from modelkin_registry.evidence.nulls import Null, crossing_nulls, sketch_noise, typical
+from modelkin_registry.evidence.similarity import Ints, Similarities, cross_role_gram, matrix_similarities, vector_similarities
+
+Floats = npt.NDArray[np.float64]
+# Families that may support a relation alone. `other` may not: it holds what no rule knows, fixed tables among it.
+INFORMATIVE = ("attention", "mlp", "expert", "router", "embedding", "conv", "ssm")
+SHOWN_AS = {"head": "embedding"}  # the head is a token table too: both stand under `embedding`, told apart by role
+NO_COUNTERPART = -2  # stands for a layer in the place of the missing counterpart of a query layer: no layer has this number
+STRUCTURED_ROLES = {("ssm", "A_log"), ("ssm", "D")}  # start from one structured constant in every model (0.999 between strangers)
+ROTARY_NORMS = ("q_norm", "k_norm", "cross_q_norm", "cross_k_norm")  # learn the rotary pattern: 0.4-0.85 between strangers
+FAMILY_P = 1e-6  # the p-value that the first family of a pair needs, corrected for channels, signs and models searched
+FURTHER_P = 1e-4  # and the further families, once one stands
+# Gram or anchored without other layers to stand out from. Published strangers reach 0.68 in matrices, and 0.90 in convolutions, whose
+# kernels are smooth alike (10,724 pairs of tensors of 408 pairs of models).
+LONE_R = {"default": 0.7, "conv": 0.95}
+NORM_P = 1e-4  # norms support no relation, so their own significance may be judged less strictly
+NORM_R = 0.3  # centred norms count as kept from here, against their mismatched layers
+# Beside inherited matrices, centred norms this close are kept whatever their p-value: gains of BERT's layers resemble each other so much
+# (0.6) that even a copy's do not stand out from them (all-MiniLM-L6-v2 with itself: r 1.0, p 1.4e-4); strangers stay below 0.3.
+SAME_NORM_R = 0.9
+UPCYCLED_ROLES = {("expert", "gate"): ("mlp", "gate"), ("expert", "up"): ("mlp", "up"), ("expert", "down"): ("mlp", "down")}
+
+
+class PlaceCosine(NamedTuple):
+    """One aligned place in one channel; rows index the fingerprints' matrix (or vector) tables. A tuple, since a search makes thousands."""
+
+    family: str
+    role: str
+    channel: str
+    layers: tuple[int, int]
+    query_row: int
+    relative_row: int
+    cosine: float
+    null: Null
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a component of the query and one of the relative measure on their layer map, before it is judged.
+
+    `crossed`: whether a mixture's experts were held against dense matrices.
+    """
+
+    query: str
+    relative: str
+    layer_map: LayerMap
+    places: tuple[PlaceCosine, ...]
+    vectors: tuple[PlaceCosine, ...]
+    experts: ExpertMatch | None
+    comparable_parameters: int
+    crossed: bool
+
+
+@dataclass(frozen=True)
+class ComponentPair:
+    """Everything found between a component of the query and one of the relative."""
+
+    query: str
+    relative: str
+    layer_map: LayerMap
+    layers: tuple[int, int]
+    families: tuple[FamilyEvidence, ...]
+    places: tuple[PlaceCosine, ...]
+    vectors: tuple[PlaceCosine, ...]
+    experts: ExpertMatch | None
+    comparable_parameters: int
+    inherited_parameters: int
+    inherited_weight: float
+    upcycled: bool
+
+
+def measure_components(query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str) -> Measurement:
+    """Measure one pair of components on the layer map that the pair itself shows."""
+    found = matrix_similarities(query, relative, query_component, relative_component)
+    trusted = [(s, [at for at, role in enumerate(s.roles) if role not in STRUCTURED_ROLES]) for s in found]
+    similarities = [s.of(roles) for s, roles in trusted if roles]
+    crossed = cross_role_gram(query, relative, UPCYCLED_ROLES, query_component)
+    layer_map = align(similarities + crossed)
+    places = _aligned(similarities + crossed, layer_map)
+    vectors = _aligned(vector_similarities(query, relative, query_component, relative_component), layer_map)
+    return Measurement(
+        query_component,
+        relative_component,
+        layer_map,
+        tuple(places),
+        tuple(vectors),
+        match_experts(query, relative, query_component, relative_component, layer_map.pairs),
+        _comparable_parameters(query, similarities + crossed),
+        any(family == "expert" for s in crossed for family, _ in s.roles),
+    )
+
+
+def _aligned(similarities: Sequence[Similarities], layer_map: LayerMap) -> list[PlaceCosine]:
+    """The cells on the map, and those outside any layer, each with its role's null."""
+    counterpart = {**dict(layer_map.pairs), NO_LAYER: NO_LAYER}
+    found = []
+    for s in similarities:
+        wanted = np.array([counterpart.get(layer, NO_COUNTERPART) for layer in s.query_layers.tolist()])
+        matched = wanted[:, None] == s.relative_layers[None, :]
+        role, a, b = np.nonzero(matched & np.isfinite(s.cosines))
+        rows = s.query_rows[role, a].tolist(), s.relative_rows[role, b].tolist()
+        layers = zip(s.query_layers[a].tolist(), s.relative_layers[b].tolist(), strict=True)
+        keys = [s.roles[at] for at in role.tolist()]
+        columns = zip(keys, layers, *rows, s.cosines[role, a, b].tolist(), _nulls(s, matched, role, a, b), strict=True)
+        found += [PlaceCosine(family, role_name, s.channel, *column) for (family, role_name), *column in columns]
+    return found
+
+
+def _nulls(s: Similarities, matched: npt.NDArray[np.bool_], role: Ints, a: Ints, b: Ints) -> list[Null]:
+    """The null of each matched cell (role, a, b): one a role, or in gram and anchored one a cell."""
+    noise = np.array([sketch_noise(s.channel, numbers) for numbers in s.numbers])
+    if s.channel not in ("probe", "vector"):
+        means, spread = crossing_nulls(s.cosines, matched, noise)
+        return [Null(mean, sd) for mean, sd in zip(means[role, a, b].tolist(), spread[role].tolist(), strict=True)]
+    middle, spread = typical(s.cosines[:, ~matched], noise, trust_few=True)
+    nulls = [Null(mean, sd) for mean, sd in zip(middle.tolist(), spread.tolist(), strict=True)]
+    return [nulls[at] for at in role.tolist()]
+
+
+def token_tables(side: Fingerprint, component: str) -> list[int]:
+    """Rows of a component's token tables, the head among them."""
+    return [
+        row for row, p in enumerate(side.matrices.places) if p.component == component and SHOWN_AS.get(p.family, p.family) == "embedding"
+    ]
+
+
+def _comparable_parameters(query: Fingerprint, similarities: Sequence[Similarities]) -> int:
+    """Informative parameters of the query that have something of equal shape to be held against, in any layer and channel."""
+    rows: set[int] = set()
+    for s in similarities:
+        informative = np.array([SHOWN_AS.get(family, family) in INFORMATIVE for family, _ in s.roles])
+        rows.update(s.query_rows[informative[:, None] & np.isfinite(s.cosines).any(axis=2)].tolist())
+    return int(query.matrices.parameters[list(rows)].sum())

@@ -1,0 +1,189 @@
+"""Cosines between the sketches of two fingerprints: every layer of one against every layer of the other, role by role."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_indexer import spec
+from modelkin_indexer.places import Place
+from modelkin_indexer.results.fingerprint import CHANNELS, KNOWN_LAYOUTS, SIDES, Fingerprint, Matrices, Sketches
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+TOKEN_FAMILIES = ("embedding", "head")
+RoleKey = tuple[str, str]
+RoleRows = tuple[Ints, Ints]  # layers ascending, and the rows of the fingerprint's table that hold them
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """Roles of one component that stand in the same layers on each side, in one channel; together, since arithmetic on one takes as long.
+
+    `cosines` is (roles, query layers, relative layers), NaN where shapes differ or a side has no sketch; `query_rows` and `relative_rows`
+    (roles, layers) are the rows of the fingerprints' tables; `numbers` is how many independent numbers stand behind each sketch at most.
+    """
+
+    roles: tuple[RoleKey, ...]
+    channel: str
+    query_layers: Ints
+    relative_layers: Ints
+    query_rows: Ints
+    relative_rows: Ints
+    cosines: Floats
+    numbers: tuple[int, ...]
+
+    def of(self, chosen: Sequence[int]) -> Similarities:
+        """Some of the roles, by position; all of them where none is to be left out."""
+        if len(chosen) == len(self.roles):
+            return self
+        at = list(chosen)
+        return replace(
+            self,
+            roles=tuple(self.roles[position] for position in at),
+            query_rows=self.query_rows[at],
+            relative_rows=self.relative_rows[at],
+            cosines=self.cosines[at],
+            numbers=tuple(self.numbers[position] for position in at),
+        )
+
+
+@dataclass(frozen=True)
+class _Counterparts:
+    """Roles that both sides have, those in the same layers: layers (n,) and (m,), rows (roles, n) and (roles, m)."""
+
+    roles: tuple[RoleKey, ...]
+    query_layers: Ints
+    relative_layers: Ints
+    query_rows: Ints
+    relative_rows: Ints
+
+
+@lru_cache(maxsize=2 * KNOWN_LAYOUTS)
+def rows_by_role(places: tuple[Place, ...], component: str) -> Mapping[RoleKey, RoleRows]:
+    """(family, role) -> its layers and rows, in layer order."""
+    found: dict[RoleKey, list[tuple[int, int]]] = defaultdict(list)
+    for row, place in enumerate(places):
+        if place.component == component:
+            found[place.family, place.role].append((place.layer, row))
+    columns = {key: np.array(sorted(pairs)).T.copy() for key, pairs in found.items()}
+    return {key: (layers, rows) for key, (layers, rows) in columns.items()}
+
+
+@lru_cache(maxsize=2 * KNOWN_LAYOUTS)
+def _counterparts(
+    ours: tuple[Place, ...], theirs: tuple[Place, ...], query_component: str, relative_component: str
+) -> tuple[_Counterparts, ...]:
+    """The roles that both sides have, in groups of equal layers."""
+    our_rows, their_rows = rows_by_role(ours, query_component), rows_by_role(theirs, relative_component)
+    groups: dict[tuple[bytes, bytes], list[RoleKey]] = defaultdict(list)
+    for key in sorted(our_rows.keys() & their_rows.keys()):
+        groups[our_rows[key][0].tobytes(), their_rows[key][0].tobytes()].append(key)
+    return tuple(
+        _Counterparts(
+            tuple(roles),
+            our_rows[roles[0]][0],
+            their_rows[roles[0]][0],
+            np.array([our_rows[role][1] for role in roles]),
+            np.array([their_rows[role][1] for role in roles]),
+        )
+        for roles in groups.values()
+    )
+
+
+def matrix_similarities(query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str) -> list[Similarities]:
+    """All roles that both sides have, in every channel that both sides have."""
+    ours, theirs = query.matrices, relative.matrices
+    found = []
+    for group in _counterparts(ours.places, theirs.places, query_component, relative_component):
+        for channel in CHANNELS:
+            cosines = _cosines(ours.sketches[channel], theirs.sketches[channel], group.query_rows, group.relative_rows)
+            if cosines is not None:
+                cosines[~_comparable(channel, group, ours, theirs)] = np.nan
+                numbers = tuple(numbers_behind(ours, row, channel) for row in group.query_rows[:, 0].tolist())
+                found += _known(group, channel, cosines, numbers)
+    return found
+
+
+def _known(group: _Counterparts, channel: str, cosines: Floats, numbers: tuple[int, ...]) -> list[Similarities]:
+    """The group's roles that have a cosine at all."""
+    known = np.isfinite(cosines).any(axis=(1, 2))
+    rows = group.query_layers, group.relative_layers, group.query_rows, group.relative_rows
+    return [Similarities(group.roles, channel, *rows, cosines, numbers).of(np.flatnonzero(known).tolist())] if known.any() else []
+
+
+def numbers_behind(table: Matrices, row: int, channel: str) -> int:
+    """How many numbers a sketch is made of: sampled values, or a Gram matrix's entries. Small matrices have fewer than the sketch."""
+    if channel == "probe":
+        return sampled_rows(table.places[row].family, int(table.rows[row])) * int(table.columns[row])
+    size = int(table.columns[row]) if table.side[row] == SIDES.index("in") else int(table.rows[row]) // int(table.experts[row])
+    return size * (size + 1) // 2
+
+
+def sampled_rows(family: str, rows: int) -> int:
+    """How many rows of a matrix the probe channel reads."""
+    matrix = spec.MATRIX_BLOCKS * spec.MATRIX_BLOCK_ROWS
+    return min(rows, spec.TOKEN_BLOCKS * spec.TOKEN_BLOCK_ROWS if family in TOKEN_FAMILIES else matrix)
+
+
+def cross_role_gram(query: Fingerprint, relative: Fingerprint, roles: Mapping[RoleKey, RoleKey], component: str) -> list[Similarities]:
+    """Gram cosines between different roles (a mixture's experts against the dense matrices they may come from)."""
+    our_rows, their_rows = rows_by_role(query.matrices.places, component), rows_by_role(relative.matrices.places, component)
+    found = []
+    for ours, theirs in roles.items():
+        if ours not in our_rows or theirs not in their_rows or theirs in our_rows:
+            continue
+        (query_layers, a), (relative_layers, b) = our_rows[ours], their_rows[theirs]
+        group = _Counterparts((ours,), query_layers, relative_layers, a[None, :], b[None, :])
+        cosines = _cosines(query.matrices.sketches["gram"], relative.matrices.sketches["gram"], group.query_rows, group.relative_rows)
+        if cosines is not None:
+            cosines[~_comparable("gram", group, query.matrices, relative.matrices)] = np.nan
+            found += _known(group, "gram", cosines, (numbers_behind(query.matrices, int(a[0]), "gram"),))
+    return found
+
+
+def vector_similarities(query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str) -> list[Similarities]:
+    """Centred cosines of norms, biases and other vectors; constant ones are left out."""
+    ours, theirs = query.vectors, relative.vectors
+    found = []
+    for group in _counterparts(ours.places, theirs.places, query_component, relative_component):
+        a, b = group.query_rows, group.relative_rows
+        cosines = _cosines(ours.sketches, theirs.sketches, a, b)
+        if cosines is not None:
+            same_length = ours.length[a][:, :, None] == theirs.length[b][:, None, :]
+            varied = ~ours.constant[a][:, :, None] & ~theirs.constant[b][:, None, :]
+            cosines[~(same_length & varied)] = np.nan
+            found += _known(group, "vector", cosines, tuple(ours.length[a[:, 0]].tolist()))
+    return found
+
+
+def _cosines(ours: Sketches, theirs: Sketches, a: Ints, b: Ints) -> Floats | None:
+    """Cosines (roles, n, m) of rows a (roles, n) and b (roles, m) of two tables of sketches; NaN where one is all zero.
+
+    None where a side has no such channel.
+    """
+    (x, x_length), (y, y_length) = ours, theirs
+    if x.shape[1] == 0 or y.shape[1] == 0:
+        return None
+    with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that a row of zeros shall have
+        cosines = (x[a] @ y[b].transpose(0, 2, 1)).astype(np.float64) / (x_length[a][:, :, None] * y_length[b][:, None, :])
+    return np.asarray(cosines.clip(-1.0, 1.0, out=cosines), np.float64)
+
+
+def _comparable(channel: str, group: _Counterparts, ours: Matrices, theirs: Matrices) -> npt.NDArray[np.bool_]:
+    """Whether shapes allow the comparison: probe needs both sides equal (token tables: columns), gram the residual side, anchored none."""
+    a, b = group.query_rows, group.relative_rows
+    if channel == "anchored":
+        return np.ones((*a.shape, b.shape[1]), np.bool_)
+    columns = ours.columns[a][:, :, None] == theirs.columns[b][:, None, :]
+    if channel == "probe":
+        tokens = np.array([family in TOKEN_FAMILIES for family, _ in group.roles])[:, None, None]
+        return np.asarray(columns & (tokens | (ours.rows[a][:, :, None] == theirs.rows[b][:, None, :])), np.bool_)
+    reading = (ours.side[a] == SIDES.index("in"))[:, :, None] & (theirs.side[b] == SIDES.index("in"))[:, None, :]
+    height = (ours.rows[a] // ours.experts[a])[:, :, None] == (theirs.rows[b] // theirs.experts[b])[:, None, :]
+    return np.asarray(np.where(reading, columns, height), np.bool_)

@@ -1,0 +1,84 @@
+"""Two models held against each other, with controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from modelkin_indexer.errors import FingerprintError
+from modelkin_indexer.results.beside import Claim
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.contract import CompareAnswer, Control, FamilyEvidence, Relative, WeighedClaim
+from modelkin_registry.answers.sides import describe, is_change, warnings_about
+from modelkin_registry.claims.adapters import base_claims, fits
+from modelkin_registry.claims.declared import claim_sentence, lineage_claims, weigh
+from modelkin_registry.evidence.nulls import Strangers
+from modelkin_registry.explanation.relatives import DISTILLATION, control_sentences, relative_sentences
+from modelkin_registry.relations.pairs import measure_kin
+
+
+def compare_fingerprints(
+    a: Fingerprint,
+    b: Fingerprint,
+    *,
+    a_name: str,
+    b_name: str,
+    controls: Mapping[str, Fingerprint],
+    claims: Mapping[str, Sequence[Claim]] | None = None,
+    backgrounds: Strangers | None = None,
+) -> CompareAnswer:
+    """What A shows of B, and what third models show of both. Raises FingerprintError if they were made with different keys.
+
+    `backgrounds` are a registry's own. `claims` are what the folders of A and B say, by their names here; those that name the other one are
+    told beside what the weights show.
+    """
+    for name, side in {b_name: b, **controls}.items():
+        if side.about.key != a.about.key:
+            raise FingerprintError(f"{a_name} was made with key {a.about.key!r}, {name} with {side.about.key!r}. Index both with one key.")
+    relative = measure_kin(a, b, b_name, backgrounds=backgrounds).relative
+    subject, named = Path(a_name).name, replace(relative, model=Path(b_name).name)
+    compared = tuple(
+        Control(name, _families(a, control, backgrounds), _families(b, control, backgrounds)) for name, control in sorted(controls.items())
+    )
+    weighed = _claimed(relative, {a_name: a, b_name: b}, claims or {})
+    return CompareAnswer(
+        a=describe(a, a_name),
+        b=describe(b, b_name),
+        relation=relative.relation,
+        also=relative.also,
+        shared=relative.shared,
+        p_value=relative.p_value,
+        components=relative.components,
+        controls=compared,
+        explanation=(
+            *relative_sentences(subject, named),
+            *control_sentences(subject, named, compared),
+            *map(claim_sentence, weighed),
+            DISTILLATION,
+        ),
+        warnings=(*warnings_about(a, a_name), *warnings_about(b, b_name)),
+        claims=weighed,
+    )
+
+
+def _claimed(relative: Relative, sides: Mapping[str, Fingerprint], claims: Mapping[str, Sequence[Claim]]) -> tuple[WeighedClaim, ...]:
+    """What either side's folder says of the other. Who else it names is not looked up: a comparison has no registry at hand."""
+    found: list[WeighedClaim] = []
+    names = list(sides)
+    for one, other in zip(names, reversed(names), strict=True):
+        said = lineage_claims(base_claims(sides[one], claims.get(one, ())), {other: other, Path(other).name: other})
+        shown = replace(relative, model=other)
+        if is_change(sides[one]):  # an adapter holds nothing of its base: shapes alone can bear out what it says
+            shown = replace(shown, declared=fits(sides[one], sides[other]), relation="not comparable")
+        weighed = weigh([(claim, model) for claim, model in said if model], [shown])
+        found += [replace(claim, source=f"{Path(one).name}'s {claim.source}") for claim in weighed]
+    return tuple(found)
+
+
+def _families(side: Fingerprint, control: Fingerprint, backgrounds: Strangers | None) -> tuple[FamilyEvidence, ...]:
+    return tuple(
+        family
+        for component in measure_kin(side, control, "control", backgrounds=backgrounds).relative.components
+        for family in component.families
+    )

@@ -1,0 +1,199 @@
+"""Everything between two whole models: each component of the one against its counterpart, the relation, and the order of relatives."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.contract import ComponentEvidence, Relative
+from modelkin_registry.evidence.families import judge_components
+from modelkin_registry.evidence.nulls import SMALLEST_P, Strangers, strangers_spread
+from modelkin_registry.evidence.places import ComponentPair, Measurement, measure_components
+from modelkin_registry.evidence.renamed import under_names_of
+from modelkin_registry.relations.changes import what_changed
+from modelkin_registry.relations.decisions import DESCENT_FREE, RANK, Relation, component_relation, model_relation
+
+
+@dataclass(frozen=True)
+class Kin:
+    """One model held against another. `closeness` orders relatives: the share of comparable weights times their cosine."""
+
+    relative: Relative
+    closeness: float
+    comparable_parameters: int
+    model_id: int = 0
+
+
+def measure_kin(
+    query: Fingerprint,
+    relative: Fingerprint,
+    name: str,
+    origin: str = "",
+    searched: int = 1,
+    strangers: Strangers | None = None,
+    backgrounds: Strangers | None = None,
+) -> Kin:
+    """Hold a query against one model; p-values are corrected for the number of models searched."""
+    return hold(query, relative, name, origin, searched, backgrounds=backgrounds).kin(strangers)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Two models held against each other and measured. Judging costs little of that, and may be done again."""
+
+    query: Fingerprint
+    relative: Fingerprint
+    name: str
+    origin: str
+    searched: int
+    model_id: int
+    measured: tuple[Measurement, ...]
+    backgrounds: Strangers | None = None
+
+    def kin(self, strangers: Strangers | None = None) -> Kin:
+        """What the measurements say; `strangers` widen the nulls."""
+        pairs = [
+            judge_components(measured, self.query, self.relative, strangers, self.searched, self.backgrounds) for measured in self.measured
+        ]
+        return _judged(self, pairs)
+
+
+def hold(
+    query: Fingerprint,
+    relative: Fingerprint,
+    name: str,
+    origin: str = "",
+    searched: int = 1,
+    model_id: int = 0,
+    backgrounds: Strangers | None = None,
+) -> Held:
+    """Measure every component that both have; tensors of other names that hold the same stand for each other.
+
+    `backgrounds` are a registry's own, by family and channel, instead of the shipped ones.
+    """
+    components = counterparts(query, relative)
+    relative = under_names_of(query, relative, components)
+    measured = tuple(measure_components(query, relative, ours, theirs) for ours, theirs in components)
+    return Held(query, relative, name, origin, searched, model_id, measured, backgrounds)
+
+
+def counterparts(query: Fingerprint, relative: Fingerprint) -> list[tuple[str, str]]:
+    """Pairs of components: those of one name; what has no namesake, with every component that is left over on the other side.
+
+    A vision tower is not a language model, but what one file calls `text` another may call `audio`.
+    """
+    ours, theirs = query.about.components, relative.about.components
+    pairs = [(component, component) for component in ours if component in theirs]
+    lone, left = [c for c in ours if c not in theirs], [c for c in theirs if c not in ours] or list(theirs)
+    return pairs + [(component, other) for component in lone for other in left]
+
+
+def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
+    query, relative = held.query, held.relative
+    relations = [(pair, component_relation(pair, query, relative)) for pair in pairs]
+    relation = model_relation(relations, query)
+    components = [_component_evidence(held, pair, found) for pair, found in relations if found.name != "not comparable"]
+    comparable = sum(pair.comparable_parameters for pair in pairs)
+    inherited = sum(pair.inherited_parameters for pair, found in relations if found.is_descent) if relation.is_descent else 0
+    weight = sum(pair.inherited_weight * pair.comparable_parameters for pair in pairs)
+    return Kin(
+        Relative(
+            model=held.name,
+            relation=relation.name,
+            also=relation.also,
+            shared=round(inherited / comparable, 4) if comparable else 0.0,
+            p_value=_overall_p(components, relation),
+            components=tuple(components),
+            source=held.origin,
+            sampled="probe" in (query.about.level, relative.about.level),
+            quantization=_stored_as(query, relative) if "quantized" in (relation.name, *relation.also) else {},
+        ),
+        closeness=weight / comparable if comparable else 0.0,
+        comparable_parameters=comparable,
+        model_id=held.model_id,
+    )
+
+
+def _stored_as(query: Fingerprint, relative: Fingerprint) -> dict[str, str]:
+    sides = {"query": query.about.quantization, "relative": relative.about.quantization}
+    return {side: kind for side, kind in sides.items() if kind}
+
+
+def own_strangers(kin: Sequence[Kin]) -> Strangers:
+    """What the registry's own strangers show of a query, by family and channel: the nearest models without evidence, so a wide measure."""
+    values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for one in kin:
+        if one.relative.relation == "unrelated":
+            for family in (f for c in one.relative.components for f in c.families):
+                if family.r is not None and family.null_mean is not None:
+                    values[family.family, family.channel].append(family.r - family.null_mean)
+    return {key: strangers_spread(found) for key, found in values.items()}
+
+
+def _component_evidence(held: Held, pair: ComponentPair, relation: Relation) -> ComponentEvidence:
+    """A component as it is told: nothing informative is inherited without descent."""
+    keep = relation.is_descent
+    families = tuple(replace(f, inherited=f.inherited and (keep or not f.informative), component=pair.query) for f in pair.families)
+    return ComponentEvidence(
+        query=pair.query,
+        relative=pair.relative,
+        relation=relation.name,
+        shared=round(pair.inherited_parameters / pair.comparable_parameters, 4) if keep and pair.comparable_parameters else 0.0,
+        layer_map=pair.layer_map.pairs if pair.layer_map.found else (),
+        families=families,
+        changes=what_changed(pair, relation, held.query, held.relative),
+    )
+
+
+def _overall_p(components: Sequence[ComponentEvidence], relation: Relation) -> float | None:
+    """The smallest p-value of an informative family, corrected for the number of families looked at."""
+    values = [f.p_value for c in components for f in c.families if f.informative and f.p_value is not None]
+    if not values or relation.name == "not comparable":
+        return None
+    least = min(values)
+    return SMALLEST_P if least <= SMALLEST_P else min(1.0, least * len(values))
+
+
+def nearest_kin(kin: Sequence[Kin], held: Mapping[int, Held], k: int, *, show_all: bool = False) -> list[Relative]:
+    """The k best, those with evidence judged again with the registry's own strangers as background.
+
+    Best first: descent, then shared initialisation and norms only, then the rest; low-rank changes first, then by closeness, ties by name.
+    A wider background weakens evidence, so the second look goes only as far down as is shown. `held` has the models with evidence, by
+    number.
+    """
+    strangers = own_strangers(kin)
+    doubtful = held if any(strangers.values()) else {}
+    waiting = [(order(one), one.model_id in doubtful, one) for one in kin]
+    heapq.heapify(waiting)  # names are unique, so nothing behind them is ever compared
+    found: list[Relative] = []
+    while waiting and len(found) < k:
+        _, again, one = heapq.heappop(waiting)
+        if again:
+            judged = doubtful[one.model_id].kin(strangers)
+            heapq.heappush(waiting, (order(judged), False, judged))
+        elif show_all or has_evidence(one.relative):
+            found.append(one.relative)
+    return found
+
+
+def order(kin: Kin) -> tuple[float, bool, float, str]:
+    """What relatives are sorted by: descent, low-rank change, closeness, name.
+
+    A change of low rank is only low against the model that it was made to: against that model's other descendants their own changes are
+    added to it, though training on the same texts may have left one of them nearer.
+    """
+    relation = kin.relative.relation
+    return -RANK[relation], relation != "low-rank delta", -round(kin.closeness, 9), kin.relative.model
+
+
+def has_evidence(relative: Relative) -> bool:
+    """Whether anything was found between the two models, descent or not."""
+    return relative.relation not in ("unrelated", "not comparable")
+
+
+def is_descent(relative: Relative) -> bool:
+    """Whether the weights show descent: what an adapter's file declares is not among it."""
+    return relative.relation not in DESCENT_FREE and not relative.declared

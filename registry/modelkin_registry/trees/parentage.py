@@ -1,0 +1,102 @@
+"""Models with several parents: weighted merges, and composites whose components or families come from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from modelkin_registry.merging.decomposition import Decomposition, find_merge
+from modelkin_registry.trees.directions import STRONG, Hint
+from modelkin_registry.trees.forests import Kinship
+from modelkin_registry.trees.links import Link, Measurer, Part
+
+# Share of the squared distance to its nearest parent that a merge must explain: exact merges reach 1, while a base is explained by the mean
+# of k of its children up to 1 - 1/k, 0.67 for the three that are tried.
+MERGE_GAIN = 0.9
+LARGEST_WEIGHT = 1.0  # of models on one line or plane each is a mix of the others; the merge is the one whose weights all stay below 1
+AS_CLOSE = 0.001  # difference of closeness below which one donor of a part is as good as another, so that the middle one stands for them
+PARENTS_TRIED = 12  # nearest different models that may be parents
+SAME_PARENT = 0.2  # share of the distance to a model below which two possible parents are one: a copy or light fine-tune of the other
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A link of parts, not of whole models, as one model sees it: the (component, family) pairs that it explains there."""
+
+    link: Link
+    whole: str
+    covers: frozenset[Part]
+
+
+def merge_of(name: str, links: Sequence[Link], measured: Measurer, kin: Kinship) -> Decomposition | None:
+    """The weighted merge that a model is, among its linked models; None unless it explains nearly all that the nearest one leaves."""
+    chosen: list[Link] = []
+    links = [link for link in links if not link.is_moved]
+    for link in sorted(links, key=lambda link: (link.distance, link.other(name))):
+        same = [c for c in chosen if kin.distance(link.other(name), c.other(name)) <= SAME_PARENT * link.distance]
+        if not same:
+            chosen.append(link)
+        elif kin.is_nearer_to_all(link.other(name), same[0].other(name)):
+            chosen[chosen.index(same[0])] = link
+    chosen = chosen[:PARENTS_TRIED]
+    parents = {link.other(name): measured.fingerprint(link.other(name)) for link in chosen}
+    while len(parents) > 1:
+        blend = find_merge(measured.fingerprint(name), parents)
+        if blend is None:
+            return None
+        weight, largest = max(zip(blend.weights, blend.names, strict=True))
+        if weight < LARGEST_WEIGHT:
+            nearest = min(link.distance for link in chosen)
+            return blend if blend.residual**2 <= (1 - MERGE_GAIN) * nearest**2 else None
+        del parents[largest]
+    return None
+
+
+def merges_among(whole: Mapping[str, Sequence[Link]], measured: Measurer, kin: Kinship) -> dict[str, Decomposition]:
+    """Merges by name. Models on one line are mixes of each other, so parents that are no mix themselves are tried again alone."""
+    found: dict[str, Decomposition] = {}
+    for _ in range(2):
+        for name, links in sorted(whole.items()):
+            plain = [link for link in links if link.other(name) not in found]
+            if name not in found or not found.keys().isdisjoint(found[name].names):
+                blend = merge_of(name, plain, measured, kin)
+                found |= {name: blend} if blend is not None else {}
+    return found
+
+
+def composites(
+    links: Mapping[str, Sequence[Link]], own: Callable[[str], frozenset[Part]], linked: Callable[[str, str], bool], kin: Kinship
+) -> set[str]:
+    """Models that are put together from several that share nothing with each other, and hold nothing else."""
+    found = set()
+    for name, around in links.items():
+        if any(link.is_whole and link.parts(name) >= own(name) for link in around):
+            continue
+        donors = part_links(name, frozenset(), around, kin)
+        covered: frozenset[Part] = frozenset().union(*(p.covers for p in donors))
+        if covered >= own(name) and composite_hints(name, [p.link.other(name) for p in donors], linked):
+            found.add(name)
+    return found
+
+
+def part_links(name: str, covered: frozenset[Part], links: Iterable[Link], kin: Kinship) -> list[Parts]:
+    """The fewest nearest links that explain further parts of a model, beyond those that its place in the tree explains."""
+    waiting = [(link, link.parts(name)) for link in links]
+    found: list[Parts] = []
+    while True:
+        new = [(len(parts - covered), link.closeness, link) for link, parts in waiting]
+        count, closeness, best = min(new, key=lambda item: (-item[0], -item[1], item[2].a, item[2].b), default=(0, 0.0, None))
+        if not count or best is None:
+            return found
+        for alike in (link for number, close, link in new if number == count and close >= closeness - AS_CLOSE):
+            best = alike if kin.is_nearer_to_all(alike.other(name), best.other(name)) else best
+        found.append(Parts(best, name, best.parts(name) - covered))
+        covered |= best.parts(name)
+
+
+def composite_hints(name: str, donors: Sequence[str], linked: Callable[[str, str], bool]) -> list[Hint]:
+    """A model whose parts come from models that share nothing with each other was put together from them."""
+    strangers = {donor for pair in combinations(sorted(donors), 2) if not linked(*pair) for donor in pair}
+    reason = "its parts come from several models that share nothing with each other"
+    return [Hint(donor, name, STRONG, reason) for donor in donors if donor in strangers]

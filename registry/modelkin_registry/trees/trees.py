@@ -1,0 +1,306 @@
+"""Family trees: the registered models as a forest of evidence, with directions that are hints, and claims beside what weights show."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from modelkin_registry.answers.contract import CONTRACT, Relative, WeighedClaim
+from modelkin_registry.claims.declared import lineage_claims, verdict_on
+from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
+from modelkin_registry.merging.decomposition import Decomposition
+from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.store.store import Store
+from modelkin_registry.trees.directions import Hint, Known, hints
+from modelkin_registry.trees.forests import ROUNDS, Kinship, joining, oriented, spanning, untried
+from modelkin_registry.trees.links import Link, Measurer, Part, copies
+from modelkin_registry.trees.parentage import Parts, composite_hints, composites, merges_among, part_links
+
+DEPTH = 2  # steps from the model asked about: its parent, its siblings and its children's children
+MOST_AROUND = 60  # models looked at around one: a popular base has thousands of children, and nobody reads so large a picture
+MERGED = "its weights are a mix of those of its parents"
+SAID = {
+    "consistent": "weights are consistent with it",
+    "not registered": "which is not registered",
+    "not comparable": "which cannot be compared",
+}
+HINTS_ONLY = "Directions are hints: weights carry no dates, and a parent and its child swapped look much alike."
+
+
+@dataclass(frozen=True)
+class TreeModel:
+    """One model of a forest. `copies`: further registered names of the same weights. `said`: the claims in short, against the weights."""
+
+    model: str
+    copies: tuple[str, ...]
+    parameters: int
+    components: tuple[str, ...]
+    added: str
+    said: str
+    claims: tuple[WeighedClaim, ...]
+
+
+@dataclass(frozen=True)
+class TreeEdge:
+    """Evidence drawn between two models.
+
+    kind       "descent", "merge", "part" (a component or some families alone), or "shared start" (one initialisation, nothing learned)
+    direction  "hint" where something speaks for `parent` having come first, else "unknown"; `reasons` are about the child
+    r          mean correlation of the shared weights; p_value is corrected for the number of registered models
+    families   those that carry the evidence, as component/family; weight: the parent's share of a merge
+    """
+
+    parent: str
+    child: str
+    kind: str
+    relation: str
+    also: tuple[str, ...]
+    r: float | None
+    p_value: float | None
+    shared: float
+    distance: float
+    families: tuple[str, ...]
+    direction: str
+    reasons: tuple[str, ...]
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class TreeAnswer:
+    """A forest. `alone`: models without a relative; `held`: pairs compared; `left_out`: models too many to show around one."""
+
+    around: str | None
+    models: tuple[TreeModel, ...]
+    edges: tuple[TreeEdge, ...]
+    alone: tuple[str, ...]
+    held: int
+    left_out: int
+    warnings: tuple[str, ...]
+    contract: int = CONTRACT
+
+
+def family_tree(store: Store, index: VectorIndex, around: str | None = None, depth: int = DEPTH) -> TreeAnswer:
+    """The forest of the whole registry, or the models at most `depth` steps from one. Raises UnknownModel."""
+    measurer = Measurer(store, index)
+    if around is None:
+        names, left_out = sorted(measurer.ids), 0
+    else:
+        names, left_out = _neighbourhood(measurer, store.get(around).name, depth)
+    groups = copies(measurer, names)
+    head = {name: first for first, same in groups.items() for name in same}
+    forest = _Forest(measurer, groups, _known(store, groups))
+    return forest.answer(around, head[store.get(around).name] if around is not None else None, left_out)
+
+
+def _known(store: Store, groups: Mapping[str, Sequence[str]]) -> Known:
+    """What is known of each group of copies as of one model."""
+    head = {name: first for first, same in groups.items() for name in same}
+    claims, added = store.claims.current(), {model.model: model.added for model in store.listed()}
+    of_groups = {first: [claim for name in same for claim in claims.get(name, ())] for first, same in groups.items()}
+    return Known(of_groups, added, {name: head.get(now, now) for name, now in store.claims.aliases().items()})
+
+
+def _neighbourhood(measurer: Measurer, centre: str, depth: int) -> tuple[list[str], int]:
+    """The models within so many steps of evidence, the nearest first, and how many more there were."""
+    found, edge, left_out = {centre: 0.0}, [centre], 0
+    for _ in range(depth):
+        links = [(link.distance, link.other(name)) for name in edge for link in _links_of(measurer, name)]
+        nearest = {other: distance for distance, other in sorted(links, reverse=True) if other not in found}
+        ordered = sorted(nearest, key=lambda other: (nearest[other], other))
+        room = max(MOST_AROUND - len(found), 0)
+        left_out += len(ordered[room:])
+        edge = ordered[:room]
+        found |= {other: nearest[other] for other in edge}
+    return sorted(found), left_out
+
+
+def _links_of(measurer: Measurer, name: str) -> list[Link]:
+    return [link for other in measurer.candidates(name) if (link := measurer.link(name, other)) is not None]
+
+
+class _Forest:
+    """The work between measured links and the answer; every model stands for its copies."""
+
+    def __init__(self, measurer: Measurer, groups: Mapping[str, Sequence[str]], known: Known) -> None:
+        self.measurer, self.groups, self.known = measurer, groups, known
+        self.head = {name: first for first, same in groups.items() for name in same}
+        self.merges: dict[str, Decomposition] = {}
+        self.mixed: set[str] = set()
+        self.tree: list[Link] = []
+        self._measure()
+        self._grow()
+
+    def _measure(self) -> None:
+        """Hold each model against its candidates and the models that its folder names."""
+        for first in self.groups:
+            found = [self.head.get(other) for other in self.measurer.candidates(first)]
+            found += [self.head.get(model or "") for _, model in lineage_claims(self.known.claims[first], self.known.aliases)]
+            for other in dict.fromkeys(found):
+                if other is not None and other != first:
+                    self.measurer.link(first, other)
+
+    def _grow(self) -> None:
+        """The tree; then again with each model measured against the middle of its family too."""
+        for _ in range(ROUNDS):
+            self.links = self._links()
+            self.kin = Kinship(self.links, self.measurer.link)
+            plain = _by_model(self.links)
+            whole = {name: [link for link in around if link.is_whole] for name, around in plain.items()}
+            self.merges = {**self.merges, **merges_among(whole, self.measurer, self.kin)}
+            pure = {name: [one for one in around if one.other(name) not in self.merges] for name, around in plain.items()}
+            able = {name: around for name, around in pure.items() if name not in self.merges}
+            self.mixed = composites(able, self._own_parts, self._linked, self.kin)
+            self.tree = spanning([link for link in self.links if link.is_whole and self._is_plain(link)], self.kin)
+            more = untried(self.tree, self.kin)
+            if not [self.measurer.link(*pair) for pair in more]:
+                return
+
+    def _links(self) -> list[Link]:
+        found = [link for link in self.measurer.existing() if {link.a, link.b} <= self.groups.keys()]
+        return sorted(found, key=lambda link: (link.a, link.b))
+
+    def answer(self, around: str | None, centre: str | None, left_out: int) -> TreeAnswer:
+        """All edges, and every model with what is said of it."""
+        edges = self._edges()
+        if centre is not None:
+            edges = _reached(edges, centre)
+        shown = {name for edge in edges for name in (edge.parent, edge.child)} | ({centre} if centre else set())
+        shown |= {name for name, same in self.groups.items() if len(same) > 1 and centre is None}
+        models = tuple(self._model(name, edges) for name in self.groups if name in shown)
+        alone = tuple(name for name in self.groups if name not in shown) if centre is None else ()
+        return TreeAnswer(around, models, tuple(edges), alone, self.measurer.held, left_out, (HINTS_ONLY,))
+
+    def _edges(self) -> list[TreeEdge]:
+        tree = oriented(self.tree, {(link.a, link.b): self._hints(link) for link in self.tree})
+        edges = [_tree_edge(o.parent, o.child, o.link, "descent", o.reasons if o.margin else (), bool(o.margin)) for o in tree]
+        edges += self._merge_edges() + self._part_edges()
+        start = [link for link in self.links if link.relative.relation == "shared initialisation"]
+        plain = [link for link in start if not {link.a, link.b} & (self.merges.keys() | self.mixed)]
+        return edges + [_tree_edge(link.b, link.a, link, "shared start", (), False) for link in joining(self.tree, plain)]
+
+    def _is_plain(self, link: Link) -> bool:
+        """Whether a link may be in the tree: merges and composites hang on their parents, and only what came after hangs on them."""
+        several = self.merges.keys() | self.mixed
+        for name in {link.a, link.b} & several:
+            other = link.other(name)
+            parents = self.merges[name].names if name in self.merges else self._donors(name)
+            central = [third for third in self.kin.around[name] if third not in several and self.kin.is_nearer_to_all(third, name)]
+            if other in several or other in parents or not self.kin.lies_between(name, other, {*parents, *central}):
+                return False
+        return True
+
+    def _donors(self, name: str) -> list[str]:
+        around = [link for link in self.links if name in (link.a, link.b) and link.other(name) not in self.merges]
+        return [parts.link.other(name) for parts in part_links(name, frozenset(), around, self.kin)]
+
+    def _own_parts(self, name: str) -> frozenset[Part]:
+        families = ((p.component, SHOWN_AS.get(p.family, p.family)) for p in self.measurer.fingerprint(name).matrices.places)
+        return frozenset(part for part in families if part[1] in INFORMATIVE)
+
+    def _linked(self, one: str, other: str) -> bool:
+        return self.measurer.link(one, other) is not None
+
+    def _merge_edges(self) -> list[TreeEdge]:
+        """Each merge with all of its parents."""
+        found = []
+        for name, blend in self.merges.items():
+            for parent, weight in zip(blend.names, blend.weights, strict=True):
+                link = self.measurer.link(name, parent)
+                if link is not None:
+                    found.append(_tree_edge(parent, name, link, "merge", (MERGED,), True, round(weight, 4)))
+        return found
+
+    def _hints(self, link: Link) -> list[Hint]:
+        return hints(link, {name: self.measurer.fingerprint(name) for name in (link.a, link.b)}, self.known)
+
+    def _part_edges(self) -> list[TreeEdge]:
+        """The nearest links that explain what a model's place in the tree does not."""
+        tree, rest = _by_model(self.tree), _by_model(link for link in self.links if link.is_descent and link not in self.tree)
+        found: dict[tuple[str, str], Parts] = {}
+        signs: dict[tuple[str, str], list[Hint]] = {}
+        for name in sorted(rest.keys() - self.merges.keys()):
+            covered = frozenset(part for link in tree.get(name, ()) for part in link.parts(name))
+            able = [link for link in rest[name] if link.other(name) not in self.merges and link.other(name) not in self.mixed]
+            parts = part_links(name, covered, able, self.kin)
+            donors = [p.link.other(name) for p in parts] + [link.other(name) for link in tree.get(name, ())]
+            for hint in composite_hints(name, donors, self._linked) if parts else ():
+                signs.setdefault((hint.parent, hint.child), []).append(hint)
+            found |= {(p.link.a, p.link.b): p for p in parts}
+        return [self._part_edge(parts, signs) for _, parts in sorted(found.items())]
+
+    def _part_edge(self, parts: Parts, composite: Mapping[tuple[str, str], Sequence[Hint]]) -> TreeEdge:
+        link = parts.link
+        said = [*self._hints(link), *composite.get((link.a, link.b), ()), *composite.get((link.b, link.a), ())]
+        weights = {name: sum(hint.weight for hint in said if hint.parent == name) for name in (link.a, link.b)}
+        parent, child = sorted(weights, key=lambda name: (-weights[name], name))
+        sure = weights[parent] > weights[child]
+        reasons = tuple(dict.fromkeys(hint.reason for hint in said if hint.parent == parent)) if sure else ()
+        return _tree_edge(parent, child, link, "part", reasons, sure)
+
+    def _model(self, name: str, edges: Sequence[TreeEdge]) -> TreeModel:
+        about = self.measurer.fingerprint(name).about
+        claims = tuple(self._claims(name))
+        parents = [edge.parent for edge in edges if edge.child == name and edge.kind != "shared start"]
+        copies_of = tuple(self.groups[name][1:])
+        return TreeModel(name, copies_of, about.parameters, about.components, self.known.added[name], summary(claims, parents), claims)
+
+    def _claims(self, name: str) -> Iterable[WeighedClaim]:
+        for claim, model in lineage_claims(self.known.claims[name], self.known.aliases):
+            if model == name or (model is None and claim.kind == "name_or_path"):
+                continue
+            link = self.measurer.link(name, model) if model is not None and model in self.groups else None
+            relation = None if model is None else link.view(name).relation if link else "unrelated"
+            yield WeighedClaim(claim.kind, claim.value, claim.source, model, relation, verdict_on(model, relation))
+
+
+def summary(claims: Sequence[WeighedClaim], parents: Sequence[str]) -> str:
+    """`claims X, weights show Y`; "" where nothing is said of a model without parents."""
+    shown = ", ".join(parents) or "nothing"
+    if not claims:
+        return "claims none" if parents else ""
+    parts = []
+    for claim in claims:
+        words = f"weights show {shown}" if claim.verdict == "nothing" else SAID[claim.verdict]
+        if claim.verdict == "consistent" and parents and claim.model not in parents:
+            words += f", {shown} is nearer"
+        parts.append(f"claims {claim.value}, {words}")
+    return "; ".join(dict.fromkeys(parts))
+
+
+def _by_model(links: Iterable[Link]) -> dict[str, list[Link]]:
+    found: dict[str, list[Link]] = defaultdict(list)
+    for link in links:
+        found[link.a].append(link)
+        found[link.b].append(link)
+    return found
+
+
+def _tree_edge(
+    parent: str, child: str, link: Link, kind: str, reasons: tuple[str, ...], sure: bool, weight: float | None = None
+) -> TreeEdge:
+    view: Relative = link.view(child)
+    return TreeEdge(
+        parent=parent,
+        child=child,
+        kind=kind,
+        relation="merged" if kind == "merge" else view.relation,
+        also=view.also,
+        r=round(link.r, 4) if link.is_descent else None,
+        p_value=view.p_value,
+        shared=view.shared,
+        distance=round(link.distance, 5),
+        families=tuple(sorted(f"{component}/{family}" for component, family in link.parts(child))),
+        direction="hint" if sure else "unknown",
+        reasons=reasons,
+        weight=weight,
+    )
+
+
+def _reached(edges: Sequence[TreeEdge], centre: str) -> list[TreeEdge]:
+    """The edges that hang together with a model."""
+    found, grown = {centre}, True
+    while grown:
+        more = {name for edge in edges if {edge.parent, edge.child} & found for name in (edge.parent, edge.child)}
+        grown, found = not more <= found, found | more
+    return [edge for edge in edges if edge.parent in found]

@@ -1,0 +1,152 @@
+"""Who imports whom, part by part and folder by folder, and what the command line imports before it needs to."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.house import rooms
+from benchmarks.house.rooms import PACKAGES, PARTS
+from tiny_models import save_model, tiny_llama
+
+# Each part's rooms, lowest floor first: a room may import what stands on a floor below it. A new room gets its place here.
+FLOORS = {
+    "data": [{"backgrounds", "ctranslate2_names", "gguf_names", "starter"}],
+    "indexer": [
+        {"errors", "places"},
+        {"spec"},
+        {"gram_vectors", "sketch"},
+        {"results"},
+        {"source"},
+        {"sources"},
+        {"anatomy", "beside", "quantised"},
+        {"adapters", "hub"},
+        {"fingerprinting", "opening"},
+        {"exact"},
+        {"aligned"},
+    ],
+    "registry": [
+        {"answers"},
+        {"evidence"},
+        {"exact", "relations"},
+        {"claims", "merging", "store", "trajectories"},
+        {"explanation", "search", "structure"},
+        {"doctor", "sharing", "trees"},
+        {"registry"},
+    ],
+    "api": [
+        {"keys", "settings", "shared_datasets", "wishes", "words"},
+        {"hub_reading", "registries"},
+        {"reading"},
+        {"adding", "exact", "sides", "syncing"},
+    ],
+    "cli": [{"options", "pages", "verdicts"}, {"main", "output"}, {"__main__", "reading_options"}, {"commands"}],
+}
+# All that the registry takes from the indexer.
+DATA_TYPES = {"errors", "gram_vectors", "places", "results", "sketch", "spec"}
+HEAVY = {"torch", "faiss", "huggingface_hub", "numpy", "safetensors", "sqlite_utils", "rich", "matplotlib", "gguf"}
+FILES = range(3, 14)  # of a folder: with fewer it is no room, with more nobody finds anything
+SMALL = {
+    "commands",
+    "adapters",
+    "starter",
+    "aligned",
+    "merging",
+    "structure",
+    "trajectories",
+}  # folders of another size, with a reason: see below
+SAME_NAME = {"reader", "names", "header", "values", "scales", "source"}  # what every container and store of weights has
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_imports_between_parts_run_one_way(part: str) -> None:
+    assert rooms.back_up(part) == set()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_rooms_import_only_lower_floors(part: str) -> None:
+    floor = {room: number for number, level in enumerate(FLOORS[part]) for room in level}
+    found = rooms.arrows(part)
+    assert set(found) == set(floor)
+    upward = {f"{room} -> {other}" for room, others in found.items() for other in others if floor[other] >= floor[room]}
+    assert upward == set()
+
+
+def test_a_circle_is_seen() -> None:
+    assert rooms.circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == "a -> b -> c -> a"
+    assert rooms.circle({"a": {"b"}, "b": set()}) == ""
+
+
+def folders() -> list[tuple[str, str]]:
+    packages = {part: rooms.ROOT / part / PACKAGES[part] for part in PARTS}
+    found = [(part, path.parent.relative_to(packages[part])) for part in PARTS for path in sorted(packages[part].rglob("__init__.py"))]
+    return [(part, ".".join(folder.parts)) for part, folder in found if folder.parts]
+
+
+@pytest.mark.parametrize(("part", "folder"), folders())
+def test_no_circle_between_the_files_of_a_folder(part: str, folder: str) -> None:
+    assert rooms.circle(rooms.folder_arrows(part, folder)) == ""
+
+
+def test_a_package_has_no_logic_of_its_own() -> None:
+    """An `__init__.py` holds a docstring, and lazy exports at the most."""
+    for part in PARTS[1:]:
+        for path in (rooms.ROOT / part).rglob("__init__.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            logic = [node for node in ast.walk(tree) if isinstance(node, (ast.ClassDef, ast.For, ast.While, ast.With, ast.Try))]
+            functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+            assert not logic, path
+            assert functions <= {"__getattr__", "__dir__"}, path
+
+
+def test_the_registry_takes_only_data_types_from_the_indexer() -> None:
+    package = PACKAGES["indexer"] + "."
+    taken = {
+        name.removeprefix(package)
+        for path in rooms.modules("registry").values()
+        for name in rooms.imported(path)
+        if name.startswith(package)
+    }
+    assert taken
+    assert {name for name in taken if name.split(".")[0] not in DATA_TYPES} == set()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_no_module_imports_its_own_top_package(part: str) -> None:
+    """`from modelkin_x import module` names a module of it; what stands in the package itself may only be used from outside."""
+    package = PACKAGES[part]
+    own = {name for path in rooms.modules(part).values() for name in rooms.imported(path) if name.split(".")[0] == package}
+    assert {name for name in own if not rooms.room(name, part)} == set()
+
+
+def loaded_after(*arguments: str) -> set[str]:
+    """Top-level modules that a call has imported when it ends."""
+    at_exit = "atexit.register(lambda: print('\\n' + ' '.join(sys.modules), file=sys.stderr))"
+    code = f"import atexit, sys\nfrom modelkin_cli.main import main\n{at_exit}\nmain()"
+    paths = os.pathsep.join(str(rooms.ROOT / part) for part in PARTS)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, check=True
+    )
+    return {name.split(".")[0] for name in done.stderr.splitlines()[-1].split()}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    loaded = loaded_after(*(arguments or ["--version"]))
+    assert "modelkin_cli" in loaded
+    assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize("level", ["probe", "full"])
+def test_the_verbs_import_no_torch(tmp_path: Path, level: str) -> None:
+    model = str(save_model(tmp_path / "a", tiny_llama(1)))
+    registry = ["--registry", str(tmp_path / "registry.db")]
+    for call in (["add", model], ["query", model], ["compare", model, "a"]):
+        loaded = loaded_after(*registry, *call, "--level", level, "-q")
+        assert "numpy" in loaded
+        assert loaded & {"torch", "huggingface_hub", "matplotlib", "gguf"} == set()

@@ -1,0 +1,152 @@
+"""What is left out by its name, and weights that only have such a name."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from modelkin_data import name_tables
+from modelkin_indexer.anatomy.reading import read_anatomy
+from modelkin_indexer.fingerprinting.indexing import fingerprint_source
+from modelkin_indexer.opening import open_source
+from modelkin_indexer.places import Anatomy, TensorInfo
+
+BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I32": 4, "I64": 8}
+MODULE = "model.layers.0.mlp.up_proj"
+QUANTISED = {"quantization_config": {"quant_method": "any"}}
+FORMS = {"", "rotary", "mask", "scales"}
+
+
+def anatomy(config: dict[str, Any] | None = None, **tensors: tuple[str, tuple[int, ...]]) -> Anatomy:
+    """Of tensors of one module: their ending, dtype and shape."""
+    infos = [TensorInfo(f"{MODULE}.{end}", dtype, shape, prod(shape) * BYTES.get(dtype, 1)) for end, (dtype, shape) in tensors.items()]
+    return read_anatomy({info.name: info for info in infos}, config or {})
+
+
+def constants(found: Anatomy) -> set[str]:
+    return {name.removeprefix(f"{MODULE}.") for name in found.constants}
+
+
+def test_the_forms_are_known() -> None:
+    assert {rule.form for rule in name_tables().constants} == FORMS
+
+
+NAMES = ["running_mean", "scales", "masks", "freqs_cis", "perm", "workspace", "weight_scale", "k_scale", "SCB", "CB", "inv_freq"]
+NAMES += ["position_ids", "weights_sin", "attn.bias", "attention_mask", "masked_bias", "weight.absmax", "rotary_pos_emb", "g_idx"]
+
+
+@pytest.mark.parametrize("ending", NAMES)
+@pytest.mark.parametrize("shape", [(64, 640), (1, 64, 640), (3, 64, 64)])
+def test_a_matrix_is_read_whatever_its_name(ending: str, shape: tuple[int, ...]) -> None:
+    found = anatomy(weight=("F32", (640, 64)), **{ending: ("F32", shape)})
+    name = f"{MODULE}.{ending}"
+    assert (found.constants, found.unplaced) == ({}, (name,))
+    assert [piece.place.family for piece in found.pieces if piece.views[0].tensor == name] == ["other"]
+
+
+@pytest.mark.parametrize("ending", ["running_mean", "scales", "perm", "k_scale", "SCB", "inv_freq", "position_ids", "weight.absmax"])
+def test_vectors_and_integers_need_no_more_than_the_name(ending: str) -> None:
+    for dtype, shape in [("F32", (640,)), ("F32", (1, 640, 1)), ("I32", (64, 640)), ("BOOL", (64, 64))]:
+        assert constants(anatomy(**{ending: (dtype, shape)})) == {ending}
+
+
+def test_bytes_are_weights_too() -> None:
+    assert anatomy(scales=("I8", (64, 640))).unplaced == (f"{MODULE}.scales",)
+
+
+@pytest.mark.parametrize(
+    ("weight", "dtype", "shape", "scales", "many"),
+    [
+        ("weight", "F8_E4M3", (512, 256), "weight_scale_inv", (4, 2)),
+        ("weight", "I8", (512, 256), "weight_scale", (512, 2)),
+        ("qweight", "I32", (32, 512), "scales", (16, 512)),
+        ("weight", "U8", (512, 128), "weight_scale", (512, 16)),
+        ("weight_packed", "I32", (512, 32), "weight_scale", (512, 2)),
+    ],
+)
+def test_scales_stand_beside_a_quantised_weight(
+    weight: str, dtype: str, shape: tuple[int, ...], scales: str, many: tuple[int, ...]
+) -> None:
+    assert constants(anatomy(**{weight: (dtype, shape), scales: ("F32", many)})) == {scales}
+
+
+def test_scales_are_fewer_than_weights() -> None:
+    assert not constants(anatomy(weight=("I8", (512, 256)), weight_scale=("F16", (512, 256))))
+    assert not constants(anatomy(QUANTISED, weight=("BF16", (512, 256)), weight_scale=("F16", (512, 256))))
+
+
+def test_a_config_may_tell_that_plain_numbers_are_quantised() -> None:
+    tensors = {"weight": ("BF16", (512, 256)), "weight_scale": ("F16", (512, 8))}
+    assert constants(anatomy(QUANTISED, **tensors)) == {"weight_scale"}
+    assert not constants(anatomy(**tensors))
+
+
+def test_rotary_tables_are_narrow_and_below_a_rotary_module() -> None:
+    for name, is_table in {"rotary_emb.cos_cached": True, "rope.freqs": True, "cos_cached": False, "freqs_cis": False}.items():
+        assert (constants(anatomy(**{name: ("F32", (4096, 64))})) == {name}) is is_table
+    assert not constants(anatomy(**{"rotary_emb.cos_cached": ("F32", (64, 4096))}))
+
+
+def test_masks_are_square_and_alone() -> None:
+    for shape, is_mask in {(9, 9): True, (1, 1, 9, 9): True, (4, 9, 9): False, (1, 9, 9): False, (9, 8): False}.items():
+        assert (constants(anatomy(**{"attn.bias": ("F32", shape)})) == {"attn.bias"}) is is_mask
+
+
+def test_hidden_copies_lower_the_coverage_and_are_measured(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = {f"model.layers.{layer}.mlp.up_proj.{end}" for layer in range(2) for end in ("weight", "scales", "running_mean")}
+    save_file({name: rng.standard_normal((96, 64)).astype(np.float32) for name in sorted(names)}, tmp_path / "model.safetensors")
+    found = fingerprint_source(open_source(tmp_path))
+    assert (len(found.matrices.places), len(found.about.unplaced), found.about.constants) == (6, 4, {})
+    assert found.about.coverage == pytest.approx(1 / 3, abs=1e-5)
+
+
+def test_a_sinusoidal_table_is_found_by_what_it_holds(tmp_path: Path) -> None:
+    angles = np.arange(256)[:, None] * np.exp(-np.log(10000.0) / 31 * np.arange(32))
+    table = np.hstack([np.sin(angles), np.cos(angles)]).astype(np.float32)
+    weights = np.random.default_rng(0).standard_normal((96, 64)).astype(np.float32)
+    name = "model.encoder.embed_positions.weights_sin"
+    save_file({name: table, "model.encoder.layers.0.fc1.weight": weights}, tmp_path / "model.safetensors")
+    about = fingerprint_source(open_source(tmp_path)).about
+    assert about.coverage == 1.0
+    assert about.constants == {name: "sinusoidal positions (a fixed table)"}
+
+
+def test_renamed_buffers_are_found_by_what_they_hold(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frequencies = (10000.0 ** -(np.arange(32) / 32)).astype(np.float32)
+    angles = np.arange(128)[:, None] * np.concatenate([frequencies, frequencies])
+    weights = {"q7.a": rng.standard_normal((96, 64)), "q7.b": rng.standard_normal((64, 96)), "q8.c": rng.standard_normal(64)}
+    buffers = {
+        "q0.f": frequencies,
+        "q1.f": np.arange(128, dtype=np.int64)[None],
+        "q2.f": np.tril(np.ones((1, 1, 64, 64), bool)),
+        "q3.f": np.triu(np.full((64, 64), -65504, np.float32), 1),
+        "q4.f": np.cos(angles).astype(np.float32),
+        "q5.f": np.hstack([np.sin(angles[:, :32]), np.cos(angles[:, :32])]).astype(np.float32),
+        "q6.f": np.arange(128, dtype=np.float32),
+    }
+    save_file({**{name: value.astype(np.float32) for name, value in weights.items()}, **buffers}, tmp_path / "model.safetensors")
+    for level in ("probe", "full"):
+        found = fingerprint_source(open_source(tmp_path), level=level)
+        assert set(found.about.constants) == set(buffers)
+        assert (found.about.coverage, found.about.unplaced) == (1.0, ())
+        assert len(found.matrices.places) + len(found.vectors.places) == len(weights)
+
+
+def test_weights_and_packed_weights_are_no_buffers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tensors = {
+        "a.packed": rng.integers(0, 2**31, (64, 64), dtype=np.int64),
+        "b.bits": rng.integers(0, 2, (64, 64)).astype(bool),
+        "c.decays": np.sort(rng.uniform(0.01, 1, 64).astype(np.float32))[::-1].copy(),
+        "d.matrix": rng.standard_normal((64, 64)).astype(np.float32),
+    }
+    save_file(tensors, tmp_path / "model.safetensors")
+    found = fingerprint_source(open_source(tmp_path))
+    assert (found.about.constants, found.about.unplaced) == ({}, ("a.packed", "b.bits"))

@@ -1,0 +1,226 @@
+"""Quantised weights decoded: against formats written number by number, in any byte range, and refused where they contradict themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
+from modelkin_indexer.fingerprinting.indexing import fingerprint_source
+from modelkin_indexer.opening import open_source
+from modelkin_indexer.quantised.packing import exponents, unpack_bits
+from modelkin_indexer.quantised.schemes import SCHEMES
+from modelkin_indexer.source import Source
+from modelkin_indexer.sources.stored import values
+from quantised_models import IN, NAME, OUT, Layer, awq, every_layer, four_bit_codes, fp4, fp8, gptq, hqq, in_words, packed_integers
+
+LAYERS = every_layer()
+WEIGHT = f"{NAME}.weight"
+
+
+def read(source: Source, name: str = WEIGHT) -> Any:
+    info = source.tensors[name]
+    return values.decode(info.dtype, source.read(name, 0, info.nbytes)).reshape(info.shape)
+
+
+def test_every_scheme_of_the_register_has_a_layer() -> None:
+    assert {layer.scheme for layer in LAYERS.values()} == {scheme.__module__.rpartition(".")[2] for scheme in SCHEMES}
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_values_are_those_that_were_written(case: str, tmp_path: Path) -> None:
+    layer = LAYERS[case]
+    with closing(open_source(layer.write(tmp_path))) as source:
+        assert set(source.tensors) == {WEIGHT, "model.norm.weight"}
+        assert source.quantization == layer.kind
+        assert source.tensors[WEIGHT].shape == (OUT, IN)
+        np.testing.assert_allclose(read(source), layer.weight, rtol=2e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_all_bytes_count_once(case: str, tmp_path: Path) -> None:
+    """A whole reading costs the stored weight and its scales, not the decoded values, nor a side tensor over and over."""
+    with closing(open_source(LAYERS[case].write(tmp_path))) as source:
+        opened = source.bytes_read
+        read(source)
+        size = (tmp_path / "model.safetensors").stat().st_size
+        assert opened < source.bytes_read <= size * (8 if case.startswith("hqq") else 1)  # a byte of HQQ's belongs to rows far apart
+
+
+@settings(deadline=None, max_examples=60)
+@given(case=st.sampled_from(sorted(LAYERS)), ends=st.tuples(st.integers(0, OUT * IN * 4), st.integers(0, OUT * IN * 4)))
+def test_any_range_of_bytes(case: str, ends: tuple[int, int], tmp_path_factory: pytest.TempPathFactory) -> None:
+    with closing(open_source(LAYERS[case].write(tmp_path_factory.mktemp("layer")))) as source:
+        whole = source.read(WEIGHT, 0, OUT * IN * 4)
+        start, stop = sorted(ends)
+        assert (source.read(WEIGHT, start, stop) == whole[start:stop]).all()
+
+
+@given(bits=st.integers(1, 8), count=st.integers(1, 70), seed=st.integers(0, 99))
+def test_bit_streams(bits: int, count: int, seed: int) -> None:
+    numbers = np.random.default_rng(seed).integers(0, 2**bits, (3, count))
+    stream = in_words(numbers, bits).view(np.uint8)
+    assert (unpack_bits(stream, bits, count) == numbers).all()
+
+
+def test_exponents() -> None:
+    found = exponents(np.array([0, 126, 127, 128, 254, 255], np.uint8))
+    np.testing.assert_array_equal(found, np.array([2.0**-127, 0.5, 1, 2, 2.0**127, np.nan], np.float32))
+
+
+def test_stacked_experts_of_gpt_oss(tmp_path: Path) -> None:
+    """Presented [experts, out, in], as the file has them."""
+    layer = fp4("mxfp4")
+    name = "model.layers.0.mlp.experts.down_proj"
+    blocks = layer.stored["weight_packed"].reshape(2, OUT // 2, IN // 32, 16)
+    scales = layer.stored["weight_scale"].reshape(2, OUT // 2, IN // 32)
+    save_file({f"{name}_blocks": blocks, f"{name}_scales": scales}, tmp_path / "model.safetensors")
+    with closing(open_source(tmp_path)) as source:
+        assert list(source.tensors) == [name]
+        np.testing.assert_array_equal(read(source, name), layer.weight.reshape(2, OUT // 2, IN))
+
+
+def test_stacked_experts_in_fp8_blocks(tmp_path: Path) -> None:
+    layer = fp8("powers")
+    name = "model.layers.0.mlp.experts.down_proj"
+    stored = {
+        name: layer.stored["weight"].reshape(2, 32, IN),
+        f"{name}_scale_inv": layer.stored["weight_scale_inv"].reshape(2, 1, IN // 32),
+    }
+    save_file(stored, tmp_path / "model.safetensors")
+    with closing(open_source(tmp_path)) as source:
+        np.testing.assert_array_equal(read(source, name), layer.weight.reshape(2, 32, IN))
+
+
+def test_plain_eight_bit_floats_stay_as_they_are(tmp_path: Path) -> None:
+    """A cast to FP8 without scales is a plain number format."""
+    layer = fp8("tensor")
+    save_file({WEIGHT: layer.stored["weight"]}, tmp_path / "model.safetensors")
+    with closing(open_source(tmp_path)) as source:
+        assert source.quantization == ""
+        assert source.tensors[WEIGHT].dtype == "F8_E4M3"
+
+
+def test_the_probe_level_reads_few_bytes(tmp_path: Path) -> None:
+    """Rows are decoded alone, not with a block of others."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 2**32, (2048 // 8, 1024), dtype=np.uint32).view(np.int32)
+    stored = {"qweight": codes, "qzeros": np.zeros((16, 128), np.int32), "scales": np.ones((16, 1024), np.float16)}
+    save_file({f"{NAME}.{last}": tensor for last, tensor in stored.items()}, tmp_path / "model.safetensors")
+    with closing(open_source(tmp_path)) as source:
+        fingerprint_source(source, level="probe")
+        assert source.bytes_read < codes.nbytes / 2
+
+
+def test_fingerprint_says_how_it_was_stored(tmp_path: Path) -> None:
+    with closing(open_source(gptq(4).write(tmp_path))) as source:
+        about = fingerprint_source(source).about
+    assert (about.quantization, about.coverage, about.parameters) == ("gptq 4 bits, groups of 32", 1.0, OUT * IN + IN)
+
+
+def changed(layer: Layer, **tensors: Any) -> Layer:
+    """The layer with other tensors; None takes one away. `quant_map` is that of the weight, `state` its quant_state."""
+    full = {"state": STATE, "quant_map": "weight.quant_map"}
+    stored = {**layer.stored, **{full.get(last, last): tensor for last, tensor in tensors.items()}}
+    return Layer(layer.scheme, layer.kind, {k: v for k, v in stored.items() if v is not None}, layer.weight, layer.config)
+
+
+def with_config(layer: Layer, **config: Any) -> Layer:
+    return Layer(layer.scheme, layer.kind, layer.stored, layer.weight, {**layer.config, **config})
+
+
+ZEROS = np.zeros((4, 4), np.int32)
+DAMAGED: dict[str, tuple[Callable[[], Layer], str]] = {
+    "no scales": (lambda: changed(gptq(4), scales=None), "scales"),
+    "no zeros": (lambda: changed(gptq(4), qzeros=None), "qzeros"),
+    "scales of another width": (lambda: changed(gptq(4), scales=np.ones((3, 40), np.float16)), "contradicts"),
+    "zeros of another height": (lambda: changed(gptq(4), qzeros=np.zeros((5, 8), np.int32)), "contradicts"),
+    "no bits fit": (lambda: changed(gptq(4), qzeros=np.zeros((3, 13), np.int32)), "no number of bits"),
+    "groups of zero": (lambda: with_config(gptq(4), group_size=0), "groups of 0"),
+    "groups of a word": (lambda: with_config(gptq(4), group_size="many"), "groups of 'many'"),
+    "groups that do not add up": (lambda: with_config(gptq(4), group_size=7), "groups of 7"),
+    "short g_idx": (lambda: changed(gptq(4, order="plain"), g_idx=np.zeros(5, np.int32)), "5 numbers"),
+    "floats in g_idx": (lambda: changed(gptq(4, order="plain"), g_idx=np.zeros(IN, np.float32)), "whole number"),
+    "packed as floats": (lambda: changed(gptq(4), qweight=np.zeros((12, OUT), np.float32)), "packed matrix"),
+    "awq zeros": (lambda: changed(awq(), qzeros=ZEROS), "not I32"),
+    "awq width": (lambda: changed(awq(), qweight=np.zeros((IN, 9), np.int32)), "four bits do not explain"),
+    "state is no json": (lambda: changed(four_bit_codes("nf4"), state=np.frombuffer(b"[1", np.uint8)), "JSON"),
+    "state is a list": (lambda: changed(four_bit_codes("nf4"), state=np.frombuffer(b"[1]", np.uint8)), "JSON object"),
+    "state without shape": (lambda: changed(four_bit_codes("nf4"), state=np.frombuffer(b"{}", np.uint8)), "shape"),
+    "blocks of zero": (lambda: changed(four_bit_codes("nf4"), state=STATED % (64, 96, 0)), "blocks of '0'"),
+    "larger shape": (lambda: changed(four_bit_codes("nf4"), state=STATED % (65, 96, 64)), "belong to shape"),
+    "huge shape": (lambda: changed(four_bit_codes("nf4"), state=STATED % (2**62, 2**62, 64)), "belong to shape"),
+    "huge state": (lambda: changed(four_bit_codes("nf4"), state=np.zeros(70_000, np.uint8)), "more than such"),
+    "no state": (lambda: changed(four_bit_codes("nf4"), state=None), "quant_state"),
+    "no code book": (lambda: changed(four_bit_codes("nf4"), quant_map=None), "quant_map"),
+    "short code book": (lambda: changed(four_bit_codes("nf4"), quant_map=np.ones(7, np.float32)), "7 numbers"),
+    "no scale": (lambda: changed(fp8("blocks"), weight_scale_inv=None), "scale"),
+    "scales of another grid": (lambda: changed(fp8("blocks"), weight_scale_inv=np.ones((7, 5), np.float32)), "contradicts"),
+    "scales of three axes": (lambda: changed(fp8("blocks"), weight_scale_inv=np.ones((2, 2, 1), np.float32)), "contradicts"),
+    "blocks of nothing": (lambda: with_config(fp8("blocks"), weight_block_size=[0, 128]), "blocks of [0, 128]"),
+    "no shape": (lambda: changed(packed_integers(4), weight_shape=None), "weight_shape"),
+    "shape too wide": (lambda: changed(packed_integers(4), weight_shape=np.array([OUT, 2**40])), "contradicts"),
+    "shape below zero": (lambda: changed(packed_integers(4), weight_shape=np.array([OUT, -1])), "contradicts"),
+    "packed scales": (lambda: changed(packed_integers(4), weight_scale=np.ones((OUT, 7), np.float32)), "contradicts"),
+    "packed zeros": (lambda: changed(packed_integers(4, zero=True), weight_zero_point=ZEROS), "not I32"),
+    "fp4 scales": (lambda: changed(fp4("mxfp4"), weight_scale=np.zeros((OUT, 7), np.uint8)), "contradicts"),
+    "no fp4 scales": (lambda: changed(fp4("mxfp4"), weight_scale=None), "weight_scale"),
+    "no overall scale": (lambda: changed(fp4("nvfp4"), weight_global_scale=None), "weight_global_scale"),
+    "hqq groups of zero": (lambda: changed(hqq(4, 1), group_size=np.array(0, np.int32)), "groups of 0"),
+    "hqq bits": (lambda: changed(hqq(4, 1), nbits=np.array(5, np.int32)), "5 bits"),
+    "hqq shape": (lambda: changed(hqq(4, 1), shape=np.array([OUT, 7 * IN])), "contradict"),
+    "hqq axis": (lambda: changed(hqq(4, 1), axis=np.zeros(2, np.int32)), "one number"),
+}
+STATE = "weight.quant_state.bitsandbytes__nf4"
+
+
+class _Stated:
+    def __mod__(self, numbers: tuple[int, int, int]) -> Any:
+        return np.frombuffer(b'{"shape": [%d, %d], "blocksize": %d}' % numbers, np.uint8)
+
+
+STATED = _Stated()
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_contradictions_are_told_at_opening(case: str, tmp_path: Path) -> None:
+    make, words = DAMAGED[case]
+    folder = make().write(tmp_path)
+    with pytest.raises(DamagedFile) as raised:
+        open_source(folder)
+    assert words in str(raised.value)
+    assert str(folder) in str(raised.value)
+    assert raised.value.tensor is not None
+    assert raised.value.tensor.startswith(NAME)
+    assert raised.value.remedy
+
+
+@pytest.mark.parametrize("group", [-1, 3])
+def test_a_group_that_is_not_there(group: int, tmp_path: Path) -> None:
+    """Seen when the values are read: groups of inputs are data."""
+    layer = gptq(4, order="plain")
+    layer.stored["g_idx"][5] = group
+    with closing(open_source(layer.write(tmp_path))) as source, pytest.raises(DamagedFile, match="names groups from"):
+        read(source)
+
+
+def test_sparse_and_unknown_forms_are_named(tmp_path: Path) -> None:
+    save_file({f"{NAME}.compressed": ZEROS, f"{NAME}.bitmask": ZEROS}, tmp_path / "model.safetensors")
+    with pytest.raises(UnsupportedFormat, match="sparse"):
+        open_source(tmp_path)
+    layer = changed(four_bit_codes("nf4"), state=None, **{STATE.replace("nf4", "nf7"): STATED % (OUT, IN, 64)})
+    with pytest.raises(UnsupportedFormat, match="nf7"):
+        open_source(layer.write(tmp_path))
+
+
+def test_a_weight_stored_twice(tmp_path: Path) -> None:
+    with pytest.raises(DamagedFile, match="both as it is and quantised"):
+        open_source(changed(gptq(4), weight=np.ones((OUT, IN), np.float32)).write(tmp_path))

@@ -1,0 +1,63 @@
+"""Sentences: the order of importance, norms told apart, nothing that can be misquoted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import models
+from modelkin_registry.explanation.relatives import MEANING, layer_runs
+from modelkin_registry.registry import Registry
+from modelkin_registry.relations.decisions import RELATIONS
+
+FORBIDDEN = ("theft", "stolen", "stole", "plagiar", "copied from")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    registry = Registry.open(tmp_path / "r.db")
+    for seed in (1, 2, 3):
+        registry.add(f"model-{seed}", models.fingerprint(tmp_path / str(seed), models.llama(seed)))
+    return registry
+
+
+def ask(registry: Registry, tmp_path: Path, tensors: models.Tensors) -> list[str]:
+    return list(registry.query(models.fingerprint(tmp_path / "query", tensors), source="x/query").explanation)
+
+
+def test_every_relation_has_a_sentence() -> None:
+    assert set(MEANING) == set(RELATIONS)
+    assert not any(word in sentence.lower() for sentence in MEANING.values() for word in FORBIDDEN)
+
+
+def test_norms_are_never_the_reason(registry: Registry, tmp_path: Path) -> None:
+    sentences = ask(registry, tmp_path, models.part_from(models.llama(9), models.llama(1), "norm"))
+    assert sentences[0].startswith("No relative by descent was found for query")
+    assert "shares only low-information norm gains with model-1" in sentences[1]
+    norms = next(sentence for sentence in sentences if sentence.startswith("Norms"))
+    assert "two unrelated vectors with these means and spreads give 0.99" in norms
+
+
+def test_strangers_norms_are_explained_away(registry: Registry, tmp_path: Path) -> None:
+    answer = registry.query(models.fingerprint(tmp_path / "query", models.llama(9)), source="query", show_all=True)
+    assert {relative.relation for relative in answer.relatives} == {"unrelated"}
+    norms = next(sentence for sentence in answer.explanation if sentence.startswith("Norms"))
+    assert "no evidence" in norms
+
+
+def test_headline_comes_first_and_distillation_last(registry: Registry, tmp_path: Path) -> None:
+    sentences = ask(registry, tmp_path, models.trained_on(models.llama(2), 8, 0.2))
+    assert sentences[0].startswith("query is consistent with a fine-tune of model-2")
+    assert "after correcting for 3 models searched" in sentences[0]
+    assert "distillation" in sentences[-1]
+
+
+def test_only_the_layers_that_came_over_are_named(registry: Registry, tmp_path: Path) -> None:
+    sentences = ask(registry, tmp_path, models.part_from(models.llama(9), models.llama(1), ".layers.3."))
+    assert any(sentence.endswith("counterpart in model-1: 3 from 3.") for sentence in sentences)
+
+
+def test_layer_runs() -> None:
+    assert layer_runs([(0, 0), (1, 1), (2, 2), (3, 1), (4, 2), (6, 5)]) == "0-2 from 0-2, 3-4 from 1-2, 6 from 5"
+    assert layer_runs([]) == ""

@@ -1,0 +1,131 @@
+"""The vector index on disk: damage is found, mended, and never changes an answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modelkin_registry.search import index as vectors
+from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.search.index_files import MANIFEST, locked
+from modelkin_registry.search.ranking import Hits
+from modelkin_registry.store.store import Store
+from registry_helpers import record, rows, units
+
+KINDS = ("sum/mlp", "layer/mlp")
+MODELS = 12
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "registry.sqlite"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    with Store.open(path) as opened:
+        for number in range(MODELS):
+            opened.put(record(f"m{number}"), rows(number))
+        yield opened
+
+
+def root(path: Path) -> Path:
+    return Path(f"{path}.index")
+
+
+def same(first: Hits, second: Hits) -> bool:
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("model_ids", "components", "layers", "scores"))
+
+
+def answers_exactly(index: VectorIndex, k: int = 7) -> bool:
+    queries = np.concatenate([units(3, 1), units(999, 2)])
+    return all(same(index.search(kind, queries, k), index.search_exact(kind, queries, k)) for kind in KINDS)
+
+
+# damage
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    replacement = file.with_suffix(".new")  # a mapped file must not be changed in place
+    replacement.write_bytes(content)
+    replacement.replace(file)
+
+
+def change_manifest(**changes: Any) -> Callable[[Path], None]:
+    def change(index_root: Path) -> None:
+        manifest = json.loads((index_root / MANIFEST).read_text())
+        (index_root / MANIFEST).write_text(json.dumps(manifest | changes))
+
+    return change
+
+
+def files(index_root: Path, ending: str) -> list[Path]:
+    return sorted(index_root.glob(f"*/*{ending}"))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a flipped bit in the vectors": lambda index_root: [flip_a_bit(file) for file in files(index_root, ".faiss")],
+    "a flipped bit in the labels": lambda index_root: flip_a_bit(files(index_root, ".npy")[0]),
+    "a truncated file": lambda index_root: os.truncate(files(index_root, ".faiss")[0], 50),
+    "a missing file": lambda index_root: files(index_root, ".faiss")[0].unlink(),
+    "a missing generation": lambda index_root: shutil.rmtree(files(index_root, ".npy")[0].parent),
+    "an unreadable manifest": lambda index_root: (index_root / MANIFEST).write_text('{"format": 1, "kinds"'),
+    "a manifest of something else": lambda index_root: (index_root / MANIFEST).write_text("[]"),
+    "another version": change_manifest(format=99),
+    "another registry": change_manifest(registry="somebody's"),
+    "a generation of the future": change_manifest(generation=MODELS + 5),
+    "another past": change_manifest(at="2020-01-01T00:00:00.000000+00:00"),
+    "a way out of the folder": change_manifest(folder="../elsewhere"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_found_and_mended(
+    path: Path, store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(vectors, "TAIL_MODELS", 5)
+    VectorIndex.open(store)
+    assert VectorIndex(store).check() == []
+    DAMAGES[damage](root(path))
+    assert VectorIndex(store).check() != []
+    with caplog.at_level(logging.WARNING):
+        index = VectorIndex.open(store)
+        assert answers_exactly(index)
+    assert "built anew" in caplog.text
+    assert index.generation == MODELS
+    assert index.check() == []
+
+
+def test_damage_that_cannot_be_mended_is_done_without(path: Path, store: Store) -> None:
+    VectorIndex.open(store).rebuild()
+    flip_a_bit(files(root(path), ".faiss")[0])
+    with locked(root(path), 0):
+        assert answers_exactly(VectorIndex.open(store))
+
+
+def test_rows_that_are_not_the_registry_s_are_found(store: Store) -> None:
+    """A sound file with wrong content: rows were lost from the table behind the index's back."""
+    index = VectorIndex.open(store)
+    index.rebuild()
+    store.connection.execute("DELETE FROM vector WHERE model = 3 AND kind = 'sum/mlp'")
+    assert [problem for problem in index.check() if "sum/mlp" in problem]
+
+
+def test_what_killed_builders_left_is_swept(path: Path, store: Store) -> None:
+    index = VectorIndex.open(store)
+    index.rebuild()
+    (root(path) / "7-dead").mkdir()
+    (root(path) / "7-dead" / "0.faiss").write_bytes(b"half")
+    (root(path) / "7-dead.json").write_text("{")
+    index.rebuild()
+    assert len([entry for entry in root(path).iterdir() if not entry.name.startswith("lock")]) == 2

@@ -1,0 +1,183 @@
+"""Family trees: the right edges, directions that are hints, claims beside weights, safe pictures."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from calls import run
+from modelkin_cli.pages.tree_picture import dot, svg
+from modelkin_indexer.errors import UnknownModel
+from modelkin_indexer.results.beside import Claim
+from modelkin_registry.answers.contract import Relative
+from modelkin_registry.registry import Registry
+from modelkin_registry.trees.forests import Kinship
+from modelkin_registry.trees.links import Link
+from modelkin_registry.trees.trees import TreeAnswer
+from models import Tensors, channels_permuted, fingerprint, llama, part_from, trained_on, with_layers
+from tiny_models import save_model, tiny_llama, tuned
+
+
+def registry_of(tmp_path: Path, models: Mapping[str, Tensors], claims: Mapping[str, str] | None = None) -> Registry:
+    registry = Registry.open(tmp_path / "r.db")
+    for number, (name, tensors) in enumerate(models.items()):
+        said = [Claim("base_model", claims[name], "README.md")] if claims and name in claims else []
+        registry.add(name, fingerprint(tmp_path / str(number), tensors), claims=said)
+    return registry
+
+
+def edges(answer: TreeAnswer) -> dict[tuple[str, str], str]:
+    return {(edge.parent, edge.child): edge.kind for edge in answer.edges}
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> TreeAnswer:
+    base, stranger = llama(1), llama(2)
+    children = {name: trained_on(base, seed, 0.2) for seed, name in enumerate(("one", "two", "three"), 10)}
+    mix = {k: (0.6 * children["one"][k] + 0.4 * children["two"][k]).astype(np.float32) for k in base}
+    models = {
+        **children,
+        "base": base,
+        "copy": base,
+        "grandchild": trained_on(children["three"], 20, 0.1),
+        "mix": mix,
+        "stranger": stranger,
+        "lone": llama(3),
+        "host": part_from(stranger, base, "mlp"),
+        "deep": with_layers(trained_on(base, 30, 0.05), [0, 1, 2, 3, 2, 3, 4, 5]),
+        "turned": channels_permuted(children["two"], 5),
+    }
+    return registry_of(tmp_path_factory.mktemp("family"), models).tree()
+
+
+def test_children_hang_on_their_base_and_grandchildren_on_children(family: TreeAnswer) -> None:
+    found = edges(family)
+    descent = {pair for pair, kind in found.items() if kind == "descent"}
+    assert descent == {("base", name) for name in ("one", "two", "three", "deep")} | {("three", "grandchild"), ("two", "turned")}
+    assert all(edge.direction == "hint" and edge.reasons for edge in family.edges if edge.kind == "descent" and edge.parent == "base")
+
+
+def test_a_merge_has_all_its_parents_and_their_weights(family: TreeAnswer) -> None:
+    weights = {edge.parent: edge.weight for edge in family.edges if edge.child == "mix"}
+    assert weights == {"one": pytest.approx(0.6, abs=0.02), "two": pytest.approx(0.4, abs=0.02)}
+
+
+def test_a_part_makes_nobody_a_child_of_the_whole(family: TreeAnswer) -> None:
+    parts = {edge.parent: edge for edge in family.edges if edge.child == "host"}
+    assert parts.keys() == {"base", "stranger"}
+    assert {edge.kind for edge in parts.values()} == {"part"}
+    assert parts["base"].families == ("text/mlp",)
+    assert "text/attention" in parts["stranger"].families
+
+
+def test_copies_are_one_model_and_strangers_stay_alone(family: TreeAnswer) -> None:
+    assert {model.model: model.copies for model in family.models}["base"] == ("copy",)
+    assert family.alone == ("lone",)
+
+
+def test_two_models_without_signs_have_no_direction(tmp_path: Path) -> None:
+    base = llama(1)
+    answer = registry_of(tmp_path, {"a": base, "b": trained_on(base, 2, 0.1)}).tree()
+    (edge,) = answer.edges
+    assert (edge.direction, edge.reasons) == ("unknown", ())
+
+
+def test_claims_give_a_direction_only_with_evidence_and_cycles_none(tmp_path: Path) -> None:
+    base = llama(1)
+    models = {"a": base, "b": trained_on(base, 2, 0.1), "c": llama(7)}
+    answer = registry_of(tmp_path, models, {"b": "org/a", "c": "a"}).tree()
+    (edge,) = answer.edges
+    assert (edge.parent, edge.child, edge.direction) == ("a", "b", "hint")
+    assert "README.md says base_model 'org/a'" in edge.reasons[0]
+    assert answer.alone == ("c",)
+    (tmp_path / "cycle").mkdir()
+    (edge,) = registry_of(tmp_path / "cycle", models, {"a": "b", "b": "a"}).tree().edges
+    assert edge.direction == "unknown"
+
+
+def test_claims_that_weights_contradict_are_told(tmp_path: Path) -> None:
+    base = llama(1)
+    models = {"a": base, "b": trained_on(base, 2, 0.1), "d": trained_on(base, 3, 0.1), "e": trained_on(base, 4, 0.1), "c": llama(7)}
+    answer = registry_of(tmp_path, models, {"b": "c", "d": "a", "e": "nobody", "c": "a"}).tree("a", depth=1)
+    assert {model.model: model.said for model in answer.models} == {
+        "a": "",
+        "b": "claims c, weights show a",
+        "d": "claims a, weights are consistent with it",
+        "e": "claims nobody, which is not registered",
+    }
+    alone = registry_of(tmp_path, models).tree("c")
+    assert [model.said for model in alone.models] == ["claims a, weights show nothing"]
+
+
+def test_norms_and_a_common_start_are_no_edges_of_descent(tmp_path: Path) -> None:
+    base = llama(1)
+    models = {"base": base, "fake": part_from(llama(2), base, "norm")}
+    assert registry_of(tmp_path, models).tree().edges == ()
+
+
+def test_empty_and_single_registries_and_unknown_names(tmp_path: Path) -> None:
+    registry = Registry.open(tmp_path / "r.db")
+    assert (registry.tree().models, registry.tree().alone) == ((), ())
+    registry.add("only", fingerprint(tmp_path / "m", llama(1)))
+    assert registry.tree().alone == ("only",)
+    assert [model.model for model in registry.tree("only").models] == ["only"]
+    with pytest.raises(UnknownModel):
+        registry.tree("nobody")
+
+
+def test_the_same_registry_gives_the_same_tree(tmp_path: Path) -> None:
+    base = llama(1)
+    registry = registry_of(tmp_path, {name: trained_on(base, seed, 0.1) for seed, name in enumerate("abcd")})
+    assert registry.tree() == registry.tree()
+
+
+HOSTILE = '<script>alert(1)</script>" ]; \\" & \u202e'
+
+
+def test_pictures_escape_every_name(tmp_path: Path) -> None:
+    base = llama(1)
+    claims = {"<b>&\"'": HOSTILE}
+    answer = registry_of(tmp_path, {'a"];b\\': base, "<b>&\"'": trained_on(base, 2, 0.1)}, claims).tree()
+    picture = svg(answer)
+    drawn = ElementTree.fromstring(picture)
+    assert "<script" not in picture
+    assert "\u202e" not in picture
+    assert "<b>&\"'" in [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    graph = dot(answer)
+    nodes = re.findall(r'^  "((?:[^"\\]|\\.)*)";$', graph, re.MULTILINE)
+    assert {re.sub(r"\\(.)", r"\1", node) for node in nodes} == {'a"];b\\', "<b>&\"'"}
+    assert graph.count("{") == graph.count("}") == 1
+
+
+def test_the_command_draws_writes_and_prints(models: Path) -> None:
+    save_model(models / "second", tuned(tiny_llama(1), 9))
+    assert run("add", "parent", "child", "second", "stranger").exit_code == 0
+    words = run("tree", "--svg", "t.svg", width=120).output
+    assert "fine-tuned, r 0.9" in words
+    assert "Without a relative: stranger." in words
+    assert ElementTree.parse(models / "t.svg").getroot().tag.endswith("svg")
+    answer = json.loads(run("tree", "child", "--depth", "1", "--json").output)
+    assert answer["contract"] == 1
+    assert {model["model"] for model in answer["models"]} == {"parent", "child", "second"}
+    assert run("tree", "--dot").output.startswith("digraph")
+    assert run("tree", "-q").output.split()[-1] == "stranger"
+    assert run("tree", "--depth", "1").exit_code == run("tree", "--dot", "--json").exit_code == 2
+    assert run("tree", "nobody").exit_code == 4
+
+
+def test_one_relative_does_not_decide_who_is_in_the_middle() -> None:
+    """Neither a far one, whose distances are known badly, nor a near one that learnt the same texts as one of the two."""
+    seen = Relative("", "fine-tuned", (), 1.0, 0.0, ())
+    near = {"a": (0.99, 0.98), "b": (0.97, 0.96), "c": (0.96, 0.95), "far": (0.30, 0.40), "same texts": (0.98, 0.999)}
+    links = [
+        Link(middle, third, seen, seen, close, close) for third, pair in near.items() for middle, close in zip("MS", pair, strict=True)
+    ]
+    kin = Kinship(links, lambda one, other: None)
+    assert kin.is_nearer_to_all("M", "S")
+    assert not kin.is_nearer_to_all("S", "M")
