@@ -9,6 +9,8 @@ import flatbuffers
 import numpy as np
 import tflite
 
+from modelkin_indexer.source import Source
+
 RANDOM = np.random.default_rng(0)
 TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}
 
