@@ -27,6 +27,7 @@ from modelkin_registry.answers.contract import (
 from modelkin_registry.claims.adapters import base_claims, with_declared_base
 from modelkin_registry.claims.contradictions import contradictions
 from modelkin_registry.claims.declared import lineage_claims, weigh
+from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.explanation.compare import compare_fingerprints
 from modelkin_registry.explanation.query import query_answer
 from modelkin_registry.merging.decomposition import Decomposition
@@ -220,6 +221,10 @@ class Registry:
             merge = self._merge(fingerprint, [*near, *(one.relative for one in sorted(kin, key=order))], evident, base)
         return sought(fingerprint, merge, near, source=source, registry=self._about())
 
+    def judge(self, searched: int) -> Judge:
+        """What this registry judges by, for an answer that looks at so many models."""
+        return Judge(searched, self.backgrounds, {})
+
     def _about(self) -> dict[str, Any]:
         return {"models": self.store.count(), "spec": spec.VERSION, "key": self.store.key_name, "calibrated": self.store.backgrounds.told()}
 
@@ -227,14 +232,14 @@ class Registry:
         self, a: Fingerprint, b: Fingerprint, *, a_name: str = "A", b_name: str = "B", controls: Mapping[str, Fingerprint] | None = None
     ) -> CompareAnswer:
         """Hold two fingerprints against each other, and third models against both. Raises FingerprintError."""
-        return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {}, backgrounds=self.backgrounds)
+        return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {}, judge=self.judge(1))
 
     def tree(self, model: str | None = None, *, depth: int = 2) -> TreeAnswer:
         """The registered models as family trees, all of them or those at most `depth` steps from one. Raises UnknownModel."""
         from modelkin_registry.trees.trees import family_tree  # networkx takes longer to import than a query does
 
         with self.store.reading():
-            return family_tree(self.store, self.index, model, depth)
+            return family_tree(self.store, self.index, self.judge(self.store.count()), model, depth)
 
     def trajectory(self, names: Sequence[str], series: Sequence[Fingerprint]) -> TrajectoryAnswer:
         """Examine checkpoints said to lead from a random start to the last one, the registry beside them. Raises FingerprintError."""
@@ -242,7 +247,7 @@ class Registry:
         for step, fingerprint in enumerate(series):
             relatives = self.query(fingerprint, source=names[step], k=1).relatives
             found += [Resemblance(step, one.model, one.relation, mean_r(one)) for one in relatives if is_descent(one)]
-        return examine_series(names, series, found)
+        return examine_series(names, series, self.judge(1), found)
 
     def _merge(
         self, fingerprint: Fingerprint, relatives: Sequence[Relative], evident: Mapping[int, Held], base: str | None = None
@@ -271,10 +276,11 @@ class Registry:
         return found, evident
 
     def _held(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> Iterator[Held]:
+        judge = self.judge(searched)
         for start in range(0, len(wanted), AT_ONCE):
             for model in self.store.stored(wanted[start : start + AT_ONCE]).values():
                 stored = fingerprints.from_bytes(model.blob, model.name)
-                yield hold(fingerprint, stored, model.name, model.origin, searched, model.model_id, self.backgrounds)
+                yield hold(fingerprint, stored, model.name, judge, origin=model.origin, model_id=model.model_id)
 
     def _require_same_recipe(self, fingerprint: Fingerprint) -> None:
         if fingerprint.about.key != self.store.key_name:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import models
+from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.evidence.places import FAMILY_P
 from modelkin_registry.relations.decisions import DESCENT_FREE, RANK, RELATIONS
 from modelkin_registry.relations.pairs import Kin, measure_kin, order
@@ -30,7 +31,7 @@ def stranger() -> models.Tensors:
 def ask(tmp_path: Path) -> Ask:
     def measured(child: models.Tensors, other: models.Tensors, level: str = "full", dtype: type = np.float32) -> Kin:
         a = models.fingerprint(tmp_path / "a", child, level=level, dtype=dtype)
-        return measure_kin(a, models.fingerprint(tmp_path / "b", other, level=level, dtype=np.float32), "parent")
+        return measure_kin(a, models.fingerprint(tmp_path / "b", other, level=level, dtype=np.float32), "parent", ALONE)
 
     return measured
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
 from modelkin_registry.evidence import nulls
+from modelkin_registry.evidence.judge import ALONE, Judge
 from modelkin_registry.evidence.similarity import Similarities, matrix_similarities, vector_similarities
 from modelkin_registry.registry import Registry
 from modelkin_registry.relations.decisions import RANK
@@ -136,13 +137,16 @@ def test_sign_codes_are_the_signs_of_the_projections() -> None:
     assert np.array_equal(np.unpackbits(rows.sign_codes(values), axis=1).astype(bool), plain)
 
 
+FIFTY = Judge(50, {}, {})
+
+
 def test_judging_again_is_judging_with_that_background(space: Any, parent: Any) -> None:
     child = printed(space, space.child(np.random.default_rng(6), parent, 0.3))
-    held = hold(child, printed(space, parent), "parent", searched=50)
+    held = hold(child, printed(space, parent), "parent", FIFTY)
     wide = {(family, "probe"): 0.2 for family in ("attention", "mlp", "embedding", "norm")}
-    assert held.kin() == measure_kin(child, printed(space, parent), "parent", searched=50)
-    again = held.kin(wide)
-    assert again == measure_kin(child, printed(space, parent), "parent", searched=50, strangers=wide)
+    assert held.kin() == measure_kin(child, printed(space, parent), "parent", FIFTY)
+    again = held.widened(wide).kin()
+    assert again == measure_kin(child, printed(space, parent), "parent", FIFTY.widened(wide))
     assert again.relative.components[0].families[0].null_sd > held.kin().relative.components[0].families[0].null_sd
 
 
@@ -151,13 +155,13 @@ def test_the_second_look_changes_nothing_but_how_far_down_it_goes(space: Any, pa
     query = printed(space, parent)
     kept = {f"kept-{at}": space.child(np.random.default_rng(20 + at), parent, cosine) for at, cosine in enumerate((0.15, 0.16, 0.5, 0.9))}
     lone = {f"stranger-{at}": space.fresh(np.random.default_rng(30 + at), layers=6) for at in range(nulls.FEWEST_STRANGERS)}
-    held = {at: hold(query, printed(space, model), name, model_id=at) for at, (name, model) in enumerate((kept | lone).items())}
+    held = {at: hold(query, printed(space, model), name, ALONE, model_id=at) for at, (name, model) in enumerate((kept | lone).items())}
     first = [one.kin() for one in held.values()]
     evident = {at: held[at] for at, one in enumerate(first) if has_evidence(one.relative)}
     strangers = own_strangers(first)
     assert evident.keys() == {0, 1, 2, 3}
     assert any(strangers.values())
-    again = [evident[at].kin(strangers) if at in evident else one for at, one in enumerate(first)]
+    again = [evident[at].widened(strangers).kin() if at in evident else one for at, one in enumerate(first)]
     order = sorted(again, key=lambda one: (-RANK[one.relative.relation], -round(one.closeness, 9), one.relative.model))
     for k in (1, 3, 20):
         assert nearest_kin(first, evident, k, show_all=True) == [one.relative for one in order][:k]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
 from modelkin_registry.answers.contract import FamilyEvidence
 from modelkin_registry.evidence.alignment import CHANNEL_R
 from modelkin_registry.evidence.experts import ExpertMatch
-from modelkin_registry.evidence.nulls import Null, Strangers, average_null, reported_p, two_sided_p
+from modelkin_registry.evidence.judge import Judge
+from modelkin_registry.evidence.nulls import Null, average_null, reported_p, two_sided_p
 from modelkin_registry.evidence.places import (
     FAMILY_P,
     FURTHER_P,
@@ -30,21 +31,13 @@ from modelkin_registry.evidence.places import (
 )
 
 
-def judge_components(
-    measured: Measurement,
-    query: Fingerprint,
-    relative: Fingerprint,
-    strangers: Strangers | None,
-    searched: int = 1,
-    backgrounds: Strangers | None = None,
-) -> ComponentPair:
-    """What a measurement says family by family; `strangers` widen the nulls, `backgrounds` replace the shipped ones."""
-    background = Background(strangers or {}, searched, backgrounds or {})
+def judge_components(measured: Measurement, query: Fingerprint, relative: Fingerprint, judge: Judge) -> ComponentPair:
+    """What a measurement says family by family."""
     places, vectors, experts = measured.places, measured.vectors, measured.experts
-    families = _matrix_families(places, query, experts, background)
+    families = _matrix_families(places, query, experts, judge)
     families += _unseen_tokens(families, measured, query, relative)
     body_kept = any(f.inherited for f in families)
-    families += [_vector_family(family, group, query, relative, background, body_kept) for family, group in by_family(vectors).items()]
+    families += [_vector_family(family, group, query, relative, judge, body_kept) for family, group in by_family(vectors).items()]
     inherited, weight = _inherited_parameters(query, families, places, experts)
     comparable = measured.comparable_parameters
     return ComponentPair(
@@ -72,15 +65,6 @@ def by_family(places: Sequence[PlaceCosine]) -> dict[str, list[PlaceCosine]]:
 
 
 @dataclass(frozen=True)
-class Background:
-    """What evidence is judged against: what strangers show of the query, how many models were searched, and what the registry measured."""
-
-    strangers: Strangers
-    searched: int
-    measured: Strangers = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class ChannelResult:
     """A family in one channel: its mean cosine against its null."""
 
@@ -91,31 +75,29 @@ class ChannelResult:
     strong: bool  # r reaches what its channel needs
 
 
-def channel_result(family: str, channel: str, places: Sequence[PlaceCosine], background: Background) -> ChannelResult:
+def channel_result(family: str, channel: str, places: Sequence[PlaceCosine], judge: Judge) -> ChannelResult:
     """The mean cosine of a family's places in one channel, judged; its p-value is corrected for channels and models searched."""
     r = _mean([place.cosine for place in places])
-    null = average_null([place.null for place in places], family, channel, background.strangers, background.measured)
+    null = average_null([place.null for place in places], family, channel, judge)
     z = (r - null.mean) / null.sd
-    p_value = two_sided_p(z, len(CHANNELS) * background.searched)
+    p_value = two_sided_p(z, len(CHANNELS) * judge.searched)
     alone = channel != "probe" and null.mean == 0.0  # no neighbour to stand out from
     signed = abs(r) if channel == "probe" else r  # a negated copy is a copy; a Gram matrix has no sign
     lone = LONE_R.get(family, LONE_R["default"]) if alone else 0.0
     return ChannelResult(r, null, z, p_value, signed >= max(CHANNEL_R[channel], lone))
 
 
-def _matrix_families(
-    places: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, background: Background
-) -> list[FamilyEvidence]:
+def _matrix_families(places: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, judge: Judge) -> list[FamilyEvidence]:
     """Each family's evidence: strict until one stands, then further ones by FURTHER_P; token tables follow an anchored body."""
     groups = by_family(places)
-    families = [_matrix_family(family, group, query, experts, background, FAMILY_P) for family, group in groups.items()]
-    if any(f.inherited for f in families) or _together(families, background) <= FAMILY_P:
-        families = [_matrix_family(family, group, query, experts, background, FURTHER_P) for family, group in groups.items()]
+    families = [_matrix_family(family, group, query, experts, judge, FAMILY_P) for family, group in groups.items()]
+    if any(f.inherited for f in families) or _together(families, judge) <= FAMILY_P:
+        families = [_matrix_family(family, group, query, experts, judge, FURTHER_P) for family, group in groups.items()]
     anchored = [f for f in families if f.inherited and f.channel == "anchored"]
     return [_followed(f, anchored) if anchored and f.family == "embedding" and not f.inherited else f for f in families]
 
 
-def _together(families: Sequence[FamilyEvidence], background: Background) -> float:
+def _together(families: Sequence[FamilyEvidence], judge: Judge) -> float:
     """p-value of all informative families together in the probe channel: several weak ones may show what no single one does.
 
     Stouffer's sum of z over families, whose sketches are independent; only where they all point one way and reach the channel's least r.
@@ -123,7 +105,7 @@ def _together(families: Sequence[FamilyEvidence], background: Background) -> flo
     judged = [f for f in families if f.informative and f.channel == "probe" and f.z is not None and f.r is not None]
     if len(judged) < 2 or _mean([f.r or 0.0 for f in judged]) < CHANNEL_R["probe"] or any((f.z or 0.0) <= 0 for f in judged):
         return 1.0
-    return two_sided_p(sum(f.z or 0.0 for f in judged) / len(judged) ** 0.5, len(CHANNELS) * background.searched)
+    return two_sided_p(sum(f.z or 0.0 for f in judged) / len(judged) ** 0.5, len(CHANNELS) * judge.searched)
 
 
 def _unseen_tokens(
@@ -155,18 +137,16 @@ def _followed(embedding: FamilyEvidence, anchored: Sequence[FamilyEvidence]) -> 
 
 
 def _matrix_family(
-    family: str, group: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, background: Background, limit: float
+    family: str, group: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, judge: Judge, limit: float
 ) -> FamilyEvidence:
     results = {
-        c: channel_result(family, c, [p for p in group if p.channel == c], background)
-        for c in CHANNELS
-        if any(p.channel == c for p in group)
+        c: channel_result(family, c, [p for p in group if p.channel == c], judge) for c in CHANNELS if any(p.channel == c for p in group)
     }
     evident = [c for c in CHANNELS if c in results and results[c].strong and results[c].p_value <= limit]
     channel = evident[0] if evident else next(iter(results))
     best = results[channel]
     chosen = [p for p in group if p.channel == channel]
-    by_expert = family == "expert" and experts is not None and experts.share > 0 and experts.p_value * background.searched <= limit
+    by_expert = family == "expert" and experts is not None and experts.share > 0 and experts.p_value * judge.searched <= limit
     return FamilyEvidence(
         family=family,
         channel=channel,
@@ -174,7 +154,7 @@ def _matrix_family(
         null_mean=best.null.mean,
         null_sd=best.null.sd,
         z=best.z,
-        p_value=reported_p(experts.p_value * background.searched if by_expert and experts is not None and not evident else best.p_value),
+        p_value=reported_p(experts.p_value * judge.searched if by_expert and experts is not None and not evident else best.p_value),
         places=len(chosen),
         parameters=int(sum(query.matrices.parameters[p.query_row] for p in chosen)),
         informative=family in INFORMATIVE,
@@ -190,12 +170,12 @@ def _vector_family(
     group: Sequence[PlaceCosine],
     query: Fingerprint,
     relative: Fingerprint,
-    background: Background,
+    judge: Judge,
     body_kept: bool,
 ) -> FamilyEvidence:
     """Norms, biases and other vectors: centred r, and the raw cosine only beside the floor that means and spreads alone give."""
     counted = [p for p in group if p.role not in ROTARY_NORMS] or list(group)
-    result = channel_result(family, "probe", counted, background)
+    result = channel_result(family, "probe", counted, judge)
     raw, floor = _raw_cosines(counted, query, relative)
     kept = (result.r >= NORM_R and result.p_value <= NORM_P) or (body_kept and result.r >= SAME_NORM_R)
     return FamilyEvidence(

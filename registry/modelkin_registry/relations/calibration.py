@@ -21,6 +21,7 @@ from modelkin_indexer import spec
 from modelkin_indexer.gram_vectors import UPPER, UPPER_WEIGHTS
 from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
 from modelkin_registry.evidence.families import by_family
+from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.evidence.places import PlaceCosine
 from modelkin_registry.relations.pairs import Held, has_evidence, hold
 
@@ -53,13 +54,16 @@ class _Samples:
 
 
 def measure_backgrounds(models: Iterable[tuple[str, Fingerprint]]) -> tuple[OwnBackground, ...]:
-    """The backgrounds that these models (name, fingerprint) show. Deterministic; models are taken in the order given."""
+    """The backgrounds that these models (name, fingerprint) show. Deterministic; models are taken in the order given.
+
+    Strangers are told apart by the shipped backgrounds: earlier ones of the registry would decide what the next ones are.
+    """
     groups: dict[tuple[object, ...], list[tuple[str, Fingerprint]]] = defaultdict(list)
     found: dict[tuple[str, str], _Samples] = defaultdict(lambda: _Samples([], [], set()))
     for name, fingerprint in models:
         known = groups[_shapes(fingerprint)]
         if len(known) < MOST_LINEAGES:
-            held = [hold(fingerprint, other, other_name) for other_name, other in known]
+            held = [hold(fingerprint, other, other_name, ALONE) for other_name, other in known]
             if not any(has_evidence(one.kin().relative) for one in held):
                 known.append((name, fingerprint))
                 for one in held:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.contract import ComponentEvidence, Relative
 from modelkin_registry.evidence.families import judge_components
-from modelkin_registry.evidence.nulls import SMALLEST_P, Strangers, strangers_spread
+from modelkin_registry.evidence.judge import Judge, Strangers
+from modelkin_registry.evidence.nulls import SMALLEST_P, strangers_spread
 from modelkin_registry.evidence.places import ComponentPair, Measurement, measure_components
 from modelkin_registry.evidence.renamed import under_names_of
 from modelkin_registry.relations.changes import what_changed
@@ -27,17 +28,9 @@ class Kin:
     model_id: int = 0
 
 
-def measure_kin(
-    query: Fingerprint,
-    relative: Fingerprint,
-    name: str,
-    origin: str = "",
-    searched: int = 1,
-    strangers: Strangers | None = None,
-    backgrounds: Strangers | None = None,
-) -> Kin:
-    """Hold a query against one model; p-values are corrected for the number of models searched."""
-    return hold(query, relative, name, origin, searched, backgrounds=backgrounds).kin(strangers)
+def measure_kin(query: Fingerprint, relative: Fingerprint, name: str, judge: Judge) -> Kin:
+    """Hold a query against one model."""
+    return hold(query, relative, name, judge).kin()
 
 
 @dataclass(frozen=True)
@@ -48,36 +41,25 @@ class Held:
     relative: Fingerprint
     name: str
     origin: str
-    searched: int
     model_id: int
     measured: tuple[Measurement, ...]
-    backgrounds: Strangers | None = None
+    judge: Judge
 
-    def kin(self, strangers: Strangers | None = None) -> Kin:
-        """What the measurements say; `strangers` widen the nulls."""
-        pairs = [
-            judge_components(measured, self.query, self.relative, strangers, self.searched, self.backgrounds) for measured in self.measured
-        ]
-        return _judged(self, pairs)
+    def kin(self) -> Kin:
+        """What the measurements say."""
+        return _judged(self, [judge_components(measured, self.query, self.relative, self.judge) for measured in self.measured])
+
+    def widened(self, strangers: Strangers) -> Held:
+        """The same measurements, to be judged beside what strangers show of the query."""
+        return replace(self, judge=self.judge.widened(strangers))
 
 
-def hold(
-    query: Fingerprint,
-    relative: Fingerprint,
-    name: str,
-    origin: str = "",
-    searched: int = 1,
-    model_id: int = 0,
-    backgrounds: Strangers | None = None,
-) -> Held:
-    """Measure every component that both have; tensors of other names that hold the same stand for each other.
-
-    `backgrounds` are a registry's own, by family and channel, instead of the shipped ones.
-    """
+def hold(query: Fingerprint, relative: Fingerprint, name: str, judge: Judge, *, origin: str = "", model_id: int = 0) -> Held:
+    """Measure every component that both have; tensors of other names that hold the same stand for each other."""
     components = counterparts(query, relative)
-    relative = under_names_of(query, relative, components)
+    relative = under_names_of(query, relative, components, judge)
     measured = tuple(measure_components(query, relative, ours, theirs) for ours, theirs in components)
-    return Held(query, relative, name, origin, searched, model_id, measured, backgrounds)
+    return Held(query, relative, name, origin, model_id, measured, judge)
 
 
 def counterparts(query: Fingerprint, relative: Fingerprint) -> list[tuple[str, str]]:
@@ -172,7 +154,7 @@ def nearest_kin(kin: Sequence[Kin], held: Mapping[int, Held], k: int, *, show_al
     while waiting and len(found) < k:
         _, again, one = heapq.heappop(waiting)
         if again:
-            judged = doubtful[one.model_id].kin(strangers)
+            judged = doubtful[one.model_id].widened(strangers).kin()
             heapq.heappush(waiting, (order(judged), False, judged))
         elif show_all or has_evidence(one.relative):
             found.append(one.relative)

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelkin_registry.evidence.nulls import Strangers
+from modelkin_registry.evidence.judge import Strangers
 from modelkin_registry.store.opening import now
 
 if TYPE_CHECKING:

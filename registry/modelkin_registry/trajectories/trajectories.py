@@ -17,6 +17,7 @@ import numpy.typing as npt
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.contract import CONTRACT, Relative
 from modelkin_registry.evidence.initialisation import InitialisationTest, examine_start
+from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import NORMAL_PER_MAD, median
 from modelkin_registry.relations.decisions import DESCENT_FREE
 from modelkin_registry.relations.deltas import RECAST_DELTA
@@ -96,11 +97,13 @@ class Resemblance:
 Found = tuple[str, TrajectoryFinding]
 
 
-def examine_series(names: Sequence[str], series: Sequence[Fingerprint], resembling: Sequence[Resemblance] = ()) -> TrajectoryAnswer:
-    """Everything that a series shows. `resembling`: registered relatives of the steps, where a registry was searched."""
+def examine_series(
+    names: Sequence[str], series: Sequence[Fingerprint], judge: Judge, resembling: Sequence[Resemblance]
+) -> TrajectoryAnswer:
+    """Everything that a series shows. `resembling`: registered relatives of the steps."""
     start = examine_start(series[0])
     points = _points(series)
-    steps = _steps(names, series, points)
+    steps = _steps(names, series, points, judge)
     found = [_start_finding(start)]
     if len(series) >= FEWEST and points.shape[1]:
         found += [*_line(points), *_noise(points), *_broken(steps, series), *_order(steps, points), *_jump(steps)]
@@ -146,7 +149,7 @@ def _cosine(a: Floats, b: Floats) -> float:
     return float(a @ b) / length if length > 0 else 0.0
 
 
-def _steps(names: Sequence[str], series: Sequence[Fingerprint], points: Floats) -> tuple[Step, ...]:
+def _steps(names: Sequence[str], series: Sequence[Fingerprint], points: Floats, judge: Judge) -> tuple[Step, ...]:
     moves = np.diff(points, axis=0)
     size = float(np.linalg.norm(points[-1])) or 1.0
     found = []
@@ -154,7 +157,7 @@ def _steps(names: Sequence[str], series: Sequence[Fingerprint], points: Floats) 
         known = points.shape[1] > 0
         length = round(float(np.linalg.norm(moves[at - 1])) / size, 5) if at and known else None
         turn = round(_cosine(moves[at - 1], moves[at - 2]), 4) if at > 1 and known else None
-        relation = measure_kin(series[at], series[at - 1], names[at - 1]).relative.relation if at else None
+        relation = measure_kin(series[at], series[at - 1], names[at - 1], judge).relative.relation if at else None
         found.append(Step(name, round(_cosine(points[at], points[-1]), 4) if known else None, length, turn, relation))
     return tuple(found)
 

@@ -14,6 +14,7 @@ from blake3 import blake3
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.contract import Relative
+from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.relations.pairs import Held, Kin, hold, is_descent
 from modelkin_registry.search.candidates import find_candidates
@@ -89,11 +90,12 @@ class Link:
 class Measurer:
     """Holds registered models against each other, each pair once, with a bounded number of fingerprints in memory."""
 
-    def __init__(self, store: Store, index: VectorIndex) -> None:
+    def __init__(self, store: Store, index: VectorIndex, judge: Judge) -> None:
         self.store, self.index = store, index
         self.ids = {name: number for number, name in store.names_of(store.ids()).items()}
         self.names = {number: name for name, number in self.ids.items()}
         self.fingerprint = lru_cache(maxsize=KEPT)(self._load)
+        self.judge = judge
         self.links: dict[tuple[str, str], Link | None] = {}
         self.held = 0
 
@@ -118,11 +120,11 @@ class Measurer:
     def _measured(self, a: str, b: str) -> Link | None:
         self.held += 1
         ours, theirs = self.fingerprint(a), self.fingerprint(b)
-        there = hold(ours, theirs, b, searched=len(self.ids))
+        there = hold(ours, theirs, b, self.judge)
         found = there.kin()
         if found.relative.relation in ("unrelated", "not comparable", "norms only"):
             return None
-        back = hold(theirs, ours, a, searched=len(self.ids)).kin()
+        back = hold(theirs, ours, a, self.judge).kin()
         closeness = min(found.closeness * _comparable(found, ours), back.closeness * _comparable(back, theirs))
         r = found.closeness / found.relative.shared if found.relative.shared else 0.0
         return Link(a, b, found.relative, back.relative, closeness, min(r, 1.0), _lean(there))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from modelkin_registry.answers.contract import CONTRACT, Relative, WeighedClaim
 from modelkin_registry.claims.declared import lineage_claims, verdict_on
+from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.search.index import VectorIndex
@@ -80,9 +81,9 @@ class TreeAnswer:
     contract: int = CONTRACT
 
 
-def family_tree(store: Store, index: VectorIndex, around: str | None = None, depth: int = DEPTH) -> TreeAnswer:
+def family_tree(store: Store, index: VectorIndex, judge: Judge, around: str | None = None, depth: int = DEPTH) -> TreeAnswer:
     """The forest of the whole registry, or the models at most `depth` steps from one. Raises UnknownModel."""
-    measurer = Measurer(store, index)
+    measurer = Measurer(store, index, judge)
     if around is None:
         names, left_out = sorted(measurer.ids), 0
     else:
