@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
 from modelkin_registry.evidence import nulls
 from modelkin_registry.evidence.judge import ALONE, Judge
+from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import Similarities, matrix_similarities, vector_similarities
 from modelkin_registry.registry import Registry
 from modelkin_registry.relations.decisions import RANK
@@ -101,13 +102,13 @@ def test_crossing_nulls_leave_matched_and_missing_cells_out() -> None:
 def test_roles_compared_together_have_the_cosines_of_each_alone(space: Any, parent: Any) -> None:
     ours = printed(space, parent, full=True)
     theirs = printed(space, {"text": parent["text"].at_layers([0, 0, 2, 5])}, full=True)
-    found = matrix_similarities(ours, theirs, "text", "text")
+    found = matrix_similarities(Side(ours, "text"), Side(theirs, "text"))
     assert {role for s in found for role in s.roles} == {(place.family, place.role) for place in ours.matrices.places}
     assert {s.channel for s in found} == set(CHANNELS)
     for s in found:
         ours_table, theirs_table = (side.matrices.sketches[s.channel][0].astype(float) for side in (ours, theirs))
         check_cells(s, ours.matrices.places, theirs.matrices.places, ours_table, theirs_table)
-    for s in vector_similarities(ours, theirs, "text", "text"):
+    for s in vector_similarities(Side(ours, "text"), Side(theirs, "text")):
         check_cells(s, ours.vectors.places, theirs.vectors.places, ours.vectors.sketch.astype(float), theirs.vectors.sketch.astype(float))
 
 
@@ -123,7 +124,8 @@ def check_cells(s: Similarities, our_places: Any, their_places: Any, ours: Any, 
 
 def test_some_roles_of_a_comparison_are_the_same_as_before(space: Any, parent: Any) -> None:
     print_of = printed(space, parent)
-    whole = next(s for s in matrix_similarities(print_of, print_of, "text", "text") if len(s.roles) > 2)
+    side = Side(print_of, "text")
+    whole = next(s for s in matrix_similarities(side, side) if len(s.roles) > 2)
     part = whole.of([2, 0])
     assert part.roles == (whole.roles[2], whole.roles[0])
     assert np.array_equal(part.cosines, whole.cosines[[2, 0]])

@@ -14,6 +14,7 @@ from modelkin_registry.evidence.judge import Judge, Strangers
 from modelkin_registry.evidence.nulls import SMALLEST_P, strangers_spread
 from modelkin_registry.evidence.places import ComponentPair, Measurement, measure_components
 from modelkin_registry.evidence.renamed import under_names_of
+from modelkin_registry.evidence.side import Side
 from modelkin_registry.relations.changes import what_changed
 from modelkin_registry.relations.decisions import DESCENT_FREE, RANK, Relation, component_relation, model_relation
 
@@ -47,7 +48,7 @@ class Held:
 
     def kin(self) -> Kin:
         """What the measurements say."""
-        return _judged(self, [judge_components(measured, self.query, self.relative, self.judge) for measured in self.measured])
+        return _judged(self, [judge_components(measured, self.judge) for measured in self.measured])
 
     def widened(self, strangers: Strangers) -> Held:
         """The same measurements, to be judged beside what strangers show of the query."""
@@ -58,7 +59,7 @@ def hold(query: Fingerprint, relative: Fingerprint, name: str, judge: Judge, *, 
     """Measure every component that both have; tensors of other names that hold the same stand for each other."""
     components = counterparts(query, relative)
     relative = under_names_of(query, relative, components, judge)
-    measured = tuple(measure_components(query, relative, ours, theirs) for ours, theirs in components)
+    measured = tuple(measure_components(Side(query, ours), Side(relative, theirs)) for ours, theirs in components)
     return Held(query, relative, name, origin, model_id, measured, judge)
 
 
@@ -74,10 +75,9 @@ def counterparts(query: Fingerprint, relative: Fingerprint) -> list[tuple[str, s
 
 
 def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
-    query, relative = held.query, held.relative
-    relations = [(pair, component_relation(pair, query, relative)) for pair in pairs]
-    relation = model_relation(relations, query)
-    components = [_component_evidence(held, pair, found) for pair, found in relations if found.name != "not comparable"]
+    relations = [(pair, component_relation(pair)) for pair in pairs]
+    relation = model_relation(relations)
+    components = [_component_evidence(pair, found) for pair, found in relations if found.name != "not comparable"]
     comparable = sum(pair.comparable_parameters for pair in pairs)
     inherited = sum(pair.inherited_parameters for pair, found in relations if found.is_descent) if relation.is_descent else 0
     weight = sum(pair.inherited_weight * pair.comparable_parameters for pair in pairs)
@@ -90,8 +90,8 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
             p_value=_overall_p(components, relation),
             components=tuple(components),
             source=held.origin,
-            sampled="probe" in (query.about.level, relative.about.level),
-            quantization=_stored_as(query, relative) if "quantized" in (relation.name, *relation.also) else {},
+            sampled="probe" in (held.query.about.level, held.relative.about.level),
+            quantization=_stored_as(held) if "quantized" in (relation.name, *relation.also) else {},
         ),
         closeness=weight / comparable if comparable else 0.0,
         comparable_parameters=comparable,
@@ -99,8 +99,8 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
     )
 
 
-def _stored_as(query: Fingerprint, relative: Fingerprint) -> dict[str, str]:
-    sides = {"query": query.about.quantization, "relative": relative.about.quantization}
+def _stored_as(held: Held) -> dict[str, str]:
+    sides = {"query": held.query.about.quantization, "relative": held.relative.about.quantization}
     return {side: kind for side, kind in sides.items() if kind}
 
 
@@ -115,18 +115,20 @@ def own_strangers(kin: Sequence[Kin]) -> Strangers:
     return {key: strangers_spread(found) for key, found in values.items()}
 
 
-def _component_evidence(held: Held, pair: ComponentPair, relation: Relation) -> ComponentEvidence:
+def _component_evidence(pair: ComponentPair, relation: Relation) -> ComponentEvidence:
     """A component as it is told: nothing informative is inherited without descent."""
     keep = relation.is_descent
-    families = tuple(replace(f, inherited=f.inherited and (keep or not f.informative), component=pair.query) for f in pair.families)
+    families = tuple(
+        replace(f, inherited=f.inherited and (keep or not f.informative), component=pair.query.component) for f in pair.families
+    )
     return ComponentEvidence(
-        query=pair.query,
-        relative=pair.relative,
+        query=pair.query.component,
+        relative=pair.relative.component,
         relation=relation.name,
         shared=round(pair.inherited_parameters / pair.comparable_parameters, 4) if keep and pair.comparable_parameters else 0.0,
         layer_map=pair.layer_map.pairs if pair.layer_map.found else (),
         families=families,
-        changes=what_changed(pair, relation, held.query, held.relative),
+        changes=what_changed(pair, relation),
     )
 
 
