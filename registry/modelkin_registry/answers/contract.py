@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelkin_registry.answers.parts import Examined, Part
+
 CONTRACT = 1
 
 
@@ -52,7 +54,8 @@ class Relative:
     """One registered model as an answer to a query.
 
     `sampled`: one side was read at level probe only. `quantization`: where the relation is `quantized`, side ("query" or "relative") -> how
-    it stores its weights. `declared`: the relation is what an adapter's file says, which its weights cannot show.
+    it stores its weights. `declared`: the relation is what an adapter's file says, which its weights cannot show. `compared` is the share of
+    all informative parameters of the query that was held against this model, `shared_of_all` the share of them that carries evidence.
     """
 
     model: str
@@ -65,6 +68,9 @@ class Relative:
     sampled: bool = False
     quantization: dict[str, str] = field(default_factory=dict)
     declared: bool = False
+    compared: float = 0.0
+    shared_of_all: float = 0.0
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,8 @@ class QueryAnswer:
     claims: tuple[WeighedClaim, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
     structure: tuple[StructureBeside, ...] = ()
+    verdict: str = ""
+    examined: Examined | None = None
     contract: int = CONTRACT
 
 
@@ -186,6 +194,11 @@ class CompareAnswer:
     exact: tuple[dict[str, Any], ...] | None = None
     exact_summary: dict[str, Any] | None = None
     aligned: dict[str, Any] | None = None
+    verdict: str = ""
+    examined: Examined | None = None
+    compared: float = 0.0
+    shared_of_all: float = 0.0
+    parts: tuple[Part, ...] = ()
     contract: int = CONTRACT
 
 

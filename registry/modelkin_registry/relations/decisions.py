@@ -5,7 +5,6 @@ Each threshold says what it decides and where its value comes from. "Mechanism" 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -225,25 +224,6 @@ def _other_vocabulary(pair: ComponentPair) -> bool:
         rows = [r for r, p in table if (p.component, p.family, p.role) == wanted]
         sizes.append(int(rows[0]) if rows else None)
     return None not in sizes and sizes[0] != sizes[1]
-
-
-def model_relation(relations: Sequence[tuple[ComponentPair, Relation]]) -> Relation:
-    """The relation of the component with most inherited parameters, unless other components of the query are not the relative's."""
-    if not relations:
-        return Relation("not comparable")
-    ranked = sorted(relations, key=lambda item: (-RANK[item[1].name], -item[0].inherited_parameters, item[0].query.component))
-    pair, relation = ranked[0]
-    if not relation.is_descent:
-        return relation
-    reused = {p.query.component for p, r in relations if r.is_descent}
-    sizes: dict[str, int] = {}
-    for place, parameters in zip(pair.query.matrices.places, pair.query.matrices.parameters, strict=True):
-        if SHOWN_AS.get(place.family, place.family) in INFORMATIVE:
-            sizes[place.component] = sizes.get(place.component, 0) + int(parameters)
-    foreign = sum(size for component, size in sizes.items() if component not in reused)
-    if foreign > (0 if relation.name in COPIES else OTHER_PARTS * sum(sizes.values())):
-        return Relation("component reused", (relation.name, *relation.also))
-    return relation
 
 
 def shown(family: str) -> str:
