@@ -14,16 +14,12 @@ from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry import doctor
-from modelkin_registry.answers.contract import (
-    CompareAnswer,
-    DecomposeAnswer,
-    Finding,
-    ListedModel,
-    QueryAnswer,
-    Relative,
-    StructureBeside,
-    WeighedClaim,
-)
+from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer
+from modelkin_registry.answers.claims import StructureBeside, WeighedClaim
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import has_evidence, is_descent
+from modelkin_registry.answers.trajectory import Resemblance, TrajectoryAnswer
+from modelkin_registry.answers.upkeep import Finding, ListedModel
 from modelkin_registry.claims.adapters import base_claims, with_declared_base
 from modelkin_registry.claims.contradictions import contradictions
 from modelkin_registry.claims.declared import lineage_claims, weigh
@@ -33,7 +29,7 @@ from modelkin_registry.explanation.query import query_answer
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.merging.reporting import fitted, sought
 from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
-from modelkin_registry.relations.pairs import Held, Kin, has_evidence, hold, is_descent, nearest_kin, order
+from modelkin_registry.relations.pairs import Held, Kin, hold, nearest_kin, order
 from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.appearing import appearing
@@ -41,12 +37,12 @@ from modelkin_registry.store.digests import content_digest, sampled_digest
 from modelkin_registry.store.records import NewModel, PutResult, StoredModel
 from modelkin_registry.store.store import Store
 from modelkin_registry.structure.comparison import Structure, compare_structure
-from modelkin_registry.trajectories.trajectories import Resemblance, TrajectoryAnswer, examine_series, mean_r
+from modelkin_registry.trajectories.trajectories import examine_series, mean_r
 
 if TYPE_CHECKING:
-    from modelkin_registry.relations.calibration import OwnBackground
+    from modelkin_registry.answers.tree import TreeAnswer
+    from modelkin_registry.answers.upkeep import OwnBackground
     from modelkin_registry.sharing.taking_in import TakenIn
-    from modelkin_registry.trees.trees import TreeAnswer
 
 SHOWN = 10  # relatives shown unless asked for more
 STRUCTURE_SHOWN = 3  # relatives whose structure is shown beside

@@ -14,7 +14,9 @@ from modelkin_cli.pages import figures
 from modelkin_cli.pages.pictures import LOW_INFORMATION, heat_strip, legend
 from modelkin_cli.pages.tables import RELATIVES_NOTE, family_table, low_information_table, relation_text, relatives_table
 from modelkin_cli.pages.text import printable
-from modelkin_registry.answers.contract import CompareAnswer, ComponentEvidence, QueryAnswer, StructureBeside
+from modelkin_registry.answers.asked import CompareAnswer, QueryAnswer
+from modelkin_registry.answers.claims import StructureBeside
+from modelkin_registry.answers.evidence import ComponentEvidence
 from modelkin_registry.claims.declared import claim_sentence
 
 COMPARE_NOTE = "r: centred (Pearson) correlation. null: what strangers give, mean ± sd. Low-information families are never a finding."

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import Contradiction, QueryAnswer, Relative, WeighedClaim
+from modelkin_registry.answers.asked import QueryAnswer
+from modelkin_registry.answers.claims import Contradiction, WeighedClaim
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.answers.sides import describe, warnings_about
 from modelkin_registry.claims.declared import claim_sentence
 from modelkin_registry.explanation.relatives import DISTILLATION, headline, relative_sentences
@@ -15,7 +18,6 @@ from modelkin_registry.merging.by_layer import attribute_layers, layer_merge
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.merging.words import layer_object, mark_parents, merge_object, merge_sentences
 from modelkin_registry.relations.decisions import COVERAGE_FLOOR
-from modelkin_registry.relations.pairs import is_descent
 
 MENTIONED = 3  # relatives that have a sentence, the first one all of its findings; the table has the rest
 

@@ -9,14 +9,15 @@ from typing import Any
 
 from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import DecomposeAnswer, Relative
+from modelkin_registry.answers.asked import DecomposeAnswer
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.answers.sides import describe, warnings_about
 from modelkin_registry.merging.by_layer import attribute_layers, layer_merge
 from modelkin_registry.merging.decomposition import Decomposition, fit_parents
 from modelkin_registry.merging.recipe import layer_recipe, recipe
 from modelkin_registry.merging.table import able
 from modelkin_registry.merging.words import layer_object, layer_sentence, merge_object, merge_sentences
-from modelkin_registry.relations.pairs import is_descent
 
 
 def fitted(

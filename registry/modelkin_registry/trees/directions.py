@@ -8,7 +8,8 @@ from datetime import datetime
 
 from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import ComponentEvidence, Relative
+from modelkin_registry.answers.evidence import ComponentEvidence, Relative
+from modelkin_registry.answers.relations import COPIES
 from modelkin_registry.claims.declared import lineage_claims
 from modelkin_registry.evidence.initialisation import examine_start
 from modelkin_registry.trees.links import Link
@@ -61,7 +62,7 @@ def _facts(view: Relative, back: Relative, child: Fingerprint, parent: Fingerpri
         yield from _layers(view.components, child, parent)
     if "vocabulary changed" in names and _tokens(child) > _tokens(parent):
         yield WEAK, "its vocabulary is larger"
-    if names <= {"identical", "recast"} and not others <= {"identical", "recast"}:
+    if names <= COPIES and not others <= COPIES:
         yield STRONG, "it holds only a part of the other's weights, unchanged"
     if view.relation == "component reused" and back.relation != "component reused":
         yield WEAK, "it has components beside the shared one"

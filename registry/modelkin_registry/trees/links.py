@@ -13,10 +13,11 @@ from blake3 import blake3
 
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import Relative
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import BLIND, PARTIAL, is_descent
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
-from modelkin_registry.relations.pairs import Held, Kin, hold, is_descent
+from modelkin_registry.relations.pairs import Held, Kin, hold
 from modelkin_registry.search.candidates import find_candidates
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.store import Store
@@ -29,7 +30,6 @@ FEWEST_SLOPES = 8  # matrices from which slopes are compared
 LEAST_SLOPE_GAP = 0.02  # mean difference of slopes below which sketches of a few dozen matrices tell nothing (noise of one: 0.09 x change)
 TINY = 1e-12
 MOVED = 2.0  # added to the weight of links in other coordinates: more than any distance
-PARTIAL = ("component reused",)  # relations of parts, whatever their share
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Measurer:
         ours, theirs = self.fingerprint(a), self.fingerprint(b)
         there = hold(ours, theirs, b, self.judge)
         found = there.kin()
-        if found.relative.relation in ("unrelated", "not comparable", "norms only"):
+        if found.relative.relation in BLIND:
             return None
         back = hold(theirs, ours, a, self.judge).kin()
         closeness = min(found.closeness * _comparable(found, ours), back.closeness * _comparable(back, theirs))
