@@ -13,7 +13,7 @@ from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry import doctor
-from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer
+from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer, Searched
 from modelkin_registry.answers.claims import StructureBeside, WeighedClaim
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import is_descent
@@ -213,8 +213,8 @@ class Registry:
         """What this registry judges by, for an answer that looks at so many models."""
         return Judge(searched, self.backgrounds, {})
 
-    def _about(self) -> dict[str, Any]:
-        return {"models": self.store.count(), "spec": spec.VERSION, "key": self.store.key_name, "calibrated": self.store.backgrounds.told()}
+    def _about(self) -> Searched:
+        return Searched(self.store.count(), spec.VERSION, self.store.key_name, self.store.backgrounds.told())
 
     def compare(
         self, a: Fingerprint, b: Fingerprint, *, a_name: str = "A", b_name: str = "B", controls: Mapping[str, Fingerprint] | None = None

@@ -11,11 +11,36 @@ from modelkin_registry.answers.evidence import ComponentEvidence, Control, Relat
 
 
 @dataclass(frozen=True)
-class QueryAnswer:
-    """The answer to "what is this closest to?". `query` and `registry` are the contract's small objects."""
+class Subject:
+    """A model that was asked about: where it came from, and how much of it was read and understood."""
 
-    query: dict[str, Any]
-    registry: dict[str, Any]
+    source: str
+    level: str
+    parameters: int
+    coverage: float
+    components: tuple[str, ...]
+    guessed: float
+    unplaced: tuple[str, ...]
+    bytes_total: int
+    bytes_read: int
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The registry that was asked. `calibrated`: what was measured on its own strangers; None if nothing was."""
+
+    models: int
+    spec: str
+    key: str
+    calibrated: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class QueryAnswer:
+    """The answer to "what is this closest to?"."""
+
+    query: Subject
+    registry: Searched
     relatives: tuple[Relative, ...]
     merge: dict[str, Any] | None
     explanation: tuple[str, ...]
@@ -31,8 +56,8 @@ class DecomposeAnswer:
     """The answer to "what is in this merge, and in what proportion?". `merge` is None unless it is one; `fit` is the same object for
     parents that were named, merge or not; `recipe` is mergekit's YAML where one makes such a model again."""
 
-    query: dict[str, Any]
-    registry: dict[str, Any] | None
+    query: Subject
+    registry: Searched | None
     merge: dict[str, Any] | None
     fit: dict[str, Any] | None
     recipe: str | None
@@ -45,8 +70,8 @@ class DecomposeAnswer:
 class CompareAnswer:
     """The answer to "is A made from B?"."""
 
-    a: dict[str, Any]
-    b: dict[str, Any]
+    a: Subject
+    b: Subject
     relation: str
     also: tuple[str, ...]
     shared: float

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.asked import QueryAnswer
+from modelkin_registry.answers.asked import QueryAnswer, Searched
 from modelkin_registry.answers.claims import Contradiction, WeighedClaim
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import is_descent
@@ -27,7 +26,7 @@ def query_answer(
     relatives: Sequence[Relative],
     *,
     source: str,
-    registry: dict[str, Any],
+    registry: Searched,
     compared: int,
     merge: Decomposition | None,
     claims: Sequence[WeighedClaim] = (),
@@ -40,10 +39,10 @@ def query_answer(
     subject = Path(source).name or "The model"
     explanation = merge_sentences(subject, merge) if merge else []
     for relative in relatives[:1]:
-        explanation += relative_sentences(subject, relative, registry["models"])
-    explanation += [headline(subject, relative, registry["models"]) for relative in relatives[1:MENTIONED]]
+        explanation += relative_sentences(subject, relative, registry.models)
+    explanation += [headline(subject, relative, registry.models) for relative in relatives[1:MENTIONED]]
     if not any(is_descent(relative) for relative in relatives):
-        explanation.insert(0, _nothing_found(subject, fingerprint.about.coverage, registry["models"], compared))
+        explanation.insert(0, _nothing_found(subject, fingerprint.about.coverage, registry.models, compared))
     explanation += map(claim_sentence, claims)
     explanation += [one.sentence for one in contradictions]
     explanation.append(DISTILLATION)
