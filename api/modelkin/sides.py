@@ -16,7 +16,7 @@ from modelkin.wishes import Begin, HowToRead, Say
 from modelkin_indexer.errors import RegistryError, SourceNotFound, UnknownModel
 from modelkin_indexer.results.beside import Claim, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import StructureBeside
+from modelkin_registry.answers.claims import StructureBeside
 from modelkin_registry.evidence.judge import ALONE, Judge
 from modelkin_registry.registry import Registry
 from modelkin_registry.structure.comparison import Structure, compare_structure

@@ -27,8 +27,9 @@ from typing import Any
 from modelkin_indexer.errors import ModelkinError
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
+from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.evidence.judge import ALONE
-from modelkin_registry.relations.pairs import is_descent, measure_kin
+from modelkin_registry.relations.pairs import measure_kin
 
 RESULTS = Path(__file__).parents[1] / "results"
 PEERS = {

@@ -40,11 +40,12 @@ from modelkin_indexer.exact.comparison import ExactOptions, read_exact
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
+from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.evidence.families import by_family, channel_result
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.evidence.places import FAMILY_P, INFORMATIVE
 from modelkin_registry.exact.judging import judge_exact
-from modelkin_registry.relations.pairs import hold, is_descent
+from modelkin_registry.relations.pairs import hold
 
 RESULTS = Path(__file__).parents[1] / "results"
 STRANGERS = (("L1", "L2"), ("L2", "L1"), ("G", "S"), ("S", "G"), ("N", "N2"), ("N2", "N"))

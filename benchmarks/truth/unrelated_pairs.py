@@ -31,9 +31,10 @@ from modelkin_data import backgrounds
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
+from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.evidence.families import by_family, channel_result
 from modelkin_registry.evidence.judge import ALONE
-from modelkin_registry.relations.pairs import hold, is_descent
+from modelkin_registry.relations.pairs import hold
 
 RESULTS = Path(__file__).parents[1] / "results"
 LIMITS = (0.1, 0.05, 0.01, 0.001)

@@ -19,10 +19,10 @@ from modelkin_data import starter
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.explanation.compare import compare_fingerprints
 from modelkin_registry.registry import Registry
-from modelkin_registry.relations.decisions import DESCENT_FREE
 from modelkin_registry.store.digests import content_digest
 
 REAL = Path(__file__).parents[1] / "data" / "real"

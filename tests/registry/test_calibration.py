@@ -66,13 +66,13 @@ def test_a_registry_judges_by_its_own_backgrounds_and_says_so(known: dict[str, F
         for name, fingerprint in known.items():
             registry.add(name, fingerprint)
         query = known["m00"]
-        assert registry.query(query, show_all=True).registry["calibrated"] is None
+        assert registry.query(query, show_all=True).registry.calibrated is None
         before = registry.compare(query, known["m01"])
         measured = {(one.family, one.channel): one.sd for one in registry.calibrate() if one.used}
         wider = dict.fromkeys(measured, 0.5)
     with Registry.open(path) as registry:
         assert registry.backgrounds == pytest.approx(measured)
-        told = registry.query(query).registry["calibrated"]
+        told = registry.query(query).registry.calibrated
         assert (told["models"], told["used"]) == (len(known), len(measured))
         assert "measured on" in next(finding.detail for finding in registry.examine() if finding.check == "backgrounds")
         registry.backgrounds = wider
@@ -80,7 +80,7 @@ def test_a_registry_judges_by_its_own_backgrounds_and_says_so(known: dict[str, F
         assert all(f.null_sd is not None and f.null_sd >= 0.5 for f in after.components[0].families if f.family == "mlp")
         assert registry.forget_backgrounds() == ()
         assert registry.compare(query, known["m01"]) == before
-        assert registry.query(query).registry["calibrated"] is None
+        assert registry.query(query).registry.calibrated is None
 
 
 def test_every_verb_judges_by_the_registrys_own_backgrounds(tmp_path: Path) -> None:

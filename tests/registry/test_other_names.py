@@ -13,10 +13,10 @@ import safetensors.numpy
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.evidence.renamed import under_names_of
 from modelkin_registry.explanation.compare import compare_fingerprints
-from modelkin_registry.relations.decisions import DESCENT_FREE
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 PLAIN = {"conv1": (24, 3, 3, 3), "conv2": (48, 24, 3, 3), "conv3": (48, 48, 3, 3), "dense4": (64, 192), "dense5_1": (4, 64)}

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
+from modelkin_registry.answers.relations import RELATIONS, has_evidence
 from modelkin_registry.evidence import nulls
 from modelkin_registry.evidence.judge import ALONE, Judge
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import Similarities, matrix_similarities, vector_similarities
 from modelkin_registry.registry import Registry
-from modelkin_registry.relations.decisions import RANK
-from modelkin_registry.relations.pairs import has_evidence, hold, measure_kin, nearest_kin, own_strangers
+from modelkin_registry.relations.pairs import hold, measure_kin, nearest_kin, own_strangers
 from modelkin_registry.search import candidates, ranking
 from modelkin_registry.store import rows
 
@@ -164,7 +164,7 @@ def test_the_second_look_changes_nothing_but_how_far_down_it_goes(space: Any, pa
     assert evident.keys() == {0, 1, 2, 3}
     assert any(strangers.values())
     again = [evident[at].widened(strangers).kin() if at in evident else one for at, one in enumerate(first)]
-    order = sorted(again, key=lambda one: (-RANK[one.relative.relation], -round(one.closeness, 9), one.relative.model))
+    order = sorted(again, key=lambda one: (-RELATIONS[one.relative.relation].rank, -round(one.closeness, 9), one.relative.model))
     for k in (1, 3, 20):
         assert nearest_kin(first, evident, k, show_all=True) == [one.relative for one in order][:k]
         assert nearest_kin(first, evident, k) == [one.relative for one in order if has_evidence(one.relative)][:k]

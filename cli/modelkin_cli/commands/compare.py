@@ -18,7 +18,7 @@ from modelkin_cli.output import Output
 from modelkin_cli.pages.answers import compare_page
 from modelkin_cli.reading_options import printing, reading
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
-from modelkin_registry.answers.contract import CompareAnswer
+from modelkin_registry.answers.asked import CompareAnswer
 from modelkin_registry.explanation.compare import compare_fingerprints
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from modelkin_indexer.results.fingerprint import CHANNELS
-from modelkin_registry.answers.contract import FamilyEvidence
+from modelkin_registry.answers.evidence import FamilyEvidence
 from modelkin_registry.evidence.alignment import CHANNEL_R
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import Null, average_null, reported_p, two_sided_p

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.places import NO_LAYER
-from modelkin_registry.answers.contract import FamilyEvidence
+from modelkin_registry.answers.evidence import FamilyEvidence
 from modelkin_registry.evidence.alignment import LayerMap, align
 from modelkin_registry.evidence.experts import ExpertMatch, match_experts
 from modelkin_registry.evidence.nulls import Null, crossing_nulls, sketch_noise, typical

@@ -9,7 +9,9 @@ from pathlib import Path
 from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import CompareAnswer, Control, FamilyEvidence, Relative, WeighedClaim
+from modelkin_registry.answers.asked import CompareAnswer
+from modelkin_registry.answers.claims import WeighedClaim
+from modelkin_registry.answers.evidence import Control, FamilyEvidence, Relative
 from modelkin_registry.answers.sides import describe, is_change, warnings_about
 from modelkin_registry.claims.adapters import base_claims, fits
 from modelkin_registry.claims.declared import claim_sentence, lineage_claims, weigh

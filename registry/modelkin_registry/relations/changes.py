@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from modelkin_registry.answers.relations import CHANGED, COPIES
 from modelkin_registry.evidence.experts import cloned_experts
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, ComponentPair, PlaceCosine, token_tables
@@ -21,7 +22,6 @@ Floats = npt.NDArray[np.floating[Any]]
 # Width of what a quantiser's grid spans, in standard deviations of the weights, over sqrt(12): the error of rounding is spacing / sqrt(12).
 # Groups of 32 normal values span 4.1, rows of a thousand 6.5; between them the estimate is good to half a bit.
 GRID_SPAN = 4.5 / math.sqrt(12)
-CHANGED = {"fine-tuned", "continued", "noised", "quantized", "pruned"}
 CLONED_R = 0.8  # experts of one layer this close to each other were made from one matrix
 
 
@@ -119,7 +119,7 @@ def _values(pair: ComponentPair, names: set[str]) -> Iterable[str]:
     inherited = {f.family for f in pair.families if f.informative and f.inherited and f.channel == "probe"}
     kept = [p for p in pair.places if p.channel == "probe" and shown(p.family) in inherited & set(INFORMATIVE)]
     kept = kept if stacks_kept(pair) else [p for p in kept if p.family != "expert"]
-    if not kept or names & {"identical", "recast"} or ("reparameterised" in names and not names & CHANGED):
+    if not kept or names & COPIES or ("reparameterised" in names and not names & CHANGED):
         return
     deltas, _, _ = normalised_deltas(kept, pair)
     if "quantized" in names:

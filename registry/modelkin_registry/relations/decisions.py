@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.evidence.alignment import CHANNEL_R
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, NORM_R, SHOWN_AS, ComponentPair
@@ -18,12 +19,6 @@ from modelkin_registry.relations.coordinates import RoleMeans, gain_constants, r
 from modelkin_registry.relations.deltas import FINE_TUNED_R, delta_name, normalised_deltas, stored_quantized
 
 Floats = npt.NDArray[np.floating[Any]]
-DESCENT_FREE = ("unrelated", "not comparable", "norms only", "shared initialisation")
-RELATIONS = (
-    "identical", "recast", "quantized", "fine-tuned", "continued", "low-rank delta", "noised", "merged", "layers rearranged", "pruned",
-    "upcycled", "vocabulary changed", "component reused", "transplanted", "reparameterised", "shared initialisation", "norms only",
-    "unrelated", "not comparable",
-)  # fmt: skip
 
 COVERAGE_FLOOR = 0.5  # below this share of placed bytes on either side no relation is claimed: the part not understood could say anything
 WHOLE_COVERAGE = 0.95  # below this one no relation of the whole: only that parts are shared, or that it is stored quantised
@@ -35,7 +30,6 @@ CERTAIN_R = 0.8  # matrices this close share more than an initialisation: traini
 NORMS_ONLY_R = 0.5  # centred norms this close, without any informative family: norms were carried over
 OTHER_PARTS = 0.02  # share of the query's parameters without evidence, or without a counterpart, from which it is not a copy of the whole
 MISSING_SD = 3.0  # standard deviations of chance granted to a family before it is called missing
-COPIES = ("identical", "recast")  # said of the whole model: not of one with a further component, however small
 HALF = 0.5  # share of the layers with a counterpart from which a model is the other with its layers rearranged
 UNCHANGED_R = 0.995  # roles this close in some channel were moved, not changed: exact moves give 0.999, light training 0.99
 WHOLE = 0.97  # share of comparable parameters from which everything comparable is inherited
@@ -229,6 +223,3 @@ def _other_vocabulary(pair: ComponentPair) -> bool:
 def shown(family: str) -> str:
     """The family under which a tensor's family is told."""
     return SHOWN_AS.get(family, family)
-
-
-RANK = dict.fromkeys(RELATIONS, 2) | {"shared initialisation": 1.5, "norms only": 1, "unrelated": 0.5, "not comparable": 0}

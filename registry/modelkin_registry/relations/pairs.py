@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import ComponentEvidence, Relative
+from modelkin_registry.answers.evidence import ComponentEvidence, Relative
+from modelkin_registry.answers.relations import RELATIONS, has_evidence
 from modelkin_registry.evidence.families import judge_components
 from modelkin_registry.evidence.judge import Judge, Strangers
 from modelkin_registry.evidence.nulls import SMALLEST_P, strangers_spread
@@ -16,7 +17,7 @@ from modelkin_registry.evidence.places import ComponentPair, Measurement, measur
 from modelkin_registry.evidence.renamed import under_names_of
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.relations.changes import what_changed
-from modelkin_registry.relations.decisions import DESCENT_FREE, RANK, Relation, component_relation
+from modelkin_registry.relations.decisions import Relation, component_relation
 from modelkin_registry.relations.whole import informative_sizes, model_relation, parts_of, whole_copy
 
 TINY = 1e-9  # coverage of a model of which nothing was understood
@@ -183,14 +184,4 @@ def order(kin: Kin) -> tuple[float, bool, float, str]:
     added to it, though training on the same texts may have left one of them nearer.
     """
     relation = kin.relative.relation
-    return -RANK[relation], relation != "low-rank delta", -round(kin.closeness, 9), kin.relative.model
-
-
-def has_evidence(relative: Relative) -> bool:
-    """Whether anything was found between the two models, descent or not."""
-    return relative.relation not in ("unrelated", "not comparable")
-
-
-def is_descent(relative: Relative) -> bool:
-    """Whether the weights show descent: what an adapter's file declares is not among it."""
-    return relative.relation not in DESCENT_FREE and not relative.declared
+    return -RELATIONS[relation].rank, relation != "low-rank delta", -round(kin.closeness, 9), kin.relative.model

@@ -7,8 +7,9 @@ from collections.abc import Hashable, Iterator, Sequence
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.parts import Part
+from modelkin_registry.answers.relations import COPIES, RELATIONS
 from modelkin_registry.evidence.places import INFORMATIVE, ComponentPair
-from modelkin_registry.relations.decisions import COPIES, OTHER_PARTS, RANK, Relation, shown
+from modelkin_registry.relations.decisions import OTHER_PARTS, Relation, shown
 from modelkin_registry.relations.deltas import EXTRA_SHARE
 
 Found = Sequence[tuple[ComponentPair, Relation]]
@@ -70,7 +71,7 @@ def _length(key: Hashable) -> int:
 
 def best_found(found: Found) -> dict[str, tuple[ComponentPair, Relation]]:
     """Of each component of the query the counterpart that tells most."""
-    ranked = sorted(found, key=lambda one: (RANK[one[1].name], one[0].inherited_parameters, one[0].comparable_parameters))
+    ranked = sorted(found, key=lambda one: (RELATIONS[one[1].name].rank, one[0].inherited_parameters, one[0].comparable_parameters))
     return {pair.query.component: (pair, relation) for pair, relation in ranked}
 
 
@@ -108,7 +109,7 @@ def model_relation(found: Found, query: Fingerprint) -> Relation:
         return Relation("not comparable")
     kin = {name: one for name, one in best.items() if one[1].is_descent}
     if not kin:
-        return max((relation for _, relation in best.values()), key=lambda relation: RANK[relation.name])
+        return max((relation for _, relation in best.values()), key=lambda relation: RELATIONS[relation.name].rank)
     sizes = informative_sizes(query)
     total = sum(sizes.values())
     foreign = sum(size for name, size in sizes.items() if name not in kin)

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import CONTRACT, Relative
-from modelkin_registry.evidence.initialisation import InitialisationTest, examine_start
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import DESCENT_FREE
+from modelkin_registry.answers.trajectory import InitialisationTest, Resemblance, Step, TrajectoryAnswer, TrajectoryFinding
+from modelkin_registry.evidence.initialisation import examine_start
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import NORMAL_PER_MAD, median
-from modelkin_registry.relations.decisions import DESCENT_FREE
 from modelkin_registry.relations.deltas import RECAST_DELTA
 from modelkin_registry.relations.pairs import measure_kin
 
@@ -46,52 +46,6 @@ REVERSED = "the last checkpoint is a random initialisation and the first is not:
 BACKWARDS = "the series moves away from its own end"
 JUMP = "one step is much longer than its neighbours"
 RESEMBLES = "an early step is nearer to another registered model than to the end of the series"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One checkpoint. `length`: its distance to the one before / the size of the last; `turn`: cosine of this step with the one before;
-    `final_r`: correlation with the last checkpoint; `relation`: to the checkpoint before."""
-
-    name: str
-    final_r: float | None
-    length: float | None
-    turn: float | None
-    relation: str | None
-
-
-@dataclass(frozen=True)
-class TrajectoryFinding:
-    """One thing looked at: `value` beside what chance or an honest run gives (`null`, in words), and whether it speaks against a run."""
-
-    check: str
-    value: float | None
-    null: str
-    against: bool
-    sentence: str
-
-
-@dataclass(frozen=True)
-class TrajectoryAnswer:
-    """`verdict` is one of this module's sentences, `also` are further ones that hold."""
-
-    verdict: str
-    also: tuple[str, ...]
-    steps: tuple[Step, ...]
-    start: InitialisationTest
-    findings: tuple[TrajectoryFinding, ...]
-    warnings: tuple[str, ...]
-    contract: int = CONTRACT
-
-
-@dataclass(frozen=True)
-class Resemblance:
-    """The registered model that a step is nearest to by descent, and how near; None where none is."""
-
-    step: int
-    model: str
-    relation: str
-    r: float
 
 
 Found = tuple[str, TrajectoryFinding]
