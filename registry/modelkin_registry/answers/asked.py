@@ -93,4 +93,5 @@ class CompareAnswer:
     compared: float = 0.0
     shared_of_all: float = 0.0
     parts: tuple[Part, ...] = ()
+    alternatives: tuple[str, ...] = ()
     contract: int = CONTRACT

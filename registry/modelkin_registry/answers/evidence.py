@@ -51,8 +51,9 @@ class Relative:
     """One registered model as an answer to a query.
 
     `sampled`: one side was read at level probe only. `quantization`: where the relation is `quantized`, side ("query" or "relative") -> how
-    it stores its weights. `declared`: the relation is what an adapter's file says, which its weights cannot show. `compared` is the share of
-    all informative parameters of the query that was held against this model, `shared_of_all` the share of them that carries evidence.
+    it stores its weights. `declared`: the relation is what an adapter's file says, which its weights cannot show. `compared` is the share
+    of all informative parameters of the query that was held against this model, `shared_of_all` the share of them that carries evidence.
+    `alternatives` are the explanations that no fact excludes, of ALTERNATIVES.
     """
 
     model: str
@@ -68,6 +69,7 @@ class Relative:
     compared: float = 0.0
     shared_of_all: float = 0.0
     parts: tuple[Part, ...] = ()
+    alternatives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 RELATED, NOTHING_FOUND, NOT_EXAMINED = "related", "nothing found", "not examined"
+ALTERNATIVES = ("query from relative", "relative from query", "both from a third")
 VERDICTS = (RELATED, NOTHING_FOUND, NOT_EXAMINED)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
+from modelkin_registry.answers.parts import ALTERNATIVES
 from modelkin_registry.answers.relations import RELATIONS, has_evidence
 from modelkin_registry.evidence.families import judge_components
 from modelkin_registry.evidence.judge import Judge, Strangers
@@ -102,6 +103,7 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
             compared=round(sum(part.share * part.compared for part in parts) * held.query.about.coverage, 4),
             shared_of_all=round(sum(part.share * part.shared for part in parts) * held.query.about.coverage, 4),
             parts=parts,
+            alternatives=ALTERNATIVES if relation.is_descent else (),
         ),
         closeness=1.0 if copied else weight / everything if everything else 0.0,
         comparable_parameters=comparable,

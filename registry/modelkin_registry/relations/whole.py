@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.parts import Part
 from modelkin_registry.answers.relations import COPIES, RELATIONS
@@ -12,6 +13,7 @@ from modelkin_registry.evidence.places import INFORMATIVE, ComponentPair
 from modelkin_registry.relations.decisions import OTHER_PARTS, Relation, shown
 from modelkin_registry.relations.deltas import EXTRA_SHARE
 
+Key = tuple[int, int, bytes]  # rows, columns and digest of a tensor
 Found = Sequence[tuple[ComponentPair, Relation]]
 FEWEST_NUMBERS = 64  # numbers that are not constant from which equal digests say that two models are one: fewer may be a default
 LEAST_COMPARED = 0.5  # share of the query's informative numbers that must have been compared before anything is said of the whole
@@ -38,35 +40,40 @@ def whole_copy(query: Fingerprint, relative: Fingerprint) -> bool:
     """Whether all that the query holds is in the relative to the last bit, under whatever names, and little else is there.
 
     By digests at level full, by sampled rows and whole vectors where a side was probed. What was not read of the query could be anything.
+    The relative may hold a head or a component more, but no layer more of a stack.
     """
     if measured(query) < query.about.parameters or query.about.dtypes.keys() != relative.about.dtypes.keys():
         return False
     full = bool(query.matrices.digest.shape[1] and relative.matrices.digest.shape[1])
-    ours, theirs = Counter(dict(_numbers(query, full))), Counter(dict(_numbers(relative, full)))
-    if not ours or any(theirs[key] < count for key, count in ours.items()):
+    ours, theirs = list(_numbers(query, full)), list(_numbers(relative, full))
+    left = Counter(key for key, _ in ours)
+    extra = []
+    for key, place in theirs:
+        if left[key] > 0:
+            left[key] -= 1
+        else:
+            extra.append((key, place))
+    known = {place.component for _, place in ours}
+    if not ours or any(left.values()) or any(place.layer != NO_LAYER and place.component in known for _, place in extra):
         return False
-    sizes = [sum(count * _length(key) for key, count in side.items()) for side in (ours, theirs)]
-    return sizes[0] >= FEWEST_NUMBERS and sizes[1] - sizes[0] <= EXTRA_SHARE * sizes[1]
+    size, more = (sum(_length(key) for key, _ in side) for side in (ours, extra))
+    return size >= FEWEST_NUMBERS and more <= EXTRA_SHARE * (size + more)
 
 
-def _numbers(model: Fingerprint, full: bool) -> Iterator[tuple[Hashable, int]]:
-    """(shape and digest, how often) of all tensors that are not constant."""
-    found: Counter[Hashable] = Counter()
-    table = model.matrices
-    for row in range(len(table)):
+def _numbers(model: Fingerprint, full: bool) -> Iterator[tuple[Key, Place]]:
+    """(rows, columns and digest, place) of each tensor that is not constant."""
+    table, vectors = model.matrices, model.vectors
+    for row, place in enumerate(table.places):
         if table.sd[row] > 0:
-            content = table.digest[row].tobytes() if full else (table.probe[row].tobytes(), float(table.scale[row]))
-            found[int(table.rows[row]), int(table.columns[row]), content] += 1
-    vectors = model.vectors
-    for row in range(len(vectors)):
+            content = table.digest[row].tobytes() if full else table.probe[row].tobytes() + table.scale[row].tobytes()
+            yield (int(table.rows[row]), int(table.columns[row]), content), place
+    for row, place in enumerate(vectors.places):
         if not vectors.constant[row]:
-            found[1, int(vectors.length[row]), vectors.digest[row].tobytes()] += 1
-    yield from found.items()
+            yield (1, int(vectors.length[row]), vectors.digest[row].tobytes()), place
 
 
-def _length(key: Hashable) -> int:
-    assert isinstance(key, tuple)
-    return int(key[0]) * int(key[1])
+def _length(key: Key) -> int:
+    return key[0] * key[1]
 
 
 def best_found(found: Found) -> dict[str, tuple[ComponentPair, Relation]]:
