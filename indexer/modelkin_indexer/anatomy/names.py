@@ -14,6 +14,7 @@ from modelkin_indexer.anatomy.unknown_names import by_shape, by_words
 
 TEXT = "text"
 TOKENS = ("embedding", "token")
+BACKBONES = ("backbone", "conv_encoder", "pixel_level_module", "vision_backbone")  # what a head or a decoder of the model stands on
 HEARING = ("audio", "speech")  # words of a model_type that listens, though its pictures of sound are convolved as pictures are
 
 
@@ -57,6 +58,7 @@ class Naming:
             self._shapes[key] = max(self._shapes.get(key, ()), shapes[split.name], key=lambda shape: (len(shape), prod(shape)))
         self._prefixes = {prefix for stack in self._modules for prefix in _ancestors(stack)}
         self._beside_encoders = _beside_encoders(self._modules)
+        self._has_backbone = len({_is_backbone(stack.split(".")) for stack in self._modules if stack}) == 2
         self._says_text = any(not _said_text().isdisjoint(stack.split(".")) for stack in self._modules if stack)
         self._renamed: dict[str, str] = {}
         self._post_norm: set[str] = set()
@@ -73,6 +75,8 @@ class Naming:
         """By the parts of the stack's prefix, else by all parts of the name."""
         parts = (stack.rpartition(".")[0] if stack else module).split(".")
         component = _plain_component(parts)
+        if self._has_backbone and component in (TEXT, "vision") and _is_backbone(parts):
+            component = "backbone"
         if component == TEXT and "decoder" not in parts and any(tower in self._beside_encoders for tower in _towers(parts, "encoder")):
             component = "encoder"
         if component == TEXT and self._says_text and "decoder" in parts and _said_text().isdisjoint(parts):
@@ -145,6 +149,11 @@ def _prefix_words() -> frozenset[str]:
 def _towers(parts: list[str], word: str) -> list[tuple[str, ...]]:
     """What stands before each `word` of a name: the towers that it is a side of."""
     return [tuple(parts[:at]) for at, part in enumerate(parts) if part == word]
+
+
+def _is_backbone(parts: list[str]) -> bool:
+    """Whether a part of a name says so; what that module decodes with is none."""
+    return not set(BACKBONES).isdisjoint(parts) and "decoder" not in parts
 
 
 def _beside_encoders(stacks: Iterable[str]) -> set[tuple[str, ...]]:
