@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer import spec
+from modelkin_indexer import sketch
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import SHOWN_AS, ComponentPair, PlaceCosine
@@ -153,7 +153,7 @@ def row_rescaling(places: Sequence[PlaceCosine], query: Fingerprint, relative: F
 
 
 def _left_by_rows(place: PlaceCosine, query: Fingerprint, relative: Fingerprint) -> float:
-    rows = spec.MATRIX_BLOCKS * spec.MATRIX_BLOCK_ROWS
+    rows = sketch.slots(int(relative.matrices.rows[place.relative_row]), int(relative.matrices.columns[place.relative_row]))
     ours = query.matrices.probe[place.query_row].astype(float).reshape(rows, -1)
     theirs = relative.matrices.probe[place.relative_row].astype(float).reshape(rows, -1)
     each, own = np.sum(ours * theirs, axis=1), np.sum(theirs**2, axis=1)
