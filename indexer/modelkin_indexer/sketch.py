@@ -21,6 +21,7 @@ from modelkin_indexer.spec import Key
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 NO_BLOCK = -1
+MARGIN = 8  # this part of a window at both ends holds no block: so a table that grows by a fifth takes in one more block at most
 FEWEST_ROWS = 4  # rows from which an offset of a column or of the diagonal is told from a value
 
 
@@ -147,10 +148,11 @@ def _form(rows: int, columns: int) -> tuple[int, int, int]:
 
 @lru_cache(maxsize=1024)
 def _blocks(key: Key, length: int, rows: int) -> tuple[tuple[int, int], ...]:
-    """(number, first row) of every block that fits among so many rows, in order."""
+    """(number, first row) of every block that fits among so many rows, in order. Block n is in [length 2^(n-1), length 2^n)."""
     found, number, window = [(0, 0)], 1, length
     while window + length <= rows:
-        start = window + int(uniform(key, "block", length, number) * (window - length + 1))
+        margin = window // MARGIN if window > length else 0
+        start = window + margin + int(uniform(key, "block", length, number) * (window - 2 * margin - length + 1))
         if start + length > rows:
             break
         found.append((number, start))
