@@ -194,9 +194,9 @@ def sketch_rows(values: Floats, key: Key, purpose: str, slots: int, width: int, 
     `values` is (n <= slots, columns), already centred. Inner products estimate those of the rows (Johnson-Lindenstrauss).
     """
     table = _slot_signs(key, purpose, _chunk(values.shape[1]), slots, width)
-    flat = np.zeros((slots, width))
-    for slot, row in zip(range(len(values)) if at is None else at, values, strict=True):
-        flat[slot] = row @ table[slot, : len(row)]
+    placed = np.zeros((slots, 1, values.shape[1]))
+    placed[list(range(len(values)) if at is None else at), 0] = values
+    flat = placed @ table[:, : values.shape[1]]
     return unit(flat.ravel() / np.sqrt(width))
 
 
