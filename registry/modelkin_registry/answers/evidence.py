@@ -11,7 +11,8 @@ from modelkin_registry.answers.parts import Part
 class FamilyEvidence:
     """One family of one component against its counterpart. `r` is in [-1, 1]; None where it could not be computed.
 
-    `roles` maps each role to its mean r; `layers` lists [query layer, relative layer, r] for the heat strip.
+    `roles` maps each role to its mean r; `layers` lists [query layer, relative layer, r] for the heat strip. `contradicted`: the rows that
+    are sampled agree, but the whole matrices do not, as where rows of one model were put into another: it supports no relation.
     """
 
     family: str
@@ -25,6 +26,7 @@ class FamilyEvidence:
     parameters: int
     informative: bool
     inherited: bool
+    contradicted: bool = False
     raw_cosine: float | None = None
     raw_cosine_floor: float | None = None
     channels: dict[str, float | None] = field(default_factory=dict)
