@@ -36,6 +36,17 @@ class Plain:
     rows: Rows
 
 
+@dataclass(frozen=True)
+class Undecoded:
+    """Stored tensors of a scheme that is known but not decoded. `kind` says in words how they are stored."""
+
+    kind: str
+    uses: tuple[str, ...]
+
+
+Found = Plain | Undecoded
+
+
 class Parts:
     """A source's stored tensors, for schemes."""
 
@@ -54,6 +65,11 @@ class Parts:
     def method(self) -> str:
         """`quant_method` in small letters, "" where none is stated."""
         return str(self.stated.get("quant_method", "")).lower()
+
+    @cached_property
+    def metadata(self) -> Mapping[str, str]:
+        """Text that the container keeps beside its tensors."""
+        return self.source.metadata
 
     @cached_property
     def modules(self) -> Mapping[str, Mapping[str, TensorInfo]]:
