@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from modelkin_indexer.quantised.packing import exponents, unpack_bits
 from modelkin_indexer.quantised.schemes import SCHEMES
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
-from quantised_models import IN, NAME, OUT, Layer, awq, every_layer, four_bit_codes, fp4, fp8, gptq, hqq, in_words, packed_integers
+from quantised_models import IN, NAME, OUT, Layer, awq, every_layer, four_bit_codes, fp4, fp8, gptq, hqq, in_words, mlx, packed_integers
 
 LAYERS = every_layer()
 WEIGHT = f"{NAME}.weight"
@@ -130,11 +132,11 @@ def changed(layer: Layer, **tensors: Any) -> Layer:
     """The layer with other tensors; None takes one away. `quant_map` is that of the weight, `state` its quant_state."""
     full = {"state": STATE, "quant_map": "weight.quant_map"}
     stored = {**layer.stored, **{full.get(last, last): tensor for last, tensor in tensors.items()}}
-    return Layer(layer.scheme, layer.kind, {k: v for k, v in stored.items() if v is not None}, layer.weight, layer.config)
+    return replace(layer, stored={k: v for k, v in stored.items() if v is not None})
 
 
 def with_config(layer: Layer, **config: Any) -> Layer:
-    return Layer(layer.scheme, layer.kind, layer.stored, layer.weight, {**layer.config, **config})
+    return replace(layer, config={**layer.config, **config})
 
 
 ZEROS = np.zeros((4, 4), np.int32)
@@ -224,3 +226,51 @@ def test_sparse_and_unknown_forms_are_named(tmp_path: Path) -> None:
 def test_a_weight_stored_twice(tmp_path: Path) -> None:
     with pytest.raises(DamagedFile, match="both as it is and quantised"):
         open_source(changed(gptq(4), weight=np.ones((OUT, IN), np.float32)).write(tmp_path))
+
+
+def stored_folder(folder: Path, stored: dict[str, Any], config: dict[str, Any] | None = None) -> Path:
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in stored.items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config or {}))
+    return folder
+
+
+def test_mlx_settings_of_single_modules(tmp_path: Path) -> None:
+    """Four bits in groups of 64 and eight in groups of 32 have the same shapes; the module's own entry decides."""
+    layers = {NAME: mlx(4), "model.layers.0.mlp.down_proj": mlx(8), "model.layers.1.mlp.down_proj": mlx(2)}
+    stored = {f"{module}.{last}": tensor for module, layer in layers.items() for last, tensor in layer.stored.items()}
+    config = {"quantization": {"group_size": 32, "bits": 4, **{module: layer.config for module, layer in layers.items()}, "lm_head": False}}
+    with closing(open_source(stored_folder(tmp_path, stored, config))) as source:
+        for module, layer in layers.items():
+            np.testing.assert_allclose(read(source, f"{module}.weight"), layer.weight, rtol=2e-6)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
+def test_mlx_without_a_word_of_its_bits(bits: int, tmp_path: Path) -> None:
+    """The codes tell: each group meets both ends."""
+    layer = replace(mlx(bits), config={})
+    with closing(open_source(layer.write(tmp_path))) as source:
+        assert source.quantization == layer.kind
+        np.testing.assert_allclose(read(source), layer.weight, rtol=2e-6)
+
+
+def test_what_nothing_tells_is_left_out_and_counted(tmp_path: Path) -> None:
+    """One bit a number in groups of 32 looks like two bits in groups of 16."""
+    layer = replace(mlx(1), config={})
+    with closing(open_source(layer.write(tmp_path))) as source:
+        assert set(source.tensors) == {"model.norm.weight"}
+        assert source.unread == (("MLX, groups of 32 bits", OUT * IN // 8 + 2 * 2 * OUT * IN // 32),)
+
+
+def test_nothing_but_what_is_not_decoded(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedFormat, match="MLX, groups of 32 bits"):
+        open_source(stored_folder(tmp_path, replace(mlx(1), config={}).named()))
+
+
+def test_mlx_stacks_of_experts(tmp_path: Path) -> None:
+    layers, name = [mlx(bits) for bits in (3, 3)], "model.layers.0.mlp.switch_mlp.gate_proj"
+    stored = {f"{name}.{last}": np.stack([layer.stored[last] for layer in layers]) for last in layers[0].stored}
+    folder = stored_folder(tmp_path, stored, {"quantization": {"bits": 3, "group_size": 32}})
+    with closing(open_source(folder)) as source:
+        np.testing.assert_allclose(read(source, f"{name}.weight"), np.stack([layer.weight for layer in layers]), rtol=2e-6)
+        about = fingerprint_source(source).about
+    assert (about.coverage, about.unplaced) == (1.0, ())
