@@ -129,6 +129,10 @@ class Parts:
         width = values.bits(self.tensors[name].dtype) // 8
         return self.source.read(name, start * width, stop * width)
 
+    def raw_bytes(self, name: str, start: int, stop: int) -> Bytes:
+        """Bytes [start, stop) of a stored tensor, whatever its type."""
+        return self.source.read(name, start, stop)
+
     def small(self, name: str) -> Bytes:
         """All bytes of a side tensor that is small by its nature. Raises DamagedFile where it is not."""
         size = self.tensors[name].nbytes

@@ -31,7 +31,7 @@ def plain_tensors(parts: Parts) -> Iterator[Plain]:
     """Every eight-bit tensor with a scale; those that should have one and do not are an error."""
     for name, info in parts.tensors.items():
         if info.dtype in WORDS and (scale := _scale_name(parts, name)) is not None:
-            yield _plain(parts, info, scale)
+            yield scaled_weight(parts, info, scale)
         elif info.dtype in FLOATS and parts.method in ("fp8", "fbgemm_fp8", "compressed-tensors") and not name.endswith("_scale"):
             raise parts.damaged(name, "is quantised, but its scale (weight_scale or weight_scale_inv) is missing")
 
@@ -121,7 +121,8 @@ def scale_rows(parts: Parts, scale: str, grid: Grid, start: int, stop: int) -> F
     return chosen
 
 
-def _plain(parts: Parts, info: TensorInfo, scale: str) -> Plain:
+def scaled_weight(parts: Parts, info: TensorInfo, scale: str) -> Plain:
+    """A weight of one byte a number with its scales. Raises DamagedFile where their shapes contradict each other."""
     grid = scale_grid(parts, info.name, info.shape, parts.tensors[scale])
     zero = _zero_name(parts, info, scale)
     factor = np.float32(1 / BITSANDBYTES if scale.endswith(".SCB") else 1)

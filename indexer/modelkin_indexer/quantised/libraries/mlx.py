@@ -23,13 +23,14 @@ import numpy as np
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.group_scales import GroupScales
-from modelkin_indexer.quantised.packing import FP4_VALUES, Bytes, Floats, nibbles, over_columns, unpack_bits
+from modelkin_indexer.quantised.packing import Bytes, Floats, over_columns, unpack_bits
 from modelkin_indexer.quantised.parts import Found, Parts, Plain, Undecoded
-from modelkin_indexer.sources.stored import values
+from modelkin_indexer.quantised.small_floats import Overall, SmallFloats
 
 BITS = (8, 7, 6, 5, 4, 3, 2, 1)
 SIZES = (16, 32, 64, 128)  # numbers in a group that MLX has had
 FLOATS = {(4, 32): "mxfp4", (8, 32): "mxfp8", (4, 16): "nvfp4"}
+CODES = {"mxfp4": "E2M1", "mxfp8": "F8_E4M3", "nvfp4": "E2M1"}
 SCALE_KINDS = {"mxfp4": "F8_E8M0", "mxfp8": "F8_E8M0", "nvfp4": "F8_E4M3"}
 NVFP4_RANGE = 448 * 6  # largest E4M3 times largest E2M1: what a global scale is divided by
 LOOKED_AT = 1 << 14  # groups whose codes are looked at where bits are not stated
@@ -145,28 +146,18 @@ class _Layer:
         return self.shape[-1]
 
     def rows(self, start: int, stop: int) -> Floats:
-        stream = self.parts.raw_rows(f"{self.module}.weight", start, stop)
         groups = self.columns // self.size
-        scales = GroupScales(self.parts, f"{self.module}.scales", groups, SCALE_KINDS.get(self.mode, "")).rows(start, stop)
+        scales = GroupScales(self.parts, f"{self.module}.scales", groups, SCALE_KINDS.get(self.mode, ""))
         if self.mode:
-            return self._codes_of_floats(stream) * over_columns(scales * self._overall(start, stop), self.size, self.columns)
+            return self._floats(scales).rows(start, stop)
+        stream = self.parts.raw_rows(f"{self.module}.weight", start, stop)
         numbers = unpack_bits(stream, self.bits, self.columns).astype(np.float32)
-        numbers *= over_columns(scales, self.size, self.columns)
+        numbers *= over_columns(scales.rows(start, stop), self.size, self.columns)
         biases = GroupScales(self.parts, f"{self.module}.biases", groups).rows(start, stop)
         numbers += over_columns(biases, self.size, self.columns)
         return numbers
 
-    def _codes_of_floats(self, stream: Bytes) -> Floats:
-        if self.bits == 4:
-            found: Floats = FP4_VALUES[nibbles(stream)]
-            return found
-        return values.decode("F8_E4M3", np.ascontiguousarray(stream).reshape(-1)).reshape(stream.shape)
-
-    def _overall(self, start: int, stop: int) -> Any:
-        """The global scale of each row's matrix."""
+    def _floats(self, scales: GroupScales) -> SmallFloats:
         name = f"{self.module}.global_scale"
-        if name not in self.parts.tensors:
-            return np.float32(1)
-        matrices = np.arange(start, stop) // self.shape[-2]
-        found = self.parts.span(name, 0, self.parts.tensors[name].elements) / np.float32(NVFP4_RANGE)
-        return found[matrices][:, None] if len(found) > 1 else found[0]
+        overall = Overall(name, height=self.shape[-2], unit=1 / NVFP4_RANGE) if name in self.parts.tensors else None
+        return SmallFloats(self.parts, f"{self.module}.weight", CODES[self.mode], self.columns, self.size, scales, overall)
