@@ -26,6 +26,7 @@ class Layer:
     weight: Any
     config: dict[str, Any] = field(default_factory=dict)
     section: str = "quantization_config"  # of config.json
+    summed: float = 0.0  # size of the numbers of which each of the weight's is a sum, so that small ones are not exact
 
     def named(self) -> dict[str, Any]:
         return {f"{NAME}.{last}": np.ascontiguousarray(tensor) for last, tensor in self.stored.items()}

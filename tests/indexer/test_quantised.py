@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+import quantised_libraries
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
@@ -22,9 +24,10 @@ from modelkin_indexer.quantised.packing import exponents, unpack_bits
 from modelkin_indexer.quantised.schemes import SCHEMES
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
+from quantised_libraries import comfy_nvfp4, comfy_turned, comfy_w4a8
 from quantised_models import IN, NAME, OUT, Layer, awq, every_layer, four_bit_codes, fp4, fp8, gptq, hqq, in_words, mlx, packed_integers
 
-LAYERS = every_layer()
+LAYERS = every_layer() | quantised_libraries.every_layer()
 WEIGHT = f"{NAME}.weight"
 
 
@@ -44,7 +47,7 @@ def test_values_are_those_that_were_written(case: str, tmp_path: Path) -> None:
         assert set(source.tensors) == {WEIGHT, "model.norm.weight"}
         assert source.quantization == layer.kind
         assert source.tensors[WEIGHT].shape == (OUT, IN)
-        np.testing.assert_allclose(read(source), layer.weight, rtol=2e-6, atol=1e-9)
+        np.testing.assert_allclose(read(source), layer.weight, rtol=2e-6, atol=max(1e-9, layer.summed * 1e-6))
 
 
 @pytest.mark.parametrize("case", LAYERS)
@@ -54,7 +57,8 @@ def test_all_bytes_count_once(case: str, tmp_path: Path) -> None:
         opened = source.bytes_read
         read(source)
         size = (tmp_path / "model.safetensors").stat().st_size
-        assert opened < source.bytes_read <= size * (8 if case.startswith("hqq") else 1)  # a byte of HQQ's belongs to rows far apart
+        # a byte of HQQ's belongs to rows far apart; scales in tiles belong to 128 rows; what tells padding is read twice
+        assert opened < source.bytes_read <= size * (8 if case.startswith("hqq") else 2 if case.startswith("comfy") else 1)
 
 
 @settings(deadline=None, max_examples=60)
@@ -140,6 +144,7 @@ def with_config(layer: Layer, **config: Any) -> Layer:
 
 
 ZEROS = np.zeros((4, 4), np.int32)
+TURNED = np.frombuffer(b'{"format": "convrot_w4a4", "convrot_groupsize": 64}', np.uint8)
 DAMAGED: dict[str, tuple[Callable[[], Layer], str]] = {
     "no scales": (lambda: changed(gptq(4), scales=None), "scales"),
     "no zeros": (lambda: changed(gptq(4), qzeros=None), "qzeros"),
@@ -176,6 +181,14 @@ DAMAGED: dict[str, tuple[Callable[[], Layer], str]] = {
     "fp4 scales": (lambda: changed(fp4("mxfp4"), weight_scale=np.zeros((OUT, 7), np.uint8)), "contradicts"),
     "no fp4 scales": (lambda: changed(fp4("mxfp4"), weight_scale=None), "weight_scale"),
     "no overall scale": (lambda: changed(fp4("nvfp4"), weight_global_scale=None), "weight_global_scale"),
+    "comfy mark": (lambda: changed(comfy_nvfp4(), comfy_quant=np.frombuffer(b"{", np.uint8)), "JSON"),
+    "comfy scales": (lambda: changed(comfy_nvfp4(), weight_scale=np.zeros((OUT, 6), ml_dtypes.float8_e4m3fn)), "belong to"),
+    "comfy turn": (lambda: changed(comfy_turned("convrot_w4a4"), comfy_quant=TURNED), "turned in groups of 64"),
+    "comfy no channel": (lambda: changed(comfy_w4a8(4), weight_s_channel=None), "weight_s_channel"),
+    "comfy width": (lambda: changed(comfy_w4a8(4), weight=np.zeros((OUT, 40), np.int8)), "neither 4 nor 6"),
+    "mlx scales": (lambda: changed(mlx(4), scales=np.ones((OUT, 7), np.float16)), "contradicts"),
+    "mlx biases": (lambda: changed(mlx(4), biases=np.ones((OUT, 7), np.float16)), "but its scales"),
+    "mlx no scales": (lambda: changed(mlx(4), scales=None), "scales"),
     "hqq groups of zero": (lambda: changed(hqq(4, 1), group_size=np.array(0, np.int32)), "groups of 0"),
     "hqq bits": (lambda: changed(hqq(4, 1), nbits=np.array(5, np.int32)), "5 bits"),
     "hqq shape": (lambda: changed(hqq(4, 1), shape=np.array([OUT, 7 * IN])), "contradict"),
@@ -274,3 +287,33 @@ def test_mlx_stacks_of_experts(tmp_path: Path) -> None:
         np.testing.assert_allclose(read(source, f"{name}.weight"), np.stack([layer.weight for layer in layers]), rtol=2e-6)
         about = fingerprint_source(source).about
     assert (about.coverage, about.unplaced) == (1.0, ())
+
+
+def test_zeros_that_fill_a_comfy_matrix_up_are_no_weights(tmp_path: Path) -> None:
+    layer = comfy_nvfp4(padding=5)
+    with closing(open_source(layer.write(tmp_path))) as source:
+        assert source.tensors[WEIGHT].shape == (OUT - 5, IN - 5)
+        np.testing.assert_allclose(read(source), layer.weight, rtol=2e-6)
+
+
+def test_comfy_marks_in_the_metadata_of_the_file(tmp_path: Path) -> None:
+    """By names that may lack the prefix of the diffusion model."""
+    layer = comfy_nvfp4()
+    stored = {f"model.diffusion_model.{name}": tensor for name, tensor in layer.named().items() if not name.endswith("comfy_quant")}
+    save_file(stored, tmp_path / "model.safetensors", {"_quantization_metadata": json.dumps({"layers": {NAME: {"format": "nvfp4"}}})})
+    with closing(open_source(tmp_path)) as source:
+        assert source.quantization == "nvfp4 (ComfyUI)"
+        np.testing.assert_allclose(read(source, f"model.diffusion_model.{WEIGHT}"), layer.weight, rtol=2e-6)
+
+
+def test_a_comfy_form_of_the_future_is_left_out_and_counted(tmp_path: Path) -> None:
+    mark = np.frombuffer(b'{"format": "int3_dreamt"}', np.uint8)
+    with closing(open_source(changed(comfy_nvfp4(), comfy_quant=mark).write(tmp_path))) as source:
+        assert set(source.tensors) == {"model.norm.weight"}
+        assert source.unread == (("ComfyUI int3_dreamt", OUT * IN // 2 + 128 * 8 + 4 + len(mark)),)
+
+
+def test_what_the_inputs_of_a_comfy_layer_are_multiplied_with(tmp_path: Path) -> None:
+    layer, smooth = comfy_nvfp4(), np.linspace(0.5, 2, IN).astype(np.float32)
+    with closing(open_source(changed(layer, pre_quant_scale=smooth).write(tmp_path))) as source:
+        np.testing.assert_allclose(read(source), layer.weight * smooth, rtol=2e-6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -48,11 +48,11 @@ Found = Plain | Undecoded
 
 
 class Parts:
-    """A source's stored tensors, for schemes."""
+    """A source's stored tensors, for schemes; those that an earlier scheme has taken are not among them."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, taken: Collection[str] = ()) -> None:
         self.source = source
-        self.tensors: Mapping[str, TensorInfo] = source.tensors
+        self.tensors: Mapping[str, TensorInfo] = {name: info for name, info in source.tensors.items() if name not in taken}
 
     @cached_property
     def stated(self) -> Mapping[str, Any]:

@@ -46,12 +46,14 @@ def presented(source: Source) -> Source:
 
 
 def _found(counted: Counted, source: Source) -> tuple[list[Plain], list[Undecoded]]:
-    """What the schemes make of the stored tensors. A stored tensor belongs to one item; the first scheme that knows it decides."""
+    """What the schemes make of the stored tensors. The first scheme that knows a tensor takes it; later ones do not see it."""
     plains: dict[str, Plain] = {}
     undecoded: list[Undecoded] = []
     taken: set[str] = set()
+    parts = Parts(counted)
     for scheme in SCHEMES:
-        for item in scheme(Parts(counted)):
+        found = len(taken)
+        for item in scheme(parts):
             if item.uses[0] in taken:
                 continue
             taken.update(item.uses)
@@ -59,6 +61,8 @@ def _found(counted: Counted, source: Source) -> tuple[list[Plain], list[Undecode
                 _add(item, plains, source)
             else:
                 undecoded.append(item)
+        if len(taken) > found:
+            parts = Parts(counted, taken)
     return list(plains.values()), undecoded
 
 

@@ -48,9 +48,10 @@ def _found(parts: Parts, layer: Layer) -> Found:
     form = str(layer.stated.get("format", ""))
     uses = (layer.weight.name, *(name for side in SIDES if (name := f"{layer.module}.{side}") in parts.tensors))
     maker = FORMS.get(form)
-    plain = maker(layer) if maker is not None else None
+    is_known = maker is not None and (form in comfy_integers.FORMS or not layer.says("convrot"))
+    plain = maker(layer) if maker is not None and is_known else None
     if plain is None:
-        return Undecoded(f"ComfyUI {form[:40]}", uses)
+        return Undecoded(f"ComfyUI {form[:40]}{', turned' if layer.says('convrot') else ''}", uses)
     return replace(_smoothed(parts, layer, plain), uses=uses)
 
 
