@@ -207,12 +207,6 @@ def one_byte() -> Layer:
     return Layer("scaled", layer.kind, stored, layer.weight)
 
 
-def torchao() -> Layer:
-    codes, scales = random(50).integers(-8, 8, (OUT, IN)).astype(np.int8), random(51).random((OUT, IN // 32)).astype(np.float32)
-    stored = {"_weight_qdata": codes, "_weight_scale": scales, "_weight_zero_point": np.zeros((OUT, IN // 32), np.int8)}
-    return Layer("scaled", "int8, groups of 32", stored, codes * np.repeat(scales, 32, 1), {"quant_method": "torchao"})
-
-
 def mlx(bits: int, size: int = 32) -> Layer:
     """Affine; codes reach from one end to the other in each group, as MLX lays them."""
     rng = random(60 + bits)
@@ -250,7 +244,7 @@ def every_layer() -> dict[str, Layer]:
     """One of each form."""
     layers = {f"gptq {bits}": gptq(bits) for bits in (2, 3, 4, 8)}
     layers |= {"gptq v2": gptq(4, version=2), "gptq g_idx": gptq(4, order="plain"), "gptq act order": gptq(3, order="shuffled")}
-    layers |= {"awq": awq(), "int8 codes": eight_bit_codes(), "torchao": torchao(), "one byte": one_byte()}
+    layers |= {"awq": awq(), "int8 codes": eight_bit_codes(), "one byte": one_byte()}
     layers |= {f"{kind} {twice}": four_bit_codes(kind, twice) for kind in ("nf4", "fp4") for twice in (False, True)}
     layers |= {f"fp8 {scales}": fp8(scales) for scales in ("tensor", "rows", "blocks", "powers")}
     layers |= {"fp8 comfy": fp8("tensor", "scale_weight"), "int8": scaled_integers(), "int8 zero": scaled_integers(zero=True)}

@@ -24,7 +24,7 @@ from modelkin_indexer.quantised.packing import exponents, unpack_bits
 from modelkin_indexer.quantised.schemes import SCHEMES
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
-from quantised_libraries import comfy_nvfp4, comfy_turned, comfy_w4a8
+from quantised_libraries import ao_floats, bitnet, comfy_nvfp4, comfy_turned, comfy_w4a8, quanto
 from quantised_models import IN, NAME, OUT, Layer, awq, every_layer, four_bit_codes, fp4, fp8, gptq, hqq, in_words, mlx, packed_integers
 
 LAYERS = every_layer() | quantised_libraries.every_layer()
@@ -57,8 +57,11 @@ def test_all_bytes_count_once(case: str, tmp_path: Path) -> None:
         opened = source.bytes_read
         read(source)
         size = (tmp_path / "model.safetensors").stat().st_size
-        # a byte of HQQ's belongs to rows far apart; scales in tiles belong to 128 rows; what tells padding is read twice
-        assert opened < source.bytes_read <= size * (8 if case.startswith("hqq") else 2 if case.startswith("comfy") else 1)
+        assert opened < source.bytes_read <= size * TIMES_READ.get(case.split()[0], 1)
+
+
+# Where a byte belongs to rows far apart, scales lie in tiles of 128 rows, or what the codes are or what is padding is looked at first.
+TIMES_READ = {"hqq": 8, "bitnet": 6, "quanto": 6, "comfy": 2, "torchao": 2}
 
 
 @settings(deadline=None, max_examples=60)
@@ -186,6 +189,12 @@ DAMAGED: dict[str, tuple[Callable[[], Layer], str]] = {
     "comfy turn": (lambda: changed(comfy_turned("convrot_w4a4"), comfy_quant=TURNED), "turned in groups of 64"),
     "comfy no channel": (lambda: changed(comfy_w4a8(4), weight_s_channel=None), "weight_s_channel"),
     "comfy width": (lambda: changed(comfy_w4a8(4), weight=np.zeros((OUT, 40), np.int8)), "neither 4 nor 6"),
+    "quanto shifts": (lambda: changed(quanto(4), **{"weight._shift": np.ones((3, 1), np.float32)}), "contradicts"),
+    "quanto no scales": (lambda: changed(quanto(4), **{"weight._scale": None}), "_scale"),
+    "bitnet codes": (lambda: changed(bitnet(), weight=np.full((16, IN), 255, np.uint8)), "other codes"),
+    "bitnet bias": (lambda: changed(bitnet(), bias=np.ones(50, np.float32)), "bias of 50"),
+    "torchao scales": (lambda: changed(ao_floats("nvfp4"), _weight_scale=np.ones((7, 5), ml_dtypes.float8_e4m3fn)), "contradicts"),
+    "torchao overall": (lambda: changed(ao_floats("nvfp4"), _weight_per_tensor_scale=np.ones(3, np.float32)), "3 numbers"),
     "mlx scales": (lambda: changed(mlx(4), scales=np.ones((OUT, 7), np.float16)), "contradicts"),
     "mlx biases": (lambda: changed(mlx(4), biases=np.ones((OUT, 7), np.float16)), "but its scales"),
     "mlx no scales": (lambda: changed(mlx(4), scales=None), "scales"),
@@ -232,8 +241,9 @@ def test_sparse_and_unknown_forms_are_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedFormat, match="sparse"):
         open_source(tmp_path)
     layer = changed(four_bit_codes("nf4"), state=None, **{STATE.replace("nf4", "nf7"): STATED % (OUT, IN, 64)})
-    with pytest.raises(UnsupportedFormat, match="nf7"):
-        open_source(layer.write(tmp_path))
+    with closing(open_source(layer.write(tmp_path))) as source:
+        assert set(source.tensors) == {"model.norm.weight"}
+        assert [what for what, _ in source.unread] == ["bitsandbytes nf7"]
 
 
 def test_a_weight_stored_twice(tmp_path: Path) -> None:
@@ -317,3 +327,58 @@ def test_what_the_inputs_of_a_comfy_layer_are_multiplied_with(tmp_path: Path) ->
     layer, smooth = comfy_nvfp4(), np.linspace(0.5, 2, IN).astype(np.float32)
     with closing(open_source(changed(layer, pre_quant_scale=smooth).write(tmp_path))) as source:
         np.testing.assert_allclose(read(source), layer.weight * smooth, rtol=2e-6)
+
+
+def test_rows_that_fill_ternary_bytes_up_are_no_weights(tmp_path: Path) -> None:
+    layer = bitnet(rows=OUT - 3)
+    with closing(open_source(layer.write(tmp_path))) as source:
+        np.testing.assert_allclose(read(source), layer.weight, rtol=2e-6)
+
+
+@pytest.mark.parametrize("told", ["config", "bias", "other tensors", "columns"])
+def test_the_shape_of_a_grouped_quanto_weight(told: str, tmp_path: Path) -> None:
+    layer = quanto(4, size=32, rows=60, columns=160)
+    stored = layer.named()
+    if told == "bias":
+        stored[f"{NAME}.bias"] = np.ones(60, np.float32)
+    elif told == "other tensors":
+        stored |= {"norm.weight": np.ones(60, np.float32), "token.weight": np.ones((7, 160), np.float32)}
+    elif told == "columns":
+        grouped = np.ones((300, 32), np.float32)
+        grouped.reshape(60, 160)[:] = np.linspace(0.1, 1, 160)  # columns of different sizes
+        codes = np.rint(grouped * np.random.default_rng(0).choice([-7, 7], (300, 32)) + 8).astype(np.uint8)
+        stored[f"{NAME}.weight._data._data"] = codes[:150] | codes[150:] << 4
+        stored[f"{NAME}.weight._scale"], stored[f"{NAME}.weight._shift"] = (np.full((300, 1), n, np.float32) for n in (1, 8))
+    config = {"hidden_size": 160, "intermediate_size": 60} if told == "config" else None
+    with closing(open_source(stored_folder(tmp_path, stored, config))) as source:
+        assert source.tensors[WEIGHT].shape == (60, 160)
+        if told != "columns":
+            np.testing.assert_allclose(read(source), layer.weight, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("storage", [np.float16, ml_dtypes.bfloat16, np.float32, np.int32])
+def test_codes_of_bitsandbytes_declared_as_another_type(storage: Any, tmp_path: Path) -> None:
+    layer = four_bit_codes("nf4")
+    folder = changed(layer, weight=layer.stored["weight"].reshape(-1).view(storage)[:, None]).write(tmp_path)
+    with closing(open_source(folder)) as source:
+        np.testing.assert_allclose(read(source), layer.weight, rtol=2e-6)
+
+
+def test_what_torchao_keeps_in_a_kernel_order_is_left_out_and_counted(tmp_path: Path) -> None:
+    stored = {
+        f"{NAME}._weight_qdata": np.zeros((8, 1, 32, 4), np.int32),
+        f"{NAME}._weight_scale_and_zero": np.zeros((2, OUT, 2), np.float16),
+    }
+    said = {WEIGHT: json.dumps({"_type": "Int4TilePackedTo4dTensor", "_data": {}})}
+    save_file({**stored, "model.norm.weight": np.ones(IN, np.float32)}, tmp_path / "model.safetensors", said)
+    with closing(open_source(tmp_path)) as source:
+        assert set(source.tensors) == {"model.norm.weight"}
+        assert source.unread == (("torchao Int4TilePackedTo4dTensor", sum(tensor.nbytes for tensor in stored.values())),)
+
+
+def test_block_scales_that_are_as_many_as_rows(tmp_path: Path) -> None:
+    """16 x 16 scales of 256 rows are blocks, not one a row."""
+    rng = np.random.default_rng(0)
+    codes, scales = rng.standard_normal((256, 512)).astype(ml_dtypes.float8_e4m3fn), rng.random((16, 16)).astype(np.float32)
+    with closing(open_source(stored_folder(tmp_path, {WEIGHT: codes, f"{WEIGHT}_scale_inv": scales}))) as source:
+        np.testing.assert_allclose(read(source), codes.astype(np.float32) * np.repeat(np.repeat(scales, 16, 0), 32, 1), rtol=2e-6)
