@@ -345,7 +345,7 @@ def test_the_shape_of_a_grouped_quanto_weight(told: str, tmp_path: Path) -> None
         stored |= {"norm.weight": np.ones(60, np.float32), "token.weight": np.ones((7, 160), np.float32)}
     elif told == "columns":
         grouped = np.ones((300, 32), np.float32)
-        grouped.reshape(60, 160)[:] = np.linspace(0.1, 1, 160)  # columns of different sizes
+        grouped.reshape(60, 160)[:] = np.random.default_rng(1).uniform(0.1, 1, 160)  # columns of different sizes
         codes = np.rint(grouped * np.random.default_rng(0).choice([-7, 7], (300, 32)) + 8).astype(np.uint8)
         stored[f"{NAME}.weight._data._data"] = codes[:150] | codes[150:] << 4
         stored[f"{NAME}.weight._scale"], stored[f"{NAME}.weight._shift"] = (np.full((300, 1), n, np.float32) for n in (1, 8))
