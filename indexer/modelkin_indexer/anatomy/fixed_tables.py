@@ -18,12 +18,14 @@ from modelkin_indexer.anatomy.formulas.rounding import Rounding, equal, rounding
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+CONSTANT = table_reasons()["constant"]
 FEWEST = 8  # shortest vector taken for a table: fewer numbers lie on a line or curve by chance
 SPACED = 1e-3  # of its range: what an evenly or geometrically spaced vector may be off, beside rounding
 RUN = 8  # lines one after the other that are tried first, at the beginning, in the middle and at the end
 LONGEST_FOLD, SHORTEST_FOLD = 4096, 8  # numbers of the rows that a flattened table may have had
-FOLDED = 512  # shortest vector that is looked at as a flattened table
-ROWS_TRIED = 64  # of a folded vector
+FOLDED = 4096  # numbers from which a vector is looked at as a flattened table: gains and biases are mostly shorter
+ROWS_TRIED = 16  # of a folded vector
+COLUMNS_TRIED = 512  # in the middle of long rows: a window's wave is plain there
 STRIDES = (1, 2, 3, 4, 6, 9, 12)  # of numbers that take turns in a list of boxes
 KERNEL_AXES = {3: ((1, 2), (0, 1)), 4: ((2, 3), (0, 1), (1, 2))}  # [out, in, rows, columns], or TensorFlow's and TFLite's orders
 NARROW = 8  # columns of a list of boxes or points
@@ -52,14 +54,15 @@ def rows_reason(rows: Singles, numbers: Ints) -> str:
 
 def looks_fixed(rows: Singles, numbers: Ints) -> bool:
     """Whether some rows of a table are unlike weights in any way, so that it is worth reading more of it."""
-    wide = _bounded(rows).astype(np.float64)
-    return bool(_formula_of_rows(wide, numbers, rounding(rows))) or _is_bare(wide)
+    skipped = max(0, rows.shape[1] - COLUMNS_TRIED) // 2
+    some = _bounded(rows[:, skipped : skipped + COLUMNS_TRIED]).astype(np.float64)
+    return bool(_formula_of_rows(some, numbers, rounding(rows))) or _is_bare(some)
 
 
 def integer_reason(values: Singles) -> str:
     """Why whole numbers (a whole tensor in its stored shape) are an index table or a mask; "" if they may be packed weights."""
     if not values.size or np.ptp(values) == 0:
-        return table_reasons()["constant"]
+        return CONSTANT
     flat = np.sort(values.reshape(-1))
     if flat.size >= FEWEST and np.array_equal(flat, np.arange(flat.size, dtype=np.float32) + flat[0]):
         return table_reasons()["steps"]  # an order of rows
@@ -213,7 +216,7 @@ def _spaced(vector: Floats, error: Rounding) -> bool:
 
 def _folded(vector: Floats, error: Rounding) -> str:
     """The formula of a table that was flattened."""
-    if vector.size < FOLDED:
+    if vector.size <= FOLDED:
         return ""
     for width in range(SHORTEST_FOLD, min(vector.size // SHORTEST_FOLD, LONGEST_FOLD) + 1):
         if vector.size % width:

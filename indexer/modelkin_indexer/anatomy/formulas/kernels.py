@@ -15,6 +15,7 @@ FEWEST_KERNELS = 8  # written kernels of a table that repeats them
 MIRRORED = 1e-4  # of the kernel's largest number: what an exact mirror image may be off, beside rounding
 IMAGE = 1e-6  # of a line's energy: the same of a whole line
 FEWEST_NUMBERS = 9  # of a kernel whose mirror image says anything: 3 x 3
+FIRST = 4  # lines that are tried before all
 MOST_LINES = 1024  # each is held against all
 
 
@@ -23,9 +24,9 @@ def repeated(kernels: Floats) -> bool:
     written = kernels[kernels.any(axis=1)]
     if len(written) < FEWEST_KERNELS or not 2 <= kernels.shape[1] <= LARGEST:
         return False
-    if len(np.unique(written[: 4 * FEW], axis=0)) > FEW:
+    if len({row.tobytes() for row in written[: 4 * FEW]}) > FEW:
         return False
-    different = len(np.unique(written, axis=0))
+    different = len({row.tobytes() for row in written})
     return different <= FEW and len(written) >= REPEATED * different
 
 
@@ -58,7 +59,10 @@ def mirror_images(lines: Floats, error: Rounding) -> bool:
         np.take_along_axis(some, np.minimum(index + start[:, None], lines.shape[1] - 1), axis=1) * (index + start[:, None] < lines.shape[1])
         for some, start in ((live, first), (live[:, ::-1], last))
     )
-    energy = (live**2).sum(axis=1)
-    products = np.abs(back @ forth.T)
-    off = (energy[:, None] + energy[None] - 2 * products) / energy[:, None]
-    return bool((off.min(axis=1) <= IMAGE + 4 * error.relative**2).all())
+    energy, limit = (live**2).sum(axis=1), IMAGE + 4 * error.relative**2
+
+    def found(some: slice) -> bool:
+        off = (energy[some, None] + energy[None] - 2 * np.abs(back[some] @ forth.T)) / energy[some, None]
+        return bool((off.min(axis=1) <= limit).all())
+
+    return found(slice(FIRST)) and found(slice(None))

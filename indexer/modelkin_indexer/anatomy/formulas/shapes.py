@@ -86,7 +86,7 @@ def even_steps(lines: Floats, error: Rounding) -> bool:
 def smooth(lines: Floats, error: Rounding) -> bool:
     """Whether the numbers of each line lie on a smooth curve, told by what six neighbours predict."""
     reach = len(NEIGHBOURS) // 2
-    if lines.shape[1] < SHORTEST_CURVE:
+    if lines.shape[1] < SHORTEST_CURVE or np.median(np.abs(np.diff(lines, axis=1))) > lines.std():  # of noise the steps are as large
         return False
     around = np.lib.stride_tricks.sliding_window_view(lines, len(NEIGHBOURS), axis=1)
     spread = around.std(axis=2)

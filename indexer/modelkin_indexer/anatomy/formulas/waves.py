@@ -23,6 +23,7 @@ TURNING = 0.05  # of the lines, and ...
 FEWEST_TURNING = 3  # ... as many at least must have turned
 SHORTEST = 12  # of a line: 10 predictions from one fitted number
 WINDOW = 4  # rows one after the other: 2 predictions a column
+FIRST = 8  # windows that are tried before all
 WINDOWS = 0.5  # of these must follow: on a grid of side 7 three in seven go over the edge
 FEWEST_COLUMNS = 12  # of a window: by chance 1 in 70 random columns obeys, so 12 do once in 1e22
 SPECTRUM = 48  # shortest line whose bins tell anything: 9 of 25 are looked at
@@ -62,6 +63,9 @@ def stepping_waves(rows: Floats, numbers: Ints) -> bool:
     """Whether columns are waves from row to row, as far as rows whose `numbers` follow each other show."""
     windows = [at for at in range(0, len(rows) - WINDOW + 1, WINDOW) if numbers[at + WINDOW - 1] - numbers[at] == WINDOW - 1]
     if not windows or rows.shape[1] < FEWEST_COLUMNS:
+        return False
+    tried = [_window(rows[at : at + WINDOW]) for at in windows[:: max(1, len(windows) // FIRST)]]
+    if np.mean(tried) < WINDOWS / 2:
         return False
     return float(np.mean([_window(rows[at : at + WINDOW]) for at in windows])) >= WINDOWS
 
@@ -136,6 +140,8 @@ def on_circles(rows: Floats) -> bool:
     if columns % 2 or rows.size < 2 * CIRCLES or columns < 2 * FEWEST_TURNING:
         return False
     written = rows[rows.any(axis=1)]
+    if not len(written):
+        return False
     halves = written.reshape(len(written), 2, columns // 2)
     pairs = [(written[:, ::2], written[:, 1::2]), (halves[:, 0], halves[:, 1])]
     if columns % 4 == 0:
@@ -145,6 +151,9 @@ def on_circles(rows: Floats) -> bool:
 
 
 def _round(a: Floats, b: Floats) -> bool:
+    size = np.hypot(a[0], b[0])
+    if np.ptp(size) > 2 * ROUND * size.max(initial=0):
+        return False
     size = np.hypot(a, b)
     whole = float(np.median(size)) if size.size else 0.0
     if whole <= 0 or np.abs(size / whole - 1).max() > ROUND:
