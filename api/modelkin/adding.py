@@ -12,7 +12,7 @@ from modelkin.reading import DEFAULT_LEVEL, guessed_name, read_source
 from modelkin.wishes import Begin, HowToRead, Reading
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError, ModelkinError, RegistryError
-from modelkin_registry.answers.contract import Added
+from modelkin_registry.answers.upkeep import Added
 from modelkin_registry.registry import Registry
 
 UNREADABLE, REGISTRY_TROUBLE = ModelkinError.exit_code, RegistryError.exit_code

@@ -68,6 +68,14 @@ class ComponentRule:
 
 
 @dataclass(frozen=True)
+class PartRule:
+    """A part of a single-file checkpoint of several models: the folder it has in a pipeline, and what stands before its tensors' names."""
+
+    part: str
+    prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class GeneralRoom:
     """A module with one of these words in its name is of this family; see `about` in general.json."""
 
@@ -89,6 +97,8 @@ class NameTables:
     noise: tuple[str, ...]
     components: tuple[ComponentRule, ...]
     wrappers: tuple[str, ...]
+    parts: tuple[PartRule, ...]
+    down_and_up: tuple[str, ...]
     input_first: tuple[str, ...]
     interleaved_gate_up: tuple[str, ...]
     gains_less_one: tuple[str, ...]
@@ -108,9 +118,10 @@ def name_tables() -> NameTables:
         ValueError: a table has an unknown key, lacks one or has one twice; the message names the table and the key.
     """
     head: dict[str, Any] = {}
-    for table in ("words", "components", "layouts", "constants", "general"):
+    for table in ("words", "components", "parts", "layouts", "constants", "general"):
         head |= {key: value for key, value in _read(table).items() if key != "about"}
     head["components"] = _rows(ComponentRule, "components", head["components"])
+    head["parts"] = _rows(PartRule, "parts", head["parts"])
     head["constants"] = _rows(ConstantRule, "constants", head["constants"])
     head["rooms"] = _rows(GeneralRoom, "general", head["rooms"])
     head["rules"] = tuple(rule for table in RULE_TABLES for rule in parse_rules(table, _read(table)))

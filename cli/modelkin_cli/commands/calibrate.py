@@ -13,7 +13,8 @@ from modelkin_cli.options import settings
 from modelkin_cli.output import Output
 from modelkin_cli.reading_options import printing
 from modelkin_registry.answers.contract import CONTRACT
-from modelkin_registry.relations.calibration import FEWEST_LINEAGES, OwnBackground
+from modelkin_registry.answers.upkeep import OwnBackground
+from modelkin_registry.relations.calibration import FEWEST_LINEAGES
 
 
 @click.command("calibrate", short_help="Measure what strangers in this registry look like.")
