@@ -12,7 +12,7 @@ from modelkin_indexer.places import Place
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
-from modelkin_registry.evidence.similarity import sampled_rows
+from modelkin_registry.evidence.similarity import independent_rows
 
 Floats = npt.NDArray[np.floating[Any]]
 IDENTICAL_DELTA = 6e-4  # relative L2 difference that float16 storage of the sketches alone produces, with room
@@ -27,7 +27,6 @@ FINE_TUNED_R = 0.9  # above: the delta is under about 45 % of the weights; below
 HALVES = {"F16", "BF16"}
 ADAPTED_FAMILIES = ("attention", "mlp", "expert")  # what adapters are put on
 ADAPTED_R = 0.7  # an adapter's delta is smaller than the weights it is added to (lineagebench: 0.05-0.2 of their energy)
-CENTRED_ROWS = 4  # sampled rows from which the fingerprint takes out the offsets of columns too
 TINY = float(np.finfo(np.float64).tiny)
 SAME_VECTOR_R = 0.999  # centred cosine of a vector with itself in another number format
 EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) and still be called one
@@ -200,6 +199,6 @@ def even_deltas(chosen: Sequence[PlaceCosine], pair: ComponentPair) -> Floats:
     delta, _, _ = normalised_deltas(chosen, pair)
     rows = [p.relative_row for p in chosen]
     table = pair.relative.matrices
-    counted = np.array([sampled_rows(table.places[row].family, int(table.rows[row])) for row in rows], np.int64)
-    sampled = np.where(counted >= CENTRED_ROWS, counted - 1, counted) * (table.columns[rows] - 1)  # rows and columns were centred
+    counted = np.array([independent_rows(table, row) for row in rows], np.int64)
+    sampled = counted * (table.columns[rows] - 1)  # rows were centred too
     return np.asarray(delta * table.scale[rows] / np.sqrt(np.maximum(sampled, 1)) / np.maximum(table.sd[rows], np.finfo(np.float32).tiny))
