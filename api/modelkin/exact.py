@@ -7,8 +7,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelkin.reading import FINGERPRINT_SUFFIX, existing
-from modelkin.wishes import Begin, ExactWishes, HowToRead, Say
+from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing
+from modelkin.wishes import Begin, ExactWishes, HowToRead, Listener, Say
 from modelkin_indexer.aligned.comparison import read_aligned
 from modelkin_indexer.errors import SourceNotFound
 from modelkin_indexer.exact.comparison import ExactOptions, common_places, compare_places, pair_bytes, read_exact
@@ -24,7 +24,7 @@ from modelkin_registry.exact.sentences import with_exact
 
 
 def add_exact(
-    answer: CompareAnswer, a: str, b: str, controls: Sequence[str], how: HowToRead, wishes: ExactWishes, begin: Begin, say: Say
+    answer: CompareAnswer, a: str, b: str, controls: Sequence[str], how: HowToRead, wishes: ExactWishes, listener: Listener
 ) -> CompareAnswer:
     """The answer with an exact comparison beside it, on the layer map that the fingerprints show.
 
@@ -38,8 +38,8 @@ def add_exact(
         journal = None
         if wishes.resume is not None:
             journal = stack.enter_context(closing(Journal(wishes.resume, identity(list(sources.values())))))
-            say(f"{wishes.resume}: {len(journal)} tensors are done already.")
-        reading = _Reading(begin, how, journal)
+            listener.say(f"{wishes.resume}: {len(journal)} tensors are done already.")
+        reading = _Reading(listener.begin, how, journal)
         first, second = sources[a], sources[b]
         options = reading.options("a-b", first, second, maps, wishes.all_layers)
         measured = read_exact(first, second, options)
@@ -65,9 +65,9 @@ def add_aligned(answer: CompareAnswer, a: str, b: str, how: HowToRead, say: Say)
 
 def open_weights(name: str, how: HowToRead) -> Source:
     """The weights that a name stands for: an exact comparison reads them, so that a registered name or a fingerprint will not do."""
-    path = existing(name)
+    path = existing(name, from_hub=False)
     if path.is_file() and path.suffix == FINGERPRINT_SUFFIX:
-        raise SourceNotFound("is a fingerprint, not weights", path=path, remedy="Name the weights: --exact reads every number.")
+        raise SourceNotFound("is a fingerprint, not weights", path=path, remedy="Name the weights: every number of them is read.")
     return open_source(path, how.file)
 
 

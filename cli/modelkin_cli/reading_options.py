@@ -25,7 +25,8 @@ def printing(callback: Callback) -> Callback:
     @click.option("--quiet", "-q", is_flag=True, help="Print names only, and no progress.")
     @functools.wraps(callback)
     def with_output(*arguments: Any, as_json: bool, quiet: bool, **options: Any) -> Any:
-        return callback(*arguments, output=Output(as_json=as_json, quiet=quiet), **options)
+        debug = click.get_current_context().ensure_object(Settings).debug
+        return callback(*arguments, output=Output(as_json=as_json, quiet=quiet, debug=debug), **options)
 
     return with_output
 
@@ -42,8 +43,9 @@ def reading(callback: Callback) -> Callback:
     def with_how(
         *arguments: Any, level: str | None, threads: int | None, file: str | None, adapter_base: Path | None, **options: Any
     ) -> Any:
-        key = read_key(click.get_current_context().ensure_object(Settings).key_file)
-        return callback(*arguments, how=HowToRead(key, level, threads, file, adapter_base), **options)
+        settings = click.get_current_context().ensure_object(Settings)
+        how = HowToRead(read_key(settings.key_file), level, threads, file, adapter_base, settings.offline)
+        return callback(*arguments, how=how, **options)
 
     return with_how
 

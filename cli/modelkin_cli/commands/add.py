@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from modelkin.adding import Batch
 from modelkin.registries import open_registry
 from modelkin.settings import Settings
+from modelkin.taking.adding import Batch
 from modelkin.wishes import HowToRead
 from modelkin_cli.options import settings
 from modelkin_cli.output import Output
@@ -43,8 +43,8 @@ def command(
     """
     if name is not None and len(sources) > 1:
         raise click.UsageError("--as names one model; give one SOURCE with it.")
-    with open_registry(settings, create=True, begin=starter, say=output.say) as registry, output.progress() as begin:
-        batch = Batch(registry, how, begin, output.say)
+    with open_registry(settings, create=True, begin=starter, say=output.say) as registry, output.listening() as listener:
+        batch = Batch(registry, how, listener)
         try:
             for added in batch.add(sources, name):
                 _print(output, added)

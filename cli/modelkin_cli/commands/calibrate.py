@@ -11,9 +11,12 @@ from modelkin.registries import open_registry
 from modelkin.settings import Settings
 from modelkin_cli.options import settings
 from modelkin_cli.output import Output
+from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.reading_options import printing
 from modelkin_registry.answers.contract import CONTRACT
 from modelkin_registry.relations.calibration import FEWEST_LINEAGES, OwnBackground
+
+TITLE = "Spread between strangers, beyond sketch noise"
 
 
 @click.command("calibrate", short_help="Measure what strangers in this registry look like.")
@@ -37,7 +40,7 @@ def command(settings: Settings, reset: bool, output: Output) -> None:
         models = registry.store.count()
     used = [one for one in found if one.used]
     answer = {"contract": CONTRACT, "models": models, "backgrounds": found, "calibrated": bool(used)}
-    output.answer(answer, (f"{one.channel} {one.family}" for one in used), lambda _: [_table(found)] if found else [])
+    output.answer(answer, (f"{one.channel} {one.family}" for one in used), lambda _: [TITLE, _table(found)] if found else [])
     if used:
         output.say(f"{len(used)} of {len(found)} backgrounds are this registry's own; the others are those that come with modelkin.")
     elif any(one.lineages >= FEWEST_LINEAGES for one in found):
@@ -48,9 +51,8 @@ def command(settings: Settings, reset: bool, output: Output) -> None:
 
 
 def _table(found: Sequence[OwnBackground]) -> Table:
-    table = Table(title="Spread between strangers, beyond sketch noise")
-    for column in ("channel", "family", "measured", "shipped", "pairs", "lineages", "used"):
-        table.add_column(column, justify="left" if column in ("channel", "family", "used") else "right")
+    figures = ("measured", "shipped", "pairs", "lineages")
+    table = new_table("channel", "family", *figures, "used", right=figures)
     for one in found:
         numbers = f"{one.sd:.3f}", f"{one.shipped:.3f}", str(one.pairs), str(one.lineages)
         table.add_row(one.channel, one.family, *numbers, "measured" if one.used else "shipped")

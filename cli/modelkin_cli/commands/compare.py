@@ -11,7 +11,7 @@ import click
 from rich.console import RenderableType
 
 from modelkin.settings import Settings
-from modelkin.sides import backgrounds_of, sides_of, structure_of_sides
+from modelkin.sources.sides import backgrounds_of, sides_of, structure_of_sides
 from modelkin.wishes import ExactWishes, HowToRead
 from modelkin_cli.options import FILE, settings
 from modelkin_cli.output import Output
@@ -65,8 +65,8 @@ def command(
     """
     if not exact and (resume is not None or layers == "all"):
         raise click.UsageError("--resume and --layers are for --exact")
-    with output.progress() as begin:
-        read = sides_of((a, b, *controls), how, settings, begin, output.say)
+    with output.listening() as listener:
+        read = sides_of((a, b, *controls), how, settings, listener)
     sides = {name: side.fingerprint for name, side in read.items()}
     third = {name: sides[name] for name in controls}
     claims = {name: read[name].claims for name in (a, b)}
@@ -96,6 +96,6 @@ def _exactly(
     from modelkin.exact import add_exact  # brings scipy, a tenth of a second that other comparisons do without
     from modelkin_cli.pages.exact import exact_page
 
-    with output.progress() as begin:
-        answer = add_exact(answer, names[0], names[1], names[2:], how, wishes, begin, output.say)
+    with output.listening() as listener:
+        answer = add_exact(answer, names[0], names[1], names[2:], how, wishes, listener)
     return answer, exact_page(answer.exact_summary or {}) if answer.exact else ()

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from modelkin.reading import existing, hub_id, read_source
 from modelkin.registries import open_registry
 from modelkin.settings import Settings
-from modelkin.sides import sides_of
+from modelkin.sources.naming import existing, hub_id
+from modelkin.sources.reading import read_source
+from modelkin.sources.sides import sides_of
 from modelkin.wishes import HowToRead
 from modelkin_cli.options import settings
 from modelkin_cli.output import Output
@@ -59,18 +60,16 @@ def _weighed(source: str, named: tuple[str, ...], base: str | None, how: HowToRe
     """Against parents that were named."""
     wanted = tuple(dict.fromkeys((*named, *([base] if base else ()))))
     asked = source if hub_id(source) is not None else str(existing(source))
-    with output.progress() as begin:
-        sides = sides_of((asked, *wanted), how, settings, begin, output.say)
+    with output.listening() as listener:
+        sides = sides_of((asked, *wanted), how, settings, listener)
     return fitted(sides[asked].fingerprint, {name: sides[name].fingerprint for name in wanted}, base=base, source=source)
 
 
 def _sought(source: str, base: str | None, how: HowToRead, settings: Settings, output: Output) -> DecomposeAnswer:
     """Against what the registry holds."""
     with open_registry(settings, say=output.say) as registry:
-        if hub_id(source) is None:
-            existing(source, registry.store.names())
-        with output.progress() as begin:
-            fingerprint = read_source(source, how, begin, registry.store).fingerprint
+        with output.listening() as listener:
+            fingerprint = read_source(source, how, listener, registry.store, registry.store.names()).fingerprint
         return registry.decompose(fingerprint, base=base, source=source)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from modelkin.reading import FINGERPRINT_SUFFIX, read_source
 from modelkin.settings import Settings
+from modelkin.sources.naming import FINGERPRINT_SUFFIX
+from modelkin.sources.reading import read_source
 from modelkin.wishes import HowToRead
 from modelkin.words import size
 from modelkin_cli.options import FILE, settings
@@ -34,8 +35,8 @@ def command(settings: Settings, source: str, target: Path, how: HowToRead, outpu
     """
     if target.suffix != FINGERPRINT_SUFFIX:
         raise click.BadParameter(f"{target}: the name of a fingerprint ends in {FINGERPRINT_SUFFIX}.", param_hint="-o")
-    with output.progress() as begin:
-        found = read_source(source, how, begin)
+    with output.listening() as listener:
+        found = read_source(source, how, listener)
     _write(target, data := found.fingerprint.to_bytes())
     about = found.fingerprint.about
     facts = {"level": about.level, "spec": about.spec, "key": about.key, "parameters": about.parameters, "coverage": about.coverage}

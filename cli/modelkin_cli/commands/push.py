@@ -9,11 +9,11 @@ import click
 
 from modelkin.registries import open_registry
 from modelkin.settings import Settings
-from modelkin.shared_datasets import SHARED_FILE
+from modelkin.sources.network import hub_client
+from modelkin.taking.sharing import SHARED_FILE
 from modelkin_cli.options import settings
 from modelkin_cli.output import Output
 from modelkin_cli.reading_options import printing
-from modelkin_indexer.hub.client import HubClient
 from modelkin_registry.answers.contract import CONTRACT
 
 
@@ -31,11 +31,12 @@ def command(settings: Settings, dataset: str, private: bool, output: Output) -> 
     Example:
       modelkin push me/my-registry --public
     """
+    client = hub_client(f"a place for the dataset {dataset}", output.fail, offline=settings.offline)
     with TemporaryDirectory(prefix="modelkin-") as folder:
         file = Path(folder) / SHARED_FILE
         with open_registry(settings, begin=False, say=output.say) as registry:
             models, digest = registry.export(file, paths=False)
         size = file.stat().st_size
-        commit = HubClient().push(dataset, file, SHARED_FILE, private=private)
+        commit = client.push(dataset, file, SHARED_FILE, private=private)
     answer = {"contract": CONTRACT, "dataset": dataset, "commit": commit, "models": models, "bytes": size, "digest": digest}
     output.line(answer, dataset, f"{dataset}: {models} models, {size:,} bytes, digest {digest}.")

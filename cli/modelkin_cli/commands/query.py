@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from modelkin.reading import existing, hub_id, read_source
 from modelkin.registries import open_registry
 from modelkin.settings import Settings
+from modelkin.sources.reading import read_source
 from modelkin.wishes import HowToRead
 from modelkin_cli.options import settings
 from modelkin_cli.output import Output
@@ -61,18 +61,15 @@ def command(
 def _asked(
     registry: Registry, source: str, how: HowToRead, output: Output, *, k: int, show_all: bool, exact: bool
 ) -> tuple[QueryAnswer, dict[str, int]]:
-    if hub_id(source) is None:
-        existing(source, registry.store.names())
     if not registry.store.count():
         output.say("The registry is empty; fill it with `modelkin add SOURCE...`.")
-    with output.progress() as begin:
-        reading = read_source(source, how, begin, registry.store)
-    from_hub = hub_id(source) is not None  # then what it cost, and what more would cost, is part of the answer
-    for note in () if from_hub else reading.notes:
+    with output.listening() as listener:
+        reading = read_source(source, how, listener, registry.store, registry.store.names())
+    for note in () if reading.remote else reading.notes:  # what the Hub's cost, and what more would cost, is part of the answer
         output.say(f"{source}: {note}")
     beside: dict[str, Any] = {"claims": reading.claims, "structure": reading.structure}
     answer = registry.query(reading.fingerprint, source=source, k=k, show_all=show_all, exact=exact, **beside)
-    if from_hub:
+    if reading.remote:
         answer = replace(answer, warnings=(*answer.warnings, *(f"{source}: {note}" for note in reading.notes)))
     return answer, reading.fingerprint.about.layers
 

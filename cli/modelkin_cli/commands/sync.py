@@ -11,12 +11,12 @@ import click
 from modelkin.keys import read_key
 from modelkin.registries import open_registry
 from modelkin.settings import Settings
-from modelkin.syncing import Sync, Synced, alone
+from modelkin.sources.network import hub_client
+from modelkin.taking.syncing import Sync, Synced, alone
 from modelkin.wishes import HowToRead
 from modelkin_cli.options import FILE, settings
 from modelkin_cli.output import Output
 from modelkin_cli.reading_options import printing, starter_option
-from modelkin_indexer.hub.client import HubClient
 from modelkin_indexer.hub.wanted import Wanted
 from modelkin_registry.registry import Registry
 
@@ -78,10 +78,11 @@ def command(
         raise click.UsageError("Say which: ORG/NAME, --ids-from, --author, --task, --library or --min-downloads.")
     how = HowToRead(read_key(settings.key_file), level)
     with open_registry(settings, create=True, begin=starter, say=output.say) as registry:
-        sync = Sync(registry, HubClient(rate=rate), wanted, how, workers)
         if journal:
             _print_journal(output, registry)
-        elif dry_run:
+            return
+        sync = Sync(registry, hub_client("what is new or changed", output.fail, offline=settings.offline, rate=rate), wanted, how, workers)
+        if dry_run:
             _tell(output, sync.sizes(), "{bytes:,} bytes would be read")
         else:
             _run(output, sync, registry, limit, relist=relist, retry=retry)

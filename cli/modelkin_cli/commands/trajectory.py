@@ -11,14 +11,15 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from modelkin.reading import FINGERPRINT_SUFFIX, existing, read_source
 from modelkin.registries import open_registry
 from modelkin.settings import Settings
+from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing
+from modelkin.sources.reading import read_source
 from modelkin.wishes import HowToRead
 from modelkin_cli.options import settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages import figures
-from modelkin_cli.pages.tables import new_table
+from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
 from modelkin_cli.reading_options import printing, reading, starter_option
 from modelkin_registry.trajectories.trajectories import FEWEST, TrajectoryAnswer
@@ -44,9 +45,10 @@ def command(settings: Settings, checkpoints: tuple[str, ...], starter: bool, how
       modelkin trajectory runs/llama
       modelkin trajectory step-0 step-1000 final --json
     """
-    chosen = in_order(existing(checkpoints[0])) if len(checkpoints) == 1 else [str(existing(name)) for name in checkpoints]
-    with output.progress() as begin:
-        series = [read_source(name, how, begin).fingerprint for name in chosen]
+    paths = [existing(name, from_hub=False) for name in checkpoints]
+    chosen = in_order(paths[0]) if len(paths) == 1 else [str(path) for path in paths]
+    with output.listening() as listener:
+        series = [read_source(name, how, listener).fingerprint for name in chosen]
     with open_registry(settings, begin=starter, say=output.say) as registry:
         answer = registry.trajectory([Path(name).name for name in chosen], series)
     output.answer(answer, (answer.verdict,), lambda _: trajectory_page(answer))

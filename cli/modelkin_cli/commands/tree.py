@@ -46,4 +46,4 @@ def command(settings: Settings, model: str | None, depth: int | None, as_dot: bo
     if as_dot:
         click.echo(dot(answer), nl=False)
     else:
-        output.answer(answer, names(answer), lambda _: tree_page(answer))
+        output.answer(answer, names(answer), lambda console: tree_page(answer, console))

@@ -12,6 +12,7 @@ from rich.text import Text
 from modelkin.words import size
 from modelkin_cli.pages import figures
 from modelkin_cli.pages.pictures import LOW_INFORMATION, heat_strip, legend
+from modelkin_cli.pages.sheets import Sheet
 from modelkin_cli.pages.tables import RELATIVES_NOTE, family_table, low_information_table, relation_text, relatives_table
 from modelkin_cli.pages.text import printable
 from modelkin_registry.answers.contract import CompareAnswer, ComponentEvidence, QueryAnswer, StructureBeside
@@ -71,7 +72,9 @@ def compare_page(answer: CompareAnswer, layers: Mapping[str, int], console: Cons
 
 def _sides(answer: CompareAnswer, a: str, b: str) -> Table:
     """The legend of the letters in the tables."""
-    table = Table.grid(padding=(0, 2))
+    table = Sheet.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for letter, name in (("A", a), ("B", b), *((f"C{i}", printable(c.model)) for i, c in enumerate(answer.controls, 1))):
         table.add_row(Text(letter, style="bold"), name)
     return table
@@ -183,7 +186,7 @@ def _fingerprint_facts(fingerprint: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _facts(facts: Sequence[tuple[str, str]]) -> Table:
     """Names and values side by side; those without a value are left out."""
-    table = Table.grid(padding=(0, 2))
+    table = Sheet.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts:

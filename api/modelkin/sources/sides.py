@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from modelkin.reading import hub_id, read_source
 from modelkin.registries import open_registry
 from modelkin.settings import Settings
-from modelkin.wishes import Begin, HowToRead, Say
+from modelkin.sources.naming import hub_id
+from modelkin.sources.reading import read_source
+from modelkin.wishes import HowToRead, Listener, Say
 from modelkin_indexer.errors import RegistryError, SourceNotFound, UnknownModel
 from modelkin_indexer.results.beside import Claim, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -31,7 +32,7 @@ class Side:
     structure: Sequence[StructurePart]
 
 
-def sides_of(names: tuple[str, ...], how: HowToRead, settings: Settings, begin: Begin, say: Say) -> dict[str, Side]:
+def sides_of(names: tuple[str, ...], how: HowToRead, settings: Settings, listener: Listener) -> dict[str, Side]:
     """Each side, read from here, from the registry, or from the Hub; the registry is opened only if a name needs it."""
     found: dict[str, Side] = {}
     registry: Registry | None = None
@@ -39,16 +40,16 @@ def sides_of(names: tuple[str, ...], how: HowToRead, settings: Settings, begin: 
         for name in dict.fromkeys(names):
             if not Path(name).exists():
                 try:
-                    registry = registry or stack.enter_context(open_registry(settings, say=say))
+                    registry = registry or stack.enter_context(open_registry(settings, say=listener.say))
                 except RegistryError:
                     if hub_id(name) is None:
                         raise
                 if registry is not None and (hub_id(name) is None or name in registry.store):
                     found[name] = Side(_registered(registry, name), registry.claims_of(name), registry.structure_of(name))
                     continue
-            reading = read_source(name, how, begin, registry.store if registry is not None else None)
-            for note in reading.notes if hub_id(name) else ():
-                say(f"{name}: {note}")
+            reading = read_source(name, how, listener, registry.store if registry is not None else None)
+            for note in reading.notes if reading.remote else ():
+                listener.say(f"{name}: {note}")
             found[name] = Side(reading.fingerprint, reading.claims, reading.structure)
     return found
 

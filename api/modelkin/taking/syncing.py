@@ -15,8 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from modelkin.hub_reading import Brought, bring_model, hub_size
-from modelkin.reading import DEFAULT_LEVEL
+from modelkin.sources.hub_reading import Brought, bring_model, hub_size
+from modelkin.sources.reading import DEFAULT_LEVEL
 from modelkin.wishes import HowToRead
 from modelkin_indexer.errors import ModelkinError, RegistryError, SourceError
 from modelkin_indexer.hub.claims import SAYS

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelkin.reading import DEFAULT_LEVEL, guessed_name, read_source
-from modelkin.wishes import Begin, HowToRead, Reading
+from modelkin.errors import problem_of
+from modelkin.sources.naming import guessed_name
+from modelkin.sources.reading import DEFAULT_LEVEL, read_source
+from modelkin.wishes import HowToRead, Listener, Reading
 from modelkin_indexer import spec
-from modelkin_indexer.errors import FingerprintError, ModelkinError, RegistryError
+from modelkin_indexer.errors import FingerprintError
 from modelkin_registry.answers.contract import Added
 from modelkin_registry.registry import Registry
-
-UNREADABLE, REGISTRY_TROUBLE = ModelkinError.exit_code, RegistryError.exit_code
 
 
 class Batch:
     """Adds sources to an open registry. `exit_code` is that of the worst that happened, `counts` how often each status came."""
 
-    def __init__(self, registry: Registry, how: HowToRead, begin: Begin, say: Callable[[str], None]) -> None:
-        self.registry, self.how, self.begin, self.say = registry, how, begin, say
+    def __init__(self, registry: Registry, how: HowToRead, listener: Listener) -> None:
+        self.registry, self.how, self.listener = registry, how, listener
         self.exit_code = 0
         self.counts = {"added": 0, "unchanged": 0, "failed": 0}
         self._taken: dict[str, str] = {}
@@ -34,10 +34,12 @@ class Batch:
             failed = self._blank(source, name or guessed_name(source))
             try:
                 added = self._one(source, name, failed)
-            except (ModelkinError, OSError) as error:
-                code = getattr(error, "exit_code", UNREADABLE)
-                self.exit_code = max(self.exit_code, code)
-                added = replace(failed, reason=str(error))
+            except Exception as error:  # whatever is wrong with one source, the others are added
+                problem = problem_of(error)
+                self.exit_code = max(self.exit_code, problem.code)
+                added = replace(failed, reason=str(problem))
+                if problem.is_fault:
+                    self.listener.fault(error)
             self.counts[added.status] += 1
             yield replace(added, seconds=round(time.monotonic() - started, 3))
 
@@ -53,9 +55,9 @@ class Batch:
         return "1 model was" if added == 1 else f"{added} models were"
 
     def _one(self, source: str, name: str | None, blank: Added) -> Added:
-        reading = read_source(source, self.how, self.begin, self.registry.store)
+        reading = read_source(source, self.how, self.listener, self.registry.store)
         for note in reading.notes:
-            self.say(f"{source}: {note}")
+            self.listener.say(f"{source}: {note}")
         model = name or reading.name
         self._claim(model, source)
         told: dict[str, Any] = {"origin": reading.origin, "files": reading.files, "claims": reading.claims}
