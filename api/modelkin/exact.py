@@ -17,7 +17,7 @@ from modelkin_indexer.exact.pairing import LayerMaps
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.exact import TensorComparison
 from modelkin_indexer.source import Source
-from modelkin_registry.answers.contract import CompareAnswer
+from modelkin_registry.answers.asked import CompareAnswer
 from modelkin_registry.exact.aligned import with_recovery
 from modelkin_registry.exact.judging import judge_exact
 from modelkin_registry.exact.sentences import with_exact

@@ -14,7 +14,7 @@ from modelkin_data import starter
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.spec import PUBLIC_KEY
 from modelkin_registry import doctor
-from modelkin_registry.answers.contract import Finding
+from modelkin_registry.answers.upkeep import Finding
 from modelkin_registry.registry import Registry
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.search.index import VectorIndex

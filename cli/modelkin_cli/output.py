@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 import os
 import shutil
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from modelkin.wishes import Listener
 from modelkin_cli.pages.text import printable
+from modelkin_registry.answers.contract import to_plain
 
 Told = Callable[[int], None]
 NARROWEST = 12  # columns: the words of an answer are whole from here on, and a narrower terminal breaks the lines itself
@@ -110,17 +109,3 @@ def _next_bar(bars: Progress, name: str, total: int) -> Told:
     bars.start()
     task = bars.add_task(name, total=total)
     return lambda done: bars.advance(task, done)
-
-
-def to_plain(value: Any) -> Any:
-    """A result as JSON can hold it: objects by field ("contract" first), lists, and null for what is no finite number."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        found = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"contract": found.pop("contract"), **found} if "contract" in found else found
-    if isinstance(value, Mapping):
-        return {str(name): to_plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain(item) for item in value]
-    if hasattr(value, "item"):  # a number of numpy's
-        return to_plain(value.item())
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from modelkin_registry.answers.contract import ComponentEvidence
-from modelkin_registry.relations.decisions import DESCENT_FREE, RELATIONS
+from modelkin_registry.answers.evidence import ComponentEvidence
+from modelkin_registry.answers.relations import DESCENT_FREE, RELATIONS
 
 VIOLATED = 1
 DESCENT = "descent"  # stands for every relation of descent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -10,46 +10,42 @@ from typing import TYPE_CHECKING, Any, Self
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError
-from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry import doctor
-from modelkin_registry.answers.contract import (
-    CompareAnswer,
-    DecomposeAnswer,
-    Finding,
-    ListedModel,
-    QueryAnswer,
-    Relative,
-    StructureBeside,
-    WeighedClaim,
-)
+from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer, Searched
+from modelkin_registry.answers.claims import StructureBeside, WeighedClaim
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import is_descent
+from modelkin_registry.answers.trajectory import Resemblance, TrajectoryAnswer
+from modelkin_registry.answers.upkeep import Finding, ListedModel
 from modelkin_registry.claims.adapters import base_claims, with_declared_base
 from modelkin_registry.claims.contradictions import contradictions
 from modelkin_registry.claims.declared import lineage_claims, weigh
+from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.explanation.compare import compare_fingerprints
 from modelkin_registry.explanation.query import query_answer
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.merging.reporting import fitted, sought
 from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
-from modelkin_registry.relations.pairs import Held, Kin, has_evidence, hold, is_descent, nearest_kin, order
+from modelkin_registry.relations.pairs import Held, nearest_kin, order
 from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.search.known import Known, read, rows_of
 from modelkin_registry.store.appearing import appearing
-from modelkin_registry.store.digests import content_digest, sampled_digest
+from modelkin_registry.store.digests import content_digest
 from modelkin_registry.store.records import NewModel, PutResult, StoredModel
 from modelkin_registry.store.store import Store
 from modelkin_registry.structure.comparison import Structure, compare_structure
-from modelkin_registry.trajectories.trajectories import Resemblance, TrajectoryAnswer, examine_series, mean_r
+from modelkin_registry.trajectories.trajectories import examine_series, mean_r
 
 if TYPE_CHECKING:
-    from modelkin_registry.relations.calibration import OwnBackground
+    from modelkin_registry.answers.tree import TreeAnswer
+    from modelkin_registry.answers.upkeep import OwnBackground
     from modelkin_registry.sharing.taking_in import TakenIn
-    from modelkin_registry.trees.trees import TreeAnswer
 
 SHOWN = 10  # relatives shown unless asked for more
 STRUCTURE_SHOWN = 3  # relatives whose structure is shown beside
-AT_ONCE = 256  # fingerprints in memory at once
 
 
 class Registry:
@@ -62,6 +58,7 @@ class Registry:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.index = VectorIndex.open(store)
+        self.known = Known(store, self.index)
         self.backgrounds = store.backgrounds.used()
 
     @classmethod
@@ -95,7 +92,7 @@ class Registry:
             RegistryError: another key or spec, a name that cannot be stored, trouble with the file.
         """
         about = fingerprint.about
-        known = self._known_in_full(name, fingerprint)
+        known = self.known.content_in_full(name, fingerprint)
         record = NewModel(
             name=name,
             content=known or content_digest(fingerprint),
@@ -116,22 +113,13 @@ class Registry:
         )
         return self.store.put(record, index_rows(fingerprint))
 
-    def _known_in_full(self, name: str, fingerprint: Fingerprint) -> str:
-        """The content that a probe belongs to: the model's newest revision, if that was read in full and its sampled rows are the same."""
-        if fingerprint.about.level == "full" or name not in self.store:
-            return ""
-        stored = self.store.get(name)
-        newest = fingerprints.from_bytes(stored.blob, name)
-        same = newest.about.level == "full" and sampled_digest(newest) == sampled_digest(fingerprint)
-        return stored.content if same else ""
-
     def refresh(self) -> None:
         """Bring the vector index up to date after many additions."""
         self.index.refresh()
 
     def get(self, name: str) -> Fingerprint:
         """A registered model's fingerprint. Raises UnknownModel."""
-        return fingerprints.from_bytes(self.store.get(name).blob, name)
+        return self.known.named(name)
 
     def query(
         self,
@@ -159,7 +147,7 @@ class Registry:
             wanted = self.store.ids() if exact else self._candidates(fingerprint, candidates, k, show_all)
             declared = lineage_claims(base_claims(fingerprint, claims), self.store.claims.aliases())
             named = self.store.claims.models_named(model for _, model in declared if model)
-            kin, evident = self._kin(fingerprint, list(dict.fromkeys([*wanted, *named])), searched)
+            kin, evident = self.known.kin(fingerprint, list(dict.fromkeys([*wanted, *named])), self.judge(searched))
             ordered = nearest_kin(kin, evident, k, show_all=show_all)
             merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(kin, key=order))], evident)
             ordered = with_declared_base(ordered, fingerprint, declared, kin, self.get, k)
@@ -174,11 +162,11 @@ class Registry:
         """What a registered model claims to be made from, beside what the weights show of it. Raises UnknownModel."""
         with self.store.reading():
             stored = self.store.get(name)
-            fingerprint = fingerprints.from_bytes(stored.blob, name)
+            fingerprint = read(stored)
             said = lineage_claims(base_claims(fingerprint, self.claims_of(name)), self.store.claims.aliases())
             declared = [(claim, model) for claim, model in said if model != stored.name]
             named = self.store.claims.models_named(model for _, model in declared if model)
-            kin, _ = self._kin(fingerprint, named, self.store.count())
+            kin, _ = self.known.kin(fingerprint, named, self.judge(self.store.count()))
             relatives = with_declared_base([one.relative for one in kin], fingerprint, declared, kin, self.get, len(kin))
         return weigh(declared, [*(one.relative for one in kin), *relatives])
 
@@ -215,26 +203,31 @@ class Registry:
             known = {name: self.get(name) for name in (*(parents or ()), *([base] if base else ()))}
             if parents:
                 return fitted(fingerprint, known, base=base, source=source, registry=self._about())
-            kin, evident = self._kin(fingerprint, self._candidates(fingerprint, SEARCHED, SHOWN, False), self.store.count())
+            wanted = self._candidates(fingerprint, SEARCHED, SHOWN, False)
+            kin, evident = self.known.kin(fingerprint, wanted, self.judge(self.store.count()))
             near = nearest_kin(kin, evident, SHOWN)
             merge = self._merge(fingerprint, [*near, *(one.relative for one in sorted(kin, key=order))], evident, base)
         return sought(fingerprint, merge, near, source=source, registry=self._about())
 
-    def _about(self) -> dict[str, Any]:
-        return {"models": self.store.count(), "spec": spec.VERSION, "key": self.store.key_name, "calibrated": self.store.backgrounds.told()}
+    def judge(self, searched: int) -> Judge:
+        """What this registry judges by, for an answer that looks at so many models."""
+        return Judge(searched, self.backgrounds, {})
+
+    def _about(self) -> Searched:
+        return Searched(self.store.count(), spec.VERSION, self.store.key_name, self.store.backgrounds.told())
 
     def compare(
         self, a: Fingerprint, b: Fingerprint, *, a_name: str = "A", b_name: str = "B", controls: Mapping[str, Fingerprint] | None = None
     ) -> CompareAnswer:
         """Hold two fingerprints against each other, and third models against both. Raises FingerprintError."""
-        return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {}, backgrounds=self.backgrounds)
+        return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {}, judge=self.judge(1))
 
     def tree(self, model: str | None = None, *, depth: int = 2) -> TreeAnswer:
         """The registered models as family trees, all of them or those at most `depth` steps from one. Raises UnknownModel."""
         from modelkin_registry.trees.trees import family_tree  # networkx takes longer to import than a query does
 
         with self.store.reading():
-            return family_tree(self.store, self.index, model, depth)
+            return family_tree(self.known, self.judge(self.store.count()), model, depth)
 
     def trajectory(self, names: Sequence[str], series: Sequence[Fingerprint]) -> TrajectoryAnswer:
         """Examine checkpoints said to lead from a random start to the last one, the registry beside them. Raises FingerprintError."""
@@ -242,7 +235,7 @@ class Registry:
         for step, fingerprint in enumerate(series):
             relatives = self.query(fingerprint, source=names[step], k=1).relatives
             found += [Resemblance(step, one.model, one.relation, mean_r(one)) for one in relatives if is_descent(one)]
-        return examine_series(names, series, found)
+        return examine_series(names, series, self.judge(1), found)
 
     def _merge(
         self, fingerprint: Fingerprint, relatives: Sequence[Relative], evident: Mapping[int, Held], base: str | None = None
@@ -250,31 +243,10 @@ class Registry:
         """A merge of the nearest relatives by descent and what else the index finds for the part that those leave."""
         known = {held.name: held.relative for held in evident.values()}
         near = {relative.model: known[relative.model] for relative in relatives if is_descent(relative)}
-        return seek_merge(fingerprint, near, self._found, base)
-
-    def _found(self, fingerprint: Fingerprint) -> dict[str, Fingerprint]:
-        """The registered models that the index finds by a fingerprint, best first."""
-        stored = self.store.stored(find_candidates(self.index, fingerprint, limit=NEAR + PURSUED, nearest=0))
-        return {model.name: fingerprints.from_bytes(model.blob, model.name) for model in stored.values()}
+        return seek_merge(fingerprint, near, lambda asked: self.known.nearest(asked, NEAR + PURSUED), base)
 
     def _candidates(self, fingerprint: Fingerprint, candidates: int, k: int, show_all: bool) -> Sequence[int]:
         return find_candidates(self.index, fingerprint, limit=max(candidates, k), nearest=max(NEAREST, k if show_all else 0))
-
-    def _kin(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> tuple[Sequence[Kin], Mapping[int, Held]]:
-        """Every wanted model held against the query, and by number the measurements of those with evidence."""
-        found: list[Kin] = []
-        evident: dict[int, Held] = {}
-        for held in self._held(fingerprint, wanted, searched):
-            found.append(kin := held.kin())
-            if has_evidence(kin.relative):
-                evident[held.model_id] = held
-        return found, evident
-
-    def _held(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> Iterator[Held]:
-        for start in range(0, len(wanted), AT_ONCE):
-            for model in self.store.stored(wanted[start : start + AT_ONCE]).values():
-                stored = fingerprints.from_bytes(model.blob, model.name)
-                yield hold(fingerprint, stored, model.name, model.origin, searched, model.model_id, self.backgrounds)
 
     def _require_same_recipe(self, fingerprint: Fingerprint) -> None:
         if fingerprint.about.key != self.store.key_name:
@@ -338,4 +310,4 @@ class Registry:
 
     def examine(self, *, repair: bool = False) -> Sequence[Finding]:
         """Check everything; with `repair`, make anew what is derived."""
-        return doctor.examine(self.store, self.index, repair=repair, vectors_of=lambda blob: index_rows(fingerprints.from_bytes(blob)))
+        return doctor.examine(self.store, self.index, repair=repair, vectors_of=rows_of)

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from modelkin_registry.relations.decisions import RELATIONS
+from modelkin_registry.answers.relations import RELATIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -21,7 +21,7 @@ from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
-from modelkin_registry.answers.contract import QueryAnswer
+from modelkin_registry.answers.asked import QueryAnswer
 from modelkin_registry.registry import Registry
 from tiny_models import save_model, tiny_llama
 

@@ -7,11 +7,8 @@ from pathlib import Path
 import pytest
 
 import models
-from modelkin_registry.explanation.relatives import MEANING, layer_runs
+from modelkin_registry.explanation.relatives import layer_runs
 from modelkin_registry.registry import Registry
-from modelkin_registry.relations.decisions import RELATIONS
-
-FORBIDDEN = ("theft", "stolen", "stole", "plagiar", "copied from")
 
 
 @pytest.fixture
@@ -24,11 +21,6 @@ def registry(tmp_path: Path) -> Registry:
 
 def ask(registry: Registry, tmp_path: Path, tensors: models.Tensors) -> list[str]:
     return list(registry.query(models.fingerprint(tmp_path / "query", tensors), source="x/query").explanation)
-
-
-def test_every_relation_has_a_sentence() -> None:
-    assert set(MEANING) == set(RELATIONS)
-    assert not any(word in sentence.lower() for sentence in MEANING.values() for word in FORBIDDEN)
 
 
 def test_norms_are_never_the_reason(registry: Registry, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from modelkin.wishes import HowToRead, Listener, Say
 from modelkin_indexer.errors import RegistryError, SourceNotFound, UnknownModel
 from modelkin_indexer.results.beside import Claim, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import StructureBeside
-from modelkin_registry.evidence.nulls import Strangers
+from modelkin_registry.answers.claims import StructureBeside
+from modelkin_registry.evidence.judge import ALONE, Judge
 from modelkin_registry.registry import Registry
 from modelkin_registry.structure.comparison import Structure, compare_structure
 
@@ -54,16 +54,16 @@ def sides_of(names: tuple[str, ...], how: HowToRead, settings: Settings, listene
     return found
 
 
-def backgrounds_of(names: tuple[str, ...], settings: Settings, say: Say) -> Strangers | None:
-    """The backgrounds of the registry that is named, or that may hold one of the sides; None where there is no such registry."""
+def judge_of(names: tuple[str, ...], settings: Settings, say: Say) -> Judge:
+    """What the registry judges by that is named, or that may hold one of the sides; ALONE where there is no such registry."""
     named = settings.registry is not None and settings.registry.exists()
     if not named and all(Path(name).exists() for name in names):
-        return None
+        return ALONE
     try:
         with open_registry(settings, say=say) as registry:
-            return registry.backgrounds
+            return registry.judge(1)
     except RegistryError:
-        return None  # what needs the registry has said so already
+        return ALONE  # what needs the registry has said so already
 
 
 def structure_of_sides(a: Side, b: Side, b_name: str) -> StructureBeside:

@@ -14,7 +14,7 @@ from modelkin.sources.reading import DEFAULT_LEVEL, read_source
 from modelkin.wishes import HowToRead, Listener, Reading
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError
-from modelkin_registry.answers.contract import Added
+from modelkin_registry.answers.upkeep import Added
 from modelkin_registry.registry import Registry
 
 

@@ -12,7 +12,7 @@ from modelkin_cli.options import settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages import figures
 from modelkin_cli.reading_options import printing, reading, starter_option
-from modelkin_registry.answers.contract import Added
+from modelkin_registry.answers.upkeep import Added
 
 INTERRUPTED = 130
 

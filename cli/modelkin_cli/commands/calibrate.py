@@ -14,7 +14,8 @@ from modelkin_cli.output import Output
 from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.reading_options import printing
 from modelkin_registry.answers.contract import CONTRACT
-from modelkin_registry.relations.calibration import FEWEST_LINEAGES, OwnBackground
+from modelkin_registry.answers.upkeep import OwnBackground
+from modelkin_registry.relations.calibration import FEWEST_LINEAGES
 
 TITLE = "Spread between strangers, beyond sketch noise"
 

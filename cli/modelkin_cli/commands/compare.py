@@ -11,14 +11,14 @@ import click
 from rich.console import RenderableType
 
 from modelkin.settings import Settings
-from modelkin.sources.sides import backgrounds_of, sides_of, structure_of_sides
+from modelkin.sources.sides import judge_of, sides_of, structure_of_sides
 from modelkin.wishes import ExactWishes, HowToRead
 from modelkin_cli.options import FILE, settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages.answers import compare_page
 from modelkin_cli.reading_options import printing, reading
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
-from modelkin_registry.answers.contract import CompareAnswer
+from modelkin_registry.answers.asked import CompareAnswer
 from modelkin_registry.explanation.compare import compare_fingerprints
 
 
@@ -70,8 +70,8 @@ def command(
     sides = {name: side.fingerprint for name, side in read.items()}
     third = {name: sides[name] for name in controls}
     claims = {name: read[name].claims for name in (a, b)}
-    known = backgrounds_of(tuple(sides), settings, output.say)
-    answer = compare_fingerprints(sides[a], sides[b], a_name=a, b_name=b, controls=third, claims=claims, backgrounds=known)
+    judge = judge_of(tuple(sides), settings, output.say)
+    answer = compare_fingerprints(sides[a], sides[b], a_name=a, b_name=b, controls=third, judge=judge, claims=claims)
     answer = replace(answer, structure=structure_of_sides(read[a], read[b], b))
     more: Iterable[RenderableType] = ()
     aligned: Iterable[RenderableType] = ()

@@ -16,7 +16,7 @@ from modelkin_cli.options import settings
 from modelkin_cli.output import Output
 from modelkin_cli.pages.merge import merge_page
 from modelkin_cli.reading_options import printing, reading
-from modelkin_registry.answers.contract import DecomposeAnswer
+from modelkin_registry.answers.asked import DecomposeAnswer
 from modelkin_registry.merging.reporting import fitted
 
 

@@ -16,7 +16,7 @@ from modelkin_cli.output import Output
 from modelkin_cli.pages.answers import query_page
 from modelkin_cli.reading_options import printing, reading, starter_option
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
-from modelkin_registry.answers.contract import QueryAnswer
+from modelkin_registry.answers.asked import QueryAnswer
 from modelkin_registry.registry import SHOWN, Registry
 
 

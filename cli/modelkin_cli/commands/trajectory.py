@@ -22,7 +22,8 @@ from modelkin_cli.pages import figures
 from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
 from modelkin_cli.reading_options import printing, reading, starter_option
-from modelkin_registry.trajectories.trajectories import FEWEST, TrajectoryAnswer
+from modelkin_registry.answers.trajectory import TrajectoryAnswer
+from modelkin_registry.trajectories.trajectories import FEWEST
 
 WEIGHTS = (".safetensors", ".gguf", FINGERPRINT_SUFFIX)  # files of a folder that are checkpoints of their own
 

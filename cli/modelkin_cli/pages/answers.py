@@ -15,7 +15,9 @@ from modelkin_cli.pages.pictures import LOW_INFORMATION, heat_strip, legend
 from modelkin_cli.pages.sheets import Sheet
 from modelkin_cli.pages.tables import RELATIVES_NOTE, family_table, low_information_table, relation_text, relatives_table
 from modelkin_cli.pages.text import printable
-from modelkin_registry.answers.contract import CompareAnswer, ComponentEvidence, QueryAnswer, StructureBeside
+from modelkin_registry.answers.asked import CompareAnswer, QueryAnswer
+from modelkin_registry.answers.claims import StructureBeside
+from modelkin_registry.answers.evidence import ComponentEvidence
 from modelkin_registry.claims.declared import claim_sentence
 
 COMPARE_NOTE = "r: centred (Pearson) correlation. null: what strangers give, mean ± sd. Low-information families are never a finding."
@@ -28,9 +30,9 @@ def query_page(answer: QueryAnswer, layers: Mapping[str, int], console: Console)
     yield from sentences(answer.explanation, answer.warnings, console)
     if not answer.relatives:
         return
-    yield Text(f"Relatives among {figures.count(answer.registry['models'])} registered models", style="bold")
+    yield Text(f"Relatives among {figures.count(answer.registry.models)} registered models", style="bold")
     yield Text()
-    yield relatives_table(answer.relatives, answer.query["components"])
+    yield relatives_table(answer.relatives, answer.query.components)
     yield Text(RELATIVES_NOTE, style="dim")
     first = answer.relatives[0]
     for component in first.components:
@@ -52,7 +54,7 @@ def _structure(beside: StructureBeside, console: Console) -> Iterator[Renderable
 def compare_page(answer: CompareAnswer, layers: Mapping[str, int], console: Console) -> Iterator[RenderableType]:
     """A comparison's answer. `layers` counts A's layers by component."""
     yield from sentences(answer.explanation, answer.warnings, console)
-    a, b = printable(answer.a["source"]), printable(answer.b["source"])
+    a, b = printable(answer.a.source), printable(answer.b.source)
     yield _sides(answer, a, b)
     for component in answer.components:
         yield Text()

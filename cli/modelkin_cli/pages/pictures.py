@@ -9,7 +9,7 @@ from textwrap import wrap
 from rich.text import Text
 
 from modelkin_cli.pages.figures import correlation
-from modelkin_registry.answers.contract import ComponentEvidence, FamilyEvidence
+from modelkin_registry.answers.evidence import ComponentEvidence, FamilyEvidence
 
 WHOLE_WIDTH = 100  # columns used at most: wider strips are hard to follow by eye
 LABEL, FIGURE = 11, 9  # columns of a family's name and of its r

@@ -10,8 +10,9 @@ from rich.text import Text
 from modelkin_cli.pages import figures
 from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
-from modelkin_registry.answers.contract import ComponentEvidence, Control, FamilyEvidence, Finding, ListedModel, Relative
-from modelkin_registry.relations.decisions import DESCENT_FREE
+from modelkin_registry.answers.evidence import ComponentEvidence, Control, FamilyEvidence, Relative
+from modelkin_registry.answers.relations import DESCENT_FREE
+from modelkin_registry.answers.upkeep import Finding, ListedModel
 
 STATE_STYLES = {"ok": "green", "repaired": "yellow", "broken": "bold red"}
 RELATIVES_NOTE = "In brackets: no evidence. Norms and biases are left out: they cannot show descent by themselves."

@@ -12,7 +12,7 @@ from rich.tree import Tree
 from modelkin_cli.pages import figures
 from modelkin_cli.pages.text import printable
 from modelkin_cli.pages.tree_layout import Row, rows
-from modelkin_registry.trees.trees import TreeAnswer, TreeEdge
+from modelkin_registry.answers.tree import TreeAnswer, TreeEdge
 
 LEGEND = "-> a hint that the model above came first, with its reason. -- direction unknown. r: correlation of the weights shared."
 GUIDE, LABEL = 4, 24  # columns of a step to the right, and those that a label needs to be read

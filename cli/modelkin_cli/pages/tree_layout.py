@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from modelkin_registry.trees.trees import TreeAnswer, TreeEdge, TreeModel
+from modelkin_registry.answers.tree import TreeAnswer, TreeEdge, TreeModel
 
 KINDS = ("descent", "merge", "part", "shared start")  # a model hangs on the first of its edges in this order
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from modelkin_cli.pages.text import printable
 from modelkin_cli.pages.tree import edge_words
 from modelkin_cli.pages.tree_layout import Row, rows
-from modelkin_registry.trees.trees import TreeAnswer, TreeEdge
+from modelkin_registry.answers.tree import TreeAnswer, TreeEdge
 
 ROW, INDENT, MARGIN = 44, 36, 16  # pixels
 LETTER = 7.2  # width of a letter of the font below, on average

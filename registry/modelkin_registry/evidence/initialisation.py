@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.trajectory import InitialisationTest
 from modelkin_registry.evidence.similarity import sampled_rows
 
 # Kurtosis of the distributions that libraries draw initial weights from.
@@ -17,23 +17,6 @@ STORED = 0.01
 SAME_SIZE = 0.05  # spread of one role's standard deviations over layers that rounding and sampling make; training makes 0.1 and more
 LEAST_SHARE = 0.9  # of matrices that must look drawn: a few (padding rows, fixed parts) may not
 FEWEST_NUMBERS = 256  # sampled numbers from which a kurtosis says something
-
-
-@dataclass(frozen=True)
-class InitialisationTest:
-    """`drawn`: share of matrices whose kurtosis is that of a named distribution (`shape`), its null within 5 standard errors.
-
-    `gains_constant`: share of norms whose gains all have one value, `biases_zero` of biases at zero (None where there are none);
-    `size_spread`: largest relative spread of a role's standard deviations over layers (None with one layer).
-    """
-
-    passed: bool
-    shape: str
-    drawn: float
-    gains_constant: float | None
-    biases_zero: float | None
-    size_spread: float | None
-    matrices: int
 
 
 def examine_start(model: Fingerprint) -> InitialisationTest:

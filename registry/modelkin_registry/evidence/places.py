@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.places import NO_LAYER
-from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import FamilyEvidence
+from modelkin_registry.answers.evidence import FamilyEvidence
 from modelkin_registry.evidence.alignment import LayerMap, align
 from modelkin_registry.evidence.experts import ExpertMatch, match_experts
 from modelkin_registry.evidence.nulls import Null, crossing_nulls, sketch_noise, typical
+from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import Ints, Similarities, cross_role_gram, matrix_similarities, vector_similarities
 
 Floats = npt.NDArray[np.float64]
@@ -57,8 +57,8 @@ class Measurement:
     `crossed`: whether a mixture's experts were held against dense matrices.
     """
 
-    query: str
-    relative: str
+    query: Side
+    relative: Side
     layer_map: LayerMap
     places: tuple[PlaceCosine, ...]
     vectors: tuple[PlaceCosine, ...]
@@ -71,8 +71,8 @@ class Measurement:
 class ComponentPair:
     """Everything found between a component of the query and one of the relative."""
 
-    query: str
-    relative: str
+    query: Side
+    relative: Side
     layer_map: LayerMap
     layers: tuple[int, int]
     families: tuple[FamilyEvidence, ...]
@@ -85,22 +85,22 @@ class ComponentPair:
     upcycled: bool
 
 
-def measure_components(query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str) -> Measurement:
+def measure_components(query: Side, relative: Side) -> Measurement:
     """Measure one pair of components on the layer map that the pair itself shows."""
-    found = matrix_similarities(query, relative, query_component, relative_component)
+    found = matrix_similarities(query, relative)
     trusted = [(s, [at for at, role in enumerate(s.roles) if role not in STRUCTURED_ROLES]) for s in found]
     similarities = [s.of(roles) for s, roles in trusted if roles]
-    crossed = cross_role_gram(query, relative, UPCYCLED_ROLES, query_component)
+    crossed = cross_role_gram(query, relative, UPCYCLED_ROLES)
     layer_map = align(similarities + crossed)
     places = _aligned(similarities + crossed, layer_map)
-    vectors = _aligned(vector_similarities(query, relative, query_component, relative_component), layer_map)
+    vectors = _aligned(vector_similarities(query, relative), layer_map)
     return Measurement(
-        query_component,
-        relative_component,
+        query,
+        relative,
         layer_map,
         tuple(places),
         tuple(vectors),
-        match_experts(query, relative, query_component, relative_component, layer_map.pairs),
+        match_experts(query, relative, layer_map.pairs),
         _comparable_parameters(query, similarities + crossed),
         any(family == "expert" for s in crossed for family, _ in s.roles),
     )
@@ -133,14 +133,16 @@ def _nulls(s: Similarities, matched: npt.NDArray[np.bool_], role: Ints, a: Ints,
     return [nulls[at] for at in role.tolist()]
 
 
-def token_tables(side: Fingerprint, component: str) -> list[int]:
+def token_tables(side: Side) -> list[int]:
     """Rows of a component's token tables, the head among them."""
     return [
-        row for row, p in enumerate(side.matrices.places) if p.component == component and SHOWN_AS.get(p.family, p.family) == "embedding"
+        row
+        for row, p in enumerate(side.matrices.places)
+        if p.component == side.component and SHOWN_AS.get(p.family, p.family) == "embedding"
     ]
 
 
-def _comparable_parameters(query: Fingerprint, similarities: Sequence[Similarities]) -> int:
+def _comparable_parameters(query: Side, similarities: Sequence[Similarities]) -> int:
     """Informative parameters of the query that have something of equal shape to be held against, in any layer and channel."""
     rows: set[int] = set()
     for s in similarities:

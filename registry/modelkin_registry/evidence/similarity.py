@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from modelkin_indexer import spec
 from modelkin_indexer.places import Place
-from modelkin_indexer.results.fingerprint import CHANNELS, KNOWN_LAYOUTS, SIDES, Fingerprint, Matrices, Sketches
+from modelkin_indexer.results.fingerprint import CHANNELS, KNOWN_LAYOUTS, SIDES, Matrices, Sketches
+from modelkin_registry.evidence.side import Side
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -96,11 +97,11 @@ def _counterparts(
     )
 
 
-def matrix_similarities(query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str) -> list[Similarities]:
+def matrix_similarities(query: Side, relative: Side) -> list[Similarities]:
     """All roles that both sides have, in every channel that both sides have."""
     ours, theirs = query.matrices, relative.matrices
     found = []
-    for group in _counterparts(ours.places, theirs.places, query_component, relative_component):
+    for group in _counterparts(ours.places, theirs.places, query.component, relative.component):
         for channel in CHANNELS:
             cosines = _cosines(ours.sketches[channel], theirs.sketches[channel], group.query_rows, group.relative_rows)
             if cosines is not None:
@@ -131,9 +132,9 @@ def sampled_rows(family: str, rows: int) -> int:
     return min(rows, spec.TOKEN_BLOCKS * spec.TOKEN_BLOCK_ROWS if family in TOKEN_FAMILIES else matrix)
 
 
-def cross_role_gram(query: Fingerprint, relative: Fingerprint, roles: Mapping[RoleKey, RoleKey], component: str) -> list[Similarities]:
+def cross_role_gram(query: Side, relative: Side, roles: Mapping[RoleKey, RoleKey]) -> list[Similarities]:
     """Gram cosines between different roles (a mixture's experts against the dense matrices they may come from)."""
-    our_rows, their_rows = rows_by_role(query.matrices.places, component), rows_by_role(relative.matrices.places, component)
+    our_rows, their_rows = (rows_by_role(side.matrices.places, side.component) for side in (query, relative))
     found = []
     for ours, theirs in roles.items():
         if ours not in our_rows or theirs not in their_rows or theirs in our_rows:
@@ -147,11 +148,11 @@ def cross_role_gram(query: Fingerprint, relative: Fingerprint, roles: Mapping[Ro
     return found
 
 
-def vector_similarities(query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str) -> list[Similarities]:
+def vector_similarities(query: Side, relative: Side) -> list[Similarities]:
     """Centred cosines of norms, biases and other vectors; constant ones are left out."""
     ours, theirs = query.vectors, relative.vectors
     found = []
-    for group in _counterparts(ours.places, theirs.places, query_component, relative_component):
+    for group in _counterparts(ours.places, theirs.places, query.component, relative.component):
         a, b = group.query_rows, group.relative_rows
         cosines = _cosines(ours.sketches, theirs.sketches, a, b)
         if cosines is not None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import Contradiction, QueryAnswer, Relative, WeighedClaim
+from modelkin_registry.answers.asked import QueryAnswer, Searched
+from modelkin_registry.answers.claims import Contradiction, WeighedClaim
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.answers.sides import describe, warnings_about
 from modelkin_registry.claims.declared import claim_sentence
 from modelkin_registry.explanation.relatives import DISTILLATION, headline, relative_sentences
@@ -15,7 +17,6 @@ from modelkin_registry.merging.by_layer import attribute_layers, layer_merge
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.merging.words import layer_object, mark_parents, merge_object, merge_sentences
 from modelkin_registry.relations.decisions import COVERAGE_FLOOR
-from modelkin_registry.relations.pairs import is_descent
 
 MENTIONED = 3  # relatives that have a sentence, the first one all of its findings; the table has the rest
 
@@ -25,7 +26,7 @@ def query_answer(
     relatives: Sequence[Relative],
     *,
     source: str,
-    registry: dict[str, Any],
+    registry: Searched,
     compared: int,
     merge: Decomposition | None,
     claims: Sequence[WeighedClaim] = (),
@@ -38,10 +39,10 @@ def query_answer(
     subject = Path(source).name or "The model"
     explanation = merge_sentences(subject, merge) if merge else []
     for relative in relatives[:1]:
-        explanation += relative_sentences(subject, relative, registry["models"])
-    explanation += [headline(subject, relative, registry["models"]) for relative in relatives[1:MENTIONED]]
+        explanation += relative_sentences(subject, relative, registry.models)
+    explanation += [headline(subject, relative, registry.models) for relative in relatives[1:MENTIONED]]
     if not any(is_descent(relative) for relative in relatives):
-        explanation.insert(0, _nothing_found(subject, fingerprint.about.coverage, registry["models"], compared))
+        explanation.insert(0, _nothing_found(subject, fingerprint.about.coverage, registry.models, compared))
     explanation += map(claim_sentence, claims)
     explanation += [one.sentence for one in contradictions]
     explanation.append(DISTILLATION)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelkin_registry.answers.contract import ComponentEvidence, Control, FamilyEvidence, Relative
+from modelkin_registry.answers.evidence import ComponentEvidence, Control, FamilyEvidence, Relative
+from modelkin_registry.answers.relations import COPIES, DESCENT_FREE, PARTIAL, RELATIONS
 from modelkin_registry.evidence.nulls import SMALLEST_P
 from modelkin_registry.evidence.places import FURTHER_P
-from modelkin_registry.relations.decisions import DESCENT_FREE
 
 DISTILLATION = "Training on another model's outputs (distillation, synthetic data) leaves no trace in weights and cannot be seen here."
 SAME_R = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
@@ -18,27 +18,6 @@ DECLARED = (
     "This is declared, not measured: an adapter holds no weights of its base"
 )
 QUANTIZED_RELATIVE = "is consistent with the model of which {model} is a quantised copy{stored}"
-MEANING = {
-    "identical": "is {model}, weight for weight, in everything it holds",
-    "recast": "is {model} in everything it holds, stored in another number format",
-    "quantized": "is consistent with a quantised copy of {model}{stored}",
-    "fine-tuned": "is consistent with a fine-tune of {model} (or of a close relative of it)",
-    "continued": "is consistent with long further training of {model} (or of a close relative of it)",
-    "low-rank delta": "is consistent with {model} plus a change of projections inside its layers alone, as a merged adapter (LoRA) leaves",
-    "noised": "is consistent with {model} plus noise of one even relative size in every tensor",
-    "merged": "is consistent with a merge in which {model} takes part",
-    "layers rearranged": "is consistent with descent from {model} with layers added, dropped or re-ordered",
-    "pruned": "is consistent with a pruned copy of {model}",
-    "upcycled": "is consistent with a mixture whose experts were made from the dense layers of {model}",
-    "vocabulary changed": "is consistent with descent from {model} with another vocabulary",
-    "component reused": "contains a component that is consistent with descent from {model}; its other components are not",
-    "transplanted": "contains parts that are consistent with descent from {model}, beside parts that are not",
-    "reparameterised": "is consistent with {model} in other coordinates (neurons, heads, experts or channels re-ordered or rotated)",
-    "shared initialisation": "and {model} correlate as two trainings from one random initialisation do; nothing learned is shared",
-    "norms only": "shares only low-information norm gains with {model}; attention, MLP and the other matrices show nothing",
-    "unrelated": "shows no evidence of shared weights with {model}",
-    "not comparable": "cannot be compared with {model}: no part of it has a counterpart of the same kind and shape",
-}
 
 
 def relative_sentences(subject: str, relative: Relative, searched: int | None = None) -> list[str]:
@@ -60,9 +39,7 @@ def headline(subject: str, relative: Relative, searched: int | None) -> str:
     if relative.relation in DESCENT_FREE or relative.declared:
         return sentence + "."
     reused = " and ".join(c.query for c in relative.components if c.relation not in DESCENT_FREE)
-    whose = (
-        f"of the comparable weights of its {reused} component" if relative.relation == "component reused" else "of its comparable weights"
-    )
+    whose = f"of the comparable weights of its {reused} component" if relative.relation in PARTIAL else "of its comparable weights"
     sentence += f": {_share(relative.shared)} {whose} carry the evidence"
     if relative.p_value is not None:
         sentence += f", p {_p(relative.p_value)}"
@@ -75,11 +52,11 @@ def _meaning(relative: Relative) -> str:
     """What the relation amounts to, with places for the model's name and for how a quantised copy is stored."""
     if relative.declared:
         return DECLARED
-    if relative.sampled and relative.relation in ("identical", "recast"):
+    if relative.sampled and relative.relation in COPIES:
         return SAMPLED
     if relative.relation == "quantized" and relative.quantization.keys() == {"relative"}:
         return QUANTIZED_RELATIVE
-    return MEANING[relative.relation]
+    return RELATIONS[relative.relation].sentence
 
 
 def _stored(relative: Relative) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from modelkin_registry.evidence.nulls import Strangers
+from modelkin_registry.answers.upkeep import OwnBackground
+from modelkin_registry.evidence.judge import Strangers
 from modelkin_registry.store.opening import now
-
-if TYPE_CHECKING:
-    from modelkin_registry.relations.calibration import OwnBackground
 
 COLUMNS = "channel, family, sd, shipped, pairs, lineages, used"
 

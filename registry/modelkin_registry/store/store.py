@@ -20,7 +20,7 @@ from blake3 import blake3
 from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError, UnknownModel
 from modelkin_indexer.results.beside import SourceFile
-from modelkin_registry.answers.contract import ListedModel
+from modelkin_registry.answers.upkeep import ListedModel
 from modelkin_registry.store.backgrounds import BackgroundTable
 from modelkin_registry.store.claims import ClaimTable, storable
 from modelkin_registry.store.hub_journal import HubJournal

@@ -1,0 +1,73 @@
+"""Evidence of one model against another, as answers tell it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class FamilyEvidence:
+    """One family of one component against its counterpart. `r` is in [-1, 1]; None where it could not be computed.
+
+    `roles` maps each role to its mean r; `layers` lists [query layer, relative layer, r] for the heat strip.
+    """
+
+    family: str
+    channel: str
+    r: float | None
+    null_mean: float | None
+    null_sd: float | None
+    z: float | None
+    p_value: float | None
+    places: int
+    parameters: int
+    informative: bool
+    inherited: bool
+    raw_cosine: float | None = None
+    raw_cosine_floor: float | None = None
+    channels: dict[str, float | None] = field(default_factory=dict)
+    component: str = ""
+    roles: dict[str, float] = field(default_factory=dict)
+    layers: tuple[tuple[int, int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class ComponentEvidence:
+    """One component of the query against one component of the relative. `changes`: what was done to it, in sentences."""
+
+    query: str
+    relative: str
+    relation: str
+    shared: float
+    layer_map: tuple[tuple[int, int], ...]
+    families: tuple[FamilyEvidence, ...]
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Relative:
+    """One registered model as an answer to a query.
+
+    `sampled`: one side was read at level probe only. `quantization`: where the relation is `quantized`, side ("query" or "relative") -> how
+    it stores its weights. `declared`: the relation is what an adapter's file says, which its weights cannot show.
+    """
+
+    model: str
+    relation: str
+    also: tuple[str, ...]
+    shared: float
+    p_value: float | None
+    components: tuple[ComponentEvidence, ...]
+    source: str = ""
+    sampled: bool = False
+    quantization: dict[str, str] = field(default_factory=dict)
+    declared: bool = False
+
+
+@dataclass(frozen=True)
+class Control:
+    """How far a third model is from both sides of a comparison."""
+
+    model: str
+    a_c: tuple[FamilyEvidence, ...]
+    b_c: tuple[FamilyEvidence, ...]
