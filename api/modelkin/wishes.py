@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypedDict
 
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -46,6 +48,9 @@ class Listener:
     fault: Callable[[Exception], None] = _logged
 
 
+SILENT = Listener()
+
+
 @dataclass(frozen=True)
 class HowToRead:
     """How sources become fingerprints. `level` None means the default, and leaves a written fingerprint as it is.
@@ -59,6 +64,57 @@ class HowToRead:
     file: str | None = None
     base: Path | None = None
     offline: bool = False
+
+
+class Options(TypedDict, total=False):
+    """How sources are read, as options of a call.
+
+    level         "probe" (a few rows of each matrix) or "full" (every byte once); by default full, of a Hub id probe
+    threads       threads; the result does not depend on them
+    file          which file of a folder is read, where it holds several models
+    adapter_base  the base of an adapter: the sum is looked at
+    """
+
+    level: Literal["probe", "full"] | None
+    threads: int | None
+    file: str | None
+    adapter_base: Path | None
+
+
+def how_to_read(key: Key, options: Options, offline: bool = False) -> HowToRead:
+    """A call's options with its key. Raises ValueError for a level that there is none of."""
+    level, base = options.get("level"), options.get("adapter_base")
+    if level not in (None, "probe", "full"):
+        raise ValueError(f"level {level!r}: it is 'probe' or 'full'")
+    return HowToRead(key, level, options.get("threads"), options.get("file"), None if base is None else Path(base), offline)
+
+
+class SyncOptions(TypedDict, total=False):
+    """Which repositories a sync is about, and how it works.
+
+    author, task, library  only those of this person or organisation, task, library or tag
+    min_downloads          only those with so many
+    max_bytes              leave out those of which more would be read
+    limit                  do so many at most; the others wait for the next call
+    relist                 list all, not only what changed since the last call, and find removed and renamed ones
+    retry                  try all again that failed, not only those whose failure may pass
+    dry_run                say what would be read, with its bytes, and do nothing
+    workers, rate          repositories read at once (4); requests a second at most (10)
+    level                  "probe" or "full" (the default)
+    """
+
+    author: str | None
+    task: str | None
+    library: str | None
+    min_downloads: int
+    max_bytes: int | None
+    limit: int | None
+    relist: bool
+    retry: bool
+    dry_run: bool
+    workers: int
+    rate: float
+    level: Literal["probe", "full"] | None
 
 
 @dataclass(frozen=True)
@@ -84,3 +140,6 @@ class Reading:
     claims: tuple[Claim, ...] = ()
     structure: tuple[StructurePart, ...] = ()
     remote: bool = False
+
+
+Asked = str | os.PathLike[str] | Fingerprint | Reading  # a path or Hub id, or what was read before

@@ -45,10 +45,11 @@ class Teller:
             self._print(asdict(problem))
         return problem.code
 
-    def interrupted(self) -> int:
-        """Ctrl-C."""
-        click.echo("Interrupted.", err=True)
-        self._tell(INTERRUPTED, "Interrupted", "interrupted")
+    def interrupted(self, error: BaseException) -> int:
+        """Ctrl-C. A verb may have said in the error what is done and stays."""
+        words = str(error) if isinstance(error, KeyboardInterrupt) and str(error) else "Interrupted."
+        click.echo(words, err=True)
+        self._tell(INTERRUPTED, "Interrupted", words)
         return INTERRUPTED
 
     def _tell(self, code: int, kind: str, message: str) -> None:

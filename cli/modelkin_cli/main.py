@@ -97,7 +97,7 @@ def _told(teller: Teller, call: Callable[[], Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit is silent too
         return PIPE_CLOSED
     if signals.came or isinstance(found, (KeyboardInterrupt, click.Abort)):
-        return teller.interrupted()
+        return teller.interrupted(found)
     return teller.error(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,9 +38,16 @@ def group_options(command: Command) -> Command:
     return _all(command, "MODELKIN_REGISTRY", "MODELKIN_KEY_FILE", hidden=False)
 
 
-def settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same after a verb, where people type them too; the verb gets them as its first argument."""
-    return click.make_pass_decorator(Settings, ensure=True)(_all(command, None, None, hidden=True))
+def calling(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """The same after a verb, where people type them too; the verb gets them, with how sources are read, as `call`: what modelkin takes."""
+
+    @functools.wraps(callback)
+    def with_call(*arguments: Any, reading: dict[str, Any] | None = None, **options: Any) -> Any:
+        said = click.get_current_context().ensure_object(Settings)
+        call = {"registry": said.registry, "key_file": said.key_file, "offline": said.offline, **(reading or {})}
+        return callback(*arguments, call=call, **options)
+
+    return _all(with_call, None, None, hidden=True)
 
 
 def _all(command: Command, registry: str | None, key_file: str | None, hidden: bool) -> Command:

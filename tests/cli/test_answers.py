@@ -91,14 +91,14 @@ def test_a_hub_id_is_told_apart_from_a_path(models: Path) -> None:
 
 
 def test_interrupted_adding_keeps_what_was_acknowledged(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = adding.read_source
+    read = adding.reading_of
 
     def interrupted(source: str, *rest: Any) -> Any:
         if source == "stranger":
             raise KeyboardInterrupt
         return read(source, *rest)
 
-    monkeypatch.setattr(adding, "read_source", interrupted)
+    monkeypatch.setattr(adding, "reading_of", interrupted)
     result = run("add", "parent", "stranger", "child")
     assert result.exit_code == 130
     assert "Interrupted; 1 model was stored." in result.stderr

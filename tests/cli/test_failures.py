@@ -95,14 +95,14 @@ def test_an_error_says_file_tensor_and_remedy() -> None:
 
 
 def test_a_crash_on_one_source_does_not_stop_the_batch(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = adding.read_source
+    read = adding.reading_of
 
     def crashing(source: str, *rest: Any) -> Any:
         if source == "stranger":
             raise np.linalg.LinAlgError("SVD did not converge")
         return read(source, *rest)
 
-    monkeypatch.setattr(adding, "read_source", crashing)
+    monkeypatch.setattr(adding, "reading_of", crashing)
     done = run("add", "parent", "stranger", "child", "--json", "--debug")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["status"] for line in lines] == ["added", "failed", "added"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -10,17 +11,36 @@ from typing import TYPE_CHECKING
 
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing, hub_id
 from modelkin.sources.network import hub_client
-from modelkin.wishes import HowToRead, Listener, Reading
+from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer.errors import FingerprintError, SourceNotFound, UnsupportedFormat
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.beside import SourceFile
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.source import Source
 
 if TYPE_CHECKING:
     from modelkin_registry.store.store import Store
 
 DEFAULT_LEVEL = "full"
+AT_HAND = "fingerprint"  # what a fingerprint without a file is called
+
+
+def reading_of(asked: Asked, how: HowToRead, listener: Listener, registry: Store | None = None) -> Reading:
+    """What was asked about, read. Raises SourceError, FingerprintError."""
+    if isinstance(asked, Reading):
+        return asked
+    if isinstance(asked, Fingerprint):
+        return Reading(AT_HAND, asked, "")
+    names = registry.names() if registry is not None else ()
+    return read_source(os.fspath(asked), how, listener, registry, names)
+
+
+def name_of(asked: Asked) -> str:
+    """What an answer calls the thing that was asked about."""
+    if isinstance(asked, Fingerprint):
+        return AT_HAND
+    return asked.name if isinstance(asked, Reading) else os.fspath(asked)
 
 
 def read_source(source: str, how: HowToRead, listener: Listener, registry: Store | None = None, names: Sequence[str] = ()) -> Reading:

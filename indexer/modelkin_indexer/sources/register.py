@@ -90,8 +90,12 @@ _FILES = (
 
 def suffixes() -> tuple[str, ...]:
     """Every ending, in small letters, that tells a file's name: of containers, of other weights, of what lies beside them."""
-    found = [suffix for container in CONTAINERS for suffix in container.suffixes]
-    return tuple(dict.fromkeys([*found, *OTHER_SUFFIXES, *_FILES.split()]))
+    return tuple(dict.fromkeys([*weights_suffixes(), *OTHER_SUFFIXES, *_FILES.split()]))
+
+
+def weights_suffixes() -> tuple[str, ...]:
+    """The endings of files that can be read."""
+    return tuple(dict.fromkeys(suffix for container in CONTAINERS for suffix in container.suffixes))
 
 
 def container_of(path: Path) -> Container:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from modelkin_registry.answers.plain import Plain
+
 
 @dataclass(frozen=True)
-class FamilyEvidence:
+class FamilyEvidence(Plain):
     """One family of one component against its counterpart. `r` is in [-1, 1]; None where it could not be computed.
 
     `roles` maps each role to its mean r; `layers` lists [query layer, relative layer, r] for the heat strip.
@@ -32,7 +34,7 @@ class FamilyEvidence:
 
 
 @dataclass(frozen=True)
-class ComponentEvidence:
+class ComponentEvidence(Plain):
     """One component of the query against one component of the relative. `changes`: what was done to it, in sentences."""
 
     query: str
@@ -45,7 +47,7 @@ class ComponentEvidence:
 
 
 @dataclass(frozen=True)
-class Relative:
+class Relative(Plain):
     """One registered model as an answer to a query.
 
     `sampled`: one side was read at level probe only. `quantization`: where the relation is `quantized`, side ("query" or "relative") -> how
@@ -65,7 +67,7 @@ class Relative:
 
 
 @dataclass(frozen=True)
-class Control:
+class Control(Plain):
     """How far a third model is from both sides of a comparison."""
 
     model: str

@@ -11,7 +11,7 @@ from rich.tree import Tree
 
 from modelkin_cli.pages import figures
 from modelkin_cli.pages.text import printable
-from modelkin_cli.pages.tree_layout import Row, rows
+from modelkin_cli.pages.trees.layout import Row, rows
 from modelkin_registry.answers.tree import TreeAnswer, TreeEdge
 
 LEGEND = "-> a hint that the model above came first, with its reason. -- direction unknown. r: correlation of the weights shared."

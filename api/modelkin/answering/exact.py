@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing
-from modelkin.wishes import Begin, ExactWishes, HowToRead, Listener, Say
+from modelkin.wishes import Begin, ExactWishes, HowToRead, Listener
 from modelkin_indexer.aligned.comparison import read_aligned
 from modelkin_indexer.errors import SourceNotFound
 from modelkin_indexer.exact.comparison import ExactOptions, common_places, compare_places, pair_bytes, read_exact
@@ -23,18 +23,17 @@ from modelkin_registry.exact.judging import judge_exact
 from modelkin_registry.exact.sentences import with_exact
 
 
-def add_exact(
-    answer: CompareAnswer, a: str, b: str, controls: Sequence[str], how: HowToRead, wishes: ExactWishes, listener: Listener
-) -> CompareAnswer:
-    """The answer with an exact comparison beside it, on the layer map that the fingerprints show.
+def add_exact(answer: CompareAnswer, names: Sequence[str], how: HowToRead, wishes: ExactWishes, listener: Listener) -> CompareAnswer:
+    """The answer with an exact comparison beside it, on the layer map that the fingerprints show. `names`: A, B and the controls.
 
     Raises:
         SourceError: a side is no weights, or they cannot be read.
         JournalError: the journal is damaged or another comparison's.
     """
     maps = {c.query: (c.relative, c.layer_map) for c in answer.components}
+    a, b, *controls = names
     with ExitStack() as stack:
-        sources = {name: stack.enter_context(closing(open_weights(name, how))) for name in dict.fromkeys((a, b, *controls))}
+        sources = {name: stack.enter_context(closing(open_weights(name, how))) for name in dict.fromkeys(names)}
         journal = None
         if wishes.resume is not None:
             journal = stack.enter_context(closing(Journal(wishes.resume, identity(list(sources.values())))))
@@ -50,7 +49,7 @@ def add_exact(
     return with_exact(answer, judge_exact(measured, third))
 
 
-def add_aligned(answer: CompareAnswer, a: str, b: str, how: HowToRead, say: Say) -> CompareAnswer:
+def add_aligned(answer: CompareAnswer, a: str, b: str, how: HowToRead, listener: Listener) -> CompareAnswer:
     """The answer with the aligned test beside it, on the layer map that the fingerprints show.
 
     Raises:
@@ -59,7 +58,7 @@ def add_aligned(answer: CompareAnswer, a: str, b: str, how: HowToRead, say: Say)
     maps = {c.query: (c.relative, c.layer_map) for c in answer.components}
     with ExitStack() as stack:
         first, second = (stack.enter_context(closing(open_weights(name, how))) for name in (a, b))
-        say("Working out which channels and units are which; large models take minutes.")
+        listener.say("Working out which channels and units are which; large models take minutes.")
         return with_recovery(answer, read_aligned(first, second, maps))
 
 
