@@ -1,4 +1,4 @@
-"""The one way to write a result: results/NAME.json, with how it was made (script, commit, versions, machine, load) beside the findings.
+"""The one way to write a result: results/NAME.json, with how it was made (script, commit, versions, machine, load) beside the findings."""
 
 from __future__ import annotations
 
