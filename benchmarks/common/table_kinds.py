@@ -128,7 +128,9 @@ def windows(name: str, n: int) -> Table:
 
 @kind("windows")
 def window_vectors() -> Iterable[Table]:
-    for name, n in product(("hann", "symmetric hann", "hamming", "blackman", "bartlett", "root hann", "kaiser", "sine", "povey"), (400, 64)):
+    for name, n in product(
+        ("hann", "symmetric hann", "hamming", "blackman", "bartlett", "root hann", "kaiser", "sine", "povey"), (400, 64)
+    ):
         yield windows(name, n)
     yield windows("hann", 512)[None, None]
     yield np.pad(windows("hann", 400), 56)
@@ -136,7 +138,15 @@ def window_vectors() -> Iterable[Table]:
 
 @kind("Fourier bases")
 def stft() -> Iterable[Table]:
-    for n, name in ((512, "hann"), (400, "hann"), (256, "hamming"), (320, "blackman"), (128, "none"), (256, "symmetric hann"), (200, "root hann")):
+    for n, name in (
+        (512, "hann"),
+        (400, "hann"),
+        (256, "hamming"),
+        (320, "blackman"),
+        (128, "none"),
+        (256, "symmetric hann"),
+        (200, "root hann"),
+    ):
         k = np.outer(np.arange(n // 2 + 1), np.arange(n)) * 2 * np.pi / n
         w = windows(name, n)
         real, imag = np.cos(k) * w, -np.sin(k) * w

@@ -66,7 +66,9 @@ def edges() -> Iterable[Table]:
 @kind("wavelets")
 def wavelets() -> Iterable[Table]:
     r = math.sqrt(3)
-    for taps, channels in product(([0.5**0.5] * 2, [(1 + r) / 4 / 2**0.5, (3 + r) / 4 / 2**0.5, (3 - r) / 4 / 2**0.5, (1 - r) / 4 / 2**0.5]), (16, 48)):
+    for taps, channels in product(
+        ([0.5**0.5] * 2, [(1 + r) / 4 / 2**0.5, (3 + r) / 4 / 2**0.5, (3 - r) / 4 / 2**0.5, (1 - r) / 4 / 2**0.5]), (16, 48)
+    ):
         lo = np.array(taps)
         hi = lo[::-1] * (-1.0) ** np.arange(len(lo))
         bank = [np.outer(a, b) for a in (lo, hi) for b in (lo, hi)]
@@ -101,7 +103,7 @@ def dirac() -> Iterable[Table]:
 def resizing() -> Iterable[Table]:
     for n, m in ((64, 37), (224, 256), (16, 128)):
         at = (np.arange(m) + 0.5) * n / m - 0.5
-        for width, form in ((1, lambda x: np.maximum(0, 1 - np.abs(x))), (3, lambda x: np.sinc(x) * np.sinc(x / 3) * (np.abs(x) < 3))):
+        for _, form in ((1, lambda x: np.maximum(0, 1 - np.abs(x))), (3, lambda x: np.sinc(x) * np.sinc(x / 3) * (np.abs(x) < 3))):
             stretch = max(1.0, n / m)
             w = form((np.arange(n)[None] - at[:, None]) / stretch)
             yield w / w.sum(1, keepdims=True)
