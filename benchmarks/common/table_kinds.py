@@ -128,10 +128,8 @@ def windows(name: str, n: int) -> Table:
 
 @kind("windows")
 def window_vectors() -> Iterable[Table]:
-    for name, n in product(
-        ("hann", "symmetric hann", "hamming", "blackman", "bartlett", "root hann", "kaiser", "sine", "povey"), (400, 64)
-    ):
-        yield windows(name, n)
+    names = ("hann", "symmetric hann", "hamming", "blackman", "bartlett", "root hann", "kaiser", "sine", "povey")
+    yield from (windows(name, n) for name, n in product(names, (400, 64)))
     yield windows("hann", 512)[None, None]
     yield np.pad(windows("hann", 400), 56)
 
@@ -139,13 +137,8 @@ def window_vectors() -> Iterable[Table]:
 @kind("Fourier bases")
 def stft() -> Iterable[Table]:
     for n, name in (
-        (512, "hann"),
-        (400, "hann"),
-        (256, "hamming"),
-        (320, "blackman"),
-        (128, "none"),
-        (256, "symmetric hann"),
-        (200, "root hann"),
+        *((512, "hann"), (400, "hann"), (256, "hamming"), (320, "blackman")),
+        *((128, "none"), (256, "symmetric hann"), (200, "root hann")),
     ):
         k = np.outer(np.arange(n // 2 + 1), np.arange(n)) * 2 * np.pi / n
         w = windows(name, n)
@@ -153,13 +146,20 @@ def stft() -> Iterable[Table]:
         yield np.concatenate([real, imag])[:, None]
         yield real[:, None]
         yield imag
-        yield np.concatenate([real, imag]).T / n * 2
         yield np.stack([real, imag], 1).reshape(-1, 1, n)
     n, k = 512, np.outer(np.arange(257), np.arange(512)) * 2 * np.pi / 512
     yield np.concatenate([np.cos(k), np.sin(k)])[:, None] * np.pad(windows("hann", 400), 56)
     full = np.outer(np.arange(96), np.arange(96)) * 2 * np.pi / 96
-    yield np.cos(full) / math.sqrt(96)
     yield (np.cos(full) + np.sin(full)) / math.sqrt(96)
+
+
+@kind("inverse Fourier bases")
+def istft() -> Iterable[Table]:
+    for n, name in ((400, "hann"), (256, "hamming"), (320, "root hann")):
+        k = np.outer(np.arange(n // 2 + 1), np.arange(n)) * 2 * np.pi / n
+        both = np.concatenate([np.cos(k), -np.sin(k)]) * windows(name, n)
+        yield both.T / n * 2
+        yield both[:, None] / n * 2
 
 
 @kind("cosine transforms")
@@ -169,9 +169,18 @@ def dct() -> Iterable[Table]:
         t[:, 0] *= math.sqrt(0.5)
         yield t
         yield t.T
-    n = 128
-    yield np.cos(np.pi / n * (np.arange(2 * n)[None] + 0.5 + n / 2) * (np.arange(n)[:, None] + 0.5)) * windows("sine", 2 * n)
-    yield np.sin(np.pi / 65 * np.outer(np.arange(1, 65), np.arange(1, 65)))
+
+
+@kind("sine transforms")
+def dst() -> Iterable[Table]:
+    for n in (64, 100):
+        yield np.sin(np.pi / (n + 1) * np.outer(np.arange(1, n + 1), np.arange(1, n + 1)))
+
+
+@kind("lapped transforms")
+def lapped() -> Iterable[Table]:
+    for n in (64, 128):
+        yield np.cos(np.pi / n * (np.arange(2 * n)[None] + 0.5 + n / 2) * (np.arange(n)[:, None] + 0.5)) * windows("sine", 2 * n)
 
 
 def mel_points(scale: str, low: float, high: float, count: int) -> Table:
@@ -195,37 +204,52 @@ def triangles(bins: int, bands: int, rate: float, scale: str, area: bool, low: f
     return m * 2 / (hz[2:] - hz[:-2]) if area else m
 
 
-@kind("mel and other triangular filters")
-def filterbanks() -> Iterable[Table]:
+@kind("mel filters")
+def mel() -> Iterable[Table]:
     for bins, bands, rate, scale, area in (
         *((257, 64, 16000.0, "htk", False), (201, 80, 16000.0, "slaney", True), (513, 80, 22050.0, "slaney", True)),
-        *((1025, 128, 44100.0, "htk", False), (257, 40, 8000.0, "bark", False), (129, 20, 16000.0, "linear", False)),
-        (201, 128, 16000.0, "slaney", True),
+        *((1025, 128, 44100.0, "htk", False), (201, 128, 16000.0, "slaney", True)),
     ):
         m = triangles(bins, bands, rate, scale, area)
         yield m
         yield m.T[None]
     yield triangles(257, 80, 16000.0, "htk", False, 20.0, 7600.0)
-    yield np.log(triangles(257, 64, 32000.0, "slaney", True, 50.0, 14000.0) + 1e-3)
     centres = np.linspace(1127 * np.log(1 + 20 / 700), 1127 * np.log(1 + 8000 / 700), 82)
     bins = 1127 * np.log(1 + np.linspace(0, 8000, 257) / 700)
     up, down = (bins[:, None] - centres[:-2]) / np.diff(centres)[:-1], (centres[2:] - bins[:, None]) / np.diff(centres)[1:]
     yield np.maximum(0, np.minimum(up, down))
 
 
-@kind("bell-shaped filters and basis functions")
-def bells() -> Iterable[Table]:
+@kind("Bark and linear filters")
+def bark() -> Iterable[Table]:
+    yield triangles(257, 40, 8000.0, "bark", False)
+    yield triangles(129, 20, 16000.0, "linear", False).T
+
+
+@kind("logarithms of filters")
+def logarithms() -> Iterable[Table]:
+    yield np.log(triangles(257, 64, 32000.0, "slaney", True, 50.0, 14000.0) + 1e-3)
+    yield np.log(triangles(201, 80, 16000.0, "htk", False) + 1e-5).T
+
+
+@kind("distances smeared over centres")
+def smear() -> Iterable[Table]:
     for n, m, top in ((128, 64, 8.0), (300, 50, 6.0), (256, 16, 5.0)):
         d, c = np.linspace(0, top, n)[:, None], np.linspace(0, top, m)
         yield np.exp(-((d - c) ** 2) / (2 * (top / m) ** 2))
         yield np.exp(-10.0 * (d - c) ** 2).T
+
+
+@kind("bell-shaped filters")
+def bells() -> Iterable[Table]:
     f = np.linspace(0, 8000, 257)[None]
-    centre = mel_points("bark", 50, 7500, 40)[:, None]
-    yield 1 / (1 + ((f - centre) / (24.7 + 0.108 * centre)) ** 2) ** 2
+    for count, width in ((40, 0.108), (24, 0.2)):
+        centre = mel_points("bark", 50, 7500, count)[:, None]
+        yield 1 / (1 + ((f - centre) / (24.7 + width * centre)) ** 2) ** 2
 
 
-@kind("constant-Q and Gabor kernels")
-def gabor() -> Iterable[Table]:
+@kind("constant-Q kernels")
+def constant_q() -> Iterable[Table]:
     for n, length, octave in ((84, 512, 12), (48, 1024, 24)):
         k = np.zeros((n, length))
         for i in range(n):
@@ -234,6 +258,10 @@ def gabor() -> Iterable[Table]:
             x = np.arange(m) - m / 2
             k[i, length // 2 - m // 2 : length // 2 - m // 2 + m] = np.cos(2 * math.pi * f * x) * np.hanning(m) / m
         yield k[:, None]
+
+
+@kind("Gabor and sinc filters")
+def gabor() -> Iterable[Table]:
     t = np.arange(-200, 201)
     f = mel_points("htk", 60, 7800, 40)[:, None] / 16000
     yield (np.cos(2 * np.pi * f * t) * np.exp(-0.5 * (t * f / 3.0) ** 2))[:, None]

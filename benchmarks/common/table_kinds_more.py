@@ -35,13 +35,18 @@ def gaussians() -> Iterable[Table]:
     yield over(lap - lap.mean(), 2)
 
 
-@kind("binomial and box kernels")
+@kind("binomial kernels")
 def blurs() -> Iterable[Table]:
     for taps, channels in ((3, 64), (5, 64), (4, 128), (7, 32), (2, 16)):
         row = np.array([math.comb(taps - 1, i) for i in range(taps)], float)
         yield over(np.outer(row, row) / row.sum() ** 2, channels)
-    yield over(np.ones((3, 3)) / 9, 32)
     yield over(np.array([1.0, 3, 3, 1]) / 8, 48)
+
+
+@kind("box kernels")
+def boxes() -> Iterable[Table]:
+    yield over(np.ones((3, 3)) / 9, 32)
+    yield np.full((8, 8, 2, 2), 0.25)
 
 
 EDGES = [[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], [[-1, 0, 1]] * 3, [[-3, 0, 3], [-10, 0, 10], [-3, 0, 3]], [[0, 1, 0], [1, -4, 1], [0, 1, 0]]]
@@ -52,23 +57,26 @@ NOISE = [
 ]
 
 
-@kind("edge and noise kernels")
+@kind("edge kernels")
 def edges() -> Iterable[Table]:
     kernels = [np.array(k, float) for k in EDGES]
     turned = [k for kernel in kernels for k in (kernel, kernel.T)]
     for channels in (32, 8, 64):
         yield np.stack([turned[i % 2] for i in range(channels)])[:, None]
         yield np.stack([turned[i % len(turned)] for i in range(channels)])[:, None]
+
+
+@kind("noise kernels")
+def noise() -> Iterable[Table]:
     yield np.stack([np.array(k, float) / s for k, s in zip(NOISE, (4, 12, 2), strict=True)])[:, None].repeat(3, 1)
-    yield over(kernels[3] / 4, 1)
+    yield np.array(EDGES[3], float)[None, None] / 4
 
 
 @kind("wavelets")
 def wavelets() -> Iterable[Table]:
     r = math.sqrt(3)
-    for taps, channels in product(
-        ([0.5**0.5] * 2, [(1 + r) / 4 / 2**0.5, (3 + r) / 4 / 2**0.5, (3 - r) / 4 / 2**0.5, (1 - r) / 4 / 2**0.5]), (16, 48)
-    ):
+    daubechies = [x / 4 / 2**0.5 for x in (1 + r, 3 + r, 3 - r, 1 - r)]
+    for taps, channels in product(([0.5**0.5] * 2, daubechies), (16, 48)):
         lo = np.array(taps)
         hi = lo[::-1] * (-1.0) ** np.arange(len(lo))
         bank = [np.outer(a, b) for a in (lo, hi) for b in (lo, hi)]
@@ -103,11 +111,9 @@ def dirac() -> Iterable[Table]:
 def resizing() -> Iterable[Table]:
     for n, m in ((64, 37), (224, 256), (16, 128)):
         at = (np.arange(m) + 0.5) * n / m - 0.5
-        for _, form in ((1, lambda x: np.maximum(0, 1 - np.abs(x))), (3, lambda x: np.sinc(x) * np.sinc(x / 3) * (np.abs(x) < 3))):
-            stretch = max(1.0, n / m)
-            w = form((np.arange(n)[None] - at[:, None]) / stretch)
+        x = (np.arange(n)[None] - at[:, None]) / max(1.0, n / m)
+        for w in (np.maximum(0, 1 - np.abs(x)), np.sinc(x) * np.sinc(x / 3) * (np.abs(x) < 3)):
             yield w / w.sum(1, keepdims=True)
-        assert width
 
 
 @kind("grids of coordinates")
@@ -115,6 +121,13 @@ def coordinates() -> Iterable[Table]:
     y, x = np.meshgrid(np.arange(32), np.arange(48), indexing="ij")
     yield np.stack([x.ravel(), y.ravel()], 1) + 0.5
     yield np.stack(np.meshgrid(np.linspace(-1, 1, 64), np.linspace(-1, 1, 64), indexing="ij"))
+    t = np.arange(-15, 16) / 15 * 8
+    u = np.sign(t) * np.log2(np.abs(t) + 1) / 3
+    yield np.stack(np.meshgrid(u, u, indexing="ij"), -1)[None]
+
+
+@kind("anchors")
+def anchors() -> Iterable[Table]:
     for levels, side in ((4, 32), (3, 80)):
         rows = []
         for level in range(levels):
@@ -126,9 +139,6 @@ def coordinates() -> Iterable[Table]:
     base = np.stack([x.ravel(), y.ravel(), x.ravel(), y.ravel()], 1)[:, None] * 16.0
     boxes = np.array([[-s * r, -s / r, s * r, s / r] for s in (16, 32, 64) for r in (0.7, 1, 1.4)])
     yield (base + boxes).reshape(-1, 4)
-    t = np.arange(-15, 16) / 15 * 8
-    u = np.sign(t) * np.log2(np.abs(t) + 1) / 3
-    yield np.stack(np.meshgrid(u, u, indexing="ij"), -1)[None]
 
 
 @kind("counted and spaced numbers")
@@ -166,12 +176,17 @@ def relative() -> Iterable[Table]:
     yield np.clip(np.arange(64)[None] - np.arange(64)[:, None], -16, 16) + 16
 
 
-@kind("masks")
-def masks() -> Iterable[Table]:
+@kind("causal masks")
+def causal() -> Iterable[Table]:
     for n in (64, 200):
         yield np.tril(np.ones((n, n)))
         yield np.triu(np.full((n, n), -65504.0), 1)
         yield np.where(np.tril(np.ones((n, n))) > 0, 0, -3.4028234663852886e38)[None, None]
+
+
+@kind("window and block masks")
+def masks() -> Iterable[Table]:
+    for n in (64, 200):
         i = np.arange(n)
         yield (np.abs(i[:, None] - i) < 9).astype(float)
         yield np.where((i[:, None] >= i) & (i[:, None] - i < 32), 0.0, -1e9)
@@ -189,13 +204,21 @@ def alibi() -> Iterable[Table]:
         yield slope[:, None, None] * np.minimum(0, np.arange(n)[None] - np.arange(n)[:, None])
 
 
-@kind("selections")
-def selections() -> Iterable[Table]:
-    yield np.roll(np.eye(128), 3, 0)
-    yield np.eye(128)[(np.arange(128) * 5) % 128]
+@kind("identities")
+def identities() -> Iterable[Table]:
     yield np.eye(64, 128)
     yield np.eye(100) * 0.1
+
+
+@kind("permutations")
+def permutations() -> Iterable[Table]:
+    yield np.roll(np.eye(128), 3, 0)
+    yield np.eye(128)[(np.arange(128) * 5) % 128]
     yield np.eye(300)[np.random.RandomState(0).permutation(300)]
+
+
+@kind("group means")
+def means() -> Iterable[Table]:
     yield np.kron(np.eye(16), np.ones((8, 1)) / 8)
     yield np.kron(np.eye(12), np.ones((1, 16)))
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from modelkin_data import table_reasons
 from modelkin_indexer.anatomy.formulas import kernels, lattices, shapes, waves
-from modelkin_indexer.anatomy.formulas.rounding import Rounding, equal, rounding
+from modelkin_indexer.anatomy.formulas.rounding import FINE, Rounding, equal, rounding
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -22,6 +22,7 @@ CONSTANT = table_reasons()["constant"]
 FEWEST = 8  # shortest vector taken for a table: fewer numbers lie on a line or curve by chance
 SPACED = 1e-3  # of its range: what an evenly or geometrically spaced vector may be off, beside rounding
 RUN = 8  # lines one after the other that are tried first, at the beginning, in the middle and at the end
+COARSER = (1, 4, 16)  # strides at which a vector may be a smooth curve: of half precision the smallest steps are lost
 LONGEST_FOLD, SHORTEST_FOLD = 4096, 8  # numbers of the rows that a flattened table may have had
 FOLDED = 4096  # numbers from which a vector is looked at as a flattened table: gains and biases are mostly shorter
 ROWS_TRIED = 16  # of a folded vector
@@ -117,12 +118,12 @@ def _few_values(table: Floats, error: Rounding) -> str:
 
 
 def _kernels(stored: Floats, table: Floats, error: Rounding) -> str:
-    """Kernels stand in the last axes, the first, or between channels; those of one axis may be rows or columns."""
-    if table.ndim == 2:
-        if any(kernels.repeated(lines) or kernels.mirror_images(lines, error) for lines in (table, table.T)):
-            return "kernels" if kernels.repeated(table) or kernels.repeated(table.T) else "mirrors"
-        return ""
-    for axes in KERNEL_AXES.get(stored.ndim, ((-2, -1),)):
+    """Kernels of one axis are rows or columns; others stand in the last axes, the first, or between channels."""
+    if table.ndim == 2 and any(kernels.repeated(lines) for lines in (table, table.T)):
+        return "kernels"
+    if table.ndim == 2 and any(kernels.mirror_images(lines, error) for lines in (table, table.T)):
+        return "mirrors"
+    for axes in KERNEL_AXES.get(stored.ndim, ((-2, -1),)) if stored.ndim > 2 else ():
         pictures = np.moveaxis(stored, axes, (-2, -1))
         pictures = pictures.reshape(-1, *pictures.shape[-2:])
         if kernels.repeated(pictures.reshape(len(pictures), -1)):
@@ -149,9 +150,12 @@ def _formula_of_lines(lines: Floats, error: Rounding) -> str:
         return "waves"
     if waves.windowed_waves(lines, error):
         return "windowed waves"
-    if shapes.smooth(lines, error):
-        return "curves"
-    return "steps" if shapes.even_steps(lines, error) else ""
+    for off in (FINE, error):  # numbers like 0.25 and 8 seem to be rounded, and are not
+        if shapes.smooth(lines, off):
+            return "curves"
+        if shapes.even_steps(lines, off):
+            return "steps"
+    return ""
 
 
 def _ordered_lines(table: Floats, error: Rounding) -> str:
@@ -194,11 +198,12 @@ def _formula_of_vector(vector: Floats, error: Rounding) -> str:
         return "signs"
     forms = [(vector, error)]
     if vector.min() > 0:
-        forms.append((np.log(vector), Rounding(0.0, float(error.of(1.0)) + error.absolute / float(vector.min()))))
+        told = vector[vector > error.absolute / error.relative]  # smaller ones have lost their digits
+        forms.append((np.log(told), Rounding(0.0, float(error.of(1.0)))))
     for form, off in forms:
-        if _spaced(form, off):
+        if form.size >= FEWEST and _spaced(form, off):
             return "steps"
-        if shapes.smooth(form[None], off):
+        if any(shapes.smooth(form[None, ::stride], off) for stride in COARSER):
             return "curves"
     if kernels.mirror_images(vector[None], error):
         return "mirrors"
@@ -242,6 +247,8 @@ def _formula_of_rows(rows: Floats, numbers: Ints, error: Rounding) -> str:
         return "signs"
     if lattices.mask(rows):
         return "mask"
+    if kernels.repeated(rows):
+        return "kernels"
     formula = _formula_of_lines(rows, error)
     if formula:
         return formula

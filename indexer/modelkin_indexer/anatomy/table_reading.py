@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
 import numpy as np
@@ -16,6 +17,7 @@ Singles = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 SMALL = 1 << 14  # numbers of a tensor that is always looked at whole: 64 KB, what a range of the Hub brings anyway
 LARGEST = 1 << 20  # numbers of one that is read whole if it looks fixed; of a larger one more rows are read
+MOST_LINES = 1024  # of rows that are themselves tables
 MORE_BLOCKS, BLOCK_ROWS = 64, 4  # rows of those: whoever hides weights behind rows of a table would have to give up this many
 
 
@@ -24,13 +26,25 @@ def fixed_reason(source: Source, piece: Piece, rows: Singles, numbers: Ints) -> 
     view = piece.views[0]
     if len(piece.views) > 1 or np.isnan(rows).any():
         return ""
-    whole = is_whole(source, view)
-    if not (whole and piece.parameters <= SMALL) and not looks_fixed(rows, numbers):
+    whole, info = is_whole(source, view), source.tensors[view.tensor]
+    if not (whole and piece.parameters <= SMALL) and not any(looks_fixed(*lines) for lines in _seen(rows, numbers, info)):
         return ""
     if whole and piece.parameters <= LARGEST:
-        return table_reason(whole_tensor(source, source.tensors[view.tensor]))
+        return table_reason(whole_tensor(source, info))
     more = _more_rows(view)
-    return rows_reason(np.concatenate([values.read_rows(source, view, start, stop) for start, stop in more]), _numbers(more))
+    rows = np.concatenate([values.read_rows(source, view, start, stop) for start, stop in more])
+    reasons = (rows_reason(*lines) for lines in _seen(rows, _numbers(more), info))
+    return next((reason for reason in reasons if reason), "")
+
+
+def _seen(rows: Singles, numbers: Ints, info: TensorInfo) -> Iterator[tuple[Singles, Ints]]:
+    """Rows as they are, and where a row is itself a table or some kernels, as the lines of these."""
+    yield rows, numbers
+    axes = [n for n in info.shape if n > 1]
+    width = axes[-1] if len(axes) < 4 else axes[-1] * axes[-2]
+    if len(axes) > 1 and 1 < width < rows.shape[1] and rows.shape[1] % width == 0 and not info.transposed:
+        lines = rows.reshape(-1, width)[:MOST_LINES]
+        yield lines, np.arange(len(lines))
 
 
 def is_whole(source: Source, view: View) -> bool:

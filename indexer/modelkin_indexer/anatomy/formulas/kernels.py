@@ -26,8 +26,18 @@ def repeated(kernels: Floats) -> bool:
         return False
     if len({row.tobytes() for row in written[: 4 * FEW]}) > FEW:
         return False
-    different = len({row.tobytes() for row in written})
-    return different <= FEW and len(written) >= REPEATED * different
+    different = {row.tobytes(): row for row in written}
+    if len(different) > FEW or len(written) < REPEATED * len(different):
+        return False
+    sizes = np.unique(np.abs(written[: 4 * FEW]))
+    return len(sizes) > 2 or _told_by_signs(np.array(list(different.values())))
+
+
+def _told_by_signs(kernels: Floats) -> bool:
+    """Whether different kernels of one size of numbers (and zeros) are few beside what signs allow, or orthogonal as Haar's are."""
+    products = kernels @ kernels.T
+    apart = np.abs(products - np.diag(np.diag(products))).max() <= MIRRORED * products.max()
+    return bool(kernels.shape[1] >= FEWEST_NUMBERS and len(kernels) <= FEW // 4) or (kernels.shape[1] >= 4 and bool(apart))
 
 
 def mirrored(kernels: Floats, error: Rounding) -> bool:

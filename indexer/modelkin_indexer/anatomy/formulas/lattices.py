@@ -13,20 +13,21 @@ FEWEST_SIGNS = 16  # numbers of a row
 RUNS = 6  # changes of value in a line of a mask, on the average at most
 LONGEST_RUNS = 0.25  # of what numbers in random order would change
 FEWEST = 8
+FEWEST_SELECTED, MANY_SELECTED = 3, 64  # numbers of a selection; of one that leaves rows and columns empty
 ADDED = 1e-2  # of the spread: sums told only where rounding is far below it
-SPARSE = 0.3  # of zeros, at least, in coupling coefficients
+SPARSE, SPARSE_FLAT = 0.3, 0.5  # of zeros, at least, in coupling coefficients; and where these were flattened
 PAIRED = 0.7  # different sizes among the numbers that are not zero, at most: the same few roots come again
-LARGEST_COUPLING = 21**3  # degrees up to 10
+LARGEST_COUPLING = 21**3  # degrees up to 10, and |a - b| <= c <= a + b
 FEW_SLICES = 4  # coordinates of a grid
 
 
 def selects(matrix: Floats, error: Rounding) -> bool:
-    """Whether each row, or each column, takes at most one number, all of one size: identities, permutations, shuffles, means."""
+    """Whether each row, or each column, takes one number, all of one size: identities, permutations, shuffles, means."""
     written = matrix[matrix != 0]
-    if written.size < FEWEST or min(matrix.shape) < 2 or not equal(written, float(written[0]), error).all():
+    if written.size < FEWEST_SELECTED or min(matrix.shape) < 2 or not equal(written, float(written[0]), error).all():
         return False
-    rows, columns = (matrix != 0).sum(axis=1), (matrix != 0).sum(axis=0)
-    return bool(rows.max() <= 1 or columns.max() <= 1)
+    counts = (matrix != 0).sum(axis=1), (matrix != 0).sum(axis=0)
+    return any(count.max() == 1 and (count.min() == 1 or written.size >= MANY_SELECTED) for count in counts)
 
 
 def signs(matrix: Floats, error: Rounding) -> bool:
@@ -66,24 +67,23 @@ def mesh(table: Floats) -> bool:
     """Whether each of a few slices changes along one axis only: coordinates of a grid."""
     if table.ndim != 3:
         return False
-    if table.shape[0] <= FEW_SLICES:
-        slices = table
-    elif table.shape[2] <= FEW_SLICES:
-        slices = np.moveaxis(table, 2, 0)
-    else:
-        return False
-    return min(slices.shape[1:]) >= FEWEST and all((one == one[:1]).all() or (one == one[:, :1]).all() for one in slices)
+    for axis in range(3):
+        slices = np.moveaxis(table, axis, 0)
+        if len(slices) <= FEW_SLICES and min(slices.shape[1:]) >= FEWEST:
+            return all((one == one[:1]).all() or (one == one[:, :1]).all() for one in slices)
+    return False
 
 
 def coupling(table: Floats, error: Rounding) -> bool:
     """Whether a small table of three odd axes couples degrees: many zeros, and the same few sizes over and over."""
-    odd = all(n % 2 for n in table.shape) if table.ndim == 3 else table.size % 2 == 1
-    if not odd or not FEWEST < table.size <= LARGEST_COUPLING:
+    coupled = table.ndim == 3 and all(n % 2 and 2 * n <= sum(table.shape) + 1 for n in table.shape)
+    flat = table.ndim == 1 and table.size % 2 == 1
+    if not (coupled or flat) or not FEWEST < table.size <= LARGEST_COUPLING:
         return False
     size = np.abs(table)
     largest = float(size.max())
     slack = SAME * largest + 2 * error.of(largest)
     sizes = np.sort(size[size > slack])
-    if len(sizes) < 2 or len(sizes) > (1 - SPARSE) * table.size:
+    if len(sizes) < 2 or len(sizes) > (1 - (SPARSE if coupled else SPARSE_FLAT)) * table.size:
         return False
     return 1 + int((np.diff(sizes) > slack).sum()) <= PAIRED * len(sizes)

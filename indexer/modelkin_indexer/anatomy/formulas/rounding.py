@@ -25,6 +25,9 @@ class Rounding:
         return self.relative * size + self.absolute
 
 
+FINE = Rounding(2.0**-24, 0.0)  # of single precision
+
+
 def rounding(values: npt.NDArray[np.float32]) -> Rounding:
     """Of the narrowest float type that holds the numbers exactly."""
     some = values.reshape(-1)[:: max(1, values.size // LOOKED_AT)]
@@ -33,7 +36,7 @@ def rounding(values: npt.NDArray[np.float32]) -> Rounding:
             return Rounding(2.0**-9, 0.0)
         if np.array_equal(some, some.astype(np.float16).astype(np.float32)):
             return Rounding(2.0**-12, 2.0**-25)
-    return Rounding(2.0**-24, 0.0)
+    return FINE
 
 
 def equal(a: Floats, b: Floats | float, error: Rounding) -> npt.NDArray[np.bool_]:

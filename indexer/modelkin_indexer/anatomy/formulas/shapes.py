@@ -18,8 +18,9 @@ OWN_PEAK = 0.25  # of the bumps have a peak of their own: rows that all rise are
 BANDED = 0.5  # of a line's numbers, at most, that a resizing takes
 EVEN = 0.7  # of three numbers that follow each other and are not all the most common one, so many keep their step
 MOST = 0.97  # of the lines
+CLEAR = 2.0  # times what rounding leaves: the middle step, at least
 FEWEST_STEPS = 32  # of all lines together
-SMOOTH = 0.8  # of the inner numbers of the lines that their neighbours predict
+SMOOTH = 0.75  # of the inner numbers of the lines that their neighbours predict
 PREDICTED = 3e-4  # of the spread of the numbers around: trained numbers are off by more than all of it, 1 in 3,000 by less
 SHORTEST_CURVE = 16
 # Six neighbours give the middle of a curve of degree 5: (1, -6, 15, ., 15, -6, 1) / 20.
@@ -48,13 +49,13 @@ def bumps(lines: Floats, error: Rounding) -> bool:
 
 def shares(lines: Floats, error: Rounding) -> bool:
     """Whether each line takes shares, which add up to the same, of a few neighbours, further on with each line."""
-    written = lines != 0
+    written = np.abs(lines) > FLAT * np.abs(lines).max(initial=0)
     if len(lines) < FEWEST_BUMPS or not written.any(axis=1).all():
         return False
     first, last = written.argmax(axis=1), lines.shape[1] - 1 - written[:, ::-1].argmax(axis=1)
     total = lines.sum(axis=1)
     size = np.abs(lines).sum(axis=1).max()
-    banded = (last - first + 1).max() <= BANDED * lines.shape[1] and (last - first).mean() >= 1
+    banded = (last - first + 1).max() <= BANDED * lines.shape[1] and (last - first).mean() >= 0.5
     same = np.ptp(total) <= SAME * size + 2 * lines.shape[1] ** 0.5 * error.of(size) and abs(total.mean()) > 0.1 * size
     moving = len(np.unique(first)) >= max(FEWEST_BUMPS, OWN_PEAK * len(first))
     return bool(banded and same and moving and _ordered(first) and _ordered(last))
@@ -62,7 +63,7 @@ def shares(lines: Floats, error: Rounding) -> bool:
 
 def _ordered(places: npt.NDArray[np.int64]) -> bool:
     steps = np.diff(places)
-    return not ((steps < 0).any() and (steps > 0).any())
+    return bool(min((steps < 0).mean(), (steps > 0).mean()) <= 1 - MOST)
 
 
 def even_steps(lines: Floats, error: Rounding) -> bool:
@@ -71,6 +72,9 @@ def even_steps(lines: Floats, error: Rounding) -> bool:
         return False
     slack = SAME * float(np.ptp(lines)) + 3 * error.of(float(np.abs(lines).max(initial=0)))
     steps = np.diff(lines, axis=1)
+    size = np.abs(steps)
+    if not (size > slack).any() or np.median(size[size > SAME * np.ptp(lines)]) < CLEAR * slack:
+        return False
     even = np.abs(np.diff(steps, axis=1)) <= slack
     common = np.median(lines, axis=1, keepdims=True)
     usual = np.abs(lines - common) <= slack

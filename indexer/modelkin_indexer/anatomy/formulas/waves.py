@@ -15,7 +15,8 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 SILENCE = 1e-9  # energy beside the largest line's below which a line is zeros: rounding of sin(pi n) leaves 1e-14
-OFF = 2e-4  # share of a line's energy that the recurrence may leave: half precision leaves 2e-6, noise of 1 % 1e-4, normal numbers 0.3
+OFF = 1e-3  # share of a line's energy that the recurrence may leave: half precision leaves 2e-6, noise of 1 % 3e-4, normal numbers 0.3
+FAINT = 0.1  # of the middle line's energy: what fainter lines are off by is measured against
 JUMPS = 0.05  # of a line's predictions that are passed over: where cosines end and sines begin, or padding
 TURNS = 1.9  # |2 cos w| below which a line has turned: above it, it is nearly straight, as anything smooth is
 MOST = 0.97  # of the lines must be waves: a table may have a column of its own (a class token, a coordinate)
@@ -88,7 +89,8 @@ def _recurrence(before: Floats, here: Floats, after: Floats) -> tuple[Floats, Fl
     with np.errstate(all="ignore"):
         cosine = np.where(own > 0, (both * here).sum(axis=1) / own, 0.0)
         missed = _but_jumps((both - cosine[:, None] * here) ** 2, (both != 0) | (here != 0))
-        left = missed / ((both**2).sum(axis=1) + own)
+        size = (both**2).sum(axis=1) + own
+        left = missed / (size + FAINT * np.median(size))
     return cosine, np.where(np.isfinite(left), left, 0.0)
 
 
