@@ -84,7 +84,8 @@ def command(
     if exact:
         answer, more = _exactly(answer, (a, b, *controls), how, ExactWishes(resume, layers == "all"), output)
     output.answer(answer, (answer.relation,), lambda console: chain(compare_page(answer, sides[a].about.layers, console), aligned, more))
-    if names := violations(fail_on, answer.relation, answer.also, answer.components):
+    names = violations(fail_on, answer.relation, answer.also, answer.components)
+    if names := [*names, *(word for word in fail_on if word == answer.verdict)]:
         output.say(f"--fail-on: {', '.join(names)}")
         click.get_current_context().exit(VIOLATED)
 

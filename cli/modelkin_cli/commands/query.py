@@ -54,7 +54,11 @@ def command(
     """
     with open_registry(settings, begin=starter, say=output.say) as registry:
         answer, layers = _asked(registry, source, how, output, k=k, show_all=show_all, exact=exact)
-    output.answer(answer, (relative.model for relative in answer.relatives), lambda console: query_page(answer, layers, console))
+    output.answer(
+        answer,
+        (relative.model for relative in answer.relatives if not relative.declared),
+        lambda console: query_page(answer, layers, console),
+    )
     _judge(answer, fail_on, output)
 
 
@@ -81,5 +85,7 @@ def _judge(answer: QueryAnswer, fail_on: tuple[str, ...], output: Output) -> Non
     found = [(r.model, violations(fail_on, r.relation, r.also, r.components)) for r in answer.relatives]
     for model, names in ((model, names) for model, names in found if names):
         output.say(f"--fail-on: {', '.join(names)} ({model})")
-    if any(names for _, names in found):
+    if answer.verdict in fail_on:
+        output.say(f"--fail-on: {answer.verdict}")
+    if answer.verdict in fail_on or any(names for _, names in found):
         click.get_current_context().exit(VIOLATED)

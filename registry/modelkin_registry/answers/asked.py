@@ -8,6 +8,7 @@ from typing import Any
 from modelkin_registry.answers.claims import Contradiction, StructureBeside, WeighedClaim
 from modelkin_registry.answers.contract import CONTRACT
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, Relative
+from modelkin_registry.answers.parts import Examined, Part
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class QueryAnswer:
     claims: tuple[WeighedClaim, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
     structure: tuple[StructureBeside, ...] = ()
+    verdict: str = ""
+    examined: Examined | None = None
     contract: int = CONTRACT
 
 
@@ -85,4 +88,10 @@ class CompareAnswer:
     exact: tuple[dict[str, Any], ...] | None = None
     exact_summary: dict[str, Any] | None = None
     aligned: dict[str, Any] | None = None
+    verdict: str = ""
+    examined: Examined | None = None
+    compared: float = 0.0
+    shared_of_all: float = 0.0
+    parts: tuple[Part, ...] = ()
+    alternatives: tuple[str, ...] = ()
     contract: int = CONTRACT

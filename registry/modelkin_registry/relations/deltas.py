@@ -39,7 +39,7 @@ def delta_name(pair: ComponentPair, *, partial: bool) -> str:
     kept = [p for p in informative if SHOWN_AS.get(p.family, p.family) in inherited and (p.family != "expert" or stacks_kept(pair))]
     if not kept:
         return _expert_change(pair)
-    if copied := _copied(kept, pair) if partial else _whole_copy(pair):
+    if copied := _copied(kept, pair) if partial else whole_copy(pair):
         return copied
     if not partial and _same_vectors(pair) and _copied(kept, pair):
         return "copied in part"  # what is compared is equal, but the relative is mostly something else
@@ -97,7 +97,7 @@ def stored_quantized(pair: ComponentPair) -> bool:
     return (pair.query.about.quantization != "") != (pair.relative.about.quantization != "")
 
 
-def _whole_copy(pair: ComponentPair) -> str:
+def whole_copy(pair: ComponentPair) -> str:
     """`identical` or `recast` if every matrix and vector of the query's component has its equal in the relative; else ""."""
     ours, theirs = _places(pair.query), _places(pair.relative)
     if not ours.keys() <= theirs.keys() or not _same_vectors(pair):
