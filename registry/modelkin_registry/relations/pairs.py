@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
-from modelkin_registry.answers.parts import ALTERNATIVES
 from modelkin_registry.answers.relations import RELATIONS, has_evidence
 from modelkin_registry.evidence.families import judge_components
 from modelkin_registry.evidence.judge import Judge, Strangers
@@ -17,6 +16,7 @@ from modelkin_registry.evidence.nulls import SMALLEST_P, strangers_spread
 from modelkin_registry.evidence.places import ComponentPair, Measurement, measure_components
 from modelkin_registry.evidence.renamed import under_names_of
 from modelkin_registry.evidence.side import Side
+from modelkin_registry.relations.alternatives import alternatives
 from modelkin_registry.relations.changes import what_changed
 from modelkin_registry.relations.decisions import Relation, component_relation
 from modelkin_registry.relations.whole import informative_sizes, model_relation, parts_of, whole_copy
@@ -103,7 +103,7 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
             compared=round(sum(part.share * part.compared for part in parts) * held.query.about.coverage, 4),
             shared_of_all=round(sum(part.share * part.shared for part in parts) * held.query.about.coverage, 4),
             parts=parts,
-            alternatives=ALTERNATIVES if relation.is_descent else (),
+            alternatives=alternatives(relation, [pair for pair, _ in found]),
         ),
         closeness=1.0 if copied else weight / everything if everything else 0.0,
         comparable_parameters=comparable,
