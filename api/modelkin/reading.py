@@ -16,7 +16,7 @@ from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.source import Source
 
 if TYPE_CHECKING:
-    from modelkin_registry.store.store import Store
+    from modelkin_registry.store.protocol import Store
 
 FINGERPRINT_SUFFIX = ".modelkin"
 FILE_SUFFIXES = (FINGERPRINT_SUFFIX, ".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".npy", ".onnx", ".json")

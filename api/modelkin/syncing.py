@@ -26,9 +26,8 @@ from modelkin_indexer.hub.wanted import Wanted
 from modelkin_indexer.results.beside import Claim
 from modelkin_registry.answers.contract import CONTRACT
 from modelkin_registry.registry import Registry
-from modelkin_registry.sharing.taking_in import HUB
-from modelkin_registry.store.hub_journal import Queued
-from modelkin_registry.store.opening import now
+from modelkin_registry.store.records import HUB, Queued
+from modelkin_registry.store.times import now
 
 LISTED_AT_ONCE = 256  # repositories noted in one transaction
 AHEAD = 4  # repositories read ahead by each worker of the one that is stored next

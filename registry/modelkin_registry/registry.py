@@ -37,8 +37,9 @@ from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidat
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.appearing import appearing
 from modelkin_registry.store.digests import content_digest, sampled_digest
-from modelkin_registry.store.records import NewModel, PutResult, StoredModel
-from modelkin_registry.store.store import Store
+from modelkin_registry.store.opening import open_store
+from modelkin_registry.store.protocol import Store
+from modelkin_registry.store.records import DISPLACED, HUB, NewModel, PutResult, StoredModel, digits_of
 from modelkin_registry.structure.comparison import Structure, compare_structure
 from modelkin_registry.trajectories.trajectories import Resemblance, TrajectoryAnswer, examine_series, mean_r
 
@@ -67,7 +68,7 @@ class Registry:
     @classmethod
     def open(cls, path: str | Path, *, create: bool = True, key_name: str = spec.PUBLIC) -> Self:
         """Open the registry in this file. Raises RegistryError."""
-        return cls(Store.open(Path(path), create=create, key_name=key_name))
+        return cls(open_store(Path(path), create=create, key_name=key_name))
 
     def close(self) -> None:
         self.store.close()
@@ -88,17 +89,21 @@ class Registry:
         files: Sequence[SourceFile] = (),
         claims: Sequence[Claim] = (),
         structure: Sequence[StructurePart] = (),
+        replace: bool = False,
     ) -> PutResult:
         """Store a model's fingerprint, whole or not at all. The same content again is "unchanged".
 
+        Weights that show kinship to those of the name's model are a new revision of it. Others are refused, unless they are a new commit of
+        the repository that `who`, the Hub, says both are of; or `replace`: the model that has the name is then kept as `name@digits`.
+
         Raises:
+            NameTaken: the name is that of a model which these weights have nothing to do with.
             RegistryError: another key or spec, a name that cannot be stored, trouble with the file.
         """
         about = fingerprint.about
-        known = self._known_in_full(name, fingerprint)
         record = NewModel(
             name=name,
-            content=known or content_digest(fingerprint),
+            content=content_digest(fingerprint),
             level=about.level,
             spec=about.spec,
             key=about.key,
@@ -114,16 +119,26 @@ class Registry:
             claims=tuple(claims),
             structure=tuple(structure),
         )
-        return self.store.put(record, index_rows(fingerprint))
+        rows = index_rows(fingerprint)
+        with self.store.batch():  # what has the name now must have it still when this is stored
+            unrelated = False
+            if name in self.store:
+                newest = self.store.get(name)
+                record = _as_known(record, fingerprint, newest)
+                unrelated = self._is_unrelated(record, fingerprint, newest)
+            return self.store.put(record, rows, unrelated=unrelated, replace=replace or (unrelated and self._same_repository(record)))
 
-    def _known_in_full(self, name: str, fingerprint: Fingerprint) -> str:
-        """The content that a probe belongs to: the model's newest revision, if that was read in full and its sampled rows are the same."""
-        if fingerprint.about.level == "full" or name not in self.store:
-            return ""
-        stored = self.store.get(name)
-        newest = fingerprints.from_bytes(stored.blob, name)
-        same = newest.about.level == "full" and sampled_digest(newest) == sampled_digest(fingerprint)
-        return stored.content if same else ""
+    def _is_unrelated(self, record: NewModel, fingerprint: Fingerprint, newest: StoredModel) -> bool:
+        """Whether weights have nothing to do with those of the model whose name they are given. A content that comes back does."""
+        if newest.sender or f"{newest.model}{DISPLACED}{digits_of(record.content)}" in self.store:
+            return False
+        held = hold(fingerprint, fingerprints.from_bytes(newest.blob, newest.name), newest.name, backgrounds=self.backgrounds)
+        return not has_evidence(held.kin().relative)
+
+    def _same_repository(self, record: NewModel) -> bool:
+        """Whether both come from one repository of the Hub: that it has other weights now is a fact."""
+        sources = self.store.show(record.name)["revisions"][0]["sources"]
+        return record.who == HUB and any(one["origin"].split("@")[0] == record.origin.split("@")[0] for one in sources)
 
     def refresh(self) -> None:
         """Bring the vector index up to date after many additions."""
@@ -155,17 +170,18 @@ class Registry:
         """
         self._require_same_recipe(fingerprint)
         with self.store.reading():
-            searched = self.store.count()
-            wanted = self.store.ids() if exact else self._candidates(fingerprint, candidates, k, show_all)
+            searched = self.store.count_revisions()
+            wanted = self.store.numbers() if exact else self._candidates(fingerprint, candidates, k, show_all)
             declared = lineage_claims(base_claims(fingerprint, claims), self.store.claims.aliases())
-            named = self.store.claims.models_named(model for _, model in declared if model)
+            named = self.store.current_of(model for _, model in declared if model)
             kin, evident = self._kin(fingerprint, list(dict.fromkeys([*wanted, *named])), searched)
-            ordered = nearest_kin(kin, evident, k, show_all=show_all)
-            merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(kin, key=order))], evident)
+            best = self._best_revisions(kin)
+            ordered = nearest_kin(best, evident, k, show_all=show_all)
+            merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(best, key=order))], evident)
             ordered = with_declared_base(ordered, fingerprint, declared, kin, self.get, k)
         weighed = weigh(declared, [*(one.relative for one in kin), *ordered])
         differing = contradictions(Path(source).name, claims, weighed, ordered, self.claims_of)
-        about: dict[str, Any] = {"source": source, "registry": self._about(), "compared": len(kin), "merge": merge}
+        about: dict[str, Any] = {"source": source, "registry": self._about(), "compared": len(best), "merge": merge}
         beside = [self.structure_beside(fingerprint, structure, one.model) for one in ordered[:STRUCTURE_SHOWN]]
         answer = query_answer(fingerprint, ordered, **about, claims=weighed, contradictions=differing)
         return replace(answer, structure=tuple(beside))
@@ -176,9 +192,9 @@ class Registry:
             stored = self.store.get(name)
             fingerprint = fingerprints.from_bytes(stored.blob, name)
             said = lineage_claims(base_claims(fingerprint, self.claims_of(name)), self.store.claims.aliases())
-            declared = [(claim, model) for claim, model in said if model != stored.name]
-            named = self.store.claims.models_named(model for _, model in declared if model)
-            kin, _ = self._kin(fingerprint, named, self.store.count())
+            declared = [(claim, model) for claim, model in said if model != stored.model]
+            named = self.store.current_of(model for _, model in declared if model)
+            kin, _ = self._kin(fingerprint, named, self.store.count_revisions())
             relatives = with_declared_base([one.relative for one in kin], fingerprint, declared, kin, self.get, len(kin))
         return weigh(declared, [*(one.relative for one in kin), *relatives])
 
@@ -215,9 +231,10 @@ class Registry:
             known = {name: self.get(name) for name in (*(parents or ()), *([base] if base else ()))}
             if parents:
                 return fitted(fingerprint, known, base=base, source=source, registry=self._about())
-            kin, evident = self._kin(fingerprint, self._candidates(fingerprint, SEARCHED, SHOWN, False), self.store.count())
-            near = nearest_kin(kin, evident, SHOWN)
-            merge = self._merge(fingerprint, [*near, *(one.relative for one in sorted(kin, key=order))], evident, base)
+            kin, evident = self._kin(fingerprint, self._candidates(fingerprint, SEARCHED, SHOWN, False), self.store.count_revisions())
+            best = self._best_revisions(kin)
+            near = nearest_kin(best, evident, SHOWN)
+            merge = self._merge(fingerprint, [*near, *(one.relative for one in sorted(best, key=order))], evident, base)
         return sought(fingerprint, merge, near, source=source, registry=self._about())
 
     def _about(self) -> dict[str, Any]:
@@ -261,7 +278,7 @@ class Registry:
         return find_candidates(self.index, fingerprint, limit=max(candidates, k), nearest=max(NEAREST, k if show_all else 0))
 
     def _kin(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> tuple[Sequence[Kin], Mapping[int, Held]]:
-        """Every wanted model held against the query, and by number the measurements of those with evidence."""
+        """Every wanted revision held against the query, and by number the measurements of those with evidence."""
         found: list[Kin] = []
         evident: dict[int, Held] = {}
         for held in self._held(fingerprint, wanted, searched):
@@ -270,11 +287,17 @@ class Registry:
                 evident[held.model_id] = held
         return found, evident
 
+    def _best_revisions(self, kin: Sequence[Kin]) -> list[Kin]:
+        """Of each model the revision that is nearest, the newest of those equally near."""
+        models = self.store.models_of(one.model_id for one in kin)
+        ordered = sorted(kin, key=lambda one: (order(one)[:-1], -one.model_id))
+        return [*{models[one.model_id]: one for one in reversed(ordered)}.values()]
+
     def _held(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> Iterator[Held]:
         for start in range(0, len(wanted), AT_ONCE):
             for model in self.store.stored(wanted[start : start + AT_ONCE]).values():
                 stored = fingerprints.from_bytes(model.blob, model.name)
-                yield hold(fingerprint, stored, model.name, model.origin, searched, model.model_id, self.backgrounds)
+                yield hold(fingerprint, stored, model.name, model.origin, searched, model.revision, self.backgrounds)
 
     def _require_same_recipe(self, fingerprint: Fingerprint) -> None:
         if fingerprint.about.key != self.store.key_name:
@@ -306,14 +329,17 @@ class Registry:
         with appearing(Path(path)) as unfinished:
             return export_registry(self.store, unfinished, paths=paths)
 
-    def take_in(self, path: str | Path) -> tuple[Sequence[TakenIn], str]:
-        """Take in all models of such a file, without loss on either side. Raises SharedFileError.
+    def take_in(self, path: str | Path, *, sender: str = "") -> tuple[Sequence[TakenIn], str]:
+        """Take in all models of such a file, apart from those here and marked with the `sender`: the file's name unless told otherwise.
 
         Returns what became of each model, and the file's digest.
+
+        Raises:
+            SharedFileError: the file is not sound; nothing has changed then.
         """
         from modelkin_registry.sharing.taking_in import import_registry
 
-        taken = import_registry(self.store, Path(path))
+        taken = import_registry(self.store, Path(path), sender)
         self.refresh()
         return taken
 
@@ -339,3 +365,11 @@ class Registry:
     def examine(self, *, repair: bool = False) -> Sequence[Finding]:
         """Check everything; with `repair`, make anew what is derived."""
         return doctor.examine(self.store, self.index, repair=repair, vectors_of=lambda blob: index_rows(fingerprints.from_bytes(blob)))
+
+
+def _as_known(record: NewModel, fingerprint: Fingerprint, newest: StoredModel) -> NewModel:
+    """The record, with the content of the newest revision if that has the same weights, read at the other level: `full` tells it."""
+    known = fingerprints.from_bytes(newest.blob, newest.name)
+    if fingerprint.about.level == newest.level or sampled_digest(known) != sampled_digest(fingerprint):
+        return record
+    return replace(record, content=newest.content) if newest.level == "full" else replace(record, known_as=newest.content)

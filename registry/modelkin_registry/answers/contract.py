@@ -213,7 +213,7 @@ class Added:
 
 @dataclass(frozen=True)
 class ListedModel:
-    """One line of `list`."""
+    """One line of `list`. `sender`: the file that brought an imported model, "" for what was read here."""
 
     model: str
     level: str
@@ -222,6 +222,7 @@ class ListedModel:
     added: str
     source: str
     revisions: int
+    sender: str = ""
 
 
 @dataclass(frozen=True)

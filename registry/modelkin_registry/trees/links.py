@@ -16,9 +16,9 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.contract import Relative
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.relations.pairs import Held, Kin, hold, is_descent
-from modelkin_registry.search.candidates import find_candidates
+from modelkin_registry.search.candidates import REVISIONS, find_candidates
 from modelkin_registry.search.index import VectorIndex
-from modelkin_registry.store.store import Store
+from modelkin_registry.store.protocol import Store
 
 CANDIDATES = 12  # models of the index that each one is held against: in a family of 40 its base was always among the nearest 5 (trees.json)
 Part = tuple[str, str]
@@ -91,19 +91,23 @@ class Measurer:
 
     def __init__(self, store: Store, index: VectorIndex) -> None:
         self.store, self.index = store, index
-        self.ids = {name: number for number, name in store.names_of(store.ids()).items()}
-        self.names = {number: name for name, number in self.ids.items()}
+        self.ids = {name: number for number, name in store.names_of(store.numbers(current=True)).items()}
+        current = store.models_of(self.ids.values())
+        names = {current[number]: name for name, number in self.ids.items()}
+        # older revisions lead to their model
+        self.names = {number: names[model] for number, model in store.models_of(store.numbers()).items()}
         self.fingerprint = lru_cache(maxsize=KEPT)(self._load)
         self.links: dict[tuple[str, str], Link | None] = {}
         self.held = 0
 
     def _load(self, name: str) -> Fingerprint:
-        return fingerprints.from_bytes(self.store.blobs([self.ids[name]])[self.ids[name]], name)
+        return fingerprints.from_bytes(self.store.stored([self.ids[name]])[self.ids[name]].blob, name)
 
     def candidates(self, name: str) -> list[str]:
         """The models that the index holds nearest, best first."""
-        found = find_candidates(self.index, self.fingerprint(name), limit=CANDIDATES + 1, nearest=0)
-        return [self.names[number] for number in found if number in self.names and self.names[number] != name][:CANDIDATES]
+        found = find_candidates(self.index, self.fingerprint(name), limit=REVISIONS * (CANDIDATES + 1), nearest=0)
+        nearest = dict.fromkeys(self.names[number] for number in found if number in self.names)
+        return [other for other in nearest if other != name][:CANDIDATES]
 
     def link(self, one: str, other: str) -> Link | None:
         """The evidence between two models, None where there is none."""

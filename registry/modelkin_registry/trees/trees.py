@@ -11,7 +11,7 @@ from modelkin_registry.claims.declared import lineage_claims, verdict_on
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.search.index import VectorIndex
-from modelkin_registry.store.store import Store
+from modelkin_registry.store.protocol import Store
 from modelkin_registry.trees.directions import Hint, Known, hints
 from modelkin_registry.trees.forests import ROUNDS, Kinship, joining, oriented, spanning, untried
 from modelkin_registry.trees.links import Link, Measurer, Part, copies
@@ -86,11 +86,11 @@ def family_tree(store: Store, index: VectorIndex, around: str | None = None, dep
     if around is None:
         names, left_out = sorted(measurer.ids), 0
     else:
-        names, left_out = _neighbourhood(measurer, store.get(around).name, depth)
+        names, left_out = _neighbourhood(measurer, store.get(around).model, depth)
     groups = copies(measurer, names)
     head = {name: first for first, same in groups.items() for name in same}
     forest = _Forest(measurer, groups, _known(store, groups))
-    return forest.answer(around, head[store.get(around).name] if around is not None else None, left_out)
+    return forest.answer(around, head[store.get(around).model] if around is not None else None, left_out)
 
 
 def _known(store: Store, groups: Mapping[str, Sequence[str]]) -> Known:
