@@ -21,8 +21,9 @@ UNREADABLE, REGISTRY_TROUBLE = ModelkinError.exit_code, RegistryError.exit_code
 class Batch:
     """Adds sources to an open registry. `exit_code` is that of the worst that happened, `counts` how often each status came."""
 
-    def __init__(self, registry: Registry, how: HowToRead, begin: Begin, say: Callable[[str], None]) -> None:
-        self.registry, self.how, self.begin, self.say = registry, how, begin, say
+    def __init__(self, registry: Registry, how: HowToRead, begin: Begin, say: Callable[[str], None], *, replace: bool = False) -> None:
+        """`replace`: names of models with other weights are taken, and those models kept under names of their own."""
+        self.registry, self.how, self.begin, self.say, self.replace = registry, how, begin, say, replace
         self.exit_code = 0
         self.counts = {"added": 0, "unchanged": 0, "failed": 0}
         self._taken: dict[str, str] = {}
@@ -59,7 +60,9 @@ class Batch:
         model = name or reading.name
         self._claim(model, source)
         told: dict[str, Any] = {"origin": reading.origin, "files": reading.files, "claims": reading.claims}
-        result = self.registry.add(model, reading.fingerprint, **told, structure=reading.structure)
+        result = self.registry.add(model, reading.fingerprint, **told, structure=reading.structure, replace=self.replace)
+        if result.kept:
+            self.say(f"{source}: the model that had the name {model!r} is now {result.kept!r}.")
         return _described(replace(blank, model=result.name, status=result.status), reading)
 
     def _claim(self, model: str, source: str) -> None:

@@ -27,6 +27,7 @@ from modelkin_registry.answers.contract import (
 from modelkin_registry.claims.adapters import base_claims, with_declared_base
 from modelkin_registry.claims.contradictions import contradictions
 from modelkin_registry.claims.declared import lineage_claims, weigh
+from modelkin_registry.claims.imported import about_imported
 from modelkin_registry.explanation.compare import compare_fingerprints
 from modelkin_registry.explanation.query import query_answer
 from modelkin_registry.merging.decomposition import Decomposition
@@ -93,8 +94,8 @@ class Registry:
     ) -> PutResult:
         """Store a model's fingerprint, whole or not at all. The same content again is "unchanged".
 
-        Weights that show kinship to those of the name's model are a new revision of it. Others are refused, unless they are a new commit of
-        the repository that `who`, the Hub, says both are of; or `replace`: the model that has the name is then kept as `name@digits`.
+        Weights that show kinship to those of the name's model are a new revision of it, and so is a new commit of the Hub's repository that
+        it was read from. Others are refused, unless `replace`: the model that has the name is then kept as `name@digits`.
 
         Raises:
             NameTaken: the name is that of a model which these weights have nothing to do with.
@@ -126,19 +127,25 @@ class Registry:
                 newest = self.store.get(name)
                 record = _as_known(record, fingerprint, newest)
                 unrelated = self._is_unrelated(record, fingerprint, newest)
-            return self.store.put(record, rows, unrelated=unrelated, replace=replace or (unrelated and self._same_repository(record)))
+            return self.store.put(record, rows, unrelated=unrelated, replace=replace)
 
     def _is_unrelated(self, record: NewModel, fingerprint: Fingerprint, newest: StoredModel) -> bool:
-        """Whether weights have nothing to do with those of the model whose name they are given. A content that comes back does."""
-        if newest.sender or f"{newest.model}{DISPLACED}{digits_of(record.content)}" in self.store:
+        """Whether weights have nothing to do with those of the model whose name they are given.
+
+        A content that comes back has, and so has a new commit of the Hub's repository that the model was read from: that is a fact.
+        """
+        if newest.sender or f"{newest.model}{DISPLACED}{digits_of(record.content)}" in self.store or self._same_repository(record):
             return False
         held = hold(fingerprint, fingerprints.from_bytes(newest.blob, newest.name), newest.name, backgrounds=self.backgrounds)
         return not has_evidence(held.kin().relative)
 
     def _same_repository(self, record: NewModel) -> bool:
-        """Whether both come from one repository of the Hub: that it has other weights now is a fact."""
-        sources = self.store.show(record.name)["revisions"][0]["sources"]
-        return record.who == HUB and any(one["origin"].split("@")[0] == record.origin.split("@")[0] for one in sources)
+        """Whether a commit of a repository is put to what was read from that, by this or a former name."""
+        if record.who != HUB:
+            return False
+        shown = self.store.show(record.name)
+        names = {record.origin.split("@")[0], *shown["former_names"]}
+        return any(one["origin"].split("@")[0] in names for one in shown["revisions"][0]["sources"])
 
     def refresh(self) -> None:
         """Bring the vector index up to date after many additions."""
@@ -184,7 +191,7 @@ class Registry:
         about: dict[str, Any] = {"source": source, "registry": self._about(), "compared": len(best), "merge": merge}
         beside = [self.structure_beside(fingerprint, structure, one.model) for one in ordered[:STRUCTURE_SHOWN]]
         answer = query_answer(fingerprint, ordered, **about, claims=weighed, contradictions=differing)
-        return replace(answer, structure=tuple(beside))
+        return replace(answer, structure=tuple(beside), warnings=(*answer.warnings, *about_imported(ordered, self.store.senders())))
 
     def weighed_claims(self, name: str) -> tuple[WeighedClaim, ...]:
         """What a registered model claims to be made from, beside what the weights show of it. Raises UnknownModel."""

@@ -22,7 +22,9 @@ def test_claims_are_kept_and_the_last_reading_of_a_file_holds(store: Store) -> N
     assert [(one["value"], one["current"]) for one in store.claims.of_model(model)] == [("apache", True), ("mit", False), ("x", True)]
     assert store.claims.current() == {"m": [second, Claim("tag", "x", "config.json")]}
     store.rename("m", "n")
-    assert store.claims.aliases() == {"m": "n", "n": "n"}
+    store.put(record("theirs", sender="their file"))
+    assert store.claims.aliases() == ({"m": "n", "n": "n"}, {"theirs": "theirs"})
+    assert store.senders() == {"theirs": "their file"}
 
 
 def test_a_clock_that_goes_back_changes_no_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ INTERRUPTED = 130
 @click.command("add", short_help="Index models and keep their fingerprints.")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--as", "name", metavar="NAME", help="Name of the model, with one SOURCE. Default: the name of its folder.")
+@click.option("--replace", is_flag=True, help="Take the name of a model with other weights; that model is kept as NAME@DIGITS.")
 @starter_option
 @reading
 @printing
@@ -28,13 +29,16 @@ def command(
     settings: Settings,
     sources: tuple[str, ...],
     name: str | None,
+    replace: bool,
     starter: bool,
     how: HowToRead,
     output: Output,
 ) -> None:
     """Index models and keep their fingerprints in the registry.
 
-    A source that cannot be read is reported, and the others are added all the same. With --json one object a line.
+    Weights that show kinship to those of the model which has the name are a new revision of it; older revisions are searched too, as
+    NAME@DIGITS. Others are refused, unless --replace. A source that cannot be read is reported, and the others are added all the same. With
+    --json one object a line.
 
     \b
     Example:
@@ -44,7 +48,7 @@ def command(
     if name is not None and len(sources) > 1:
         raise click.UsageError("--as names one model; give one SOURCE with it.")
     with open_registry(settings, create=True, begin=starter, say=output.say) as registry, output.progress() as begin:
-        batch = Batch(registry, how, begin, output.say)
+        batch = Batch(registry, how, begin, output.say, replace=replace)
         try:
             for added in batch.add(sources, name):
                 _print(output, added)

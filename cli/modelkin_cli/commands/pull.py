@@ -34,5 +34,5 @@ def command(settings: Settings, dataset: str, starter: bool, output: Output) -> 
         file = Path(folder) / SHARED_FILE
         HubClient().pull(name, revision or "main", SHARED_FILE, file)
         with open_registry(settings, create=True, begin=starter, say=output.say) as registry:
-            taken, digest = registry.take_in(file)
+            taken, digest = registry.take_in(file, sender=dataset)
     tell_taken(output, dataset, taken, digest)

@@ -83,8 +83,8 @@ class Claims(Protocol):
     def current(self) -> dict[str, list[Claim]]:
         """What is said of each model now, by its name."""
 
-    def aliases(self) -> dict[str, str]:
-        """Every name, former ones too, with the present one."""
+    def aliases(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Every name, former ones too, with the present one: of what was read here, and of imported models."""
 
 
 class Structures(Protocol):
@@ -295,6 +295,9 @@ class Store(Protocol):
 
     def blob(self, digest: str) -> bytes:
         """A fingerprint's bytes by their digest. Raises RegistryError if there are none, or damaged ones."""
+
+    def senders(self) -> dict[str, str]:
+        """The imported models, by present name, each with the file that brought it."""
 
     def listed(self) -> list[ListedModel]:
         """One line a model, by name."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.contract import ComponentEvidence, Relative
-from modelkin_registry.claims.declared import lineage_claims
+from modelkin_registry.claims.declared import Aliases, lineage_claims
 from modelkin_registry.evidence.initialisation import examine_start
 from modelkin_registry.trees.links import Link
 
@@ -41,7 +41,7 @@ class Known:
 
     claims: Mapping[str, Iterable[Claim]]
     added: Mapping[str, str]
-    aliases: Mapping[str, str]
+    aliases: Aliases
 
 
 def hints(link: Link, fingerprints: Mapping[str, Fingerprint], known: Known) -> list[Hint]:

@@ -98,7 +98,8 @@ def _known(store: Store, groups: Mapping[str, Sequence[str]]) -> Known:
     head = {name: first for first, same in groups.items() for name in same}
     claims, added = store.claims.current(), {model.model: model.added for model in store.listed()}
     of_groups = {first: [claim for name in same for claim in claims.get(name, ())] for first, same in groups.items()}
-    return Known(of_groups, added, {name: head.get(now, now) for name, now in store.claims.aliases().items()})
+    aliases = [{name: head.get(now, now) for name, now in names.items()} for names in store.claims.aliases()]
+    return Known(of_groups, added, aliases)
 
 
 def _neighbourhood(measurer: Measurer, centre: str, depth: int) -> tuple[list[str], int]:

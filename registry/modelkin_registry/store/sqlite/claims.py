@@ -18,8 +18,8 @@ CURRENT = """last_seen = (SELECT max(last_seen) FROM claim AS other WHERE other.
 OF_MODEL = f"SELECT *, {CURRENT} AS current FROM claim WHERE model = ? ORDER BY kind, value, source"  # noqa: S608
 OF_ALL = f"""SELECT model.name, kind, value, source FROM claim JOIN model ON model.id = claim.model WHERE {CURRENT}
     ORDER BY model.name, kind, value, source"""  # noqa: S608
-ALIASES = """SELECT model.name AS name, coalesce(target.name, model.name) AS present
-    FROM model LEFT JOIN model AS target ON target.id = model.redirect_to"""
+ALIASES = """SELECT model.name AS name, coalesce(target.name, model.name) AS present,
+    coalesce(target.sender, model.sender) AS sender FROM model LEFT JOIN model AS target ON target.id = model.redirect_to"""
 
 
 class ClaimTable:
@@ -44,6 +44,9 @@ class ClaimTable:
             found.setdefault(row["name"], []).append(Claim(row["kind"], row["value"], row["source"]))
         return found
 
-    def aliases(self) -> dict[str, str]:
-        """Every name, former ones too, with the present one."""
-        return {row["name"]: row["present"] for row in self._session.rows(ALIASES)}
+    def aliases(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Every name, former ones too, with the present one: of what was read here, and of imported models."""
+        found: tuple[dict[str, str], dict[str, str]] = {}, {}
+        for row in self._session.rows(ALIASES):
+            found[bool(row["sender"])][row["name"]] = row["present"]
+        return found

@@ -130,6 +130,10 @@ class Reading(Session):
         statement = "SELECT id, model FROM revision WHERE id IN (SELECT value FROM json_each(?))"
         return {row["id"]: row["model"] for row in self.rows(statement, [_numbers(revisions)])}
 
+    def senders(self) -> dict[str, str]:
+        """The imported models, by present name, each with the file that brought it."""
+        return {row["name"]: row["sender"] for row in self.rows("SELECT name, sender FROM model WHERE sender != '' ORDER BY name")}
+
     # fingerprints
 
     def get(self, name: str) -> StoredModel:
