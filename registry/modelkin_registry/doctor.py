@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 
 import numpy as np
 
 from modelkin_indexer.errors import FingerprintError, RegistryError
 from modelkin_indexer.results import fingerprint
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.contract import Finding
 from modelkin_registry.search.index import VectorIndex
-from modelkin_registry.store.digests import digest_of
+from modelkin_registry.store.digests import content_digest, digest_of
 from modelkin_registry.store.protocol import Store
 from modelkin_registry.store.records import KeptFingerprint
 from modelkin_registry.store.rows import Array, IndexRows, encode, hamming, is_codes, numbers
@@ -97,19 +100,32 @@ def _problem(row: KeptFingerprint, key_name: str) -> str:
     if len(row.data) != row.size or digest_of(row.data) != row.digest:
         return "the bytes are not those that were stored"
     try:
-        about = fingerprint.from_bytes(row.data, row.name).about
-    except FingerprintError as error:
+        wrong = list(_contradicted(row, fingerprint.from_bytes(row.data, row.name)))
+    except (FingerprintError, ValueError) as error:
         return str(error)
-    told = {"level": row.level, "spec": row.spec, "key": row.key, "coverage": row.coverage}
-    if wrong := [field for field, value in told.items() if getattr(about, field) != value]:
+    if wrong:
         return f"the row tells another {' and '.join(wrong)} than the fingerprint"
     return "" if row.key == key_name else f"made with key {row.key!r}, the registry's is {key_name!r}"
+
+
+def _contradicted(row: KeptFingerprint, found: Fingerprint) -> Iterator[str]:
+    """Fields of a row that are not what the fingerprint holds. Raises ValueError where they are no JSON."""
+    about = json.loads(json.dumps(asdict(found.about)))  # as it comes back from JSON, where tuples are lists
+    yield from (field for field in ("level", "spec", "key", "coverage") if about[field] != getattr(row, field))
+    if any(about.get(field) != value for field, value in json.loads(row.about).items()):  # an older version knew fewer fields
+        yield "description"
+    if row.searched:
+        yield from (field for field in ("parameters", "bytes_total") if about[field] != getattr(row, field))
+        if json.loads(row.config) != (about["config"] or {}):
+            yield "config"
+        if row.content != content_digest(found):
+            yield "content"
 
 
 def _rows_agree(store: Store, row: KeptFingerprint, vectors_of: VectorsOf | None) -> bool:
     """Whether the revision's search rows are there, are of this fingerprint and, where they can be made anew, are the same."""
     records = store.vectors.of(row.revision)
-    if any(record.fingerprint != row.fingerprint for record in records):
+    if any(record.fingerprint != row.fingerprint or not record.is_sound for record in records):
         return False
     if vectors_of is None:
         return bool(records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from modelkin_indexer.places import Place
 from modelkin_indexer.results import fingerprint
 from modelkin_indexer.results.beside import Claim, SourceFile
 from modelkin_indexer.results.fingerprint import About, Experts, Matrices, Vectors
+from modelkin_registry.store.digests import content_digest
 from modelkin_registry.store.records import NewModel
 from modelkin_registry.store.rows import IndexRows
 
@@ -80,5 +82,8 @@ def rows_of(data: bytes) -> list[IndexRows]:
     return [IndexRows("sum/mlp", "text", (-1,), sketches[:1]), IndexRows("layer/mlp", "text", (0, 1), sketches)]
 
 
-def real_record(name: str, seed: int) -> NewModel:
-    return record(name, blob=real_fingerprint(seed))
+def real_record(name: str, seed: int, content: str = "") -> NewModel:
+    """A whole record of a fingerprint that parses."""
+    blob = real_fingerprint(seed)
+    found = fingerprint.from_bytes(blob)
+    return record(name, blob=blob, content=content or content_digest(found), about=asdict(found.about))

@@ -96,6 +96,16 @@ BROKEN_TRUTH: dict[str, tuple[str, str, Damage]] = {
         run("UPDATE blob SET data = substr(data, 1, 100) WHERE fingerprint = 2"),
     ),
     "row changed": ("fingerprints", "m1 .*tells another coverage", run("UPDATE fingerprint SET coverage = 0.5 WHERE id = 2")),
+    "content changed": ("fingerprints", "m1 .*tells another content", run("UPDATE revision SET content = 'full-1' WHERE id = 2")),
+    "config changed": ("fingerprints", "m1 .*tells another config", run("UPDATE revision SET config = '{\"a\": 1}' WHERE id = 2")),
+    "description changed": (
+        "fingerprints",
+        "m1 .*another description",
+        run("UPDATE fingerprint SET about = '{\"level\": 1}' WHERE id = 2"),
+    ),
+    "no description": ("fingerprints", "m1 .*Expecting", run("UPDATE fingerprint SET about = '{' WHERE id = 2")),
+    "no time": ("orphans", "models with a time that is none: m1", run("UPDATE model SET added = '2026-1x' WHERE id = 2")),
+    "no time seen": ("orphans", "revisions with a time that is none: 2", run("UPDATE source SET last_seen = '' WHERE id = 2")),
     "another level": ("fingerprints", "m1 .*tells another level", other_fingerprint),
     "unreadable": ("fingerprints", "m1 .*not a fingerprint", unreadable_fingerprint),
     "no bytes": ("orphans", "fingerprints without their bytes: 2", run("DELETE FROM blob WHERE fingerprint = 2")),
@@ -137,6 +147,7 @@ BROKEN_ROWS: dict[str, Damage] = {
     "cut short": run("UPDATE vector SET data = substr(data, 1, 10) WHERE revision = 2 AND kind = 'layer/mlp'"),
     "other numbers": run(swapped("sum/mlp")),
     "other codes": run(swapped("layer/mlp")),
+    "other checksum": run("UPDATE vector SET checksum = checksum + 1 WHERE revision = 2 AND kind = 'layer/mlp'"),
     "other layers": run("UPDATE vector SET layers = x'05000600' WHERE revision = 2 AND kind = 'layer/mlp'"),
     "of another fingerprint": run("UPDATE vector SET fingerprint = 3 WHERE revision = 2"),
     "of too many kinds": run("UPDATE vector SET component = 'vision' WHERE revision = 2 AND kind = 'sum/mlp'"),
@@ -193,7 +204,7 @@ def test_a_damaged_file_is_a_finding_not_an_end(path: Path) -> None:
 
 def test_older_revisions_are_looked_at_too(store: SqliteStore) -> None:
     given = real_record("m0", 50)
-    store.put(type(given)(**(vars(given) | {"content": "newer"})), rows_of(given.blob))
+    store.put(type(given)(**(vars(given) | {"content": given.content})), rows_of(given.blob))
     assert set(states(examine(store)).values()) == {"ok"}
     run("UPDATE blob SET data = zeroblob(length(data)) WHERE fingerprint = 1")(store)
     assert states(examine(store))["fingerprints"] == "broken"

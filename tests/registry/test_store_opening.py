@@ -12,12 +12,14 @@ import pytest
 import sqlite_utils
 
 from modelkin_indexer.errors import RegistryError
+from modelkin_registry import doctor
+from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.appearing import appearing
 from modelkin_registry.store.sqlite import connecting as connection
 from modelkin_registry.store.sqlite import schema
-from modelkin_registry.store.sqlite.marks import STEPS
+from modelkin_registry.store.sqlite.marks import APPLICATION_ID, STEPS
 from modelkin_registry.store.sqlite.store import SqliteStore
-from registry_helpers import record, rows
+from registry_helpers import real_record, record, rows, rows_of
 
 
 @pytest.fixture
@@ -216,3 +218,32 @@ def test_a_migration_that_fails_leaves_the_registry_as_it_was(path: Path, monkey
     monkeypatch.undo()
     with SqliteStore.open(path) as store:
         assert store.names() == ["a"]
+
+
+def test_a_registry_of_the_fourth_step_is_searched_as_before(path: Path) -> None:
+    """Search rows were the models' then; they are their newest revisions' now. Those of older ones are made by the doctor."""
+    database = sqlite_utils.Database(path)
+    schema.migrations.apply(database, stop_before=STEPS[4])
+    with SqliteStore.open(path.with_name("new")) as new:
+        for name, content in (("a", "1"), ("b", "2"), ("b", "3")):
+            given = real_record(name, int(content), content=content)
+            new.put(given, rows_of(given.blob))
+        new.connection.execute("ATTACH ? AS old", [str(path)])
+        new.connection.execute(f"PRAGMA old.application_id = {APPLICATION_ID}")
+        new.connection.execute("INSERT INTO old.model SELECT id, name, added, redirect_to FROM model")
+        for table in ("meta", "revision", "fingerprint", "blob", "source", "claim"):
+            new.connection.execute(f"INSERT INTO old.{table} SELECT * FROM {table}")
+        new.connection.execute("INSERT INTO old.kind SELECT name, dims FROM kind")
+        new.connection.execute("INSERT INTO old.change SELECT seq, model, what, at FROM change")
+        new.connection.execute(
+            "INSERT INTO old.vector SELECT kind, model, component, vector.fingerprint, layers, data FROM vector "
+            "JOIN searched ON searched.revision = vector.revision AND current"
+        )
+        wanted = [new.vectors.of(number) for number in new.numbers()]
+    database.close()
+    with SqliteStore.open(path) as store:
+        assert [store.vectors.of(number) for number in store.numbers()] == [wanted[0], [], wanted[2]]
+        assert (store.changed(0), store.names_of([1, 2, 3])) == ([1, 3], {1: "a", 2: "b@2", 3: "b"})
+        findings = doctor.examine(store, VectorIndex(store), repair=True, vectors_of=rows_of)
+        assert {finding.detail.split(":")[0] for finding in findings if finding.state == "repaired"} == {"b@2"}
+        assert [store.vectors.of(number) for number in store.numbers()] == wanted

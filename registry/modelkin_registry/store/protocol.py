@@ -267,7 +267,7 @@ class Store(Protocol):
         """Number of models."""
 
     def count_revisions(self) -> int:
-        """Number of revisions, all of which are searched."""
+        """Number of revisions, all of which are searched. Raises RegistryError where a model has none."""
 
     def names(self) -> list[str]:
         """All models' names, sorted; former names and revisions left out."""

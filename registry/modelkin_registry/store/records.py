@@ -100,7 +100,7 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class KeptFingerprint:
-    """One stored fingerprint as the doctor looks at it. `searched`: whether it is the one that stands for its revision."""
+    """One stored fingerprint as the doctor looks at it, with what its rows tell. `searched`: whether it stands for its revision."""
 
     fingerprint: int
     revision: int
@@ -109,6 +109,11 @@ class KeptFingerprint:
     spec: str
     key: str
     coverage: float
+    parameters: int
+    bytes_total: int
+    config: str
+    about: str
+    content: str
     digest: str
     size: int
     data: bytes
@@ -116,13 +121,17 @@ class KeptFingerprint:
 
 
 class VectorRecord(NamedTuple):
-    """The search rows of one kind and component of a revision, as stored. `fingerprint` is the number of the one that they were made of."""
+    """The search rows of one kind and component of a revision, as stored.
+
+    `fingerprint` is the number of the one that they were made of; `is_sound` whether they are what was stored.
+    """
 
     kind: str
     component: str
     fingerprint: int
     layers: bytes
     data: bytes
+    is_sound: bool
 
 
 class KeptStructure(NamedTuple):

@@ -68,9 +68,12 @@ class TableRows:
         return labels
 
 
-def checksum(layers: bytes, data: bytes) -> int:
-    """What tells damaged search rows from those that were stored."""
-    return zlib.crc32(data, zlib.crc32(layers))
+def checksum(*values: object) -> int:
+    """What tells a damaged row from the one that was stored."""
+    found = 0
+    for value in values:
+        found = zlib.crc32(value if isinstance(value, bytes) else f"{value!r} ".encode(errors="replace"), found)
+    return found
 
 
 def is_codes(kind: str) -> bool:

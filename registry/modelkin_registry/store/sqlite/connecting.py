@@ -46,6 +46,16 @@ def explained(path: Path) -> Iterator[None]:
         raise RegistryError(f"{path}: {remedy} (SQLite: {error}).") from error
 
 
+@contextmanager
+def answered(path: Path) -> Iterator[None]:
+    """As `explained`, around statements alone: text that SQLite cannot decode is damage too."""
+    with explained(path):
+        try:
+            yield
+        except UnicodeDecodeError as error:
+            raise RegistryError(f"{path}: {REMEDIES[sqlite3.SQLITE_CORRUPT]} ({error}).") from error
+
+
 def connect(path: Path, *, create: bool, key_name: str) -> sqlite3.Connection:
     """An open, current registry of this spec and key; made if missing and `create`.
 
@@ -57,7 +67,7 @@ def connect(path: Path, *, create: bool, key_name: str) -> sqlite3.Connection:
     _check_reachable(path, create)
     read_only = not create and not _may_write(path)
     mode = _read_only_mode(path) if read_only else "mode=rw"
-    with explained(path):
+    with answered(path):
         if create and not path.exists():
             _make(path, key_name)
         connection = _opened(path, mode)

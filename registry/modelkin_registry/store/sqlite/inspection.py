@@ -12,10 +12,16 @@ ORPHANS = {
     "revisions without a fingerprint": "SELECT id FROM revision WHERE id NOT IN (SELECT revision FROM fingerprint)",
     "fingerprints without their bytes": "SELECT id FROM fingerprint WHERE id NOT IN (SELECT fingerprint FROM blob)",
     "revisions without a source": "SELECT id FROM revision WHERE id NOT IN (SELECT revision FROM source)",
+    "models with a time that is none": "SELECT name FROM model WHERE julianday(added) IS NULL",
+    "revisions with a time that is none": """SELECT id FROM revision WHERE julianday(added) IS NULL
+        OR id IN (SELECT revision FROM source WHERE julianday(first_seen) IS NULL OR julianday(last_seen) IS NULL)""",
     "former names of former names": "SELECT name FROM model WHERE redirect_to IN (SELECT id FROM model WHERE redirect_to IS NOT NULL)",
 }
-FINGERPRINTS = """SELECT fingerprint.id AS fingerprint, revision.id AS revision, model.name AS name, level, spec, key, coverage, digest,
-    bytes AS size, data, fingerprint.id = (SELECT fingerprint FROM searched WHERE searched.revision = revision.id) AS searched
+FINGERPRINTS = """SELECT fingerprint.id AS fingerprint, revision.id AS revision,
+    model.name || CASE WHEN revision.id = (SELECT max(id) FROM revision AS newest WHERE newest.model = model.id) THEN ''
+    ELSE '@' || substr(content, instr(content, '-') + 1, 8) END AS name, level, spec, key, coverage,
+    parameters, bytes_total, config, about, content, digest, bytes AS size, data,
+    fingerprint.id = (SELECT fingerprint FROM searched WHERE searched.revision = revision.id) AS searched
     FROM fingerprint JOIN blob ON blob.fingerprint = fingerprint.id JOIN revision ON revision.id = fingerprint.revision
     JOIN model ON model.id = revision.model ORDER BY fingerprint.id"""
 

@@ -15,14 +15,13 @@ from modelkin_registry.answers.contract import ListedModel
 from modelkin_registry.store.digests import digest_of
 from modelkin_registry.store.records import Change, StoredModel, digits_of
 from modelkin_registry.store.sqlite.claims import ClaimTable
-from modelkin_registry.store.sqlite.session import Session
+from modelkin_registry.store.sqlite.session import DOCTOR, Session
 from modelkin_registry.store.sqlite.structure import StructureTable
 from modelkin_registry.store.sqlite.vectors import CHANGED
 from modelkin_registry.store.words import kept_words
 
 SUGGESTIONS = 3  # close names shown when one is not found
 SUGGESTED_AMONG = 5_000  # models up to which close names are looked for: 0.1 s; 2 s and more for 100,000
-DOCTOR = "`modelkin doctor` shows what is still readable; restore the registry from a backup or an export"
 
 CALLED = """SELECT coalesce(target.id, model.id) AS model, coalesce(target.name, model.name) AS name,
     coalesce(target.sender, model.sender) AS sender
@@ -41,6 +40,7 @@ LISTED = f"""SELECT searched.name AS model, level, parameters, json_extract(abou
     JOIN fingerprint ON fingerprint.id = searched.fingerprint WHERE current ORDER BY searched.name"""  # noqa: S608
 NAMED = "SELECT revision, name, content, current FROM searched WHERE revision IN (SELECT value FROM json_each(?))"
 CURRENT_OF = "SELECT revision FROM searched WHERE current AND name IN (SELECT value FROM json_each(?)) ORDER BY revision"
+COUNTS = """SELECT count(*), count(DISTINCT model), (SELECT count(*) FROM model WHERE redirect_to IS NULL) FROM revision"""
 OF_FILES = """SELECT DISTINCT source.revision FROM source JOIN searched ON searched.revision = source.revision
     WHERE source.files = ? AND searched.sender = '' ORDER BY source.revision"""
 SOURCES = "SELECT * FROM source WHERE revision = ? ORDER BY last_seen DESC, id DESC"
@@ -74,7 +74,7 @@ class Reading(Session):
         base, _, digits = name.rpartition("@")
         called = self._called(base) if digits else None
         for row in self._revisions(called["model"]) if called is not None else ():
-            if digits_of(row["content"]) == digits:
+            if digits_of(self.text(row["content"])) == digits:
                 return row["model"], row["revision"]
         return None
 
@@ -93,19 +93,22 @@ class Reading(Session):
 
     def name_of(self, model: int) -> str:
         """A model's present name."""
-        return str(self.value("SELECT name FROM model WHERE id = ?", [model]))
+        return self.text(self.value("SELECT name FROM model WHERE id = ?", [model]))
 
     def count(self) -> int:
         """Number of models."""
         return int(self.value("SELECT count(*) FROM model WHERE redirect_to IS NULL"))
 
     def count_revisions(self) -> int:
-        """Number of revisions, all of which are searched."""
-        return int(self.value("SELECT count(*) FROM revision"))
+        """Number of revisions, all of which are searched. Raises RegistryError where a model has none."""
+        ((revisions, models, all_models),) = self.rows(COUNTS)
+        if models != all_models:
+            raise RegistryError(f"{self.path}: {abs(all_models - models)} of {all_models} models are damaged. {DOCTOR}.")
+        return int(revisions)
 
     def names(self) -> list[str]:
         """All models' names, sorted; former names and revisions left out."""
-        return self.column("SELECT name FROM model WHERE redirect_to IS NULL ORDER BY name")
+        return self.texts("SELECT name FROM model WHERE redirect_to IS NULL ORDER BY name")
 
     def numbers(self, *, current: bool = False) -> list[int]:
         """The numbers of all revisions, or of the `current` ones alone, ascending."""
@@ -123,7 +126,7 @@ class Reading(Session):
 
     def names_of(self, revisions: Iterable[int]) -> dict[int, str]:
         """Names by number; numbers of removed ones are left out."""
-        return {row["revision"]: _address(row) for row in self.rows(NAMED, [_numbers(revisions)])}
+        return {row["revision"]: self._address(row["name"], row) for row in self.rows(NAMED, [_numbers(revisions)])}
 
     def models_of(self, revisions: Iterable[int]) -> dict[int, int]:
         """The models that revisions are of, by number; numbers of removed ones are left out."""
@@ -152,14 +155,14 @@ class Reading(Session):
         return {row["revision"]: self._sound(row) for row in self.rows(STORED, [_numbers(revisions)])}
 
     def _sound(self, row: sqlite3.Row) -> StoredModel:
-        values = dict(row) | {"name": _address(row, row["model"]), "current": bool(row["current"])}
+        values = dict(row) | {"name": self._address(row["model"], row), "current": bool(row["current"])}
         if row["blob"] is None or digest_of(row["blob"]) != row["digest"]:
             raise RegistryError(
                 f"{self.path}: the stored fingerprint of {values['name']!r} is damaged. Remove the model and add it again; {DOCTOR}."
             )
         try:
             told = {"about": json.loads(values["about"]), "config": json.loads(values["config"])}
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise RegistryError(f"{self.path}: what is stored of {values['name']!r} is damaged. {DOCTOR}.") from error
         return StoredModel(**values | told | {"origin": _told(values["origin"], values["sender"])})
 
@@ -171,6 +174,11 @@ class Reading(Session):
             raise RegistryError(f"{self.path}: a stored fingerprint is damaged. `modelkin doctor --check` names its model.")
         return bytes(found)
 
+    def _address(self, name: object, row: sqlite3.Row) -> str:
+        """The name of a revision: its model's for the current one."""
+        content = self.text(row["content"])
+        return self.text(name) if row["current"] else f"{self.text(name)}@{digits_of(content)}"
+
     # everything known
 
     def listed(self) -> list[ListedModel]:
@@ -179,12 +187,15 @@ class Reading(Session):
             found, count = self.dicts(LISTED), self.count()
         if len(found) != count:
             raise RegistryError(f"{self.path}: {count - len(found)} of {count} models are damaged. {DOCTOR}.")
-        return [
-            ListedModel(
-                **line | {"components": tuple(json.loads(line["components"] or "[]")), "source": _told(line["source"], line["sender"])}
-            )
-            for line in found
-        ]
+        return [self._listed(line) for line in found]
+
+    def _listed(self, line: dict[str, Any]) -> ListedModel:
+        try:
+            components = tuple(json.loads(line["components"] or "[]"))
+        except (TypeError, ValueError) as error:
+            raise RegistryError(f"{self.path}: what is stored of {line['model']!r} is damaged. {DOCTOR}.") from error
+        self.text(line["model"]), self.text(line["added"])
+        return ListedModel(**line | {"components": components, "source": _told(line["source"], line["sender"])})
 
     def show(self, name: str) -> dict[str, Any]:
         """Everything known of a model except vectors: revisions with their fingerprints and sources, claims, former names. Newest first.
@@ -198,7 +209,7 @@ class Reading(Session):
                 "model": self.name_of(model) if revision is None else self.names_of([revision])[revision],
                 "added": added,
                 "sender": sender,
-                "former_names": self.column("SELECT name FROM model WHERE redirect_to = ? ORDER BY name", [model]),
+                "former_names": self.texts("SELECT name FROM model WHERE redirect_to = ? ORDER BY name", [model]),
                 "claims": self.claims.of_model(model),
                 "structure": list(self._structure(model)),
                 "revisions": [self._revision(row["revision"]) for row in self._revisions(model) if revision in (None, row["revision"])],
@@ -250,12 +261,6 @@ class Reading(Session):
     def changed(self, after: int) -> list[int]:
         """Revisions whose search rows may differ since change number `after`, removed ones too; ascending."""
         return self.column(f"{CHANGED} ORDER BY revision", [after])
-
-
-def _address(row: sqlite3.Row, name: str | None = None) -> str:
-    """The name of a revision: its model's for the current one."""
-    name = name if name is not None else str(row["name"])
-    return name if row["current"] else f"{name}@{digits_of(row['content'])}"
 
 
 def _told(origin: str | None, sender: str) -> str:

@@ -92,6 +92,8 @@ BACKGROUND_TABLES = (
 REVISION_TABLES = (
     "ALTER TABLE model ADD COLUMN sender TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE change ADD COLUMN revision INTEGER",
+    "ALTER TABLE kind ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0",
+    "UPDATE kind SET checksum = checksum(name, dims)",
     "DROP VIEW searched",
     "DROP INDEX vector_model",
     "DROP INDEX vector_fingerprint",
@@ -99,8 +101,9 @@ REVISION_TABLES = (
     """CREATE TABLE vector (kind TEXT NOT NULL REFERENCES kind (name), revision INTEGER NOT NULL REFERENCES revision (id) ON DELETE CASCADE,
         component TEXT NOT NULL, fingerprint INTEGER NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE,
         layers BLOB NOT NULL, data BLOB NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (kind, revision, component)) WITHOUT ROWID""",
-    """INSERT INTO vector SELECT kind, fingerprint.revision, component, former_vector.fingerprint, layers, data, checksum(layers, data)
-        FROM former_vector JOIN fingerprint ON fingerprint.id = former_vector.fingerprint""",
+    """INSERT INTO vector SELECT kind, fingerprint.revision, component, former_vector.fingerprint, layers, data,
+        checksum(kind, fingerprint.revision, component, layers, data) FROM former_vector
+        JOIN fingerprint ON fingerprint.id = former_vector.fingerprint""",
     "DROP TABLE former_vector",
     "CREATE INDEX vector_revision ON vector (revision, fingerprint)",
     "CREATE INDEX vector_fingerprint ON vector (fingerprint)",
@@ -139,7 +142,7 @@ def _fourth(database: sqlite_utils.Database) -> None:
 
 @migrations(name=STEPS[4])
 def _fifth(database: sqlite_utils.Database) -> None:
-    database.conn.create_function("checksum", 2, checksum, deterministic=True)
+    database.conn.create_function("checksum", -1, checksum, deterministic=True)
     for statement in REVISION_TABLES:
         database.conn.execute(statement)
 

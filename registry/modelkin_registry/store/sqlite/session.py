@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from modelkin_indexer.errors import RegistryError
-from modelkin_registry.store.sqlite.connecting import REMEDIES, explained, is_read_only
+from modelkin_registry.store.sqlite.connecting import REMEDIES, answered, explained, is_read_only
+
+DOCTOR = "`modelkin doctor` shows what is still readable; restore the registry from a backup or an export"
 
 
 class Session:
@@ -28,12 +30,12 @@ class Session:
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """All rows that a statement gives."""
-        with explained(self.path):
+        with answered(self.path):
             return self._cursor().execute(statement, values).fetchall()
 
     def each(self, statement: str, values: Sequence[Any] = ()) -> Iterator[sqlite3.Row]:
         """The rows that a statement gives, one after the other."""
-        with explained(self.path):
+        with answered(self.path):
             yield from self._cursor().execute(statement, values)
 
     def dicts(self, statement: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -44,18 +46,28 @@ class Session:
         """The first column of all rows."""
         return [row[0] for row in self.rows(statement, values)]
 
+    def texts(self, statement: str, values: Sequence[Any] = ()) -> list[str]:
+        """The first column of all rows, which holds text."""
+        return [self.text(value) for value in self.column(statement, values)]
+
+    def text(self, value: object) -> str:
+        """A value that is text unless it was damaged."""
+        if not isinstance(value, str):
+            raise RegistryError(f"{self.path}: {REMEDIES[sqlite3.SQLITE_CORRUPT]} ({value!r} where a text was stored).")
+        return value
+
     def value(self, statement: str, values: Sequence[Any] = ()) -> Any:
         """The first column of the first row, None where there is no row."""
         return next(iter(self.column(statement, values)), None)
 
     def run(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Run a statement. Returns how many rows it changed."""
-        with explained(self.path):
+        with answered(self.path):
             return self.connection.execute(statement, values).rowcount
 
     def run_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> int:
         """Run a statement for each row of values. Returns how many rows were changed."""
-        with explained(self.path):
+        with answered(self.path):
             before = self.connection.total_changes
             self.connection.executemany(statement, rows)
             return self.connection.total_changes - before
@@ -63,7 +75,7 @@ class Session:
     def insert(self, table: str, **values: Any) -> int:
         """Insert one row. Returns its number."""
         columns, places = ", ".join(f'"{name}"' for name in values), ", ".join("?" * len(values))
-        with explained(self.path):
+        with answered(self.path):
             cursor = self.connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", [*values.values()])  # noqa: S608
             return int(cursor.lastrowid or 0)
 
