@@ -82,8 +82,8 @@ def rows_of(data: bytes) -> list[IndexRows]:
     return [IndexRows("sum/mlp", "text", (-1,), sketches[:1]), IndexRows("layer/mlp", "text", (0, 1), sketches)]
 
 
-def real_record(name: str, seed: int, content: str = "") -> NewModel:
+def real_record(name: str, seed: int) -> NewModel:
     """A whole record of a fingerprint that parses."""
     blob = real_fingerprint(seed)
     found = fingerprint.from_bytes(blob)
-    return record(name, blob=blob, content=content or content_digest(found), about=asdict(found.about))
+    return record(name, blob=blob, content=content_digest(found), about=asdict(found.about))
