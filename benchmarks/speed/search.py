@@ -32,9 +32,9 @@ from benchmarks.speed.speed import make_model
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import QueryAnswer
+from modelkin_registry.answers.asked import QueryAnswer
+from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.registry import SHOWN, Registry
-from modelkin_registry.relations.decisions import DESCENT_FREE
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.store.rows import encode
 

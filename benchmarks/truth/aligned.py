@@ -17,6 +17,7 @@ from typing import Any
 from modelkin_indexer.aligned.comparison import read_aligned
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
+from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.exact.aligned import judge_recovery
 from modelkin_registry.explanation.compare import compare_fingerprints
 
@@ -37,7 +38,7 @@ def held_against(a: Path, b: Path) -> dict[str, Any]:
     began = time.perf_counter()
     with closing(open_source(a)) as one, closing(open_source(b)) as other:
         sides = [fingerprint_source(side) for side in (one, other)]
-        relation = compare_fingerprints(*sides, a_name="A", b_name="B", controls={})
+        relation = compare_fingerprints(*sides, a_name="A", b_name="B", controls={}, judge=ALONE)
         maps = {c.query: (c.relative, c.layer_map) for c in relation.components}
         reading = read_aligned(one, other, maps)
     families = judge_recovery(reading)

@@ -22,6 +22,7 @@ from modelkin_data import backgrounds
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.evidence.places import SHOWN_AS
 from modelkin_registry.relations.pairs import hold
 
@@ -40,7 +41,7 @@ def unrelated_pairs(universe: Path) -> list[tuple[str, str]]:
 def samples(a: Fingerprint, b: Fingerprint) -> dict[tuple[str, str], Sample]:
     """Of one pair: (channel, family) -> its mean cosine beyond the null, with noise."""
     groups: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    for measured in hold(a, b, "b").measured:
+    for measured in hold(a, b, "b", ALONE).measured:
         for place in (*measured.places, *measured.vectors):
             channel = "probe" if place.channel == "vector" else place.channel
             if channel != "probe" and place.null.mean == 0.0:

@@ -27,7 +27,9 @@ from typing import Any
 from modelkin_indexer.errors import ModelkinError
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
-from modelkin_registry.relations.pairs import is_descent, measure_kin
+from modelkin_registry.answers.relations import is_descent
+from modelkin_registry.evidence.judge import ALONE
+from modelkin_registry.relations.pairs import measure_kin
 
 RESULTS = Path(__file__).parents[1] / "results"
 PEERS = {
@@ -51,7 +53,7 @@ def ours(a: Path, b: Path) -> dict[str, Any]:
     began = time.perf_counter()
     try:
         query, relative = (fingerprint_source(open_source(one)) for one in (a, b))
-        found = measure_kin(query, relative, b.name).relative
+        found = measure_kin(query, relative, b.name, ALONE).relative
         answer = {"says": found.relation, "score": found.shared, "related": is_descent(found)}
     except ModelkinError as error:
         answer = {"says": "error", "score": None, "related": False, "error": str(error)[:200]}

@@ -40,10 +40,12 @@ from modelkin_indexer.exact.comparison import ExactOptions, read_exact
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
-from modelkin_registry.evidence.families import Background, by_family, channel_result
+from modelkin_registry.answers.relations import is_descent
+from modelkin_registry.evidence.families import by_family, channel_result
+from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.evidence.places import FAMILY_P, INFORMATIVE
 from modelkin_registry.exact.judging import judge_exact
-from modelkin_registry.relations.pairs import hold, is_descent
+from modelkin_registry.relations.pairs import hold
 
 RESULTS = Path(__file__).parents[1] / "results"
 STRANGERS = (("L1", "L2"), ("L2", "L1"), ("G", "S"), ("S", "G"), ("N", "N2"), ("N2", "N"))
@@ -108,13 +110,13 @@ def children(models: dict[str, Tensors], seed: int) -> Iterator[tuple[str, float
 
 
 def found_by(child: Fingerprint, parent: Fingerprint) -> dict[str, bool]:
-    held = hold(child, parent, "parent")
+    held = hold(child, parent, "parent", ALONE)
     found = {"modelkin": is_descent(held.kin().relative), **dict.fromkeys(CHANNELS, False)}
     for measured in held.measured:
         for family, places in by_family(measured.places).items():
             for channel in CHANNELS:
                 if family in INFORMATIVE and (chosen := [p for p in places if p.channel == channel]):
-                    result = channel_result(family, channel, chosen, Background({}, 1))
+                    result = channel_result(family, channel, chosen, ALONE)
                     found[channel] |= result.strong and result.p_value <= FAMILY_P
     return found
 

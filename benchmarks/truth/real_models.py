@@ -27,9 +27,9 @@ from modelkin_indexer.errors import SourceError
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import CompareAnswer, QueryAnswer
+from modelkin_registry.answers.asked import CompareAnswer, QueryAnswer
+from modelkin_registry.answers.relations import DESCENT_FREE, RELATIONS
 from modelkin_registry.registry import Registry
-from modelkin_registry.relations.decisions import DESCENT_FREE, RELATIONS
 
 RESULTS = Path(__file__).parents[1] / "results" / "real_models.json"
 LEVELS = ("full", "probe")

@@ -31,12 +31,13 @@ from modelkin_data import backgrounds
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
-from modelkin_registry.evidence.families import Background, by_family, channel_result
-from modelkin_registry.relations.pairs import hold, is_descent
+from modelkin_registry.answers.relations import is_descent
+from modelkin_registry.evidence.families import by_family, channel_result
+from modelkin_registry.evidence.judge import ALONE
+from modelkin_registry.relations.pairs import hold
 
 RESULTS = Path(__file__).parents[1] / "results"
 LIMITS = (0.1, 0.05, 0.01, 0.001)
-ALONE = Background({}, 1)  # one model searched, no registry beside
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def main() -> None:
     judged: list[dict[str, object]] = []
     smallest = 1.0
     for a, b in pairs:
-        held = hold(a.fingerprint, b.fingerprint, b.name)
+        held = hold(a.fingerprint, b.fingerprint, b.name, ALONE)
         relative = held.kin().relative
         relations[relative.relation] += 1
         kinds = "+".join(sorted({a.kind, b.kind}))

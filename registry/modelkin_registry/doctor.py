@@ -11,7 +11,7 @@ import numpy as np
 from modelkin_indexer.errors import FingerprintError, RegistryError
 from modelkin_indexer.results import fingerprint
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import Finding
+from modelkin_registry.answers.upkeep import Finding
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.digests import content_digest, digest_of
 from modelkin_registry.store.protocol import Store

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -10,48 +10,45 @@ from typing import TYPE_CHECKING, Any, Self
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError
-from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry import doctor
-from modelkin_registry.answers.contract import (
-    CompareAnswer,
-    DecomposeAnswer,
-    Finding,
-    ListedModel,
-    QueryAnswer,
-    Relative,
-    StructureBeside,
-    WeighedClaim,
-)
+from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer, Searched
+from modelkin_registry.answers.claims import StructureBeside, WeighedClaim
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import is_descent
+from modelkin_registry.answers.trajectory import Resemblance, TrajectoryAnswer
+from modelkin_registry.answers.upkeep import Finding, ListedModel
 from modelkin_registry.claims.adapters import base_claims, with_declared_base
 from modelkin_registry.claims.contradictions import contradictions
 from modelkin_registry.claims.declared import lineage_claims, weigh
 from modelkin_registry.claims.imported import about_imported
+from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.explanation.compare import compare_fingerprints
 from modelkin_registry.explanation.query import query_answer
+from modelkin_registry.explanation.verdict import examined_by
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.merging.reporting import fitted, sought
 from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
-from modelkin_registry.relations.pairs import Held, Kin, has_evidence, hold, is_descent, nearest_kin, order
+from modelkin_registry.relations.pairs import Held, nearest_kin, order
 from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.search.known import Known, read, rows_of
 from modelkin_registry.store.appearing import appearing
-from modelkin_registry.store.digests import content_digest, sampled_digest
+from modelkin_registry.store.digests import content_digest
 from modelkin_registry.store.opening import open_store
 from modelkin_registry.store.protocol import Store
-from modelkin_registry.store.records import DISPLACED, HUB, NewModel, PutResult, StoredModel, digits_of
+from modelkin_registry.store.records import NewModel, PutResult, StoredModel
 from modelkin_registry.structure.comparison import Structure, compare_structure
-from modelkin_registry.trajectories.trajectories import Resemblance, TrajectoryAnswer, examine_series, mean_r
+from modelkin_registry.trajectories.trajectories import examine_series, mean_r
 
 if TYPE_CHECKING:
-    from modelkin_registry.relations.calibration import OwnBackground
-    from modelkin_registry.sharing.taking_in import TakenIn
-    from modelkin_registry.trees.trees import TreeAnswer
+    from modelkin_registry.answers.shared import TakenIn
+    from modelkin_registry.answers.tree import TreeAnswer
+    from modelkin_registry.answers.upkeep import OwnBackground
 
 SHOWN = 10  # relatives shown unless asked for more
 STRUCTURE_SHOWN = 3  # relatives whose structure is shown beside
-AT_ONCE = 256  # fingerprints in memory at once
 
 
 class Registry:
@@ -64,6 +61,7 @@ class Registry:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.index = VectorIndex.open(store)
+        self.known = Known(store, self.index)
         self.backgrounds = store.backgrounds.used()
 
     @classmethod
@@ -124,28 +122,9 @@ class Registry:
         with self.store.batch():  # what has the name now must have it still when this is stored
             unrelated = False
             if name in self.store:
-                newest = self.store.get(name)
-                record = _as_known(record, fingerprint, newest)
-                unrelated = self._is_unrelated(record, fingerprint, newest)
+                record = self.known.as_known(record, fingerprint)
+                unrelated = self.known.is_unrelated(record, fingerprint, self.judge(1))
             return self.store.put(record, rows, unrelated=unrelated, replace=replace)
-
-    def _is_unrelated(self, record: NewModel, fingerprint: Fingerprint, newest: StoredModel) -> bool:
-        """Whether weights have nothing to do with those of the model whose name they are given.
-
-        A content that comes back has, and so has a new commit of the Hub's repository that the model was read from: that is a fact.
-        """
-        if newest.sender or f"{newest.model}{DISPLACED}{digits_of(record.content)}" in self.store or self._same_repository(record):
-            return False
-        held = hold(fingerprint, fingerprints.from_bytes(newest.blob, newest.name), newest.name, backgrounds=self.backgrounds)
-        return not has_evidence(held.kin().relative)
-
-    def _same_repository(self, record: NewModel) -> bool:
-        """Whether a commit of a repository is put to what was read from that, by this or a former name."""
-        if record.who != HUB:
-            return False
-        shown = self.store.show(record.name)
-        names = {record.origin.split("@")[0], *shown["former_names"]}
-        return any(one["origin"].split("@")[0] in names for one in shown["revisions"][0]["sources"])
 
     def refresh(self) -> None:
         """Bring the vector index up to date after many additions."""
@@ -153,7 +132,7 @@ class Registry:
 
     def get(self, name: str) -> Fingerprint:
         """A registered model's fingerprint. Raises UnknownModel."""
-        return fingerprints.from_bytes(self.store.get(name).blob, name)
+        return self.known.named(name)
 
     def query(
         self,
@@ -181,14 +160,19 @@ class Registry:
             wanted = self.store.numbers() if exact else self._candidates(fingerprint, candidates, k, show_all)
             declared = lineage_claims(base_claims(fingerprint, claims), self.store.claims.aliases())
             named = self.store.current_of(model for _, model in declared if model)
-            kin, evident = self._kin(fingerprint, list(dict.fromkeys([*wanted, *named])), searched)
-            best = self._best_revisions(kin)
+            kin, evident = self.known.kin(fingerprint, list(dict.fromkeys([*wanted, *named])), self.judge(searched))
+            best = self.known.best_revisions(kin)
             ordered = nearest_kin(best, evident, k, show_all=show_all)
             merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(best, key=order))], evident)
             ordered = with_declared_base(ordered, fingerprint, declared, kin, self.get, k)
         weighed = weigh(declared, [*(one.relative for one in kin), *ordered])
         differing = contradictions(Path(source).name, claims, weighed, ordered, self.claims_of)
-        about: dict[str, Any] = {"source": source, "registry": self._about(), "compared": len(best), "merge": merge}
+        about: dict[str, Any] = {
+            "source": source,
+            "registry": self._about(),
+            "examined": examined_by(fingerprint, best, self.store.count()),
+            "merge": merge,
+        }
         beside = [self.structure_beside(fingerprint, structure, one.model) for one in ordered[:STRUCTURE_SHOWN]]
         answer = query_answer(fingerprint, ordered, **about, claims=weighed, contradictions=differing)
         return replace(answer, structure=tuple(beside), warnings=(*answer.warnings, *about_imported(ordered, self.store.senders())))
@@ -197,11 +181,11 @@ class Registry:
         """What a registered model claims to be made from, beside what the weights show of it. Raises UnknownModel."""
         with self.store.reading():
             stored = self.store.get(name)
-            fingerprint = fingerprints.from_bytes(stored.blob, name)
+            fingerprint = read(stored)
             said = lineage_claims(base_claims(fingerprint, self.claims_of(name)), self.store.claims.aliases())
             declared = [(claim, model) for claim, model in said if model != stored.model]
             named = self.store.current_of(model for _, model in declared if model)
-            kin, _ = self._kin(fingerprint, named, self.store.count_revisions())
+            kin, _ = self.known.kin(fingerprint, named, self.judge(self.store.count_revisions()))
             relatives = with_declared_base([one.relative for one in kin], fingerprint, declared, kin, self.get, len(kin))
         return weigh(declared, [*(one.relative for one in kin), *relatives])
 
@@ -238,27 +222,32 @@ class Registry:
             known = {name: self.get(name) for name in (*(parents or ()), *([base] if base else ()))}
             if parents:
                 return fitted(fingerprint, known, base=base, source=source, registry=self._about())
-            kin, evident = self._kin(fingerprint, self._candidates(fingerprint, SEARCHED, SHOWN, False), self.store.count_revisions())
-            best = self._best_revisions(kin)
+            wanted = self._candidates(fingerprint, SEARCHED, SHOWN, False)
+            kin, evident = self.known.kin(fingerprint, wanted, self.judge(self.store.count_revisions()))
+            best = self.known.best_revisions(kin)
             near = nearest_kin(best, evident, SHOWN)
             merge = self._merge(fingerprint, [*near, *(one.relative for one in sorted(best, key=order))], evident, base)
         return sought(fingerprint, merge, near, source=source, registry=self._about())
 
-    def _about(self) -> dict[str, Any]:
-        return {"models": self.store.count(), "spec": spec.VERSION, "key": self.store.key_name, "calibrated": self.store.backgrounds.told()}
+    def judge(self, searched: int) -> Judge:
+        """What this registry judges by, for an answer that looks at so many models."""
+        return Judge(searched, self.backgrounds, {})
+
+    def _about(self) -> Searched:
+        return Searched(self.store.count(), spec.VERSION, self.store.key_name, self.store.backgrounds.told())
 
     def compare(
         self, a: Fingerprint, b: Fingerprint, *, a_name: str = "A", b_name: str = "B", controls: Mapping[str, Fingerprint] | None = None
     ) -> CompareAnswer:
         """Hold two fingerprints against each other, and third models against both. Raises FingerprintError."""
-        return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {}, backgrounds=self.backgrounds)
+        return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {}, judge=self.judge(1))
 
     def tree(self, model: str | None = None, *, depth: int = 2) -> TreeAnswer:
         """The registered models as family trees, all of them or those at most `depth` steps from one. Raises UnknownModel."""
         from modelkin_registry.trees.trees import family_tree  # networkx takes longer to import than a query does
 
         with self.store.reading():
-            return family_tree(self.store, self.index, model, depth)
+            return family_tree(self.known, self.judge(self.store.count()), model, depth)
 
     def trajectory(self, names: Sequence[str], series: Sequence[Fingerprint]) -> TrajectoryAnswer:
         """Examine checkpoints said to lead from a random start to the last one, the registry beside them. Raises FingerprintError."""
@@ -266,7 +255,7 @@ class Registry:
         for step, fingerprint in enumerate(series):
             relatives = self.query(fingerprint, source=names[step], k=1).relatives
             found += [Resemblance(step, one.model, one.relation, mean_r(one)) for one in relatives if is_descent(one)]
-        return examine_series(names, series, found)
+        return examine_series(names, series, self.judge(1), found)
 
     def _merge(
         self, fingerprint: Fingerprint, relatives: Sequence[Relative], evident: Mapping[int, Held], base: str | None = None
@@ -274,37 +263,10 @@ class Registry:
         """A merge of the nearest relatives by descent and what else the index finds for the part that those leave."""
         known = {held.name: held.relative for held in evident.values()}
         near = {relative.model: known[relative.model] for relative in relatives if is_descent(relative)}
-        return seek_merge(fingerprint, near, self._found, base)
-
-    def _found(self, fingerprint: Fingerprint) -> dict[str, Fingerprint]:
-        """The registered models that the index finds by a fingerprint, best first."""
-        stored = self.store.stored(find_candidates(self.index, fingerprint, limit=NEAR + PURSUED, nearest=0))
-        return {model.name: fingerprints.from_bytes(model.blob, model.name) for model in stored.values()}
+        return seek_merge(fingerprint, near, lambda asked: self.known.nearest(asked, NEAR + PURSUED), base)
 
     def _candidates(self, fingerprint: Fingerprint, candidates: int, k: int, show_all: bool) -> Sequence[int]:
         return find_candidates(self.index, fingerprint, limit=max(candidates, k), nearest=max(NEAREST, k if show_all else 0))
-
-    def _kin(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> tuple[Sequence[Kin], Mapping[int, Held]]:
-        """Every wanted revision held against the query, and by number the measurements of those with evidence."""
-        found: list[Kin] = []
-        evident: dict[int, Held] = {}
-        for held in self._held(fingerprint, wanted, searched):
-            found.append(kin := held.kin())
-            if has_evidence(kin.relative):
-                evident[held.model_id] = held
-        return found, evident
-
-    def _best_revisions(self, kin: Sequence[Kin]) -> list[Kin]:
-        """Of each model the revision that is nearest, the newest of those equally near."""
-        models = self.store.models_of(one.model_id for one in kin)
-        ordered = sorted(kin, key=lambda one: (order(one)[:-1], -one.model_id))
-        return [*{models[one.model_id]: one for one in reversed(ordered)}.values()]
-
-    def _held(self, fingerprint: Fingerprint, wanted: Sequence[int], searched: int) -> Iterator[Held]:
-        for start in range(0, len(wanted), AT_ONCE):
-            for model in self.store.stored(wanted[start : start + AT_ONCE]).values():
-                stored = fingerprints.from_bytes(model.blob, model.name)
-                yield hold(fingerprint, stored, model.name, model.origin, searched, model.revision, self.backgrounds)
 
     def _require_same_recipe(self, fingerprint: Fingerprint) -> None:
         if fingerprint.about.key != self.store.key_name:
@@ -371,12 +333,4 @@ class Registry:
 
     def examine(self, *, repair: bool = False) -> Sequence[Finding]:
         """Check everything; with `repair`, make anew what is derived."""
-        return doctor.examine(self.store, self.index, repair=repair, vectors_of=lambda blob: index_rows(fingerprints.from_bytes(blob)))
-
-
-def _as_known(record: NewModel, fingerprint: Fingerprint, newest: StoredModel) -> NewModel:
-    """The record, with the content of the newest revision if that has the same weights, read at the other level: `full` tells it."""
-    known = fingerprints.from_bytes(newest.blob, newest.name)
-    if fingerprint.about.level == newest.level or sampled_digest(known) != sampled_digest(fingerprint):
-        return record
-    return replace(record, content=newest.content) if newest.level == "full" else replace(record, known_as=newest.content)
+        return doctor.examine(self.store, self.index, repair=repair, vectors_of=rows_of)

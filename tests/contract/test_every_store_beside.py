@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modelkin_indexer.results.beside import SHINGLE, Claim, SourceFile, StructurePart
-from modelkin_registry.relations.calibration import OwnBackground
+from modelkin_registry.answers.upkeep import OwnBackground
 from modelkin_registry.store.protocol import Store
 from modelkin_registry.store.records import Queued
 from modelkin_registry.store.rows import encode

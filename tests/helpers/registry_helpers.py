@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -60,18 +60,20 @@ def real_fingerprint(seed: int, level: str = "probe") -> bytes:
     places = tuple(Place("text", layer, "mlp", "up") for layer in range(2))
     numbers = {
         name: np.full(2, 1.0)
-        for name in ("rows", "columns", "side", "experts", "bits", "mean", "sd", "zeros", "distinct", "kurtosis", "scale")
+        for name in (f.name for f in dataclasses.fields(Matrices))
+        if name not in ("places", "probe", "gram", "anchored", "digest", "numbers", "blocks")
     }
     sketches = {
         "probe": units(seed, 2, spec.PROBE_NUMBERS).astype(np.float16),
         "gram": np.zeros((2, 0), np.float16),
         "anchored": np.zeros((2, 0), np.float16),
     }
-    matrices = Matrices(places=places, **numbers, **sketches, digest=np.zeros((2, 0), np.uint8))
+    sums = {name: np.zeros((2, 0), np.uint64) for name in ("numbers", "blocks")}
+    matrices = Matrices(places=places, **numbers, **sketches, **sums, digest=np.zeros((2, 0), np.uint8))
     nothing = np.zeros(0)
     sketch, quantiles, digest = (np.zeros((0, width)) for width in (spec.VECTOR_NUMBERS, spec.QUANTILES, 8))
     vectors = Vectors((), nothing, nothing, nothing, nothing, sketch, quantiles, nothing, digest)
-    experts = Experts((), nothing, np.zeros((0, 4 * spec.EXPERT_NUMBERS)))
+    experts = Experts((), nothing, np.zeros((0, 4 * spec.EXPERT_NUMBERS)), np.zeros((0, 4), np.uint64))
     return fingerprint.Fingerprint(about, matrices, vectors, experts).to_bytes()
 
 
@@ -86,4 +88,4 @@ def real_record(name: str, seed: int) -> NewModel:
     """A whole record of a fingerprint that parses."""
     blob = real_fingerprint(seed)
     found = fingerprint.from_bytes(blob)
-    return record(name, blob=blob, content=content_digest(found), about=asdict(found.about))
+    return record(name, blob=blob, content=content_digest(found), about=dataclasses.asdict(found.about))

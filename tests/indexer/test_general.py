@@ -18,6 +18,7 @@ from modelkin_indexer.opening import open_source
 from modelkin_indexer.places import NO_LAYER, Anatomy, TensorInfo
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.sides import warnings_about
+from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.explanation.compare import compare_fingerprints
 
 Shapes = dict[str, tuple[int, ...]]
@@ -125,7 +126,9 @@ def test_copies_are_found_and_strangers_are_not_accused(shapes: Shapes, tmp_path
     parent, copy, tuned, stranger = (
         fingerprint(tmp_path / str(number), shapes, seed, noise) for number, (seed, noise) in enumerate([(0, 0), (0, 0), (0, 0.1), (1, 0)])
     )
-    relations = [compare_fingerprints(side, parent, a_name="a", b_name="b", controls={}).relation for side in (copy, tuned, stranger)]
+    relations = [
+        compare_fingerprints(side, parent, a_name="a", b_name="b", controls={}, judge=ALONE).relation for side in (copy, tuned, stranger)
+    ]
     assert relations[0] == "identical"
     assert relations[1] in ("fine-tuned", "noised")
     assert relations[2] == "unrelated"
@@ -162,6 +165,6 @@ def test_under_names_that_tell_nothing_copies_are_found_strangers_not_and_the_gu
     parent = models.llama(1)
     sides = [renamed(str(number), side) for number, side in enumerate((parent, parent, models.noised(parent, 3, 0.1), models.llama(2)))]
     assert (sides[0].about.layers, sides[0].about.guessed, sides[0].about.coverage) == (layers, 1.0, 1.0)
-    relations = [compare_fingerprints(side, sides[0], a_name="a", b_name="b", controls={}).relation for side in sides[1:]]
+    relations = [compare_fingerprints(side, sides[0], a_name="a", b_name="b", controls={}, judge=ALONE).relation for side in sides[1:]]
     assert relations == ["identical", "noised", "unrelated"]
     assert any("guessed from shapes alone" in warning for warning in warnings_about(sides[0], "model"))

@@ -11,7 +11,7 @@ import pytest
 import models
 from calls import run
 from modelkin_data import backgrounds
-from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
 from modelkin_registry.registry import Registry
 from modelkin_registry.relations.calibration import FEWEST_LINEAGES, measure_backgrounds
 
@@ -66,13 +66,13 @@ def test_a_registry_judges_by_its_own_backgrounds_and_says_so(known: dict[str, F
         for name, fingerprint in known.items():
             registry.add(name, fingerprint)
         query = known["m00"]
-        assert registry.query(query, show_all=True).registry["calibrated"] is None
+        assert registry.query(query, show_all=True).registry.calibrated is None
         before = registry.compare(query, known["m01"])
         measured = {(one.family, one.channel): one.sd for one in registry.calibrate() if one.used}
         wider = dict.fromkeys(measured, 0.5)
     with Registry.open(path) as registry:
         assert registry.backgrounds == pytest.approx(measured)
-        told = registry.query(query).registry["calibrated"]
+        told = registry.query(query).registry.calibrated
         assert (told["models"], told["used"]) == (len(known), len(measured))
         assert "measured on" in next(finding.detail for finding in registry.examine() if finding.check == "backgrounds")
         registry.backgrounds = wider
@@ -80,7 +80,25 @@ def test_a_registry_judges_by_its_own_backgrounds_and_says_so(known: dict[str, F
         assert all(f.null_sd is not None and f.null_sd >= 0.5 for f in after.components[0].families if f.family == "mlp")
         assert registry.forget_backgrounds() == ()
         assert registry.compare(query, known["m01"]) == before
-        assert registry.query(query).registry["calibrated"] is None
+        assert registry.query(query).registry.calibrated is None
+
+
+def test_every_verb_judges_by_the_registrys_own_backgrounds(tmp_path: Path) -> None:
+    """What a comparison calls unrelated among wide strangers, no tree draws and no trajectory calls descent."""
+    base = models.llama(1, 3)
+    near = {name: models.fingerprint(tmp_path / name, t) for name, t in (("base", base), ("child", models.trained_on(base, 2, 0.3)))}
+    with Registry.open(tmp_path / "r.db") as registry:
+        for name, fingerprint in near.items():
+            registry.add(name, fingerprint)
+        sides = list(near.values())
+        assert registry.compare(*sides[::-1]).relation == "fine-tuned"
+        assert [(edge.parent, edge.child) for edge in registry.tree().edges] == [("base", "child")]
+        families = {(f.family, channel) for c in registry.compare(*sides).components for f in c.families for channel in CHANNELS}
+        registry.backgrounds = dict.fromkeys(families, 2.0)
+        assert registry.compare(*sides[::-1]).relation == "unrelated"
+        assert registry.query(near["child"], k=2, show_all=True).relatives[-1].relation == "unrelated"
+        assert registry.tree().edges == registry.tree("base").edges == ()
+        assert [step.relation for step in registry.trajectory(list(near), sides).steps] == [None, "unrelated"]
 
 
 def test_calibrate_on_the_command_line(filled: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import models
+from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.relations.pairs import measure_kin
 
 Told = Callable[..., str]
@@ -24,7 +25,7 @@ def parent() -> models.Tensors:
 def told(tmp_path: Path, parent: models.Tensors) -> Told:
     def changes(child: models.Tensors) -> str:
         a, b = (models.fingerprint(tmp_path / name, tensors, dtype=np.float32) for name, tensors in (("a", child), ("b", parent)))
-        return " ".join(sentence for c in measure_kin(a, b, "parent").relative.components for sentence in c.changes)
+        return " ".join(sentence for c in measure_kin(a, b, "parent", ALONE).relative.components for sentence in c.changes)
 
     return changes
 

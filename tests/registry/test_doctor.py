@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from modelkin_registry import doctor
-from modelkin_registry.answers.contract import Finding
+from modelkin_registry.answers.upkeep import Finding
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.digests import digest_of
 from modelkin_registry.store.sqlite.store import SqliteStore

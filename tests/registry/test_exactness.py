@@ -18,7 +18,8 @@ import models
 from modelkin_indexer.exact.comparison import ExactOptions, common_places, compare_places, read_exact
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.exact import TensorComparison
-from modelkin_registry.exact.judging import ExactAnswer, judge_exact, p_value, stands_out
+from modelkin_registry.answers.exact import ExactAnswer
+from modelkin_registry.exact.judging import judge_exact, p_value, stands_out
 from modelkin_registry.exact.preservation import selective_preservation
 from modelkin_registry.exact.sentences import exact_sentences
 

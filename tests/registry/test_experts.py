@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import models
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.relations.pairs import measure_kin
 
 EXPERTS, WIDTH = 8, 40
@@ -45,9 +47,17 @@ def index(folder: Path, tensors: models.Tensors, level: str = "full") -> Fingerp
     return fingerprint_source(open_source(folder), level=level)
 
 
+def under(model: Fingerprint, component: str) -> Fingerprint:
+    """The same model with its only component under another name."""
+    about = replace(model.about, components=(component,), layers={component: next(iter(model.about.layers.values()))})
+    tables = {name: getattr(model, name) for name in ("matrices", "vectors")}
+    named = {name: replace(t, places=tuple(p._replace(component=component) for p in t.places)) for name, t in tables.items()}
+    return replace(model, about=about, **named)
+
+
 def test_experts_in_another_order(tmp_path: Path) -> None:
     parent = mixture(1)
-    kin = measure_kin(index(tmp_path / "a", moved(parent, [3, 1, 4, 0, 5, 7, 2, 6])), index(tmp_path / "b", parent), "parent")
+    kin = measure_kin(index(tmp_path / "a", moved(parent, [3, 1, 4, 0, 5, 7, 2, 6])), index(tmp_path / "b", parent), "parent", ALONE)
     assert kin.relative.relation == "reparameterised"
     assert {"attention", "expert", "router", "embedding"} <= {f.family for c in kin.relative.components for f in c.families if f.inherited}
 
@@ -57,7 +67,7 @@ def test_some_experts_of_a_stranger(tmp_path: Path) -> None:
     child = {k: donor[k] if any(f".experts.{n}." in k for n in (1, 4, 6)) else v for k, v in host.items()}
     for level in ("full", "probe"):
         a, b, c = (index(tmp_path / name, tensors, level) for name, tensors in (("a", child), ("b", donor), ("c", host)))
-        given, kept = measure_kin(a, b, "donor").relative, measure_kin(a, c, "host").relative
+        given, kept = measure_kin(a, b, "donor", ALONE).relative, measure_kin(a, c, "host", ALONE).relative
         assert {f.family for x in kept.components for f in x.families if f.inherited} >= {"attention", "expert", "embedding"}
         assert kept.relation == "transplanted" or level == "probe"
         if level == "full":
@@ -67,7 +77,7 @@ def test_some_experts_of_a_stranger(tmp_path: Path) -> None:
 
 
 def test_two_mixtures_apart(tmp_path: Path) -> None:
-    assert measure_kin(index(tmp_path / "a", mixture(1)), index(tmp_path / "b", mixture(2)), "x").relative.relation == "unrelated"
+    assert measure_kin(index(tmp_path / "a", mixture(1)), index(tmp_path / "b", mixture(2)), "x", ALONE).relative.relation == "unrelated"
 
 
 def test_experts_grown_from_dense_layers(tmp_path: Path) -> None:
@@ -82,12 +92,14 @@ def test_experts_grown_from_dense_layers(tmp_path: Path) -> None:
                 weights = dense[f"model.layers.{layer}.mlp.{role}_proj.weight"]
                 noise = 0.3 * weights.std() * rng.standard_normal(weights.shape)
                 grown[f"{at}experts.{expert}.{name}.weight"] = (weights + noise).astype(np.float32)
-    kin = measure_kin(index(tmp_path / "a", grown), models.fingerprint(tmp_path / "b", dense), "dense")
-    assert kin.relative.relation == "upcycled"
+    query, relative = index(tmp_path / "a", grown), models.fingerprint(tmp_path / "b", dense)
+    assert measure_kin(query, relative, "dense", ALONE).relative.relation == "upcycled"
+    kin = measure_kin(query, under(relative, "decoder"), "dense", ALONE)
+    assert (kin.relative.relation, kin.relative.components[0].relative) == ("upcycled", "decoder")
 
 
 def test_repeated_experts(tmp_path: Path) -> None:
     parent = mixture(1)
-    kin = measure_kin(index(tmp_path / "a", moved(parent, [0, 1, 2, 3, 0, 1, 2, 3])), index(tmp_path / "b", parent), "parent")
+    kin = measure_kin(index(tmp_path / "a", moved(parent, [0, 1, 2, 3, 0, 1, 2, 3])), index(tmp_path / "b", parent), "parent", ALONE)
     changes = " ".join(kin.relative.components[0].changes)
     assert "50% of the experts repeat an expert that another one already is" in changes

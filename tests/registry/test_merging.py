@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import models
-from modelkin_registry.answers.contract import QueryAnswer
+from modelkin_registry.answers.asked import QueryAnswer
 from modelkin_registry.registry import Registry
 
 Family = dict[str, models.Tensors]

@@ -13,9 +13,10 @@ import safetensors.numpy
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.relations import DESCENT_FREE
+from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.evidence.renamed import under_names_of
 from modelkin_registry.explanation.compare import compare_fingerprints
-from modelkin_registry.relations.decisions import DESCENT_FREE
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 PLAIN = {"conv1": (24, 3, 3, 3), "conv2": (48, 24, 3, 3), "conv3": (48, 48, 3, 3), "dense4": (64, 192), "dense5_1": (4, 64)}
@@ -59,7 +60,7 @@ def printed(tmp_path: Path) -> Callable[[Arrays, str], Fingerprint]:
 
 
 def relation(query: Fingerprint, relative: Fingerprint) -> str:
-    return compare_fingerprints(query, relative, a_name="query", b_name="relative", controls={}).relation
+    return compare_fingerprints(query, relative, a_name="query", b_name="relative", controls={}, judge=ALONE).relation
 
 
 @pytest.mark.parametrize("level", ["full", "probe"])
@@ -84,17 +85,17 @@ def test_of_strangers_no_pair_is_made(level: str, printed: Callable[[Arrays, str
         stranger = exported(weights(seed))
         stranger["dense_1/bias:0"] = np.zeros(4, np.float32)
         found = printed(stranger, level)
-        assert under_names_of(query, found, [("vision", "vision")]).matrices.places == found.matrices.places
+        assert under_names_of(query, found, [("vision", "vision")], ALONE).matrices.places == found.matrices.places
         assert relation(query, found) in DESCENT_FREE
 
 
 def test_the_relative_itself_is_not_changed(printed: Callable[[Arrays, str], Fingerprint]) -> None:
     plain, other = printed(weights(0), "full"), printed(exported(weights(0)), "full")
     before = other.matrices.places
-    renamed = under_names_of(plain, other, [("vision", "vision")])
+    renamed = under_names_of(plain, other, [("vision", "vision")], ALONE)
     assert other.matrices.places == before
     assert {p.role for p in renamed.matrices.places} == {p.role for p in plain.matrices.places}
-    assert under_names_of(plain, plain, [("vision", "vision")]) is plain
+    assert under_names_of(plain, plain, [("vision", "vision")], ALONE) is plain
 
 
 def test_smooth_kernels_of_strangers_are_no_evidence(printed: Callable[[Arrays, str], Fingerprint]) -> None:

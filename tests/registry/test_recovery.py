@@ -15,7 +15,8 @@ from modelkin_indexer.aligned.channel_maps import polar, signed_permutation
 from modelkin_indexer.aligned.comparison import read_aligned
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.aligned import AlignedReading
-from modelkin_registry.exact.aligned import RecoveredFamily, judge_recovery, recovery_sentences
+from modelkin_registry.answers.exact import RecoveredFamily
+from modelkin_registry.exact.aligned import judge_recovery, recovery_sentences
 
 
 def aligned(folder: Path, a: models.Tensors, b: models.Tensors) -> AlignedReading:

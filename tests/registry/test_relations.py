@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import models
+from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.evidence.places import FAMILY_P
-from modelkin_registry.relations.decisions import DESCENT_FREE, RANK, RELATIONS
 from modelkin_registry.relations.pairs import Kin, measure_kin, order
 
 Ask = Callable[..., Kin]
@@ -30,7 +30,7 @@ def stranger() -> models.Tensors:
 def ask(tmp_path: Path) -> Ask:
     def measured(child: models.Tensors, other: models.Tensors, level: str = "full", dtype: type = np.float32) -> Kin:
         a = models.fingerprint(tmp_path / "a", child, level=level, dtype=dtype)
-        return measure_kin(a, models.fingerprint(tmp_path / "b", other, level=level, dtype=np.float32), "parent")
+        return measure_kin(a, models.fingerprint(tmp_path / "b", other, level=level, dtype=np.float32), "parent", ALONE)
 
     return measured
 
@@ -208,11 +208,6 @@ def test_nothing_in_common_to_compare(ask: Ask, parent: models.Tensors) -> None:
     kin = ask(narrow, parent, "probe")
     assert kin.relative.relation == "not comparable"
     assert kin.relative.p_value is None
-
-
-def test_every_relation_has_a_rank() -> None:
-    assert set(RANK) == set(RELATIONS)
-    assert set(DESCENT_FREE) < set(RELATIONS)
 
 
 def test_a_low_rank_change_names_its_base_though_a_sibling_is_nearer(ask: Ask, parent: models.Tensors) -> None:

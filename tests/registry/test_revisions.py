@@ -45,7 +45,7 @@ def test_every_revision_is_found_and_each_model_told_once(registry: Registry, fo
     assert nearest(registry, found["again"]) == [("m", "identical")]
     assert [one.model for one in registry.query(found["base"], exact=True).relatives] == [first]
     assert registry.get(first).to_bytes() == found["base"].to_bytes()
-    assert registry.query(found["base"]).registry["models"] == 1
+    assert registry.query(found["base"]).registry.models == 1
 
 
 def test_a_content_that_comes_back_is_told_under_the_name(registry: Registry, found: dict[str, Fingerprint]) -> None:

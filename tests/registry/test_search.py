@@ -16,11 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
+from modelkin_registry.answers.relations import RELATIONS, has_evidence
 from modelkin_registry.evidence import nulls
+from modelkin_registry.evidence.judge import ALONE, Judge
+from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import Similarities, matrix_similarities, vector_similarities
 from modelkin_registry.registry import Registry
-from modelkin_registry.relations.decisions import RANK
-from modelkin_registry.relations.pairs import has_evidence, hold, measure_kin, nearest_kin, own_strangers
+from modelkin_registry.relations.pairs import hold, measure_kin, nearest_kin, own_strangers
 from modelkin_registry.search import candidates, ranking
 from modelkin_registry.store import rows
 
@@ -100,13 +102,13 @@ def test_crossing_nulls_leave_matched_and_missing_cells_out() -> None:
 def test_roles_compared_together_have_the_cosines_of_each_alone(space: Any, parent: Any) -> None:
     ours = printed(space, parent, full=True)
     theirs = printed(space, {"text": parent["text"].at_layers([0, 0, 2, 5])}, full=True)
-    found = matrix_similarities(ours, theirs, "text", "text")
+    found = matrix_similarities(Side(ours, "text"), Side(theirs, "text"))
     assert {role for s in found for role in s.roles} == {(place.family, place.role) for place in ours.matrices.places}
     assert {s.channel for s in found} == set(CHANNELS)
     for s in found:
         ours_table, theirs_table = (side.matrices.sketches[s.channel][0].astype(float) for side in (ours, theirs))
         check_cells(s, ours.matrices.places, theirs.matrices.places, ours_table, theirs_table)
-    for s in vector_similarities(ours, theirs, "text", "text"):
+    for s in vector_similarities(Side(ours, "text"), Side(theirs, "text")):
         check_cells(s, ours.vectors.places, theirs.vectors.places, ours.vectors.sketch.astype(float), theirs.vectors.sketch.astype(float))
 
 
@@ -122,7 +124,8 @@ def check_cells(s: Similarities, our_places: Any, their_places: Any, ours: Any, 
 
 def test_some_roles_of_a_comparison_are_the_same_as_before(space: Any, parent: Any) -> None:
     print_of = printed(space, parent)
-    whole = next(s for s in matrix_similarities(print_of, print_of, "text", "text") if len(s.roles) > 2)
+    side = Side(print_of, "text")
+    whole = next(s for s in matrix_similarities(side, side) if len(s.roles) > 2)
     part = whole.of([2, 0])
     assert part.roles == (whole.roles[2], whole.roles[0])
     assert np.array_equal(part.cosines, whole.cosines[[2, 0]])
@@ -136,13 +139,16 @@ def test_sign_codes_are_the_signs_of_the_projections() -> None:
     assert np.array_equal(np.unpackbits(rows.sign_codes(values), axis=1).astype(bool), plain)
 
 
+FIFTY = Judge(50, {}, {})
+
+
 def test_judging_again_is_judging_with_that_background(space: Any, parent: Any) -> None:
     child = printed(space, space.child(np.random.default_rng(6), parent, 0.3))
-    held = hold(child, printed(space, parent), "parent", searched=50)
+    held = hold(child, printed(space, parent), "parent", FIFTY)
     wide = {(family, "probe"): 0.2 for family in ("attention", "mlp", "embedding", "norm")}
-    assert held.kin() == measure_kin(child, printed(space, parent), "parent", searched=50)
-    again = held.kin(wide)
-    assert again == measure_kin(child, printed(space, parent), "parent", searched=50, strangers=wide)
+    assert held.kin() == measure_kin(child, printed(space, parent), "parent", FIFTY)
+    again = held.widened(wide).kin()
+    assert again == measure_kin(child, printed(space, parent), "parent", FIFTY.widened(wide))
     assert again.relative.components[0].families[0].null_sd > held.kin().relative.components[0].families[0].null_sd
 
 
@@ -151,14 +157,14 @@ def test_the_second_look_changes_nothing_but_how_far_down_it_goes(space: Any, pa
     query = printed(space, parent)
     kept = {f"kept-{at}": space.child(np.random.default_rng(20 + at), parent, cosine) for at, cosine in enumerate((0.15, 0.16, 0.5, 0.9))}
     lone = {f"stranger-{at}": space.fresh(np.random.default_rng(30 + at), layers=6) for at in range(nulls.FEWEST_STRANGERS)}
-    held = {at: hold(query, printed(space, model), name, model_id=at) for at, (name, model) in enumerate((kept | lone).items())}
+    held = {at: hold(query, printed(space, model), name, ALONE, model_id=at) for at, (name, model) in enumerate((kept | lone).items())}
     first = [one.kin() for one in held.values()]
     evident = {at: held[at] for at, one in enumerate(first) if has_evidence(one.relative)}
     strangers = own_strangers(first)
     assert evident.keys() == {0, 1, 2, 3}
     assert any(strangers.values())
-    again = [evident[at].kin(strangers) if at in evident else one for at, one in enumerate(first)]
-    order = sorted(again, key=lambda one: (-RANK[one.relative.relation], -round(one.closeness, 9), one.relative.model))
+    again = [evident[at].widened(strangers).kin() if at in evident else one for at, one in enumerate(first)]
+    order = sorted(again, key=lambda one: (-RELATIONS[one.relative.relation].rank, -round(one.closeness, 9), one.relative.model))
     for k in (1, 3, 20):
         assert nearest_kin(first, evident, k, show_all=True) == [one.relative for one in order][:k]
         assert nearest_kin(first, evident, k) == [one.relative for one in order if has_evidence(one.relative)][:k]

@@ -320,7 +320,7 @@ def test_the_verbs(filled: Path) -> None:
     assert out.exit_code == 0
     said = json.loads(out.stdout)
     assert (said["models"], said["bytes"]) == (2, (filled / "shared").stat().st_size)
-    assert run("export", "shared").exit_code == 2
+    assert run("export", "shared").exit_code == 3
     taken = json.loads(run("import", "shared", "--json", registry="other.db").stdout)
     assert (taken["models"], taken["added"], taken["renamed"]) == (2, 2, [])
     assert run("list", "-q", registry="other.db").stdout == run("list", "-q").stdout

@@ -11,10 +11,12 @@ import pytest
 
 from calls import run
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.evidence.initialisation import examine_start
+from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.registry import Registry
 from modelkin_registry.trajectories import trajectories
-from modelkin_registry.trajectories.trajectories import TrajectoryAnswer, examine_series
+from modelkin_registry.trajectories.trajectories import examine_series
 from models import Tensors, fingerprint, initialised, llama, noised, trained_on, write
 
 STEPS = 5
@@ -50,7 +52,7 @@ def fingerprints(tmp_path: Path, series: Sequence[Tensors], level: str = "full")
 
 
 def examined(series: Sequence[Fingerprint]) -> TrajectoryAnswer:
-    return examine_series([f"step{n}" for n in range(len(series))], series)
+    return examine_series([f"step{n}" for n in range(len(series))], series, ALONE, [])
 
 
 @pytest.mark.parametrize("level", ["probe", "full"])

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from calls import run
-from modelkin_cli.pages.tree_picture import dot, svg
+from modelkin_cli.pages.trees.picture import dot, svg
 from modelkin_indexer.errors import UnknownModel
 from modelkin_indexer.results.beside import Claim
-from modelkin_registry.answers.contract import Relative
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.tree import TreeAnswer
 from modelkin_registry.registry import Registry
 from modelkin_registry.trees.forests import Kinship
 from modelkin_registry.trees.links import Link
-from modelkin_registry.trees.trees import TreeAnswer
 from models import Tensors, channels_permuted, fingerprint, llama, part_from, trained_on, with_layers
 from tiny_models import save_model, tiny_llama, tuned
 

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from modelkin_cli.pages.answers import sentences
-from modelkin_cli.pages.tables import new_table
+from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
-from modelkin_registry.answers.contract import DecomposeAnswer
+from modelkin_registry.answers.asked import DecomposeAnswer
 
 NOTE = "Weights with their standard errors. left: length left unexplained / the length of the part."
 

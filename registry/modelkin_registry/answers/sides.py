@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from modelkin_indexer.results.fingerprint import UNDECODED, Fingerprint
+from modelkin_registry.answers.asked import Subject
 
 COVERAGE_WARNED = 0.95  # below this share of placed bytes the reader is told
 GUESSED_WARNED = 0.05  # from this share of guessed places the reader is told
@@ -19,20 +20,27 @@ def is_change(fingerprint: Fingerprint) -> bool:
     return fingerprint.about.adapter is not None and not fingerprint.about.adapter.get("added")
 
 
-def describe(fingerprint: Fingerprint, source: str) -> dict[str, Any]:
-    """The contract's small object about one side."""
+def describe(fingerprint: Fingerprint, source: str) -> Subject:
+    """One side as an answer tells of it."""
     about = fingerprint.about
-    return {
-        "source": source,
-        "level": about.level,
-        "parameters": about.parameters,
-        "coverage": about.coverage,
-        "components": list(about.components),
-        "guessed": about.guessed,
-        "unplaced": list(about.unplaced),
-        "bytes_total": about.bytes_total,
-        "bytes_read": about.bytes_read,
-    }
+    return Subject(
+        source=source,
+        level=about.level,
+        parameters=about.parameters,
+        coverage=about.coverage,
+        components=about.components,
+        guessed=about.guessed,
+        unplaced=about.unplaced,
+        bytes_total=about.bytes_total,
+        bytes_read=about.bytes_read,
+        layers=about.layers,
+    )
+
+
+def unread_of(fingerprint: Fingerprint) -> tuple[dict[str, Any], ...]:
+    """What of a model was not decoded or not understood: what, bytes and share of all bytes; the largest first."""
+    about = fingerprint.about
+    return tuple({"what": name, "bytes": None, "share": None} for name in about.unplaced)
 
 
 def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import Relative
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import has_evidence
 from modelkin_registry.answers.sides import is_change
-from modelkin_registry.relations.pairs import Kin, has_evidence
+from modelkin_registry.relations.pairs import Kin
 
 ADAPTER_CONFIG = "adapter_config.json"
-DECLARED = "low-rank delta"
+DECLARED = "declared"
 
 
 def base_claims(fingerprint: Fingerprint, claims: Sequence[Claim]) -> Sequence[Claim]:

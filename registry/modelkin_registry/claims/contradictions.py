@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from modelkin_indexer.results.beside import Claim
-from modelkin_registry.answers.contract import Contradiction, Relative, WeighedClaim
+from modelkin_registry.answers.claims import Contradiction, WeighedClaim
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.claims.declared import same_name
-from modelkin_registry.relations.pairs import is_descent
 
 MADE_FROM = ("base_model", "merged_from")  # claims that a model was made from another
 # What a declared relation cannot look like in the weights. Other words of publishers (adapter, merge) fit several relations.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from modelkin_indexer.results.beside import LINEAGE_KINDS, Claim
-from modelkin_registry.answers.contract import Relative, WeighedClaim
-from modelkin_registry.relations.decisions import DESCENT_FREE
+from modelkin_registry.answers.claims import WeighedClaim
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import DESCENT_FREE
 
 Aliases = Sequence[Mapping[str, str]]  # every present and former name -> the present one; whose names are meant first comes first
 VERDICTS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from modelkin_registry.answers.contract import Relative
+from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.store.records import DISPLACED
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer import spec
-from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.evidence.nulls import median, two_sided_p
+from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import rows_by_role
 
 EXPERT_COSINE = 0.6  # an expert is matched from here: noise of 0.10 reaches it once in 250 million pairs
@@ -38,13 +38,11 @@ class ExpertMatch:
     matches: tuple[Origin, ...] = ()
 
 
-def match_experts(
-    query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str, pairs: Sequence[tuple[int, int]]
-) -> ExpertMatch | None:
+def match_experts(query: Side, relative: Side, pairs: Sequence[tuple[int, int]]) -> ExpertMatch | None:
     """Match experts of aligned layers one to one. None where either side has none."""
-    if not (len(query.experts) and len(relative.experts)):
-        return _match_sampled(query, relative, query_component, relative_component, pairs)
-    ours, theirs = _by_layer(query, query_component), _by_layer(relative, relative_component)
+    if not (len(query.fingerprint.experts) and len(relative.fingerprint.experts)):
+        return _match_sampled(query, relative, pairs)
+    ours, theirs = _by_layer(query), _by_layer(relative)
     aligned = [(a, b) for a, b in pairs if a in ours and b in theirs]
     return _matched_layers([((a, b), _match(ours[a], theirs[b]), len(ours[a])) for a, b in aligned])
 
@@ -66,11 +64,9 @@ def _matched_layers(layers: Sequence[tuple[tuple[int, int], list[Match], int]]) 
     return ExpertMatch(share, moved / len(found), float(np.mean(cosines)), p_value, repeated / len(found), origins)
 
 
-def _match_sampled(
-    query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str, pairs: Sequence[tuple[int, int]]
-) -> ExpertMatch | None:
+def _match_sampled(query: Side, relative: Side, pairs: Sequence[tuple[int, int]]) -> ExpertMatch | None:
     """Level probe: the sampled rows of a few experts lie in fixed parts of the stacked sketch; experts that moved are not seen."""
-    ours, theirs = _sampled_by_layer(query, query_component), _sampled_by_layer(relative, relative_component)
+    ours, theirs = _sampled_by_layer(query), _sampled_by_layer(relative)
     layers = []
     for a, b in pairs:
         if a in ours and b in theirs and ours[a].shape == theirs[b].shape:
@@ -79,24 +75,24 @@ def _match_sampled(
     return _matched_layers(layers)
 
 
-def _sampled_by_layer(fingerprint: Fingerprint, component: str) -> dict[int, npt.NDArray[np.float32]]:
+def _sampled_by_layer(side: Side) -> dict[int, npt.NDArray[np.float32]]:
     """Layer -> (sampled experts, numbers): the parts of the gate, up and down sketches that belong to each sampled expert."""
-    table = fingerprint.matrices
+    table = side.matrices
     parts: dict[int, list[npt.NDArray[np.float32]]] = {}
-    for (family, _), (layers, rows) in sorted(rows_by_role(table.places, component).items()):
+    for (family, _), (layers, rows) in sorted(rows_by_role(table.places, side.component).items()):
         for layer, row in zip(layers.tolist(), rows.tolist(), strict=True):
             if family == "expert" and table.experts[row] > 1:
                 parts.setdefault(layer, []).append(table.probe[row].astype(np.float32).reshape(spec.EXPERT_BLOCKS, -1))
     return {layer: np.hstack(found) for layer, found in parts.items()}
 
 
-def _by_layer(fingerprint: Fingerprint, component: str) -> dict[int, npt.NDArray[np.float32]]:
+def _by_layer(side: Side) -> dict[int, npt.NDArray[np.float32]]:
     rows: dict[int, list[int]] = {}
-    for row, place in enumerate(fingerprint.experts.places):
-        if place.component == component:
+    for row, place in enumerate(side.fingerprint.experts.places):
+        if place.component == side.component:
             rows.setdefault(place.layer, []).append(row)
     matrices = MATRIX_SLOTS * spec.EXPERT_NUMBERS  # a transplanted expert keeps its matrices, not its router row
-    return {layer: fingerprint.experts.sketch[at, :matrices].astype(np.float32) for layer, at in rows.items()}
+    return {layer: side.fingerprint.experts.sketch[at, :matrices].astype(np.float32) for layer, at in rows.items()}
 
 
 def _match(mine: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> list[Match]:
@@ -112,10 +108,10 @@ def _match(mine: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> lis
     return found + [(a, b, r) for a, b, r in copies if r >= EXPERT_COSINE]
 
 
-def cloned_experts(side: Fingerprint, component: str) -> float | None:
+def cloned_experts(side: Side) -> float | None:
     """How alike the experts of one layer are among themselves: mean cosine over pairs. None without single experts."""
     found = []
-    for rows in _by_layer(side, component).values():
+    for rows in _by_layer(side).values():
         cosines = _cosines(rows, rows)
         found += cosines[np.triu_indices(len(rows), 1)].tolist()
     return float(np.mean(found)) if found else None

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
-from modelkin_registry.answers.contract import FamilyEvidence
+from modelkin_indexer.results.fingerprint import CHANNELS
+from modelkin_registry.answers.evidence import FamilyEvidence
 from modelkin_registry.evidence.alignment import CHANNEL_R
-from modelkin_registry.evidence.experts import ExpertMatch
-from modelkin_registry.evidence.nulls import Null, Strangers, average_null, reported_p, two_sided_p
+from modelkin_registry.evidence.judge import Judge
+from modelkin_registry.evidence.nulls import reported_p, two_sided_p
 from modelkin_registry.evidence.places import (
     FAMILY_P,
     FURTHER_P,
     INFORMATIVE,
-    LONE_R,
     NORM_P,
     NORM_R,
     ROTARY_NORMS,
@@ -28,39 +27,41 @@ from modelkin_registry.evidence.places import (
     PlaceCosine,
     token_tables,
 )
+from modelkin_registry.evidence.standing import Standing, channel_result, standing
 
 
-def judge_components(
-    measured: Measurement,
-    query: Fingerprint,
-    relative: Fingerprint,
-    strangers: Strangers | None,
-    searched: int = 1,
-    backgrounds: Strangers | None = None,
-) -> ComponentPair:
-    """What a measurement says family by family; `strangers` widen the nulls, `backgrounds` replace the shipped ones."""
-    background = Background(strangers or {}, searched, backgrounds or {})
-    places, vectors, experts = measured.places, measured.vectors, measured.experts
-    families = _matrix_families(places, query, experts, background)
-    families += _unseen_tokens(families, measured, query, relative)
+def judge_components(measured: Measurement, judge: Judge) -> ComponentPair:
+    """What a measurement says family by family."""
+    families, few = _matrix_families(measured, judge)
+    measured = _only_strong(measured, few)
+    families += _unseen_tokens(families, measured)
     body_kept = any(f.inherited for f in families)
-    families += [_vector_family(family, group, query, relative, background, body_kept) for family, group in by_family(vectors).items()]
-    inherited, weight = _inherited_parameters(query, families, places, experts)
+    families += [_vector_family(family, group, measured, judge, body_kept) for family, group in by_family(measured.vectors).items()]
+    inherited, weight = _inherited_parameters(families, measured)
     comparable = measured.comparable_parameters
     return ComponentPair(
         measured.query,
         measured.relative,
         measured.layer_map,
-        (query.about.layers.get(measured.query, 0), relative.about.layers.get(measured.relative, 0)),
+        (measured.query.layers, measured.relative.layers),
         tuple(sorted(families, key=lambda f: (not f.informative, f.family))),
-        places,
-        vectors,
-        experts,
+        measured.places,
+        measured.vectors,
+        measured.experts,
         comparable,
         inherited,
         weight / comparable if comparable else 0.0,
         measured.crossed and any(f.family == "expert" and f.inherited for f in families),
     )
+
+
+def _only_strong(measured: Measurement, few: Mapping[str, Sequence[PlaceCosine]]) -> Measurement:
+    """The measurement without those places of a family that show nothing, where others of it do one by one."""
+    if not few:
+        return measured
+    rows = {family: {p.query_row for p in places} for family, places in few.items()}
+    kept = [p for p in measured.places if (shown := SHOWN_AS.get(p.family, p.family)) not in rows or p.query_row in rows[shown]]
+    return replace(measured, places=tuple(kept))
 
 
 def by_family(places: Sequence[PlaceCosine]) -> dict[str, list[PlaceCosine]]:
@@ -71,51 +72,24 @@ def by_family(places: Sequence[PlaceCosine]) -> dict[str, list[PlaceCosine]]:
     return dict(sorted(groups.items()))
 
 
-@dataclass(frozen=True)
-class Background:
-    """What evidence is judged against: what strangers show of the query, how many models were searched, and what the registry measured."""
+def _matrix_families(measured: Measurement, judge: Judge) -> tuple[list[FamilyEvidence], dict[str, Sequence[PlaceCosine]]]:
+    """Each family's evidence: strict until one stands, then further ones by FURTHER_P; token tables follow an anchored body.
 
-    strangers: Strangers
-    searched: int
-    measured: Strangers = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ChannelResult:
-    """A family in one channel: its mean cosine against its null."""
-
-    r: float
-    null: Null
-    z: float
-    p_value: float
-    strong: bool  # r reaches what its channel needs
-
-
-def channel_result(family: str, channel: str, places: Sequence[PlaceCosine], background: Background) -> ChannelResult:
-    """The mean cosine of a family's places in one channel, judged; its p-value is corrected for channels and models searched."""
-    r = _mean([place.cosine for place in places])
-    null = average_null([place.null for place in places], family, channel, background.strangers, background.measured)
-    z = (r - null.mean) / null.sd
-    p_value = two_sided_p(z, len(CHANNELS) * background.searched)
-    alone = channel != "probe" and null.mean == 0.0  # no neighbour to stand out from
-    signed = abs(r) if channel == "probe" else r  # a negated copy is a copy; a Gram matrix has no sign
-    lone = LONE_R.get(family, LONE_R["default"]) if alone else 0.0
-    return ChannelResult(r, null, z, p_value, signed >= max(CHANNEL_R[channel], lone))
-
-
-def _matrix_families(
-    places: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, background: Background
-) -> list[FamilyEvidence]:
-    """Each family's evidence: strict until one stands, then further ones by FURTHER_P; token tables follow an anchored body."""
-    groups = by_family(places)
-    families = [_matrix_family(family, group, query, experts, background, FAMILY_P) for family, group in groups.items()]
-    if any(f.inherited for f in families) or _together(families, background) <= FAMILY_P:
-        families = [_matrix_family(family, group, query, experts, background, FURTHER_P) for family, group in groups.items()]
+    And the places behind those families of which only a few places stand.
+    """
+    groups = by_family(measured.places)
+    judged = [_matrix_family(family, group, measured, judge, FAMILY_P) for family, group in groups.items()]
+    families = [family for family, _ in judged]
+    if any(f.inherited for f in families) or _together(families, judge) <= FAMILY_P:
+        judged = [_matrix_family(family, group, measured, judge, FURTHER_P) for family, group in groups.items()]
+        families = [family for family, _ in judged]
+    few = {evidence.family: found.places for evidence, found in judged if found.few and evidence.inherited}
     anchored = [f for f in families if f.inherited and f.channel == "anchored"]
-    return [_followed(f, anchored) if anchored and f.family == "embedding" and not f.inherited else f for f in families]
+    families = [_followed(f, anchored) if anchored and f.family == "embedding" and not f.inherited else f for f in families]
+    return families, few
 
 
-def _together(families: Sequence[FamilyEvidence], background: Background) -> float:
+def _together(families: Sequence[FamilyEvidence], judge: Judge) -> float:
     """p-value of all informative families together in the probe channel: several weak ones may show what no single one does.
 
     Stouffer's sum of z over families, whose sketches are independent; only where they all point one way and reach the channel's least r.
@@ -123,19 +97,17 @@ def _together(families: Sequence[FamilyEvidence], background: Background) -> flo
     judged = [f for f in families if f.informative and f.channel == "probe" and f.z is not None and f.r is not None]
     if len(judged) < 2 or _mean([f.r or 0.0 for f in judged]) < CHANNEL_R["probe"] or any((f.z or 0.0) <= 0 for f in judged):
         return 1.0
-    return two_sided_p(sum(f.z or 0.0 for f in judged) / len(judged) ** 0.5, len(CHANNELS) * background.searched)
+    return two_sided_p(sum(f.z or 0.0 for f in judged) / len(judged) ** 0.5, len(CHANNELS) * judge.searched)
 
 
-def _unseen_tokens(
-    families: Sequence[FamilyEvidence], measured: Measurement, query: Fingerprint, relative: Fingerprint
-) -> list[FamilyEvidence]:
+def _unseen_tokens(families: Sequence[FamilyEvidence], measured: Measurement) -> list[FamilyEvidence]:
     """Token tables of another width cannot be held against each other, but an anchored body shows that they agree: see `_followed`."""
     anchored = [f for f in families if f.inherited and f.channel == "anchored"]
-    ours, theirs = token_tables(query, measured.query), token_tables(relative, measured.relative)
+    ours, theirs = token_tables(measured.query), token_tables(measured.relative)
     if not (anchored and ours and theirs) or any(f.family == "embedding" for f in families):
         return []
     empty = replace(anchored[0], family="embedding", channels=dict.fromkeys(CHANNELS), roles={}, layers=())
-    parameters = int(query.matrices.parameters[ours].sum())
+    parameters = int(measured.query.matrices.parameters[ours].sum())
     return [_followed(replace(empty, places=len(ours), parameters=parameters), anchored)]
 
 
@@ -155,48 +127,43 @@ def _followed(embedding: FamilyEvidence, anchored: Sequence[FamilyEvidence]) -> 
 
 
 def _matrix_family(
-    family: str, group: Sequence[PlaceCosine], query: Fingerprint, experts: ExpertMatch | None, background: Background, limit: float
-) -> FamilyEvidence:
-    results = {
-        c: channel_result(family, c, [p for p in group if p.channel == c], background)
-        for c in CHANNELS
-        if any(p.channel == c for p in group)
-    }
-    evident = [c for c in CHANNELS if c in results and results[c].strong and results[c].p_value <= limit]
-    channel = evident[0] if evident else next(iter(results))
-    best = results[channel]
-    chosen = [p for p in group if p.channel == channel]
-    by_expert = family == "expert" and experts is not None and experts.share > 0 and experts.p_value * background.searched <= limit
-    return FamilyEvidence(
+    family: str, group: Sequence[PlaceCosine], measured: Measurement, judge: Judge, limit: float
+) -> tuple[FamilyEvidence, Standing]:
+    found = standing(family, group, measured, judge, limit)
+    best, chosen = found.results[found.channel], found.places
+    experts = measured.experts
+    by_expert = family == "expert" and experts is not None and experts.share > 0 and experts.p_value * judge.searched <= limit
+    evidence = FamilyEvidence(
         family=family,
-        channel=channel,
+        channel=found.channel,
         r=best.r,
         null_mean=best.null.mean,
         null_sd=best.null.sd,
         z=best.z,
-        p_value=reported_p(experts.p_value * background.searched if by_expert and experts is not None and not evident else best.p_value),
+        p_value=reported_p(experts.p_value * judge.searched if by_expert and experts is not None and not found.stands else best.p_value),
         places=len(chosen),
-        parameters=int(sum(query.matrices.parameters[p.query_row] for p in chosen)),
+        parameters=int(sum(measured.query.matrices.parameters[p.query_row] for p in chosen)),
         informative=family in INFORMATIVE,
-        inherited=(bool(evident) or by_expert) and family in INFORMATIVE,
-        channels={c: results[c].r if c in results else None for c in CHANNELS},
+        inherited=(found.stands or by_expert) and family in INFORMATIVE,
+        contradicted=found.contradicted,
+        channels={c: found.results[c].r if c in found.results else None for c in CHANNELS},
         roles=_role_means(chosen),
         layers=_layer_means(chosen),
     )
+    return evidence, found
 
 
 def _vector_family(
     family: str,
     group: Sequence[PlaceCosine],
-    query: Fingerprint,
-    relative: Fingerprint,
-    background: Background,
+    measured: Measurement,
+    judge: Judge,
     body_kept: bool,
 ) -> FamilyEvidence:
     """Norms, biases and other vectors: centred r, and the raw cosine only beside the floor that means and spreads alone give."""
     counted = [p for p in group if p.role not in ROTARY_NORMS] or list(group)
-    result = channel_result(family, "probe", counted, background)
-    raw, floor = _raw_cosines(counted, query, relative)
+    result = channel_result(family, "probe", counted, judge)
+    raw, floor = _raw_cosines(counted, measured)
     kept = (result.r >= NORM_R and result.p_value <= NORM_P) or (body_kept and result.r >= SAME_NORM_R)
     return FamilyEvidence(
         family=family,
@@ -207,7 +174,7 @@ def _vector_family(
         z=result.z,
         p_value=reported_p(result.p_value),
         places=len(counted),
-        parameters=int(sum(query.vectors.length[p.query_row] for p in counted)),
+        parameters=int(sum(measured.query.vectors.length[p.query_row] for p in counted)),
         informative=False,
         inherited=kept and family == "norm",
         raw_cosine=raw,
@@ -218,9 +185,10 @@ def _vector_family(
     )
 
 
-def _raw_cosines(places: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> tuple[float, float]:
+def _raw_cosines(places: Sequence[PlaceCosine], measured: Measurement) -> tuple[float, float]:
     """Mean raw cosine, and what two unrelated vectors of these means and spreads have: m1 m2 / sqrt((m1^2 + s1^2)(m2^2 + s2^2))."""
     a, b = [p.query_row for p in places], [p.relative_row for p in places]
+    query, relative = measured.query, measured.relative
     m1, m2 = query.vectors.mean[a].astype(float), relative.vectors.mean[b].astype(float)
     s1, s2 = query.vectors.sd[a].astype(float), relative.vectors.sd[b].astype(float)
     length = np.sqrt((m1**2 + s1**2) * (m2**2 + s2**2))
@@ -246,23 +214,21 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _inherited_parameters(
-    query: Fingerprint, families: Sequence[FamilyEvidence], places: Sequence[PlaceCosine], experts: ExpertMatch | None
-) -> tuple[int, float]:
+def _inherited_parameters(families: Sequence[FamilyEvidence], measured: Measurement) -> tuple[int, float]:
     """Parameters in aligned places of inherited families; and the same weighted by their cosine, to rank relatives by.
 
     Families seen in gram or anchored only count with the mean cosine of those seen number by number, if there are any: a Gram matrix is
     led by a few strong directions, and does not tell a parent from its other children.
     """
-    total = 0.0
+    total, experts = 0.0, measured.experts
     seen: list[tuple[float, float]] = []
     closest: list[tuple[float, float]] = []
     for family in (f for f in families if f.inherited and f.informative):
-        ours = [p for p in places if SHOWN_AS.get(p.family, p.family) == family.family]
+        ours = [p for p in measured.places if SHOWN_AS.get(p.family, p.family) == family.family]
         chosen = [p for p in ours if p.channel == family.channel] or [p._replace(cosine=family.r or 0.0) for p in ours]
         matched = experts if family.family == "expert" and experts is not None and experts.share > 0 else None
         part = matched.share if matched else 1.0
-        sizes = [part * float(query.matrices.parameters[p.query_row]) for p in chosen]
+        sizes = [part * float(measured.query.matrices.parameters[p.query_row]) for p in chosen]
         weight = sum(size * (matched.cosine if matched else abs(p.cosine)) for size, p in zip(sizes, chosen, strict=True))
         (closest if matched or family.channel == "probe" else seen).append((sum(sizes), weight))
         total += sum(sizes)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.trajectory import InitialisationTest
 from modelkin_registry.evidence.similarity import sampled_rows
 
 # Kurtosis of the distributions that libraries draw initial weights from.
@@ -17,23 +17,6 @@ STORED = 0.01
 SAME_SIZE = 0.05  # spread of one role's standard deviations over layers that rounding and sampling make; training makes 0.1 and more
 LEAST_SHARE = 0.9  # of matrices that must look drawn: a few (padding rows, fixed parts) may not
 FEWEST_NUMBERS = 256  # sampled numbers from which a kurtosis says something
-
-
-@dataclass(frozen=True)
-class InitialisationTest:
-    """`drawn`: share of matrices whose kurtosis is that of a named distribution (`shape`), its null within 5 standard errors.
-
-    `gains_constant`: share of norms whose gains all have one value, `biases_zero` of biases at zero (None where there are none);
-    `size_spread`: largest relative spread of a role's standard deviations over layers (None with one layer).
-    """
-
-    passed: bool
-    shape: str
-    drawn: float
-    gains_constant: float | None
-    biases_zero: float | None
-    size_spread: float | None
-    matrices: int
 
 
 def examine_start(model: Fingerprint) -> InitialisationTest:
@@ -52,7 +35,7 @@ def examine_start(model: Fingerprint) -> InitialisationTest:
 def _distribution(model: Fingerprint) -> tuple[str, float, int]:
     """The distribution that most matrices could be drawn from, their share, and how many matrices were looked at."""
     table = model.matrices
-    numbers = np.array([sampled_rows(p.family, int(r)) * int(c) for p, r, c in zip(table.places, table.rows, table.columns, strict=True)])
+    numbers = table.seen.astype(np.int64) * table.columns
     able = (numbers >= FEWEST_NUMBERS) & (table.scale > 0) if len(table) else np.zeros(0, bool)
     if not able.any():
         return "none", 0.0, 0
@@ -70,7 +53,7 @@ def _size_spread(model: Fingerprint) -> float | None:
     for row, place in enumerate(table.places):
         if place.layer >= 0:
             whole = model.about.level == "full"
-            numbers = int(table.parameters[row]) if whole else sampled_rows(place.family, int(table.rows[row])) * int(table.columns[row])
+            numbers = int(table.parameters[row]) if whole else sampled_rows(table, row) * int(table.columns[row])
             sizes.setdefault((place.component, place.family, place.role), []).append((float(table.sd[row]), numbers))
     able = [(np.array([sd for sd, _ in found]), min(n for _, n in found)) for found in sizes.values() if len(found) > 1]
     spreads = [max(0.0, float(sd.std() / sd.mean()) - 2.0 / math.sqrt(2.0 * n)) for sd, n in able if sd.mean() > 0]

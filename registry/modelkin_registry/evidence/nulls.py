@@ -8,14 +8,14 @@ that does not average out over layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_data import backgrounds
 from modelkin_indexer import spec
+from modelkin_registry.evidence.judge import Judge
 
 Floats = npt.NDArray[np.float64]
 GRAM_LEFT = (spec.DIRECTIONS - 1) * spec.DIRECTIONS // 2 - 1  # free numbers of a Gram matrix less a direction and the isotropic part
@@ -23,10 +23,7 @@ SKETCH_NUMBERS = {"probe": spec.PROBE_NUMBERS, "gram": GRAM_LEFT, "anchored": sp
 FEWEST_MISMATCHES = 12  # below this many mismatched cells a measured spread is too uncertain to replace the sketch's own
 NORMAL_PER_MAD = 1.4826  # median absolute deviation to standard deviation of a normal
 SMALLEST_P = 1e-30  # a tail further out is not measured by anything; smaller values are reported as this
-
-
-Strangers = Mapping[tuple[str, str], float]  # (family, channel) -> spread of its mean cosine over a registry's own strangers
-FEWEST_STRANGERS = 8  # strangers of equal shape needed to measure that spread
+FEWEST_STRANGERS = 8  # strangers of equal shape needed to measure how far they spread
 
 
 @dataclass(frozen=True)
@@ -101,19 +98,16 @@ def crossing_nulls(cosines: Floats, matched: npt.NDArray[np.bool_], noise: Float
     return means, np.maximum(np.array(spread), noise)
 
 
-def average_null(
-    nulls: Sequence[Null], family: str, channel: str, strangers: Strangers | None = None, measured: Strangers | None = None
-) -> Null:
+def average_null(nulls: Sequence[Null], family: str, channel: str, judge: Judge) -> Null:
     """Null of the mean of independent places, with what strangers of this family share between models.
 
-    That is the background `measured` on the registry, else the shipped one, or what strangers show of this very query where that is more.
+    That is the registry's background, or what strangers show of this very query where that is more.
     """
     count = len(nulls)
     mean = sum(null.mean for null in nulls) / count
     within = math.sqrt(sum(null.sd**2 for null in nulls)) / count
-    known = (measured or {}).get((family, channel), backgrounds.between_models(family, channel))
-    own = (strangers or {}).get((family, channel), 0.0)
-    between = max(known, math.sqrt(max(own**2 - within**2, 0.0)))
+    own = judge.strangers.get((family, channel), 0.0)
+    between = max(judge.between_models(family, channel), math.sqrt(max(own**2 - within**2, 0.0)))
     return Null(mean, math.sqrt(within**2 + between**2))
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.places import NO_LAYER
-from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import FamilyEvidence
+from modelkin_registry.answers.evidence import FamilyEvidence
 from modelkin_registry.evidence.alignment import LayerMap, align
 from modelkin_registry.evidence.experts import ExpertMatch, match_experts
 from modelkin_registry.evidence.nulls import Null, crossing_nulls, sketch_noise, typical
+from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import Ints, Similarities, cross_role_gram, matrix_similarities, vector_similarities
 
 Floats = npt.NDArray[np.float64]
@@ -26,9 +26,6 @@ STRUCTURED_ROLES = {("ssm", "A_log"), ("ssm", "D")}  # start from one structured
 ROTARY_NORMS = ("q_norm", "k_norm", "cross_q_norm", "cross_k_norm")  # learn the rotary pattern: 0.4-0.85 between strangers
 FAMILY_P = 1e-6  # the p-value that the first family of a pair needs, corrected for channels, signs and models searched
 FURTHER_P = 1e-4  # and the further families, once one stands
-# Gram or anchored without other layers to stand out from. Published strangers reach 0.68 in matrices, and 0.90 in convolutions, whose
-# kernels are smooth alike (10,724 pairs of tensors of 408 pairs of models).
-LONE_R = {"default": 0.7, "conv": 0.95}
 NORM_P = 1e-4  # norms support no relation, so their own significance may be judged less strictly
 NORM_R = 0.3  # centred norms count as kept from here, against their mismatched layers
 # Beside inherited matrices, centred norms this close are kept whatever their p-value: gains of BERT's layers resemble each other so much
@@ -57,8 +54,8 @@ class Measurement:
     `crossed`: whether a mixture's experts were held against dense matrices.
     """
 
-    query: str
-    relative: str
+    query: Side
+    relative: Side
     layer_map: LayerMap
     places: tuple[PlaceCosine, ...]
     vectors: tuple[PlaceCosine, ...]
@@ -66,13 +63,18 @@ class Measurement:
     comparable_parameters: int
     crossed: bool
 
+    @property
+    def changes_only(self) -> bool:
+        """Whether both are adapters without their bases: what is compared are the changes that they make."""
+        return self.query.is_change and self.relative.is_change
+
 
 @dataclass(frozen=True)
 class ComponentPair:
     """Everything found between a component of the query and one of the relative."""
 
-    query: str
-    relative: str
+    query: Side
+    relative: Side
     layer_map: LayerMap
     layers: tuple[int, int]
     families: tuple[FamilyEvidence, ...]
@@ -84,23 +86,28 @@ class ComponentPair:
     inherited_weight: float
     upcycled: bool
 
+    @property
+    def changes_only(self) -> bool:
+        """As of a Measurement."""
+        return self.query.is_change and self.relative.is_change
 
-def measure_components(query: Fingerprint, relative: Fingerprint, query_component: str, relative_component: str) -> Measurement:
+
+def measure_components(query: Side, relative: Side) -> Measurement:
     """Measure one pair of components on the layer map that the pair itself shows."""
-    found = matrix_similarities(query, relative, query_component, relative_component)
+    found = matrix_similarities(query, relative)
     trusted = [(s, [at for at, role in enumerate(s.roles) if role not in STRUCTURED_ROLES]) for s in found]
     similarities = [s.of(roles) for s, roles in trusted if roles]
-    crossed = cross_role_gram(query, relative, UPCYCLED_ROLES, query_component)
+    crossed = cross_role_gram(query, relative, UPCYCLED_ROLES)
     layer_map = align(similarities + crossed)
     places = _aligned(similarities + crossed, layer_map)
-    vectors = _aligned(vector_similarities(query, relative, query_component, relative_component), layer_map)
+    vectors = _aligned(vector_similarities(query, relative), layer_map)
     return Measurement(
-        query_component,
-        relative_component,
+        query,
+        relative,
         layer_map,
         tuple(places),
         tuple(vectors),
-        match_experts(query, relative, query_component, relative_component, layer_map.pairs),
+        match_experts(query, relative, layer_map.pairs),
         _comparable_parameters(query, similarities + crossed),
         any(family == "expert" for s in crossed for family, _ in s.roles),
     )
@@ -133,14 +140,16 @@ def _nulls(s: Similarities, matched: npt.NDArray[np.bool_], role: Ints, a: Ints,
     return [nulls[at] for at in role.tolist()]
 
 
-def token_tables(side: Fingerprint, component: str) -> list[int]:
+def token_tables(side: Side) -> list[int]:
     """Rows of a component's token tables, the head among them."""
     return [
-        row for row, p in enumerate(side.matrices.places) if p.component == component and SHOWN_AS.get(p.family, p.family) == "embedding"
+        row
+        for row, p in enumerate(side.matrices.places)
+        if p.component == side.component and SHOWN_AS.get(p.family, p.family) == "embedding"
     ]
 
 
-def _comparable_parameters(query: Fingerprint, similarities: Sequence[Similarities]) -> int:
+def _comparable_parameters(query: Side, similarities: Sequence[Similarities]) -> int:
     """Informative parameters of the query that have something of equal shape to be held against, in any layer and channel."""
     rows: set[int] = set()
     for s in similarities:

@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_data import backgrounds
 from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.evidence.alignment import CHANNEL_R
+from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import sketch_noise, two_sided_p
 from modelkin_registry.evidence.places import FAMILY_P, FURTHER_P, SAME_NORM_R
 from modelkin_registry.evidence.similarity import numbers_behind
@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 Pair = tuple[int, int]  # a row of the query's table and one of the relative's
 
 
-def under_names_of(query: Fingerprint, relative: Fingerprint, components: Sequence[tuple[str, str]]) -> Fingerprint:
+def under_names_of(query: Fingerprint, relative: Fingerprint, components: Sequence[tuple[str, str]], judge: Judge) -> Fingerprint:
     """The relative with the query's names for those tensors without a namesake that hold the same.
 
     A pair counts where each is the other's nearest among tensors of its shape, beyond chance among all pairs looked at (FAMILY_P for the
@@ -34,7 +34,7 @@ def under_names_of(query: Fingerprint, relative: Fingerprint, components: Sequen
     matrices, vectors = list(relative.matrices.places), list(relative.vectors.places)
     renamed = 0
     for ours, theirs in components:
-        found = _same_matrices(query, relative, *_nameless(query.matrices.places, relative.matrices.places, ours, theirs))
+        found = _same_matrices(query, relative, *_nameless(query.matrices.places, relative.matrices.places, ours, theirs), judge)
         found_vectors = _same_vectors(query, relative, *_nameless(query.vectors.places, relative.vectors.places, ours, theirs))
         for a, b in found:
             matrices[b] = query.matrices.places[a]._replace(component=theirs)
@@ -61,7 +61,7 @@ def _nameless(ours: Sequence[Place], theirs: Sequence[Place], query: str, relati
     return a, b
 
 
-def _same_matrices(query: Fingerprint, relative: Fingerprint, ours: list[int], theirs: list[int]) -> list[Pair]:
+def _same_matrices(query: Fingerprint, relative: Fingerprint, ours: list[int], theirs: list[int], judge: Judge) -> list[Pair]:
     table, other = query.matrices, relative.matrices
     equal = _equal(query, relative, ours, theirs)
     left = {row for row, _ in equal}, {row for _, row in equal}
@@ -76,7 +76,7 @@ def _same_matrices(query: Fingerprint, relative: Fingerprint, ours: list[int], t
         a, b = groups[0][shape], groups[1][shape]
         for (row, column), cosine in _nearest(table.probe[a].astype(float) @ other.probe[b].astype(float).T):
             noise = sketch_noise("probe", numbers_behind(table, a[row], "probe"))
-            sd = float(np.hypot(noise, backgrounds.between_models(table.places[a[row]].family, "probe")))
+            sd = float(np.hypot(noise, judge.between_models(table.places[a[row]].family, "probe")))
             if cosine >= CHANNEL_R["probe"]:
                 found.append((two_sided_p(cosine / sd, looked_at), (a[row], b[column])))
     if not equal and not any(p <= FAMILY_P for p, _ in found):

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from scipy.special import stdtr
 
 from modelkin_indexer.results.aligned import AlignedReading, AlignedRole, ChannelMap
-from modelkin_registry.answers.contract import CompareAnswer
+from modelkin_registry.answers.asked import CompareAnswer
+from modelkin_registry.answers.exact import RecoveredFamily
 from modelkin_registry.evidence.nulls import reported_p
 from modelkin_registry.evidence.places import SHOWN_AS
 
@@ -32,25 +33,6 @@ MAPS = {
     "rotated": "the residual stream rotated",
 }
 ORDERS = {"reordered": "units inside layers in another order", "turned": "heads turned"}
-
-
-@dataclass(frozen=True)
-class RecoveredFamily:
-    """One family before and after. `null_mean`, `null_sd`: what mismatched layers show after the same search; p is one-sided.
-
-    `finding`: recovered (it was in other coordinates), kept (it agreed before), none, or not judged (too few layers to compare with).
-    """
-
-    component: str
-    family: str
-    layers: int
-    before: float | None
-    after: float
-    null_mean: float | None
-    null_sd: float | None
-    p_value: float | None
-    orders: Mapping[str, int]
-    finding: str
 
 
 def judge_recovery(reading: AlignedReading) -> tuple[RecoveredFamily, ...]:

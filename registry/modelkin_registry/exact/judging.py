@@ -15,7 +15,8 @@ from typing import Any
 
 from scipy.special import stdtr
 
-from modelkin_indexer.results.exact import ExactReading, LayerMatrix, NotCompared, TensorComparison
+from modelkin_indexer.results.exact import ExactReading, TensorComparison
+from modelkin_registry.answers.exact import ExactAnswer, GroupFigures, Spread, Strangers
 from modelkin_registry.evidence.nulls import reported_p
 from modelkin_registry.evidence.places import INFORMATIVE, NORM_P, NORM_R, ROTARY_NORMS, SHOWN_AS, STRUCTURED_ROLES
 
@@ -43,58 +44,6 @@ class PValue:
 
     value: float | None
     kind: str
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation over tensors, and their number."""
-
-    mean: float
-    sd: float
-    count: int
-
-
-@dataclass(frozen=True)
-class Strangers:
-    """One set of figures to hold a pair's against. `name` says what: within A, mismatched layers, or a control with A or B."""
-
-    name: str
-    cosine: Spread | None
-    cosine_floor: Spread | None
-    pearson: Spread | None
-    measures: Mapping[str, Spread | None]
-
-
-@dataclass(frozen=True)
-class GroupFigures:
-    """A family (role "") or a role of it, over its tensors. `shared` counts tensors that stand out; `p_value` is corrected for all."""
-
-    component: str
-    family: str
-    role: str
-    tensors: int
-    numbers: int
-    cosine: Spread | None
-    cosine_floor: Spread | None
-    pearson: Spread | None
-    p_value: float | None
-    shared: int
-    equal: int
-    informative: bool
-    finding: str
-    measures: Mapping[str, Spread | None]
-    strangers: tuple[Strangers, ...]
-
-
-@dataclass(frozen=True)
-class ExactAnswer:
-    """An exact comparison judged. `rows` are the contract's objects, one a pair of tensors."""
-
-    rows: tuple[dict[str, Any], ...]
-    families: tuple[GroupFigures, ...]
-    roles: tuple[GroupFigures, ...]
-    not_compared: tuple[NotCompared, ...]
-    matrices: tuple[LayerMatrix, ...] = ()
 
 
 def p_value(pair: TensorComparison) -> PValue:

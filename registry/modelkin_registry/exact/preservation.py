@@ -7,28 +7,12 @@ is the same between strangers, and the same after shuffling. What is tested inst
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from modelkin_registry.exact.judging import GroupFigures
+from modelkin_registry.answers.exact import GroupFigures, Preservation
 
 KEPT = ("identical", "shared", "partly shared")
 TESTED = ("attention", "mlp", "expert", "router", "ssm", "conv")  # what the norms belong to
 NEAR_FLOOR = 0.02  # a raw cosine this close to its floor is explained by it; published strangers: 0.001 to 0.012
-
-
-@dataclass(frozen=True)
-class Preservation:
-    """One component's answer. `outcome`: "selective", "all kept", "matrices only", "strangers" or "not comparable"."""
-
-    component: str
-    outcome: str
-    norm_cosine: float | None
-    norm_floor: float | None
-    norm_pearson: float | None
-    norm_p_value: float | None
-    kept: tuple[str, ...]
-    not_kept: tuple[str, ...]
-    sentence: str
 
 
 def selective_preservation(families: Sequence[GroupFigures]) -> list[Preservation]:

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from modelkin_registry.answers.contract import CompareAnswer
+from modelkin_registry.answers.asked import CompareAnswer
+from modelkin_registry.answers.exact import ExactAnswer, GroupFigures, Preservation, Strangers
+from modelkin_registry.answers.relations import BLIND
 from modelkin_registry.evidence.nulls import SMALLEST_P
-from modelkin_registry.exact.judging import MEASURES, ExactAnswer, GroupFigures, Strangers
-from modelkin_registry.exact.preservation import KEPT, Preservation, selective_preservation
+from modelkin_registry.exact.judging import MEASURES
+from modelkin_registry.exact.preservation import KEPT, selective_preservation
 
 LEFT_OVER = 2.0  # energy of a difference beside its low-rank part, in units of rounding, up to which it is low-rank and nothing else
 WITHOUT_REST = 1e-6  # the same as a share of all, where weights are stored so finely that rounding leaves nothing
 LOW_RANK_SHARE = 4  # a rank is low up to 1/4 of the shorter side
-BLIND = ("unrelated", "norms only", "not comparable")  # relations that a fingerprint gives where it saw no matrices agree
 NAMED = 3  # examples in a sentence
 # Measures that near-equal values of strangers make look alike; the rest needs matrices
 TOLD = {

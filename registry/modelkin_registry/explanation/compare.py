@@ -9,12 +9,15 @@ from pathlib import Path
 from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import CompareAnswer, Control, FamilyEvidence, Relative, WeighedClaim
+from modelkin_registry.answers.asked import CompareAnswer
+from modelkin_registry.answers.claims import WeighedClaim
+from modelkin_registry.answers.evidence import Control, FamilyEvidence, Relative
 from modelkin_registry.answers.sides import describe, is_change, warnings_about
 from modelkin_registry.claims.adapters import base_claims, fits
 from modelkin_registry.claims.declared import claim_sentence, lineage_claims, weigh
-from modelkin_registry.evidence.nulls import Strangers
+from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.explanation.relatives import DISTILLATION, control_sentences, relative_sentences
+from modelkin_registry.explanation.verdict import examined_by, verdict
 from modelkin_registry.relations.pairs import measure_kin
 
 
@@ -25,22 +28,20 @@ def compare_fingerprints(
     a_name: str,
     b_name: str,
     controls: Mapping[str, Fingerprint],
+    judge: Judge,
     claims: Mapping[str, Sequence[Claim]] | None = None,
-    backgrounds: Strangers | None = None,
 ) -> CompareAnswer:
     """What A shows of B, and what third models show of both. Raises FingerprintError if they were made with different keys.
 
-    `backgrounds` are a registry's own. `claims` are what the folders of A and B say, by their names here; those that name the other one are
-    told beside what the weights show.
+    `claims` are what the folders of A and B say, by their names here; those that name the other one are told beside what the weights show.
     """
     for name, side in {b_name: b, **controls}.items():
         if side.about.key != a.about.key:
             raise FingerprintError(f"{a_name} was made with key {a.about.key!r}, {name} with {side.about.key!r}. Index both with one key.")
-    relative = measure_kin(a, b, b_name, backgrounds=backgrounds).relative
+    kin = measure_kin(a, b, b_name, judge)
+    relative, examined = kin.relative, examined_by(a, [kin], 1)
     subject, named = Path(a_name).name, replace(relative, model=Path(b_name).name)
-    compared = tuple(
-        Control(name, _families(a, control, backgrounds), _families(b, control, backgrounds)) for name, control in sorted(controls.items())
-    )
+    compared = tuple(Control(name, _families(a, third, judge), _families(b, third, judge)) for name, third in sorted(controls.items()))
     weighed = _claimed(relative, {a_name: a, b_name: b}, claims or {})
     return CompareAnswer(
         a=describe(a, a_name),
@@ -59,6 +60,12 @@ def compare_fingerprints(
         ),
         warnings=(*warnings_about(a, a_name), *warnings_about(b, b_name)),
         claims=weighed,
+        verdict=verdict([relative], examined),
+        examined=examined,
+        compared=relative.compared,
+        shared_of_all=relative.shared_of_all,
+        parts=relative.parts,
+        alternatives=relative.alternatives,
     )
 
 
@@ -76,9 +83,6 @@ def _claimed(relative: Relative, sides: Mapping[str, Fingerprint], claims: Mappi
     return tuple(found)
 
 
-def _families(side: Fingerprint, control: Fingerprint, backgrounds: Strangers | None) -> tuple[FamilyEvidence, ...]:
-    return tuple(
-        family
-        for component in measure_kin(side, control, "control", backgrounds=backgrounds).relative.components
-        for family in component.families
-    )
+def _families(side: Fingerprint, control: Fingerprint, judge: Judge) -> tuple[FamilyEvidence, ...]:
+    relative = measure_kin(side, control, "control", judge).relative
+    return tuple(family for component in relative.components for family in component.families)

@@ -9,18 +9,19 @@ from typing import Any
 
 from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import DecomposeAnswer, Relative
+from modelkin_registry.answers.asked import DecomposeAnswer, Searched
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.answers.sides import describe, warnings_about
 from modelkin_registry.merging.by_layer import attribute_layers, layer_merge
 from modelkin_registry.merging.decomposition import Decomposition, fit_parents
 from modelkin_registry.merging.recipe import layer_recipe, recipe
 from modelkin_registry.merging.table import able
 from modelkin_registry.merging.words import layer_object, layer_sentence, merge_object, merge_sentences
-from modelkin_registry.relations.pairs import is_descent
 
 
 def fitted(
-    query: Fingerprint, parents: Mapping[str, Fingerprint], *, base: str | None, source: str, registry: dict[str, Any] | None = None
+    query: Fingerprint, parents: Mapping[str, Fingerprint], *, base: str | None, source: str, registry: Searched | None = None
 ) -> DecomposeAnswer:
     """The query against named parents. `base` is one of them.
 
@@ -39,7 +40,7 @@ def fitted(
 
 
 def sought(
-    query: Fingerprint, merge: Decomposition | None, near: Sequence[Relative], *, source: str, registry: dict[str, Any]
+    query: Fingerprint, merge: Decomposition | None, near: Sequence[Relative], *, source: str, registry: Searched
 ) -> DecomposeAnswer:
     """The answer where parents were sought in a registry."""
     subject = _subject(source)
@@ -59,7 +60,7 @@ def _answer(
     found: Decomposition | None,
     *,
     source: str,
-    registry: dict[str, Any] | None,
+    registry: Searched | None,
     words: Sequence[str],
     named: bool = False,
 ) -> DecomposeAnswer:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from modelkin_registry.answers.contract import Relative
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.merging.by_layer import LayerMerge
 from modelkin_registry.merging.decomposition import Decomposition, Part
-from modelkin_registry.relations.decisions import DESCENT_FREE
 
 HOW = {
     "linear": "a weighted merge of registered models",

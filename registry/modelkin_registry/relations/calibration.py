@@ -20,27 +20,17 @@ from modelkin_data import backgrounds
 from modelkin_indexer import spec
 from modelkin_indexer.gram_vectors import UPPER, UPPER_WEIGHTS
 from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
+from modelkin_registry.answers.relations import has_evidence
+from modelkin_registry.answers.upkeep import OwnBackground
 from modelkin_registry.evidence.families import by_family
+from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.evidence.places import PlaceCosine
-from modelkin_registry.relations.pairs import Held, has_evidence, hold
+from modelkin_registry.relations.pairs import Held, hold
 
 FEWEST_LINEAGES = 8  # of equal shape: with fewer the upper end of the interval is more than twice the spread itself
 MOST_LINEAGES = 64  # of one shape: 2,016 pairs
 UNSURE = 0.05  # the true spread is larger than what is taken in one of twenty registries
 ORDERS = 4  # other orders of the directions looked at for each pair
-
-
-@dataclass(frozen=True)
-class OwnBackground:
-    """How far strangers spread in one channel and family, beyond sketch noise. `used`: whether it replaces the `shipped` default."""
-
-    channel: str
-    family: str
-    sd: float
-    shipped: float
-    pairs: int
-    lineages: int
-    used: bool
 
 
 @dataclass
@@ -53,13 +43,16 @@ class _Samples:
 
 
 def measure_backgrounds(models: Iterable[tuple[str, Fingerprint]]) -> tuple[OwnBackground, ...]:
-    """The backgrounds that these models (name, fingerprint) show. Deterministic; models are taken in the order given."""
+    """The backgrounds that these models (name, fingerprint) show. Deterministic; models are taken in the order given.
+
+    Strangers are told apart by the shipped backgrounds: earlier ones of the registry would decide what the next ones are.
+    """
     groups: dict[tuple[object, ...], list[tuple[str, Fingerprint]]] = defaultdict(list)
     found: dict[tuple[str, str], _Samples] = defaultdict(lambda: _Samples([], [], set()))
     for name, fingerprint in models:
         known = groups[_shapes(fingerprint)]
         if len(known) < MOST_LINEAGES:
-            held = [hold(fingerprint, other, other_name) for other_name, other in known]
+            held = [hold(fingerprint, other, other_name, ALONE) for other_name, other in known]
             if not any(has_evidence(one.kin().relative) for one in held):
                 known.append((name, fingerprint))
                 for one in held:

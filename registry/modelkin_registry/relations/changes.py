@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.relations import CHANGED, COPIES
 from modelkin_registry.evidence.experts import cloned_experts
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, ComponentPair, PlaceCosine, token_tables
@@ -22,23 +22,22 @@ Floats = npt.NDArray[np.floating[Any]]
 # Width of what a quantiser's grid spans, in standard deviations of the weights, over sqrt(12): the error of rounding is spacing / sqrt(12).
 # Groups of 32 normal values span 4.1, rows of a thousand 6.5; between them the estimate is good to half a bit.
 GRID_SPAN = 4.5 / math.sqrt(12)
-CHANGED = {"fine-tuned", "continued", "noised", "quantized", "pruned"}
 CLONED_R = 0.8  # experts of one layer this close to each other were made from one matrix
 
 
-def what_changed(pair: ComponentPair, relation: Relation, query: Fingerprint, relative: Fingerprint) -> tuple[str, ...]:
+def what_changed(pair: ComponentPair, relation: Relation) -> tuple[str, ...]:
     """Sentences on one component, those that hold."""
     if not relation.is_descent:
         return ()
     names = {relation.name, *relation.also}
-    found = [*_coordinates(pair, query, relative, names), *_layers(pair, names), *_width(pair, query, relative, names)]
-    found += [*_vocabulary(pair, query, relative, names), *_experts(pair, query), *_values(pair, query, relative, names)]
+    found = [*_coordinates(pair, names), *_layers(pair, names), *_width(pair, names)]
+    found += [*_vocabulary(pair, names), *_experts(pair), *_values(pair, names)]
     return tuple(found)
 
 
-def _coordinates(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, names: set[str]) -> Iterable[str]:
+def _coordinates(pair: ComponentPair, names: set[str]) -> Iterable[str]:
     if "reparameterised" in names:
-        symmetries = reparameterised(pair, query, relative, role_means(pair))
+        symmetries = reparameterised(pair, role_means(pair))
         yield f"The same weights in other coordinates: {', '.join(symmetries)}."
 
 
@@ -67,10 +66,10 @@ def _numbers(values: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def _width(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, names: set[str]) -> Iterable[str]:
+def _width(pair: ComponentPair, names: set[str]) -> Iterable[str]:
     if "pruned" not in names:
         return
-    ours, theirs = query.matrices, relative.matrices
+    ours, theirs = pair.query.matrices, pair.relative.matrices
     sizes: dict[str, tuple[int, int]] = {}
     for p in pair.places:
         if p.family == "mlp" and p.role in ("up", "gate"):
@@ -83,19 +82,19 @@ def _width(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, names
         yield f"Narrower: keeps {', '.join(kept)}."
 
 
-def _vocabulary(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, names: set[str]) -> Iterable[str]:
-    ours, theirs = token_tables(query, pair.query), token_tables(relative, pair.relative)
+def _vocabulary(pair: ComponentPair, names: set[str]) -> Iterable[str]:
+    ours, theirs = token_tables(pair.query), token_tables(pair.relative)
     if not (ours and theirs):
         return
     kept = any(f.family == "embedding" and f.inherited for f in pair.families)
-    a, b = int(query.matrices.rows[ours].max()), int(relative.matrices.rows[theirs].max())
+    a, b = int(pair.query.matrices.rows[ours].max()), int(pair.relative.matrices.rows[theirs].max())
     if kept and a != b:
         yield f"Vocabulary {'extended' if a > b else 'cut'} from {b} to {a} tokens; the rows looked at are kept."
     elif not kept and "vocabulary changed" in names:
         yield f"Token tables are not inherited ({b} tokens there, {a} here): another tokenizer, or tables made anew."
 
 
-def _experts(pair: ComponentPair, query: Fingerprint) -> Iterable[str]:
+def _experts(pair: ComponentPair) -> Iterable[str]:
     found = pair.experts
     if found is not None and found.share > 0:
         if found.share < 1:
@@ -104,7 +103,7 @@ def _experts(pair: ComponentPair, query: Fingerprint) -> Iterable[str]:
             yield f"{found.duplicated:.0%} of the experts repeat an expert that another one already is."
         if found.moved > 0:
             yield f"{found.moved:.0%} of the shared experts sit at another number."
-    if pair.upcycled and (clones := cloned_experts(query, pair.query)) is not None:
+    if pair.upcycled and (clones := cloned_experts(pair.query)) is not None:
         whole = "each was made from the whole dense matrix" if clones >= CLONED_R else "they were changed or cut apart since"
         layers = ", ".join(f"{a} from {b}" for a, b in pair.layer_map.pairs[:12])
         yield f"Experts of one layer agree with each other at r {clones:.2f}: {whole}. Layers of experts: {layers}."
@@ -115,30 +114,30 @@ def _expert_list(matches: Sequence[tuple[int, int, int, int]]) -> str:
     return ", ".join(shown_first) + (f" and {len(matches) - 6} more" if len(matches) > 6 else "")
 
 
-def _values(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, names: set[str]) -> Iterable[str]:
+def _values(pair: ComponentPair, names: set[str]) -> Iterable[str]:
     """What was done to the numbers of matrices whose coordinates were kept."""
     inherited = {f.family for f in pair.families if f.informative and f.inherited and f.channel == "probe"}
     kept = [p for p in pair.places if p.channel == "probe" and shown(p.family) in inherited & set(INFORMATIVE)]
     kept = kept if stacks_kept(pair) else [p for p in kept if p.family != "expert"]
-    if not kept or names & {"identical", "recast"} or ("reparameterised" in names and not names & CHANGED):
+    if not kept or names & COPIES or ("reparameterised" in names and not names & CHANGED):
         return
-    deltas, _, _ = normalised_deltas(kept, query, relative)
+    deltas, _, _ = normalised_deltas(kept, pair)
     if "quantized" in names:
-        yield _rounding(kept, deltas, query, relative)
+        yield _rounding(kept, deltas, pair)
     elif "noised" in names:
-        spread = median(even_deltas(kept, query, relative))
+        spread = median(even_deltas(kept, pair))
         yield f"The change has one relative size everywhere, as added noise has: sd {spread:.3g} of each matrix's own spread."
     else:
         changed = [(p, float(d)) for p, d in zip(kept, deltas, strict=True) if d > IDENTICAL_DELTA and p.cosine > 0]
-        if "pruned" in names and (zeros := _new_zeros(kept, query, relative)) > 0:
+        if "pruned" in names and (zeros := _new_zeros(kept, pair)) > 0:
             yield f"{zeros:.0%} of the sampled numbers were set to zero."
         if changed:
             yield f"Relative size of the change: {_sizes(changed)}."
             yield from _untouched(kept, deltas)
 
 
-def _rounding(kept: Sequence[PlaceCosine], deltas: Floats, query: Fingerprint, relative: Fingerprint) -> str:
-    stored = query.about.quantization or relative.about.quantization
+def _rounding(kept: Sequence[PlaceCosine], deltas: Floats, pair: ComponentPair) -> str:
+    stored = pair.query.about.quantization or pair.relative.about.quantization
     error = median([float(d) for d in deltas if d > IDENTICAL_DELTA] or [0.0])
     if stored and error < 1:
         return f"Stored quantised ({stored}); rounding moved the matrices by {error:.2%} of their size."
@@ -146,11 +145,11 @@ def _rounding(kept: Sequence[PlaceCosine], deltas: Floats, query: Fingerprint, r
     return f"Values lie on a grid of about {bits:.0f} bits: rounding moved the matrices by {error:.2%} of their size."
 
 
-def _new_zeros(kept: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> float:
+def _new_zeros(kept: Sequence[PlaceCosine], pair: ComponentPair) -> float:
     bodies = [p for p in kept if p.family not in ("embedding", "head")]
     if not bodies:
         return 0.0
-    return median(query.matrices.zeros[[p.query_row for p in bodies]] - relative.matrices.zeros[[p.relative_row for p in bodies]])
+    return median(pair.query.matrices.zeros[[p.query_row for p in bodies]] - pair.relative.matrices.zeros[[p.relative_row for p in bodies]])
 
 
 def _sizes(changed: Sequence[tuple[PlaceCosine, float]]) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer import spec
-from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_indexer import sketch
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import SHOWN_AS, ComponentPair, PlaceCosine
+from modelkin_registry.evidence.side import Side
 
 Floats = npt.NDArray[np.floating[Any]]
 RoleMeans = Mapping[tuple[str, str], Mapping[str, float]]  # (family as shown, role) -> channel -> mean cosine
@@ -34,9 +34,9 @@ SAME_QUANTILES = 0.1  # quantiles of gains this near, in their own spread, are t
 PARTNERS = ((("attention", "q"), ("attention", "k")), (("attention", "v"), ("attention", "o")), (("mlp", "up"), ("mlp", "down")))
 
 
-def reparameterised(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, means: RoleMeans) -> tuple[str, ...]:
+def reparameterised(pair: ComponentPair, means: RoleMeans) -> tuple[str, ...]:
     """The symmetries by which the query's weights are the relative's in other coordinates; empty where coordinates were kept."""
-    found = [name for name, holds in SYMMETRIES.items() if holds(pair, query, relative, _inherited(pair, means))]
+    found = [name for name, holds in SYMMETRIES.items() if holds(pair, _inherited(pair, means))]
     if not found and _moved_roles(_inherited(pair, means)):
         found = ["other coordinates"]
     return tuple(found)
@@ -47,11 +47,11 @@ def _inherited(pair: ComponentPair, means: RoleMeans) -> RoleMeans:
     return {key: channels for key, channels in means.items() if key[0] in families}
 
 
-def _experts_reordered(pair: ComponentPair, _: Fingerprint, __: Fingerprint, ___: RoleMeans) -> bool:
+def _experts_reordered(pair: ComponentPair, _: RoleMeans) -> bool:
     return pair.experts is not None and pair.experts.moved > MOST_MOVED
 
 
-def _signs_turned(pair: ComponentPair, _: Fingerprint, __: Fingerprint, ___: RoleMeans) -> bool:
+def _signs_turned(pair: ComponentPair, _: RoleMeans) -> bool:
     return any(f.inherited and f.informative and f.channel == "probe" and (f.r or 0.0) < 0 for f in pair.families)
 
 
@@ -65,36 +65,36 @@ def _moved_roles(means: RoleMeans, channel: str = "") -> set[tuple[str, str]]:
     return {key for key, seen in moved.items() if channel in ("", seen)}
 
 
-def _neurons_reordered(pair: ComponentPair, _: Fingerprint, __: Fingerprint, means: RoleMeans) -> bool:
+def _neurons_reordered(pair: ComponentPair, means: RoleMeans) -> bool:
     return not pair.upcycled and any(family == "mlp" for family, _ in _moved_roles(means, "gram"))
 
 
-def _heads_reordered(pair: ComponentPair, _: Fingerprint, __: Fingerprint, means: RoleMeans) -> bool:
+def _heads_reordered(pair: ComponentPair, means: RoleMeans) -> bool:
     return any(role in ("q", "k") for family, role in _moved_roles(means, "gram") if family == "attention")
 
 
-def _values_turned(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, means: RoleMeans) -> bool:
+def _values_turned(pair: ComponentPair, means: RoleMeans) -> bool:
     moved = {role for family, role in _moved_roles(means, "gram") if family == "attention"}
-    return "v" in moved and not _heads_reordered(pair, query, relative, means)
+    return "v" in moved and not _heads_reordered(pair, means)
 
 
 def _residual_moved(means: RoleMeans) -> bool:
     return bool(_moved_roles(means, "anchored"))
 
 
-def _residual_reordered(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, means: RoleMeans) -> bool:
-    return _residual_moved(means) and _gains(pair, query, relative) == "reordered"
+def _residual_reordered(pair: ComponentPair, means: RoleMeans) -> bool:
+    return _residual_moved(means) and _gains(pair) == "reordered"
 
 
-def _residual_signs(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, means: RoleMeans) -> bool:
-    return _residual_moved(means) and _gains(pair, query, relative) == "same"
+def _residual_signs(pair: ComponentPair, means: RoleMeans) -> bool:
+    return _residual_moved(means) and _gains(pair) == "same"
 
 
-def _residual_rotated(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, means: RoleMeans) -> bool:
-    return _residual_moved(means) and _gains(pair, query, relative) == "other"
+def _residual_rotated(pair: ComponentPair, means: RoleMeans) -> bool:
+    return _residual_moved(means) and _gains(pair) == "other"
 
 
-def _gains(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> str:
+def _gains(pair: ComponentPair) -> str:
     """Whether the gains are the `same`, the same numbers `reordered`, or `other` (a rotation has to fold them away first)."""
     norms = [v for v in pair.vectors if v.family == "norm"]
     if not norms:
@@ -102,80 +102,80 @@ def _gains(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> st
     if median([v.cosine for v in norms]) >= FOLDED_R:
         return "same"
     a, b = [v.query_row for v in norms], [v.relative_row for v in norms]
-    ours, theirs = query.vectors.quantiles[a].astype(float), relative.vectors.quantiles[b].astype(float)
-    apart = np.abs(ours - theirs).mean(axis=1) / np.maximum(relative.vectors.sd[b], np.finfo(np.float32).tiny)
+    ours, theirs = pair.query.vectors.quantiles[a].astype(float), pair.relative.vectors.quantiles[b].astype(float)
+    apart = np.abs(ours - theirs).mean(axis=1) / np.maximum(pair.relative.vectors.sd[b], np.finfo(np.float32).tiny)
     return "reordered" if median(apart) <= SAME_QUANTILES else "other"
 
 
-def _gains_folded(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, means: RoleMeans) -> bool:
+def _gains_folded(pair: ComponentPair, means: RoleMeans) -> bool:
     """Whether one side has all gains at one value, and with gains folded in its matrices are nearer to the other's than without."""
-    gains = [gain_constants(side) for side in (query, relative)]
-    absorbed = any(_whole_gram(pair, query, relative, key) > m["probe"] for key, m in means.items() if m.get("probe", 0.0) >= FOLDED_R)
+    gains = [gain_constants(side) for side in (pair.query, pair.relative)]
+    absorbed = any(_whole_gram(pair, key) > m["probe"] for key, m in means.items() if m.get("probe", 0.0) >= FOLDED_R)
     return absorbed and all(gains[0]) != all(gains[1]) and all(gains)
 
 
-def _whole_gram(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, key: tuple[str, str]) -> float:
+def _whole_gram(pair: ComponentPair, key: tuple[str, str]) -> float:
     """Mean cosine of a role's Gram matrices with their strongest direction, which says most of what was folded in; 0 without any."""
     rows = [(p.query_row, p.relative_row) for p in pair.places if (p.family, p.role, p.channel) == (*key, "gram")]
     if not rows:
         return 0.0
-    ours, theirs = (
-        side.matrices.gram[list(chosen)].astype(float) for side, chosen in zip((query, relative), zip(*rows, strict=True), strict=True)
-    )
+    a, b = (list(chosen) for chosen in zip(*rows, strict=True))
+    ours, theirs = pair.query.matrices.gram[a].astype(float), pair.relative.matrices.gram[b].astype(float)
     return float(np.mean(np.sum(ours * theirs, axis=1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))))
 
 
-def gain_constants(side: Fingerprint) -> list[bool]:
-    """Of each norm gain vector, whether all its values are one."""
+def gain_constants(side: Side) -> list[bool]:
+    """Of each norm gain vector of the whole model, whether all its values are one."""
     return [bool(constant) for constant, place in zip(side.vectors.constant, side.vectors.places, strict=True) if place.family == "norm"]
 
 
-def _scales_moved(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, _: RoleMeans) -> bool:
+def _scales_moved(pair: ComponentPair, _: RoleMeans) -> bool:
     """Whether a scale was moved between two matrices: row by row, or as one number that the other takes back."""
     places: dict[tuple[str, str], list[PlaceCosine]] = {}
     for place in pair.places:
         if place.channel == "probe" and place.layers[0] >= 0:
             places.setdefault((SHOWN_AS.get(place.family, place.family), place.role), []).append(place)
     both = [(places[a], places[b]) for a, b in PARTNERS if a in places and b in places]
-    return any(_rows_traded(a, b, query, relative) or _number_traded(a, b, query, relative) for a, b in both)
+    return any(_rows_traded(a, b, pair) or _number_traded(a, b, pair) for a, b in both)
 
 
-def _rows_traded(first: Sequence[PlaceCosine], second: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> bool:
+def _rows_traded(first: Sequence[PlaceCosine], second: Sequence[PlaceCosine], pair: ComponentPair) -> bool:
     if first[0].family == "attention" and first[0].role == "q":
-        return all(row_rescaling(side, query, relative) <= ROWS_RESCALED for side in (first, second))
-    return row_rescaling(first, query, relative) <= ROWS_RESCALED and median([p.cosine for p in second]) < CHANGED_R
+        return all(row_rescaling(side, pair) <= ROWS_RESCALED for side in (first, second))
+    return row_rescaling(first, pair) <= ROWS_RESCALED and median([p.cosine for p in second]) < CHANGED_R
 
 
-def row_rescaling(places: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> float:
+def row_rescaling(places: Sequence[PlaceCosine], pair: ComponentPair) -> float:
     """What a slope for each sampled row leaves of the query / what one slope leaves; median over places, 1 where nothing changed."""
-    left = [_left_by_rows(p, query, relative) for p in places if p.cosine < CHANGED_R]
+    left = [_left_by_rows(p, pair) for p in places if p.cosine < CHANGED_R]
     return median(left) if left else 1.0
 
 
-def _left_by_rows(place: PlaceCosine, query: Fingerprint, relative: Fingerprint) -> float:
-    rows = spec.MATRIX_BLOCKS * spec.MATRIX_BLOCK_ROWS
-    ours = query.matrices.probe[place.query_row].astype(float).reshape(rows, -1)
-    theirs = relative.matrices.probe[place.relative_row].astype(float).reshape(rows, -1)
+def _left_by_rows(place: PlaceCosine, pair: ComponentPair) -> float:
+    table = pair.relative.matrices
+    rows = sketch.slots(int(table.rows[place.relative_row]), int(table.columns[place.relative_row]))
+    ours = pair.query.matrices.probe[place.query_row].astype(float).reshape(rows, -1)
+    theirs = table.probe[place.relative_row].astype(float).reshape(rows, -1)
     each, own = np.sum(ours * theirs, axis=1), np.sum(theirs**2, axis=1)
     by_rows = np.sum(ours**2) - np.sum(each[own > 0] ** 2 / own[own > 0])
     by_one = np.sum(ours**2) - np.sum(each) ** 2 / np.sum(own)
     return float(by_rows / by_one) if by_one > 0 else 1.0
 
 
-def _number_traded(first: Sequence[PlaceCosine], second: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> bool:
+def _number_traded(first: Sequence[PlaceCosine], second: Sequence[PlaceCosine], pair: ComponentPair) -> bool:
     """Whether both matrices are exact multiples, and the factors cancel."""
     if median([p.cosine for p in (*first, *second)]) < EXACT_R:
         return False
-    logs = [_log_ratio(side, query, relative) for side in (first, second)]
+    logs = [_log_ratio(side, pair) for side in (first, second)]
     return bool(min(map(abs, logs)) >= SCALED_LOG and abs(sum(logs)) <= SCALED_LOG / 2)
 
 
-def _log_ratio(places: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> float:
-    ours = query.matrices.scale[[p.query_row for p in places]].astype(float)
-    return median(np.log(ours / relative.matrices.scale[[p.relative_row for p in places]].astype(float)))
+def _log_ratio(places: Sequence[PlaceCosine], pair: ComponentPair) -> float:
+    ours = pair.query.matrices.scale[[p.query_row for p in places]].astype(float)
+    return median(np.log(ours / pair.relative.matrices.scale[[p.relative_row for p in places]].astype(float)))
 
 
-Holds = Callable[[ComponentPair, Fingerprint, Fingerprint, RoleMeans], bool]
+Holds = Callable[[ComponentPair, RoleMeans], bool]
 SYMMETRIES: Mapping[str, Holds] = {
     "experts in another order": _experts_reordered,
     "neurons in another order": _neurons_reordered,

@@ -5,39 +5,27 @@ Each threshold says what it decides and where its value comes from. "Mechanism" 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.evidence.alignment import CHANNEL_R
-from modelkin_registry.evidence.nulls import median
+from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.evidence.places import INFORMATIVE, NORM_R, SHOWN_AS, ComponentPair
-from modelkin_registry.relations.coordinates import RoleMeans, gain_constants, reparameterised
-from modelkin_registry.relations.deltas import FINE_TUNED_R, delta_name, normalised_deltas, stored_quantized
+from modelkin_registry.relations.coordinates import RoleMeans, reparameterised
+from modelkin_registry.relations.deltas import FINE_TUNED_R, delta_name, stored_quantized, whole_copy
+from modelkin_registry.relations.descent import shows_descent
 
 Floats = npt.NDArray[np.floating[Any]]
-DESCENT_FREE = ("unrelated", "not comparable", "norms only", "shared initialisation")
-RELATIONS = (
-    "identical", "recast", "quantized", "fine-tuned", "continued", "low-rank delta", "noised", "merged", "layers rearranged", "pruned",
-    "upcycled", "vocabulary changed", "component reused", "transplanted", "reparameterised", "shared initialisation", "norms only",
-    "unrelated", "not comparable",
-)  # fmt: skip
 
 COVERAGE_FLOOR = 0.5  # below this share of placed bytes on either side no relation is claimed: the part not understood could say anything
 WHOLE_COVERAGE = 0.95  # below this one no relation of the whole: only that parts are shared, or that it is stored quantised
-DESCENT_SLOPE = 0.75  # one side is the other plus independent changes: slope near 1; two runs from one initialisation: below on both
-DESCENT_NORM_R = 0.3  # with that slope, centred norms must be kept at least this well (same initialisation alone: 0.17-0.26 over layers)
-KEPT_NORM_R = 0.6  # norms kept this well show descent whatever the slope: learned gains of two runs from one seed stay far below
 ABSENT_ROLE_R = 0.3  # beside a role kept at CERTAIN_R, a role below this in every channel was not taken over (one tensor's noise: 0.09)
-CERTAIN_R = 0.8  # matrices this close share more than an initialisation: training moves weights further than this
+CERTAIN_R = 0.8  # roles this close were certainly taken over, so that others beside them can be missing
 NORMS_ONLY_R = 0.5  # centred norms this close, without any informative family: norms were carried over
 OTHER_PARTS = 0.02  # share of the query's parameters without evidence, or without a counterpart, from which it is not a copy of the whole
 MISSING_SD = 3.0  # standard deviations of chance granted to a family before it is called missing
-COPIES = ("identical", "recast")  # said of the whole model: not of one with a further component, however small
 HALF = 0.5  # share of the layers with a counterpart from which a model is the other with its layers rearranged
 UNCHANGED_R = 0.995  # roles this close in some channel were moved, not changed: exact moves give 0.999, light training 0.99
 WHOLE = 0.97  # share of comparable parameters from which everything comparable is inherited
@@ -55,54 +43,27 @@ class Relation:
         return self.name not in DESCENT_FREE
 
 
-def component_relation(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> Relation:
+def component_relation(pair: ComponentPair) -> Relation:
     """The relation of one component of the query to one of the relative."""
     informative = [f for f in pair.families if f.informative]
-    if not informative or min(query.about.coverage, relative.about.coverage) < COVERAGE_FLOOR:
+    if not informative or min(pair.query.about.coverage, pair.relative.about.coverage) < COVERAGE_FLOOR:
         return Relation("not comparable")
     if not any(f.inherited for f in informative):
-        return Relation("norms only" if _norms_kept(pair, NORMS_ONLY_R) else "unrelated")
-    if not shows_descent(pair, query, relative):
+        alike = pair.changes_only and any(f.channel == "gram" for f in informative)
+        return Relation("shared initialisation" if alike else "norms only" if _norms_kept(pair, NORMS_ONLY_R) else "unrelated")
+    if not (whole_copy(pair) or shows_descent(pair)):
         return Relation("shared initialisation")
-    names = _descent_names(pair, query, relative)
-    if min(query.about.coverage, relative.about.coverage) < WHOLE_COVERAGE:
-        names = ["quantized" if stored_quantized(query, relative) else "transplanted"]
+    names = _descent_names(pair)
+    if min(pair.query.about.coverage, pair.relative.about.coverage) < WHOLE_COVERAGE:
+        names = ["quantized" if stored_quantized(pair) else "transplanted"]
     return Relation(names[0], tuple(names[1:]))
-
-
-def shows_descent(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
-    """Whether correlated matrices mean inherited training, or only a common starting point.
-
-    If B was trained on from A, B = A + changes independent of A, so the slope of B on A is 1 however far B moved. Two runs from one
-    initialisation W are W + a and W + b: both slopes fall below 1. Gains start at one everywhere, so what they share was learned.
-    """
-    inherited = {f.family for f in pair.families if f.informative and f.inherited and f.channel == "probe"}
-    kept = {
-        key: m["probe"] for key, m in role_means(pair).items() if key[0] in inherited and abs(m.get("probe", 0.0)) >= CHANNEL_R["probe"]
-    }
-    if not kept:
-        return True  # seen in other coordinates or expert by expert only: a common start would show in the same coordinates
-    if max(map(abs, kept.values())) >= CERTAIN_R or (pair.experts is not None and pair.experts.cosine >= CERTAIN_R):
-        return True
-    places = [p for p in pair.places if p.channel == "probe" and (SHOWN_AS.get(p.family, p.family), p.role) in kept]
-    _, slope, reverse = normalised_deltas(places, query, relative)
-    straight = max(median(slope), median(reverse)) >= DESCENT_SLOPE
-    norms = [v.cosine for v in pair.vectors if v.family == "norm"]
-    if not norms:
-        return straight and _untrained(query, relative)
-    return _norms_kept(pair, KEPT_NORM_R) or (straight and _norms_kept(pair, DESCENT_NORM_R))
-
-
-def _untrained(query: Fingerprint, relative: Fingerprint) -> bool:
-    """Whether one side still has all its gains at one value: an initialisation, from which the other was trained."""
-    return any(found and all(found) for found in (gain_constants(query), gain_constants(relative)))
 
 
 def _norms_kept(pair: ComponentPair, threshold: float) -> bool:
     return any(f.family == "norm" and f.inherited and (f.r or 0.0) >= threshold for f in pair.families)
 
 
-def _descent_names(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> list[str]:
+def _descent_names(pair: ComponentPair) -> list[str]:
     """All relations of descent that hold, the most telling first."""
     names = []
     missing = _missing_families(pair)
@@ -113,21 +74,21 @@ def _descent_names(pair: ComponentPair, query: Fingerprint, relative: Fingerprin
     if (
         (missing - {"embedding"})
         or _roles_missing(pair)
-        or _parts_unmatched(pair, query)
+        or _parts_unmatched(pair)
         or _layers_missing(pair)
         or _experts_missing(pair)
         or _norms_replaced(pair)
     ):
         names.append("transplanted")
-    elif "embedding" in missing or _other_vocabulary(pair, query, relative):
+    elif "embedding" in missing or _other_vocabulary(pair):
         names.append("vocabulary changed")
     means = role_means(pair)
-    moved = bool(reparameterised(pair, query, relative, means))
+    moved = bool(reparameterised(pair, means))
     if moved:
         names.append("reparameterised")
-    if _narrowed(pair, query, relative):
+    if _narrowed(pair):
         names.append("pruned")
-    delta = delta_name(pair, query, relative, partial="transplanted" in names)
+    delta = delta_name(pair, partial="transplanted" in names)
     if delta == "copied in part" and not names:
         names.append("transplanted")
     told = delta in ("identical", "recast", "copied in part") or (
@@ -142,12 +103,12 @@ def _unchanged_elsewhere(pair: ComponentPair, means: RoleMeans) -> bool:
     return all(max(map(abs, m.values())) >= UNCHANGED_R for (family, _), m in means.items() if family in inherited)
 
 
-def _narrowed(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
+def _narrowed(pair: ComponentPair) -> bool:
     """Whether matrices of inherited families have fewer rows or columns than their counterparts, and none has more."""
     inherited = {f.family for f in pair.families if f.informative and f.inherited}
     places = [p for p in pair.places if p.family in inherited and p.family != "embedding" and not pair.upcycled]
-    rows = [(int(query.matrices.rows[p.query_row]), int(relative.matrices.rows[p.relative_row])) for p in places]
-    columns = [(int(query.matrices.columns[p.query_row]), int(relative.matrices.columns[p.relative_row])) for p in places]
+    rows = [(int(pair.query.matrices.rows[p.query_row]), int(pair.relative.matrices.rows[p.relative_row])) for p in places]
+    columns = [(int(pair.query.matrices.columns[p.query_row]), int(pair.relative.matrices.columns[p.relative_row])) for p in places]
     sizes = rows + columns
     return any(ours < theirs for ours, theirs in sizes) and all(ours <= theirs for ours, theirs in sizes)
 
@@ -171,11 +132,12 @@ def _roles_missing(pair: ComponentPair) -> bool:
     return any(max(found) >= CERTAIN_R and min(found) < ABSENT_ROLE_R for found in best.values())
 
 
-def _parts_unmatched(pair: ComponentPair, query: Fingerprint) -> bool:
+def _parts_unmatched(pair: ComponentPair) -> bool:
     """Whether a part of the query's component has no counterpart of its shape in any channel; cleared tensors are among it."""
     matched = {place.query_row for place in pair.places}
-    table = query.matrices
-    own = [row for row, p in enumerate(table.places) if p.component == pair.query and SHOWN_AS.get(p.family, p.family) in INFORMATIVE]
+    table = pair.query.matrices
+    component = pair.query.component
+    own = [row for row, p in enumerate(table.places) if p.component == component and shown(p.family) in INFORMATIVE]
     followed = {f.family for f in pair.families if f.inherited and f.family == "embedding" and f.channel == "anchored"}
     lacking = sum(int(table.parameters[row]) for row in own if row not in matched and shown(table.places[row].family) not in followed)
     return lacking > OTHER_PARTS * sum(int(table.parameters[row]) for row in own)
@@ -216,41 +178,17 @@ def _experts_missing(pair: ComponentPair) -> bool:
     return pair.experts is not None and 0 < pair.experts.share < WHOLE
 
 
-def _other_vocabulary(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
+def _other_vocabulary(pair: ComponentPair) -> bool:
     """Whether the token tables have other numbers of rows."""
     sizes = []
-    for side, component in ((query, pair.query), (relative, pair.relative)):
-        rows = [
-            r
-            for r, p in zip(side.matrices.rows, side.matrices.places, strict=True)
-            if (p.component, p.family, p.role) == (component, "embedding", "token")
-        ]
+    for side in (pair.query, pair.relative):
+        wanted = side.component, "embedding", "token"
+        table = zip(side.matrices.rows, side.matrices.places, strict=True)
+        rows = [r for r, p in table if (p.component, p.family, p.role) == wanted]
         sizes.append(int(rows[0]) if rows else None)
     return None not in sizes and sizes[0] != sizes[1]
-
-
-def model_relation(relations: Sequence[tuple[ComponentPair, Relation]], query: Fingerprint) -> Relation:
-    """The relation of the component with most inherited parameters, unless other components of the query are not the relative's."""
-    if not relations:
-        return Relation("not comparable")
-    ranked = sorted(relations, key=lambda item: (-RANK[item[1].name], -item[0].inherited_parameters, item[0].query))
-    relation = ranked[0][1]
-    if not relation.is_descent:
-        return relation
-    reused = {p.query for p, r in relations if r.is_descent}
-    sizes: dict[str, int] = {}
-    for place, parameters in zip(query.matrices.places, query.matrices.parameters, strict=True):
-        if SHOWN_AS.get(place.family, place.family) in INFORMATIVE:
-            sizes[place.component] = sizes.get(place.component, 0) + int(parameters)
-    foreign = sum(size for component, size in sizes.items() if component not in reused)
-    if foreign > (0 if relation.name in COPIES else OTHER_PARTS * sum(sizes.values())):
-        return Relation("component reused", (relation.name, *relation.also))
-    return relation
 
 
 def shown(family: str) -> str:
     """The family under which a tensor's family is told."""
     return SHOWN_AS.get(family, family)
-
-
-RANK = dict.fromkeys(RELATIONS, 2) | {"shared initialisation": 1.5, "norms only": 1, "unrelated": 0.5, "not comparable": 0}

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.places import Place
-from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine
-from modelkin_registry.evidence.similarity import sampled_rows
+from modelkin_registry.evidence.side import Side
+from modelkin_registry.evidence.similarity import independent_rows
 
 Floats = npt.NDArray[np.floating[Any]]
 IDENTICAL_DELTA = 6e-4  # relative L2 difference that float16 storage of the sketches alone produces, with room
@@ -27,24 +27,23 @@ FINE_TUNED_R = 0.9  # above: the delta is under about 45 % of the weights; below
 HALVES = {"F16", "BF16"}
 ADAPTED_FAMILIES = ("attention", "mlp", "expert")  # what adapters are put on
 ADAPTED_R = 0.7  # an adapter's delta is smaller than the weights it is added to (lineagebench: 0.05-0.2 of their energy)
-CENTRED_ROWS = 4  # sampled rows from which the fingerprint takes out the offsets of columns too
 TINY = float(np.finfo(np.float64).tiny)
 SAME_VECTOR_R = 0.999  # centred cosine of a vector with itself in another number format
 EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) and still be called one
 
 
-def delta_name(pair: ComponentPair, query: Fingerprint, relative: Fingerprint, *, partial: bool) -> str:
+def delta_name(pair: ComponentPair, *, partial: bool) -> str:
     """What was done to the values, where coordinates were kept; of a transplant only to those that came over."""
     informative = [p for p in pair.places if p.channel == "probe" and SHOWN_AS.get(p.family, p.family) in INFORMATIVE]
     inherited = {f.family for f in pair.families if f.inherited and f.channel == "probe"}
     kept = [p for p in informative if SHOWN_AS.get(p.family, p.family) in inherited and (p.family != "expert" or stacks_kept(pair))]
     if not kept:
         return _expert_change(pair)
-    if copied := _copied(kept, query, relative) if partial else _whole_copy(pair, query, relative):
+    if copied := _copied(kept, pair) if partial else whole_copy(pair):
         return copied
-    if not partial and _same_vectors(pair, query, relative) and _copied(kept, query, relative):
+    if not partial and _same_vectors(pair) and _copied(kept, pair):
         return "copied in part"  # what is compared is equal, but the relative is mostly something else
-    return _changed(pair, informative, kept, query, relative)
+    return _changed(pair, informative, kept)
 
 
 def stacks_kept(pair: ComponentPair) -> bool:
@@ -58,101 +57,100 @@ def _expert_change(pair: ComponentPair) -> str:
     return "copied in part" if cosine >= SAME_VECTOR_R else "fine-tuned" if cosine >= FINE_TUNED_R else "continued"
 
 
-def _changed(
-    pair: ComponentPair, informative: Sequence[PlaceCosine], kept: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint
-) -> str:
+def _changed(pair: ComponentPair, informative: Sequence[PlaceCosine], kept: Sequence[PlaceCosine]) -> str:
     """The name of a change that is more than rounding to another number format."""
-    _, slope, _ = normalised_deltas(informative, query, relative)
-    r = float(np.average([p.cosine for p in kept], weights=query.matrices.parameters[[p.query_row for p in kept]]))
+    _, slope, _ = normalised_deltas(informative, pair)
+    r = float(np.average([p.cosine for p in kept], weights=pair.query.matrices.parameters[[p.query_row for p in kept]]))
     bodies = [p for p in kept if p.family in ("attention", "mlp", "expert")] or list(kept)
     ours, theirs = [p.query_row for p in bodies], [p.relative_row for p in bodies]
     steady = abs(median(slope) - 1) <= STEADY_SLOPE
-    if r >= QUANTIZED_R and stored_quantized(query, relative):
+    if r >= QUANTIZED_R and stored_quantized(pair):
         return "quantized"  # before new zeros: a quantiser's grid has a point at 0, a tenth of the values of Q4_0 fall on it
-    if median(query.matrices.zeros[ours] - relative.matrices.zeros[theirs]) >= NEW_ZEROS:
+    if median(pair.query.matrices.zeros[ours] - pair.relative.matrices.zeros[theirs]) >= NEW_ZEROS:
         return "pruned"
-    if steady and r >= QUANTIZED_R and _grid_ratio(query.matrices.distinct[ours], relative.matrices.distinct[theirs]) < GRID_RATIO:
+    distinct = pair.query.matrices.distinct[ours], pair.relative.matrices.distinct[theirs]
+    if steady and r >= QUANTIZED_R and _grid_ratio(*distinct) < GRID_RATIO:
         return "quantized"
-    if steady and _even(even_deltas(informative, query, relative)):
+    if steady and _even(even_deltas(informative, pair)):
         return "noised"
-    if r >= ADAPTED_R and _adapted(pair, query, relative):
+    if r >= ADAPTED_R and _adapted(pair):
         return "low-rank delta"
     return "fine-tuned" if r >= FINE_TUNED_R else "continued"
 
 
-def _adapted(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
+def _adapted(pair: ComponentPair) -> bool:
     """Whether the change is confined to projections inside layers: all else is equal to the last bit, as a merged adapter leaves it.
 
     The rank itself cannot be read off eight sketched rows: whole weights show it.
     """
-    if not (query.matrices.digest.shape[1] and relative.matrices.digest.shape[1]) or not _same_vectors(pair, query, relative):
+    if not (pair.query.matrices.digest.shape[1] and pair.relative.matrices.digest.shape[1]) or not _same_vectors(pair):
         return False
     if not any(v.family == "norm" for v in pair.vectors):
         return False
     kept = [p for p in pair.places if p.channel == "probe"]
     outside = [p for p in kept if p.family not in ADAPTED_FAMILIES]
-    return bool(outside) and all(_same_bytes(p.query_row, p.relative_row, query, relative) for p in outside)
+    return bool(outside) and all(_same_bytes(p.query_row, p.relative_row, pair) for p in outside)
 
 
-def stored_quantized(query: Fingerprint, relative: Fingerprint) -> bool:
+def stored_quantized(pair: ComponentPair) -> bool:
     """Whether one side says that its weights are stored quantised and the other does not."""
-    return (query.about.quantization != "") != (relative.about.quantization != "")
+    return (pair.query.about.quantization != "") != (pair.relative.about.quantization != "")
 
 
-def _whole_copy(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> str:
+def whole_copy(pair: ComponentPair) -> str:
     """`identical` or `recast` if every matrix and vector of the query's component has its equal in the relative; else ""."""
-    ours, theirs = _places(query, pair.query), _places(relative, pair.relative)
-    if not ours.keys() <= theirs.keys() or not _same_vectors(pair, query, relative):
+    ours, theirs = _places(pair.query), _places(pair.relative)
+    if not ours.keys() <= theirs.keys() or not _same_vectors(pair):
         return ""
-    extra = sum(int(relative.matrices.parameters[row]) for place, row in theirs.items() if place not in ours)
-    if extra > EXTRA_SHARE * sum(int(relative.matrices.parameters[row]) for row in theirs.values()):
+    extra = sum(int(pair.relative.matrices.parameters[row]) for place, row in theirs.items() if place not in ours)
+    if extra > EXTRA_SHARE * sum(int(pair.relative.matrices.parameters[row]) for row in theirs.values()):
         return ""
-    return _copied_rows([(row, theirs[place]) for place, row in ours.items()], query, relative)
+    return _copied_rows([(row, theirs[place]) for place, row in ours.items()], pair)
 
 
-def _places(model: Fingerprint, component: str) -> dict[Place, int]:
+def _places(side: Side) -> dict[Place, int]:
     """Matrix places of a component, named without it."""
-    table = model.matrices
-    return {Place("", p.layer, p.family, p.role): row for row, p in enumerate(table.places) if p.component == component}
+    return {p._replace(component=""): row for row, p in enumerate(side.matrices.places) if p.component == side.component}
 
 
-def _same_vectors(pair: ComponentPair, query: Fingerprint, relative: Fingerprint) -> bool:
+def _same_vectors(pair: ComponentPair) -> bool:
     """Whether every vector of the query's component has its equal, but for rounding to another number format.
 
     Single numbers may be missing: exporters write them into the graph.
     """
-    theirs = {Place("", p.layer, p.family, p.role): row for row, p in enumerate(relative.vectors.places) if p.component == pair.relative}
-    ours = [(Place("", p.layer, p.family, p.role), row) for row, p in enumerate(query.vectors.places) if p.component == pair.query]
+    query, relative = pair.query, pair.relative
+    theirs = {p._replace(component=""): row for row, p in enumerate(relative.vectors.places) if p.component == relative.component}
+    ours = [(p._replace(component=""), row) for row, p in enumerate(query.vectors.places) if p.component == query.component]
     needed = [(place, row) for place, row in ours if place in theirs or query.vectors.length[row] > 1]
-    return all(place in theirs and _same_vector(row, theirs[place], query, relative) for place, row in needed)
+    return all(place in theirs and _same_vector(row, theirs[place], pair) for place, row in needed)
 
 
-def _same_vector(a: int, b: int, query: Fingerprint, relative: Fingerprint) -> bool:
-    ours, theirs = query.vectors, relative.vectors
+def _same_vector(a: int, b: int, pair: ComponentPair) -> bool:
+    ours, theirs = pair.query.vectors, pair.relative.vectors
     if (ours.digest[a] == theirs.digest[b]).all():
         return True
     size = max(float(abs(theirs.mean[b])), float(theirs.sd[b]))
     near = abs(float(ours.mean[a]) - float(theirs.mean[b])) <= RECAST_DELTA * size
     cosine = float(ours.sketch[a].astype(float) @ theirs.sketch[b].astype(float))
     same_shape = cosine >= SAME_VECTOR_R or bool(ours.constant[a] and theirs.constant[b])
-    return query.about.dtypes.keys() != relative.about.dtypes.keys() and near and same_shape
+    return pair.query.about.dtypes.keys() != pair.relative.about.dtypes.keys() and near and same_shape
 
 
-def _copied(kept: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> str:
-    return _copied_rows([(p.query_row, p.relative_row) for p in kept], query, relative)
+def _copied(kept: Sequence[PlaceCosine], pair: ComponentPair) -> str:
+    return _copied_rows([(p.query_row, p.relative_row) for p in kept], pair)
 
 
-def _copied_rows(rows: Sequence[tuple[int, int]], query: Fingerprint, relative: Fingerprint) -> str:
+def _copied_rows(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> str:
     """`identical` for equal bytes in equal precision, `recast` for equal values but for rounding; else ""."""
-    ours, theirs = query.matrices, relative.matrices
+    ours, theirs = pair.query.matrices, pair.relative.matrices
     a, b = [x for x, _ in rows], [y for _, y in rows]
     if (ours.rows[a] != theirs.rows[b]).any() or (ours.columns[a] != theirs.columns[b]).any():
         return ""
-    same_precision = bool((ours.bits[a] == theirs.bits[b]).all()) and _halves(query) == _halves(relative)
-    if all(_same_bytes(x, y, query, relative) for x, y in rows):
+    same_precision = bool((ours.bits[a] == theirs.bits[b]).all()) and _halves(pair.query) == _halves(pair.relative)
+    if all(_same_bytes(x, y, pair) for x, y in rows):
         return "identical" if same_precision else "recast"
-    if query.about.dtypes.keys() == relative.about.dtypes.keys():
-        return ""
+    if pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys() and not pair.changes_only:
+        return ""  # of an adapter's change, a product of factors, the formats of the factors are not known: rounding is as small as theirs
     p, q = ours.probe[a].astype(float), theirs.probe[b].astype(float)  # float16 rows are of length 1 only nearly
     cosine = np.sum(p * q, axis=1) / np.maximum(np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1), TINY)
     x, y = ours.scale[a].astype(float), theirs.scale[b].astype(float)
@@ -160,14 +158,14 @@ def _copied_rows(rows: Sequence[tuple[int, int]], query: Fingerprint, relative: 
     return "recast" if (delta <= RECAST_DELTA * y).all() else ""
 
 
-def _halves(model: Fingerprint) -> set[str]:
-    """The two-byte formats that a model uses: they have equally many bits, and differ in precision."""
-    return HALVES & model.about.dtypes.keys()
+def _halves(side: Side) -> set[str]:
+    """The two-byte formats that a side's model uses: they have equally many bits, and differ in precision."""
+    return HALVES & side.about.dtypes.keys()
 
 
-def _same_bytes(a: int, b: int, query: Fingerprint, relative: Fingerprint) -> bool:
+def _same_bytes(a: int, b: int, pair: ComponentPair) -> bool:
     """Equal digests at full level; equal sketches of the sampled rows where a side was only probed."""
-    ours, theirs = query.matrices, relative.matrices
+    ours, theirs = pair.query.matrices, pair.relative.matrices
     if ours.digest.shape[1] and theirs.digest.shape[1]:
         return bool((ours.digest[a] == theirs.digest[b]).all())
     return bool((ours.probe[a] == theirs.probe[b]).all() and ours.scale[a] == theirs.scale[b])
@@ -183,24 +181,24 @@ def _even(delta: Floats) -> bool:
     return len(moved) >= FEWEST_EVEN_PLACES and len(moved) == len(delta) and float(np.std(np.log(moved))) <= EVEN_DELTA
 
 
-def normalised_deltas(chosen: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> tuple[Floats, Floats, Floats]:
+def normalised_deltas(chosen: Sequence[PlaceCosine], pair: ComponentPair) -> tuple[Floats, Floats, Floats]:
     """Of places of the probe channel: |query - relative| / |relative|, and the slopes of each side on the other.
 
     The slope <query, relative> / <relative, relative> is 1 where the query is the relative plus changes independent of it, and below
     1 both ways where both are a third model (or an initialisation) plus changes of their own.
     """
     cosine = np.array([p.cosine for p in chosen])
-    ours = query.matrices.scale[[p.query_row for p in chosen]].astype(float)
-    theirs = relative.matrices.scale[[p.relative_row for p in chosen]].astype(float)
+    ours = pair.query.matrices.scale[[p.query_row for p in chosen]].astype(float)
+    theirs = pair.relative.matrices.scale[[p.relative_row for p in chosen]].astype(float)
     delta = np.sqrt(np.maximum(ours**2 + theirs**2 - 2 * cosine * ours * theirs, 0.0)) / theirs
     return delta, cosine * ours / theirs, cosine * theirs / ours
 
 
-def even_deltas(chosen: Sequence[PlaceCosine], query: Fingerprint, relative: Fingerprint) -> Floats:
+def even_deltas(chosen: Sequence[PlaceCosine], pair: ComponentPair) -> Floats:
     """Standard deviation of the change in each aligned informative place / standard deviation of the relative's values there."""
-    delta, _, _ = normalised_deltas(chosen, query, relative)
+    delta, _, _ = normalised_deltas(chosen, pair)
     rows = [p.relative_row for p in chosen]
-    table = relative.matrices
-    counted = np.array([sampled_rows(table.places[row].family, int(table.rows[row])) for row in rows], np.int64)
-    sampled = np.where(counted >= CENTRED_ROWS, counted - 1, counted) * (table.columns[rows] - 1)  # rows and columns were centred
+    table = pair.relative.matrices
+    counted = np.array([independent_rows(table, row) for row in rows], np.int64)
+    sampled = counted * (table.columns[rows] - 1)  # rows were centred too
     return np.asarray(delta * table.scale[rows] / np.sqrt(np.maximum(sampled, 1)) / np.maximum(table.sd[rows], np.finfo(np.float32).tiny))

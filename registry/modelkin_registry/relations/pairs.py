@@ -8,18 +8,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import ComponentEvidence, Relative
+from modelkin_registry.answers.evidence import ComponentEvidence, Relative
+from modelkin_registry.answers.parts import ALTERNATIVES
+from modelkin_registry.answers.relations import RELATIONS, has_evidence
 from modelkin_registry.evidence.families import judge_components
-from modelkin_registry.evidence.nulls import SMALLEST_P, Strangers, strangers_spread
+from modelkin_registry.evidence.judge import Judge, Strangers
+from modelkin_registry.evidence.nulls import SMALLEST_P, strangers_spread
 from modelkin_registry.evidence.places import ComponentPair, Measurement, measure_components
 from modelkin_registry.evidence.renamed import under_names_of
+from modelkin_registry.evidence.side import Side
 from modelkin_registry.relations.changes import what_changed
-from modelkin_registry.relations.decisions import DESCENT_FREE, RANK, Relation, component_relation, model_relation
+from modelkin_registry.relations.decisions import Relation, component_relation
+from modelkin_registry.relations.whole import informative_sizes, model_relation, parts_of, whole_copy
+
+TINY = 1e-9  # coverage of a model of which nothing was understood
 
 
 @dataclass(frozen=True)
 class Kin:
-    """One model held against another. `closeness` orders relatives: the share of comparable weights times their cosine."""
+    """One model held against another. `closeness` orders relatives: the share of all the query's weights that agree, times their cosine."""
 
     relative: Relative
     closeness: float
@@ -27,17 +34,9 @@ class Kin:
     model_id: int = 0
 
 
-def measure_kin(
-    query: Fingerprint,
-    relative: Fingerprint,
-    name: str,
-    origin: str = "",
-    searched: int = 1,
-    strangers: Strangers | None = None,
-    backgrounds: Strangers | None = None,
-) -> Kin:
-    """Hold a query against one model; p-values are corrected for the number of models searched."""
-    return hold(query, relative, name, origin, searched, backgrounds=backgrounds).kin(strangers)
+def measure_kin(query: Fingerprint, relative: Fingerprint, name: str, judge: Judge) -> Kin:
+    """Hold a query against one model."""
+    return hold(query, relative, name, judge).kin()
 
 
 @dataclass(frozen=True)
@@ -48,36 +47,25 @@ class Held:
     relative: Fingerprint
     name: str
     origin: str
-    searched: int
     model_id: int
     measured: tuple[Measurement, ...]
-    backgrounds: Strangers | None = None
+    judge: Judge
 
-    def kin(self, strangers: Strangers | None = None) -> Kin:
-        """What the measurements say; `strangers` widen the nulls."""
-        pairs = [
-            judge_components(measured, self.query, self.relative, strangers, self.searched, self.backgrounds) for measured in self.measured
-        ]
-        return _judged(self, pairs)
+    def kin(self) -> Kin:
+        """What the measurements say."""
+        return _judged(self, [judge_components(measured, self.judge) for measured in self.measured])
+
+    def widened(self, strangers: Strangers) -> Held:
+        """The same measurements, to be judged beside what strangers show of the query."""
+        return replace(self, judge=self.judge.widened(strangers))
 
 
-def hold(
-    query: Fingerprint,
-    relative: Fingerprint,
-    name: str,
-    origin: str = "",
-    searched: int = 1,
-    model_id: int = 0,
-    backgrounds: Strangers | None = None,
-) -> Held:
-    """Measure every component that both have; tensors of other names that hold the same stand for each other.
-
-    `backgrounds` are a registry's own, by family and channel, instead of the shipped ones.
-    """
+def hold(query: Fingerprint, relative: Fingerprint, name: str, judge: Judge, *, origin: str = "", model_id: int = 0) -> Held:
+    """Measure every component that both have; tensors of other names that hold the same stand for each other."""
     components = counterparts(query, relative)
-    relative = under_names_of(query, relative, components)
-    measured = tuple(measure_components(query, relative, ours, theirs) for ours, theirs in components)
-    return Held(query, relative, name, origin, searched, model_id, measured, backgrounds)
+    relative = under_names_of(query, relative, components, judge)
+    measured = tuple(measure_components(Side(query, ours), Side(relative, theirs)) for ours, theirs in components)
+    return Held(query, relative, name, origin, model_id, measured, judge)
 
 
 def counterparts(query: Fingerprint, relative: Fingerprint) -> list[tuple[str, str]]:
@@ -92,34 +80,44 @@ def counterparts(query: Fingerprint, relative: Fingerprint) -> list[tuple[str, s
 
 
 def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
-    query, relative = held.query, held.relative
-    relations = [(pair, component_relation(pair, query, relative)) for pair in pairs]
-    relation = model_relation(relations, query)
-    components = [_component_evidence(held, pair, found) for pair, found in relations if found.name != "not comparable"]
+    copied = whole_copy(held.query, held.relative)
+    found = [(pair, Relation("identical") if copied and _same_name(pair) else component_relation(pair)) for pair in pairs]
+    relation = Relation("identical") if copied else model_relation(found, held.query)
+    components = [_component_evidence(pair, one) for pair, one in found if one.name != "not comparable"]
+    parts = parts_of(found, held.query, copied=copied)
     comparable = sum(pair.comparable_parameters for pair in pairs)
-    inherited = sum(pair.inherited_parameters for pair, found in relations if found.is_descent) if relation.is_descent else 0
+    inherited = sum(pair.inherited_parameters for pair, one in found if one.is_descent) if relation.is_descent else 0
     weight = sum(pair.inherited_weight * pair.comparable_parameters for pair in pairs)
+    everything = sum(informative_sizes(held.query).values()) / max(held.query.about.coverage, TINY)
     return Kin(
         Relative(
             model=held.name,
             relation=relation.name,
             also=relation.also,
-            shared=round(inherited / comparable, 4) if comparable else 0.0,
-            p_value=_overall_p(components, relation),
+            shared=1.0 if copied else round(inherited / comparable, 4) if comparable else 0.0,
+            p_value=SMALLEST_P if copied else _overall_p(components, relation),
             components=tuple(components),
             source=held.origin,
-            sampled="probe" in (query.about.level, relative.about.level),
-            quantization=_stored_as(query, relative) if "quantized" in (relation.name, *relation.also) else {},
+            sampled="probe" in (held.query.about.level, held.relative.about.level),
+            quantization=_stored_as(held) if "quantized" in (relation.name, *relation.also) else {},
+            compared=round(sum(part.share * part.compared for part in parts) * held.query.about.coverage, 4),
+            shared_of_all=round(sum(part.share * part.shared for part in parts) * held.query.about.coverage, 4),
+            parts=parts,
+            alternatives=ALTERNATIVES if relation.is_descent else (),
         ),
-        closeness=weight / comparable if comparable else 0.0,
+        closeness=1.0 if copied else weight / everything if everything else 0.0,
         comparable_parameters=comparable,
         model_id=held.model_id,
     )
 
 
-def _stored_as(query: Fingerprint, relative: Fingerprint) -> dict[str, str]:
-    sides = {"query": query.about.quantization, "relative": relative.about.quantization}
+def _stored_as(held: Held) -> dict[str, str]:
+    sides = {"query": held.query.about.quantization, "relative": held.relative.about.quantization}
     return {side: kind for side, kind in sides.items() if kind}
+
+
+def _same_name(pair: ComponentPair) -> bool:
+    return pair.query.component == pair.relative.component
 
 
 def own_strangers(kin: Sequence[Kin]) -> Strangers:
@@ -133,18 +131,20 @@ def own_strangers(kin: Sequence[Kin]) -> Strangers:
     return {key: strangers_spread(found) for key, found in values.items()}
 
 
-def _component_evidence(held: Held, pair: ComponentPair, relation: Relation) -> ComponentEvidence:
+def _component_evidence(pair: ComponentPair, relation: Relation) -> ComponentEvidence:
     """A component as it is told: nothing informative is inherited without descent."""
     keep = relation.is_descent
-    families = tuple(replace(f, inherited=f.inherited and (keep or not f.informative), component=pair.query) for f in pair.families)
+    families = tuple(
+        replace(f, inherited=f.inherited and (keep or not f.informative), component=pair.query.component) for f in pair.families
+    )
     return ComponentEvidence(
-        query=pair.query,
-        relative=pair.relative,
+        query=pair.query.component,
+        relative=pair.relative.component,
         relation=relation.name,
         shared=round(pair.inherited_parameters / pair.comparable_parameters, 4) if keep and pair.comparable_parameters else 0.0,
         layer_map=pair.layer_map.pairs if pair.layer_map.found else (),
         families=families,
-        changes=what_changed(pair, relation, held.query, held.relative),
+        changes=what_changed(pair, relation),
     )
 
 
@@ -172,7 +172,7 @@ def nearest_kin(kin: Sequence[Kin], held: Mapping[int, Held], k: int, *, show_al
     while waiting and len(found) < k:
         _, again, one = heapq.heappop(waiting)
         if again:
-            judged = doubtful[one.model_id].kin(strangers)
+            judged = doubtful[one.model_id].widened(strangers).kin()
             heapq.heappush(waiting, (order(judged), False, judged))
         elif show_all or has_evidence(one.relative):
             found.append(one.relative)
@@ -186,14 +186,4 @@ def order(kin: Kin) -> tuple[float, bool, float, str]:
     added to it, though training on the same texts may have left one of them nearer.
     """
     relation = kin.relative.relation
-    return -RANK[relation], relation != "low-rank delta", -round(kin.closeness, 9), kin.relative.model
-
-
-def has_evidence(relative: Relative) -> bool:
-    """Whether anything was found between the two models, descent or not."""
-    return relative.relation not in ("unrelated", "not comparable")
-
-
-def is_descent(relative: Relative) -> bool:
-    """Whether the weights show descent: what an adapter's file declares is not among it."""
-    return relative.relation not in DESCENT_FREE and not relative.declared
+    return -RELATIONS[relation].rank, relation != "low-rank delta", -round(kin.closeness, 9), kin.relative.model

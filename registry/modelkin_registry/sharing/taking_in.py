@@ -18,6 +18,7 @@ from modelkin_indexer.errors import FingerprintError, SharedFileError
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.beside import Claim, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.shared import TakenIn
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.sharing.records import SharedModel, SharedRevision, SharedSource
 from modelkin_registry.sharing.shared_files import SharedReader
@@ -27,15 +28,6 @@ from modelkin_registry.store.records import IMPORTED, NewModel, StoredModel, nam
 from modelkin_registry.store.rows import IndexRows, encode
 
 FORMER_NAME = "former_name"  # kind of the claim that a model had another name there
-
-
-@dataclass(frozen=True)
-class TakenIn:
-    """What became of one model: `status` is "added", "merged" (a new revision of it) or "unchanged"; `name` is its name here."""
-
-    given: str
-    name: str
-    status: str
 
 
 @dataclass(frozen=True)

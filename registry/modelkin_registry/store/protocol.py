@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
-from modelkin_registry.answers.contract import ListedModel
-from modelkin_registry.evidence.nulls import Strangers
+from modelkin_registry.answers.upkeep import ListedModel, OwnBackground
+from modelkin_registry.evidence.judge import Strangers
 from modelkin_registry.store.records import (
     Change,
     KeptFingerprint,
@@ -27,25 +27,6 @@ from modelkin_registry.store.records import (
     VectorRecord,
 )
 from modelkin_registry.store.rows import Array, IndexRows, TableRows
-
-
-class Background(Protocol):
-    """What one measurement of a registry's own strangers came to."""
-
-    @property
-    def channel(self) -> str: ...
-    @property
-    def family(self) -> str: ...
-    @property
-    def sd(self) -> float: ...
-    @property
-    def shipped(self) -> float: ...
-    @property
-    def pairs(self) -> int: ...
-    @property
-    def lineages(self) -> int: ...
-    @property
-    def used(self) -> bool: ...
 
 
 class Vectors(Protocol):
@@ -103,7 +84,7 @@ class Structures(Protocol):
 class Backgrounds(Protocol):
     """What `modelkin calibrate` measured."""
 
-    def replace(self, found: Sequence[Background], models: int) -> None:
+    def replace(self, found: Sequence[OwnBackground], models: int) -> None:
         """Keep these and no others; none bring back the shipped defaults. `models`: how many the registry had."""
 
     def used(self) -> Strangers:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.beside import SHINGLE, StructurePart
-from modelkin_registry.answers.contract import Passage, StructureBeside
+from modelkin_registry.answers.claims import Passage, StructureBeside
 from modelkin_registry.store.words import kept_words
 
 COMMON_IN = 2  # other registered models that have a piece of code too, from which on it is a common template

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import CONTRACT, Relative
-from modelkin_registry.evidence.initialisation import InitialisationTest, examine_start
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import DESCENT_FREE
+from modelkin_registry.answers.trajectory import InitialisationTest, Resemblance, Step, TrajectoryAnswer, TrajectoryFinding
+from modelkin_registry.evidence.initialisation import examine_start
+from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import NORMAL_PER_MAD, median
-from modelkin_registry.relations.decisions import DESCENT_FREE
 from modelkin_registry.relations.deltas import RECAST_DELTA
 from modelkin_registry.relations.pairs import measure_kin
 
@@ -47,60 +48,16 @@ JUMP = "one step is much longer than its neighbours"
 RESEMBLES = "an early step is nearer to another registered model than to the end of the series"
 
 
-@dataclass(frozen=True)
-class Step:
-    """One checkpoint. `length`: its distance to the one before / the size of the last; `turn`: cosine of this step with the one before;
-    `final_r`: correlation with the last checkpoint; `relation`: to the checkpoint before."""
-
-    name: str
-    final_r: float | None
-    length: float | None
-    turn: float | None
-    relation: str | None
-
-
-@dataclass(frozen=True)
-class TrajectoryFinding:
-    """One thing looked at: `value` beside what chance or an honest run gives (`null`, in words), and whether it speaks against a run."""
-
-    check: str
-    value: float | None
-    null: str
-    against: bool
-    sentence: str
-
-
-@dataclass(frozen=True)
-class TrajectoryAnswer:
-    """`verdict` is one of this module's sentences, `also` are further ones that hold."""
-
-    verdict: str
-    also: tuple[str, ...]
-    steps: tuple[Step, ...]
-    start: InitialisationTest
-    findings: tuple[TrajectoryFinding, ...]
-    warnings: tuple[str, ...]
-    contract: int = CONTRACT
-
-
-@dataclass(frozen=True)
-class Resemblance:
-    """The registered model that a step is nearest to by descent, and how near; None where none is."""
-
-    step: int
-    model: str
-    relation: str
-    r: float
-
-
 Found = tuple[str, TrajectoryFinding]
 
 
-def examine_series(names: Sequence[str], series: Sequence[Fingerprint], resembling: Sequence[Resemblance] = ()) -> TrajectoryAnswer:
-    """Everything that a series shows. `resembling`: registered relatives of the steps, where a registry was searched."""
+def examine_series(
+    names: Sequence[str], series: Sequence[Fingerprint], judge: Judge, resembling: Sequence[Resemblance]
+) -> TrajectoryAnswer:
+    """Everything that a series shows. `resembling`: registered relatives of the steps."""
     start = examine_start(series[0])
     points = _points(series)
-    steps = _steps(names, series, points)
+    steps = _steps(names, series, points, judge)
     found = [_start_finding(start)]
     if len(series) >= FEWEST and points.shape[1]:
         found += [*_line(points), *_noise(points), *_broken(steps, series), *_order(steps, points), *_jump(steps)]
@@ -146,7 +103,7 @@ def _cosine(a: Floats, b: Floats) -> float:
     return float(a @ b) / length if length > 0 else 0.0
 
 
-def _steps(names: Sequence[str], series: Sequence[Fingerprint], points: Floats) -> tuple[Step, ...]:
+def _steps(names: Sequence[str], series: Sequence[Fingerprint], points: Floats, judge: Judge) -> tuple[Step, ...]:
     moves = np.diff(points, axis=0)
     size = float(np.linalg.norm(points[-1])) or 1.0
     found = []
@@ -154,7 +111,7 @@ def _steps(names: Sequence[str], series: Sequence[Fingerprint], points: Floats) 
         known = points.shape[1] > 0
         length = round(float(np.linalg.norm(moves[at - 1])) / size, 5) if at and known else None
         turn = round(_cosine(moves[at - 1], moves[at - 2]), 4) if at > 1 and known else None
-        relation = measure_kin(series[at], series[at - 1], names[at - 1]).relative.relation if at else None
+        relation = measure_kin(series[at], series[at - 1], names[at - 1], judge).relative.relation if at else None
         found.append(Step(name, round(_cosine(points[at], points[-1]), 4) if known else None, length, turn, relation))
     return tuple(found)
 

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import ComponentEvidence, Relative
+from modelkin_registry.answers.evidence import ComponentEvidence, Relative
+from modelkin_registry.answers.relations import COPIES
 from modelkin_registry.claims.declared import Aliases, lineage_claims
 from modelkin_registry.evidence.initialisation import examine_start
 from modelkin_registry.trees.links import Link
@@ -36,7 +37,7 @@ class Hint:
 
 
 @dataclass(frozen=True)
-class Known:
+class Beside:
     """What is known of the registered models beside their weights: claims and dates by name, and what names mean."""
 
     claims: Mapping[str, Iterable[Claim]]
@@ -44,13 +45,13 @@ class Known:
     aliases: Aliases
 
 
-def hints(link: Link, fingerprints: Mapping[str, Fingerprint], known: Known) -> list[Hint]:
+def hints(link: Link, fingerprints: Mapping[str, Fingerprint], beside: Beside) -> list[Hint]:
     """Everything that speaks for one direction of a link."""
     found = []
     for child, parent in ((link.a, link.b), (link.b, link.a)):
-        said = [*_facts(link.view(child), link.view(parent), fingerprints[child], fingerprints[parent]), *_declared(child, parent, known)]
+        said = [*_facts(link.view(child), link.view(parent), fingerprints[child], fingerprints[parent]), *_declared(child, parent, beside)]
         found += [Hint(parent, child, weight, reason) for weight, reason in said]
-    return found + _slope(link) + _dates(link, known)
+    return found + _slope(link) + _dates(link, beside)
 
 
 def _facts(view: Relative, back: Relative, child: Fingerprint, parent: Fingerprint) -> Iterator[tuple[float, str]]:
@@ -61,7 +62,7 @@ def _facts(view: Relative, back: Relative, child: Fingerprint, parent: Fingerpri
         yield from _layers(view.components, child, parent)
     if "vocabulary changed" in names and _tokens(child) > _tokens(parent):
         yield WEAK, "its vocabulary is larger"
-    if names <= {"identical", "recast"} and not others <= {"identical", "recast"}:
+    if names <= COPIES and not others <= COPIES:
         yield STRONG, "it holds only a part of the other's weights, unchanged"
     if view.relation == "component reused" and back.relation != "component reused":
         yield WEAK, "it has components beside the shared one"
@@ -84,8 +85,8 @@ def _layers(components: Iterable[ComponentEvidence], child: Fingerprint, parent:
             yield FACT, "all of its layers are the other's, which has more"
 
 
-def _declared(child: str, parent: str, known: Known) -> Iterator[tuple[float, str]]:
-    for claim, model in lineage_claims(known.claims.get(child, ()), known.aliases):
+def _declared(child: str, parent: str, beside: Beside) -> Iterator[tuple[float, str]]:
+    for claim, model in lineage_claims(beside.claims.get(child, ()), beside.aliases):
         if model == parent:
             yield STRONG, f"{claim.source} says {claim.kind} {claim.value!r}, and the weights are consistent with that"
             return
@@ -99,8 +100,8 @@ def _slope(link: Link) -> list[Hint]:
     return [Hint(parent, child, STRONG, reason)]
 
 
-def _dates(link: Link, known: Known) -> list[Hint]:
-    at = {name: datetime.fromisoformat(known.added[name]) for name in (link.a, link.b)}
+def _dates(link: Link, beside: Beside) -> list[Hint]:
+    at = {name: datetime.fromisoformat(beside.added[name]) for name in (link.a, link.b)}
     parent, child = sorted(at, key=lambda name: at[name])
     days = (at[child] - at[parent]).total_seconds() / 86_400
     return [Hint(parent, child, WEAK, f"it was registered {days:.0f} days later")] if days >= DAYS_APART else []

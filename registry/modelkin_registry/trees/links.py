@@ -11,14 +11,14 @@ from functools import cached_property, lru_cache
 import numpy as np
 from blake3 import blake3
 
-from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.contract import Relative
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import BLIND, PARTIAL, is_descent
+from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
-from modelkin_registry.relations.pairs import Held, Kin, hold, is_descent
+from modelkin_registry.relations.pairs import Held, Kin, hold
 from modelkin_registry.search.candidates import REVISIONS, find_candidates
-from modelkin_registry.search.index import VectorIndex
-from modelkin_registry.store.protocol import Store
+from modelkin_registry.search.known import Known
 
 CANDIDATES = 12  # models of the index that each one is held against: in a family of 40 its base was always among the nearest 5 (trees.json)
 Part = tuple[str, str]
@@ -28,7 +28,6 @@ FEWEST_SLOPES = 8  # matrices from which slopes are compared
 LEAST_SLOPE_GAP = 0.02  # mean difference of slopes below which sketches of a few dozen matrices tell nothing (noise of one: 0.09 x change)
 TINY = 1e-12
 MOVED = 2.0  # added to the weight of links in other coordinates: more than any distance
-PARTIAL = ("component reused",)  # relations of parts, whatever their share
 
 
 @dataclass(frozen=True)
@@ -89,23 +88,24 @@ class Link:
 class Measurer:
     """Holds registered models against each other, each pair once, with a bounded number of fingerprints in memory."""
 
-    def __init__(self, store: Store, index: VectorIndex) -> None:
-        self.store, self.index = store, index
+    def __init__(self, known: Known, judge: Judge) -> None:
+        self.known = known
+        store = known.store
         self.ids = {name: number for number, name in store.names_of(store.numbers(current=True)).items()}
-        current = store.models_of(self.ids.values())
-        names = {current[number]: name for name, number in self.ids.items()}
-        # older revisions lead to their model
-        self.names = {number: names[model] for number, model in store.models_of(store.numbers()).items()}
+        models = store.models_of(self.ids.values())
+        names = {models[number]: name for name, number in self.ids.items()}
+        self.names = {number: names[model] for number, model in store.models_of(store.numbers()).items()}  # older revisions too
         self.fingerprint = lru_cache(maxsize=KEPT)(self._load)
+        self.judge = judge
         self.links: dict[tuple[str, str], Link | None] = {}
         self.held = 0
 
     def _load(self, name: str) -> Fingerprint:
-        return fingerprints.from_bytes(self.store.stored([self.ids[name]])[self.ids[name]].blob, name)
+        return self.known.numbered(self.ids[name])
 
     def candidates(self, name: str) -> list[str]:
         """The models that the index holds nearest, best first."""
-        found = find_candidates(self.index, self.fingerprint(name), limit=REVISIONS * (CANDIDATES + 1), nearest=0)
+        found = find_candidates(self.known.index, self.fingerprint(name), limit=REVISIONS * (CANDIDATES + 1), nearest=0)
         nearest = dict.fromkeys(self.names[number] for number in found if number in self.names)
         return [other for other in nearest if other != name][:CANDIDATES]
 
@@ -122,11 +122,11 @@ class Measurer:
     def _measured(self, a: str, b: str) -> Link | None:
         self.held += 1
         ours, theirs = self.fingerprint(a), self.fingerprint(b)
-        there = hold(ours, theirs, b, searched=len(self.ids))
+        there = hold(ours, theirs, b, self.judge)
         found = there.kin()
-        if found.relative.relation in ("unrelated", "not comparable", "norms only"):
+        if found.relative.relation in BLIND:
             return None
-        back = hold(theirs, ours, a, searched=len(self.ids)).kin()
+        back = hold(theirs, ours, a, self.judge).kin()
         closeness = min(found.closeness * _comparable(found, ours), back.closeness * _comparable(back, theirs))
         r = found.closeness / found.relative.shared if found.relative.shared else 0.0
         return Link(a, b, found.relative, back.relative, closeness, min(r, 1.0), _lean(there))

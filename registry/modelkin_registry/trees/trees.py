@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from modelkin_registry.answers.contract import CONTRACT, Relative, WeighedClaim
+from modelkin_registry.answers.claims import WeighedClaim
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.tree import TreeAnswer, TreeEdge, TreeModel
 from modelkin_registry.claims.declared import lineage_claims, verdict_on
+from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.merging.decomposition import Decomposition
-from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.search.known import Known
 from modelkin_registry.store.protocol import Store
-from modelkin_registry.trees.directions import Hint, Known, hints
+from modelkin_registry.trees.directions import Beside, Hint, hints
 from modelkin_registry.trees.forests import ROUNDS, Kinship, joining, oriented, spanning, untried
 from modelkin_registry.trees.links import Link, Measurer, Part, copies
 from modelkin_registry.trees.parentage import Parts, composite_hints, composites, merges_among, part_links
@@ -28,78 +30,26 @@ SAID = {
 HINTS_ONLY = "Directions are hints: weights carry no dates, and a parent and its child swapped look much alike."
 
 
-@dataclass(frozen=True)
-class TreeModel:
-    """One model of a forest. `copies`: further registered names of the same weights. `said`: the claims in short, against the weights."""
-
-    model: str
-    copies: tuple[str, ...]
-    parameters: int
-    components: tuple[str, ...]
-    added: str
-    said: str
-    claims: tuple[WeighedClaim, ...]
-
-
-@dataclass(frozen=True)
-class TreeEdge:
-    """Evidence drawn between two models.
-
-    kind       "descent", "merge", "part" (a component or some families alone), or "shared start" (one initialisation, nothing learned)
-    direction  "hint" where something speaks for `parent` having come first, else "unknown"; `reasons` are about the child
-    r          mean correlation of the shared weights; p_value is corrected for the number of registered models
-    families   those that carry the evidence, as component/family; weight: the parent's share of a merge
-    """
-
-    parent: str
-    child: str
-    kind: str
-    relation: str
-    also: tuple[str, ...]
-    r: float | None
-    p_value: float | None
-    shared: float
-    distance: float
-    families: tuple[str, ...]
-    direction: str
-    reasons: tuple[str, ...]
-    weight: float | None = None
-
-
-@dataclass(frozen=True)
-class TreeAnswer:
-    """A forest. `alone`: models without a relative; `held`: pairs compared; `left_out`: models too many to show around one."""
-
-    around: str | None
-    models: tuple[TreeModel, ...]
-    edges: tuple[TreeEdge, ...]
-    alone: tuple[str, ...]
-    held: int
-    left_out: int
-    warnings: tuple[str, ...]
-    contract: int = CONTRACT
-
-
-def family_tree(store: Store, index: VectorIndex, around: str | None = None, depth: int = DEPTH) -> TreeAnswer:
+def family_tree(known: Known, judge: Judge, around: str | None = None, depth: int = DEPTH) -> TreeAnswer:
     """The forest of the whole registry, or the models at most `depth` steps from one. Raises UnknownModel."""
-    measurer = Measurer(store, index)
+    store, measurer = known.store, Measurer(known, judge)
     if around is None:
         names, left_out = sorted(measurer.ids), 0
     else:
         names, left_out = _neighbourhood(measurer, store.get(around).model, depth)
     groups = copies(measurer, names)
     head = {name: first for first, same in groups.items() for name in same}
-    forest = _Forest(measurer, groups, _known(store, groups))
+    forest = _Forest(measurer, groups, _beside(store, groups))
     return forest.answer(around, head[store.get(around).model] if around is not None else None, left_out)
 
 
-def _known(store: Store, groups: Mapping[str, Sequence[str]]) -> Known:
+def _beside(store: Store, groups: Mapping[str, Sequence[str]]) -> Beside:
     """What is known of each group of copies as of one model."""
     head = {name: first for first, same in groups.items() for name in same}
     claims, added = store.claims.current(), {model.model: model.added for model in store.listed()}
     of_groups = {first: [claim for name in same for claim in claims.get(name, ())] for first, same in groups.items()}
     aliases = [{name: head.get(now, now) for name, now in names.items()} for names in store.claims.aliases()]
-    return Known(of_groups, added, aliases)
+    return Beside(of_groups, added, aliases)
 
 
 def _neighbourhood(measurer: Measurer, centre: str, depth: int) -> tuple[list[str], int]:
@@ -123,8 +73,8 @@ def _links_of(measurer: Measurer, name: str) -> list[Link]:
 class _Forest:
     """The work between measured links and the answer; every model stands for its copies."""
 
-    def __init__(self, measurer: Measurer, groups: Mapping[str, Sequence[str]], known: Known) -> None:
-        self.measurer, self.groups, self.known = measurer, groups, known
+    def __init__(self, measurer: Measurer, groups: Mapping[str, Sequence[str]], beside: Beside) -> None:
+        self.measurer, self.groups, self.beside = measurer, groups, beside
         self.head = {name: first for first, same in groups.items() for name in same}
         self.merges: dict[str, Decomposition] = {}
         self.mixed: set[str] = set()
@@ -136,7 +86,7 @@ class _Forest:
         """Hold each model against its candidates and the models that its folder names."""
         for first in self.groups:
             found = [self.head.get(other) for other in self.measurer.candidates(first)]
-            found += [self.head.get(model or "") for _, model in lineage_claims(self.known.claims[first], self.known.aliases)]
+            found += [self.head.get(model or "") for _, model in lineage_claims(self.beside.claims[first], self.beside.aliases)]
             for other in dict.fromkeys(found):
                 if other is not None and other != first:
                     self.measurer.link(first, other)
@@ -213,7 +163,7 @@ class _Forest:
         return found
 
     def _hints(self, link: Link) -> list[Hint]:
-        return hints(link, {name: self.measurer.fingerprint(name) for name in (link.a, link.b)}, self.known)
+        return hints(link, {name: self.measurer.fingerprint(name) for name in (link.a, link.b)}, self.beside)
 
     def _part_edges(self) -> list[TreeEdge]:
         """The nearest links that explain what a model's place in the tree does not."""
@@ -244,10 +194,10 @@ class _Forest:
         claims = tuple(self._claims(name))
         parents = [edge.parent for edge in edges if edge.child == name and edge.kind != "shared start"]
         copies_of = tuple(self.groups[name][1:])
-        return TreeModel(name, copies_of, about.parameters, about.components, self.known.added[name], summary(claims, parents), claims)
+        return TreeModel(name, copies_of, about.parameters, about.components, self.beside.added[name], summary(claims, parents), claims)
 
     def _claims(self, name: str) -> Iterable[WeighedClaim]:
-        for claim, model in lineage_claims(self.known.claims[name], self.known.aliases):
+        for claim, model in lineage_claims(self.beside.claims[name], self.beside.aliases):
             if model == name or (model is None and claim.kind == "name_or_path"):
                 continue
             link = self.measurer.link(name, model) if model is not None and model in self.groups else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from modelkin_registry.evidence.nulls import Strangers
-from modelkin_registry.store.protocol import Background
+from modelkin_registry.answers.upkeep import OwnBackground
+from modelkin_registry.evidence.judge import Strangers
 from modelkin_registry.store.sqlite.session import Session
 from modelkin_registry.store.times import now
 
@@ -21,7 +21,7 @@ class BackgroundTable:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def replace(self, found: Sequence[Background], models: int) -> None:
+    def replace(self, found: Sequence[OwnBackground], models: int) -> None:
         """Keep these and no others; none bring back the shipped defaults. `models`: how many the registry had."""
         at = now()
         self._session.run("DELETE FROM background")

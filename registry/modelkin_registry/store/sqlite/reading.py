@@ -11,7 +11,7 @@ from typing import Any
 
 from modelkin_indexer.errors import RegistryError, UnknownModel
 from modelkin_indexer.results.beside import SourceFile
-from modelkin_registry.answers.contract import ListedModel
+from modelkin_registry.answers.upkeep import ListedModel
 from modelkin_registry.store.digests import digest_of
 from modelkin_registry.store.records import Change, StoredModel, digits_of
 from modelkin_registry.store.sqlite.claims import ClaimTable

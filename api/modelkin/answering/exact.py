@@ -1,0 +1,88 @@
+"""`compare --exact` and `--align`: which sources are opened, what is read of them, and where the journal goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing
+from modelkin.wishes import Begin, ExactWishes, HowToRead, Listener
+from modelkin_indexer.aligned.comparison import read_aligned
+from modelkin_indexer.errors import SourceNotFound
+from modelkin_indexer.exact.comparison import ExactOptions, common_places, compare_places, pair_bytes, read_exact
+from modelkin_indexer.exact.journal import Journal, identity
+from modelkin_indexer.exact.pairing import LayerMaps
+from modelkin_indexer.opening import open_source
+from modelkin_indexer.results.exact import TensorComparison
+from modelkin_indexer.source import Source
+from modelkin_registry.answers.asked import CompareAnswer
+from modelkin_registry.exact.aligned import with_recovery
+from modelkin_registry.exact.judging import judge_exact
+from modelkin_registry.exact.sentences import with_exact
+
+
+def add_exact(answer: CompareAnswer, names: Sequence[str], how: HowToRead, wishes: ExactWishes, listener: Listener) -> CompareAnswer:
+    """The answer with an exact comparison beside it, on the layer map that the fingerprints show. `names`: A, B and the controls.
+
+    Raises:
+        SourceError: a side is no weights, or they cannot be read.
+        JournalError: the journal is damaged or another comparison's.
+    """
+    maps = {c.query: (c.relative, c.layer_map) for c in answer.components}
+    a, b, *controls = names
+    with ExitStack() as stack:
+        sources = {name: stack.enter_context(closing(open_weights(name, how))) for name in dict.fromkeys(names)}
+        journal = None
+        if wishes.resume is not None:
+            journal = stack.enter_context(closing(Journal(wishes.resume, identity(list(sources.values())))))
+            listener.say(f"{wishes.resume}: {len(journal)} tensors are done already.")
+        reading = _Reading(listener.begin, how, journal)
+        first, second = sources[a], sources[b]
+        options = reading.options("a-b", first, second, maps, wishes.all_layers)
+        measured = read_exact(first, second, options)
+        third = {
+            Path(name).name: (reading.pairs(f"a-{name}", first, sources[name]), reading.pairs(f"b-{name}", second, sources[name]))
+            for name in controls
+        }
+    return with_exact(answer, judge_exact(measured, third))
+
+
+def add_aligned(answer: CompareAnswer, a: str, b: str, how: HowToRead, listener: Listener) -> CompareAnswer:
+    """The answer with the aligned test beside it, on the layer map that the fingerprints show.
+
+    Raises:
+        SourceError: a side is no weights, or they cannot be read.
+    """
+    maps = {c.query: (c.relative, c.layer_map) for c in answer.components}
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(closing(open_weights(name, how))) for name in (a, b))
+        listener.say("Working out which channels and units are which; large models take minutes.")
+        return with_recovery(answer, read_aligned(first, second, maps))
+
+
+def open_weights(name: str, how: HowToRead) -> Source:
+    """The weights that a name stands for: an exact comparison reads them, so that a registered name or a fingerprint will not do."""
+    path = existing(name, from_hub=False)
+    if path.is_file() and path.suffix == FINGERPRINT_SUFFIX:
+        raise SourceNotFound("is a fingerprint, not weights", path=path, remedy="Name the weights: every number of them is read.")
+    return open_source(path, how.file)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How pairs of sources are read: where progress is told, and where what is done is kept."""
+
+    begin: Begin
+    how: HowToRead
+    journal: Journal | None
+
+    def options(self, pair: str, a: Source, b: Source, maps: LayerMaps | None = None, all_layers: bool = False) -> ExactOptions:
+        total = sum(pair_bytes(a, b, found) for found in common_places(a, b, maps)[0])
+        told = self.begin(f"{a.name} against {b.name}", total)
+        return ExactOptions(maps, self.journal, pair, self.how.threads, told, all_layers)
+
+    def pairs(self, pair: str, a: Source, b: Source) -> list[TensorComparison]:
+        options = self.options(pair, a, b)
+        return list(compare_places(a, b, common_places(a, b)[0], options))

@@ -1,0 +1,106 @@
+"""A batch of sources into a registry, one after the other: a bad one is reported and the batch goes on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from modelkin.errors import problem_of
+from modelkin.sources.naming import guessed_name
+from modelkin.sources.reading import DEFAULT_LEVEL, name_of, reading_of
+from modelkin.wishes import Asked, HowToRead, Listener, Reading
+from modelkin_indexer import spec
+from modelkin_indexer.errors import FingerprintError
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.upkeep import Added
+from modelkin_registry.registry import Registry
+
+PATHS = (str, os.PathLike)
+
+
+class Batch:
+    """Adds sources to an open registry. `exit_code` is that of the worst that happened."""
+
+    def __init__(self, registry: Registry, how: HowToRead, listener: Listener, *, replace: bool) -> None:
+        """`replace`: names of models with other weights are taken, and those models kept under names of their own."""
+        self.registry, self.how, self.listener, self.replace = registry, how, listener, replace
+        self.exit_code = 0
+        self._taken: dict[str, Asked] = {}
+
+    def add(self, sources: Sequence[Asked], name: str | None = None) -> Iterator[Added]:
+        """One result a source, each as soon as it is stored or has failed."""
+        for source in sources:
+            started = time.monotonic()
+            called = name_of(source)
+            failed = self._blank(called, name or guessed_name(called))
+            try:
+                added = self._one(source, name, failed)
+            except Exception as error:  # whatever is wrong with one source, the others are added
+                problem = problem_of(error)
+                self.exit_code = max(self.exit_code, problem.code)
+                added = replace(failed, reason=str(problem))
+                if problem.is_fault:
+                    self.listener.fault(error)
+            yield replace(added, seconds=round(time.monotonic() - started, 3))
+
+    def _one(self, source: Asked, name: str | None, blank: Added) -> Added:
+        if name is None and isinstance(source, Fingerprint):
+            raise FingerprintError("a fingerprint at hand has no name of its own. Give one (name=...).")
+        reading = reading_of(source, self.how, self.listener, self.registry.store)
+        for note in reading.notes:
+            self.listener.say(f"{blank.source}: {note}")
+        model = name or reading.name
+        self._claim(model, source)
+        told: dict[str, Any] = {"origin": reading.origin, "files": reading.files, "claims": reading.claims}
+        result = self.registry.add(model, reading.fingerprint, **told, structure=reading.structure, replace=self.replace)
+        if result.kept:
+            self.listener.say(f"{blank.source}: the model that had the name {model!r} is now {result.kept!r}.")
+        return _described(replace(blank, model=result.name, status=result.status), reading)
+
+    def _claim(self, model: str, source: Asked) -> None:
+        """Two sources of one call must not become one model by accident."""
+        first = self._taken.setdefault(model, source)
+        if first is source or (isinstance(first, PATHS) and isinstance(source, PATHS) and Path(first).resolve() == Path(source).resolve()):
+            return
+        one, other = name_of(source), name_of(first)
+        raise FingerprintError(f"{one}: {other} of the same call is named {model!r} too. Add it alone, with `--as NAME`.")
+
+    def _blank(self, source: str, model: str) -> Added:
+        return Added(
+            source=source,
+            model=model,
+            status="failed",
+            reason=None,
+            level=self.how.level or DEFAULT_LEVEL,
+            spec=spec.VERSION,
+            key=self.how.key.name,
+            parameters=None,
+            coverage=None,
+            unplaced=(),
+            components=(),
+            bytes_total=None,
+            bytes_read=None,
+            fingerprint_bytes=None,
+            seconds=0.0,
+        )
+
+
+def _described(added: Added, reading: Reading) -> Added:
+    about = reading.fingerprint.about
+    return replace(
+        added,
+        level=about.level,
+        spec=about.spec,
+        key=about.key,
+        parameters=about.parameters,
+        coverage=about.coverage,
+        unplaced=about.unplaced,
+        components=about.components,
+        bytes_total=about.bytes_total,
+        bytes_read=about.bytes_read,
+        fingerprint_bytes=len(reading.fingerprint.to_bytes()),
+    )

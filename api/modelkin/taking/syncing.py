@@ -1,0 +1,265 @@
+"""A Hub's repositories into a registry: listed into the journal's queue, and done from there, each with its note in one transaction."""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from modelkin.sources.hub_reading import Brought, bring_model, hub_size
+from modelkin.sources.network import hub_client
+from modelkin.sources.reading import DEFAULT_LEVEL
+from modelkin.wishes import HowToRead, Listener, SyncOptions, how_to_read
+from modelkin_indexer.errors import ModelkinError, RegistryError, SourceError
+from modelkin_indexer.hub.claims import SAYS
+from modelkin_indexer.hub.client import HubClient, Repo
+from modelkin_indexer.hub.errors import HubError
+from modelkin_indexer.hub.wanted import Wanted
+from modelkin_indexer.results.beside import Claim
+from modelkin_indexer.spec import Key
+from modelkin_registry.answers.shared import Synced, Syncing
+from modelkin_registry.registry import Registry
+from modelkin_registry.store.records import HUB, Queued
+from modelkin_registry.store.times import now
+
+WORKERS = 4  # repositories read at once unless told otherwise
+LISTED_AT_ONCE = 256  # repositories noted in one transaction
+AHEAD = 4  # repositories read ahead by each worker of the one that is stored next
+FAILURES_IN_A_ROW = 20  # passing failures after which the Hub is taken to be down, so that no repository uses up its tries
+GONE_SAYS = Claim("hub_status", "removed or made private", SAYS)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Sync:
+    """One call of `sync` on an open registry."""
+
+    def __init__(self, registry: Registry, client: HubClient, wanted: Wanted, how: HowToRead, workers: int) -> None:
+        self.registry, self.client, self.wanted, self.how, self.workers = registry, client, wanted, how, workers
+        self.store, self.journal, self.selection = registry.store, registry.store.hub, wanted.selection
+        self.level = how.level or DEFAULT_LEVEL
+
+    # the queue
+
+    def look(self, *, everything: bool = False) -> Iterator[Synced]:
+        """List what is new or changed into the queue. `everything` lists all, and finds what was removed or renamed. Raises HubError."""
+        newest = "" if everything else self.journal.newest(self.selection)
+        began, latest = now(), newest
+        if self.wanted.ids:
+            yield from self._look_at_ids()
+            return
+        found = self.wanted.listed(self.client, newest)
+        while repos := list(islice(found, LISTED_AT_ONCE)):
+            latest = max(latest, *(repo.modified for repo in repos))
+            yield from self._take_note(repos)
+        with self.store.batch():
+            self.journal.note_newest(self.selection, "" if self.wanted.by_downloads else latest)
+        if everything:
+            yield from self._missing(began)
+
+    def _take_note(self, repos: list[Repo]) -> Iterator[Synced]:
+        renamed = []
+        with self.store.batch():
+            for repo in repos:
+                if (former := self.journal.former_name(repo.hub_id, repo.name)) is not None:
+                    renamed.append(self._rename(former, repo))
+            self.journal.enqueue(map(self._queued, repos), self.selection)
+            self.journal.see(repo.name for repo in repos)
+        yield from renamed
+
+    def _look_at_ids(self) -> Iterator[Synced]:
+        for name, found in self._parallel(self._described, self.wanted.ids):
+            if isinstance(found, Repo):
+                yield from self._take_note([found])
+            else:
+                yield self._absent(name, found)
+
+    def _described(self, name: str) -> Repo | HubError:
+        try:
+            return self.client.repo(name)
+        except HubError as error:
+            return error
+
+    def _absent(self, name: str, error: HubError) -> Synced:
+        """A named repository that the Hub does not show: one that was stored stays, and says so."""
+        with self.store.batch():
+            model = self.store.find(name)
+            if error.gone and model is not None:
+                self.journal.note(name, "gone", reason=str(error))
+                self.store.claims.note_now(model, [GONE_SAYS])
+                return Synced(name, "gone", str(error), self.store.name_of(model))
+            self.journal.enqueue([Queued(name, "", "", "", self.level)], self.selection)
+            self.journal.note(name, "failed", reason=str(error), passing=error.passing or error.gone)
+            return Synced(name, "failed", str(error))
+
+    def _rename(self, former: str, repo: Repo) -> Synced:
+        """The model takes the new name, and the old one leads to it."""
+        self.journal.rename(former, self._queued(repo), self.selection)
+        if former in self.store and repo.name not in self.store:
+            self.registry.rename(former, repo.name)
+        return Synced(repo.name, "renamed", f"was {former}", repo.name)
+
+    def _missing(self, began: str) -> Iterator[Synced]:
+        """Repositories that were stored and are listed no longer: each is asked for once."""
+        for name, found in self._parallel(self._described, self.journal.unseen_since(self.selection, began)):
+            if isinstance(found, HubError):
+                if found.gone:
+                    yield self._absent(name, found)
+            elif found.name != name:
+                with self.store.batch():
+                    renamed = self._rename(name, found)
+                yield renamed
+
+    def _queued(self, repo: Repo) -> Queued:
+        return Queued(repo.name, repo.hub_id, repo.commit, repo.modified, self.level)
+
+    def try_again(self, every: bool) -> None:
+        """Put failures back into the queue, those that may pass or all of them."""
+        with self.store.batch():
+            self.journal.try_again(self.selection, every)
+
+    # the work
+
+    def work(self, limit: int | None = None) -> Iterator[Synced]:
+        """Do what waits, oldest change first, whatever becomes of single repositories. Raises HubError where the Hub seems to be down."""
+        failures = 0
+        with _beside(self.store.path.resolve()) as folder:
+            bring = lambda queued: bring_model(self.client, queued, self.wanted.max_bytes, self.how, self.store.path, Path(folder))  # noqa: E731
+            for queued, brought in self._parallel(bring, islice(self.journal.waiting(self.selection), limit)):
+                failures = failures + 1 if brought.passing else 0
+                if failures == FAILURES_IN_A_ROW:
+                    raise HubError(
+                        f"failed {failures} times in a row, the last time: {brought.reason}",
+                        path=self.client.endpoint,
+                        remedy="What is left waits for the next `modelkin sync`.",
+                    )
+                yield self._store(queued, brought)
+
+    def _store(self, queued: Queued, brought: Brought) -> Synced:
+        done = Synced(queued.repo, "failed", brought.reason, None, brought.size, brought.seconds)
+        if brought.reading is not None:
+            try:
+                return self._put(queued, brought, done)
+            except (ModelkinError, ValueError) as error:  # a name or rows that the registry refuses; its own trouble fails again below
+                done = Synced(queued.repo, "failed", str(error), None, brought.size, brought.seconds)
+        with self.store.batch():
+            self.journal.note(queued.repo, "failed", reason=done.reason or "", size=brought.size, passing=brought.passing)
+        return done
+
+    def _put(self, queued: Queued, brought: Brought, done: Synced) -> Synced:
+        """The model and the journal's line, together or not at all."""
+        reading = brought.reading
+        assert reading is not None
+        with self.store.batch():
+            told: dict[str, Any] = {"origin": reading.origin, "who": HUB, "files": reading.files, "claims": reading.claims}
+            put = self.registry.add(queued.repo, reading.fingerprint, **told, structure=reading.structure)
+            self.journal.note(queued.repo, "done", model=put.model_id, content=brought.content, size=brought.size)
+        return Synced(queued.repo, put.status, None, put.name, done.bytes, done.seconds)
+
+    def sizes(self) -> Iterator[Synced]:
+        """Of everything that a sync would take in, the bytes that it would read. Writes nothing. Raises HubError."""
+        found = (repo.name for repo in self._wanted_now())
+        for name, size in self._parallel(self._size, found):
+            yield size if isinstance(size, Synced) else Synced(name, "wanted", None, None, size)
+
+    def _wanted_now(self) -> Iterator[Repo]:
+        newest = self.journal.newest(self.selection)
+        listed = map(self.client.repo, self.wanted.ids) if self.wanted.ids else self.wanted.listed(self.client, newest)
+        return (repo for repo in listed if self.journal.is_news(self._queued(repo)))
+
+    def _size(self, name: str) -> int | Synced:
+        try:
+            return hub_size(self.client, name, self.how)
+        except SourceError as error:
+            return Synced(name, "failed", str(error))
+
+    def _parallel(
+        self, do: Callable[[Item], Result], items: Iterator[Item] | list[Item] | tuple[Item, ...]
+    ) -> Iterator[tuple[Item, Result]]:
+        """Each item with what comes of it, in order, a few of them at once."""
+        waiting: deque[tuple[Item, Future[Result]]] = deque()
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="sync")
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(do, item)))
+                if len(waiting) > AHEAD * self.workers:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def synced(
+    registry: Registry, ids: Sequence[str], wishes: SyncOptions, key: Key, offline: bool, listener: Listener, each: Callable[[Synced], None]
+) -> Syncing:
+    """One whole call: what is wanted, asked of the Hub and done (or sized, in a dry run), and what came of it.
+
+    Raises:
+        ValueError: nothing says which repositories are wanted.
+    """
+    wanted = Wanted(
+        wishes.get("author"), wishes.get("task"), wishes.get("library"), wishes.get("min_downloads", 0), wishes.get("max_bytes"), tuple(ids)
+    )
+    if not (wanted.ids or wanted.author or wanted.task or wanted.library or wanted.min_downloads):
+        raise ValueError("nothing says which repositories are wanted: give ids, author, task, library or min_downloads")
+    client = hub_client("what is new or changed", listener.announce, offline=offline, rate=wishes.get("rate"))
+    sync = Sync(registry, client, wanted, how_to_read(key, {"level": wishes.get("level")}), wishes.get("workers", WORKERS))
+    again = {"relist": wishes.get("relist", False), "retry": wishes.get("retry", False)}
+    found = sync.sizes() if wishes.get("dry_run") else steps(sync, wishes.get("limit"), **again)
+    done = []
+    for one in found:
+        done.append(one)
+        each(one)
+    return Syncing(tuple(done), sum(one.bytes for one in done))
+
+
+def steps(sync: Sync, limit: int | None, *, relist: bool, retry: bool) -> Iterator[Synced]:
+    """All of one call: what failed before and may pass now, what is new, and the work. Nothing else syncs this registry meanwhile.
+
+    Raises:
+        RegistryError: another sync of this registry is running.
+        HubError: the Hub refuses to list, or seems to be down.
+    """
+    try:
+        with alone(sync.store.path):
+            sync.try_again(retry)
+            yield from sync.look(everything=relist)
+            yield from sync.work(limit)
+    finally:
+        sync.registry.refresh()
+
+
+@contextmanager
+def alone(registry: Path) -> Iterator[None]:
+    """No other sync of this registry runs meanwhile. The system lets go of the lock however this process ends.
+
+    Raises:
+        RegistryError: one is running.
+    """
+    with registry.resolve().with_name(f".{registry.name}.syncing").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RegistryError(f"{registry}: another sync of this registry is running. Wait for its end.") from error
+        yield
+
+
+@contextmanager
+def _beside(registry: Path) -> Iterator[str]:
+    """A folder for files while they are read, beside the registry; what killed runs left there goes, since no other one is running."""
+    prefix = f".{registry.name}.sync-"
+    for left in registry.parent.glob(f"{glob.escape(prefix)}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=prefix, dir=registry.parent) as folder:
+        yield folder

@@ -1,0 +1,73 @@
+"""AWQ (GEMM layout): qweight [in, out / 8] packed along the outputs, eight four-bit numbers a word in an order of their own.
+
+    weight[o, i] = scales[g, o] * (q[i, o] - zero[g, o]),  g = i // group size
+
+https://github.com/casper-hansen/AutoAWQ/blob/main/awq/utils/packing_utils.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelkin_indexer.places import View
+from modelkin_indexer.quantised.libraries.gptq import is_packed, packed_along_outputs
+from modelkin_indexer.quantised.packing import Bytes, Floats, nibbles
+from modelkin_indexer.quantised.parts import Parts, Plain
+from modelkin_indexer.sources.stored.values import read_stored
+
+IN_WORD = 8
+ORDER = np.array([0, 4, 1, 5, 2, 6, 3, 7])  # which number of a word holds output 0, 1, ... of its eight
+
+
+def plain_tensors(parts: Parts) -> Iterator[Plain]:
+    """Every module with a qweight packed along its outputs."""
+    for module, found in parts.modules.items():
+        if is_packed(found) and packed_along_outputs(parts, module):
+            layer = _layer(parts, module)
+            uses = tuple(f"{module}.{last}" for last in ("qweight", "qzeros", "scales"))
+            kind = f"awq 4 bits, groups of {layer.size}"
+            yield Plain(f"{module}.weight", (layer.outputs, layer.inputs), kind, uses, layer.rows)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    parts: Parts
+    module: str
+    inputs: int
+    outputs: int
+    size: int
+
+    def rows(self, start: int, stop: int) -> Floats:
+        numbers = self._numbers("qweight", start, stop).T.astype(np.float32, order="C")
+        zeros = np.repeat(self._numbers("qzeros", start, stop).T.astype(np.float32), self.size, axis=1)
+        scales = np.repeat(self.parts.columns(f"{self.module}.scales", start, stop), self.size, axis=1)
+        numbers -= zeros[:, : self.inputs]
+        numbers *= scales[:, : self.inputs]
+        return numbers
+
+    def _numbers(self, last: str, start: int, stop: int) -> Bytes:
+        """Outputs [start, stop) of every row of a packed matrix."""
+        name = f"{self.module}.{last}"
+        rows, words = self.parts.tensors[name].shape
+        first, end = start // IN_WORD, -(-stop // IN_WORD)
+        packed = read_stored(self.parts.source, View(name, first, (rows, end - first), (words, 1)), 0, rows).reshape(rows, -1)
+        numbers = nibbles(packed).reshape(rows, end - first, IN_WORD)[:, :, ORDER].reshape(rows, -1)
+        return numbers[:, start - first * IN_WORD : stop - first * IN_WORD]
+
+
+def _layer(parts: Parts, module: str) -> _Layer:
+    name = f"{module}.qweight"
+    weight, scales, zeros = parts.tensors[name], parts.tensors[f"{module}.scales"], parts.need(f"{module}.qzeros", name)
+    (inputs, words), (groups, outputs) = weight.shape, scales.shape
+    if words * IN_WORD != outputs:
+        problem = f"has shape {list(weight.shape)}, which four bits do not explain beside scales {list(scales.shape)}"
+        raise parts.damaged(name, problem)
+    if zeros.dtype != "I32" or zeros.shape != (groups, words):
+        raise parts.damaged(zeros.name, f"is {zeros.dtype} of shape {list(zeros.shape)}, not I32 of shape {[groups, words]}")
+    size = parts.group_size(inputs, name) or -(-inputs // groups)
+    if -(-inputs // size) != groups:
+        raise parts.damaged(name, f"has {groups} groups of scales, but {inputs} inputs in groups of {size}")
+    return _Layer(parts, module, inputs, outputs, size)

@@ -1,0 +1,84 @@
+"""Evidence of one model against another, as answers tell it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from modelkin_registry.answers.parts import Part
+from modelkin_registry.answers.plain import Plain
+
+
+@dataclass(frozen=True)
+class FamilyEvidence(Plain):
+    """One family of one component against its counterpart. `r` is in [-1, 1]; None where it could not be computed.
+
+    `roles` maps each role to its mean r; `layers` lists [query layer, relative layer, r] for the heat strip. `contradicted`: the rows that
+    are sampled agree, but the whole matrices do not, as where rows of one model were put into another: it supports no relation.
+    """
+
+    family: str
+    channel: str
+    r: float | None
+    null_mean: float | None
+    null_sd: float | None
+    z: float | None
+    p_value: float | None
+    places: int
+    parameters: int
+    informative: bool
+    inherited: bool
+    contradicted: bool = False
+    raw_cosine: float | None = None
+    raw_cosine_floor: float | None = None
+    channels: dict[str, float | None] = field(default_factory=dict)
+    component: str = ""
+    roles: dict[str, float] = field(default_factory=dict)
+    layers: tuple[tuple[int, int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class ComponentEvidence(Plain):
+    """One component of the query against one component of the relative. `changes`: what was done to it, in sentences."""
+
+    query: str
+    relative: str
+    relation: str
+    shared: float
+    layer_map: tuple[tuple[int, int], ...]
+    families: tuple[FamilyEvidence, ...]
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Relative(Plain):
+    """One registered model as an answer to a query.
+
+    `sampled`: one side was read at level probe only. `quantization`: where the relation is `quantized`, side ("query" or "relative") -> how
+    it stores its weights. `declared`: the relation is what an adapter's file says, which its weights cannot show. `compared` is the share
+    of all informative parameters of the query that was held against this model, `shared_of_all` the share of them that carries evidence.
+    `alternatives` are the explanations that no fact excludes, of ALTERNATIVES.
+    """
+
+    model: str
+    relation: str
+    also: tuple[str, ...]
+    shared: float
+    p_value: float | None
+    components: tuple[ComponentEvidence, ...]
+    source: str = ""
+    sampled: bool = False
+    quantization: dict[str, str] = field(default_factory=dict)
+    declared: bool = False
+    compared: float = 0.0
+    shared_of_all: float = 0.0
+    parts: tuple[Part, ...] = ()
+    alternatives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Control(Plain):
+    """How far a third model is from both sides of a comparison."""
+
+    model: str
+    a_c: tuple[FamilyEvidence, ...]
+    b_c: tuple[FamilyEvidence, ...]

@@ -1,0 +1,95 @@
+"""Exact and aligned comparisons, as answers tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelkin_indexer.results.exact import LayerMatrix, NotCompared
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation over tensors, and their number."""
+
+    mean: float
+    sd: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """One set of figures to hold a pair's against. `name` says what: within A, mismatched layers, or a control with A or B."""
+
+    name: str
+    cosine: Spread | None
+    cosine_floor: Spread | None
+    pearson: Spread | None
+    measures: Mapping[str, Spread | None]
+
+
+@dataclass(frozen=True)
+class GroupFigures:
+    """A family (role "") or a role of it, over its tensors. `shared` counts tensors that stand out; `p_value` is corrected for all."""
+
+    component: str
+    family: str
+    role: str
+    tensors: int
+    numbers: int
+    cosine: Spread | None
+    cosine_floor: Spread | None
+    pearson: Spread | None
+    p_value: float | None
+    shared: int
+    equal: int
+    informative: bool
+    finding: str
+    measures: Mapping[str, Spread | None]
+    strangers: tuple[Strangers, ...]
+
+
+@dataclass(frozen=True)
+class ExactAnswer:
+    """An exact comparison judged. `rows` are the contract's objects, one a pair of tensors."""
+
+    rows: tuple[dict[str, Any], ...]
+    families: tuple[GroupFigures, ...]
+    roles: tuple[GroupFigures, ...]
+    not_compared: tuple[NotCompared, ...]
+    matrices: tuple[LayerMatrix, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preservation:
+    """One component's answer. `outcome`: "selective", "all kept", "matrices only", "strangers" or "not comparable"."""
+
+    component: str
+    outcome: str
+    norm_cosine: float | None
+    norm_floor: float | None
+    norm_pearson: float | None
+    norm_p_value: float | None
+    kept: tuple[str, ...]
+    not_kept: tuple[str, ...]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class RecoveredFamily:
+    """One family before and after. `null_mean`, `null_sd`: what mismatched layers show after the same search; p is one-sided.
+
+    `finding`: recovered (it was in other coordinates), kept (it agreed before), none, or not judged (too few layers to compare with).
+    """
+
+    component: str
+    family: str
+    layers: int
+    before: float | None
+    after: float
+    null_mean: float | None
+    null_sd: float | None
+    p_value: float | None
+    orders: Mapping[str, int]
+    finding: str

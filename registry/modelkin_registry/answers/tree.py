@@ -1,0 +1,61 @@
+"""Family trees, as answers tell them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelkin_registry.answers.claims import WeighedClaim
+from modelkin_registry.answers.contract import CONTRACT
+from modelkin_registry.answers.plain import Plain
+
+
+@dataclass(frozen=True)
+class TreeModel(Plain):
+    """One model of a forest. `copies`: further registered names of the same weights. `said`: the claims in short, against the weights."""
+
+    model: str
+    copies: tuple[str, ...]
+    parameters: int
+    components: tuple[str, ...]
+    added: str
+    said: str
+    claims: tuple[WeighedClaim, ...]
+
+
+@dataclass(frozen=True)
+class TreeEdge(Plain):
+    """Evidence drawn between two models.
+
+    kind       "descent", "merge", "part" (a component or some families alone), or "shared start" (one initialisation, nothing learned)
+    direction  "hint" where something speaks for `parent` having come first, else "unknown"; `reasons` are about the child
+    r          mean correlation of the shared weights; p_value is corrected for the number of registered models
+    families   those that carry the evidence, as component/family; weight: the parent's share of a merge
+    """
+
+    parent: str
+    child: str
+    kind: str
+    relation: str
+    also: tuple[str, ...]
+    r: float | None
+    p_value: float | None
+    shared: float
+    distance: float
+    families: tuple[str, ...]
+    direction: str
+    reasons: tuple[str, ...]
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class TreeAnswer(Plain):
+    """A forest. `alone`: models without a relative; `held`: pairs compared; `left_out`: models too many to show around one."""
+
+    around: str | None
+    models: tuple[TreeModel, ...]
+    edges: tuple[TreeEdge, ...]
+    alone: tuple[str, ...]
+    held: int
+    left_out: int
+    warnings: tuple[str, ...]
+    contract: int = CONTRACT

@@ -1,0 +1,161 @@
+"""What becomes of models that are kept: added, listed, checked, measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from modelkin_registry.answers.claims import WeighedClaim
+from modelkin_registry.answers.contract import CONTRACT
+from modelkin_registry.answers.plain import Plain
+
+
+@dataclass(frozen=True)
+class Added(Plain):
+    """What became of one source given to `add`."""
+
+    source: str
+    model: str
+    status: str
+    reason: str | None
+    level: str
+    spec: str
+    key: str
+    parameters: int | None
+    coverage: float | None
+    unplaced: tuple[str, ...]
+    components: tuple[str, ...]
+    bytes_total: int | None
+    bytes_read: int | None
+    fingerprint_bytes: int | None
+    seconds: float
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Additions(Plain):
+    """What became of all sources of one call, in their order. `exit_code` is that of the worst that happened, 0 if nothing failed."""
+
+    results: tuple[Added, ...]
+    exit_code: int
+    contract: int = CONTRACT
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each status came."""
+        return dict(Counter(one.status for one in self.results))
+
+
+@dataclass(frozen=True)
+class ListedModel(Plain):
+    """One line of `list`. `sender`: the file that brought an imported model, "" for what was read here."""
+
+    model: str
+    level: str
+    parameters: int
+    components: tuple[str, ...]
+    added: str
+    source: str
+    revisions: int
+    sender: str = ""
+
+
+@dataclass(frozen=True)
+class Listing(Plain):
+    """The registered models, by name."""
+
+    models: tuple[ListedModel, ...]
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Shown(Plain):
+    """Everything known of one registered model, as the registry's tables hold it; revisions are the newest first.
+
+    `sender` is the file that brought an imported model: all else is its word then.
+    """
+
+    model: str
+    added: str
+    former_names: tuple[str, ...]
+    claims: tuple[dict[str, Any], ...]
+    structure: tuple[dict[str, Any], ...]
+    revisions: tuple[dict[str, Any], ...]
+    weighed_claims: tuple[WeighedClaim, ...]
+    sender: str = ""
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Renamed(Plain):
+    """A model's new name, and the one that leads to it."""
+
+    model: str
+    former: str
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Removed(Plain):
+    """The models that were forgotten."""
+
+    removed: tuple[str, ...]
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Written(Plain):
+    """A fingerprint as a file. `bytes` is the file's size."""
+
+    source: str
+    file: str
+    level: str
+    spec: str
+    key: str
+    parameters: int
+    coverage: float
+    bytes: int
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Finding(Plain):
+    """One thing `doctor` looked at. `state` is "ok", "repaired" or "broken"."""
+
+    check: str
+    state: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Examination(Plain):
+    """All that `doctor` looked at in the registry of that file. `clean`: nothing is broken."""
+
+    findings: tuple[Finding, ...]
+    clean: bool
+    registry: str
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class OwnBackground(Plain):
+    """How far strangers spread in one channel and family, beyond sketch noise. `used`: whether it replaces the `shipped` default."""
+
+    channel: str
+    family: str
+    sd: float
+    shipped: float
+    pairs: int
+    lineages: int
+    used: bool
+
+
+@dataclass(frozen=True)
+class Calibration(Plain):
+    """What a registry of so many models measured on its own strangers. `calibrated`: whether any of it replaces a shipped background."""
+
+    models: int
+    backgrounds: tuple[OwnBackground, ...]
+    calibrated: bool
+    contract: int = CONTRACT

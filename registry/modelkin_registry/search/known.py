@@ -1,0 +1,96 @@
+"""The registered models as fingerprints: the one way from numbers and names to them, and from a query to what it is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from modelkin_indexer.results import fingerprint as fingerprints
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.relations import has_evidence
+from modelkin_registry.evidence.judge import Judge
+from modelkin_registry.relations.pairs import Held, Kin, hold, order
+from modelkin_registry.search.candidates import find_candidates, index_rows
+from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.store.digests import sampled_digest
+from modelkin_registry.store.protocol import Store
+from modelkin_registry.store.records import DISPLACED, HUB, NewModel, StoredModel, digits_of
+from modelkin_registry.store.rows import IndexRows
+
+AT_ONCE = 256  # fingerprints in memory at once
+
+
+class Known:
+    """What an open registry holds, read when it is asked for."""
+
+    def __init__(self, store: Store, index: VectorIndex) -> None:
+        self.store, self.index = store, index
+
+    def named(self, name: str) -> Fingerprint:
+        """A registered model's fingerprint. Raises UnknownModel."""
+        return read(self.store.get(name))
+
+    def numbered(self, number: int) -> Fingerprint:
+        """The fingerprint of the revision with this number. Raises KeyError."""
+        return read(self.store.stored([number])[number])
+
+    def nearest(self, fingerprint: Fingerprint, limit: int) -> dict[str, Fingerprint]:
+        """The revisions that the index finds by a fingerprint, by name, best first; only those with a vote."""
+        stored = self.store.stored(find_candidates(self.index, fingerprint, limit=limit, nearest=0))
+        return {model.name: read(model) for model in stored.values()}
+
+    def kin(self, fingerprint: Fingerprint, wanted: Sequence[int], judge: Judge) -> tuple[list[Kin], dict[int, Held]]:
+        """Every wanted revision held against the query, and by number the measurements of those with evidence."""
+        found: list[Kin] = []
+        evident: dict[int, Held] = {}
+        for held in self._held(fingerprint, wanted, judge):
+            found.append(kin := held.kin())
+            if has_evidence(kin.relative):
+                evident[held.model_id] = held
+        return found, evident
+
+    def _held(self, fingerprint: Fingerprint, wanted: Sequence[int], judge: Judge) -> Iterator[Held]:
+        for start in range(0, len(wanted), AT_ONCE):
+            for model in self.store.stored(wanted[start : start + AT_ONCE]).values():
+                yield hold(fingerprint, read(model), model.name, judge, origin=model.origin, model_id=model.revision)
+
+    def best_revisions(self, kin: Sequence[Kin]) -> list[Kin]:
+        """Of each model the revision that is nearest, the newest of those equally near."""
+        models = self.store.models_of(one.model_id for one in kin)
+        ordered = sorted(kin, key=lambda one: (order(one)[:-1], -one.model_id))
+        return [*{models[one.model_id]: one for one in reversed(ordered)}.values()]
+
+    def as_known(self, record: NewModel, fingerprint: Fingerprint) -> NewModel:
+        """The record, with the content of the newest revision if that has the same weights, read at the other level: `full` tells it."""
+        newest = self.store.get(record.name)
+        if record.level == newest.level or sampled_digest(read(newest)) != sampled_digest(fingerprint):
+            return record
+        return replace(record, content=newest.content) if newest.level == "full" else replace(record, known_as=newest.content)
+
+    def is_unrelated(self, record: NewModel, fingerprint: Fingerprint, judge: Judge) -> bool:
+        """Whether weights have nothing to do with those of the model whose name they are given.
+
+        A content that comes back has, and so has a new commit of the Hub's repository that the model was read from: that is a fact.
+        """
+        newest = self.store.get(record.name)
+        if newest.sender or f"{newest.model}{DISPLACED}{digits_of(record.content)}" in self.store or self._same_repository(record):
+            return False
+        return not has_evidence(hold(fingerprint, read(newest), newest.name, judge).kin().relative)
+
+    def _same_repository(self, record: NewModel) -> bool:
+        """Whether a commit of a repository is put to what was read from that, by this or a former name."""
+        if record.who != HUB:
+            return False
+        shown = self.store.show(record.name)
+        names = {record.origin.split("@")[0], *shown["former_names"]}
+        return any(one["origin"].split("@")[0] in names for one in shown["revisions"][0]["sources"])
+
+
+def rows_of(blob: bytes) -> list[IndexRows]:
+    """The search rows of a stored fingerprint."""
+    return index_rows(fingerprints.from_bytes(blob))
+
+
+def read(stored: StoredModel) -> Fingerprint:
+    """The fingerprint that a stored model holds."""
+    return fingerprints.from_bytes(stored.blob, stored.name)
