@@ -39,7 +39,7 @@ def delta_name(pair: ComponentPair, *, partial: bool) -> str:
     kept = [p for p in informative if SHOWN_AS.get(p.family, p.family) in inherited and (p.family != "expert" or stacks_kept(pair))]
     if not kept:
         return _expert_change(pair)
-    if copied := _copied(kept, pair) if partial else _whole_copy(pair):
+    if copied := _copied(kept, pair) if partial else whole_copy(pair):
         return copied
     if not partial and _same_vectors(pair) and _copied(kept, pair):
         return "copied in part"  # what is compared is equal, but the relative is mostly something else
@@ -97,7 +97,7 @@ def stored_quantized(pair: ComponentPair) -> bool:
     return (pair.query.about.quantization != "") != (pair.relative.about.quantization != "")
 
 
-def _whole_copy(pair: ComponentPair) -> str:
+def whole_copy(pair: ComponentPair) -> str:
     """`identical` or `recast` if every matrix and vector of the query's component has its equal in the relative; else ""."""
     ours, theirs = _places(pair.query), _places(pair.relative)
     if not ours.keys() <= theirs.keys() or not _same_vectors(pair):
@@ -149,8 +149,8 @@ def _copied_rows(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> str:
     same_precision = bool((ours.bits[a] == theirs.bits[b]).all()) and _halves(pair.query) == _halves(pair.relative)
     if all(_same_bytes(x, y, pair) for x, y in rows):
         return "identical" if same_precision else "recast"
-    if pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys():
-        return ""
+    if pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys() and not pair.changes_only:
+        return ""  # of an adapter's change, a product of factors, the formats of the factors are not known: rounding is as small as theirs
     p, q = ours.probe[a].astype(float), theirs.probe[b].astype(float)  # float16 rows are of length 1 only nearly
     cosine = np.sum(p * q, axis=1) / np.maximum(np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1), TINY)
     x, y = ours.scale[a].astype(float), theirs.scale[b].astype(float)
