@@ -162,10 +162,51 @@ def test_tensors_that_the_index_leaves_out_are_read(sharded: Path) -> None:
     assert "leaves out 1 tensors" in source.notes[0]
 
 
-def test_one_tensor_in_two_shards(sharded: Path) -> None:
-    save(sharded / SECOND, "a", "c")
-    with pytest.raises(DamagedFile, match=f"{SECOND}: tensor 'a': is also in {FIRST}"):
+def test_of_one_tensor_in_two_shards_the_index_decides(sharded: Path) -> None:
+    safetensors.numpy.save_file({"a": np.full((2, 3), 7, np.float32), "c": np.zeros((2, 3), np.float32)}, sharded / SECOND)
+    source = open_source(sharded)
+    assert source.read("a", 0, 4).view(np.float32).tolist() == [0.0]
+    assert source.notes == ("1 tensors stand in several files; the index decides which are read.",)
+    index(sharded, {"a": SECOND, "b": FIRST, "c": SECOND})
+    assert open_source(sharded).read("a", 0, 4).view(np.float32).tolist() == [7.0]
+    (sharded / INDEX).unlink()
+    with pytest.raises(DamagedFile, match=f"{SECOND}: tensor 'a': is also in {FIRST}, with other bytes"):
         open_source(sharded)
+
+
+def test_one_tensor_in_two_shards_with_equal_bytes(sharded: Path) -> None:
+    save(sharded / SECOND, "a", "c")
+    (sharded / INDEX).unlink()
+    source = open_source(sharded)
+    assert (list(source.tensors), source.notes) == (
+        ["a", "b", "c"],
+        ("1 tensors stand in two files with equal bytes; they are read once.",),
+    )
+
+
+def test_an_index_that_names_too_much_or_another_file(sharded: Path) -> None:
+    index(sharded, {"a": SECOND, "b": FIRST, "c": SECOND, "d": SECOND})
+    source = open_source(sharded)
+    assert list(source.tensors) == ["a", "b", "c"]
+    assert source.notes[0].startswith("1 tensors are in another file than the index says")
+    assert source.notes[1] == "The index names 1 tensors that no file holds (d); they are left out."
+
+
+def test_an_index_of_other_files_gives_way_to_complete_shards(sharded: Path) -> None:
+    index(sharded, {"a": "model-00001-of-00003.safetensors", "z": "model-00003-of-00003.safetensors"})
+    source = open_source(sharded)
+    assert list(source.tensors) == ["a", "b", "c"]
+    assert "names files that are not there" in source.notes[0]
+    (sharded / SECOND).unlink()
+    with pytest.raises(SourceNotFound, match="00003"):
+        open_source(sharded)
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 2), (0, 1)])
+def test_shards_may_be_counted_from_0(first: int, count: int, folder: Path) -> None:
+    for number, tensor in enumerate("ab", first):
+        save(folder / f"model-{number:05d}-of-{count:05d}.safetensors", tensor)
+    assert list(open_source(folder).tensors) == ["a", "b"]
 
 
 BAD_SHARDS = [
@@ -201,9 +242,13 @@ BAD_INDEXES = {
     "map twice": f'{{"weight_map": {{"a": "{FIRST}"}}, "weight_map": {{"a": "{FIRST}"}}}}',
     "nested": '{"metadata": ' + "[" * 5000 + "]" * 5000 + "}",
     "cut short": '{"weight_map": {"a": "mod',
-    "shard in the wrong place": json.dumps({"weight_map": {"a": SECOND, "c": SECOND}}),
-    "tensor that is nowhere": json.dumps({"weight_map": {"a": FIRST, "c": SECOND, "d": SECOND}}),
 }
+
+
+def test_an_index_whose_tensors_are_mostly_nowhere(sharded: Path) -> None:
+    index(sharded, {"a": FIRST, "x": FIRST, "y": SECOND})
+    with pytest.raises(DamagedFile, match="2 of the 3 tensors that the index names"):
+        open_source(sharded)
 
 
 @pytest.mark.parametrize("case", BAD_INDEXES)
@@ -356,7 +401,7 @@ def test_a_failed_open_leaves_no_file_open(sharded: Path) -> None:
     (sharded / SECOND).write_bytes(b"short")
     with pytest.raises(SourceError):
         open_source(sharded)
-    index(sharded, {"a": FIRST, "x": FIRST})
+    index(sharded, {"a": FIRST, "x": FIRST, "y": FIRST})
     with pytest.raises(SourceError):
         open_source(sharded)
     assert len(list(OPEN_FILES.iterdir())) == before

@@ -13,7 +13,7 @@ from modelkin_indexer.places import TensorInfo
 
 INTEGERS = ("I4", "U4", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")  # never read as weights; I8 is
 PACKED_DTYPES = ("F4", "F6_E2M3", "F6_E3M2", "F8_E8M0", *INTEGERS)
-QUANTISED_DTYPES = (*PACKED_DTYPES, "I8", "F8_E4M3", "F8_E5M2")
+QUANTISED_DTYPES = (*PACKED_DTYPES, "I8", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
 ROTARY_MODULE = re.compile(r"(?:rope|rotary)[^.]*\.")  # a part of a name: what is below it may be a rotary table
 ROTARY_COLUMNS = 512  # most columns of a rotary table, one for each number of a head; weights are mostly wider
 SCALE_BYTES = 4  # fewest bytes of a quantised weight for each scale (2 bits in groups of 16); copies of weights have more numbers

@@ -11,13 +11,13 @@ from pathlib import Path
 from modelkin_indexer.errors import SourceNotFound, UnsupportedFormat
 from modelkin_indexer.sources.register import CONTAINERS, OTHER_SUFFIXES, Container, Weights, container_of, is_unknown
 from modelkin_indexer.sources.stored.files import CACHE_PREFIX, CHECK_ACCESS, PICK, cache_folder
+from modelkin_indexer.sources.stored.shards import SHARD, missing_shards, numbers_of
 
 INDEX_ENDING = ".index.json"
 # Stems of the files that libraries write a whole model to; they go before any other.
 MAIN_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model")
 # File names that say nothing of the model; its folder's name is taken instead.
 PLAIN_STEMS = (*MAIN_STEMS, "adapter_model", "consolidated")
-SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<variant>[.]\w+)?")
 # How publishers mark a form of the same weights that is stored with other or fewer bits: model.fp16, x-Q4_K_M, x.i1-IQ2_XS.
 VARIANT = re.compile(
     r"[-._](?:(?:i1|ud)-)?(?:i?q\d\w*|tq\d_\d|mxfp4\w*|nvfp4|bf16|fp?16|fp?32|fp8\w*|u?int[48]|bnb4|quantized|half)", re.IGNORECASE
@@ -32,12 +32,16 @@ LISTED = 5  # file names in one message
 
 @dataclass(frozen=True)
 class _Form:
-    """One form of a model in a folder: the files of one container that belong together. `key` is what its name says of the model."""
+    """One form of a model in a folder: the files of one container that belong together. `key` is what its name says of the model.
+
+    `spare`: files that are complete by their names, for an index that names others.
+    """
 
     container: Container
     stem: str
     files: tuple[Path, ...]
     index: Path | None = None
+    spare: tuple[Path, ...] = ()
 
     @property
     def key(self) -> str:
@@ -78,7 +82,8 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
             f"The model's vision or audio part is in a file of its own and is left out: {_listed(projectors)}. To read it instead, {PICK}"
         )
         notes = (*notes, told)
-    return chosen.container, Weights(folder, folder_name(folder), chosen.files, chosen.index, notes)
+    files = chosen.files if chosen.index is None else chosen.spare
+    return chosen.container, Weights(folder, folder_name(folder), files, chosen.index, notes)
 
 
 def weights_of(path: Path, chosen: Path) -> tuple[Container, Weights]:
@@ -130,22 +135,21 @@ def _forms(folder: Path, names: list[str]) -> list[_Form]:
 
 def _form(folder: Path, container: Container, stem: str, kinds: dict[str, list[str]]) -> _Form:
     files = {kind: tuple(folder / name for name in names) for kind, names in kinds.items()}
-    shards = next((files[kind] for kind in sorted(files) if kind not in ("index", "file")), ())
+    sets = [files[kind] for kind in sorted(files) if kind not in ("index", "file")]
+    whole = next((shards for shards in sets if not _missing(shards)), files.get("file", ()))
     if "index" in files:
-        return _Form(container, stem, shards, files["index"][0])
+        return _Form(container, stem, whole or next(iter(sets), ()), files["index"][0], whole)
     if "file" in files:
         return _Form(container, stem, files["file"])
-    _require_all(folder, shards)
-    return _Form(container, stem, shards)
+    if not whole:
+        there, count = numbers_of(path.name for path in sets[0])
+        problem = f"has {len(there)} of {count} shards; number {_missing(sets[0])} missing"
+        raise SourceNotFound(problem, path=folder, remedy="Download the rest.")
+    return _Form(container, stem, whole)
 
 
-def _require_all(folder: Path, shards: tuple[Path, ...]) -> None:
-    """Raise SourceNotFound if some shards are missing."""
-    found = [match for path in shards if (match := SHARD.match(path.name))]
-    there, count = {int(match["number"]) for match in found}, int(found[0]["count"])
-    missing = [number for number in range(1, min(count, len(there) + LISTED) + 1) if number not in there][:LISTED]
-    if missing or len(there) != count:
-        raise SourceNotFound(f"has {len(there)} of {count} shards; number {missing} missing", path=folder, remedy="Download the rest.")
+def _missing(shards: tuple[Path, ...]) -> list[int]:
+    return missing_shards([path.name for path in shards], LISTED)
 
 
 def _no_weights(path: Path, names: list[str]) -> SourceNotFound | UnsupportedFormat:
