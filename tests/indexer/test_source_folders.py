@@ -279,6 +279,35 @@ def test_other_containers_are_named(suffix: str, folder: Path) -> None:
         open_source(folder / f"weights{suffix}")
 
 
+def test_weights_one_level_down(folder: Path) -> None:
+    save(folder / "fp16" / "model.safetensors", "a")
+    (folder / "logs").mkdir()
+    source = open_source(folder)
+    assert (source.name, source.path, list(source.tensors)) == ("tiny", folder, ["a"])
+    assert source.notes == ("The weights lie one level down, in fp16/.",)
+    save(folder / "fp32" / "x.safetensors", "a", "b")
+    with pytest.raises(SourceNotFound, match=r"2 of its subfolders have \(fp16/model.safetensors, fp32/x.safetensors\).*--file fp16/model"):
+        open_source(folder)
+    assert list(open_source(folder, "fp32/x.safetensors").tensors) == ["a", "b"]
+    for file in (
+        "fp32/../x.safetensors",
+        "../tiny/fp32/x.safetensors",
+        "/fp32/x.safetensors",
+        "fp32/a/x.safetensors",
+        "fp32\\x.safetensors",
+    ):
+        with pytest.raises(SourceNotFound):
+            open_source(folder, file)
+
+
+def test_subfolders_out_of_the_folder_are_not_looked_into(folder: Path) -> None:
+    save(folder.parent / "elsewhere" / "model.safetensors", "a")
+    (folder / "link").symlink_to("../elsewhere")
+    for file in (None, "link/model.safetensors"):
+        with pytest.raises(SourceNotFound):
+            open_source(folder, file)
+
+
 def test_nothing_there(folder: Path) -> None:
     for given in (folder, folder / "x", folder / "x.safetensors"):
         with pytest.raises(SourceNotFound, match="tiny"):

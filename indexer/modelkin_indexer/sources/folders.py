@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modelkin_indexer.errors import SourceNotFound, UnsupportedFormat
+from modelkin_indexer.errors import SourceError, SourceNotFound, UnsupportedFormat
 from modelkin_indexer.sources.register import CONTAINERS, OTHER_SUFFIXES, Container, Weights, container_of, is_unknown
+from modelkin_indexer.sources.sliced import SLICE
 from modelkin_indexer.sources.stored.files import CACHE_PREFIX, CHECK_ACCESS, PICK, cache_folder
 from modelkin_indexer.sources.stored.shards import SHARD, missing_shards, numbers_of
 
@@ -27,6 +28,8 @@ NOT_WEIGHTS = re.compile(
     r"training_args|optimizer|scheduler|scaler|rng_state|random_states|tokenizer|imatrix|(?:.*[-._])?mmproj|.*\.npy$", re.IGNORECASE
 )
 PROJECTOR = re.compile(r"(?:.*[-._])?mmproj.*\.gguf", re.IGNORECASE)  # the vision or audio part that llama.cpp keeps apart
+SLICES = "slices"  # files that hold a slice of each matrix
+MOST_BELOW = 1000  # entries of a folder without weights that are looked into
 LISTED = 5  # file names in one message
 
 
@@ -69,7 +72,7 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
     names = _names(folder)
     forms = sorted(_forms(folder, names), key=lambda form: form.order)
     if not forms:
-        raise _no_weights(folder, names)
+        return _one_below(folder, names)
     chosen = next((form for form in forms if form.key == MAIN_STEMS[0]), forms[0])
     if chosen.key != MAIN_STEMS[0] and len({form.key for form in forms}) > 1:
         problem = f"has {len(forms)} files or sets of shards that may be different models ({_listed(sorted(form.label for form in forms))})"
@@ -128,6 +131,8 @@ def _forms(folder: Path, names: list[str]) -> list[_Form]:
         shard = SHARD.fullmatch(stem)
         if shard is not None and kind == "file":
             stem, kind = shard["stem"] + (shard["variant"] or ""), f"shards of {shard['count']}"
+        elif kind == "file" and (cut := SLICE.fullmatch(stem)) is not None:
+            stem, kind = stem.removesuffix(f".{cut[1]}"), SLICES
         found.setdefault((stem, suffixes[0]), {}).setdefault(kind, []).append(name)
         containers.setdefault((stem, suffixes[0]), container_of(folder / plain))
     return [_form(folder, containers[key], key[0], kinds) for key, kinds in found.items()]
@@ -135,6 +140,8 @@ def _forms(folder: Path, names: list[str]) -> list[_Form]:
 
 def _form(folder: Path, container: Container, stem: str, kinds: dict[str, list[str]]) -> _Form:
     files = {kind: tuple(folder / name for name in names) for kind, names in kinds.items()}
+    if SLICES in files:
+        return _Form(container, stem, files[SLICES])
     sets = [files[kind] for kind in sorted(files) if kind not in ("index", "file")]
     whole = next((shards for shards in sets if not _missing(shards)), files.get("file", ()))
     if "index" in files:
@@ -150,6 +157,31 @@ def _form(folder: Path, container: Container, stem: str, kinds: dict[str, list[s
 
 def _missing(shards: tuple[Path, ...]) -> list[int]:
     return missing_shards([path.name for path in shards], LISTED)
+
+
+def _one_below(folder: Path, names: list[str]) -> tuple[Container, Weights]:
+    """The weights of the only subfolder that has some. Raises SourceNotFound, UnsupportedFormat."""
+    below = [name for name in names[:MOST_BELOW] if not name.startswith(".") and (folder / name).is_dir() and _files_in(folder / name)]
+    if not below:
+        raise _no_weights(folder, names)
+    if len(below) > 1:
+        files = [f"{name}/{_files_in(folder / name)[0]}" for name in below]
+        problem = f"has no weights in it, but {len(below)} of its subfolders have ({_listed(files)})"
+        raise SourceNotFound(problem, path=folder, remedy=f"Name a subfolder as the source, or pass `--file {files[0]}`.")
+    container, weights = weights_in(folder / below[0])
+    note = f"The weights lie one level down, in {below[0]}/."
+    return container, replace(weights, path=folder, name=folder_name(folder), notes=(note, *weights.notes))
+
+
+def _files_in(folder: Path) -> list[str]:
+    """Files of a folder that may be weights, by their names; none of one that leads out or cannot be listed."""
+    try:
+        inside = folder.resolve().is_relative_to(folder.parent.resolve())
+        names = _names(folder) if inside else []
+    except (SourceError, OSError):
+        return []
+    plain = [name for name in names if not NOT_WEIGHTS.match(name) and any(one.suffix_of(name) for one in CONTAINERS)]
+    return [name for name in plain if (folder / name).is_file()]
 
 
 def _no_weights(path: Path, names: list[str]) -> SourceNotFound | UnsupportedFormat:
