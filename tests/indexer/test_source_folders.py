@@ -13,6 +13,7 @@ import pytest
 import safetensors.numpy
 
 from modelkin_indexer.errors import DamagedFile, SourceError, SourceNotFound, UnsupportedFormat
+from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.sources.register import OTHER_SUFFIXES
 
@@ -106,8 +107,10 @@ def test_shards_by_their_names(sharded: Path) -> None:
     assert list(open_source(sharded).tensors) == ["a", "b", "c"]
     assert list(open_source(sharded, SECOND).tensors) == ["c"]
     (sharded / SECOND).unlink()
-    with pytest.raises(SourceNotFound, match="1 of 2 shards"):
-        open_source(sharded)
+    source = open_source(sharded)
+    assert list(source.tensors) == ["a", "b"]
+    assert source.notes == ("Only 1 of 2 shards are here (number 2 missing): they are read as the part that they are.",)
+    assert fingerprint_source(source).about.shards == (1, 2)
 
 
 def test_several_models_in_one_folder(folder: Path) -> None:

@@ -85,6 +85,10 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
             f"The model's vision or audio part is in a file of its own and is left out: {_listed(projectors)}. To read it instead, {PICK}"
         )
         notes = (*notes, told)
+    if chosen.index is None and (missing := _missing(chosen.files)):
+        there, count = numbers_of(path.name for path in chosen.files)
+        told = f"Only {len(there)} of {count} shards are here (number {', '.join(map(str, missing))} missing): they are read as the part that they are."
+        notes = (*notes, told)
     files = chosen.files if chosen.index is None else chosen.spare
     return chosen.container, Weights(folder, folder_name(folder), files, chosen.index, notes)
 
@@ -148,11 +152,7 @@ def _form(folder: Path, container: Container, stem: str, kinds: dict[str, list[s
         return _Form(container, stem, whole or next(iter(sets), ()), files["index"][0], whole)
     if "file" in files:
         return _Form(container, stem, files["file"])
-    if not whole:
-        there, count = numbers_of(path.name for path in sets[0])
-        problem = f"has {len(there)} of {count} shards; number {_missing(sets[0])} missing"
-        raise SourceNotFound(problem, path=folder, remedy="Download the rest.")
-    return _Form(container, stem, whole)
+    return _Form(container, stem, whole or sets[0])
 
 
 def _missing(shards: tuple[Path, ...]) -> list[int]:

@@ -25,6 +25,8 @@ def numbers_of(names: Iterable[str]) -> tuple[set[int], int]:
 def missing_shards(names: Collection[str], listed: int) -> list[int]:
     """The first `listed` numbers of the shards that are not there; libraries count from 1 or from 0."""
     there, count = numbers_of(names)
+    if not count:
+        return []
     for first, last in ((1, count), (0, count - 1), (0, count)):
         if len(there) == last - first + 1 and min(there) == first and max(there) == last:
             return []
