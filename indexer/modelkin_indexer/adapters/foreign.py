@@ -36,7 +36,7 @@ PARTS = {
     "text_encoder_3.": "text_encoder_3",
 }
 UNDERSCORED = ("lora_unet_", "lora_transformer_", "lora_prior_unet_", "lora_te", "lycoris_")
-DOWN_AND_UP = re.compile(r"(?:down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block|conv_in|conv_out|time_emb)")
+DOWN_AND_UP = re.compile(r"(?:down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block|conv_(?:norm_)?(?:in|out)|time_emb)")
 # Endings of a tensor's name, and what peft calls the parameter; `diff` is a whole change.
 ENDINGS = re.compile(
     r"(?:\.|_)(?:(?P<down>lora_down(?:\.weight)?|lora\.down\.weight|lora_linear_layer\.down\.weight|lora_A(?:\.default)?\.weight)"

@@ -27,13 +27,13 @@ REMEDY = "Merge the adapter into its base and give the merged model."
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter's changes. `whole`: tensors that it holds as they are -> the base's names; `left`: what it has but does not show."""
+    """An adapter's changes. `whole`: tensors that it holds as they are -> the base's names; `unknown`: tensors that say nothing here."""
 
     config: AdapterConfig
     words: str
     changes: tuple[Change, ...]
     whole: dict[str, str] = field(default_factory=dict)
-    left: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -80,7 +80,7 @@ def _of_peft(parts: Parts, config: AdapterConfig, tuner: Tuner, found: Sorted) -
     changes = tuple(_held(parts, found, change) for change in _all_changes(kit, tuner, found))
     used = {name for change in changes for name in change.all_uses}
     whole = {name: plain for name, plain in found.whole.items() if name not in used}
-    return Adapter(config, _words(config, tuner, changes), changes, whole, tuple(found.shared.values()))
+    return Adapter(config, _words(config, tuner, changes), changes, whole)
 
 
 def _all_changes(kit: Kit, tuner: Tuner, found: Sorted) -> Iterator[Change]:
@@ -116,7 +116,7 @@ def _foreign(parts: Parts, config: AdapterConfig, found: Foreign, prefix: str) -
     changes = tuple(change for module in found.modules.values() for change in foreign_changes.changes(kit, module))
     kinds = {parameter.partition("_")[0] for module in found.modules.values() for parameter in module.parameters}
     words = "LoHa" if "hada" in kinds else "LoKr" if "lokr" in kinds else "LoRA"
-    return Adapter(config, words, changes, left=tuple(prefix + name for name in found.unknown))
+    return Adapter(config, words, changes, unknown=tuple(prefix + name for name in found.unknown))
 
 
 def _looks_like_one(source: Source, config: AdapterConfig, names: list[str]) -> bool:

@@ -66,11 +66,12 @@ def presented(source: Source) -> Source:
         shown = [(change, change.by_itself(parts)) for change in adapter.changes]
         plains = [plain for _, plain in shown if plain is not None] + list(_whole(parts, adapter))
         hidden = [Undecoded(f"{adapter.words}, of which only the base tells the change", c.uses) for c, plain in shown if plain is None]
+        hidden += [Undecoded(f"{adapter.words}, parameters that are not known here", adapter.unknown)] if adapter.unknown else []
         found = plain_source(AdapterSource, counted, _once(plains, source), left_out=source.tensors, undecoded=_apart(hidden))
     except BaseException:
         source.close()
         raise
-    found.notes += (*notes, *_notes(adapter, bool(hidden)))
+    found.notes += (*notes, *_notes(adapter, bool(hidden) and not adapter.unknown))
     found.adapter, found.stored = _described(adapter, added=False), source
     return found
 
@@ -173,7 +174,9 @@ def _sums(parts: Parts, adapter: Adapter, base: Source, source: Source) -> Itera
             raise UnsupportedFormat(problem, path=source.path, tensor=change.name, remedy="Merge the adapter into its base.")
         name = names.of(change.name)
         if change.held:
-            made[change.name] = change.on(parts, change.held, parts.tensors[change.held].shape)
+            found = change.by_itself(parts)
+            assert found is not None
+            made[found.name] = found
         elif name:
             made[name] = _sum(parts, change, name, base.tensors[name], source, made)
         elif not change.optional:

@@ -6,7 +6,7 @@ Some changes are known without the base, others only on it: a rotation of the we
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from modelkin_indexer.quantised.packing import Floats
@@ -55,14 +55,14 @@ class Change:
     def by_itself(self, parts: Parts) -> Plain | None:
         """The change as a tensor, or the sum where the adapter holds the base's; None where the base is needed."""
         if self.held:
-            return self.on(parts, self.held, parts.tensors[self.held].shape)
+            return replace(self.on(parts, self.held, parts.tensors[self.held].shape), name=self.name)
         delta, shape = self.delta, self.shape
         if not self.alone or delta is None or shape is None:
             return None
         return Plain(self.name, shape, "", self.all_uses, lambda start, stop: delta(shape, start, stop))
 
     def on(self, parts: Parts, base: str, shape: Shape) -> Plain:
-        """The tensor `base`, of this shape, with the change. `parts` has both."""
+        """The tensor `base`, of this shape, with the change, under its own name. `parts` has both."""
 
         def before(start: int, stop: int) -> Floats:
             return parts.rows(base, start, stop)
@@ -75,7 +75,7 @@ class Change:
             found = found if delta is None else found + delta(shape, start, stop)
             return found if after is None else after(found, shape, start, stop)
 
-        return Plain(self.name, shape, "", tuple(dict.fromkeys((base, *self.all_uses))), rows)
+        return Plain(base, shape, "", tuple(dict.fromkeys((base, *self.all_uses))), rows)
 
 
 def too_large(shape: Shape) -> bool:
