@@ -16,6 +16,7 @@ import numpy.typing as npt
 from modelkin_indexer.results.fingerprint import SIDES, Matrices
 from modelkin_indexer.results.start_nulls import STARTS, kurtosis_null, spectrum_null, spread_null
 from modelkin_registry.evidence.side import Side
+from modelkin_registry.evidence.similarity import independent_rows
 
 Floats = npt.NDArray[np.float64]
 CHANCE_SD = 3.5  # standard deviations of a statistic that are chance: of 3,000 drawn matrices none had a learned share (common_start.json)
@@ -26,13 +27,22 @@ TILTED = 4.0  # a common offset of all numbers is one strong direction; its shar
 
 
 def learned_shares(side: Side, rows: Sequence[int]) -> Floats:
-    """Of each of these matrices a lower bound of the share of its energy that no start of independent draws has; 0 to 1."""
-    level = side.about.level
-    return np.array([learned_share(side.matrices, row, level) for row in rows])
+    """Of each of these matrices a lower bound of the share of its energy that no start of independent draws has; 0 to 1.
+
+    Of what the probe channel compares of it: where the rows looked at, without what they have in common, hold less energy than the matrix
+    has on average, they hold as much of the start and less of what was learned (gates of an LSTM, a direction that all rows follow).
+    """
+    table, level = side.matrices, side.about.level
+    shares = np.array([learned_share(table, row, level) for row in rows])
+    free = np.array([independent_rows(table, row) for row in rows], np.int64) * (table.columns[list(rows)].astype(np.int64) - 1)
+    looked_at = table.scale[list(rows)].astype(float) ** 2 / np.maximum(free, 1)
+    whole = np.maximum(table.sd[list(rows)].astype(float) ** 2, np.finfo(np.float64).tiny)
+    energy = np.minimum(looked_at / whole, 1.0)
+    return np.asarray(np.maximum(0.0, 1 - (1 - shares) / np.maximum(energy, np.finfo(np.float64).tiny)), np.float64)
 
 
 def learned_share(table: Matrices, row: int, level: str) -> float:
-    """The same of one matrix of a fingerprint of that level."""
+    """The same of one whole matrix of a fingerprint of that level."""
     if int(table.seen[row]) * int(table.columns[row]) < FEWEST_NUMBERS:
         return 0.0
     return min(1.0, max(_by_kurtosis(table, row), _by_spectrum(table, row, level), *_by_spreads(table, row, level)))

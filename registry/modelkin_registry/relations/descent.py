@@ -19,14 +19,15 @@ from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import ROTARY_NORMS, SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.start import learned_shares
-from modelkin_registry.relations.deltas import normalised_deltas, stacks_kept
+from modelkin_registry.relations.deltas import TINY, normalised_deltas, stacks_kept
 
 Floats = npt.NDArray[np.floating[Any]]
 # Shares of what was learned that both sides hold. Figures from benchmarks/results/common_start.json: pairs of runs from one start.
 COMMON = 0.9  # matrices or gains alone: runs on parts of one task reach 0.87 and 0.86, on other tasks 0.78 and 0.57
 COMMON_IN_BOTH = 0.8  # matrices and gains each: no pair of runs has both
-KEPT_GAINS = 0.6  # gains of a long further training: their r (lineagebench 0.7), with both slopes below; no pair of runs has all three
-GAINS_SLOPE, MATRICES_SLOPE = 0.95, 0.85  # slopes on the parent: independent changes leave them at 1
+# A long further training: r of gains (lineagebench 0.7) that have learned much on both sides (spread / mean; 0.07 and 0.13 there, after a few
+# hundred steps from a start 0.03), with slopes on the parent near 1, where independent changes leave them. No pair of runs has all four.
+KEPT_GAINS, LEARNED_GAINS, GAINS_SLOPE, MATRICES_SLOPE = 0.6, 0.05, 0.95, 0.85
 # Adapters: mean r of the changes. From one seed on one base, pairs trained on other tasks reach 0.88, on parts of one task 0.95; trained on
 # from another 0.8 to 1. Below, a change that is the other's plus something independent in each of many matrices: slopes of 1 throughout.
 CHANGES, INDEPENDENT_CHANGES, FEWEST_CHANGES = 0.92, 0.7, 16
@@ -57,7 +58,7 @@ def shows_descent(pair: ComponentPair) -> bool:
     common = learned_in_common(pair, kept)
     if max(common, r) >= COMMON or min(common, r) >= COMMON_IN_BOTH:
         return True
-    return (r >= KEPT_GAINS and _straight(pair, kept, gains)) or _elsewhere(pair)
+    return (r >= KEPT_GAINS and _far_learned(pair, gains) and _straight(pair, kept, gains)) or _elsewhere(pair)
 
 
 def kept_places(pair: ComponentPair) -> list[PlaceCosine]:
@@ -111,6 +112,13 @@ def _gains(pair: ComponentPair) -> list[PlaceCosine]:
         if (v.family == "norm" and v.role not in ROTARY_NORMS)
         or (v.family == "bias" and ours[v.query_row][0] > 0 and theirs[v.relative_row][0] > 0)
     ]
+
+
+def _far_learned(pair: ComponentPair, gains: Sequence[PlaceCosine]) -> bool:
+    """Whether the gains of both sides have moved far from their start."""
+    a, b = [v.query_row for v in gains], [v.relative_row for v in gains]
+    sides = ((pair.query.vectors, a), (pair.relative.vectors, b))
+    return all(float(np.mean(table.sd[rows] / np.maximum(np.abs(table.mean[rows]), TINY))) >= LEARNED_GAINS for table, rows in sides)
 
 
 def _straight(pair: ComponentPair, kept: Sequence[PlaceCosine], gains: Sequence[PlaceCosine]) -> bool:
