@@ -19,14 +19,14 @@ from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import ROTARY_NORMS, SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.start import learned_shares
-from modelkin_registry.relations.deltas import TINY, normalised_deltas, stacks_kept
+from modelkin_registry.relations.deltas import normalised_deltas, stacks_kept
 
 Floats = npt.NDArray[np.floating[Any]]
 # Shares of what was learned that both sides hold. Figures from benchmarks/results/common_start.json: pairs of runs from one start.
 COMMON = 0.9  # matrices or gains alone: runs on parts of one task reach 0.87 and 0.86, on other tasks 0.78 and 0.57
 COMMON_IN_BOTH = 0.8  # matrices and gains each: no pair of runs has both
-# A long further training: r of gains (lineagebench 0.7) that have learned much on both sides (spread / mean; 0.07 and 0.13 there, after a few
-# hundred steps from a start 0.03), with slopes on the parent near 1, where independent changes leave them. No pair of runs has all four.
+# A long further training: r of gains (lineagebench 0.7) that have learned much on both sides (their spread: 0.07 and 0.13 there, 0.03 some
+# hundred steps from a start), with slopes on the parent near 1, where independent changes leave them. No pair of runs has all four.
 KEPT_GAINS, LEARNED_GAINS, GAINS_SLOPE, MATRICES_SLOPE = 0.6, 0.05, 0.95, 0.85
 # Adapters: mean r of the changes. From one seed on one base, pairs trained on other tasks reach 0.88, on parts of one task 0.95; trained on
 # from another 0.8 to 1. Below, a change that is the other's plus something independent in each of many matrices: slopes of 1 throughout.
@@ -118,7 +118,7 @@ def _far_learned(pair: ComponentPair, gains: Sequence[PlaceCosine]) -> bool:
     """Whether the gains of both sides have moved far from their start."""
     a, b = [v.query_row for v in gains], [v.relative_row for v in gains]
     sides = ((pair.query.vectors, a), (pair.relative.vectors, b))
-    return all(float(np.mean(table.sd[rows] / np.maximum(np.abs(table.mean[rows]), TINY))) >= LEARNED_GAINS for table, rows in sides)
+    return all(float(np.mean(table.sd[rows] / np.maximum(np.abs(table.mean[rows]), 1.0))) >= LEARNED_GAINS for table, rows in sides)
 
 
 def _straight(pair: ComponentPair, kept: Sequence[PlaceCosine], gains: Sequence[PlaceCosine]) -> bool:
