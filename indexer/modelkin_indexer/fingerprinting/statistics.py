@@ -11,7 +11,7 @@ from modelkin_indexer.results.start_nulls import WIDE_ENOUGH
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
-SHARE = 8  # of each block of rows the first eighth is looked at where all would cost time (a pass over all: 10 % of level full)
+SHARE = 16  # of each block of rows the first sixteenth is looked at where all would cost time (a pass over all: a quarter of level full)
 SMALL = 1 << 20  # numbers up to which all rows are looked at
 NOTHING = float("nan")
 
@@ -34,7 +34,7 @@ class Moments:
         self._share = 1 if numbers <= SMALL else SHARE
         self._ones = np.ones(columns, np.float32)
         self._row_squares: list[Singles] = []
-        self._scale = np.float32(0)
+        self._scale = 0.0
         self._sums = np.zeros(4)  # of x, x^2, x^3, x^4 over the rows seen, x in units of 1 / scale
         self._columns = np.zeros(columns)
         self.seen_rows = self.rows = 0  # rows that are not zero, of those seen and of all
@@ -47,23 +47,25 @@ class Moments:
     def add(self, block: Singles) -> None:
         """Take in whole rows. `squares` is no finite number where a value is none or is too large."""
         with np.errstate(over="ignore", invalid="ignore"):
-            self.total += float((block @ self._ones).sum(dtype=np.float64))
-            row_squares = np.linalg.vecdot(block, block)
+            row_sums, row_squares = block @ self._ones, np.linalg.vecdot(block, block)
+            self.total += float(row_sums.sum(dtype=np.float64))
             self.squares += float(row_squares.sum(dtype=np.float64))
         self._row_squares.append(row_squares)
         self.rows += int(np.count_nonzero(row_squares))
         if np.isfinite(self.squares) and self.squares > 0:
-            self._look(block, row_squares)
+            self._look(block, row_sums, row_squares)
 
-    def _look(self, block: Singles, row_squares: Singles) -> None:
+    def _look(self, block: Singles, row_sums: Singles, row_squares: Singles) -> None:
         """Higher moments and columns, in units near the values' size, so that their fourth powers are numbers in single precision."""
         if not self._scale:
-            self._scale = np.float32(2.0 ** -np.round(np.log2(np.sqrt(self.squares / block.size))))
-        values = self.seen(block) * self._scale
+            self._scale = float(2.0 ** -np.round(np.log2(np.sqrt(self.squares / block.size))))
+        values = self.seen(block) * np.float32(self._scale)
         squares = values * values
         flat, flat_squares = values.ravel(), squares.ravel()
         self._columns += squares.sum(axis=0)
-        self._sums += [flat.sum(dtype=np.float64), flat_squares.sum(dtype=np.float64), flat @ flat_squares, flat_squares @ flat_squares]
+        first = float(row_sums[: len(values)].sum(dtype=np.float64)) * self._scale
+        second = float(row_squares[: len(values)].sum(dtype=np.float64)) * self._scale**2
+        self._sums += np.array([first, second, float(flat @ flat_squares), float(flat_squares @ flat_squares)])
         self.seen_rows += int(np.count_nonzero(row_squares[: len(values)]))
 
     def statistics(self) -> Statistics:

@@ -6,33 +6,56 @@ Held against drawn matrices of many shapes by benchmarks/truth/start_statistics.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from modelkin_indexer import sketch, spec
 
 Null = tuple[float, float]  # mean, standard deviation
 WIDE_ENOUGH = 2 * spec.DIRECTIONS  # numbers a row has at least where `spectrum` is given: fewer do not tell 16 directions apart
-# Distributions that libraries draw starts from: kurtosis, and n times the variance of that of n numbers (m8 - 4 m4 m6 + 4 m4^3 - m4^2).
-STARTS = {"normal": (3.0, 24.0), "uniform": (1.8, 1.317), "normal truncated at 2 sd": (2.3655, 3.848)}
-LEAST_EXCESS = 1e-3  # of a kurtosis above 1: numbers of one size only, whose norms do not differ
+
+
+@dataclass(frozen=True)
+class Start:
+    """A distribution that libraries draw starts from.
+
+    kurtosis           and `kurtosis_variance`: n times the variance of that of n numbers, m8 - 4 m4 m6 + 4 m4^3 - m4^2 of its moments
+    second, third      the variance of the logarithm of a sum of n squares is that of a gamma distribution and second / n^2 + third / n^3:
+                       2 (m4 - 1)^2 less the third cumulant of a square, and a fit to 4 million sums of 4 to 64 squares
+    fourth             its kurtosis is that of a gamma distribution and fourth / n: a fit to the same
+    """
+
+    kurtosis: float
+    kurtosis_variance: float
+    second: float = 0.0
+    third: float = 0.0
+    fourth: float = 0.0
+
+
+STARTS = {
+    "normal": Start(3.0, 24.0),
+    "uniform": Start(1.8, 1.317, 0.823, 2.6, 9.0),
+    "normal truncated at 2 sd": Start(2.3655, 3.848, 1.354, 2.7, 5.7),
+}
 
 
 def kurtosis_null(start: str, numbers: int) -> Null:
     """Of `kurtosis` over so many numbers (`seen` rows times columns)."""
-    kurtosis, variance = STARTS[start]
-    return kurtosis, math.sqrt(variance / numbers)
+    return STARTS[start].kurtosis, math.sqrt(STARTS[start].kurtosis_variance / numbers)
 
 
-def spread_null(norms: int, numbers: int, kurtosis: float) -> Null:
+def spread_null(start: str, norms: int, numbers: int) -> Null:
     """Of `row_spread` (`norms` rows of `numbers` columns) and `column_spread` (`norms` columns of `numbers` seen rows).
 
-    A sum of n squares is taken for gamma distributed of shape a = n / (kurtosis - 1), as it is for normal numbers: its logarithm has the
-    variance trigamma(a), about 1 / a.
+    A sum of n squares is nearly gamma distributed of shape a = n / (kurtosis - 1), of normal numbers exactly: its logarithm has the
+    variance trigamma(a), about 1 / a, and half of that logarithm is the norm's.
     """
-    shape = numbers / max(kurtosis - 1.0, LEAST_EXCESS)
-    variance = trigamma(shape)
-    fourth = polygamma3(shape) / variance**2 + 3.0  # kurtosis of that logarithm
+    drawn = STARTS[start]
+    shape = numbers / (drawn.kurtosis - 1)
+    variance = trigamma(shape) + drawn.second / numbers**2 + drawn.third / numbers**3
+    tails = polygamma3(shape) / trigamma(shape) ** 2 + drawn.fourth / numbers + 3.0
     spread = math.sqrt(variance * (1 - 1 / norms)) / 2
-    return spread, spread * math.sqrt((fourth - 1) / (4 * norms))
+    error = math.sqrt((tails - 1) / (4 * norms))  # relative, of the deviation of so many
+    return spread * (1 - error**2 / 2), spread * error
 
 
 def spectrum_null(level: str, rows: int, columns: int, experts: int = 1) -> Null:

@@ -8,10 +8,12 @@ from typing import Any
 from modelkin_registry.answers.claims import Contradiction, StructureBeside, WeighedClaim
 from modelkin_registry.answers.contract import CONTRACT
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, Relative
+from modelkin_registry.answers.parts import Examined, Part
+from modelkin_registry.answers.plain import Plain
 
 
 @dataclass(frozen=True)
-class Subject:
+class Subject(Plain):
     """A model that was asked about: where it came from, and how much of it was read and understood."""
 
     source: str
@@ -23,10 +25,11 @@ class Subject:
     unplaced: tuple[str, ...]
     bytes_total: int
     bytes_read: int
+    layers: dict[str, int]
 
 
 @dataclass(frozen=True)
-class Searched:
+class Searched(Plain):
     """The registry that was asked. `calibrated`: what was measured on its own strangers; None if nothing was."""
 
     models: int
@@ -36,7 +39,7 @@ class Searched:
 
 
 @dataclass(frozen=True)
-class QueryAnswer:
+class QueryAnswer(Plain):
     """The answer to "what is this closest to?"."""
 
     query: Subject
@@ -48,11 +51,13 @@ class QueryAnswer:
     claims: tuple[WeighedClaim, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
     structure: tuple[StructureBeside, ...] = ()
+    verdict: str = ""
+    examined: Examined | None = None
     contract: int = CONTRACT
 
 
 @dataclass(frozen=True)
-class DecomposeAnswer:
+class DecomposeAnswer(Plain):
     """The answer to "what is in this merge, and in what proportion?". `merge` is None unless it is one; `fit` is the same object for
     parents that were named, merge or not; `recipe` is mergekit's YAML where one makes such a model again."""
 
@@ -67,7 +72,7 @@ class DecomposeAnswer:
 
 
 @dataclass(frozen=True)
-class CompareAnswer:
+class CompareAnswer(Plain):
     """The answer to "is A made from B?"."""
 
     a: Subject
@@ -85,4 +90,10 @@ class CompareAnswer:
     exact: tuple[dict[str, Any], ...] | None = None
     exact_summary: dict[str, Any] | None = None
     aligned: dict[str, Any] | None = None
+    verdict: str = ""
+    examined: Examined | None = None
+    compared: float = 0.0
+    shared_of_all: float = 0.0
+    parts: tuple[Part, ...] = ()
+    alternatives: tuple[str, ...] = ()
     contract: int = CONTRACT

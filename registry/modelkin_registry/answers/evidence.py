@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from modelkin_registry.answers.parts import Part
+from modelkin_registry.answers.plain import Plain
+
 
 @dataclass(frozen=True)
-class FamilyEvidence:
+class FamilyEvidence(Plain):
     """One family of one component against its counterpart. `r` is in [-1, 1]; None where it could not be computed.
 
     `roles` maps each role to its mean r; `layers` lists [query layer, relative layer, r] for the heat strip. `contradicted`: the rows that
@@ -34,7 +37,7 @@ class FamilyEvidence:
 
 
 @dataclass(frozen=True)
-class ComponentEvidence:
+class ComponentEvidence(Plain):
     """One component of the query against one component of the relative. `changes`: what was done to it, in sentences."""
 
     query: str
@@ -47,11 +50,13 @@ class ComponentEvidence:
 
 
 @dataclass(frozen=True)
-class Relative:
+class Relative(Plain):
     """One registered model as an answer to a query.
 
     `sampled`: one side was read at level probe only. `quantization`: where the relation is `quantized`, side ("query" or "relative") -> how
-    it stores its weights. `declared`: the relation is what an adapter's file says, which its weights cannot show.
+    it stores its weights. `declared`: the relation is what an adapter's file says, which its weights cannot show. `compared` is the share
+    of all informative parameters of the query that was held against this model, `shared_of_all` the share of them that carries evidence.
+    `alternatives` are the explanations that no fact excludes, of ALTERNATIVES.
     """
 
     model: str
@@ -64,10 +69,14 @@ class Relative:
     sampled: bool = False
     quantization: dict[str, str] = field(default_factory=dict)
     declared: bool = False
+    compared: float = 0.0
+    shared_of_all: float = 0.0
+    parts: tuple[Part, ...] = ()
+    alternatives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Control:
+class Control(Plain):
     """How far a third model is from both sides of a comparison."""
 
     model: str

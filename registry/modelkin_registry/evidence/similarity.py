@@ -145,7 +145,7 @@ def _known(group: _Counterparts, channel: str, cosines: Floats, numbers: tuple[i
 def numbers_behind(table: Matrices, row: int, channel: str) -> int:
     """How many numbers a sketch is made of: sampled values, or a Gram matrix's entries. Small matrices have fewer than the sketch."""
     if channel == "probe":
-        return sampled_rows(table, row) * int(table.columns[row])
+        return max(independent_rows(table, row) * (int(table.columns[row]) - 1), 1)  # rows and columns are centred
     size = int(table.columns[row]) if table.side[row] == SIDES.index("in") else int(table.rows[row]) // int(table.experts[row])
     return size * (size + 1) // 2
 

@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 CHANCE_SD = 3.5  # standard deviations of a statistic that are chance: of 3,000 drawn matrices none had a learned share (common_start.json)
 STORED = 0.01  # what storing in a short number format adds to a kurtosis
 FEWEST_NUMBERS = 64  # numbers from which these statistics say anything
+WIDEST = "normal"  # of the starts the one whose rows and columns differ most in their norms
 NORMAL = 3.0  # kurtosis that independent changes lead to, whatever the start was
 TILTED = 4.0  # a common offset of all numbers is one strong direction; its share of the spectrum, with room for 16 directions' chance
 
@@ -52,7 +53,7 @@ def _by_kurtosis(table: Matrices, row: int) -> float:
     """From the kurtosis k0 of the start that is least exceeded: independent changes of share f leave 3 + (k0 - 3)(1 - f)^2."""
     kurtosis, numbers = float(table.kurtosis[row]), int(table.seen[row]) * int(table.columns[row])
     smaller = min(int(table.rows[row]) // int(table.experts[row]), int(table.columns[row]))
-    for start in sorted(STARTS, key=lambda name: -STARTS[name][0]):
+    for start in sorted(STARTS, key=lambda name: -STARTS[name].kurtosis):
         value, sd = kurtosis_null(start, numbers)
         orthogonal = 6 / (smaller + 2) if value == NORMAL else 0.0  # rows of an orthogonal start are a sphere's points
         if kurtosis >= value - orthogonal - CHANCE_SD * sd - STORED:
@@ -85,17 +86,17 @@ def _freedom(table: Matrices, row: int, level: str) -> int:
 
 def _by_spreads(table: Matrices, row: int, level: str) -> tuple[float, float]:
     """Rows (columns) whose energies differ by a share f: their norms spread by f / 2 where what was learned is as uneven as the rows."""
-    kurtosis, columns, seen = float(table.kurtosis[row]), int(table.columns[row]), int(table.seen[row])
+    columns, seen = int(table.columns[row]), int(table.seen[row])
     rows = int(table.rows[row]) if level == "full" else seen
     return (
-        _by_spread(float(table.row_spread[row]), rows, columns, kurtosis),
-        _by_spread(float(table.column_spread[row]), columns, seen, kurtosis),
+        _by_spread(float(table.row_spread[row]), rows, columns),
+        _by_spread(float(table.column_spread[row]), columns, seen),
     )
 
 
-def _by_spread(value: float, norms: int, numbers: int, kurtosis: float) -> float:
+def _by_spread(value: float, norms: int, numbers: int) -> float:
     if not math.isfinite(value) or min(norms, numbers) < 2:
         return 0.0
-    mean, sd = spread_null(norms, numbers, kurtosis)
+    mean, sd = spread_null(WIDEST, norms, numbers)
     least = value - CHANCE_SD * sd
     return 2 * math.sqrt(least**2 - mean**2) if least > mean else 0.0

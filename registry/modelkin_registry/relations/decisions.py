@@ -5,14 +5,13 @@ Each threshold says what it decides and where its value comes from. "Mechanism" 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_registry.answers.relations import COPIES, DESCENT_FREE, RELATIONS
+from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.evidence.places import INFORMATIVE, NORM_R, SHOWN_AS, ComponentPair
 from modelkin_registry.relations.coordinates import RoleMeans, reparameterised
 from modelkin_registry.relations.deltas import FINE_TUNED_R, delta_name, stored_quantized, whole_copy
@@ -188,25 +187,6 @@ def _other_vocabulary(pair: ComponentPair) -> bool:
         rows = [r for r, p in table if (p.component, p.family, p.role) == wanted]
         sizes.append(int(rows[0]) if rows else None)
     return None not in sizes and sizes[0] != sizes[1]
-
-
-def model_relation(relations: Sequence[tuple[ComponentPair, Relation]]) -> Relation:
-    """The relation of the component with most inherited parameters, unless other components of the query are not the relative's."""
-    if not relations:
-        return Relation("not comparable")
-    ranked = sorted(relations, key=lambda item: (-RELATIONS[item[1].name].rank, -item[0].inherited_parameters, item[0].query.component))
-    pair, relation = ranked[0]
-    if not relation.is_descent:
-        return relation
-    reused = {p.query.component for p, r in relations if r.is_descent}
-    sizes: dict[str, int] = {}
-    for place, parameters in zip(pair.query.matrices.places, pair.query.matrices.parameters, strict=True):
-        if SHOWN_AS.get(place.family, place.family) in INFORMATIVE:
-            sizes[place.component] = sizes.get(place.component, 0) + int(parameters)
-    foreign = sum(size for component, size in sizes.items() if component not in reused)
-    if foreign > (0 if relation.name in COPIES else OTHER_PARTS * sum(sizes.values())):
-        return Relation("component reused", (relation.name, *relation.also))
-    return relation
 
 
 def shown(family: str) -> str:
