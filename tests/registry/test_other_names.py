@@ -31,10 +31,12 @@ BIASES = {name: f"{other.partition('/')[0]}/bias:0" for name, other in EXPORTED.
 
 
 def weights(seed: int) -> Arrays:
+    """Rows of uneven size, as training leaves them: of numbers that a seed could have drawn no descent is told."""
     rng = np.random.default_rng(seed)
     found: Arrays = {}
     for name, shape in PLAIN.items():
-        found[f"{name}.weight"] = rng.standard_normal(shape).astype(np.float32)
+        sizes = np.exp(0.4 * rng.standard_normal((shape[0], *[1] * (len(shape) - 1))))
+        found[f"{name}.weight"] = (sizes * rng.standard_normal(shape)).astype(np.float32)
         found[f"{name}.bias"] = rng.standard_normal(shape[0]).astype(np.float32)
     return found
 
