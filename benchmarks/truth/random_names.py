@@ -145,6 +145,13 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def differs(row: dict[str, Any]) -> bool:
+    """Whether an answer says another thing under random names; of strangers that nothing is found, in whatever words, is the same."""
+    if "was" in row:
+        return (row["was"]["descent"] or row["now"]["descent"]) and row["was"] != row["now"]
+    return "error" in row or row["first was"][:1] != row["first now"][:1] or set(row["merge was"]) != set(row["merge now"])
+
+
 def made(bench: Path, universe: Path, work: Path) -> Path:
     """The derivatives of a universe."""
     derived = work / "derived"
@@ -185,10 +192,8 @@ def main() -> None:
         results = [scored([pair for pair, _ in found], models, level, work) for level in args.level or LEVELS]
     for result in results:
         for row in result["rows"]:
-            if "was" in row and row["was"] != row["now"]:
-                print(result["level"], row["parent"], row["child"], row["truth"], row["was"], "->", row["now"])
-            elif "error" in row or row.get("merge was") != row.get("merge now") or row.get("first was") != row.get("first now"):
-                print(result["level"], row)
+            if differs(row):
+                print(result["level"], json.dumps(row))
         print(json.dumps(result["summary"], indent=1))
     if not args.no_file:
         (RESULTS / "random_names.json").write_text(json.dumps(results, indent=1) + "\n")

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from modelkin_indexer.results.fingerprint import About, Fingerprint
 from modelkin_registry.counterparts.left_over import matrices_left, vectors_left
 from modelkin_registry.counterparts.matching import matched
+from modelkin_registry.counterparts.opened import opened
 from modelkin_registry.counterparts.pairing import NAME, Pairs
 from modelkin_registry.counterparts.renaming import adopt, turned
+from modelkin_registry.counterparts.seen_as import without_twins
 from modelkin_registry.evidence.judge import Judge
 
 UNTOLD = 0.5  # share of the bytes whose names tell nothing, from which a model is read under another's names
@@ -27,18 +29,30 @@ class Common:
 
 
 def under_common_names(query: Fingerprint, relative: Fingerprint, judge: Judge) -> Common:
-    """The relative under the query's names, where contents show that names differ; the query under the relative's where its own tell nothing."""
+    """The relative under the query's names where contents show that names differ; the query under the relative's if its own tell nothing."""
+    query, relative = _stacks_opened(query, relative)
     pairs = matched(query, relative, judge)
     if not pairs:
         return Common(query, relative, named_components(query.about, relative.about), pairs)
     if untold(query.about) > UNTOLD and untold(relative.about) < untold(query.about):
+        query, pairs = without_twins(query, relative, pairs)
         pairs = _with_rest(query, relative, pairs)
         query = adopt(query, relative, pairs)
     else:
+        back = turned(pairs)
         if untold(relative.about) > UNTOLD:
-            pairs = _with_rest(query, relative, pairs)
-        relative = adopt(relative, query, turned(pairs))
+            relative, back = without_twins(relative, query, back)
+            back = _with_rest(relative, query, back)
+        relative, pairs = adopt(relative, query, back), turned(back)
     return Common(query, relative, _linked_components(query, relative, pairs), pairs)
+
+
+def _stacks_opened(query: Fingerprint, relative: Fingerprint) -> tuple[Fingerprint, Fingerprint]:
+    if not (len(query.experts) or len(relative.experts)):
+        return query, relative
+    query, relative = opened(query, relative, untold(query.about) > UNTOLD)
+    relative, query = opened(relative, query, untold(relative.about) > UNTOLD)
+    return query, relative
 
 
 def untold(about: About) -> float:

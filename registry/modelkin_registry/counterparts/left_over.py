@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from modelkin_indexer import sketch
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices, Vectors
 from modelkin_registry.counterparts.pairing import SHAPE, Pair, Rows, grouped, shapes
 
@@ -19,7 +20,21 @@ TINY = float(np.finfo(np.float32).tiny)
 
 def matrices_left(query: Fingerprint, relative: Fingerprint, ours: Sequence[int], theirs: Sequence[int]) -> list[Pair]:
     """Pairs of the matrices that are left, shape by shape."""
-    return _paired(shapes(query, ours), shapes(relative, theirs), _of_matrices(query.matrices), _of_matrices(relative.matrices))
+    spreads = _of_matrices(query.matrices), _of_matrices(relative.matrices)
+    found = _paired(shapes(query, ours), shapes(relative, theirs), *spreads)
+    taken = {pair.ours for pair in found}, {pair.theirs for pair in found}
+    tables = [
+        _tables(model, [row for row in rows if row not in known])
+        for model, rows, known in zip((query, relative), (ours, theirs), taken, strict=True)
+    ]
+    return found + _paired(*tables, *spreads)
+
+
+def _tables(model: Fingerprint, rows: Sequence[int]) -> dict[Hashable, Rows]:
+    """Tall matrices by their columns: tables of tokens, of which a vocabulary has its own number."""
+    table = model.matrices
+    tall = [row for row in rows if table.experts[row] == 1 and sketch.is_tall(int(table.rows[row]), int(table.columns[row]))]
+    return grouped(table.columns[tall].tolist(), tall)
 
 
 def vectors_left(query: Fingerprint, relative: Fingerprint, ours: Sequence[int], theirs: Sequence[int]) -> list[Pair]:
@@ -61,6 +76,11 @@ def _paired(mine: Mapping[Hashable, Rows], their: Mapping[Hashable, Rows], ours:
             continue
         from scipy.optimize import linear_sum_assignment  # half a second that few models take
 
-        apart = np.abs(ours(a)[:, None, :] - theirs(b)[None, :, :]).sum(axis=2)
+        apart = np.abs(_standard(ours(a))[:, None, :] - _standard(theirs(b))[None, :, :]).sum(axis=2)
         found += [Pair(a[row], b[column], SHAPE) for row, column in zip(*map(np.ndarray.tolist, linear_sum_assignment(apart)), strict=True)]
     return found
+
+
+def _standard(values: Floats) -> Floats:
+    """Each column (n, columns) in its own spread about its own mean: what moved all of them alike, as a merge does, says nothing."""
+    return np.asarray((values - values.mean(axis=0)) / np.maximum(values.std(axis=0), TINY))

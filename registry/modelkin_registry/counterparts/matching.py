@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
-from modelkin_registry.counterparts.assignment import by_sketches, repeated
+from modelkin_registry.counterparts.assignment import PAIR_P, by_sketches, repeated
 from modelkin_registry.counterparts.contents import same_contents, same_vectors
 from modelkin_registry.counterparts.pairing import NAME, SKETCH, Pair, Pairs, grouped, same_places
 from modelkin_registry.evidence.judge import Judge
+from modelkin_registry.evidence.nulls import sketch_noise, two_sided_p
 from modelkin_registry.evidence.places import SAME_NORM_R
 
 Floats = npt.NDArray[np.float64]
@@ -82,6 +83,12 @@ def _near(query: Fingerprint, relative: Fingerprint, ours: Sequence[int], theirs
         a, b = mine[length], their[length]
         cosines = table.sketches[0][a] @ other.sketches[0][b].T
         best, back = cosines.argmax(axis=1).tolist(), cosines.argmax(axis=0).tolist()
-        mutual = [(at, to) for at, to in enumerate(best) if (repeats or back[to] == at) and cosines[at, to] >= SAME_NORM_R]
+        noise, tests = sketch_noise("vector", int(table.length[a[0]])), len(a) + len(b) - 1
+        mutual = [
+            (at, to)
+            for at, to in enumerate(best)
+            if (repeats or back[to] == at)
+            and (cosines[at, to] >= SAME_NORM_R or two_sided_p(float(cosines[at, to]) / noise, tests) <= PAIR_P)
+        ]
         found += [Pair(a[at], b[to], SKETCH, repeats) for at, to in mutual]
     return found

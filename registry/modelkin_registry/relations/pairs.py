@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -66,6 +66,12 @@ def hold(query: Fingerprint, relative: Fingerprint, name: str, judge: Judge, *, 
     query, relative = common.query, common.relative
     measured = tuple(measure_components(Side(query, ours), Side(relative, theirs)) for ours, theirs in common.components)
     return Held(query, relative, name, origin, model_id, measured, judge)
+
+
+def under_their_names(query: Fingerprint, evident: Iterable[Held]) -> Fingerprint | None:
+    """The query under the names of its nearest relative, where its own tell nothing; None where they do, or nothing is near."""
+    read = [held for held in evident if held.query is not query]
+    return min(read, key=lambda held: order(held.kin())).query if read else None
 
 
 def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
