@@ -16,9 +16,10 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user data folder of a new user, no settings from outside, and a working folder to start in."""
     home = tmp_path / "home"
     monkeypatch.setattr(platformdirs, "user_data_dir", lambda *_, **__: str(home))
-    for name in ("MODELKIN_REGISTRY", "MODELKIN_KEY_FILE", "MODELKIN_CACHE_BYTES"):
+    for name in ("MODELKIN_REGISTRY", "MODELKIN_KEY_FILE", "MODELKIN_CACHE_BYTES", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MODELKIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MODELKIN_OFFLINE", "1")  # what needs a Hub gets one on loopback, and leave to ask it
     monkeypatch.chdir(tmp_path)
     return home
 

@@ -1,1 +1,71 @@
-"""What is this model closest to, in which of its parts, and how sure can we be?"""
+"""What is this model closest to, in which of its parts, and how sure can we be?
+
+    import modelkin
+
+    answer = modelkin.query("models/mystery")     # a path, a Hub id, or a fingerprint
+    answer.relatives[0].relation                  # "fine-tuned"
+    answer.to_dict(), answer.to_pandas()
+
+Every verb of the command line is a function here; each opens the registry that `registry=` names, by default the user's own, and closes it.
+`open()` and `Registry.open()` keep one open. Nothing is printed: results are frozen dataclasses, and errors those of `modelkin.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelkin import errors as errors
+    from modelkin.keeping import add as add
+    from modelkin.keeping import calibrate as calibrate
+    from modelkin.keeping import doctor as doctor
+    from modelkin.keeping import export as export
+    from modelkin.keeping import import_ as import_
+    from modelkin.keeping import list as list
+    from modelkin.keeping import open as open
+    from modelkin.keeping import pull as pull
+    from modelkin.keeping import push as push
+    from modelkin.keeping import remove as remove
+    from modelkin.keeping import rename as rename
+    from modelkin.keeping import show as show
+    from modelkin.keeping import sync as sync
+    from modelkin.questions import compare as compare
+    from modelkin.questions import compare_exact as compare_exact
+    from modelkin.questions import decompose as decompose
+    from modelkin.questions import fingerprint as fingerprint
+    from modelkin.questions import query as query
+    from modelkin.questions import read as read
+    from modelkin.questions import trajectory as trajectory
+    from modelkin.questions import tree as tree
+    from modelkin.registry import Registry as Registry
+    from modelkin.wishes import ExactWishes as ExactWishes
+    from modelkin.wishes import Listener as Listener
+    from modelkin.wishes import Reading as Reading
+    from modelkin_indexer.results.fingerprint import Fingerprint as Fingerprint
+
+_QUESTIONS = ("compare", "compare_exact", "decompose", "fingerprint", "query", "read", "trajectory", "tree")
+_KEEPING = ("add", "calibrate", "doctor", "export", "import_", "list", "open", "pull", "push", "remove", "rename", "show", "sync")
+_WISHES = ("ExactWishes", "Listener", "Reading")
+_HOME = {
+    **dict.fromkeys(_QUESTIONS, "modelkin.questions"),
+    **dict.fromkeys(_KEEPING, "modelkin.keeping"),
+    **dict.fromkeys(_WISHES, "modelkin.wishes"),
+    "Registry": "modelkin.registry",
+    "Fingerprint": "modelkin_indexer.results.fingerprint",
+}
+__all__ = sorted([*_HOME, "errors"])
+
+
+def __getattr__(name: str) -> Any:
+    """Each name is imported when it is used first (PEP 562): `import modelkin` brings nothing heavy."""
+    if name == "errors":
+        return import_module("modelkin.errors")
+    if name not in _HOME:
+        raise AttributeError(f"module 'modelkin' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> Sequence[str]:
+    return __all__

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import platformdirs
 
@@ -14,7 +16,7 @@ from modelkin_data import starter
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.spec import PUBLIC_KEY
 from modelkin_registry import doctor
-from modelkin_registry.answers.upkeep import Finding
+from modelkin_registry.answers.upkeep import Examination
 from modelkin_registry.registry import Registry
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.search.index import VectorIndex
@@ -31,7 +33,7 @@ def open_registry(settings: Settings, *, create: bool = False, begin: bool = Tru
     """Open the registry of this call.
 
     Args:
-        create: make it if missing (`add` only).
+        create: make it if missing.
         begin: where the user's own registry does not exist yet, begin it with the starter registry.
         say: is told when that happens.
 
@@ -50,6 +52,32 @@ def open_registry(settings: Settings, *, create: bool = False, begin: bool = Tru
     return Registry.open(path, create=create, key_name=key.name)
 
 
+class OnDemand:
+    """A registry that is opened when it is needed first, and closed at the end; one that is open already stays open."""
+
+    def __init__(self, settings: Settings, say: Say, opened: Registry | None = None) -> None:
+        self.opened, self._settings, self._say = opened, settings, say
+        self._kept_open = opened is not None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the call names a registry that is there."""
+        return self._settings.registry is not None and self._settings.registry.exists()
+
+    def get(self) -> Registry:
+        """The registry. Raises RegistryError."""
+        if self.opened is None:
+            self.opened = open_registry(self._settings, say=self._say)
+        return self.opened
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.opened is not None and not self._kept_open:
+            self.opened.close()
+
+
 def begin_registry(path: Path, say: Say) -> None:
     """Put a copy of the starter registry there, whole or not at all. Does nothing where the package has none."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,9 +89,15 @@ def begin_registry(path: Path, say: Say) -> None:
     say(f"Your registry {path} was begun with the models that come with modelkin.")
 
 
-def examine_registry(settings: Settings, *, repair: bool) -> tuple[Path, list[Finding]]:
+def examine_registry(settings: Settings, *, repair: bool) -> Examination:
     """Look at everything the registry holds, as it lies on disk. Raises RegistryError if it cannot be opened."""
     path = settings.registry or user_registry()
     with Store.open(path, create=False, key_name=read_key(settings.key_file).name) as store:
-        rows_of = lambda blob: index_rows(fingerprints.from_bytes(blob))  # noqa: E731
-        return path, doctor.examine(store, VectorIndex(store), repair=repair, vectors_of=rows_of)
+        return examine(store, VectorIndex(store), repair=repair)
+
+
+def examine(store: Store, index: VectorIndex, *, repair: bool) -> Examination:
+    """Look at everything that is in a store, and with `repair` make anew what is derived."""
+    rows_of = lambda blob: index_rows(fingerprints.from_bytes(blob))  # noqa: E731
+    findings = doctor.examine(store, index, repair=repair, vectors_of=rows_of)
+    return Examination(tuple(findings), not any(one.state == "broken" for one in findings), str(store.path))

@@ -1,4 +1,4 @@
-"""What holds for every verb of a call: which registry, and which key."""
+"""What holds for every verb of a call: which registry, which key, and whether the network may be used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 @dataclass
 class Settings:
-    """Which registry and which key; None is the user's own registry, and the public key."""
+    """Which registry and which key; None is the user's own registry, and the public key. `offline` forbids to ask the Hub."""
 
     registry: Path | None = None
     key_file: Path | None = None
+    offline: bool = False
+    debug: bool = False

@@ -1,10 +1,13 @@
-"""What a caller asks for, how it is told of progress, and what a source came to."""
+"""What a caller asks for, who is told of progress, and what a source came to."""
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypedDict
 
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -13,12 +16,46 @@ from modelkin_indexer.spec import Key
 Begin = Callable[[str, int], Callable[[int], None]]  # (name, bytes to read) -> what is told of bytes done
 Say = Callable[[str], None]  # is told, in words, what is no data
 
+_LOG = logging.getLogger("modelkin")
+_LOG.addHandler(logging.NullHandler())  # without a handler of the caller's, nothing is printed
+
+
+def _unwatched(_name: str, _total: int) -> Callable[[int], None]:
+    return lambda _done: None
+
+
+def _noted(words: str) -> None:
+    _LOG.info("%s", words)
+
+
+def _logged(error: Exception) -> None:
+    _LOG.error("%s", error, exc_info=error)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told what is no data. By default the log of the name `modelkin` has the words, and nobody watches the progress.
+
+    begin     a source is begun: its name and bytes; returns what is told of bytes done
+    say       notes that a reader may do without
+    announce  what must be known before it is done: that a name leaves this machine
+    fault     an error that nobody foresaw, and that the call survived
+    """
+
+    begin: Begin = _unwatched
+    say: Say = _noted
+    announce: Say = _noted
+    fault: Callable[[Exception], None] = _logged
+
+
+SILENT = Listener()
+
 
 @dataclass(frozen=True)
 class HowToRead:
     """How sources become fingerprints. `level` None means the default, and leaves a written fingerprint as it is.
 
-    `base` is the model that the changes of an adapter are added to.
+    `base` is the model that the changes of an adapter are added to; `offline` forbids to ask the Hub.
     """
 
     key: Key
@@ -26,6 +63,58 @@ class HowToRead:
     threads: int | None = None
     file: str | None = None
     base: Path | None = None
+    offline: bool = False
+
+
+class Options(TypedDict, total=False):
+    """How sources are read, as options of a call.
+
+    level         "probe" (a few rows of each matrix) or "full" (every byte once); by default full, of a Hub id probe
+    threads       threads; the result does not depend on them
+    file          which file of a folder is read, where it holds several models
+    adapter_base  the base of an adapter: the sum is looked at
+    """
+
+    level: Literal["probe", "full"] | None
+    threads: int | None
+    file: str | None
+    adapter_base: Path | None
+
+
+def how_to_read(key: Key, options: Options, offline: bool = False) -> HowToRead:
+    """A call's options with its key. Raises ValueError for a level that there is none of."""
+    level, base = options.get("level"), options.get("adapter_base")
+    if level not in (None, "probe", "full"):
+        raise ValueError(f"level {level!r}: it is 'probe' or 'full'")
+    return HowToRead(key, level, options.get("threads"), options.get("file"), None if base is None else Path(base), offline)
+
+
+class SyncOptions(TypedDict, total=False):
+    """Which repositories a sync is about, and how it works.
+
+    author, task, library  only those of this person or organisation, task, library or tag
+    min_downloads          only those with so many
+    max_bytes              leave out those of which more would be read
+    limit                  do so many at most; the others wait for the next call
+    relist                 list all, not only what changed since the last call, and find removed and renamed ones
+    retry                  try all again that failed, not only those whose failure may pass
+    dry_run                say what would be read, with its bytes, and do nothing
+    workers, rate          repositories read at once (4); requests a second at most (10)
+    level                  "probe" or "full" (the default)
+    """
+
+    author: str | None
+    task: str | None
+    library: str | None
+    min_downloads: int
+    max_bytes: int | None
+    limit: int | None
+    relist: bool
+    retry: bool
+    dry_run: bool
+    workers: int
+    rate: float
+    level: Literal["probe", "full"] | None
 
 
 @dataclass(frozen=True)
@@ -40,7 +129,7 @@ class ExactWishes:
 class Reading:
     """A source that was read. `name` is what it calls itself; `origin` and `files` say where from.
 
-    `claims` are what its folder says, `structure` what lies there beside the weights.
+    `claims` are what its folder says, `structure` what lies there beside the weights; `remote` whether the Hub sent it.
     """
 
     name: str
@@ -50,3 +139,7 @@ class Reading:
     notes: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
     structure: tuple[StructurePart, ...] = ()
+    remote: bool = False
+
+
+Asked = str | os.PathLike[str] | Fingerprint | Reading  # a path or Hub id, or what was read before

@@ -2,6 +2,6 @@
 
 import sys
 
-from modelkin_cli.main import main
+from modelkin_cli.start import main
 
 sys.exit(main())

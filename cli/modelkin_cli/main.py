@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 import keyword
 import os
+import signal
 import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 import click
 
+from modelkin_cli.failures import Teller
 from modelkin_cli.options import group_options
-from modelkin_cli.pages.text import printable
-from modelkin_indexer.errors import ModelkinError
 
 # Each verb is the module of that name in commands/; the words are its short help, here so that `--help` need not import it.
 VERBS = {
@@ -35,26 +38,11 @@ VERBS = {
     "calibrate": "Measure what strangers in this registry look like.",
     "doctor": "Check a registry and mend what is derived.",
 }
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it (128 + SIGINT)
 PIPE_CLOSED = 141  # exit code when the reader of our output went away (128 + SIGPIPE)
 
 
-class Failure(click.ClickException):
-    """A known error as people see it: one line, and the exit code of its kind."""
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"error: {self.message}", file=file, err=True)
-
-
-def failure(error: Exception, exit_code: int) -> Failure:
-    """The error to show for a known one."""
-    shown = Failure(printable(str(error)))
-    shown.exit_code = exit_code  # type: ignore[misc]  # click's own way of saying it
-    return shown
-
-
 class Verbs(click.Group):
-    """A group that imports a verb's module when the verb is called, and maps what goes wrong to messages and exit codes."""
+    """A group that imports a verb's module when the verb is called, and tells every error in one place."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -72,19 +60,65 @@ class Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            result = super().invoke(ctx)
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except (Exception, KeyboardInterrupt) as error:  # some of which click would turn into others: EOFError is Ctrl-D to it
+            raise _Raised(error) from error
+
+    def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **more: Any) -> Any:  # type: ignore[override]
+        """As click's (whose overloads mypy cannot match), but every error ends here: told in the form asked for, with its exit code."""
+        given = list(sys.argv[1:] if args is None else args)
+        code = _told(Teller.of(given), lambda: click.Group.main(self, given, standalone_mode=False, **more))
+        return sys.exit(code) if standalone_mode else code
+
+
+class _Raised(Exception):
+    """An error of a verb on its way through click."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _told(teller: Teller, call: Callable[[], Any]) -> int:
+    """The exit code of a call, whatever comes of it."""
+    signals = _Interrupts()
+    try:
+        with signals:
+            code = int(call() or 0)
             sys.stdout.flush()
-            return result
-        except ModelkinError as error:
-            raise failure(error, error.exit_code) from error
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit is silent too
-            ctx.exit(PIPE_CLOSED)
-        except OSError as error:
-            raise failure(error, ModelkinError.exit_code) from error
-        except (KeyboardInterrupt, click.Abort):
-            click.echo("Interrupted.", err=True)
-            ctx.exit(INTERRUPTED)
+            return code
+    except click.ClickException as error:
+        return teller.usage(error)
+    except (Exception, KeyboardInterrupt) as raised:
+        found = raised.error if isinstance(raised, _Raised) else raised
+    if isinstance(found, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit is silent too
+        return PIPE_CLOSED
+    if signals.came or isinstance(found, (KeyboardInterrupt, click.Abort)):
+        return teller.interrupted(found)
+    return teller.error(found)
+
+
+class _Interrupts:
+    """Notes Ctrl-C: compiled modules that are being imported turn its exception into an ImportError."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __enter__(self) -> None:
+        self._before = signal.getsignal(signal.SIGINT)
+        if self._before is signal.default_int_handler and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._note)
+
+    def __exit__(self, *_: object) -> None:
+        if signal.getsignal(signal.SIGINT) == self._note:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        signal.default_int_handler(number, frame)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -111,7 +145,7 @@ def cli() -> None:
       modelkin add models/llama models/qwen
       modelkin query models/mystery
 
-    Exit codes: 0 done, 1 --fail-on was violated, 2 usage, 3 input unreadable, 4 registry trouble.
+    Exit codes: 0 done, 1 --fail-on was violated, 2 usage, 3 input unreadable, 4 registry trouble, 5 a fault of modelkin, 130 interrupted.
     """
 
 

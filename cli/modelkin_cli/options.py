@@ -1,7 +1,8 @@
-"""Settings of a whole call. Light, because `--help` needs it; options that read or print are in asking.py."""
+"""Settings of a whole call. Light, because `--help` needs it; options that read or print are in reading_options.py."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,27 +13,45 @@ from modelkin.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
+REGISTRY = "The registry's file. Default: registry.db in your user data folder."
+KEY_FILE = "File with a private key: 32 bytes, or 64 hex digits."
+OFFLINE = "Ask nothing of the Hub, whatever SOURCE looks like. MODELKIN_OFFLINE=1 does the same."
+DEBUG = "Where something unexpected goes wrong, print the whole traceback."
 
 
-def _remember(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
-    if value is not None and parameter.name is not None:
+def _remember(ctx: click.Context, parameter: click.Parameter, value: Path | bool | None) -> None:
+    if value and parameter.name is not None:
         setattr(ctx.ensure_object(Settings), parameter.name, value)
 
 
-def _setting(name: str, envvar: str | None, text: str, hidden: bool) -> Callable[[Command], Command]:
+def _path(name: str, envvar: str | None, text: str, hidden: bool) -> Callable[[Command], Command]:
     about: dict[str, Any] = {"envvar": envvar, "show_envvar": envvar is not None, "hidden": hidden}
     return click.option(name, type=FILE, metavar="PATH", expose_value=False, callback=_remember, help=text, **about)
 
 
+def _flag(name: str, text: str, hidden: bool) -> Callable[[Command], Command]:
+    return click.option(name, is_flag=True, expose_value=False, callback=_remember, help=text, hidden=hidden)
+
+
 def group_options(command: Command) -> Command:
-    """`--registry` and `--key-file` of the group."""
-    command = _setting("--key-file", "MODELKIN_KEY_FILE", "File with a private key: 32 bytes, or 64 hex digits.", False)(command)
-    where = "The registry's file. Default: registry.db in your user data folder."
-    return _setting("--registry", "MODELKIN_REGISTRY", where, False)(command)
+    """`--registry`, `--key-file`, `--offline` and `--debug` of the group."""
+    return _all(command, "MODELKIN_REGISTRY", "MODELKIN_KEY_FILE", hidden=False)
 
 
-def settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same after a verb, where people type them too; the verb gets them as its first argument."""
-    command = _setting("--key-file", None, "", True)(command)
-    command = _setting("--registry", None, "", True)(command)
-    return click.make_pass_decorator(Settings, ensure=True)(command)
+def calling(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """The same after a verb, where people type them too; the verb gets them, with how sources are read, as `call`: what modelkin takes."""
+
+    @functools.wraps(callback)
+    def with_call(*arguments: Any, reading: dict[str, Any] | None = None, **options: Any) -> Any:
+        said = click.get_current_context().ensure_object(Settings)
+        call = {"registry": said.registry, "key_file": said.key_file, "offline": said.offline, **(reading or {})}
+        return callback(*arguments, call=call, **options)
+
+    return _all(with_call, None, None, hidden=True)
+
+
+def _all(command: Command, registry: str | None, key_file: str | None, hidden: bool) -> Command:
+    command = _flag("--debug", DEBUG, hidden)(command)  # read by failures.py: an error may come before options are parsed
+    command = _flag("--offline", OFFLINE, hidden)(command)
+    command = _path("--key-file", key_file, KEY_FILE, hidden)(command)
+    return _path("--registry", registry, REGISTRY, hidden)(command)

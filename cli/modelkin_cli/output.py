@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,10 +14,12 @@ import click
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from modelkin.wishes import Listener
 from modelkin_cli.pages.text import printable
 from modelkin_registry.answers.contract import to_plain
 
 Told = Callable[[int], None]
+NARROWEST = 12  # columns: the words of an answer are whole from here on, and a narrower terminal breaks the lines itself
 
 
 class _Console(Console):
@@ -27,12 +32,12 @@ class _Console(Console):
 class Output:
     """The one place that prints. In JSON and quiet mode nothing but data is printed, errors aside."""
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json, self.quiet = as_json, quiet
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, debug: bool = False) -> None:
+        self.as_json, self.quiet, self.debug = as_json, quiet, debug
         # Without markup a name like "[red]" stays a name, whoever gave it.
         plain: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False}
-        self.console = _Console(**plain)
-        self.errors = _Console(stderr=True, **plain)
+        self.console = _Console(**plain, width=_columns())
+        self.errors = _Console(stderr=True, **plain, width=_columns())
         self._bars: Progress | None = None
 
     @property
@@ -71,18 +76,31 @@ class Output:
         """Say why something failed, in every mode. Wrapped in a terminal only, so that a script gets one line."""
         self.errors.print(printable(words), soft_wrap=not self.errors.is_terminal)
 
+    def fault(self, error: Exception) -> None:
+        """Show where an error came from that the call survives, if that was asked for."""
+        if self.debug:
+            click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+
     @contextmanager
-    def progress(self) -> Iterator[Callable[[str, int], Told]]:
-        """A bar by bytes on stderr, one source after the other; nothing where nobody looks."""
+    def listening(self) -> Iterator[Listener]:
+        """Whom a call tells of its progress: a bar by bytes on stderr, one source after the other; nothing where nobody looks."""
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         hidden = not (self.for_people and self.errors.is_terminal)
         bars = Progress(*columns, console=self.errors, transient=True, disable=hidden)
         self._bars = bars
         try:
-            yield lambda name, total: _next_bar(bars, printable(name), total)
+            yield Listener(lambda name, total: _next_bar(bars, printable(name), total), self.say, self.fail, self.fault)
         finally:
             bars.stop()
             self._bars = None
+
+
+def _columns() -> int | None:
+    """The width to print in; None leaves it to rich. COLUMNS=0, as some shells and CI set it, says nothing: rich would print nothing."""
+    said = os.environ.get("COLUMNS", "")
+    if not said.isdigit():
+        return None
+    return max(int(said), NARROWEST) if int(said) else shutil.get_terminal_size().columns
 
 
 def _next_bar(bars: Progress, name: str, total: int) -> Told:

@@ -9,9 +9,7 @@ from typing import Any
 
 import click
 
-from modelkin.keys import read_key
 from modelkin.settings import Settings
-from modelkin.wishes import HowToRead
 from modelkin_cli.options import FILE
 from modelkin_cli.output import Output
 
@@ -25,13 +23,14 @@ def printing(callback: Callback) -> Callback:
     @click.option("--quiet", "-q", is_flag=True, help="Print names only, and no progress.")
     @functools.wraps(callback)
     def with_output(*arguments: Any, as_json: bool, quiet: bool, **options: Any) -> Any:
-        return callback(*arguments, output=Output(as_json=as_json, quiet=quiet), **options)
+        debug = click.get_current_context().ensure_object(Settings).debug
+        return callback(*arguments, output=Output(as_json=as_json, quiet=quiet, debug=debug), **options)
 
     return with_output
 
 
 def reading(callback: Callback) -> Callback:
-    """`--level`, `--threads`, `--file` and `--adapter-base`, with the key of the call, as `how`."""
+    """`--level`, `--threads`, `--file` and `--adapter-base`, as part of `call`."""
     levels = "full reads every byte once; probe reads a few rows of each matrix. Default: full; of a Hub id probe."
 
     @click.option("--level", type=click.Choice(["probe", "full"]), help=levels)
@@ -39,13 +38,13 @@ def reading(callback: Callback) -> Callback:
     @click.option("--file", metavar="NAME", help="Which file of the folder to read, where it holds several models.")
     @click.option("--adapter-base", type=FILE, metavar="PATH", help="The base of an adapter (PEFT LoRA, DoRA): the sum is looked at.")
     @functools.wraps(callback)
-    def with_how(
+    def with_reading(
         *arguments: Any, level: str | None, threads: int | None, file: str | None, adapter_base: Path | None, **options: Any
     ) -> Any:
-        key = read_key(click.get_current_context().ensure_object(Settings).key_file)
-        return callback(*arguments, how=HowToRead(key, level, threads, file, adapter_base), **options)
+        how = {"level": level, "threads": threads, "file": file, "adapter_base": adapter_base}
+        return callback(*arguments, reading=how, **options)
 
-    return with_how
+    return with_reading
 
 
 starter_option = click.option(

@@ -51,6 +51,15 @@ class ConstantRule:
 
 
 @dataclass(frozen=True)
+class TableFormula:
+    """A formula that gives fixed tables back: what is said of a table that it fits, and the kinds that it is there for."""
+
+    formula: str
+    reason: str
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ComponentRule:
     """A name with one of these parts belongs to this component."""
 
@@ -119,6 +128,17 @@ def name_tables() -> NameTables:
     return _row(NameTables, "names", head)
 
 
+@cache
+def table_reasons() -> dict[str, str]:
+    """What is said of a fixed table, by the formula that gives it back. Raises ValueError as `name_tables` does."""
+    return {row.formula: row.reason for row in table_formulas()}
+
+
+def table_formulas() -> tuple[TableFormula, ...]:
+    """The formulas of `fixed_tables.json`. Raises ValueError as `name_tables` does."""
+    return _rows(TableFormula, "fixed_tables", _read("fixed_tables", "")["formulas"])
+
+
 def parse_rules(table: str, content: dict[str, Any]) -> tuple[NameRule, ...]:
     """The rules of one table. Raises ValueError as `name_tables` does."""
     unknown = sorted(set(content) - {"about", "scope", "rules"})
@@ -142,8 +162,8 @@ def _row(kind: type[Row], table: str, row: dict[str, Any]) -> Row:
         raise ValueError(f"table {table}: {row} lacks a key ({error}). Add it.") from error
 
 
-def _read(table: str) -> dict[str, Any]:
-    text = (files(__name__) / "names" / f"{table}.json").read_text(encoding="utf-8")
+def _read(table: str, folder: str = "names") -> dict[str, Any]:
+    text = (files(__name__) / folder / f"{table}.json").read_text(encoding="utf-8")
     content: dict[str, Any] = json.loads(text, object_pairs_hook=lambda pairs: _once(table, pairs))
     return content
 

@@ -5,7 +5,8 @@
     │   ├── SourceNotFound      no such file, folder or usable weights in it
     │   ├── DamagedFile         the file contradicts itself: truncated, lying header, overlap, duplicate key
     │   ├── UnsupportedFormat   readable, but of a kind that this version does not decode
-    │   └── UnusableValues      NaN or infinite weights
+    │   ├── UnusableValues      NaN or infinite weights
+    │   └── Offline             only the network has it, and requests are forbidden
     ├── FingerprintError        a stored fingerprint is damaged or of an unknown spec
     ├── UnusableKey             a key file cannot be read or holds no key (exit code 2)
     ├── SharedFileError         a file of a shared registry is damaged, of another version or key
@@ -53,6 +54,10 @@ class UnsupportedFormat(SourceError):
 
 class UnusableValues(SourceError):
     """Weights that are not finite numbers."""
+
+
+class Offline(SourceError):
+    """What was asked for is not here, and the network may not be used."""
 
 
 class FingerprintError(ModelkinError):

@@ -41,9 +41,9 @@ from modelkin_registry.structure.comparison import Structure, compare_structure
 from modelkin_registry.trajectories.trajectories import examine_series, mean_r
 
 if TYPE_CHECKING:
+    from modelkin_registry.answers.shared import TakenIn
     from modelkin_registry.answers.tree import TreeAnswer
     from modelkin_registry.answers.upkeep import OwnBackground
-    from modelkin_registry.sharing.taking_in import TakenIn
 
 SHOWN = 10  # relatives shown unless asked for more
 STRUCTURE_SHOWN = 3  # relatives whose structure is shown beside

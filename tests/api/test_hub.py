@@ -53,6 +53,7 @@ def hub(own_folder: Path, monkeypatch: pytest.MonkeyPatch, wide: Files) -> Itera
     import huggingface_hub.constants
 
     with serving(Hub()) as hub:
+        monkeypatch.delenv("MODELKIN_OFFLINE")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
         monkeypatch.setattr("modelkin_indexer.hub.client.FIRST_WAIT", 0.001)
@@ -285,7 +286,7 @@ def test_sync_reads_by_ranges_and_tells_how_much(hub: Hub, wide: Files) -> None:
 def test_a_model_larger_than_the_cache_is_streamed_past_it(hub: Hub, wide: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELKIN_CACHE_BYTES", "2000000")
     monkeypatch.setattr("modelkin_indexer.hub.remote_files.BLOCK", {"probe": 1 << 16, "full": 1 << 20})
-    monkeypatch.setattr("modelkin.hub_reading.SCRATCH", 3 << 20)
+    monkeypatch.setattr("modelkin.sources.hub_reading.SCRATCH", 3 << 20)
     here = fingerprint(local(wide))
     found = fingerprint("org/wide", "--level", "full")
     assert isinstance(found, fingerprints.Fingerprint)

@@ -17,7 +17,7 @@ import safetensors.numpy
 
 from calls import ROOT, run
 from hub_server import Hub, serving
-from modelkin.syncing import alone
+from modelkin.taking.syncing import alone
 from modelkin_registry.registry import Registry
 from modelkin_registry.store.store import Store
 from tiny_models import tiny_llama, tuned
@@ -37,6 +37,7 @@ def hub(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     import huggingface_hub.constants
 
     with serving(Hub()) as hub:
+        monkeypatch.delenv("MODELKIN_OFFLINE")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
         monkeypatch.setattr("modelkin_indexer.hub.client.FIRST_WAIT", 0.001)

@@ -29,7 +29,7 @@ def rows(lines: list[str], name: str) -> list[str]:
     return [line for line in lines if line.startswith(name)]
 
 
-@pytest.mark.parametrize("width", [36, 40, 80, 120, 300])
+@pytest.mark.parametrize("width", [40, 56, 80, 120, 300])
 @pytest.mark.parametrize("layers", [0, 1, 3, 5, 32, 48, 94, 200])
 def test_no_line_is_wider_than_the_terminal_and_every_layer_is_there_once(layers: int, width: int) -> None:
     lines = [line.plain for line in heat_strip(component(layers), layers, width)]
@@ -82,3 +82,12 @@ def test_what_is_no_number_becomes_null() -> None:
     assert answer["a"] is None
     assert answer["b"] == [None, 1.5]
     assert answer["c"]["layers"] == [[0, 0, 0.99]]
+
+
+@pytest.mark.parametrize("width", [12, 20, 30, 39])
+@pytest.mark.parametrize("layers", [0, 1, 32, 94])
+def test_a_narrow_strip_has_its_marks_below_the_figures(layers: int, width: int) -> None:
+    lines = [line.plain for line in heat_strip(component(layers), layers, width)]
+    assert max(map(len, lines)) <= width
+    assert sum(line.count("█") for line in lines) == layers
+    assert "(outside the layers)" in " ".join(lines)

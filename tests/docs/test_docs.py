@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
+from modelkin_cli.main import VERBS
 from modelkin_registry.answers.relations import RELATIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -30,6 +35,10 @@ def test_blocks_are_found_and_stop_at_the_first_failure(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     assert script("run_blocks").run(page, tmp_path / "there") == 3
     assert (tmp_path / "there" / "ran").exists()
+    page.write_text("```python\nraise SystemExit(3)\n```\n```bash\ntouch after\n```\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        script("run_blocks").run(page, tmp_path / "there")
+    assert not (tmp_path / "there" / "after").exists()
 
 
 def test_relations_named_in_the_method_exist() -> None:
@@ -37,3 +46,16 @@ def test_relations_named_in_the_method_exist() -> None:
     for word in ("continued", "shared initialisation", "reparameterised"):
         assert word in RELATIONS
         assert f"**{word}**" in text
+
+
+@pytest.mark.parametrize("page", ["python.md"])
+def test_the_blocks_of_a_page_run(page: str, tmp_path: Path) -> None:
+    assert script("run_blocks").run(DOCS / page, tmp_path) > 3
+
+
+def test_the_readme_shows_python_that_runs_and_every_verb() -> None:
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    kinds = [kind for kind, _ in script("run_blocks").BLOCK.findall(text)]
+    assert kinds == ["bash", "bash", "python"]
+    for verb in VERBS:
+        assert re.search(rf"\b{verb}\b", text), verb

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from calls import run
-from modelkin_cli.pages.tree_picture import dot, svg
+from modelkin_cli.pages.trees.picture import dot, svg
 from modelkin_indexer.errors import UnknownModel
 from modelkin_indexer.results.beside import Claim
 from modelkin_registry.answers.evidence import Relative

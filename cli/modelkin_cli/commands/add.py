@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from modelkin.adding import Batch
-from modelkin.registries import open_registry
-from modelkin.settings import Settings
-from modelkin.wishes import HowToRead
-from modelkin_cli.options import settings
+import modelkin
+from modelkin_cli.options import calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages import figures
 from modelkin_cli.reading_options import printing, reading, starter_option
 from modelkin_registry.answers.upkeep import Added
 
-INTERRUPTED = 130
+STATUSES = ("added", "unchanged", "failed")
 
 
 @click.command("add", short_help="Index models and keep their fingerprints.")
@@ -23,15 +22,8 @@ INTERRUPTED = 130
 @starter_option
 @reading
 @printing
-@settings
-def command(
-    settings: Settings,
-    sources: tuple[str, ...],
-    name: str | None,
-    starter: bool,
-    how: HowToRead,
-    output: Output,
-) -> None:
+@calling
+def command(sources: tuple[str, ...], name: str | None, starter: bool, output: Output, call: dict[str, Any]) -> None:
     """Index models and keep their fingerprints in the registry.
 
     A source that cannot be read is reported, and the others are added all the same. With --json one object a line.
@@ -43,24 +35,32 @@ def command(
     """
     if name is not None and len(sources) > 1:
         raise click.UsageError("--as names one model; give one SOURCE with it.")
-    with open_registry(settings, create=True, begin=starter, say=output.say) as registry, output.progress() as begin:
-        batch = Batch(registry, how, begin, output.say)
-        try:
-            for added in batch.add(sources, name):
-                _print(output, added)
-            registry.refresh()
-        except KeyboardInterrupt:
-            output.fail(f"Interrupted; {batch.stored_words} stored.")
-            click.get_current_context().exit(INTERRUPTED)
-    output.say(batch.summary)
-    click.get_current_context().exit(batch.exit_code)
+    seen = _Seen(output)
+    try:
+        with output.listening() as listener:
+            answer = modelkin.add(*sources, name=name, each=seen, starter=starter, listener=listener, **call)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Interrupted; {seen.stored} stored.") from None
+    output.say(", ".join(f"{answer.counts[status]} {status}" for status in STATUSES if status in answer.counts))
+    click.get_current_context().exit(answer.exit_code)
 
 
-def _print(output: Output, added: Added) -> None:
-    if added.status == "failed" and not output.as_json:
-        output.fail(f"error: {added.reason}")
-        return
-    about = f"{figures.count(added.parameters)} parameters, {', '.join(added.components)}, level {added.level}"
-    output.line(
-        added, added.model, f"{added.status:10}{added.model}: {about}, {figures.share(added.coverage or 0.0)} placed, {added.seconds:.1f} s"
-    )
+class _Seen:
+    """Prints what became of each source, and counts those that were stored."""
+
+    def __init__(self, output: Output) -> None:
+        self.output, self.added = output, 0
+
+    def __call__(self, added: Added) -> None:
+        self.added += added.status == "added"
+        if added.status == "failed" and not self.output.as_json:
+            self.output.fail(f"error: {added.reason}")
+            return
+        about = f"{figures.count(added.parameters)} parameters, {', '.join(added.components)}, level {added.level}"
+        placed = f"{figures.share(added.coverage or 0.0)} placed, {added.seconds:.1f} s"
+        self.output.line(added, added.model, f"{added.status:10}{added.model}: {about}, {placed}")
+
+    @property
+    def stored(self) -> str:
+        """`1 model was`, for what is to come after it."""
+        return "1 model was" if self.added == 1 else f"{self.added} models were"

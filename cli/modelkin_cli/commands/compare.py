@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 
-from modelkin.settings import Settings
-from modelkin.sides import judge_of, sides_of, structure_of_sides
-from modelkin.wishes import ExactWishes, HowToRead
-from modelkin_cli.options import FILE, settings
+import modelkin
+from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
+from modelkin_cli.pages.aligned import aligned_page
 from modelkin_cli.pages.answers import compare_page
 from modelkin_cli.reading_options import printing, reading
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers.asked import CompareAnswer
-from modelkin_registry.explanation.compare import compare_fingerprints
 
 
 @click.command("compare", short_help="Hold two models against each other.")
@@ -37,9 +34,8 @@ from modelkin_registry.explanation.compare import compare_fingerprints
 @fail_on_option
 @reading
 @printing
-@settings
+@calling
 def command(
-    settings: Settings,
     a: str,
     b: str,
     controls: tuple[str, ...],
@@ -48,8 +44,8 @@ def command(
     align: bool,
     resume: Path | None,
     fail_on: tuple[str, ...],
-    how: HowToRead,
     output: Output,
+    call: dict[str, Any],
 ) -> None:
     """Hold model A against model B, family by family. Each is a source or the name of a registered model.
 
@@ -65,38 +61,21 @@ def command(
     """
     if not exact and (resume is not None or layers == "all"):
         raise click.UsageError("--resume and --layers are for --exact")
-    with output.progress() as begin:
-        read = sides_of((a, b, *controls), how, settings, begin, output.say)
-    sides = {name: side.fingerprint for name, side in read.items()}
-    third = {name: sides[name] for name in controls}
-    claims = {name: read[name].claims for name in (a, b)}
-    judge = judge_of(tuple(sides), settings, output.say)
-    answer = compare_fingerprints(sides[a], sides[b], a_name=a, b_name=b, controls=third, judge=judge, claims=claims)
-    answer = replace(answer, structure=structure_of_sides(read[a], read[b], b))
-    more: Iterable[RenderableType] = ()
-    aligned: Iterable[RenderableType] = ()
-    if align:
-        from modelkin.exact import add_aligned  # brings scipy
-        from modelkin_cli.pages.aligned import aligned_page
-
-        answer = add_aligned(answer, a, b, how, output.say)
-        aligned = aligned_page(answer.aligned or {})
-    if exact:
-        answer, more = _exactly(answer, (a, b, *controls), how, ExactWishes(resume, layers == "all"), output)
-    output.answer(answer, (answer.relation,), lambda console: chain(compare_page(answer, sides[a].about.layers, console), aligned, more))
+    wishes = modelkin.ExactWishes(resume, layers == "all") if exact else None
+    with output.listening() as listener:
+        answer = modelkin.compare(a, b, controls=controls, exact=wishes, align=align, listener=listener, **call)
+    output.answer(answer, (answer.relation,), lambda console: _pages(answer, console))
     names = violations(fail_on, answer.relation, answer.also, answer.components)
     if names := [*names, *(word for word in fail_on if word == answer.verdict)]:
         output.say(f"--fail-on: {', '.join(names)}")
         click.get_current_context().exit(VIOLATED)
 
 
-def _exactly(
-    answer: CompareAnswer, names: tuple[str, ...], how: HowToRead, wishes: ExactWishes, output: Output
-) -> tuple[CompareAnswer, Iterable[RenderableType]]:
-    """The answer with the exact comparison, and its tables."""
-    from modelkin.exact import add_exact  # brings scipy, a tenth of a second that other comparisons do without
-    from modelkin_cli.pages.exact import exact_page
+def _pages(answer: CompareAnswer, console: Console) -> Iterator[RenderableType]:
+    yield from compare_page(answer, console)
+    if answer.aligned is not None:
+        yield from aligned_page(answer.aligned)
+    if answer.exact:
+        from modelkin_cli.pages.exact import exact_page  # brings the exact comparison's own imports
 
-    with output.progress() as begin:
-        answer = add_exact(answer, names[0], names[1], names[2:], how, wishes, begin, output.say)
-    return answer, exact_page(answer.exact_summary or {}) if answer.exact else ()
+        yield from exact_page(answer.exact_summary or {})

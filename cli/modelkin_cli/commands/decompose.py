@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from modelkin.reading import existing, hub_id, read_source
-from modelkin.registries import open_registry
-from modelkin.settings import Settings
-from modelkin.sides import sides_of
-from modelkin.wishes import HowToRead
-from modelkin_cli.options import settings
+import modelkin
+from modelkin_cli.options import calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.merge import merge_page
 from modelkin_cli.reading_options import printing, reading
 from modelkin_registry.answers.asked import DecomposeAnswer
-from modelkin_registry.merging.reporting import fitted
 
 
 @click.command("decompose", short_help="Take a merge apart: its parents, and in what proportion.")
@@ -27,16 +23,15 @@ from modelkin_registry.merging.reporting import fitted
 @click.option("--recipe", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a recipe for mergekit there.")
 @reading
 @printing
-@settings
+@calling
 def command(
-    settings: Settings,
     source: str,
     more: tuple[str, ...],
     parents: tuple[str, ...],
     base: str | None,
     recipe: Path | None,
-    how: HowToRead,
     output: Output,
+    call: dict[str, Any],
 ) -> None:
     """Find which registered models SOURCE was merged from, with weights, by component and layer, and what they leave.
 
@@ -47,31 +42,12 @@ def command(
       modelkin decompose models/mystery --recipe mystery.yml
       modelkin decompose models/mystery --parents llama-chat llama-code --base llama
     """
-    named = (*parents, *more)
-    answer = _weighed(source, named, base, how, settings, output) if named else _sought(source, base, how, settings, output)
+    with output.listening() as listener:
+        answer = modelkin.decompose(source, parents=(*parents, *more), base=base, listener=listener, **call)
     merge = answer.merge or {"parents": []}
     output.answer(answer, (parent["model"] for parent in merge["parents"]), lambda console: merge_page(answer, console))
     if recipe:
         _write(recipe, answer, output)
-
-
-def _weighed(source: str, named: tuple[str, ...], base: str | None, how: HowToRead, settings: Settings, output: Output) -> DecomposeAnswer:
-    """Against parents that were named."""
-    wanted = tuple(dict.fromkeys((*named, *([base] if base else ()))))
-    asked = source if hub_id(source) is not None else str(existing(source))
-    with output.progress() as begin:
-        sides = sides_of((asked, *wanted), how, settings, begin, output.say)
-    return fitted(sides[asked].fingerprint, {name: sides[name].fingerprint for name in wanted}, base=base, source=source)
-
-
-def _sought(source: str, base: str | None, how: HowToRead, settings: Settings, output: Output) -> DecomposeAnswer:
-    """Against what the registry holds."""
-    with open_registry(settings, say=output.say) as registry:
-        if hub_id(source) is None:
-            existing(source, registry.store.names())
-        with output.progress() as begin:
-            fingerprint = read_source(source, how, begin, registry.store).fingerprint
-        return registry.decompose(fingerprint, base=base, source=source)
 
 
 def _write(path: Path, answer: DecomposeAnswer, output: Output) -> None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from modelkin.registries import open_registry
-from modelkin.settings import Settings
-from modelkin_cli.options import FILE, settings
+import modelkin
+from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
 from modelkin_cli.reading_options import printing
-from modelkin_registry.answers.contract import CONTRACT
 
 
 @click.command("export", short_help="Write a registry into one file, to share it.")
 @click.argument("file", type=FILE)
 @click.option("--paths/--no-paths", default=True, help="Whether folders of this machine, where models were read, are told. Default: yes.")
 @printing
-@settings
-def command(settings: Settings, file: Path, paths: bool, output: Output) -> None:
+@calling
+def command(file: Path, paths: bool, output: Output, call: dict[str, Any]) -> None:
     """Write all models of the registry into one file: fingerprints, names, revisions, sources, claims.
 
     The file is a zip archive whose parts are checked by digest when it is taken in. The same models give the same bytes. A registry with
@@ -29,10 +28,6 @@ def command(settings: Settings, file: Path, paths: bool, output: Output) -> None
     Example:
       modelkin export models.modelkin-registry --no-paths
     """
-    if file.exists():
-        raise click.UsageError(f"{file} is there already. Give a new name.")
-    with open_registry(settings, say=output.say) as registry:
-        models, digest = registry.export(file, paths=paths)
-    size = file.stat().st_size
-    answer = {"contract": CONTRACT, "file": str(file), "models": models, "bytes": size, "digest": digest}
-    output.line(answer, str(file), f"{file}: {models} models, {size:,} bytes, digest {digest}.")
+    with output.listening() as listener:
+        answer = modelkin.export(file, paths=paths, listener=listener, **call)
+    output.line(answer, answer.file, f"{answer.file}: {answer.models} models, {answer.bytes:,} bytes, digest {answer.digest}.")

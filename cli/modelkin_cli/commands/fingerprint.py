@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from modelkin.reading import FINGERPRINT_SUFFIX, read_source
-from modelkin.settings import Settings
-from modelkin.wishes import HowToRead
+import modelkin
+from modelkin.sources.naming import FINGERPRINT_SUFFIX
 from modelkin.words import size
-from modelkin_cli.options import FILE, settings
+from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
 from modelkin_cli.reading_options import printing, reading
-from modelkin_registry.answers.contract import CONTRACT
 
 
 @click.command("fingerprint", short_help="Write a model's fingerprint to a file.")
@@ -23,8 +22,8 @@ from modelkin_registry.answers.contract import CONTRACT
 )
 @reading
 @printing
-@settings
-def command(settings: Settings, source: str, target: Path, how: HowToRead, output: Output) -> None:
+@calling
+def command(source: str, target: Path, output: Output, call: dict[str, Any]) -> None:
     """Write the fingerprint of SOURCE to one file, from which it can be queried, compared and added without the weights.
 
     \b
@@ -34,21 +33,8 @@ def command(settings: Settings, source: str, target: Path, how: HowToRead, outpu
     """
     if target.suffix != FINGERPRINT_SUFFIX:
         raise click.BadParameter(f"{target}: the name of a fingerprint ends in {FINGERPRINT_SUFFIX}.", param_hint="-o")
-    with output.progress() as begin:
-        found = read_source(source, how, begin)
-    _write(target, data := found.fingerprint.to_bytes())
-    about = found.fingerprint.about
-    facts = {"level": about.level, "spec": about.spec, "key": about.key, "parameters": about.parameters, "coverage": about.coverage}
-    words = f"{target}: {size(len(data))}, level {about.level}"
-    output.line({"contract": CONTRACT, "source": source, "file": str(target), **facts, "bytes": len(data)}, str(target), words)
-
-
-def _write(target: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    try:
-        unfinished.write_bytes(data)
-        unfinished.replace(target)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise click.BadParameter(f"{target}: cannot be written ({error.strerror}).", param_hint="-o") from error
+    if not target.parent.is_dir():
+        raise click.BadParameter(f"{target}: there is no such folder.", param_hint="-o")
+    with output.listening() as listener:
+        answer = modelkin.fingerprint(source, target, listener=listener, **call)
+    output.line(answer, answer.file, f"{answer.file}: {size(answer.bytes)}, level {answer.level}")

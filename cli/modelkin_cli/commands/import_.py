@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from modelkin.registries import open_registry
-from modelkin.settings import Settings
-from modelkin_cli.options import FILE, settings
+import modelkin
+from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
 from modelkin_cli.reading_options import printing, starter_option
-from modelkin_registry.answers.contract import CONTRACT
-from modelkin_registry.sharing.taking_in import TakenIn
-
-STATUSES = ("added", "merged", "unchanged")
+from modelkin_registry.answers.shared import STATUSES, Imported
 
 
 @click.command("import", short_help="Take in the models of such a file.")
 @click.argument("file", type=FILE)
 @starter_option
 @printing
-@settings
-def command(settings: Settings, file: Path, starter: bool, output: Output) -> None:
+@calling
+def command(file: Path, starter: bool, output: Output, call: dict[str, Any]) -> None:
     """Take in all models of a file that `modelkin export` wrote. Nothing is lost on either side.
 
     A model that both know becomes one, with the revisions, sources and claims of both. A model that has only its name in common with one
@@ -33,17 +29,15 @@ def command(settings: Settings, file: Path, starter: bool, output: Output) -> No
     Example:
       modelkin import models.modelkin-registry
     """
-    with open_registry(settings, create=True, begin=starter, say=output.say) as registry:
-        taken, digest = registry.take_in(file)
-    tell_taken(output, str(file), taken, digest)
+    with output.listening() as listener:
+        answer = modelkin.import_(file, starter=starter, listener=listener, **call)
+    tell_taken(output, answer)
 
 
-def tell_taken(output: Output, file: str, taken: Sequence[TakenIn], digest: str) -> None:
+def tell_taken(output: Output, answer: Imported) -> None:
     """What became of the models of a shared file."""
-    counts = {status: sum(one.status == status for one in taken) for status in STATUSES}
-    renamed = [{"model": one.given, "stored_as": one.name} for one in taken if one.name != one.given]
-    for one in renamed:
-        output.say(f"{one['model']} of the file is {one['stored_as']} here.")
-    answer = {"contract": CONTRACT, "file": file, "models": len(taken), **counts, "renamed": renamed, "digest": digest}
+    for one in answer.renamed:
+        output.say(f"{one.model} of the file is {one.stored_as} here.")
+    counts = {status: getattr(answer, status) for status in STATUSES}
     told = ", ".join(f"{number} {status}" for status, number in counts.items() if number) or "no models"
-    output.line(answer, file, f"{file}: {told}; digest {digest}.")
+    output.line(answer, answer.file, f"{answer.file}: {told}; digest {answer.digest}.")

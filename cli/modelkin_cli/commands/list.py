@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from modelkin.registries import open_registry
-from modelkin.settings import Settings
-from modelkin_cli.options import settings
+import modelkin
+from modelkin_cli.options import calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.tables import models_table
 from modelkin_cli.reading_options import printing
-from modelkin_registry.answers.contract import CONTRACT
 
 
 @click.command("list", short_help="List the registered models.")
 @printing
-@settings
-def command(settings: Settings, output: Output) -> None:
+@calling
+def command(output: Output, call: dict[str, Any]) -> None:
     """List the registered models by name.
 
     \b
     Example:
       modelkin list
     """
-    with open_registry(settings, say=output.say) as registry:
-        models = registry.list()
-        output.say(f"{len(models)} models in {registry.store.path}")
-    output.answer(
-        {"contract": CONTRACT, "models": models}, (model.model for model in models), lambda _: [models_table(models)] if models else []
-    )
+    with output.listening() as listener, modelkin.open(listener=listener, **call) as registry:
+        answer = registry.list()
+        output.say(f"{len(answer.models)} models in {registry.path}")
+    output.answer(answer, (model.model for model in answer.models), lambda _: [models_table(answer.models)] if answer.models else [])

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 
-from modelkin.registries import open_registry
-from modelkin.settings import Settings
-from modelkin.shared_datasets import SHARED_FILE
-from modelkin_cli.options import settings
+import modelkin
+from modelkin_cli.options import calling
 from modelkin_cli.output import Output
 from modelkin_cli.reading_options import printing
-from modelkin_indexer.hub.client import HubClient
-from modelkin_registry.answers.contract import CONTRACT
 
 
 @click.command("push", short_help="Share a registry as a dataset on the Hub.")
 @click.argument("dataset", metavar="ORG/NAME")
 @click.option("--private/--public", default=True, help="Who may see the dataset, where it is made new. Default: --private.")
 @printing
-@settings
-def command(settings: Settings, dataset: str, private: bool, output: Output) -> None:
+@calling
+def command(dataset: str, private: bool, output: Output, call: dict[str, Any]) -> None:
     """Export the registry and upload the file to a dataset repository, made if it is not there. Folders of this machine are left out.
 
     Log in with `hf auth login`, or set HF_TOKEN.
@@ -31,11 +26,6 @@ def command(settings: Settings, dataset: str, private: bool, output: Output) -> 
     Example:
       modelkin push me/my-registry --public
     """
-    with TemporaryDirectory(prefix="modelkin-") as folder:
-        file = Path(folder) / SHARED_FILE
-        with open_registry(settings, begin=False, say=output.say) as registry:
-            models, digest = registry.export(file, paths=False)
-        size = file.stat().st_size
-        commit = HubClient().push(dataset, file, SHARED_FILE, private=private)
-    answer = {"contract": CONTRACT, "dataset": dataset, "commit": commit, "models": models, "bytes": size, "digest": digest}
-    output.line(answer, dataset, f"{dataset}: {models} models, {size:,} bytes, digest {digest}.")
+    with output.listening() as listener:
+        answer = modelkin.push(dataset, private=private, listener=listener, **call)
+    output.line(answer, answer.dataset, f"{answer.dataset}: {answer.models} models, {answer.bytes:,} bytes, digest {answer.digest}.")

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import click
 
-from modelkin.reading import existing, hub_id, read_source
-from modelkin.registries import open_registry
-from modelkin.settings import Settings
-from modelkin.wishes import HowToRead
-from modelkin_cli.options import settings
+import modelkin
+from modelkin_cli.options import calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.answers import query_page
 from modelkin_cli.reading_options import printing, reading, starter_option
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers.asked import QueryAnswer
-from modelkin_registry.registry import SHOWN, Registry
+from modelkin_registry.registry import SHOWN
 
 
 @click.command("query", short_help="Find the nearest relatives of a model.")
@@ -29,17 +25,16 @@ from modelkin_registry.registry import SHOWN, Registry
 @fail_on_option
 @reading
 @printing
-@settings
+@calling
 def command(
-    settings: Settings,
     source: str,
     k: int,
     show_all: bool,
     exact: bool,
     starter: bool,
     fail_on: tuple[str, ...],
-    how: HowToRead,
     output: Output,
+    call: dict[str, Any],
 ) -> None:
     """Find the registered models that SOURCE is closest to, family by family, with how sure that is.
 
@@ -52,33 +47,11 @@ def command(
       modelkin query org/name
       modelkin query models/mystery --fail-on descent --json
     """
-    with open_registry(settings, begin=starter, say=output.say) as registry:
-        answer, layers = _asked(registry, source, how, output, k=k, show_all=show_all, exact=exact)
-    output.answer(
-        answer,
-        (relative.model for relative in answer.relatives if not relative.declared),
-        lambda console: query_page(answer, layers, console),
-    )
+    with output.listening() as listener:
+        answer = modelkin.query(source, k=k, show_all=show_all, exact=exact, starter=starter, listener=listener, **call)
+    names = (relative.model for relative in answer.relatives if not relative.declared)
+    output.answer(answer, names, lambda console: query_page(answer, console))
     _judge(answer, fail_on, output)
-
-
-def _asked(
-    registry: Registry, source: str, how: HowToRead, output: Output, *, k: int, show_all: bool, exact: bool
-) -> tuple[QueryAnswer, dict[str, int]]:
-    if hub_id(source) is None:
-        existing(source, registry.store.names())
-    if not registry.store.count():
-        output.say("The registry is empty; fill it with `modelkin add SOURCE...`.")
-    with output.progress() as begin:
-        reading = read_source(source, how, begin, registry.store)
-    from_hub = hub_id(source) is not None  # then what it cost, and what more would cost, is part of the answer
-    for note in () if from_hub else reading.notes:
-        output.say(f"{source}: {note}")
-    beside: dict[str, Any] = {"claims": reading.claims, "structure": reading.structure}
-    answer = registry.query(reading.fingerprint, source=source, k=k, show_all=show_all, exact=exact, **beside)
-    if from_hub:
-        answer = replace(answer, warnings=(*answer.warnings, *(f"{source}: {note}" for note in reading.notes)))
-    return answer, reading.fingerprint.about.layers
 
 
 def _judge(answer: QueryAnswer, fail_on: tuple[str, ...], output: Output) -> None:

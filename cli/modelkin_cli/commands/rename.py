@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from modelkin.registries import open_registry
-from modelkin.settings import Settings
-from modelkin_cli.options import settings
+import modelkin
+from modelkin_cli.options import calling
 from modelkin_cli.output import Output
 from modelkin_cli.reading_options import printing
-from modelkin_registry.answers.contract import CONTRACT
 
 
 @click.command("rename", short_help="Give a registered model another name.")
 @click.argument("old")
 @click.argument("new")
 @printing
-@settings
-def command(settings: Settings, old: str, new: str, output: Output) -> None:
+@calling
+def command(old: str, new: str, output: Output, call: dict[str, Any]) -> None:
     """Give a registered model another name. The old one goes on leading to it.
 
     \b
     Example:
       modelkin rename llama llama-3
     """
-    with open_registry(settings, begin=False, say=output.say) as registry:
-        registry.rename(old, new)
-    output.line({"contract": CONTRACT, "model": new, "former": old}, new, f"{old} is now {new}.")
+    with output.listening() as listener:
+        answer = modelkin.rename(old, new, listener=listener, **call)
+    output.line(answer, answer.model, f"{answer.former} is now {answer.model}.")

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
-from modelkin.keys import read_key
-from modelkin.registries import open_registry
-from modelkin.settings import Settings
-from modelkin.syncing import Sync, Synced, alone
-from modelkin.wishes import HowToRead
-from modelkin_cli.options import FILE, settings
+import modelkin
+from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
 from modelkin_cli.reading_options import printing, starter_option
-from modelkin_indexer.hub.client import HubClient
-from modelkin_indexer.hub.wanted import Wanted
-from modelkin_registry.registry import Registry
+from modelkin_registry.answers.contract import CONTRACT
+from modelkin_registry.answers.shared import Synced, Syncing
 
-INTERRUPTED = 130
+FILTERS = ("author", "task", "library", "min_downloads")  # one of them says which repositories are wanted
 
 
 @click.command("sync", short_help="Take in new and changed models of the Hub.")
@@ -41,26 +36,14 @@ INTERRUPTED = 130
 @click.option("--level", type=click.Choice(["probe", "full"]), help="As of `modelkin add`. Default: full.")
 @starter_option
 @printing
-@settings
+@calling
 def command(
-    settings: Settings,
     ids: tuple[str, ...],
     ids_from: Path | None,
-    author: str | None,
-    task: str | None,
-    library: str | None,
-    min_downloads: int,
-    max_bytes: int | None,
-    limit: int | None,
-    relist: bool,
-    retry: bool,
-    dry_run: bool,
     journal: bool,
-    workers: int,
-    rate: float,
-    level: str | None,
-    starter: bool,
     output: Output,
+    call: dict[str, Any],
+    **wishes: Any,
 ) -> None:
     """Take in the models of the Hub that are new or changed since the last call with the same filter.
 
@@ -73,18 +56,18 @@ def command(
       modelkin sync --task text-generation --min-downloads 100000 --level probe --dry-run
       modelkin sync --journal
     """
-    wanted = Wanted(author, task, library, min_downloads, max_bytes, (*ids, *_lines(ids_from)))
-    if not (journal or wanted.ids or author or task or library or min_downloads):
+    wanted = (*ids, *_lines(ids_from))
+    if journal:
+        _print_journal(output, call)
+        return
+    if not (wanted or any(wishes[name] for name in FILTERS)):
         raise click.UsageError("Say which: ORG/NAME, --ids-from, --author, --task, --library or --min-downloads.")
-    how = HowToRead(read_key(settings.key_file), level)
-    with open_registry(settings, create=True, begin=starter, say=output.say) as registry:
-        sync = Sync(registry, HubClient(rate=rate), wanted, how, workers)
-        if journal:
-            _print_journal(output, registry)
-        elif dry_run:
-            _tell(output, sync.sizes(), "{bytes:,} bytes would be read")
-        else:
-            _run(output, sync, registry, limit, relist=relist, retry=retry)
+    try:
+        with output.listening() as listener:
+            answer = modelkin.sync(*wanted, each=lambda one: output.line(one, one.repo, _words(one)), listener=listener, **call, **wishes)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("Interrupted; the next call goes on.") from None
+    output.say(_sum(answer, "would be read" if wishes["dry_run"] else "read"))
 
 
 def _lines(path: Path | None) -> list[str]:
@@ -95,38 +78,18 @@ def _lines(path: Path | None) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _run(output: Output, sync: Sync, registry: Registry, limit: int | None, *, relist: bool, retry: bool) -> None:
-    def steps() -> Iterator[Synced]:
-        sync.try_again(retry)
-        yield from sync.look(everything=relist)
-        yield from sync.work(limit)
-
-    try:
-        with alone(registry.store.path):
-            _tell(output, steps(), "{bytes:,} bytes read")
-    except KeyboardInterrupt:
-        output.fail("Interrupted; the next call goes on.")
-        click.get_current_context().exit(INTERRUPTED)
-    finally:
-        registry.refresh()
-
-
-def _tell(output: Output, found: Iterator[Synced], about_bytes: str) -> None:
-    counts: Counter[str] = Counter()
-    size = 0
-    for one in found:
-        counts[one.status] += 1
-        size += one.bytes
-        output.line(one, one.repo, _words(one))
+def _sum(answer: Syncing, read: str) -> str:
+    counts = Counter(one.status for one in answer.results)
     told = ", ".join(f"{number} {status}" for status, number in sorted(counts.items())) or "nothing new"
-    output.say(f"{told}; {about_bytes.format(bytes=size)}.")
+    return f"{told}; {answer.bytes:,} bytes {read}."
 
 
 def _words(one: Synced) -> str:
     return f"{one.status:10}{one.repo}" + (f": {one.reason}" if one.reason else f", {one.bytes:,} bytes, {one.seconds:.1f} s")
 
 
-def _print_journal(output: Output, registry: Registry) -> None:
-    line: Callable[[dict[str, object]], str] = lambda entry: f"{entry['state']:10}{entry['repo']}: {entry['noted']} {entry['reason']}"  # noqa: E731
-    for entry in registry.store.hub.entries():
-        output.line({"contract": 1, **entry}, str(entry["repo"]), line(entry).rstrip())
+def _print_journal(output: Output, call: dict[str, Any]) -> None:
+    with modelkin.open(**call) as registry:
+        for entry in registry.journal():
+            words = f"{entry['state']:10}{entry['repo']}: {entry['noted']} {entry['reason']}"
+            output.line({"contract": CONTRACT, **entry}, str(entry["repo"]), words.rstrip())

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from modelkin.registries import open_registry
-from modelkin.settings import Settings
-from modelkin_cli.options import FILE, settings
+import modelkin
+from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
-from modelkin_cli.pages.tree import tree_page
-from modelkin_cli.pages.tree_picture import dot, names, svg
+from modelkin_cli.pages.trees.page import tree_page
+from modelkin_cli.pages.trees.picture import dot, names, svg
 from modelkin_cli.reading_options import printing
 from modelkin_registry.trees.trees import DEPTH
 
@@ -22,8 +22,8 @@ from modelkin_registry.trees.trees import DEPTH
 @click.option("--dot", "as_dot", is_flag=True, help="Print a Graphviz graph.")
 @click.option("--svg", "picture", type=FILE, metavar="FILE", help="Write a picture to this file as well.")
 @printing
-@settings
-def command(settings: Settings, model: str | None, depth: int | None, as_dot: bool, picture: Path | None, output: Output) -> None:
+@calling
+def command(model: str | None, depth: int | None, as_dot: bool, picture: Path | None, output: Output, call: dict[str, Any]) -> None:
     """Draw the registered models around MODEL, or all of them, as family trees.
 
     An edge means evidence of descent in the weights; norms alone or a common random start never make one. Directions are hints and say
@@ -39,11 +39,11 @@ def command(settings: Settings, model: str | None, depth: int | None, as_dot: bo
         raise click.UsageError("--dot and --json are two forms of one answer; give one.")
     if depth is not None and model is None:
         raise click.UsageError("--depth counts steps around a MODEL; name one.")
-    with open_registry(settings, say=output.say) as registry:
-        answer = registry.tree(model, depth=depth or DEPTH)
+    with output.listening() as listener:
+        answer = modelkin.tree(model, depth=depth or DEPTH, listener=listener, **call)
     if picture is not None:
         picture.write_text(svg(answer), encoding="utf-8")
     if as_dot:
         click.echo(dot(answer), nl=False)
     else:
-        output.answer(answer, names(answer), lambda _: tree_page(answer))
+        output.answer(answer, names(answer), lambda console: tree_page(answer, console))

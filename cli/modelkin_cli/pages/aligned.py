@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from modelkin_cli.pages import figures
-from modelkin_cli.pages.tables import new_table
+from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
 
 NOTE = (

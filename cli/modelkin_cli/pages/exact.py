@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelkin_cli.pages import figures
-from modelkin_cli.pages.tables import new_table
+from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
 from modelkin_indexer.results.exact import LayerMatrix
 from modelkin_registry.answers.exact import GroupFigures, Spread, Strangers

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelkin_cli.pages.answers import sentences
-from modelkin_cli.pages.tables import new_table
+from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
 from modelkin_registry.answers.asked import DecomposeAnswer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from rich.text import Text
 
@@ -18,6 +19,7 @@ LOW_INFORMATION = "low-information: says nothing of the other weights"
 LOW_SCALE = ((0.7, "="), (0.2, "-"), (-2.0, "."))  # marks of their own, so that a row cannot be quoted as evidence
 NO_COUNTERPART = " "
 NO_LAYERS = "(outside the layers)"
+NARROWEST = LABEL + FIGURE + len(NO_LAYERS)  # columns of a strip beside names and figures; below, its marks stand under them
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def step_of(r: float) -> Step:
 
 
 def heat_strip(component: ComponentEvidence, layers: int, width: int, *, ascii_only: bool = False) -> list[Text]:
-    """The lines of one component's strip, none longer than `width` (from 36 on).
+    """The lines of one component's strip, none longer than `width`.
 
     Args:
         layers: layers that the query has in this component; those without a mark have no counterpart.
@@ -57,7 +59,7 @@ def heat_strip(component: ComponentEvidence, layers: int, width: int, *, ascii_o
     strip = _Strip(layers, min(width, WHOLE_WIDTH), ascii_only)
     lines = list(strip.block(informative))
     if low:
-        lines += [strip.rule(), *strip.block(low, faded=True)]
+        lines += [*strip.rule(), *strip.block(low, faded=True)]
     return lines
 
 
@@ -99,6 +101,9 @@ class _Strip:
 
     def block(self, families: Sequence[FamilyEvidence], faded: bool = False) -> Iterator[Text]:
         """Rows of these families, in several runs of layers where they do not fit side by side."""
+        if self.width < NARROWEST:
+            yield from self._stacked(families, faded)
+            return
         step = self.room // self.cell // RULER_STEP * RULER_STEP
         outside = [f for f in families if not f.layers]
         inside = [f for f in families if f.layers]
@@ -106,26 +111,37 @@ class _Strip:
             stop = min(start + step, self.layers)
             yield self._ruler(start, stop)
             for family in inside:
-                yield self._head(family, faded) + self._cells(family, start, stop, faded)
+                yield self._head(family, faded) + self._cells(family, start, stop, faded, self.cell)
         for family in outside:
-            yield self._head(family, faded) + Text(NO_LAYERS[: self.room], style="dim")
+            yield self._head(family, faded) + Text(NO_LAYERS, style="dim")
+
+    def _stacked(self, families: Sequence[FamilyEvidence], faded: bool) -> Iterator[Text]:
+        """Each family's name and r, and under them a mark a layer, as many lines as it takes."""
+        for family in families:
+            figure = f"({correlation(family.r)})" if faded else correlation(family.r)
+            yield from self._folded(f"{family.family} {figure}", "dim" if faded else "bold")
+            if not family.layers:
+                yield from self._folded(NO_LAYERS, "dim")
+                continue
+            for start in range(0, self.layers, self.width):
+                yield self._cells(family, start, min(start + self.width, self.layers), faded, 1)
 
     def _head(self, family: FamilyEvidence, faded: bool) -> Text:
         label = Text(family.family[: LABEL - 1].ljust(LABEL), style="dim" if faded else "bold")
         figure = f"({correlation(family.r)})" if faded else f"{correlation(family.r)} "
         return label + Text(f"{figure:>{FIGURE - 1}} ", style="dim" if faded else "")
 
-    def _cells(self, family: FamilyEvidence, start: int, stop: int, faded: bool) -> Text:
+    def _cells(self, family: FamilyEvidence, start: int, stop: int, faded: bool, cell: int) -> Text:
         found: dict[int, float] = {}
         for layer, _, r in family.layers:
             found[layer] = max(r, found.get(layer, r))
         row = Text()
         for layer in range(start, stop):
             if layer not in found:
-                row.append(NO_COUNTERPART * self.cell)
+                row.append(NO_COUNTERPART * cell)
                 continue
             mark, style = _mark(found[layer], faded, self.ascii_only)
-            row.append(mark * self.cell, style=style)
+            row.append(mark * cell, style=style)
         return row
 
     def _ruler(self, start: int, stop: int) -> Text:
@@ -137,7 +153,14 @@ class _Strip:
                 line = line.ljust(at) + str(layer)
         return Text(line, style="dim")
 
-    def rule(self) -> Text:
+    def rule(self) -> Iterator[Text]:
+        """What parts evidence from what is none: a line across, or in a narrow terminal its words on several."""
         dash = "-" if self.ascii_only else "─"
-        words = LOW_INFORMATION if len(LOW_INFORMATION) + 6 <= self.width else "low-information"
-        return Text(f"{dash * 2} {words} ".ljust(self.width, dash)[: self.width], style="dim")
+        words = f"{dash * 2} {LOW_INFORMATION}"
+        if len(words) + 3 <= self.width:
+            yield Text(f"{words} ".ljust(self.width, dash), style="dim")
+        else:
+            yield from self._folded(words, "dim")
+
+    def _folded(self, words: str, style: str) -> Iterator[Text]:
+        yield from (Text(line, style=style) for line in wrap(words, self.width))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from modelkin_cli.pages import figures
+from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, FamilyEvidence, Relative
 from modelkin_registry.answers.relations import DESCENT_FREE
@@ -16,14 +16,6 @@ from modelkin_registry.answers.upkeep import Finding, ListedModel
 
 STATE_STYLES = {"ok": "green", "repaired": "yellow", "broken": "bold red"}
 RELATIVES_NOTE = "In brackets: no evidence. Norms and biases are left out: they cannot show descent by themselves."
-
-
-def new_table(*headings: str, right: Iterable[str] = ()) -> Table:
-    """A table whose text is folded and never cut off."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold", no_wrap=heading in right)
-    return table
 
 
 def relation_text(relation: str, also: Sequence[str] = ()) -> Text:

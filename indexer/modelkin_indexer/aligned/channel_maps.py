@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import scipy.linalg
 from scipy.optimize import linear_sum_assignment
 
+from modelkin_indexer.aligned.finite_rows import finite_rows
 from modelkin_indexer.exact.pairing import PlacePair
 from modelkin_indexer.results.aligned import KINDS, ChannelMap
 from modelkin_indexer.source import Source
@@ -23,6 +25,7 @@ Floats = npt.NDArray[np.float64]
 AS_WELL = 0.98  # of the best map's r on held out rows
 FEWEST_ROWS = 64  # a table with fewer common rows tells no map
 TABLE_FAMILIES = ("embedding", "head")
+SURE = "gesvd"  # LAPACK's older routine: slower, and decomposes what divide and conquer (gesdd, numpy's) gives up on
 WIDEST = 16384  # channels up to which a map is worked out: 1 GiB a matrix
 
 
@@ -91,7 +94,7 @@ def _blocks(a: Source, b: Source, pair: PlacePair, first: int) -> Iterator[tuple
             return
         stop = min(stop, pair.rows)
         odd = (first - start) % 2
-        rows = (values.read_rows(side, view, start, stop)[odd::2].astype(np.float64) for side, view in ((a, ours), (b, theirs)))
+        rows = (finite_rows(side, view, start, stop)[odd::2].astype(np.float64) for side, view in ((a, ours), (b, theirs)))
         yield next(rows), next(rows)
 
 
@@ -131,9 +134,21 @@ def _cosine(sums: Floats) -> float:
 
 
 def polar(cross: Floats) -> Singles:
-    """The orthogonal matrix Q that makes A Q nearest to B, of A'B (Schoenemann 1966): the polar factor."""
-    left, _, right = np.linalg.svd(cross.astype(np.float32), full_matrices=False)
+    """The orthogonal matrix Q that makes A Q nearest to B, of A'B (Schoenemann 1966): the polar factor. It does not depend on the scale."""
+    scaled = np.ldexp(cross, -int(np.frexp(np.abs(cross).max(initial=0.0))[1])).astype(np.float32)  # by a power of two: no bit changes
+    try:
+        left, _, right = np.linalg.svd(scaled, full_matrices=False)
+    except np.linalg.LinAlgError:
+        left, _, right = scipy.linalg.svd(scaled, full_matrices=False, lapack_driver=SURE)
     return np.asarray(left @ right, np.float32)
+
+
+def nuclear_norm(matrix: Singles) -> float:
+    """The sum of a matrix's singular values."""
+    try:
+        return float(np.linalg.norm(matrix, "nuc"))
+    except np.linalg.LinAlgError:
+        return float(scipy.linalg.svd(matrix, compute_uv=False, lapack_driver=SURE).sum())
 
 
 def signed_permutation(cross: Floats, one: Floats, other: Floats) -> Singles:

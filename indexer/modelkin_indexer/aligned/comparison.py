@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.aligned.channel_maps import find_channel_map
+from modelkin_indexer.aligned.finite_rows import finite_rows
 from modelkin_indexer.aligned.unit_matching import HEADS, Flags, Match, Side, assign, correlation, halves, sample, take, turn
 from modelkin_indexer.anatomy import layouts
 from modelkin_indexer.anatomy.parts import anatomy_of, config_of
@@ -21,7 +22,6 @@ from modelkin_indexer.fingerprinting.indexing import gains_less_one
 from modelkin_indexer.places import NO_LAYER, Anatomy, Piece, Place
 from modelkin_indexer.results.aligned import AlignedReading, AlignedRole, ChannelMap
 from modelkin_indexer.source import Source
-from modelkin_indexer.sources.stored import values
 
 Singles = npt.NDArray[np.float32]
 JOINT = ("mlp", "expert")  # families whose roles have one order of units: neurons
@@ -87,7 +87,7 @@ class _Layers:
         if norm is None or piece.residual != "in" or norm.parameters != piece.views[0].columns:
             return None
         view = norm.views[0]
-        gain = values.read_rows(self.source, view, 0, view.rows).ravel()
+        gain = finite_rows(self.source, view, 0, view.rows).ravel()
         return gain + np.float32(gains_less_one(self.source, norm))
 
     def head_size(self, piece: Piece) -> int | None:

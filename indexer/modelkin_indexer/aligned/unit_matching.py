@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from modelkin_indexer.aligned.channel_maps import polar
+from modelkin_indexer.aligned.channel_maps import nuclear_norm, polar
+from modelkin_indexer.aligned.finite_rows import finite_rows
 from modelkin_indexer.places import Piece
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
@@ -90,10 +91,10 @@ def take(side: Side, units: Numbers) -> Singles:
             if side.by_rows:
                 inside = (wanted >= start) & (wanted < stop)
                 if inside.any():
-                    block = values.read_rows(side.source, view, start, stop)
+                    block = finite_rows(side.source, view, start, stop)
                     out[here[inside]] = block[wanted[inside] - start]
             else:
-                block = values.read_rows(side.source, view, start, stop)
+                block = finite_rows(side.source, view, start, stop)
                 out[here, start:stop] = block[:, wanted].T
     return out if side.gain is None else out * side.gain
 
@@ -103,7 +104,7 @@ def _stream(side: Side) -> Iterator[tuple[slice, slice, Singles]]:
     for number, view in enumerate(side.piece.views):
         first = number * side.each
         for start, stop in values.row_blocks(view):
-            block = values.read_rows(side.source, view, start, stop)
+            block = finite_rows(side.source, view, start, stop)
             if side.by_rows:
                 yield slice(first + start, first + stop), slice(0, side.channels), block if side.gain is None else block * side.gain
             else:
@@ -144,7 +145,7 @@ def turn(side: Side, ours: Singles, size: int, fit: Flags, held: Flags) -> Match
     cost = np.empty((len(heads), len(theirs)))
     for i, head in enumerate(heads):
         for j, other in enumerate(theirs):
-            cost[i, j] = np.linalg.norm(head[:, fit] @ other[:, fit].T, "nuc") / max(float(np.linalg.norm(other[:, fit])), 1e-30)
+            cost[i, j] = nuclear_norm(head[:, fit] @ other[:, fit].T) / max(float(np.linalg.norm(other[:, fit])), 1e-30)
     rows, columns = linear_sum_assignment(cost, maximize=True)
     turned = [polar((heads[i][:, fit] @ theirs[j][:, fit].T).astype(np.float64)).T @ heads[i] for i, j in zip(rows, columns, strict=True)]
     return Match("turned", (correlation(np.concatenate(turned), theirs[columns].reshape(-1, side.channels), held),))

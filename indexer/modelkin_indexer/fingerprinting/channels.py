@@ -58,7 +58,7 @@ def centred(values: Floats, numbers: Ints) -> Floats:
     """Sampled rows without what strangers share by construction: offsets of whole rows and columns, and a multiple of the identity.
 
     Linear in the values, so that sketches stay linear. A common column offset is taken out where at least FEWEST_ROWS rows show it. Blocks
-    of so many rows are centred each by itself, so that a block says the same whichever others stand beside it.
+    of tall matrices are centred each by itself, so that a block says the same whichever others stand beside it.
     """
     columns = values.shape[1]
     on_diagonal = np.flatnonzero(numbers < columns)

@@ -15,14 +15,15 @@ from modelkin_data import name_tables
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.adapters.source import adapter_of
 from modelkin_indexer.anatomy import layouts
-from modelkin_indexer.anatomy.fixed_tables import constant_reason, integer_reason, vector_reason
+from modelkin_indexer.anatomy.fixed_tables import CONSTANT, integer_reason, vector_reason
 from modelkin_indexer.anatomy.parts import anatomy_of, config_of
+from modelkin_indexer.anatomy.table_reading import SMALL, fixed_reason, is_whole, whole_tensor
 from modelkin_indexer.fingerprinting import measure
 from modelkin_indexer.fingerprinting.channels import token_frame
 from modelkin_indexer.fingerprinting.experts import expert_table
 from modelkin_indexer.fingerprinting.grams import Frame
 from modelkin_indexer.fingerprinting.measure import MatrixMeasure, VectorMeasure, measure_matrix, measure_vector, probe_matrix
-from modelkin_indexer.places import Anatomy, Piece, View
+from modelkin_indexer.places import Anatomy, Piece
 from modelkin_indexer.results.fingerprint import SIDES, UNDECODED, About, Fingerprint, Matrices, Vectors
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
@@ -31,7 +32,7 @@ from modelkin_indexer.spec import PUBLIC_KEY, Key
 Singles = npt.NDArray[np.float32]
 Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
 Progress = Callable[[int], None]
-TABLE_FAMILIES = ("position", "other", "embedding")  # matrices that may be fixed tables
+UNTOUCHED = ("position", "other", "embedding")  # families whose constant matrices are left out: a copy with others cleared is none
 READ_WHOLE = ("norm", "bias")  # small whatever their axes: gains of each head stand in a matrix
 INDEX_DTYPES = ("I64", "I32", "I16", "U8", "BOOL")
 LARGEST_INDEX = 1 << 24  # numbers of an integer table that are read to tell what it is: a causal mask of 4,096 positions
@@ -68,8 +69,8 @@ def fingerprint_source(
             pool.shutdown(cancel_futures=True)
             raise
     unsure = {*anatomy.guessed, *anatomy.unplaced}
-    kept, constants = _without_constants(matrices, unsure, dict(anatomy.constants) | _index_tables(source, anatomy))
-    vectors, tables = _without_tables(vectors, anatomy, unsure)
+    kept, constants = _without_constants(source, matrices, unsure, dict(anatomy.constants) | _index_tables(source, anatomy))
+    vectors, tables = _without_tables(vectors, anatomy)
     constants |= tables
     return Fingerprint(
         about=_about(source, anatomy, kept, vectors, constants, level, key),
@@ -84,8 +85,9 @@ def read_as_probe(source: Source, key: Key = PUBLIC_KEY) -> None:
     anatomy = anatomy_of(source)
     for piece in anatomy.pieces:
         whole = [(number, 0, view.rows) for number, view in enumerate(piece.views)]
+        small = piece.parameters <= SMALL and is_whole(source, piece.views[0])
         sampled = [(block.expert, block.start, block.stop) for block in measure.sampled_blocks(piece, key)]
-        for number, start, stop in whole if _is_vector(piece) else sampled:
+        for number, start, stop in whole if small or _is_vector(piece) else sampled:
             values.read_stored(source, piece.views[number], start, stop)
     _index_tables(source, anatomy)
 
@@ -132,14 +134,15 @@ def gains_less_one(source: Source, piece: Piece) -> bool:
 
 
 def _without_constants(
-    matrices: Sequence[MatrixMeasure], unsure: set[str], constants: dict[str, str]
+    source: Source, matrices: Sequence[MatrixMeasure], unsure: set[str], constants: dict[str, str]
 ) -> tuple[list[MatrixMeasure], dict[str, str]]:
     """Leave out fixed tables and a head tied to the embedding; say why. `unsure` are tensors whose names do not tell what they are."""
     kept: list[MatrixMeasure] = []
     tokens = {m.piece.place.component: m for m in matrices if (m.piece.place.family, m.piece.place.role) == ("embedding", "token")}
     for m in matrices:
-        suspect = m.piece.place.family in TABLE_FAMILIES or m.piece.views[0].tensor in unsure
-        reason = _table_reason(m) if suspect else ""
+        reason = fixed_reason(source, m.piece, m.sampled.rows, m.sampled.numbers)
+        if reason == CONSTANT and m.piece.place.family not in UNTOUCHED and m.piece.views[0].tensor not in unsure:
+            reason = ""
         if not reason and m.piece.place.family == "head" and _same_values(m, tokens.get(m.piece.place.component)):
             reason = "the head is the embedding (tied)"
         if reason:
@@ -149,10 +152,10 @@ def _without_constants(
     return kept, constants
 
 
-def _without_tables(vectors: Sequence[VectorMeasure], anatomy: Anatomy, unsure: set[str]) -> tuple[list[VectorMeasure], dict[str, str]]:
-    """Leave out vectors that are fixed tables, of those whose names do not tell what they are."""
+def _without_tables(vectors: Sequence[VectorMeasure], anatomy: Anatomy) -> tuple[list[VectorMeasure], dict[str, str]]:
+    """Leave out vectors that are fixed tables."""
     tensors = {piece.place: piece.views[0].tensor for piece in anatomy.pieces}
-    found = {v.place: vector_reason(v.values) for v in vectors if tensors[v.place] in unsure}
+    found = {v.place: vector_reason(v.values) for v in vectors}
     kept = [v for v in vectors if not found.get(v.place)]
     return kept, {tensors[place]: reason for place, reason in found.items() if reason}
 
@@ -162,16 +165,9 @@ def _index_tables(source: Source, anatomy: Anatomy) -> dict[str, str]:
     found = {}
     for name in anatomy.unplaced:
         info = source.tensors[name]
-        if info.dtype in INDEX_DTYPES and 0 < info.elements <= LARGEST_INDEX:
-            columns = info.shape[-1] if info.shape else 1
-            view = View(name, 0, (info.elements // columns, columns), (columns, 1))
-            if reason := integer_reason(values.read_rows(source, view, 0, view.rows)):
-                found[name] = reason
+        if info.dtype in INDEX_DTYPES and 0 < info.elements <= LARGEST_INDEX and (reason := integer_reason(whole_tensor(source, info))):
+            found[name] = reason
     return found
-
-
-def _table_reason(m: MatrixMeasure) -> str:
-    return "" if len(m.piece.views) > 1 else constant_reason(m.sampled.rows, m.sampled.numbers)
 
 
 def _same_values(head: MatrixMeasure, tokens: MatrixMeasure | None) -> bool:

@@ -51,6 +51,8 @@ class CompositeSource:
         self.notes = tuple(f"{part.name}: {note}" for part in parts for note in part.source.notes)
         kinds = sorted({part.source.quantization for part in parts} - {""})
         self.quantization = ", ".join(kinds)
+        self.metadata: Mapping[str, str] = {}
+        self.unread = tuple((f"{part.name}: {what}", size) for part in parts for what, size in part.source.unread)
         self.bytes_read = self._bytes_read()
 
     def read(self, tensor: str, start: int, stop: int, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:

@@ -79,6 +79,24 @@ CONTAINERS = (
 _KNOWN = ".bin .pt .pth .ckpt .jit .gguf .ggml .onnx .h5 .msgpack .npz .npy .pkl .keras .nemo"
 OTHER_SUFFIXES = tuple(suffix for suffix in _KNOWN.split() if not any(suffix in container.suffixes for container in CONTAINERS))
 
+# What else only files are called: configs, formats that other programs keep weights in, archives. Such a name is never sent anywhere.
+_FILES = (
+    ".7z .arrow .bz2 .caffemodel .csv .dat .data .dduf .distcp .engine .eqx .gz .hdf5 .index .joblib .json .llamafile .lz4 .mar .mat "
+    ".mlmodel .mlpackage .mnn .model .ncnn .om .onnx_data .orbax .ort .ot .param .params .parquet .pb .pbtxt .pdiparams .pdmodel .pdopt "
+    ".pdparams .pickle .plan .prototxt .pte .ptl .rar .rknn .t7 .tar .tensors .tgz .toml .torchscript .trt .txt .weights .xz .yaml .yml "
+    ".zip .zst"
+)
+
+
+def suffixes() -> tuple[str, ...]:
+    """Every ending, in small letters, that tells a file's name: of containers, of other weights, of what lies beside them."""
+    return tuple(dict.fromkeys([*weights_suffixes(), *OTHER_SUFFIXES, *_FILES.split()]))
+
+
+def weights_suffixes() -> tuple[str, ...]:
+    """The endings of files that can be read."""
+    return tuple(dict.fromkeys(suffix for container in CONTAINERS for suffix in container.suffixes))
+
 
 def container_of(path: Path) -> Container:
     """The container of a file: by its suffix, and by its first bytes where the suffix leaves a choice.

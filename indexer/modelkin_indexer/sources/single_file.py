@@ -16,7 +16,7 @@ import numpy.typing as npt
 from modelkin_data import name_tables
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.results.beside import SourceFile
-from modelkin_indexer.source import Source
+from modelkin_indexer.source import Source, Unread
 from modelkin_indexer.sources.composite import CompositeSource, Part
 
 REST = "checkpoint"  # the part of what no other claims: schedules, counters, weights under other names
@@ -35,7 +35,8 @@ class _Prefixed:
         self.tensors: Mapping[str, TensorInfo] = {name: replace(whole.tensors[names[name]], name=name) for name in sorted(names)}
         self.files: tuple[SourceFile, ...] = ()
         self.notes: tuple[str, ...] = ()
-        self.quantization = whole.quantization
+        self.quantization, self.metadata = whole.quantization, whole.metadata
+        self.unread: Unread = ()  # the whole tells it
         self.bytes_read = 0  # the whole counts them
 
     def read(self, tensor: str, start: int, stop: int, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
@@ -51,7 +52,7 @@ class SingleFileSource(CompositeSource):
     def __init__(self, whole: Source, parts: Iterable[Part]) -> None:
         self._whole = whole
         super().__init__(whole.path, whole.name, tuple(parts), whole.files)
-        self.notes, self.quantization = whole.notes, whole.quantization
+        self.notes, self.quantization, self.unread = whole.notes, whole.quantization, whole.unread
 
     def _bytes_read(self) -> int:
         return self._whole.bytes_read

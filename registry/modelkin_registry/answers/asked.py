@@ -9,10 +9,11 @@ from modelkin_registry.answers.claims import Contradiction, StructureBeside, Wei
 from modelkin_registry.answers.contract import CONTRACT
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, Relative
 from modelkin_registry.answers.parts import Examined, Part
+from modelkin_registry.answers.plain import Plain
 
 
 @dataclass(frozen=True)
-class Subject:
+class Subject(Plain):
     """A model that was asked about: where it came from, and how much of it was read and understood."""
 
     source: str
@@ -24,10 +25,11 @@ class Subject:
     unplaced: tuple[str, ...]
     bytes_total: int
     bytes_read: int
+    layers: dict[str, int]
 
 
 @dataclass(frozen=True)
-class Searched:
+class Searched(Plain):
     """The registry that was asked. `calibrated`: what was measured on its own strangers; None if nothing was."""
 
     models: int
@@ -37,7 +39,7 @@ class Searched:
 
 
 @dataclass(frozen=True)
-class QueryAnswer:
+class QueryAnswer(Plain):
     """The answer to "what is this closest to?"."""
 
     query: Subject
@@ -55,7 +57,7 @@ class QueryAnswer:
 
 
 @dataclass(frozen=True)
-class DecomposeAnswer:
+class DecomposeAnswer(Plain):
     """The answer to "what is in this merge, and in what proportion?". `merge` is None unless it is one; `fit` is the same object for
     parents that were named, merge or not; `recipe` is mergekit's YAML where one makes such a model again."""
 
@@ -70,7 +72,7 @@ class DecomposeAnswer:
 
 
 @dataclass(frozen=True)
-class CompareAnswer:
+class CompareAnswer(Plain):
     """The answer to "is A made from B?"."""
 
     a: Subject

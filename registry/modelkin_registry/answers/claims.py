@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from modelkin_registry.answers.plain import Plain
+
 
 @dataclass(frozen=True)
-class WeighedClaim:
+class WeighedClaim(Plain):
     """A declared model beside what weights show of it. `model`: the registered one that is meant, None where none is.
 
     `verdict` is "consistent", "nothing", "not comparable", "not registered", or of an adapter's base "not measurable".
@@ -22,7 +24,7 @@ class WeighedClaim:
 
 
 @dataclass(frozen=True)
-class Contradiction:
+class Contradiction(Plain):
     """Where what is claimed and what weights show differ. `kind`: "claims none", "claims another" or "claims another relation".
 
     `claim` and `source` say what is claimed and where (None where nothing is); `model` and `relation` what the weights show.
@@ -37,7 +39,7 @@ class Contradiction:
 
 
 @dataclass(frozen=True)
-class Passage:
+class Passage(Plain):
     """Code that two models' repositories have in common: a file and its first and last lines on either side."""
 
     file: str
@@ -47,7 +49,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class StructureBeside:
+class StructureBeside(Plain):
     """What lies beside the weights of two models. Shown apart, never a reason for a relation. None where a side has nothing of the kind.
 
     `config` has the fields that both have: those that agree, and those that differ with both values. `vocabulary_overlap` is the estimated

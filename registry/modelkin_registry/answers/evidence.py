@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from modelkin_registry.answers.parts import Part
+from modelkin_registry.answers.plain import Plain
 
 
 @dataclass(frozen=True)
-class FamilyEvidence:
+class FamilyEvidence(Plain):
     """One family of one component against its counterpart. `r` is in [-1, 1]; None where it could not be computed.
 
     `roles` maps each role to its mean r; `layers` lists [query layer, relative layer, r] for the heat strip. `contradicted`: the rows that
@@ -36,7 +37,7 @@ class FamilyEvidence:
 
 
 @dataclass(frozen=True)
-class ComponentEvidence:
+class ComponentEvidence(Plain):
     """One component of the query against one component of the relative. `changes`: what was done to it, in sentences."""
 
     query: str
@@ -49,7 +50,7 @@ class ComponentEvidence:
 
 
 @dataclass(frozen=True)
-class Relative:
+class Relative(Plain):
     """One registered model as an answer to a query.
 
     `sampled`: one side was read at level probe only. `quantization`: where the relation is `quantized`, side ("query" or "relative") -> how
@@ -75,7 +76,7 @@ class Relative:
 
 
 @dataclass(frozen=True)
-class Control:
+class Control(Plain):
     """How far a third model is from both sides of a comparison."""
 
     model: str

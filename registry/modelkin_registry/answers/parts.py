@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from modelkin_registry.answers.plain import Plain
+
 RELATED, NOTHING_FOUND, NOT_EXAMINED = "related", "nothing found", "not examined"
 ALTERNATIVES = ("query from relative", "relative from query", "both from a third")
 VERDICTS = (RELATED, NOTHING_FOUND, NOT_EXAMINED)
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(Plain):
     """One component of the query beside its nearest counterpart.
 
     share     of the query's informative parameters that stand in it
@@ -29,7 +31,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Examined:
+class Examined(Plain):
     """How much of the query was held against anything. `models` were searched, `models_comparable` had a part of its kind and shape.
 
     `share` is that of the query's informative parameters, unread bytes among them, that the most comparable model could be held against;

@@ -33,6 +33,7 @@ def describe(fingerprint: Fingerprint, source: str) -> Subject:
         unplaced=about.unplaced,
         bytes_total=about.bytes_total,
         bytes_read=about.bytes_read,
+        layers=about.layers,
     )
 
 

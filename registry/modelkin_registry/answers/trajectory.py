@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelkin_registry.answers.contract import CONTRACT
+from modelkin_registry.answers.plain import Plain
 
 
 @dataclass(frozen=True)
-class InitialisationTest:
+class InitialisationTest(Plain):
     """`drawn`: share of matrices whose kurtosis is that of a named distribution (`shape`), its null within 5 standard errors.
 
     `gains_constant`: share of norms whose gains all have one value, `biases_zero` of biases at zero (None where there are none);
@@ -25,7 +26,7 @@ class InitialisationTest:
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(Plain):
     """One checkpoint. `length`: its distance to the one before / the size of the last; `turn`: cosine of this step with the one before;
     `final_r`: correlation with the last checkpoint; `relation`: to the checkpoint before."""
 
@@ -37,7 +38,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class TrajectoryFinding:
+class TrajectoryFinding(Plain):
     """One thing looked at: `value` beside what chance or an honest run gives (`null`, in words), and whether it speaks against a run."""
 
     check: str
@@ -48,7 +49,7 @@ class TrajectoryFinding:
 
 
 @dataclass(frozen=True)
-class TrajectoryAnswer:
+class TrajectoryAnswer(Plain):
     """`verdict` is one of this module's sentences, `also` are further ones that hold."""
 
     verdict: str
@@ -61,7 +62,7 @@ class TrajectoryAnswer:
 
 
 @dataclass(frozen=True)
-class Resemblance:
+class Resemblance(Plain):
     """The registered model that a step is nearest to by descent, and how near; None where none is."""
 
     step: int

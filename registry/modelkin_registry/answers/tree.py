@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from modelkin_registry.answers.claims import WeighedClaim
 from modelkin_registry.answers.contract import CONTRACT
+from modelkin_registry.answers.plain import Plain
 
 
 @dataclass(frozen=True)
-class TreeModel:
+class TreeModel(Plain):
     """One model of a forest. `copies`: further registered names of the same weights. `said`: the claims in short, against the weights."""
 
     model: str
@@ -22,7 +23,7 @@ class TreeModel:
 
 
 @dataclass(frozen=True)
-class TreeEdge:
+class TreeEdge(Plain):
     """Evidence drawn between two models.
 
     kind       "descent", "merge", "part" (a component or some families alone), or "shared start" (one initialisation, nothing learned)
@@ -47,7 +48,7 @@ class TreeEdge:
 
 
 @dataclass(frozen=True)
-class TreeAnswer:
+class TreeAnswer(Plain):
     """A forest. `alone`: models without a relative; `held`: pairs compared; `left_out`: models too many to show around one."""
 
     around: str | None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
+from modelkin_registry.answers.claims import WeighedClaim
 from modelkin_registry.answers.contract import CONTRACT
+from modelkin_registry.answers.plain import Plain
 
 
 @dataclass(frozen=True)
-class Added:
+class Added(Plain):
     """What became of one source given to `add`."""
 
     source: str
@@ -30,7 +34,21 @@ class Added:
 
 
 @dataclass(frozen=True)
-class ListedModel:
+class Additions(Plain):
+    """What became of all sources of one call, in their order. `exit_code` is that of the worst that happened, 0 if nothing failed."""
+
+    results: tuple[Added, ...]
+    exit_code: int
+    contract: int = CONTRACT
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each status came."""
+        return dict(Counter(one.status for one in self.results))
+
+
+@dataclass(frozen=True)
+class ListedModel(Plain):
     """One line of `list`."""
 
     model: str
@@ -43,7 +61,61 @@ class ListedModel:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Listing(Plain):
+    """The registered models, by name."""
+
+    models: tuple[ListedModel, ...]
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Shown(Plain):
+    """Everything known of one registered model, as the registry's tables hold it; revisions are the newest first."""
+
+    model: str
+    added: str
+    former_names: tuple[str, ...]
+    claims: tuple[dict[str, Any], ...]
+    structure: tuple[dict[str, Any], ...]
+    revisions: tuple[dict[str, Any], ...]
+    weighed_claims: tuple[WeighedClaim, ...]
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Renamed(Plain):
+    """A model's new name, and the one that leads to it."""
+
+    model: str
+    former: str
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Removed(Plain):
+    """The models that were forgotten."""
+
+    removed: tuple[str, ...]
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Written(Plain):
+    """A fingerprint as a file. `bytes` is the file's size."""
+
+    source: str
+    file: str
+    level: str
+    spec: str
+    key: str
+    parameters: int
+    coverage: float
+    bytes: int
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Finding(Plain):
     """One thing `doctor` looked at. `state` is "ok", "repaired" or "broken"."""
 
     check: str
@@ -52,7 +124,17 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class OwnBackground:
+class Examination(Plain):
+    """All that `doctor` looked at in the registry of that file. `clean`: nothing is broken."""
+
+    findings: tuple[Finding, ...]
+    clean: bool
+    registry: str
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class OwnBackground(Plain):
     """How far strangers spread in one channel and family, beyond sketch noise. `used`: whether it replaces the `shipped` default."""
 
     channel: str
@@ -62,3 +144,13 @@ class OwnBackground:
     pairs: int
     lineages: int
     used: bool
+
+
+@dataclass(frozen=True)
+class Calibration(Plain):
+    """What a registry of so many models measured on its own strangers. `calibrated`: whether any of it replaces a shipped background."""
+
+    models: int
+    backgrounds: tuple[OwnBackground, ...]
+    calibrated: bool
+    contract: int = CONTRACT

@@ -111,6 +111,7 @@ def matrix_similarities(query: Side, relative: Side) -> list[Similarities]:
                 numbers = tuple(numbers_behind(ours, row, channel) for row in group.query_rows[:, 0].tolist())
                 if channel == "probe":
                     numbers = _of_shared_rows(cosines, group, ours, theirs, numbers)
+                    numbers = tuple(min(n, _of_rank(query), _of_rank(relative)) for n in numbers)
                 found += _known(group, channel, cosines, numbers)
     return found
 
@@ -128,6 +129,12 @@ def _of_shared_rows(cosines: Floats, group: _Counterparts, ours: Matrices, their
         cosines[role, i, j] = float(x @ y) / length if length > 0 else np.nan
         behind[role] = min(behind[role], int(shared.sum()))
     return tuple(behind)
+
+
+def _of_rank(side: Side) -> int:
+    """How many independent numbers the sampled rows of a low-rank change hold: its other factor may be a seed's, and so anybody's."""
+    rank = side.about.adapter.get("rank") if side.about.adapter is not None and side.is_change else None
+    return spec.MATRIX_BLOCKS * spec.MATRIX_BLOCK_ROWS * int(rank) if rank else spec.PROBE_NUMBERS**2
 
 
 def _known(group: _Counterparts, channel: str, cosines: Floats, numbers: tuple[int, ...]) -> list[Similarities]:

@@ -149,8 +149,8 @@ def _copied_rows(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> str:
     same_precision = bool((ours.bits[a] == theirs.bits[b]).all()) and _halves(pair.query) == _halves(pair.relative)
     if all(_same_bytes(x, y, pair) for x, y in rows):
         return "identical" if same_precision else "recast"
-    if pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys():
-        return ""
+    if pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys() and not pair.changes_only:
+        return ""  # of an adapter's change, a product of factors, the formats of the factors are not known: rounding is as small as theirs
     p, q = ours.probe[a].astype(float), theirs.probe[b].astype(float)  # float16 rows are of length 1 only nearly
     cosine = np.sum(p * q, axis=1) / np.maximum(np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1), TINY)
     x, y = ours.scale[a].astype(float), theirs.scale[b].astype(float)

@@ -19,6 +19,7 @@ from modelkin_indexer.errors import FingerprintError, SharedFileError
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.shared import TakenIn
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.sharing.records import MAX_NAME, SharedModel, SharedRevision, SharedSource
 from modelkin_registry.sharing.shared_files import SharedReader
@@ -38,15 +39,6 @@ CLAIM = f"""INSERT INTO claim (model, kind, value, source, first_seen, last_seen
 
 STRUCTURE = f"""INSERT INTO structure (model, kind, name, digest, data, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (model, kind, name, digest) {SEEN}"""  # noqa: S608
-
-
-@dataclass(frozen=True)
-class TakenIn:
-    """What became of one model: `status` is "added", "merged" (something of it was new) or "unchanged"; `name` is its name here."""
-
-    given: str
-    name: str
-    status: str
 
 
 @dataclass(frozen=True)

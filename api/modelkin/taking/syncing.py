@@ -6,30 +6,32 @@ import fcntl
 import glob
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from modelkin.hub_reading import Brought, bring_model, hub_size
-from modelkin.reading import DEFAULT_LEVEL
-from modelkin.wishes import HowToRead
+from modelkin.sources.hub_reading import Brought, bring_model, hub_size
+from modelkin.sources.network import hub_client
+from modelkin.sources.reading import DEFAULT_LEVEL
+from modelkin.wishes import HowToRead, Listener, SyncOptions, how_to_read
 from modelkin_indexer.errors import ModelkinError, RegistryError, SourceError
 from modelkin_indexer.hub.claims import SAYS
 from modelkin_indexer.hub.client import HubClient, Repo
 from modelkin_indexer.hub.errors import HubError
 from modelkin_indexer.hub.wanted import Wanted
 from modelkin_indexer.results.beside import Claim
-from modelkin_registry.answers.contract import CONTRACT
+from modelkin_indexer.spec import Key
+from modelkin_registry.answers.shared import Synced, Syncing
 from modelkin_registry.registry import Registry
 from modelkin_registry.sharing.taking_in import HUB
 from modelkin_registry.store.hub_journal import Queued
 from modelkin_registry.store.opening import now
 
+WORKERS = 4  # repositories read at once unless told otherwise
 LISTED_AT_ONCE = 256  # repositories noted in one transaction
 AHEAD = 4  # repositories read ahead by each worker of the one that is stored next
 FAILURES_IN_A_ROW = 20  # passing failures after which the Hub is taken to be down, so that no repository uses up its tries
@@ -38,21 +40,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Synced:
-    """What came of one repository. `status`: added, unchanged, failed, renamed, gone; of a dry run: wanted."""
-
-    repo: str
-    status: str
-    reason: str | None = None
-    model: str | None = None
-    bytes: int = 0
-    seconds: float = 0.0
-    contract: int = CONTRACT
-
-
 class Sync:
-    """One call of `modelkin sync` on an open registry."""
+    """One call of `sync` on an open registry."""
 
     def __init__(self, registry: Registry, client: HubClient, wanted: Wanted, how: HowToRead, workers: int) -> None:
         self.registry, self.client, self.wanted, self.how, self.workers = registry, client, wanted, how, workers
@@ -210,6 +199,46 @@ class Sync:
                 yield first, future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def synced(
+    registry: Registry, ids: Sequence[str], wishes: SyncOptions, key: Key, offline: bool, listener: Listener, each: Callable[[Synced], None]
+) -> Syncing:
+    """One whole call: what is wanted, asked of the Hub and done (or sized, in a dry run), and what came of it.
+
+    Raises:
+        ValueError: nothing says which repositories are wanted.
+    """
+    wanted = Wanted(
+        wishes.get("author"), wishes.get("task"), wishes.get("library"), wishes.get("min_downloads", 0), wishes.get("max_bytes"), tuple(ids)
+    )
+    if not (wanted.ids or wanted.author or wanted.task or wanted.library or wanted.min_downloads):
+        raise ValueError("nothing says which repositories are wanted: give ids, author, task, library or min_downloads")
+    client = hub_client("what is new or changed", listener.announce, offline=offline, rate=wishes.get("rate"))
+    sync = Sync(registry, client, wanted, how_to_read(key, {"level": wishes.get("level")}), wishes.get("workers", WORKERS))
+    again = {"relist": wishes.get("relist", False), "retry": wishes.get("retry", False)}
+    found = sync.sizes() if wishes.get("dry_run") else steps(sync, wishes.get("limit"), **again)
+    done = []
+    for one in found:
+        done.append(one)
+        each(one)
+    return Syncing(tuple(done), sum(one.bytes for one in done))
+
+
+def steps(sync: Sync, limit: int | None, *, relist: bool, retry: bool) -> Iterator[Synced]:
+    """All of one call: what failed before and may pass now, what is new, and the work. Nothing else syncs this registry meanwhile.
+
+    Raises:
+        RegistryError: another sync of this registry is running.
+        HubError: the Hub refuses to list, or seems to be down.
+    """
+    try:
+        with alone(sync.store.path):
+            sync.try_again(retry)
+            yield from sync.look(everything=relist)
+            yield from sync.work(limit)
+    finally:
+        sync.registry.refresh()
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from xml.etree import ElementTree
 
 from modelkin_cli.pages.text import printable
-from modelkin_cli.pages.tree import edge_words
-from modelkin_cli.pages.tree_layout import Row, rows
+from modelkin_cli.pages.trees.layout import Row, rows
+from modelkin_cli.pages.trees.page import edge_words
 from modelkin_registry.answers.tree import TreeAnswer, TreeEdge
 
 ROW, INDENT, MARGIN = 44, 36, 16  # pixels

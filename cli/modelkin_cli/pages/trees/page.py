@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 from rich.tree import Tree
 
 from modelkin_cli.pages import figures
 from modelkin_cli.pages.text import printable
-from modelkin_cli.pages.tree_layout import Row, rows
+from modelkin_cli.pages.trees.layout import Row, rows
 from modelkin_registry.answers.tree import TreeAnswer, TreeEdge
 
 LEGEND = "-> a hint that the model above came first, with its reason. -- direction unknown. r: correlation of the weights shared."
+GUIDE, LABEL = 4, 24  # columns of a step to the right, and those that a label needs to be read
 EMPTY = "No registered model has a relative here. `modelkin add SOURCE...` adds models."
 
 
-def tree_page(answer: TreeAnswer) -> Iterator[RenderableType]:
+def tree_page(answer: TreeAnswer, console: Console) -> Iterator[RenderableType]:
     """The whole forest, the models without a relative, and what to be careful about."""
-    yield from _drawn(rows(answer))
+    placed = rows(answer)
+    deepest = max((row.depth for row in placed), default=0)
+    yield from _drawn(placed) if deepest * GUIDE + LABEL <= console.width else _indented(placed, console.width)
     if not answer.models:
         yield Text(EMPTY)
     if answer.alone:
@@ -28,6 +32,12 @@ def tree_page(answer: TreeAnswer) -> Iterator[RenderableType]:
         yield Text(f"{answer.left_out} farther models are left out.", style="yellow")
     for warning in (*answer.warnings, LEGEND) if answer.edges else ():
         yield Text(printable(warning), style="dim")
+
+
+def _indented(placed: Sequence[Row], width: int) -> Iterator[RenderableType]:
+    """The same without guides: a column a step, of a third of the terminal at most."""
+    for row in placed:
+        yield Padding(_label(row), (0, 0, 0, min(row.depth, width // 3)))
 
 
 def _drawn(placed: Sequence[Row]) -> list[Tree]:

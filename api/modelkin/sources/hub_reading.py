@@ -53,7 +53,7 @@ class Brought:
     passing: bool = False
 
 
-def read_hub(name: str, how: HowToRead, begin: Begin, known: Known | None = None) -> Reading:
+def read_hub(client: HubClient, name: str, how: HowToRead, begin: Begin, known: Known | None = None) -> Reading:
     """A Hub id (`org/name`, with `@revision` after it), at level probe unless told otherwise.
 
     `known` may give the fingerprint of files with the same digests, which are not read then.
@@ -62,7 +62,6 @@ def read_hub(name: str, how: HowToRead, begin: Begin, known: Known | None = None
         SourceError: the Hub refuses or cannot be reached, or its files cannot be read.
     """
     repo_id, _, revision = name.partition("@")
-    client = HubClient()
     repo = client.repo(repo_id, revision or None)
     files = needed(repo, how.file)
     level = how.level or PROBE

@@ -1,40 +1,61 @@
-"""What SOURCE means: weights to index, or a fingerprint that was written to a file."""
+"""A source as a reading: weights here or on the Hub that are indexed, or a fingerprint that was written to a file."""
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelkin.wishes import Begin, HowToRead, Reading
+from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing, hub_id
+from modelkin.sources.network import hub_client
+from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer.errors import FingerprintError, SourceNotFound, UnsupportedFormat
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.beside import SourceFile
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.source import Source
 
 if TYPE_CHECKING:
     from modelkin_registry.store.store import Store
 
-FINGERPRINT_SUFFIX = ".modelkin"
-FILE_SUFFIXES = (FINGERPRINT_SUFFIX, ".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".npy", ".onnx", ".json")
-HUB_PREFIX = "hf://"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 DEFAULT_LEVEL = "full"
+AT_HAND = "fingerprint"  # what a fingerprint without a file is called
 
 
-def read_source(source: str, how: HowToRead, begin: Begin, registry: Store | None = None) -> Reading:
+def reading_of(asked: Asked, how: HowToRead, listener: Listener, registry: Store | None = None) -> Reading:
+    """What was asked about, read. Raises SourceError, FingerprintError."""
+    if isinstance(asked, Reading):
+        return asked
+    if isinstance(asked, Fingerprint):
+        return Reading(AT_HAND, asked, "")
+    names = registry.names() if registry is not None else ()
+    return read_source(os.fspath(asked), how, listener, registry, names)
+
+
+def name_of(asked: Asked) -> str:
+    """What an answer calls the thing that was asked about."""
+    if isinstance(asked, Fingerprint):
+        return AT_HAND
+    return asked.name if isinstance(asked, Reading) else os.fspath(asked)
+
+
+def read_source(source: str, how: HowToRead, listener: Listener, registry: Store | None = None, names: Sequence[str] = ()) -> Reading:
     """The fingerprint of a source; of a Hub id without reading weights that are in the registry.
+
+    `names` are the registered models: one of them is no source, and is hinted at where nothing is found.
 
     Raises:
         SourceError: nothing there, or weights that cannot be read.
+        Offline: a Hub id, and requests are forbidden.
         FingerprintError: a fingerprint file that is damaged, or of another level than asked for.
     """
     if (name := hub_id(source)) is not None:
-        return _hub_reading(source, name, how, begin, registry)
-    path = existing(source)
+        return _hub_reading(source, name, how, listener, registry)
+    path = existing(source, names)
     if path.is_file() and path.suffix == FINGERPRINT_SUFFIX:
         return _written(path, how)
     from modelkin_indexer.beside.claims import claims_of  # a written fingerprint does without the indexer's imports
@@ -42,7 +63,7 @@ def read_source(source: str, how: HowToRead, begin: Begin, registry: Store | Non
     from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 
     with closing(_opened(path, how)) as weights:
-        done = begin(weights.name, sum(info.nbytes for info in weights.tensors.values()))
+        done = listener.begin(weights.name, sum(info.nbytes for info in weights.tensors.values()))
         fingerprint = fingerprint_source(weights, level=how.level or DEFAULT_LEVEL, key=how.key, threads=how.threads, progress=done)
         claims, claim_notes = claims_of(path)
         return Reading(
@@ -50,25 +71,20 @@ def read_source(source: str, how: HowToRead, begin: Begin, registry: Store | Non
         )
 
 
-def hub_id(source: str) -> str | None:
-    """The Hub id that a source is, None for what is here or is named like a file. With `hf://` before it, it is one whatever is here."""
-    name = source.removeprefix(HUB_PREFIX)
-    is_meant = name != source or not (Path(source).exists() or source.endswith(FILE_SUFFIXES))
-    return name if is_meant and HUB_ID.fullmatch(name) else None
-
-
-def _hub_reading(source: str, name: str, how: HowToRead, begin: Begin, registry: Store | None) -> Reading:
-    from modelkin.hub_reading import known_in, read_hub  # nothing else needs the network's imports
-    from modelkin_indexer.hub.errors import HubError
-
+def _hub_reading(source: str, name: str, how: HowToRead, listener: Listener, registry: Store | None) -> Reading:
     if how.base is not None:
         raise UnsupportedFormat("is read from the Hub", path=source, remedy="Download the adapter for --adapter-base, and give its folder.")
+    client = hub_client(name, listener.announce, offline=how.offline)
+    from modelkin.sources.hub_reading import known_in, read_hub  # nothing else needs the network's imports
+    from modelkin_indexer.hub.errors import HubError
+
     try:
-        return read_hub(name, how, begin, known_in(registry, how) if registry is not None else None)
+        known = known_in(registry, how) if registry is not None else None
+        return replace(read_hub(client, name, how, listener.begin, known), remote=True)
     except HubError as error:
-        if error.gone and name == source:
-            error.args = (f"{source}: no such file or folder, and {error.problem}. {error.remedy}",)
-        raise
+        if not error.gone or name != source:
+            raise
+        raise SourceNotFound(f"no such file or folder, and {error.problem}", path=source, remedy=error.remedy) from error
 
 
 def _opened(path: Path, how: HowToRead) -> Source:
@@ -87,24 +103,6 @@ def _opened(path: Path, how: HowToRead) -> Source:
         weights.close()
         raise
     return on_base(weights, base)
-
-
-def existing(source: str, names: Sequence[str] = ()) -> Path:
-    """The path that a source names. Raises SourceNotFound, with a hint where it looks like a Hub id or is one of the registered `names`."""
-    path = Path(source)
-    if path.exists():
-        return path
-    remedy = "Give a file of weights, or a folder with one model."
-    if source in names:
-        remedy = f"A registered model has this name, but this verb reads weights; `modelkin compare {source} OTHER` takes names."
-    elif HUB_ID.fullmatch(source.removeprefix(HUB_PREFIX)):
-        remedy = "This verb reads local files: if it is a Hub id, download it with `hf download`, and give the folder."
-    raise SourceNotFound("no such file or folder", path=source, remedy=remedy)
-
-
-def guessed_name(source: str) -> str:
-    """What to call a source that could not be opened."""
-    return hub_id(source) or Path(source).name or source
 
 
 def _written(path: Path, how: HowToRead) -> Reading:

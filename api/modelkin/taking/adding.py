@@ -2,71 +2,69 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelkin.reading import DEFAULT_LEVEL, guessed_name, read_source
-from modelkin.wishes import Begin, HowToRead, Reading
+from modelkin.errors import problem_of
+from modelkin.sources.naming import guessed_name
+from modelkin.sources.reading import DEFAULT_LEVEL, name_of, reading_of
+from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer import spec
-from modelkin_indexer.errors import FingerprintError, ModelkinError, RegistryError
+from modelkin_indexer.errors import FingerprintError
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.upkeep import Added
 from modelkin_registry.registry import Registry
 
-UNREADABLE, REGISTRY_TROUBLE = ModelkinError.exit_code, RegistryError.exit_code
+PATHS = (str, os.PathLike)
 
 
 class Batch:
-    """Adds sources to an open registry. `exit_code` is that of the worst that happened, `counts` how often each status came."""
+    """Adds sources to an open registry. `exit_code` is that of the worst that happened."""
 
-    def __init__(self, registry: Registry, how: HowToRead, begin: Begin, say: Callable[[str], None]) -> None:
-        self.registry, self.how, self.begin, self.say = registry, how, begin, say
+    def __init__(self, registry: Registry, how: HowToRead, listener: Listener) -> None:
+        self.registry, self.how, self.listener = registry, how, listener
         self.exit_code = 0
-        self.counts = {"added": 0, "unchanged": 0, "failed": 0}
-        self._taken: dict[str, str] = {}
+        self._taken: dict[str, Asked] = {}
 
-    def add(self, sources: Sequence[str], name: str | None = None) -> Iterator[Added]:
+    def add(self, sources: Sequence[Asked], name: str | None = None) -> Iterator[Added]:
         """One result a source, each as soon as it is stored or has failed."""
         for source in sources:
             started = time.monotonic()
-            failed = self._blank(source, name or guessed_name(source))
+            called = name_of(source)
+            failed = self._blank(called, name or guessed_name(called))
             try:
                 added = self._one(source, name, failed)
-            except (ModelkinError, OSError) as error:
-                code = getattr(error, "exit_code", UNREADABLE)
-                self.exit_code = max(self.exit_code, code)
-                added = replace(failed, reason=str(error))
-            self.counts[added.status] += 1
+            except Exception as error:  # whatever is wrong with one source, the others are added
+                problem = problem_of(error)
+                self.exit_code = max(self.exit_code, problem.code)
+                added = replace(failed, reason=str(problem))
+                if problem.is_fault:
+                    self.listener.fault(error)
             yield replace(added, seconds=round(time.monotonic() - started, 3))
 
-    @property
-    def summary(self) -> str:
-        """`2 added, 1 failed`."""
-        return ", ".join(f"{number} {status}" for status, number in self.counts.items() if number)
-
-    @property
-    def stored_words(self) -> str:
-        """`1 model was`, for what is to come after it."""
-        added = self.counts["added"]
-        return "1 model was" if added == 1 else f"{added} models were"
-
-    def _one(self, source: str, name: str | None, blank: Added) -> Added:
-        reading = read_source(source, self.how, self.begin, self.registry.store)
+    def _one(self, source: Asked, name: str | None, blank: Added) -> Added:
+        if name is None and isinstance(source, Fingerprint):
+            raise FingerprintError("a fingerprint at hand has no name of its own. Give one (name=...).")
+        reading = reading_of(source, self.how, self.listener, self.registry.store)
         for note in reading.notes:
-            self.say(f"{source}: {note}")
+            self.listener.say(f"{blank.source}: {note}")
         model = name or reading.name
         self._claim(model, source)
         told: dict[str, Any] = {"origin": reading.origin, "files": reading.files, "claims": reading.claims}
         result = self.registry.add(model, reading.fingerprint, **told, structure=reading.structure)
         return _described(replace(blank, model=result.name, status=result.status), reading)
 
-    def _claim(self, model: str, source: str) -> None:
+    def _claim(self, model: str, source: Asked) -> None:
         """Two sources of one call must not become one model by accident."""
         first = self._taken.setdefault(model, source)
-        if Path(first).resolve() != Path(source).resolve():
-            raise FingerprintError(f"{source}: {first} of the same call is named {model!r} too. Add it alone, with `--as NAME`.")
+        if first is source or (isinstance(first, PATHS) and isinstance(source, PATHS) and Path(first).resolve() == Path(source).resolve()):
+            return
+        one, other = name_of(source), name_of(first)
+        raise FingerprintError(f"{one}: {other} of the same call is named {model!r} too. Add it alone, with `--as NAME`.")
 
     def _blank(self, source: str, model: str) -> Added:
         return Added(

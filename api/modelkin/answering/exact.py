@@ -7,8 +7,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelkin.reading import FINGERPRINT_SUFFIX, existing
-from modelkin.wishes import Begin, ExactWishes, HowToRead, Say
+from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing
+from modelkin.wishes import Begin, ExactWishes, HowToRead, Listener
 from modelkin_indexer.aligned.comparison import read_aligned
 from modelkin_indexer.errors import SourceNotFound
 from modelkin_indexer.exact.comparison import ExactOptions, common_places, compare_places, pair_bytes, read_exact
@@ -23,23 +23,22 @@ from modelkin_registry.exact.judging import judge_exact
 from modelkin_registry.exact.sentences import with_exact
 
 
-def add_exact(
-    answer: CompareAnswer, a: str, b: str, controls: Sequence[str], how: HowToRead, wishes: ExactWishes, begin: Begin, say: Say
-) -> CompareAnswer:
-    """The answer with an exact comparison beside it, on the layer map that the fingerprints show.
+def add_exact(answer: CompareAnswer, names: Sequence[str], how: HowToRead, wishes: ExactWishes, listener: Listener) -> CompareAnswer:
+    """The answer with an exact comparison beside it, on the layer map that the fingerprints show. `names`: A, B and the controls.
 
     Raises:
         SourceError: a side is no weights, or they cannot be read.
         JournalError: the journal is damaged or another comparison's.
     """
     maps = {c.query: (c.relative, c.layer_map) for c in answer.components}
+    a, b, *controls = names
     with ExitStack() as stack:
-        sources = {name: stack.enter_context(closing(open_weights(name, how))) for name in dict.fromkeys((a, b, *controls))}
+        sources = {name: stack.enter_context(closing(open_weights(name, how))) for name in dict.fromkeys(names)}
         journal = None
         if wishes.resume is not None:
             journal = stack.enter_context(closing(Journal(wishes.resume, identity(list(sources.values())))))
-            say(f"{wishes.resume}: {len(journal)} tensors are done already.")
-        reading = _Reading(begin, how, journal)
+            listener.say(f"{wishes.resume}: {len(journal)} tensors are done already.")
+        reading = _Reading(listener.begin, how, journal)
         first, second = sources[a], sources[b]
         options = reading.options("a-b", first, second, maps, wishes.all_layers)
         measured = read_exact(first, second, options)
@@ -50,7 +49,7 @@ def add_exact(
     return with_exact(answer, judge_exact(measured, third))
 
 
-def add_aligned(answer: CompareAnswer, a: str, b: str, how: HowToRead, say: Say) -> CompareAnswer:
+def add_aligned(answer: CompareAnswer, a: str, b: str, how: HowToRead, listener: Listener) -> CompareAnswer:
     """The answer with the aligned test beside it, on the layer map that the fingerprints show.
 
     Raises:
@@ -59,15 +58,15 @@ def add_aligned(answer: CompareAnswer, a: str, b: str, how: HowToRead, say: Say)
     maps = {c.query: (c.relative, c.layer_map) for c in answer.components}
     with ExitStack() as stack:
         first, second = (stack.enter_context(closing(open_weights(name, how))) for name in (a, b))
-        say("Working out which channels and units are which; large models take minutes.")
+        listener.say("Working out which channels and units are which; large models take minutes.")
         return with_recovery(answer, read_aligned(first, second, maps))
 
 
 def open_weights(name: str, how: HowToRead) -> Source:
     """The weights that a name stands for: an exact comparison reads them, so that a registered name or a fingerprint will not do."""
-    path = existing(name)
+    path = existing(name, from_hub=False)
     if path.is_file() and path.suffix == FINGERPRINT_SUFFIX:
-        raise SourceNotFound("is a fingerprint, not weights", path=path, remedy="Name the weights: --exact reads every number.")
+        raise SourceNotFound("is a fingerprint, not weights", path=path, remedy="Name the weights: every number of them is read.")
     return open_source(path, how.file)
 
 

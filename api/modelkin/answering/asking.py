@@ -1,0 +1,66 @@
+"""Questions to a registry about a source: what it is closest to, and what it was merged from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from modelkin.registries import OnDemand
+from modelkin.sources.reading import name_of, reading_of
+from modelkin.sources.sides import sides_of
+from modelkin.wishes import Asked, HowToRead, Listener
+from modelkin_registry.answers.asked import DecomposeAnswer, QueryAnswer
+from modelkin_registry.merging.reporting import fitted
+from modelkin_registry.registry import SHOWN, Registry
+
+EMPTY = "The registry is empty; fill it with `modelkin add SOURCE...`."
+
+
+@dataclass(frozen=True)
+class Search:
+    """How far a query goes: relatives shown, whether those without evidence too, and whether every model is confirmed."""
+
+    k: int = SHOWN
+    show_all: bool = False
+    exact: bool = False
+
+
+def query(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, search: Search) -> QueryAnswer:
+    """The registered models nearest to a source, with evidence. Raises SourceError, FingerprintError."""
+    if not registry.store.count():
+        listener.say(EMPTY)
+    reading, source = reading_of(asked, how, listener, registry.store), name_of(asked)
+    for note in () if reading.remote else reading.notes:
+        listener.say(f"{source}: {note}")
+    answer = registry.query(
+        reading.fingerprint,
+        source=source,
+        k=search.k,
+        show_all=search.show_all,
+        exact=search.exact,
+        claims=reading.claims,
+        structure=reading.structure,
+    )
+    told = reading.notes if reading.remote else ()  # what the Hub's cost, and what more would cost, is part of the answer
+    return replace(answer, warnings=(*answer.warnings, *(f"{source}: {note}" for note in told)))
+
+
+def decompose(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, base: str | None) -> DecomposeAnswer:
+    """What of the registry a source was merged from. Raises SourceError, FingerprintError, UnknownModel."""
+    fingerprint = reading_of(asked, how, listener, registry.store).fingerprint
+    return registry.decompose(fingerprint, base=base, source=name_of(asked))
+
+
+def weigh(
+    registry: OnDemand, asked: Asked, parents: Sequence[Asked], how: HowToRead, listener: Listener, base: Asked | None
+) -> DecomposeAnswer:
+    """The weights of parents that are named, each a source or a registered model. `base` is one of them, or one more.
+
+    Raises:
+        SourceError: one is neither here nor registered, or cannot be read.
+        FingerprintError: made with another key, or a parent of other shapes.
+    """
+    reading = reading_of(asked, how, listener)
+    sides = sides_of([*parents, *([] if base is None else [base])], how, registry, listener)
+    found = {side.name: side.fingerprint for side in sides}
+    return fitted(reading.fingerprint, found, base=None if base is None else sides[-1].name, source=name_of(asked))

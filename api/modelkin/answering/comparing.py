@@ -1,0 +1,67 @@
+"""Two models held against each other, with controls; number by number or in other coordinates where that is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from modelkin.registries import OnDemand
+from modelkin.sources.sides import judge_of, sides_of, structure_of_sides
+from modelkin.wishes import Asked, ExactWishes, HowToRead, Listener
+from modelkin_registry.answers.asked import CompareAnswer
+from modelkin_registry.explanation.compare import compare_fingerprints
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is compared: A, B, and third models that show what such figures are worth."""
+
+    a: Asked
+    b: Asked
+    controls: Sequence[Asked] = ()
+
+    def paths(self) -> tuple[str, ...]:
+        """All of them as paths, for comparisons that read weights.
+
+        Raises:
+            ValueError: one is a fingerprint, which holds no weights.
+        """
+        given = (self.a, self.b, *self.controls)
+        found = tuple(os.fspath(one) for one in given if isinstance(one, (str, os.PathLike)))
+        if len(found) != len(given):
+            raise ValueError("an exact or aligned comparison reads weights: give paths, not fingerprints")
+        return found
+
+
+def compare(
+    pair: Pair, how: HowToRead, registry: OnDemand, listener: Listener, exact: ExactWishes | None = None, *, align: bool = False
+) -> CompareAnswer:
+    """What A shows of B. The registry is asked only for names that are not here, and for its backgrounds.
+
+    Raises:
+        SourceError: a side that is not there, or cannot be read.
+        FingerprintError: sides made with different keys.
+        RegistryError: a name needs a registry, and there is none.
+    """
+    a, b, *others = sides_of((pair.a, pair.b, *pair.controls), how, registry, listener)
+    answer = compare_fingerprints(
+        a.fingerprint,
+        b.fingerprint,
+        a_name=a.name,
+        b_name=b.name,
+        controls={side.name: side.fingerprint for side in others},
+        judge=judge_of(registry),
+        claims={side.name: side.claims for side in (a, b)},
+    )
+    answer = replace(answer, structure=structure_of_sides(a, b))
+    if align:
+        from modelkin.answering.exact import add_aligned  # brings scipy, a tenth of a second that other comparisons do without
+
+        first, second, *_ = pair.paths()
+        answer = add_aligned(answer, first, second, how, listener)
+    if exact is not None:
+        from modelkin.answering.exact import add_exact
+
+        answer = add_exact(answer, pair.paths(), how, exact, listener)
+    return answer

@@ -1,0 +1,85 @@
+"""What the functions of `modelkin` take beside their own arguments, and the registry that follows from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypedDict
+
+from modelkin.keys import read_key
+from modelkin.registries import OnDemand
+from modelkin.registry import Registry
+from modelkin.settings import Settings
+from modelkin.wishes import SILENT, HowToRead, Listener, Options, how_to_read
+
+AnyRegistry = Registry | str | os.PathLike[str] | None
+
+
+class Call(TypedDict, total=False):
+    """Where a call asks, and who is told.
+
+    registry  an open one, or a file; by default $MODELKIN_REGISTRY, else the user's own
+    key_file  a private key (by default $MODELKIN_KEY_FILE, else the public key); an open registry has its own
+    offline   forbid every request, as $MODELKIN_OFFLINE does
+    listener  who is told of progress and notes
+    """
+
+    registry: AnyRegistry
+    key_file: str | os.PathLike[str] | None
+    offline: bool
+    listener: Listener
+
+
+class ReadingCall(Call, Options, total=False):
+    """The same, with how sources are read (see `Options`)."""
+
+
+def options_of(call: ReadingCall) -> Options:
+    """That part of a call that says how sources are read."""
+    return {
+        "level": call.get("level"),
+        "threads": call.get("threads"),
+        "file": call.get("file"),
+        "adapter_base": call.get("adapter_base"),
+    }
+
+
+def settings_of(call: Call) -> Settings:
+    """Which registry and which key a call means, the environment's where it names none."""
+    registry = call.get("registry")
+    if isinstance(registry, Registry):
+        return registry.settings
+    registry = registry or os.environ.get("MODELKIN_REGISTRY") or None
+    key = call.get("key_file") or os.environ.get("MODELKIN_KEY_FILE") or None
+    return Settings(None if registry is None else Path(registry), None if key is None else Path(key), call.get("offline", False))
+
+
+def listener_of(call: Call) -> Listener:
+    """Who is told of what a call does."""
+    registry = call.get("registry")
+    return registry.listener if isinstance(registry, Registry) else call.get("listener", SILENT)
+
+
+def how_of(call: ReadingCall) -> HowToRead:
+    """How a call reads its sources. Raises UnusableKey, ValueError."""
+    settings = settings_of(call)
+    return how_to_read(read_key(settings.key_file), options_of(call), settings.offline)
+
+
+@contextmanager
+def opened(call: Call, *, create: bool = False, starter: bool = True) -> Iterator[Registry]:
+    """The registry of a call: as it is if it is open, else opened, and closed at the end. Raises RegistryError."""
+    registry = call.get("registry")
+    if isinstance(registry, Registry):
+        yield registry
+        return
+    with Registry.at(settings_of(call), create=create, starter=starter, listener=listener_of(call)) as found:
+        yield found
+
+
+def demanded(call: Call) -> OnDemand:
+    """The registry of a call that may do without one."""
+    registry = call.get("registry")
+    return OnDemand(settings_of(call), listener_of(call).say, registry.inner if isinstance(registry, Registry) else None)

@@ -1,0 +1,119 @@
+"""A registry's upkeep as functions: each opens the registry that its call means, does its work, and closes it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Unpack
+
+from modelkin.calls import AnyRegistry, Call, ReadingCall, listener_of, opened, options_of, settings_of
+from modelkin.registries import examine_registry
+from modelkin.registry import Registry
+from modelkin.taking import sharing
+from modelkin.wishes import SILENT, Asked, Listener, SyncOptions
+from modelkin_registry.answers.shared import Exported, Imported, Pushed, Synced, Syncing
+from modelkin_registry.answers.upkeep import Added, Additions, Calibration, Examination, Listing, Removed, Renamed, Shown
+
+
+def open(  # `modelkin.open`, as a file is opened
+    path: str | os.PathLike[str] | None = None, *, create: bool = False, starter: bool = True, **call: Unpack[Call]
+) -> Registry:
+    """Open a registry: the one in this file, else $MODELKIN_REGISTRY, else the user's own, begun with the models that come with modelkin.
+
+    Raises:
+        RegistryError: there is none and `create` is false, it is damaged, busy, or of another key.
+    """
+    if path is not None:
+        call = {**call, "registry": path}
+    return Registry.at(settings_of(call), create=create, starter=starter, listener=listener_of(call))
+
+
+def add(
+    *sources: Asked,
+    name: str | None = None,
+    each: Callable[[Added], None] | None = None,
+    starter: bool = True,
+    **call: Unpack[ReadingCall],
+) -> Additions:
+    """Index models and keep their fingerprints, in a registry that is made if there is none: `Registry.add`."""
+    with opened(call, create=True, starter=starter) as registry:
+        return registry.add(*sources, name=name, each=each, **options_of(call))
+
+
+def sync(
+    *ids: str,
+    each: Callable[[Synced], None] | None = None,
+    starter: bool = True,
+    registry: AnyRegistry = None,
+    key_file: str | os.PathLike[str] | None = None,
+    offline: bool = False,
+    listener: Listener = SILENT,
+    **wishes: Unpack[SyncOptions],
+) -> Syncing:
+    """Take in the models of the Hub that are new or changed since the last call with the same filter: `Registry.sync`."""
+    call: Call = {"registry": registry, "key_file": key_file, "offline": offline, "listener": listener}
+    with opened(call, create=True, starter=starter) as found:
+        return found.sync(*ids, each=each, **wishes)
+
+
+def list(**call: Unpack[Call]) -> Listing:  # named as the verb is
+    """The registered models, by name."""
+    with opened(call) as registry:
+        return registry.list()
+
+
+def show(name: str, **call: Unpack[Call]) -> Shown:
+    """Everything known of a registered model but its vectors. Raises UnknownModel."""
+    with opened(call) as registry:
+        return registry.show(name)
+
+
+def rename(old: str, new: str, **call: Unpack[Call]) -> Renamed:
+    """Give a registered model another name; the old one goes on leading to it. Raises UnknownModel, RegistryError."""
+    with opened(call, starter=False) as registry:
+        return registry.rename(old, new)
+
+
+def remove(*names: str, sure: Callable[[Sequence[str]], bool] | None = None, **call: Unpack[Call]) -> Removed:
+    """Forget registered models: all of those named, or none if one is not there. `sure` is asked first: `Registry.remove`."""
+    with opened(call, starter=False) as registry:
+        return registry.remove(*names, sure=sure)
+
+
+def calibrate(*, reset: bool = False, **call: Unpack[Call]) -> Calibration:
+    """Measure how far a registry's strangers spread, and judge by that from now on: `Registry.calibrate`."""
+    with opened(call, starter=False) as registry:
+        return registry.calibrate(reset=reset)
+
+
+def doctor(*, repair: bool = True, **call: Unpack[Call]) -> Examination:
+    """Check everything that a registry holds, as it lies on disk, and mend what is derived. Raises RegistryError."""
+    if isinstance(registry := call.get("registry"), Registry):
+        return registry.doctor(repair=repair)
+    return examine_registry(settings_of(call), repair=repair)
+
+
+def export(file: str | os.PathLike[str], *, paths: bool = True, **call: Unpack[Call]) -> Exported:
+    """All models of a registry in one new file; `paths` tells whether folders of this machine are told. Raises SharedFileError."""
+    with opened(call) as registry:
+        return registry.export(file, paths=paths)
+
+
+def import_(file: str | os.PathLike[str], *, starter: bool = True, **call: Unpack[Call]) -> Imported:
+    """Take in all models of such a file, without loss on either side. Raises SharedFileError."""
+    with opened(call, create=True, starter=starter) as registry:
+        return registry.import_(file)
+
+
+def push(dataset: str, *, private: bool = True, **call: Unpack[Call]) -> Pushed:
+    """The export as a dataset repository on the Hub. Raises SharedFileError, HubError, Offline."""
+    with opened(call, starter=False) as registry:
+        return registry.push(dataset, private=private)
+
+
+def pull(dataset: str, *, starter: bool = True, **call: Unpack[Call]) -> Imported:
+    """Take in what lies in such a repository (`org/name`, `org/name@revision`). Raises SharedFileError, HubError, Offline."""
+    settings = settings_of(call)
+    pulled = sharing.pulled(dataset, listener_of(call).announce, offline=settings.offline)
+    with pulled as file, opened(call, create=True, starter=starter) as registry:  # opened, or made, once there is something to take in
+        return sharing.take_in(registry.inner, file, dataset)

@@ -1,0 +1,99 @@
+"""Questions as functions: each opens the registry that its call means, asks, and closes it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Unpack
+
+from modelkin.answering.comparing import Pair
+from modelkin.answering.comparing import compare as compare_sides
+from modelkin.answering.writing import write_fingerprint, written_to
+from modelkin.calls import Call, ReadingCall, demanded, how_of, listener_of, opened, options_of
+from modelkin.sources.reading import reading_of
+from modelkin.wishes import Asked, ExactWishes, Reading
+from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer
+from modelkin_registry.answers.trajectory import TrajectoryAnswer
+from modelkin_registry.answers.tree import TreeAnswer
+from modelkin_registry.answers.upkeep import Written
+from modelkin_registry.registry import SHOWN
+
+
+def read(source: Asked, **call: Unpack[ReadingCall]) -> Reading:
+    """A source as its fingerprint, with what its folder says; no registry is asked. Raises SourceError, FingerprintError."""
+    return reading_of(source, how_of(call), listener_of(call))
+
+
+def fingerprint(source: Asked, target: str | os.PathLike[str], **call: Unpack[ReadingCall]) -> Written:
+    """Write the fingerprint of a source to a file, from which it can be queried, compared and added without the weights.
+
+    Raises:
+        ValueError: the name of `target` does not end in .modelkin.
+        SourceError: nothing there, or weights that cannot be read.
+        OSError: the file cannot be written.
+    """
+    path = written_to(target)  # a wrong name is told before the weights are read
+    return write_fingerprint(read(source, **call), source, path)
+
+
+def query(
+    source: Asked, *, k: int = SHOWN, show_all: bool = False, exact: bool = False, starter: bool = True, **call: Unpack[ReadingCall]
+) -> QueryAnswer:
+    """The registered models nearest to a source, with evidence: `Registry.query`.
+
+    `starter`: begin a new registry of the user's own with the models that come with modelkin.
+    """
+    with opened(call, starter=starter) as registry:
+        return registry.query(source, k=k, show_all=show_all, exact=exact, **options_of(call))
+
+
+def compare(
+    a: Asked,
+    b: Asked,
+    *,
+    controls: Sequence[Asked] = (),
+    exact: ExactWishes | None = None,
+    align: bool = False,
+    **call: Unpack[ReadingCall],
+) -> CompareAnswer:
+    """Model A against model B, family by family: `Registry.compare`. Two sources need no registry."""
+    with demanded(call) as registry:
+        return compare_sides(Pair(a, b, controls), how_of(call), registry, listener_of(call), exact, align=align)
+
+
+def compare_exact(
+    a: Asked,
+    b: Asked,
+    *,
+    controls: Sequence[Asked] = (),
+    resume: str | os.PathLike[str] | None = None,
+    all_layers: bool = False,
+    **call: Unpack[ReadingCall],
+) -> CompareAnswer:
+    """The same number by number: every byte of all sides is read. `resume` is a journal to go on from."""
+    wishes = ExactWishes(None if resume is None else Path(resume), all_layers)
+    return compare(a, b, controls=controls, exact=wishes, **call)
+
+
+def decompose(source: Asked, *, parents: Sequence[Asked] = (), base: Asked | None = None, **call: Unpack[ReadingCall]) -> DecomposeAnswer:
+    """What a merge was made of, and in what proportion: `Registry.decompose`. Named parents that are sources need no registry."""
+    if parents:
+        from modelkin.answering.asking import weigh
+
+        with demanded(call) as registry:
+            return weigh(registry, source, parents, how_of(call), listener_of(call), base)
+    with opened(call) as registry:
+        return registry.decompose(source, base=base, **options_of(call))
+
+
+def tree(model: str | None = None, *, depth: int = 2, **call: Unpack[Call]) -> TreeAnswer:
+    """The registered models as family trees: `Registry.tree`."""
+    with opened(call) as registry:
+        return registry.tree(model, depth=depth)
+
+
+def trajectory(*checkpoints: Asked, starter: bool = True, **call: Unpack[ReadingCall]) -> TrajectoryAnswer:
+    """Whether checkpoints lead from a random start to the last: `Registry.trajectory`."""
+    with opened(call, starter=starter) as registry:
+        return registry.trajectory(*checkpoints, **options_of(call))

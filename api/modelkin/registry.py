@@ -1,0 +1,288 @@
+"""A registry that takes paths and Hub ids as well as fingerprints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, Unpack
+
+from modelkin.answering import asking
+from modelkin.answering.asking import Search
+from modelkin.answering.comparing import Pair, compare
+from modelkin.answering.series import series_of
+from modelkin.keys import read_key
+from modelkin.registries import OnDemand, examine, open_registry
+from modelkin.settings import Settings
+from modelkin.sources.network import hub_client
+from modelkin.sources.reading import name_of, reading_of
+from modelkin.taking import sharing
+from modelkin.taking.adding import Batch
+from modelkin.wishes import Asked, ExactWishes, HowToRead, Listener, Options, Reading, SyncOptions, how_to_read
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry import registry as kept
+from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer
+from modelkin_registry.answers.shared import Exported, Imported, Pushed, Synced, Syncing
+from modelkin_registry.answers.trajectory import TrajectoryAnswer
+from modelkin_registry.answers.tree import TreeAnswer
+from modelkin_registry.answers.upkeep import Added, Additions, Calibration, Examination, Listing, Removed, Renamed, Shown
+from modelkin_registry.registry import SHOWN
+
+
+class Registry:
+    """An open registry. Use it from the thread that opened it; several processes may have the same one open.
+
+    >>> with Registry.open("models.db", create=True) as registry:  # doctest: +SKIP
+    ...     registry.add("models/llama")
+    ...     registry.query("models/mystery").relatives
+    """
+
+    def __init__(self, inner: kept.Registry, settings: Settings, listener: Listener) -> None:
+        self.inner, self.settings, self.listener = inner, settings, listener
+        self._key = read_key(settings.key_file)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        create: bool = False,
+        key_file: str | os.PathLike[str] | None = None,
+        offline: bool = False,
+        listener: Listener | None = None,
+    ) -> Self:
+        """Open the registry in this file.
+
+        Raises:
+            RegistryError: there is none and `create` is false, it is damaged, busy, or of another key.
+        """
+        settings = Settings(Path(path), None if key_file is None else Path(key_file), offline)
+        return cls.at(settings, create=create, listener=listener or Listener())
+
+    @classmethod
+    def at(cls, settings: Settings, *, create: bool = False, starter: bool = True, listener: Listener) -> Self:
+        """The registry that these settings mean: without a path the user's own, begun with the starter models. Raises RegistryError."""
+        return cls(open_registry(settings, create=create, begin=starter, say=listener.say), settings, listener)
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.inner.store.count()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.inner.store
+
+    @property
+    def path(self) -> Path:
+        return self.inner.store.path
+
+    # questions
+
+    def read(self, source: Asked, **options: Unpack[Options]) -> Reading:
+        """A source as its fingerprint, with what its folder says. Raises SourceError, FingerprintError."""
+        return reading_of(source, self._how(options), self.listener, self.inner.store)
+
+    def query(
+        self, source: Asked, *, k: int = SHOWN, show_all: bool = False, exact: bool = False, **options: Unpack[Options]
+    ) -> QueryAnswer:
+        """The registered models nearest to a source, with evidence.
+
+        Args:
+            source: a path, a Hub id, or what was read before.
+            k: relatives at most.
+            show_all: add the nearest models without evidence.
+            exact: hold every registered model against it, not only those that the index finds.
+
+        Raises:
+            SourceError: nothing there, or weights that cannot be read.
+            FingerprintError: made with another key or spec than the registry's.
+        """
+        return asking.query(self.inner, source, self._how(options), self.listener, Search(k, show_all, exact))
+
+    def compare(
+        self,
+        a: Asked,
+        b: Asked,
+        *,
+        controls: Sequence[Asked] = (),
+        exact: ExactWishes | None = None,
+        align: bool = False,
+        **options: Unpack[Options],
+    ) -> CompareAnswer:
+        """Model A against model B, family by family; each is a source, or the name of a registered model.
+
+        Args:
+            controls: third models; a figure that they reach too says nothing of A and B.
+            exact: compare number by number too; A, B and controls must be weights then.
+            align: work out and undo a change of coordinates, and test what agrees then.
+
+        Raises:
+            SourceError: a side that is neither there nor registered, or cannot be read.
+            FingerprintError: sides made with different keys.
+        """
+        return compare(Pair(a, b, controls), self._how(options), self._demand(), self.listener, exact, align=align)
+
+    def compare_exact(
+        self,
+        a: Asked,
+        b: Asked,
+        *,
+        controls: Sequence[Asked] = (),
+        resume: Path | None = None,
+        all_layers: bool = False,
+        **options: Unpack[Options],
+    ) -> CompareAnswer:
+        """The same number by number: every byte of all sides is read. `resume` is a journal to go on from. Raises as `compare`."""
+        return self.compare(a, b, controls=controls, exact=ExactWishes(resume, all_layers), **options)
+
+    def decompose(
+        self, source: Asked, *, parents: Sequence[Asked] = (), base: Asked | None = None, **options: Unpack[Options]
+    ) -> DecomposeAnswer:
+        """What a merge was made of, and in what proportion: of `parents`, or without of registered models that are sought.
+
+        Raises:
+            SourceError: a model that is neither there nor registered, or cannot be read.
+            FingerprintError: made with another key, or a parent of other shapes.
+            UnknownModel: a base that is not registered, where parents are sought.
+        """
+        how = self._how(options)
+        if parents:
+            return asking.weigh(self._demand(), source, parents, how, self.listener, base)
+        return asking.decompose(self.inner, source, how, self.listener, None if base is None else name_of(base))
+
+    def tree(self, model: str | None = None, *, depth: int = 2) -> TreeAnswer:
+        """The registered models as family trees, all of them or those at most `depth` steps from one. Raises UnknownModel."""
+        return self.inner.tree(model, depth=depth)
+
+    def trajectory(self, *checkpoints: Asked, **options: Unpack[Options]) -> TrajectoryAnswer:
+        """Whether checkpoints lead from a random start to the last: in the order given, or those in one folder by their names' numbers.
+
+        Raises:
+            SourceError: one is not there, or cannot be read.
+        """
+        return self.inner.trajectory(*series_of(checkpoints, self._how(options), self.listener))
+
+    # models in
+
+    def add(
+        self,
+        *sources: Asked,
+        name: str | None = None,
+        each: Callable[[Added], None] | None = None,
+        **options: Unpack[Options],
+    ) -> Additions:
+        """Index models and keep their fingerprints. A source that cannot be read is reported, and the others are added all the same.
+
+        Args:
+            name: of the model, with one source; by default the name of its folder.
+            each: is told what became of a source, as soon as it is stored or has failed.
+        """
+        batch = Batch(self.inner, self._how(options), self.listener)
+        if name is not None and len(sources) > 1:
+            raise ValueError("`name` names one model; give one source with it")
+        done = []
+        for added in batch.add(sources, name):
+            done.append(added)
+            if each is not None:
+                each(added)
+        self.inner.refresh()
+        return Additions(tuple(done), batch.exit_code)
+
+    def sync(self, *ids: str, each: Callable[[Synced], None] | None = None, **wishes: Unpack[SyncOptions]) -> Syncing:
+        """Take in the models of the Hub that are new or changed since the last call with the same filter (see `SyncOptions`).
+
+        Stopped anywhere, it goes on with the next call. A repository that cannot be read is noted in the journal, and the others are done.
+
+        Args:
+            ids: repositories to look at; without, the filter says which.
+            each: is told what came of a repository, as soon as it is done.
+
+        Raises:
+            ValueError: neither ids nor a filter.
+            Offline: requests are forbidden.
+            RegistryError: another sync of this registry is running.
+            HubError: the Hub refuses to list, or seems to be down.
+        """
+        from modelkin.taking.syncing import synced  # brings the network's imports
+
+        return synced(self.inner, ids, wishes, self._key, self.settings.offline, self.listener, each or (lambda _: None))
+
+    def journal(self) -> tuple[dict[str, object], ...]:
+        """What was done with which repository of the Hub, or why not."""
+        return tuple(self.inner.store.hub.entries())
+
+    # models kept
+
+    def get(self, name: str) -> Fingerprint:
+        """A registered model's fingerprint. Raises UnknownModel."""
+        return self.inner.get(name)
+
+    def list(self) -> Listing:
+        """The registered models, by name."""
+        return Listing(tuple(self.inner.list()))
+
+    def show(self, name: str) -> Shown:
+        """Everything known of a registered model but its vectors. Raises UnknownModel."""
+        known = self.inner.show(name)
+        return Shown(**{**known, "weighed_claims": self.inner.weighed_claims(name)})
+
+    def rename(self, old: str, new: str) -> Renamed:
+        """Give a registered model another name; the old one goes on leading to it. Raises UnknownModel, RegistryError."""
+        self.inner.rename(old, new)
+        return Renamed(new, old)
+
+    def remove(self, *names: str, sure: Callable[[Sequence[str]], bool] | None = None) -> Removed:
+        """Forget registered models: all of those named, or none if one is not there.
+
+        `sure` is shown the models that would be forgotten, and may refuse. Raises UnknownModel.
+        """
+        models = tuple(dict.fromkeys(self.inner.show(name)["model"] for name in names))
+        if sure is not None and not sure(models):
+            return Removed(())
+        with self.inner.store.batch():
+            for model in models:
+                self.inner.remove(model)
+        return Removed(models)
+
+    def calibrate(self, *, reset: bool = False) -> Calibration:
+        """Measure how far this registry's strangers spread, and judge by that from now on; or with `reset` by what is shipped again."""
+        found = self.inner.forget_backgrounds() if reset else self.inner.calibrate()
+        return Calibration(len(self), found, any(one.used for one in found))
+
+    def doctor(self, *, repair: bool = True) -> Examination:
+        """Check everything that the registry holds, and mend what is derived. Raises RegistryError."""
+        return examine(self.inner.store, self.inner.index, repair=repair)
+
+    # registries shared
+
+    def export(self, file: str | os.PathLike[str], *, paths: bool = True) -> Exported:
+        """All models in one new file; `paths` tells whether folders of this machine are told. Raises SharedFileError."""
+        return sharing.export(self.inner, Path(file), paths=paths)
+
+    def import_(self, file: str | os.PathLike[str]) -> Imported:
+        """Take in all models of such a file, without loss on either side. Raises SharedFileError."""
+        return sharing.take_in(self.inner, Path(file))
+
+    def push(self, dataset: str, *, private: bool = True) -> Pushed:
+        """The export as a dataset repository on the Hub. Raises SharedFileError, HubError, Offline."""
+        client = hub_client(f"a place for the dataset {dataset}", self.listener.announce, offline=self.settings.offline)
+        return sharing.push(self.inner, client, dataset, private=private)
+
+    def pull(self, dataset: str) -> Imported:
+        """Take in what lies in such a repository (`org/name`, `org/name@revision`). Raises SharedFileError, HubError, Offline."""
+        with sharing.pulled(dataset, self.listener.announce, offline=self.settings.offline) as file:
+            return sharing.take_in(self.inner, file, dataset)
+
+    def _how(self, options: Options) -> HowToRead:
+        return how_to_read(self._key, options, self.settings.offline)
+
+    def _demand(self) -> OnDemand:
+        return OnDemand(self.settings, self.listener.say, self.inner)

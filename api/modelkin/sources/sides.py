@@ -1,0 +1,92 @@
+"""Models that are held against each other: each a source that is read, the name of a registered model, or a fingerprint at hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelkin.registries import OnDemand
+from modelkin.sources.naming import hub_id
+from modelkin.sources.reading import read_source
+from modelkin.wishes import Asked, HowToRead, Listener, Reading
+from modelkin_indexer.errors import RegistryError, SourceNotFound, UnknownModel
+from modelkin_indexer.results.beside import Claim, StructurePart
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.claims import StructureBeside
+from modelkin_registry.evidence.judge import ALONE, Judge
+from modelkin_registry.structure.comparison import Structure, compare_structure
+
+
+@dataclass(frozen=True)
+class Side:
+    """A model of the call: what it is called, its fingerprint, what is said of it and what lies beside its weights."""
+
+    name: str
+    fingerprint: Fingerprint
+    claims: Sequence[Claim] = ()
+    structure: Sequence[StructurePart] = ()
+
+
+def sides_of(asked: Sequence[Asked], how: HowToRead, registry: OnDemand, listener: Listener) -> list[Side]:
+    """Each side, read from here, from the registry, or from the Hub; the registry is opened only if a name needs it.
+
+    Raises:
+        SourceError: neither there nor registered, or weights that cannot be read.
+        RegistryError: a name needs a registry, and there is none.
+    """
+    found: dict[str, Side] = {}
+    return [_side(one, f"model {number}", how, registry, listener, found) for number, one in enumerate(asked, 1)]
+
+
+def _side(asked: Asked, stand_in: str, how: HowToRead, registry: OnDemand, listener: Listener, found: dict[str, Side]) -> Side:
+    if isinstance(asked, Fingerprint):
+        return Side(stand_in, asked)
+    if isinstance(asked, Reading):
+        return Side(asked.name, asked.fingerprint, asked.claims, asked.structure)
+    name = os.fspath(asked)
+    if name not in found:
+        found[name] = _named(name, how, registry, listener)
+    return found[name]
+
+
+def _named(name: str, how: HowToRead, registry: OnDemand, listener: Listener) -> Side:
+    if not os.path.exists(name):  # noqa: PTH110  # Path.exists raises where a folder may not be searched
+        try:
+            kept = registry.get()
+        except RegistryError:
+            if hub_id(name) is None:
+                raise
+        else:
+            if hub_id(name) is None or name in kept.store:
+                return _registered(name, registry)
+    reading = read_source(name, how, listener, registry.opened.store if registry.opened is not None else None)
+    for note in reading.notes if reading.remote else ():
+        listener.say(f"{name}: {note}")
+    return Side(name, reading.fingerprint, reading.claims, reading.structure)
+
+
+def _registered(name: str, registry: OnDemand) -> Side:
+    kept = registry.get()
+    try:
+        return Side(name, kept.get(name), kept.claims_of(name), kept.structure_of(name))
+    except UnknownModel as error:
+        raise SourceNotFound("no such file or folder, and no registered model", path=name, remedy=str(error)) from error
+
+
+def judge_of(registry: OnDemand) -> Judge:
+    """What the registry judges by that is named, or that holds one of the sides; ALONE where there is no such registry."""
+    if registry.opened is None and not registry.is_named:
+        return ALONE
+    try:
+        return registry.get().judge(1)
+    except RegistryError:
+        return ALONE  # what needs the registry has said so already
+
+
+def structure_of_sides(a: Side, b: Side) -> StructureBeside:
+    """The structure of A beside that of B, each from its folder or from the registry."""
+    mine, theirs = (Structure(side.fingerprint.about.config or {}, side.structure) for side in (a, b))
+    return compare_structure(mine, theirs, b.name, lambda hashes: np.zeros(len(hashes), np.int64))

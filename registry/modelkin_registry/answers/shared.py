@@ -1,0 +1,94 @@
+"""What comes of registries that are given away and taken in, and of a Hub that is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelkin_registry.answers.contract import CONTRACT
+from modelkin_registry.answers.plain import Plain
+
+STATUSES = ("added", "merged", "unchanged")
+
+
+@dataclass(frozen=True)
+class Exported(Plain):
+    """A registry as one file."""
+
+    file: str
+    models: int
+    bytes: int
+    digest: str
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Pushed(Plain):
+    """The same as a commit of a dataset on the Hub."""
+
+    dataset: str
+    commit: str
+    models: int
+    bytes: int
+    digest: str
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class TakenIn(Plain):
+    """What became of one model: `status` is "added", "merged" (something of it was new) or "unchanged"; `name` is its name here."""
+
+    given: str
+    name: str
+    status: str
+
+
+@dataclass(frozen=True)
+class StoredAs(Plain):
+    """A model of a shared file whose name was taken here by another."""
+
+    model: str
+    stored_as: str
+
+
+@dataclass(frozen=True)
+class Imported(Plain):
+    """A shared file taken in: how many of its models were new here, had something new, or had nothing; and which have other names here."""
+
+    file: str
+    models: int
+    added: int
+    merged: int
+    unchanged: int
+    renamed: tuple[StoredAs, ...]
+    digest: str
+    contract: int = CONTRACT
+
+    @classmethod
+    def of(cls, file: str, taken: Sequence[TakenIn], digest: str) -> Imported:
+        """The sum of what became of each model."""
+        added, merged, unchanged = (sum(one.status == status for one in taken) for status in STATUSES)
+        renamed = tuple(StoredAs(one.given, one.name) for one in taken if one.name != one.given)
+        return cls(file, len(taken), added, merged, unchanged, renamed, digest)
+
+
+@dataclass(frozen=True)
+class Synced(Plain):
+    """What came of one repository. `status`: added, unchanged, failed, renamed, gone; of a dry run: wanted."""
+
+    repo: str
+    status: str
+    reason: str | None = None
+    model: str | None = None
+    bytes: int = 0
+    seconds: float = 0.0
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Syncing(Plain):
+    """What came of all repositories of one call, in the order in which they were done. `bytes` were read, or would be."""
+
+    results: tuple[Synced, ...]
+    bytes: int
+    contract: int = CONTRACT
