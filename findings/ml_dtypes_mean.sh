@@ -31,7 +31,7 @@ f8 = np.ones(10000, ml_dtypes.float8_e4m3fn)
 check("mean of 10000 ones, float16", 1.0, float(half.mean()), half.mean() == 1)
 check("sum of 10000 ones, bfloat16", "9984 (10000 rounded)", float(bf16.sum()), float(bf16.sum()) == 256)
 check("mean of 10000 ones, bfloat16", 1.0, float(bf16.mean()), 0.02 < float(bf16.mean()) < 0.03)
-check("sum of 10000 ones, float8_e4m3fn", "448 (largest)", float(f8.sum()), float(f8.sum()) == 16)
+check("sum of 10000 ones, float8_e4m3fn", "100 or more", float(f8.sum()), float(f8.sum()) == 16)
 check("mean of bfloat16 with dtype=np.float32", 1.0, float(bf16.mean(dtype=np.float32)), bf16.mean(dtype=np.float32) == 1)
 PY
 cd "$work"
