@@ -51,9 +51,7 @@ class Renamed:
         self.path, self.name, self.files, self.notes = source.path, source.name, source.files, source.notes
         self.quantization = source.quantization
         self.config: Mapping[str, Any] = {}
-        self.tensors: Mapping[str, TensorInfo] = {
-            new: replace(source.tensors[old], name=new) for new, old in sorted(self._names.items())
-        }
+        self.tensors: Mapping[str, TensorInfo] = {new: replace(source.tensors[old], name=new) for new, old in sorted(self._names.items())}
 
     @property
     def bytes_read(self) -> int:
@@ -95,7 +93,13 @@ def told(relative: Relative | None) -> dict[str, Any]:
         return {"relation": "unrelated", "descent": False, "also": [], "families": [], "shared": 0.0}
     families = {f.family for c in relative.components for f in c.families if f.inherited and f.informative}
     also = sorted(relative.also)
-    return {"relation": relative.relation, "descent": is_descent(relative), "also": also, "families": sorted(families), "shared": relative.shared}
+    return {
+        "relation": relative.relation,
+        "descent": is_descent(relative),
+        "also": also,
+        "families": sorted(families),
+        "shared": relative.shared,
+    }
 
 
 def asked(registry: Registry, fingerprint: Fingerprint) -> tuple[dict[str, Relative], dict[str, float], list[str]]:
@@ -121,8 +125,12 @@ def scored(pairs: list[dict[str, Any]], models: Mapping[str, Path], level: str, 
                 continue
             for pair in mine:
                 was, now = (told(found[0].get(pair["parent"])) for found in (before, after))
-                rows.append({"parent": pair["parent"], "child": child, "truth": pair["relation"], "expect": pair["expect"], "was": was, "now": now})
-            rows.append({"child": child, "merge was": before[1], "merge now": after[1], "first was": before[2][:3], "first now": after[2][:3]})
+                rows.append(
+                    {"parent": pair["parent"], "child": child, "truth": pair["relation"], "expect": pair["expect"], "was": was, "now": now}
+                )
+            rows.append(
+                {"child": child, "merge was": before[1], "merge now": after[1], "first was": before[2][:3], "first now": after[2][:3]}
+            )
     return {"level": level, "rows": rows, "summary": summary(rows)}
 
 
@@ -136,7 +144,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "by descent under own names": len(kin),
         "by descent under random names": sum(row["now"]["descent"] for row in kin),
         "named as before": sum(row["now"]["relation"] == row["was"]["relation"] for row in kin),
-        "all names as before": sum({row["now"]["relation"], *row["now"]["also"]} == {row["was"]["relation"], *row["was"]["also"]} for row in kin),
+        "all names as before": sum(
+            {row["now"]["relation"], *row["now"]["also"]} == {row["was"]["relation"], *row["was"]["also"]} for row in kin
+        ),
         "families as before": sum(row["now"]["families"] == row["was"]["families"] for row in kin),
         "newly accused": sum(row["now"]["descent"] and not row["was"]["descent"] for row in pairs),
         "children": len(models),
@@ -156,7 +166,16 @@ def made(bench: Path, universe: Path, work: Path) -> Path:
     """The derivatives of a universe."""
     derived = work / "derived"
     if not derived.exists():
-        call = [sys.executable, str(bench / "make_derivatives.py"), "--universe", universe.name, "--root", str(universe.parent), "--out", str(derived)]
+        call = [
+            sys.executable,
+            str(bench / "make_derivatives.py"),
+            "--universe",
+            universe.name,
+            "--root",
+            str(universe.parent),
+            "--out",
+            str(derived),
+        ]
         subprocess.run(call, check=True)
     return derived
 
