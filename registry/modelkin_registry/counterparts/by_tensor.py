@@ -17,16 +17,16 @@ Key = tuple[str, int, int]  # component, layer and number of the copy
 
 def by_tensor(side: Fingerprint, reference: Fingerprint, pairs: Pairs) -> Fingerprint:
     """`side` (ours in the pairs) in the places of its counterparts. Layers are counted anew: those of which there are copies repeat."""
-    tables = [(side.matrices, reference.matrices, pairs.matrices), (side.vectors, reference.vectors, pairs.vectors)]
-    copies = [_copies(theirs.places, chosen) for _, theirs, chosen in tables]
-    layers = _numbered({key for found in copies for key, _ in found.values()})
-    after = [moved(ours.places, _wanted(found, layers)) for (ours, _, _), found in zip(tables, copies, strict=True)]
+    matrices, vectors = _copies(reference.matrices.places, pairs.matrices), _copies(reference.vectors.places, pairs.vectors)
+    layers = _numbered({key for key, _ in (*matrices.values(), *vectors.values())})
+    places = moved(side.matrices.places, _wanted(matrices, layers))
+    vector_places = moved(side.vectors.places, _wanted(vectors, layers))
     return replace(
         side,
-        matrices=replace(seen_as(side, reference, pairs), places=after[0]),
-        vectors=replace(side.vectors, places=after[1]),
-        experts=_moved_experts(side.experts, side.matrices.places, after[0]),
-        about=_about(side, after[0], after[1], pairs),
+        matrices=replace(seen_as(side, reference, pairs), places=places),
+        vectors=replace(side.vectors, places=vector_places),
+        experts=_moved_experts(side.experts, side.matrices.places, places),
+        about=_about(side, places, vector_places, pairs),
     )
 
 

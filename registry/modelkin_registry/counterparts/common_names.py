@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelkin_indexer.results.fingerprint import About, Fingerprint
 from modelkin_registry.counterparts.left_over import matrices_left, vectors_left
 from modelkin_registry.counterparts.matching import matched
 from modelkin_registry.counterparts.opened import opened
-from modelkin_registry.counterparts.pairing import NAME, Pairs
+from modelkin_registry.counterparts.pairing import NAME, Pair, Pairs
 from modelkin_registry.counterparts.renaming import adopt, turned
 from modelkin_registry.counterparts.seen_as import without_twins
 from modelkin_registry.evidence.judge import Judge
@@ -29,7 +30,7 @@ class Common:
 
 
 def under_common_names(query: Fingerprint, relative: Fingerprint, judge: Judge) -> Common:
-    """The relative under the query's names where contents show that names differ; the query under the relative's if its own tell nothing."""
+    """The relative under the query's names where contents show that they differ; the query under the relative's if its own tell nothing."""
     query, relative = _stacks_opened(query, relative)
     pairs = matched(query, relative, judge)
     if not pairs:
@@ -62,15 +63,16 @@ def untold(about: About) -> float:
 
 def _with_rest(query: Fingerprint, relative: Fingerprint, pairs: Pairs) -> Pairs:
     """The pairs, and what shapes alone make of the rest."""
-    left = [
-        [row for row in range(len(table)) if row not in {getattr(pair, side) for pair in found}]
-        for found, tables in ((pairs.matrices, (query.matrices, relative.matrices)), (pairs.vectors, (query.vectors, relative.vectors)))
-        for side, table in zip(("ours", "theirs"), tables, strict=True)
-    ]
-    return Pairs(
-        (*pairs.matrices, *matrices_left(query, relative, left[0], left[1])),
-        (*pairs.vectors, *vectors_left(query, relative, left[2], left[3])),
-    )
+    ours, theirs = _left(len(query.matrices), len(relative.matrices), pairs.matrices)
+    matrices = (*pairs.matrices, *matrices_left(query, relative, ours, theirs))
+    ours, theirs = _left(len(query.vectors), len(relative.vectors), pairs.vectors)
+    return Pairs(matrices, (*pairs.vectors, *vectors_left(query, relative, ours, theirs)))
+
+
+def _left(ours: int, theirs: int, pairs: Sequence[Pair]) -> tuple[list[int], list[int]]:
+    """Rows of tables of these lengths that stand in no pair."""
+    mine, their = {pair.ours for pair in pairs}, {pair.theirs for pair in pairs}
+    return [row for row in range(ours) if row not in mine], [row for row in range(theirs) if row not in their]
 
 
 def named_components(ours: About, theirs: About) -> tuple[tuple[str, str], ...]:

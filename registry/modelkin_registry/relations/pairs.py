@@ -11,6 +11,7 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
 from modelkin_registry.answers.relations import RELATIONS, has_evidence
 from modelkin_registry.counterparts.common_names import under_common_names
+from modelkin_registry.counterparts.copies import Copy, copy_of
 from modelkin_registry.evidence.families import judge_components
 from modelkin_registry.evidence.judge import Judge, Strangers
 from modelkin_registry.evidence.nulls import SMALLEST_P, strangers_spread
@@ -19,7 +20,7 @@ from modelkin_registry.evidence.side import Side
 from modelkin_registry.relations.alternatives import alternatives
 from modelkin_registry.relations.changes import what_changed
 from modelkin_registry.relations.decisions import Relation, component_relation
-from modelkin_registry.relations.whole import informative_sizes, model_relation, parts_of, whole_copy
+from modelkin_registry.relations.whole import copy_relation, informative_sizes, model_relation, parts_of
 
 TINY = 1e-9  # coverage of a model of which nothing was understood
 
@@ -49,6 +50,7 @@ class Held:
     origin: str
     model_id: int
     measured: tuple[Measurement, ...]
+    copy: Copy | None
     judge: Judge
 
     def kin(self) -> Kin:
@@ -62,10 +64,10 @@ class Held:
 
 def hold(query: Fingerprint, relative: Fingerprint, name: str, judge: Judge, *, origin: str = "", model_id: int = 0) -> Held:
     """Measure every component that both have; tensors of other names that hold the same stand for each other."""
-    common = under_common_names(query, relative, judge)
+    copy, common = copy_of(query, relative), under_common_names(query, relative, judge)
     query, relative = common.query, common.relative
     measured = tuple(measure_components(Side(query, ours), Side(relative, theirs)) for ours, theirs in common.components)
-    return Held(query, relative, name, origin, model_id, measured, judge)
+    return Held(query, relative, name, origin, model_id, measured, copy, judge)
 
 
 def under_their_names(query: Fingerprint, evident: Iterable[Held]) -> Fingerprint | None:
@@ -75,11 +77,11 @@ def under_their_names(query: Fingerprint, evident: Iterable[Held]) -> Fingerprin
 
 
 def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
-    copied = whole_copy(held.query, held.relative)
-    found = [(pair, Relation("identical") if copied and _same_name(pair) else component_relation(pair)) for pair in pairs]
-    relation = Relation("identical") if copied else model_relation(found, held.query)
+    copied = copy_relation(held.copy) if held.copy is not None else None
+    found = [(pair, copied if copied and _same_name(pair) else component_relation(pair)) for pair in pairs]
+    relation = copied or model_relation(found, held.query)
     components = [_component_evidence(pair, one) for pair, one in found if one.name != "not comparable"]
-    parts = parts_of(found, held.query, copied=copied)
+    parts = parts_of(found, held.query, copied=copied.name if copied else "")
     comparable = sum(pair.comparable_parameters for pair in pairs)
     inherited = sum(pair.inherited_parameters for pair, one in found if one.is_descent) if relation.is_descent else 0
     weight = sum(pair.inherited_weight * pair.comparable_parameters for pair in pairs)
