@@ -10,7 +10,7 @@ from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
 from modelkin_registry.answers.relations import COPIES
-from modelkin_registry.claims.declared import lineage_claims
+from modelkin_registry.claims.declared import Aliases, lineage_claims
 from modelkin_registry.evidence.initialisation import examine_start
 from modelkin_registry.trees.links import Link
 
@@ -42,7 +42,7 @@ class Beside:
 
     claims: Mapping[str, Iterable[Claim]]
     added: Mapping[str, str]
-    aliases: Mapping[str, str]
+    aliases: Aliases
 
 
 def hints(link: Link, fingerprints: Mapping[str, Fingerprint], beside: Beside) -> list[Hint]:

@@ -13,7 +13,7 @@ from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.search.known import Known
-from modelkin_registry.store.store import Store
+from modelkin_registry.store.protocol import Store
 from modelkin_registry.trees.directions import Beside, Hint, hints
 from modelkin_registry.trees.forests import ROUNDS, Kinship, joining, oriented, spanning, untried
 from modelkin_registry.trees.links import Link, Measurer, Part, copies
@@ -36,11 +36,11 @@ def family_tree(known: Known, judge: Judge, around: str | None = None, depth: in
     if around is None:
         names, left_out = sorted(measurer.ids), 0
     else:
-        names, left_out = _neighbourhood(measurer, store.get(around).name, depth)
+        names, left_out = _neighbourhood(measurer, store.get(around).model, depth)
     groups = copies(measurer, names)
     head = {name: first for first, same in groups.items() for name in same}
     forest = _Forest(measurer, groups, _beside(store, groups))
-    return forest.answer(around, head[store.get(around).name] if around is not None else None, left_out)
+    return forest.answer(around, head[store.get(around).model] if around is not None else None, left_out)
 
 
 def _beside(store: Store, groups: Mapping[str, Sequence[str]]) -> Beside:
@@ -48,7 +48,8 @@ def _beside(store: Store, groups: Mapping[str, Sequence[str]]) -> Beside:
     head = {name: first for first, same in groups.items() for name in same}
     claims, added = store.claims.current(), {model.model: model.added for model in store.listed()}
     of_groups = {first: [claim for name in same for claim in claims.get(name, ())] for first, same in groups.items()}
-    return Beside(of_groups, added, {name: head.get(now, now) for name, now in store.claims.aliases().items()})
+    aliases = [{name: head.get(now, now) for name, now in names.items()} for names in store.claims.aliases()]
+    return Beside(of_groups, added, aliases)
 
 
 def _neighbourhood(measurer: Measurer, centre: str, depth: int) -> tuple[list[str], int]:

@@ -7,4 +7,5 @@ STEPS = (
     "2 journal of the Hub",
     "3 structure",
     "4 backgrounds",
+    "5 revisions are searched, senders",
 )  # all steps of schema.py, in order

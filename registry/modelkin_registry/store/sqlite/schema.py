@@ -1,20 +1,20 @@
 """The registry's tables, as migrations. A step that was ever released is never edited; a change is a new step at the end.
 
     meta         whose registry this is: spec, key and a random identity
-    model        identity: a name; `redirect_to` keeps a former name resolving
-    revision     a model's successive contents; the one with the highest id is the newest
+    model        identity: a name; `redirect_to` keeps a former name resolving; `sender` is the file that brought an imported model
+    revision     a model's successive contents; the one with the highest id is the newest, whatever a clock says
     fingerprint  observation of one revision at one level; its bytes lie in `blob`, so that rows stay small to browse
     source       who says that this revision exists, when, and from where
     claim        declared lineage and terms (base_model, adapter, license), apart from what weights show
     kind         vector spaces and their numbers a row
-    vector       derived: rows of each model's searched fingerprint
-    change       what happened to which model, in order; drives the derived index
+    vector       derived: rows of each revision's searched fingerprint, with a checksum
+    change       what happened to which model and revision, in order; drives the derived index
     hub_repo     the journal of `modelkin sync`, and its queue: what was done with which repository, or why not
     structure    what lies beside the weights (vocabulary, code, licence), over time; shown apart, never evidence
     background   what `modelkin calibrate` measured of this registry's strangers
     hub_listing  how far back the next listing of a selection has to go
 
-The view `searched` names the fingerprint that stands for each model: newest revision, highest level.
+The view `searched` names the fingerprint that stands for each revision, that of the highest level, and tells which revision is current.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ import sqlite3
 import sqlite_utils
 from sqlite_utils import Migrations
 
-from modelkin_registry.store.marks import MIGRATIONS, STEPS
+from modelkin_registry.store.rows import checksum
+from modelkin_registry.store.sqlite.marks import MIGRATIONS, STEPS
 
 migrations = Migrations(MIGRATIONS)
 
@@ -87,6 +88,33 @@ BACKGROUND_TABLES = (
         PRIMARY KEY (channel, family)) WITHOUT ROWID""",
 )
 
+# Search rows were the models'; now they are the revisions'. The index built before is of another format, and built anew from these.
+REVISION_TABLES = (
+    "ALTER TABLE model ADD COLUMN sender TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE change ADD COLUMN revision INTEGER",
+    "ALTER TABLE kind ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0",
+    "UPDATE kind SET checksum = checksum(name, dims)",
+    "DROP VIEW searched",
+    "DROP INDEX vector_model",
+    "DROP INDEX vector_fingerprint",
+    "ALTER TABLE vector RENAME TO former_vector",
+    """CREATE TABLE vector (kind TEXT NOT NULL REFERENCES kind (name), revision INTEGER NOT NULL REFERENCES revision (id) ON DELETE CASCADE,
+        component TEXT NOT NULL, fingerprint INTEGER NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE,
+        layers BLOB NOT NULL, data BLOB NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (kind, revision, component)) WITHOUT ROWID""",
+    """INSERT INTO vector SELECT kind, fingerprint.revision, component, former_vector.fingerprint, layers, data,
+        checksum(kind, fingerprint.revision, component, layers, data) FROM former_vector
+        JOIN fingerprint ON fingerprint.id = former_vector.fingerprint""",
+    "DROP TABLE former_vector",
+    "CREATE INDEX vector_revision ON vector (revision, fingerprint)",
+    "CREATE INDEX vector_fingerprint ON vector (fingerprint)",
+    """INSERT INTO change (model, revision, what, at) SELECT DISTINCT revision.model, revision.id, 'put', (SELECT max(at) FROM change)
+        FROM vector JOIN revision ON revision.id = vector.revision ORDER BY revision.id""",
+    """CREATE VIEW searched AS SELECT revision.id AS revision, model.id AS model, model.name AS name, model.sender AS sender,
+        revision.content AS content, revision.id = (SELECT max(id) FROM revision AS other WHERE other.model = model.id) AS current,
+        (SELECT id FROM fingerprint WHERE revision = revision.id ORDER BY level = 'full' DESC, id DESC LIMIT 1) AS fingerprint
+        FROM revision JOIN model ON model.id = revision.model""",
+)
+
 
 @migrations(name=STEPS[0])
 def _first(database: sqlite_utils.Database) -> None:
@@ -109,6 +137,13 @@ def _third(database: sqlite_utils.Database) -> None:
 @migrations(name=STEPS[3])
 def _fourth(database: sqlite_utils.Database) -> None:
     for statement in BACKGROUND_TABLES:
+        database.conn.execute(statement)
+
+
+@migrations(name=STEPS[4])
+def _fifth(database: sqlite_utils.Database) -> None:
+    database.conn.create_function("checksum", -1, checksum, deterministic=True)
+    for statement in REVISION_TABLES:
         database.conn.execute(statement)
 
 
