@@ -30,7 +30,7 @@ from modelkin_registry.explanation.verdict import examined_by
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.merging.reporting import fitted, sought
 from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
-from modelkin_registry.relations.pairs import Held, nearest_kin, order
+from modelkin_registry.relations.pairs import Held, nearest_kin, order, under_their_names
 from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.search.known import Known, read, rows_of, same_weights
@@ -152,6 +152,10 @@ class Registry:
             declared = lineage_claims(base_claims(fingerprint, claims), self.store.claims.aliases())
             named = self.store.current_of(model for _, model in declared if model)
             kin, evident = self.known.kin(fingerprint, list(dict.fromkeys([*wanted, *named])), self.judge(searched))
+            if (named_as := under_their_names(fingerprint, evident.values())) is not None:  # asked again under names that tell something
+                fingerprint = named_as
+                wanted = self.store.numbers() if exact else self._candidates(fingerprint, candidates, k, show_all)
+                kin, evident = self.known.kin(fingerprint, list(dict.fromkeys([*wanted, *named])), self.judge(searched))
             best = self.known.best_revisions(kin)
             ordered = nearest_kin(best, evident, k, show_all=show_all)
             merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(best, key=order))], evident)
