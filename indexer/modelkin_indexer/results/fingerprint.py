@@ -239,6 +239,19 @@ def from_bytes(data: bytes, origin: str | Path = "fingerprint") -> Fingerprint:
         raise FingerprintError(f"{origin}: not a fingerprint, or a damaged one ({error}). Index the weights again.") from error
 
 
+def weight_digests(data: bytes) -> set[bytes]:
+    """Digests of the weights in the one-file form of whatever spec: those of all vectors, and at level full of all matrices.
+
+    Raises:
+        FingerprintError: damaged.
+    """
+    try:
+        _, arrays = _load(data)
+        return {row.tobytes() for name in ("vectors.digest", "matrices.digest") for row in arrays.get(name, ())}
+    except (LookupError, TypeError, ValueError, RecursionError, SafetensorError, zlib.error) as error:
+        raise FingerprintError(f"a damaged fingerprint ({error})") from error
+
+
 def load(path: str | Path) -> Fingerprint:
     """Read a fingerprint from a file. Raises FingerprintError, OSError."""
     with Path(path).open("rb") as stream:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError, UnknownModel
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_registry.answers.upkeep import ListedModel
@@ -41,6 +42,7 @@ LISTED = f"""SELECT searched.name AS model, level, parameters, json_extract(abou
 NAMED = "SELECT revision, name, content, current FROM searched WHERE revision IN (SELECT value FROM json_each(?))"
 CURRENT_OF = "SELECT revision FROM searched WHERE current AND name IN (SELECT value FROM json_each(?)) ORDER BY revision"
 COUNTS = """SELECT count(*), count(DISTINCT model), (SELECT count(*) FROM model WHERE redirect_to IS NULL) FROM revision"""
+OUTDATED = "SELECT DISTINCT revision FROM fingerprint WHERE spec != ?"
 OF_FILES = """SELECT DISTINCT source.revision FROM source JOIN searched ON searched.revision = source.revision
     WHERE source.files = ? AND searched.sender = '' ORDER BY source.revision"""
 SOURCES = "SELECT * FROM source WHERE revision = ? ORDER BY last_seen DESC, id DESC"
@@ -100,25 +102,30 @@ class Reading(Session):
         return int(self.value("SELECT count(*) FROM model WHERE redirect_to IS NULL"))
 
     def count_revisions(self) -> int:
-        """Number of revisions, all of which are searched. Raises RegistryError where a model has none."""
+        """Number of revisions that are searched: all but outdated ones. Raises RegistryError where a model has no revision."""
         ((revisions, models, all_models),) = self.rows(COUNTS)
         if models != all_models:
             raise RegistryError(f"{self.path}: {abs(all_models - models)} of {all_models} models are damaged. {DOCTOR}.")
-        return int(revisions)
+        return int(revisions) - len(self.outdated())
 
     def names(self) -> list[str]:
         """All models' names, sorted; former names and revisions left out."""
         return self.texts("SELECT name FROM model WHERE redirect_to IS NULL ORDER BY name")
 
     def numbers(self, *, current: bool = False) -> list[int]:
-        """The numbers of all revisions, or of the `current` ones alone, ascending."""
-        if current:
-            return self.column("SELECT max(id) FROM revision GROUP BY model ORDER BY max(id)")
-        return self.column("SELECT id FROM revision ORDER BY id")
+        """The numbers of all revisions that are searched, or of the `current` ones of them alone, ascending."""
+        outdated = set(self.outdated())
+        every = "SELECT max(id) FROM revision GROUP BY model ORDER BY max(id)" if current else "SELECT id FROM revision ORDER BY id"
+        return [number for number in self.column(every) if number not in outdated]
+
+    def outdated(self) -> list[int]:
+        """The numbers of revisions whose fingerprints are of another spec, which are not searched, ascending."""
+        return self.column(f"{OUTDATED} ORDER BY revision", [spec.VERSION])
 
     def current_of(self, names: Iterable[str]) -> list[int]:
-        """Numbers of the current revisions of the models that have these present names, ascending."""
-        return self.column(CURRENT_OF, [json.dumps(sorted(names))])
+        """Numbers of the current revisions of the models that have these present names, ascending; outdated ones are left out."""
+        outdated = set(self.outdated())
+        return [number for number in self.column(CURRENT_OF, [json.dumps(sorted(names))]) if number not in outdated]
 
     def revisions_of(self, model: int) -> list[int]:
         """Numbers of a model's revisions, oldest first."""

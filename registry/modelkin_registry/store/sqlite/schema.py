@@ -116,6 +116,10 @@ REVISION_TABLES = (
 )
 
 
+# Which fingerprints are of an older spec is asked at every opening; without an index every row would be read for it.
+SPEC_TABLES = ("CREATE INDEX fingerprint_spec ON fingerprint (spec, revision)",)
+
+
 @migrations(name=STEPS[0])
 def _first(database: sqlite_utils.Database) -> None:
     for statement in TABLES:
@@ -144,6 +148,12 @@ def _fourth(database: sqlite_utils.Database) -> None:
 def _fifth(database: sqlite_utils.Database) -> None:
     database.conn.create_function("checksum", -1, checksum, deterministic=True)
     for statement in REVISION_TABLES:
+        database.conn.execute(statement)
+
+
+@migrations(name=STEPS[5])
+def _sixth(database: sqlite_utils.Database) -> None:
+    for statement in SPEC_TABLES:
         database.conn.execute(statement)
 
 

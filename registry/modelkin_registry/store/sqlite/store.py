@@ -181,6 +181,17 @@ class SqliteStore(Reading):
             self.vectors.replace(revision, fingerprint, encoded)
             self._log(model, "put", revision)
 
+    def renew(self, revision: int, record: NewModel, vectors: Sequence[IndexRows]) -> None:
+        """Put this fingerprint of the same weights in the place of a revision's outdated ones."""
+        self._check(record)
+        encoded = [encode(rows) for rows in vectors]
+        described = [record.content, record.parameters, record.bytes_total, as_json(dict(record.config)), revision]
+        with self.batch():
+            for model in self.models_of([revision]).values():
+                self.run("DELETE FROM fingerprint WHERE revision = ? AND spec != ?", [revision, spec.VERSION])
+                self.run("UPDATE revision SET content = ?, parameters = ?, bytes_total = ?, config = ? WHERE id = ?", described)
+                self._add_fingerprint(model, revision, record, encoded)
+
     def repair_vectors(self, revision: int, fingerprint: int, vectors: Sequence[IndexRows]) -> None:
         """Make a revision's search rows anew, unless another fingerprint stands for it by now. The truth is not touched."""
         encoded = [encode(rows) for rows in vectors]
