@@ -12,7 +12,7 @@ from modelkin.registry import Registry
 from modelkin.taking import sharing
 from modelkin.wishes import SILENT, Asked, Listener, SyncOptions
 from modelkin_registry.answers.shared import Exported, Imported, Pushed, Synced, Syncing
-from modelkin_registry.answers.upkeep import Added, Additions, Calibration, Examination, Listing, Removed, Renamed, Shown
+from modelkin_registry.answers.upkeep import Added, Additions, Calibration, Examination, Listing, Removed, Renamed, Renewed, Shown, Upgrade
 
 
 def open(  # `modelkin.open`, as a file is opened
@@ -31,13 +31,14 @@ def open(  # `modelkin.open`, as a file is opened
 def add(
     *sources: Asked,
     name: str | None = None,
+    replace: bool = False,
     each: Callable[[Added], None] | None = None,
     starter: bool = True,
     **call: Unpack[ReadingCall],
 ) -> Additions:
     """Index models and keep their fingerprints, in a registry that is made if there is none: `Registry.add`."""
     with opened(call, create=True, starter=starter) as registry:
-        return registry.add(*sources, name=name, each=each, **options_of(call))
+        return registry.add(*sources, name=name, replace=replace, each=each, **options_of(call))
 
 
 def sync(
@@ -93,6 +94,14 @@ def doctor(*, repair: bool = True, **call: Unpack[Call]) -> Examination:
     return examine_registry(settings_of(call), repair=repair)
 
 
+def upgrade(
+    *, hub: bool = False, each: Callable[[Renewed], None] | None = None, threads: int | None = None, **call: Unpack[Call]
+) -> Upgrade:
+    """Make fingerprints of an older spec anew from where their weights came from: `Registry.upgrade`."""
+    with opened(call, starter=False) as registry:
+        return registry.upgrade(hub=hub, each=each, threads=threads)
+
+
 def export(file: str | os.PathLike[str], *, paths: bool = True, **call: Unpack[Call]) -> Exported:
     """All models of a registry in one new file; `paths` tells whether folders of this machine are told. Raises SharedFileError."""
     with opened(call) as registry:
@@ -100,7 +109,7 @@ def export(file: str | os.PathLike[str], *, paths: bool = True, **call: Unpack[C
 
 
 def import_(file: str | os.PathLike[str], *, starter: bool = True, **call: Unpack[Call]) -> Imported:
-    """Take in all models of such a file, without loss on either side. Raises SharedFileError."""
+    """Take in all models of such a file, apart from those here and marked with its name. Raises SharedFileError."""
     with opened(call, create=True, starter=starter) as registry:
         return registry.import_(file)
 

@@ -21,7 +21,8 @@ from modelkin_registry.registry import Registry
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.appearing import appearing
-from modelkin_registry.store.store import Store
+from modelkin_registry.store.opening import open_store
+from modelkin_registry.store.protocol import Store
 
 
 def user_registry() -> Path:
@@ -35,7 +36,7 @@ def open_registry(settings: Settings, *, create: bool = False, begin: bool = Tru
     Args:
         create: make it if missing.
         begin: where the user's own registry does not exist yet, begin it with the starter registry.
-        say: is told when that happens.
+        say: is told when that happens, and of fingerprints of an older spec.
 
     Raises:
         RegistryError: none there, damaged, busy, or of another key.
@@ -49,7 +50,11 @@ def open_registry(settings: Settings, *, create: bool = False, begin: bool = Tru
             begin_registry(path, say)
         elif create:
             path.parent.mkdir(parents=True, exist_ok=True)
-    return Registry.open(path, create=create, key_name=key.name)
+    registry = Registry.open(path, create=create, key_name=key.name)
+    if outdated := len(registry.store.outdated()):
+        words = "1 fingerprint is" if outdated == 1 else f"{outdated} fingerprints are"
+        say(f"{path}: {words} of an older spec and not searched. Make them anew with `modelkin upgrade`.")
+    return registry
 
 
 class OnDemand:
@@ -92,7 +97,7 @@ def begin_registry(path: Path, say: Say) -> None:
 def examine_registry(settings: Settings, *, repair: bool) -> Examination:
     """Look at everything the registry holds, as it lies on disk. Raises RegistryError if it cannot be opened."""
     path = settings.registry or user_registry()
-    with Store.open(path, create=False, key_name=read_key(settings.key_file).name) as store:
+    with open_store(path, create=False, key_name=read_key(settings.key_file).name) as store:
         return examine(store, VectorIndex(store), repair=repair)
 
 

@@ -26,7 +26,18 @@ from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, Quer
 from modelkin_registry.answers.shared import Exported, Imported, Pushed, Synced, Syncing
 from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer
-from modelkin_registry.answers.upkeep import Added, Additions, Calibration, Examination, Listing, Removed, Renamed, Shown
+from modelkin_registry.answers.upkeep import (
+    Added,
+    Additions,
+    Calibration,
+    Examination,
+    Listing,
+    Removed,
+    Renamed,
+    Renewed,
+    Shown,
+    Upgrade,
+)
 from modelkin_registry.registry import SHOWN
 
 
@@ -176,16 +187,20 @@ class Registry:
         self,
         *sources: Asked,
         name: str | None = None,
+        replace: bool = False,
         each: Callable[[Added], None] | None = None,
         **options: Unpack[Options],
     ) -> Additions:
         """Index models and keep their fingerprints. A source that cannot be read is reported, and the others are added all the same.
 
+        Weights that show kinship to those of the model which has the name are a new revision of it; others are refused.
+
         Args:
             name: of the model, with one source; by default the name of its folder.
+            replace: take the name of a model with other weights, which is then kept as `name@digits`.
             each: is told what became of a source, as soon as it is stored or has failed.
         """
-        batch = Batch(self.inner, self._how(options), self.listener)
+        batch = Batch(self.inner, self._how(options), self.listener, replace=replace)
         if name is not None and len(sources) > 1:
             raise ValueError("`name` names one model; give one source with it")
         done = []
@@ -218,6 +233,25 @@ class Registry:
     def journal(self) -> tuple[dict[str, object], ...]:
         """What was done with which repository of the Hub, or why not."""
         return tuple(self.inner.store.hub.entries())
+
+    def upgrade(self, *, hub: bool = False, each: Callable[[Renewed], None] | None = None, threads: int | None = None) -> Upgrade:
+        """Make fingerprints of an older spec anew: from the folders and files that they came from, and those that come with modelkin.
+
+        What is not at hand is told and stays as it is: listed, but not searched. Stopped anywhere, it goes on with the next call.
+
+        Args:
+            hub: read those that came from the Hub there again.
+            each: is told what became of one, as soon as it is done.
+        """
+        from modelkin.taking.upgrading import renewed
+
+        done = []
+        how = HowToRead(self._key, threads=threads, offline=self.settings.offline)
+        for one in renewed(self.inner, how, self.listener, hub=hub):
+            done.append(one)
+            if each is not None:
+                each(one)
+        return Upgrade(tuple(done))
 
     # models kept
 
@@ -268,7 +302,7 @@ class Registry:
         return sharing.export(self.inner, Path(file), paths=paths)
 
     def import_(self, file: str | os.PathLike[str]) -> Imported:
-        """Take in all models of such a file, without loss on either side. Raises SharedFileError."""
+        """Take in all models of such a file, apart from those here and marked with its name. Raises SharedFileError."""
         return sharing.take_in(self.inner, Path(file))
 
     def push(self, dataset: str, *, private: bool = True) -> Pushed:

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import safetensors.numpy
+from modelkin_registry.evidence.renamed import under_names_of
 
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.evidence.judge import ALONE
-from modelkin_registry.evidence.renamed import under_names_of
 from modelkin_registry.explanation.compare import compare_fingerprints
 
 Arrays = dict[str, npt.NDArray[np.float32]]

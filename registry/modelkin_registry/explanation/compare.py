@@ -75,7 +75,7 @@ def _claimed(relative: Relative, sides: Mapping[str, Fingerprint], claims: Mappi
     found: list[WeighedClaim] = []
     names = list(sides)
     for one, other in zip(names, reversed(names), strict=True):
-        said = lineage_claims(base_claims(sides[one], claims.get(one, ())), {other: other, Path(other).name: other})
+        said = lineage_claims(base_claims(sides[one], claims.get(one, ())), [{other: other, Path(other).name: other}])
         shown = replace(relative, model=other)
         if is_change(sides[one]):  # an adapter holds nothing of its base: shapes alone can bear out what it says
             shown = replace(shown, declared=fits(sides[one], sides[other]), relation="not comparable")
