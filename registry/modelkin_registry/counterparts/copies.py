@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,6 +19,7 @@ from modelkin_registry.counterparts.vector_unions import vectors_held
 Key = tuple[int, int, bytes]  # rows, columns and digest of a tensor
 EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) and still be called one
 SAME_SKETCH = 2e-3  # difference of two sketches of the same rows by the rounding of float16
+FEWEST_LAYERS = 2  # tensors of one shape that make a stack
 AGREE = 0.95  # share of the layers that keep their partners from which layer numbers mean something
 
 
@@ -76,9 +77,7 @@ def _to_the_last_bit(query: Fingerprint, relative: Fingerprint, full: bool) -> b
             extra.append((key, place))
     if not ours or any(waiting.values()) or not layers_in_order(pairs):
         return False
-    known = {place.component for _, place in ours}
-    shapes = {key[:2] for key, _ in ours if key[0] > 1}
-    if any(_is_layer(place, known) or (key[:2] in shapes and place.layer == NO_LAYER) for key, place in extra):
+    if layers_more([(key[0], key[1], place) for key, place in ours], [(key[0], key[1], place) for key, place in extra]):
         return False
     size, more = (sum(key[0] * key[1] for key, _ in side) for side in (ours, extra))
     return size >= FEWEST_NUMBERS and more <= EXTRA_SHARE * (size + more)
@@ -96,9 +95,17 @@ def _tensors(model: Fingerprint, full: bool) -> Iterator[tuple[Key, Place]]:
             yield (1, int(vectors.length[row]), vectors.digest[row].tobytes()), place
 
 
-def _is_layer(place: Place, known: set[str]) -> bool:
-    """Whether what the relative holds besides would be a layer of a component that was found."""
-    return place.layer != NO_LAYER and place.component in known
+Sized = Sequence[tuple[int, int, Place]]  # rows, columns and place of tensors
+
+
+def layers_more(ours: Sized, extra: Sized) -> bool:
+    """Whether what the relative holds besides is a layer of a component that we have, or, where names tell no layers, one of a stack's."""
+    components = {place.component for _, _, place in ours}
+    shapes = Counter((rows, columns) for rows, columns, _ in ours if min(rows, columns) > 1)
+    return any(
+        place.component in components if place.layer != NO_LAYER else shapes[rows, columns] >= FEWEST_LAYERS
+        for rows, columns, place in extra
+    )
 
 
 def layers_in_order(pairs: Sequence[tuple[Place, Place]]) -> bool:
@@ -111,6 +118,11 @@ def layers_in_order(pairs: Sequence[tuple[Place, Place]]) -> bool:
         return True
     order = [(component, their, -layer) for (component, _), (_, their, layer) in sorted(most.items())]
     return all(a[2] < b[2] for a, b in pairwise(order) if a[:2] == b[:2])
+
+
+def sized(table: Matrices, rows: Iterable[int]) -> Sized:
+    """Rows of a table with their sizes."""
+    return [(int(table.rows[row]), int(table.columns[row]), table.places[row]) for row in rows]
 
 
 def _by_value(query: Fingerprint, relative: Fingerprint) -> Copy | None:
@@ -127,11 +139,11 @@ def _by_value(query: Fingerprint, relative: Fingerprint) -> Copy | None:
         return None
     if not layers_in_order([(table.places[pair.ours], other.places[pair.theirs]) for pair in pairs]):
         return None
-    extra = [unit for number, unit in enumerate(units[1]) if number not in used[1]]
-    components = {place.component for place in table.places}
-    size = int(table.parameters.sum())
-    more = sum(unit.size for unit in extra)
-    if any(_is_layer(other.places[unit.row], components) for unit in extra) or more > EXTRA_SHARE * (size + more) or size < FEWEST_NUMBERS:
+    extra = sorted({unit.row for number, unit in enumerate(units[1]) if number not in used[1]})
+    size, more = int(table.parameters.sum()), int(other.parameters[extra].sum())
+    if more > EXTRA_SHARE * (size + more) or size < FEWEST_NUMBERS:
+        return None
+    if layers_more(sized(table, range(len(table))), sized(other, extra)):
         return None
     alone = [len(ours) == len(theirs) == 1 for ours, theirs in unions]
     return Copy(
