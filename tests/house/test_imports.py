@@ -96,6 +96,12 @@ def test_no_circle_between_the_files_of_a_folder(part: str, folder: str) -> None
     assert rooms.circle(rooms.folder_arrows(part, folder)) == ""
 
 
+@pytest.mark.parametrize(("part", "folder"), folders())
+def test_a_folder_can_be_taken_in_at_a_glance(part: str, folder: str) -> None:
+    files = [path for path in (rooms.ROOT / part / PACKAGES[part] / Path(*folder.split("."))).glob("*.py") if path.name != "__init__.py"]
+    assert len(files) <= MOST_FILES or (part, folder) in ONE_A_VERB
+
+
 def test_a_package_has_no_logic_of_its_own() -> None:
     """An `__init__.py` holds a docstring, and lazy exports at the most."""
     for part in PARTS[1:]:
