@@ -80,6 +80,11 @@ def commit() -> str | None:
         return None
 
 
+def resolved(commit: str) -> str:
+    """A name of a commit as its number. Raises CalledProcessError."""
+    return _git("rev-parse", "--short", commit)
+
+
 def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
