@@ -16,6 +16,7 @@ import numpy.typing as npt
 from modelkin_indexer import spec
 from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import About, Experts, Fingerprint, Matrices, Vectors
+from modelkin_indexer.sketch import top_block
 
 Floats = npt.NDArray[np.float32]
 ROLES = (
@@ -109,7 +110,7 @@ def fingerprint(model: Model, random: np.random.Generator, *, full: bool = False
         constants={},
         config={"model_type": "llama", "hidden_size": HIDDEN, "vocab_size": TOKENS},
     )
-    no_experts = Experts((), np.zeros(0, np.int32), np.zeros((0, 4 * spec.EXPERT_NUMBERS), np.float16))
+    no_experts = Experts((), np.zeros(0, np.int32), np.zeros((0, 4 * spec.EXPERT_NUMBERS), np.float16), np.zeros((0, 4), np.uint64))
     return Fingerprint(about, matrices, vectors, no_experts)
 
 
@@ -133,12 +134,19 @@ def _matrices(model: Model, random: np.random.Generator, full: bool) -> Matrices
         sd=random.uniform(0.01, 0.03, count).astype(np.float32),
         zeros=np.zeros(count, np.float16),
         distinct=random.uniform(0.6, 0.9, count).astype(np.float16),
+        seen=np.full(count, 8, np.uint16),
         kurtosis=random.uniform(3, 5, count).astype(np.float16),
+        column_spread=random.uniform(0.3, 0.4, count).astype(np.float16),
+        row_spread=random.uniform(0.05, 0.2, count).astype(np.float16),
+        spectrum=random.uniform(1, 5, count).astype(np.float16),
         scale=scale.astype(np.float32),
         probe=(sketches / scale[:, None]).astype(np.float16),
+        top=np.array([top_block(spec.PUBLIC_KEY, *shape) for shape in shapes.tolist()], np.int8),
         gram=grams[0].astype(np.float16),
         anchored=grams[1].astype(np.float16),
         digest=_digests(random, count, MATRIX_DIGEST if full else 0),
+        numbers=_sums(random, count, 2 if full else 0),
+        blocks=_sums(random, count, spec.EIGHTHS + spec.PREFIXES if full else 0),
     )
 
 
@@ -173,6 +181,10 @@ def _vectors(model: Model, random: np.random.Generator) -> Vectors:
 
 def _digests(random: np.random.Generator, count: int, width: int) -> npt.NDArray[np.uint8]:
     return random.integers(0, 256, (count, width), np.uint8)
+
+
+def _sums(random: np.random.Generator, count: int, width: int) -> npt.NDArray[np.uint64]:
+    return random.integers(0, 1 << 64, (count, width), np.uint64)
 
 
 def dense_32_layers(random: np.random.Generator, *, full: bool) -> Fingerprint:

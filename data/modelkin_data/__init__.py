@@ -51,11 +51,28 @@ class ConstantRule:
 
 
 @dataclass(frozen=True)
+class TableFormula:
+    """A formula that gives fixed tables back: what is said of a table that it fits, and the kinds that it is there for."""
+
+    formula: str
+    reason: str
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ComponentRule:
     """A name with one of these parts belongs to this component."""
 
     component: str
     parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PartRule:
+    """A part of a single-file checkpoint of several models: the folder it has in a pipeline, and what stands before its tensors' names."""
+
+    part: str
+    prefixes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -80,6 +97,8 @@ class NameTables:
     noise: tuple[str, ...]
     components: tuple[ComponentRule, ...]
     wrappers: tuple[str, ...]
+    parts: tuple[PartRule, ...]
+    down_and_up: tuple[str, ...]
     input_first: tuple[str, ...]
     interleaved_gate_up: tuple[str, ...]
     gains_less_one: tuple[str, ...]
@@ -99,13 +118,25 @@ def name_tables() -> NameTables:
         ValueError: a table has an unknown key, lacks one or has one twice; the message names the table and the key.
     """
     head: dict[str, Any] = {}
-    for table in ("words", "components", "layouts", "constants", "general"):
+    for table in ("words", "components", "parts", "layouts", "constants", "general"):
         head |= {key: value for key, value in _read(table).items() if key != "about"}
     head["components"] = _rows(ComponentRule, "components", head["components"])
+    head["parts"] = _rows(PartRule, "parts", head["parts"])
     head["constants"] = _rows(ConstantRule, "constants", head["constants"])
     head["rooms"] = _rows(GeneralRoom, "general", head["rooms"])
     head["rules"] = tuple(rule for table in RULE_TABLES for rule in parse_rules(table, _read(table)))
     return _row(NameTables, "names", head)
+
+
+@cache
+def table_reasons() -> dict[str, str]:
+    """What is said of a fixed table, by the formula that gives it back. Raises ValueError as `name_tables` does."""
+    return {row.formula: row.reason for row in table_formulas()}
+
+
+def table_formulas() -> tuple[TableFormula, ...]:
+    """The formulas of `fixed_tables.json`. Raises ValueError as `name_tables` does."""
+    return _rows(TableFormula, "fixed_tables", _read("fixed_tables", "")["formulas"])
 
 
 def parse_rules(table: str, content: dict[str, Any]) -> tuple[NameRule, ...]:
@@ -131,8 +162,8 @@ def _row(kind: type[Row], table: str, row: dict[str, Any]) -> Row:
         raise ValueError(f"table {table}: {row} lacks a key ({error}). Add it.") from error
 
 
-def _read(table: str) -> dict[str, Any]:
-    text = (files(__name__) / "names" / f"{table}.json").read_text(encoding="utf-8")
+def _read(table: str, folder: str = "names") -> dict[str, Any]:
+    text = (files(__name__) / folder / f"{table}.json").read_text(encoding="utf-8")
     content: dict[str, Any] = json.loads(text, object_pairs_hook=lambda pairs: _once(table, pairs))
     return content
 

@@ -10,13 +10,15 @@ from modelkin_indexer.quantised.schemes import presented as values_presented
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.composite import open_parts
 from modelkin_indexer.sources.folders import folder_name, weights_in, weights_of
+from modelkin_indexer.sources.single_file import parts_presented
 from modelkin_indexer.sources.stored.files import is_folder
 
 
 def open_source(path: Path, file: str | None = None) -> Source:
     """Open the weights at `path`: a file of any container, a shard index, or a folder with one model.
 
-    A folder that is several models (diffusers, sentence-transformers with layers of its own) is one composite source. In a folder with
+    A folder that is several models (diffusers, sentence-transformers with layers of its own), or a file that holds several, is one
+    composite source. In a folder with
     several forms of the same weights the most faithful is read and a note tells what was left out; `file` picks one
     file by its plain name. Quantised tensors are presented as plain ones with the decoded values, the factors
     of an adapter as the changes that they make.
@@ -40,7 +42,7 @@ def _open_model(path: Path, file: str | None = None) -> Source:
     else:
         container, weights = weights_of(path, path)
     source = container.open(weights)
-    return changes_presented(values_presented(source))
+    return parts_presented(changes_presented(values_presented(source)))
 
 
 def _inside(folder: Path, file: str) -> Path:

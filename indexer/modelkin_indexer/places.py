@@ -7,7 +7,7 @@ from math import prod
 from typing import NamedTuple
 
 FAMILIES = ("norm", "attention", "mlp", "expert", "router", "embedding", "head", "conv", "ssm", "position", "bias", "other")
-COMPONENTS = ("text", "encoder", "vision", "audio", "projector", "other")
+COMPONENTS = ("text", "encoder", "decoder", "vision", "audio", "backbone", "codec", "multimodal", "projector", "other")
 NO_LAYER = -1
 
 

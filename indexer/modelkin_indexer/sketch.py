@@ -1,12 +1,15 @@
 """Keyed projections, nothing else: signs, row choice and directions as pure functions of the key and an index.
 
-Signs come from SHAKE-128, index by index, so that a longer row keeps its prefix. Rows are chosen from (key, spec, family, role, number of
-rows) alone: never from a layer, a tensor's name, a component or a model, or a shifted layer could not be matched.
+Signs come from SHAKE-128, index by index, so that a longer row keeps its prefix. Rows are chosen from (key, spec, shape) alone: never from
+a name, a family, a role or a layer, so that a matrix is the same under another name, in another container and at another place.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +20,9 @@ from modelkin_indexer.spec import Key
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+NO_BLOCK = -1
+MARGIN = 8  # this part of a window at both ends holds no block: so a table that grows by a fifth takes in one more block at most
+FEWEST_ROWS = 4  # rows from which an offset of a column or of the diagonal is told from a value
 
 
 def signs(key: Key, purpose: str, count: int, width: int) -> npt.NDArray[np.float32]:
@@ -44,69 +50,157 @@ def uniform(key: Key, *labels: str | int) -> float:
     return int.from_bytes(hashlib.blake2b(text, key=key.secret, digest_size=7).digest(), "big") / 2**56
 
 
-def matrix_rows(key: Key, family: str, role: str, rows: int) -> list[tuple[int, int]]:
-    """Blocks [start, stop) of a matrix's rows: one block in each equal part of the matrix."""
-    return _blocks(key, f"{family}/{role}", rows, spec.MATRIX_BLOCKS, spec.MATRIX_BLOCK_ROWS)
+@dataclass(frozen=True)
+class Block:
+    """Rows [start, stop) of a matrix (of one `expert` of a stack), which fill the slots of a sketch from `slot` on."""
+
+    start: int
+    stop: int
+    slot: int
+    expert: int = 0
 
 
-def unnamed_rows(key: Key, rows: int) -> list[tuple[int, int]]:
-    """The same of a matrix whose name no rule knows: independent of the name, so that it is found again under another one."""
-    return _blocks(key, "unnamed", rows, spec.MATRIX_BLOCKS, spec.MATRIX_BLOCK_ROWS)
+def is_tall(rows: int, columns: int) -> bool:
+    """Whether a matrix has many short rows, as token tables have: then more of them are looked at, in more places."""
+    return rows > spec.TALL * columns or rows >= spec.TALL_ROWS
 
 
-def token_rows(key: Key, rows: int) -> list[tuple[int, int]]:
-    """Blocks of token ids, the same for embedding and head, below a window that a grown vocabulary does not move."""
-    return _blocks(key, "token", token_window(rows), spec.TOKEN_BLOCKS, spec.TOKEN_BLOCK_ROWS)
+def slots(rows: int, columns: int, experts: int = 1) -> int:
+    """How many rows a sketch of this shape has room for; each fills PROBE_NUMBERS / slots numbers. `rows` are those of one expert."""
+    if experts > 1:
+        return spec.EXPERT_BLOCKS * spec.EXPERT_BLOCK_ROWS
+    return math.prod(_form(rows, columns)[:2])
 
 
-def token_window(rows: int) -> int:
-    """Token ids below this number may be looked at: the largest power of two that fits, at most TOKEN_WINDOW."""
-    return min(spec.TOKEN_WINDOW, 1 << (rows.bit_length() - 1))
+@lru_cache(maxsize=1024)
+def sampled_rows(rows: int, columns: int, experts: int = 1) -> int:
+    """How many rows the probe channel looks at. `rows` are those of one expert."""
+    if experts > 1:
+        return spec.EXPERT_BLOCKS * min(spec.EXPERT_BLOCK_ROWS, rows)
+    return min(rows, slots(rows, columns))
 
 
-def anchor_tokens(key: Key, rows: int) -> Ints:
-    """Sorted token ids that span the anchored frame."""
-    window = token_window(rows)
-    order = sorted(range(window), key=lambda token: uniform(key, "anchor", token))
-    return np.array(sorted(order[: spec.ANCHOR_TOKENS]), dtype=np.int64)
+@lru_cache(maxsize=1024)
+def independent_rows(rows: int, columns: int, experts: int = 1) -> int:
+    """How many sampled rows are left when their columns have been centred: one less for each group that is centred by itself."""
+    blocks = chosen_rows(spec.PUBLIC_KEY, rows, columns, experts)
+    sampled = sampled_rows(rows, columns, experts)
+    if centred_by_block(blocks):
+        return sampled - len(blocks)
+    return sampled - 1 if sampled >= FEWEST_ROWS else sampled
 
 
-def expert_rows(key: Key, role: str, experts: int, rows: int) -> list[tuple[int, int, int]]:
-    """Blocks (expert, start, stop) of stacked experts: EXPERT_BLOCKS blocks spread over experts and rows."""
+def centred_by_block(blocks: Sequence[Block]) -> bool:
+    """Whether each block is long enough to be centred by itself; else all sampled rows are together.
+
+    A row is a part of its group's mean: of 4 rows a scaled one shows in the others (of rescaled rows, a slope a row leaves 0.5 of what one
+    slope leaves, with 8 rows 0.26), so only blocks of tall matrices are alone.
+    """
+    return all(block.stop - block.start >= spec.TALL_BLOCK_ROWS for block in blocks)
+
+
+@lru_cache(maxsize=1024)
+def shared_numbers(first: tuple[int, int], second: tuple[int, int], columns: int) -> npt.NDArray[np.bool_]:
+    """Which numbers of two probe sketches are of the same rows, of matrices of (rows, top block) each and the same columns."""
+    shared = np.zeros(spec.PROBE_NUMBERS, np.bool_)
+    if first == second:
+        shared[:] = True
+    elif NO_BLOCK not in (first[1], second[1]) and is_tall(first[0], columns) == is_tall(second[0], columns):
+        blocks, length, _ = _form(first[0], columns)
+        width = spec.PROBE_NUMBERS // (blocks * length)
+        for number in range(max(first[1], second[1]) - blocks + 1, min(first[1], second[1]) + 1):
+            start = number % blocks * length * width
+            shared[start : start + length * width] = True
+    return shared
+
+
+def chosen_rows(key: Key, rows: int, columns: int, experts: int = 1) -> list[Block]:
+    """The rows of a matrix, or of a stack of `experts` matrices of this shape, that the probe channel looks at.
+
+    Block 0 is the first `length` rows; block n lies in the nth of the windows behind it, each as long as all before it. The last `blocks`
+    of them that fit are taken, and block n always fills the same slots: so a table that grows keeps all blocks but one where a new one
+    comes to fit, and of tall matrices none does beyond TOKEN_WINDOW. Of a matrix too small for that the first rows are taken.
+    """
+    if experts > 1:
+        return _expert_rows(key, experts, rows)
+    blocks, length, window = _form(rows, columns)
+    if rows < _fewest(blocks, length):
+        return [Block(start, min(start + length, rows), start) for start in range(0, min(rows, blocks * length), length)]
+    fitting = _blocks(key, length, min(rows, window))
+    return [Block(start, start + length, number % blocks * length) for number, start in fitting[-blocks:]]
+
+
+def top_block(key: Key, rows: int, columns: int, experts: int = 1) -> int:
+    """The number of the last block that `chosen_rows` takes; NO_BLOCK for stacks and small matrices, whose rows no other size has."""
+    blocks, length, window = _form(rows, columns)
+    if experts > 1 or rows < _fewest(blocks, length):
+        return NO_BLOCK
+    return _blocks(key, length, min(rows, window))[-1][0]
+
+
+def _fewest(blocks: int, length: int) -> int:
+    """Rows among which so many blocks fit whatever the key."""
+    return length << (blocks - 1)
+
+
+def _form(rows: int, columns: int) -> tuple[int, int, int]:
+    """Blocks, rows of each, and below which row they lie."""
+    if is_tall(rows, columns):
+        return spec.TALL_BLOCKS, spec.TALL_BLOCK_ROWS, spec.TOKEN_WINDOW
+    return spec.MATRIX_BLOCKS, spec.MATRIX_BLOCK_ROWS, rows
+
+
+@lru_cache(maxsize=1024)
+def _blocks(key: Key, length: int, rows: int) -> tuple[tuple[int, int], ...]:
+    """(number, first row) of every block that fits among so many rows, in order. Block n is in [length 2^(n-1), length 2^n)."""
+    found, number, window = [(0, 0)], 1, length
+    while window + length <= rows:
+        margin = window // MARGIN if window > length else 0
+        start = window + margin + int(uniform(key, "block", length, number) * (window - 2 * margin - length + 1))
+        if start + length > rows:
+            break
+        found.append((number, start))
+        number, window = number + 1, 2 * window
+    return tuple(found)
+
+
+def _expert_rows(key: Key, experts: int, rows: int) -> list[Block]:
+    """EXPERT_BLOCKS blocks spread over the experts of a stack and their rows."""
     blocks, length = spec.EXPERT_BLOCKS, spec.EXPERT_BLOCK_ROWS
     chosen = []
     for block in range(blocks):
         expert = int((block + uniform(key, "expert", block)) * experts / blocks)
-        start = int((block + uniform(key, "expert row", role, block)) * max(rows - length + 1, 1) / blocks)
-        chosen.append((expert, start, min(start + length, rows)))
+        start = int((block + uniform(key, "expert row", block)) * max(rows - length + 1, 1) / blocks)
+        chosen.append(Block(start, min(start + length, rows), block * length, expert))
     return chosen
 
 
-def single_expert_rows(key: Key, role: str, rows: int) -> tuple[int, int]:
-    """The contiguous rows of each single expert that its small vector is made of."""
-    length = min(spec.EXPERT_ROWS, rows)
-    start = int(uniform(key, "single expert", role) * (rows - length + 1))
-    return start, start + length
+def anchor_tokens(key: Key, rows: int) -> Ints:
+    """Sorted token ids that span the anchored frame: those of the keyed order over TOKEN_WINDOW that come first and are there."""
+    there = [token for token in _anchor_order(key) if token < rows]
+    return np.array(sorted(there[: spec.ANCHOR_TOKENS]), dtype=np.int64)
 
 
-def _blocks(key: Key, label: str, rows: int, blocks: int, length: int) -> list[tuple[int, int]]:
-    if rows <= blocks * length:
-        return [(0, rows)]
-    part = rows // blocks
-    starts = [block * part + int(uniform(key, label, block) * (part - length + 1)) for block in range(blocks)]
-    return [(start, start + length) for start in starts]
+@lru_cache(maxsize=16)
+def _anchor_order(key: Key) -> tuple[int, ...]:
+    return tuple(sorted(range(spec.TOKEN_WINDOW), key=lambda token: uniform(key, "anchor", token)))
 
 
-def sketch_rows(values: Floats, key: Key, purpose: str, slots: int, width: int) -> tuple[Floats, float]:
-    """Project each row (slot) on its own `width` keyed signs and lay the results side by side.
+def folded(probe: Floats) -> Floats:
+    """A matrix's sketch (PROBE_NUMBERS) as the shorter one of a single expert (EXPERT_NUMBERS): linear, inner products kept on average."""
+    return np.asarray(probe.reshape(-1, spec.EXPERT_NUMBERS).sum(axis=0))
+
+
+def sketch_rows(values: Floats, key: Key, purpose: str, slots: int, width: int, at: Sequence[int] | None = None) -> tuple[Floats, float]:
+    """Project each row on its slot's own `width` keyed signs and lay the results side by side; row i is in slot i, or `at[i]`.
 
     Returns the unit vector (slots * width) and its length before normalising; zeros where the rows are constant.
     `values` is (n <= slots, columns), already centred. Inner products estimate those of the rows (Johnson-Lindenstrauss).
     """
     table = _slot_signs(key, purpose, _chunk(values.shape[1]), slots, width)
-    flat = np.zeros((slots, width))
-    for slot, row in enumerate(values):
-        flat[slot] = row @ table[slot, : len(row)]
+    placed = np.zeros((slots, 1, values.shape[1]))
+    placed[list(range(len(values)) if at is None else at), 0] = values
+    flat = placed @ table[:, : values.shape[1]]
     return unit(flat.ravel() / np.sqrt(width))
 
 

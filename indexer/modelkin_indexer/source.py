@@ -33,12 +33,17 @@ BITS: Mapping[str, int] = {
 }
 
 
+Unread = tuple[tuple[str, int], ...]
+
+
 class Source(Protocol):
     """Read access to one model's weights. Reading never runs code from the file and never leaves the folder.
 
     `tensors` is sorted by name; `config` is the parsed config.json, {} where there is none; `notes` are things a person should know that
     did not stop the reading; `bytes_read` counts what was really fetched, headers included. `quantization` is "" for plain numbers, else
     how the container stores them, in words (e.g. "GGUF Q4_K_M"); what `tensors` and `read` present are then the decoded values.
+    `metadata` is text that the container keeps beside its tensors. `unread` are weights that are stored in a way that is known but not
+    decoded: what they are in words ("MLX, 4 bits, groups of 64") and their stored bytes; they are not in `tensors`.
     """
 
     path: Path
@@ -49,6 +54,8 @@ class Source(Protocol):
     notes: tuple[str, ...]
     bytes_read: int
     quantization: str
+    metadata: Mapping[str, str]
+    unread: Unread
 
     def read(self, tensor: str, start: int, stop: int, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
         """Bytes [start, stop) of a tensor's data, as `tensors` presents it: in the first bytes of `out` if given, else in a fresh array.

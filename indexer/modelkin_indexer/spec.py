@@ -10,21 +10,24 @@ from dataclasses import dataclass
 
 from modelkin_indexer.errors import FingerprintError
 
-VERSION = "1"
+VERSION = "2"
 LEVELS = ("probe", "full")
 
 PROBE_NUMBERS = 128  # numbers per matrix in the probe channel
 MATRIX_BLOCKS, MATRIX_BLOCK_ROWS = 2, 4  # 8 rows in two contiguous blocks: two range requests for a remote reader
-TOKEN_BLOCKS, TOKEN_BLOCK_ROWS = 4, 8  # token tables: 32 tokens, since a few tokens of one model may be untrained
-TOKEN_WINDOW = 4096  # token rows are chosen below this number (or the largest power of two that fits): a grown vocabulary keeps them
+TALL_BLOCKS, TALL_BLOCK_ROWS = 4, 8  # matrices with many short rows, as token tables are: 32 rows, since a few tokens may be untrained
+TALL = 6  # a matrix with more rows than this many times its columns is tall: token tables are, layers rarely (they have up to 4 times)
+TALL_ROWS = 30_000  # or with so many rows: token tables of wide models. A layer that is taken for a table only costs two ranges more
+TOKEN_WINDOW = 4096  # rows of tall matrices are chosen below this number, where tokens are common; so a grown vocabulary keeps them
 VECTOR_NUMBERS = 48  # numbers per norm or bias vector
 QUANTILES = 9  # sorted quantiles of a vector, ends included
 DIRECTIONS = 16  # keyed directions of the gram and anchored channels
 GRAM_NUMBERS = DIRECTIONS * (DIRECTIONS + 1) // 2
 ANCHOR_TOKENS = 512  # token rows that span the anchored channel's frame
 EXPERT_BLOCKS, EXPERT_BLOCK_ROWS = 4, 2  # 8 rows over four experts for the stacked matrix
-EXPERT_ROWS = 4  # contiguous rows of each single expert (level full)
-EXPERT_NUMBERS = 32  # numbers per single expert and role, and per router row
+EXPERT_NUMBERS = 32  # numbers per single expert and role (a matrix's PROBE_NUMBERS folded), and per router row
+EIGHTHS = 8  # equal parts of a matrix's rows that have a digest of their own
+PREFIXES = 2  # and of its first 2^k rows, for the largest k: what a grown table keeps
 
 PUBLIC = "public"
 

@@ -25,6 +25,7 @@ from modelkin_registry.claims.declared import lineage_claims, weigh
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.explanation.compare import compare_fingerprints
 from modelkin_registry.explanation.query import query_answer
+from modelkin_registry.explanation.verdict import examined_by
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.merging.reporting import fitted, sought
 from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
@@ -153,7 +154,12 @@ class Registry:
             ordered = with_declared_base(ordered, fingerprint, declared, kin, self.get, k)
         weighed = weigh(declared, [*(one.relative for one in kin), *ordered])
         differing = contradictions(Path(source).name, claims, weighed, ordered, self.claims_of)
-        about: dict[str, Any] = {"source": source, "registry": self._about(), "compared": len(kin), "merge": merge}
+        about: dict[str, Any] = {
+            "source": source,
+            "registry": self._about(),
+            "examined": examined_by(fingerprint, kin, searched),
+            "merge": merge,
+        }
         beside = [self.structure_beside(fingerprint, structure, one.model) for one in ordered[:STRUCTURE_SHOWN]]
         answer = query_answer(fingerprint, ordered, **about, claims=weighed, contradictions=differing)
         return replace(answer, structure=tuple(beside))

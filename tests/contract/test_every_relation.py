@@ -23,7 +23,7 @@ def relative(name: str) -> Relative:
 
 @every_relation
 def test_it_has_a_sentence_that_says_no_more_than_weights_can(row: Row) -> None:
-    sentence = headline("The query", relative(row.name), 7)
+    sentence = headline("The query", relative(row.name))
     assert sentence.startswith("The query ")
     assert "the-relative" in sentence
     assert sentence.endswith(".")

@@ -118,8 +118,9 @@ def gains_folded(tensors: Tensors) -> Tensors:
 
 
 def initialised(seed: int) -> Tensors:
-    """An untrained model: noise, and gains at one."""
-    return {k: np.ones_like(v) if v.ndim == 1 else v for k, v in llama(seed).items()}
+    """An untrained model: independent numbers, and gains at one."""
+    rng = np.random.default_rng(seed)
+    return {k: np.ones_like(v) if v.ndim == 1 else (v.std() * rng.standard_normal(v.shape)).astype(v.dtype) for k, v in llama(seed).items()}
 
 
 def write(folder: Path, tensors: Tensors, dtype: type = ml_dtypes.bfloat16, config: dict[str, object] | None = None) -> Path:

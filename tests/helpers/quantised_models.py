@@ -25,6 +25,8 @@ class Layer:
     stored: dict[str, Any]
     weight: Any
     config: dict[str, Any] = field(default_factory=dict)
+    section: str = "quantization_config"  # of config.json
+    summed: float = 0.0  # size of the numbers of which each of the weight's is a sum, so that small ones are not exact
 
     def named(self) -> dict[str, Any]:
         return {f"{NAME}.{last}": np.ascontiguousarray(tensor) for last, tensor in self.stored.items()}
@@ -33,7 +35,7 @@ class Layer:
         """The layer as a model's folder."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file({**self.named(), "model.norm.weight": np.ones(IN, np.float32)}, folder / "model.safetensors")
-        config = {"model_type": "llama", **({"quantization_config": self.config} if self.config else {})}
+        config = {"model_type": "llama", **({self.section: self.config} if self.config else {})}
         (folder / "config.json").write_text(json.dumps(config))
         return folder
 
@@ -164,7 +166,7 @@ def scaled_integers(zero: bool = False) -> Layer:
 def fp4(kind: str, last: str = "weight_packed") -> Layer:
     rng = random(31)
     codes, size = rng.integers(0, 16, (OUT, IN)), {"mxfp4": 32, "nvfp4": 16}[kind]
-    values = np.array([*FP4, *(-value for value in FP4)], np.float32)[codes]
+    values = fp4_values(codes)
     stored: dict[str, Any] = {last: (codes[:, 0::2] | codes[:, 1::2] << 4).astype(np.uint8)}
     if kind == "mxfp4":
         stored["weight_scale"] = rng.integers(120, 130, (OUT, IN // size)).astype(np.uint8)
@@ -205,21 +207,50 @@ def one_byte() -> Layer:
     return Layer("scaled", layer.kind, stored, layer.weight)
 
 
-def torchao() -> Layer:
-    codes, scales = random(50).integers(-8, 8, (OUT, IN)).astype(np.int8), random(51).random((OUT, IN // 32)).astype(np.float32)
-    stored = {"_weight_qdata": codes, "_weight_scale": scales, "_weight_zero_point": np.zeros((OUT, IN // 32), np.int8)}
-    return Layer("scaled", "int8, groups of 32", stored, codes * np.repeat(scales, 32, 1), {"quant_method": "torchao"})
+def mlx(bits: int, size: int = 32) -> Layer:
+    """Affine; codes reach from one end to the other in each group, as MLX lays them."""
+    rng = random(60 + bits)
+    codes, groups = rng.binomial(2**bits - 1, 0.4, (OUT, IN // size, size)), IN // size
+    codes[..., 0], codes[..., 1] = 0, 2**bits - 1
+    codes = rng.permuted(codes, axis=-1)
+    scales, biases = (rng.standard_normal((OUT, groups)).astype(np.float16) for _ in range(2))
+    weight = codes * scales.astype(np.float32)[..., None] + biases.astype(np.float32)[..., None]
+    stored = {"weight": in_words(codes.reshape(OUT, IN), bits).view(np.uint32), "scales": scales, "biases": biases}
+    settings = {"group_size": size, "bits": bits, "mode": "affine"}
+    return Layer("mlx", f"MLX, {bits} bits, groups of {size}", stored, weight.reshape(OUT, IN), settings, "quantization")
+
+
+def mlx_floats(mode: str, overall: bool = False) -> Layer:
+    rng = random(70)
+    size, bits = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}[mode]
+    codes = rng.integers(0, 2**bits, (OUT, IN))
+    codes[codes % 128 == 127] = 0  # NaN of E4M3
+    values = codes.astype(np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32) if bits == 8 else fp4_values(codes)
+    scales = rng.integers(1, 120, (OUT, IN // size)).astype(np.uint8)
+    plain = scales.view(ml_dtypes.float8_e4m3fn).astype(np.float32) if mode == "nvfp4" else np.exp2(scales.astype(np.float32) - 127)
+    stored: dict[str, Any] = {"weight": in_words(codes, bits).view(np.uint32), "scales": scales}
+    if overall:
+        stored["global_scale"] = np.array([3.5], np.float32)
+        plain = plain * np.float32(3.5 / 2688)
+    settings = {"group_size": size, "bits": bits, "mode": mode}
+    return Layer("mlx", f"MLX {mode}", stored, values * np.repeat(plain, size, 1), settings, "quantization")
+
+
+def fp4_values(codes: Any) -> Any:
+    return np.array([*FP4, *(-value for value in FP4)], np.float32)[codes]
 
 
 def every_layer() -> dict[str, Layer]:
     """One of each form."""
     layers = {f"gptq {bits}": gptq(bits) for bits in (2, 3, 4, 8)}
     layers |= {"gptq v2": gptq(4, version=2), "gptq g_idx": gptq(4, order="plain"), "gptq act order": gptq(3, order="shuffled")}
-    layers |= {"awq": awq(), "int8 codes": eight_bit_codes(), "torchao": torchao(), "one byte": one_byte()}
+    layers |= {"awq": awq(), "int8 codes": eight_bit_codes(), "one byte": one_byte()}
     layers |= {f"{kind} {twice}": four_bit_codes(kind, twice) for kind in ("nf4", "fp4") for twice in (False, True)}
     layers |= {f"fp8 {scales}": fp8(scales) for scales in ("tensor", "rows", "blocks", "powers")}
     layers |= {"fp8 comfy": fp8("tensor", "scale_weight"), "int8": scaled_integers(), "int8 zero": scaled_integers(zero=True)}
     layers |= {f"packed {bits} {zero}": packed_integers(bits, zero=zero) for bits in (2, 3, 4, 8) for zero in (False, True)}
     layers |= {"packed in words": packed_integers(3, zero=True, dense=False)}
     layers |= {"mxfp4": fp4("mxfp4"), "nvfp4": fp4("nvfp4"), "nvfp4 modelopt": fp4("nvfp4", "weight")}
+    layers |= {f"mlx {bits}": mlx(bits) for bits in range(1, 9)} | {f"mlx {mode}": mlx_floats(mode) for mode in ("mxfp4", "mxfp8", "nvfp4")}
+    layers |= {"mlx overall": mlx_floats("nvfp4", overall=True)}
     return layers | {f"hqq {bits} {axis}": hqq(bits, axis) for bits in (8, 4, 3, 2, 1) for axis in (0, 1)}

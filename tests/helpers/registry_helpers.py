@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -58,18 +59,20 @@ def real_fingerprint(seed: int, level: str = "probe") -> bytes:
     places = tuple(Place("text", layer, "mlp", "up") for layer in range(2))
     numbers = {
         name: np.full(2, 1.0)
-        for name in ("rows", "columns", "side", "experts", "bits", "mean", "sd", "zeros", "distinct", "kurtosis", "scale")
+        for name in (f.name for f in dataclasses.fields(Matrices))
+        if name not in ("places", "probe", "gram", "anchored", "digest", "numbers", "blocks")
     }
     sketches = {
         "probe": units(seed, 2, spec.PROBE_NUMBERS).astype(np.float16),
         "gram": np.zeros((2, 0), np.float16),
         "anchored": np.zeros((2, 0), np.float16),
     }
-    matrices = Matrices(places=places, **numbers, **sketches, digest=np.zeros((2, 0), np.uint8))
+    sums = {name: np.zeros((2, 0), np.uint64) for name in ("numbers", "blocks")}
+    matrices = Matrices(places=places, **numbers, **sketches, **sums, digest=np.zeros((2, 0), np.uint8))
     nothing = np.zeros(0)
     sketch, quantiles, digest = (np.zeros((0, width)) for width in (spec.VECTOR_NUMBERS, spec.QUANTILES, 8))
     vectors = Vectors((), nothing, nothing, nothing, nothing, sketch, quantiles, nothing, digest)
-    experts = Experts((), nothing, np.zeros((0, 4 * spec.EXPERT_NUMBERS)))
+    experts = Experts((), nothing, np.zeros((0, 4 * spec.EXPERT_NUMBERS)), np.zeros((0, 4), np.uint64))
     return fingerprint.Fingerprint(about, matrices, vectors, experts).to_bytes()
 
 

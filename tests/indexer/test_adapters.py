@@ -248,7 +248,7 @@ def asked(folder: Path, tensors: Mapping[str, Any], base: str = "somebody/base",
 def test_the_declared_base_is_told_as_declared(shapes: dict[str, Any], tmp_path: Path) -> None:
     answer = asked(tmp_path, factors(**shapes))
     (relative,) = answer.relatives
-    assert (relative.model, relative.relation, relative.declared) == ("base", "low-rank delta", True)
+    assert (relative.model, relative.relation, relative.declared) == ("base", "declared", True)
     assert (relative.shared, relative.p_value) == (0.0, None)
     assert not any(family.inherited for component in relative.components for family in component.families)
     assert any("declared, not measured" in sentence for sentence in answer.explanation)

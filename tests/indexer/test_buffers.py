@@ -114,7 +114,7 @@ def test_a_sinusoidal_table_is_found_by_what_it_holds(tmp_path: Path) -> None:
     save_file({name: table, "model.encoder.layers.0.fc1.weight": weights}, tmp_path / "model.safetensors")
     about = fingerprint_source(open_source(tmp_path)).about
     assert about.coverage == 1.0
-    assert about.constants == {name: "sinusoidal positions (a fixed table)"}
+    assert about.constants == {name: "sines and cosines of positions (a fixed table)"}
 
 
 def test_renamed_buffers_are_found_by_what_they_hold(tmp_path: Path) -> None:

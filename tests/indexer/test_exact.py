@@ -155,7 +155,7 @@ def test_fixed_tables_are_never_compared(tmp_path: Path) -> None:
     table = np.hstack([np.sin(positions), np.cos(positions)]).astype(np.float32)
     sides = [models.llama(seed) | {"model.embed_positions.weight": table} for seed in (1, 2)]
     reading = read(tmp_path, sides[0], sides[1])
-    assert [found.reason for found in reading.not_compared] == ["never evidence: sinusoidal positions (a fixed table)"]
+    assert [found.reason for found in reading.not_compared] == ["never evidence: sines and cosines of positions (a fixed table)"]
 
 
 def test_every_layer_against_every_other(tmp_path: Path) -> None:

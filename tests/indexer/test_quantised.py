@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+import quantised_libraries
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
@@ -20,9 +24,10 @@ from modelkin_indexer.quantised.packing import exponents, unpack_bits
 from modelkin_indexer.quantised.schemes import SCHEMES
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
-from quantised_models import IN, NAME, OUT, Layer, awq, every_layer, four_bit_codes, fp4, fp8, gptq, hqq, in_words, packed_integers
+from quantised_libraries import ao_floats, bitnet, comfy_nvfp4, comfy_turned, comfy_w4a8, quanto
+from quantised_models import IN, NAME, OUT, Layer, awq, every_layer, four_bit_codes, fp4, fp8, gptq, hqq, in_words, mlx, packed_integers
 
-LAYERS = every_layer()
+LAYERS = every_layer() | quantised_libraries.every_layer()
 WEIGHT = f"{NAME}.weight"
 
 
@@ -42,7 +47,7 @@ def test_values_are_those_that_were_written(case: str, tmp_path: Path) -> None:
         assert set(source.tensors) == {WEIGHT, "model.norm.weight"}
         assert source.quantization == layer.kind
         assert source.tensors[WEIGHT].shape == (OUT, IN)
-        np.testing.assert_allclose(read(source), layer.weight, rtol=2e-6, atol=1e-9)
+        np.testing.assert_allclose(read(source), layer.weight, rtol=2e-6, atol=max(1e-9, layer.summed * 1e-6))
 
 
 @pytest.mark.parametrize("case", LAYERS)
@@ -52,7 +57,11 @@ def test_all_bytes_count_once(case: str, tmp_path: Path) -> None:
         opened = source.bytes_read
         read(source)
         size = (tmp_path / "model.safetensors").stat().st_size
-        assert opened < source.bytes_read <= size * (8 if case.startswith("hqq") else 1)  # a byte of HQQ's belongs to rows far apart
+        assert opened < source.bytes_read <= size * TIMES_READ.get(case.split()[0], 1)
+
+
+# Where a byte belongs to rows far apart, scales lie in tiles of 128 rows, or what the codes are or what is padding is looked at first.
+TIMES_READ = {"hqq": 8, "bitnet": 6, "quanto": 6, "comfy": 2, "torchao": 2}
 
 
 @settings(deadline=None, max_examples=60)
@@ -130,14 +139,15 @@ def changed(layer: Layer, **tensors: Any) -> Layer:
     """The layer with other tensors; None takes one away. `quant_map` is that of the weight, `state` its quant_state."""
     full = {"state": STATE, "quant_map": "weight.quant_map"}
     stored = {**layer.stored, **{full.get(last, last): tensor for last, tensor in tensors.items()}}
-    return Layer(layer.scheme, layer.kind, {k: v for k, v in stored.items() if v is not None}, layer.weight, layer.config)
+    return replace(layer, stored={k: v for k, v in stored.items() if v is not None})
 
 
 def with_config(layer: Layer, **config: Any) -> Layer:
-    return Layer(layer.scheme, layer.kind, layer.stored, layer.weight, {**layer.config, **config})
+    return replace(layer, config={**layer.config, **config})
 
 
 ZEROS = np.zeros((4, 4), np.int32)
+TURNED = np.frombuffer(b'{"format": "convrot_w4a4", "convrot_groupsize": 64}', np.uint8)
 DAMAGED: dict[str, tuple[Callable[[], Layer], str]] = {
     "no scales": (lambda: changed(gptq(4), scales=None), "scales"),
     "no zeros": (lambda: changed(gptq(4), qzeros=None), "qzeros"),
@@ -174,6 +184,20 @@ DAMAGED: dict[str, tuple[Callable[[], Layer], str]] = {
     "fp4 scales": (lambda: changed(fp4("mxfp4"), weight_scale=np.zeros((OUT, 7), np.uint8)), "contradicts"),
     "no fp4 scales": (lambda: changed(fp4("mxfp4"), weight_scale=None), "weight_scale"),
     "no overall scale": (lambda: changed(fp4("nvfp4"), weight_global_scale=None), "weight_global_scale"),
+    "comfy mark": (lambda: changed(comfy_nvfp4(), comfy_quant=np.frombuffer(b"{", np.uint8)), "JSON"),
+    "comfy scales": (lambda: changed(comfy_nvfp4(), weight_scale=np.zeros((OUT, 6), ml_dtypes.float8_e4m3fn)), "belong to"),
+    "comfy turn": (lambda: changed(comfy_turned("convrot_w4a4"), comfy_quant=TURNED), "turned in groups of 64"),
+    "comfy no channel": (lambda: changed(comfy_w4a8(4), weight_s_channel=None), "weight_s_channel"),
+    "comfy width": (lambda: changed(comfy_w4a8(4), weight=np.zeros((OUT, 40), np.int8)), "neither 4 nor 6"),
+    "quanto shifts": (lambda: changed(quanto(4), **{"weight._shift": np.ones((3, 1), np.float32)}), "contradicts"),
+    "quanto no scales": (lambda: changed(quanto(4), **{"weight._scale": None}), "_scale"),
+    "bitnet codes": (lambda: changed(bitnet(), weight=np.full((16, IN), 255, np.uint8)), "other codes"),
+    "bitnet bias": (lambda: changed(bitnet(), bias=np.ones(50, np.float32)), "bias of 50"),
+    "torchao scales": (lambda: changed(ao_floats("nvfp4"), _weight_scale=np.ones((7, 5), ml_dtypes.float8_e4m3fn)), "contradicts"),
+    "torchao overall": (lambda: changed(ao_floats("nvfp4"), _weight_per_tensor_scale=np.ones(3, np.float32)), "3 numbers"),
+    "mlx scales": (lambda: changed(mlx(4), scales=np.ones((OUT, 7), np.float16)), "contradicts"),
+    "mlx biases": (lambda: changed(mlx(4), biases=np.ones((OUT, 7), np.float16)), "but its scales"),
+    "mlx no scales": (lambda: changed(mlx(4), scales=None), "scales"),
     "hqq groups of zero": (lambda: changed(hqq(4, 1), group_size=np.array(0, np.int32)), "groups of 0"),
     "hqq bits": (lambda: changed(hqq(4, 1), nbits=np.array(5, np.int32)), "5 bits"),
     "hqq shape": (lambda: changed(hqq(4, 1), shape=np.array([OUT, 7 * IN])), "contradict"),
@@ -217,10 +241,144 @@ def test_sparse_and_unknown_forms_are_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedFormat, match="sparse"):
         open_source(tmp_path)
     layer = changed(four_bit_codes("nf4"), state=None, **{STATE.replace("nf4", "nf7"): STATED % (OUT, IN, 64)})
-    with pytest.raises(UnsupportedFormat, match="nf7"):
-        open_source(layer.write(tmp_path))
+    with closing(open_source(layer.write(tmp_path))) as source:
+        assert set(source.tensors) == {"model.norm.weight"}
+        assert [what for what, _ in source.unread] == ["bitsandbytes nf7"]
 
 
 def test_a_weight_stored_twice(tmp_path: Path) -> None:
     with pytest.raises(DamagedFile, match="both as it is and quantised"):
         open_source(changed(gptq(4), weight=np.ones((OUT, IN), np.float32)).write(tmp_path))
+
+
+def stored_folder(folder: Path, stored: dict[str, Any], config: dict[str, Any] | None = None) -> Path:
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in stored.items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config or {}))
+    return folder
+
+
+def test_mlx_settings_of_single_modules(tmp_path: Path) -> None:
+    """Four bits in groups of 64 and eight in groups of 32 have the same shapes; the module's own entry decides."""
+    layers = {NAME: mlx(4), "model.layers.0.mlp.down_proj": mlx(8), "model.layers.1.mlp.down_proj": mlx(2)}
+    stored = {f"{module}.{last}": tensor for module, layer in layers.items() for last, tensor in layer.stored.items()}
+    config = {"quantization": {"group_size": 32, "bits": 4, **{module: layer.config for module, layer in layers.items()}, "lm_head": False}}
+    with closing(open_source(stored_folder(tmp_path, stored, config))) as source:
+        for module, layer in layers.items():
+            np.testing.assert_allclose(read(source, f"{module}.weight"), layer.weight, rtol=2e-6)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
+def test_mlx_without_a_word_of_its_bits(bits: int, tmp_path: Path) -> None:
+    """The codes tell: each group meets both ends."""
+    layer = replace(mlx(bits), config={})
+    with closing(open_source(layer.write(tmp_path))) as source:
+        assert source.quantization == layer.kind
+        np.testing.assert_allclose(read(source), layer.weight, rtol=2e-6)
+
+
+def test_what_nothing_tells_is_left_out_and_counted(tmp_path: Path) -> None:
+    """One bit a number in groups of 32 looks like two bits in groups of 16."""
+    layer = replace(mlx(1), config={})
+    with closing(open_source(layer.write(tmp_path))) as source:
+        assert set(source.tensors) == {"model.norm.weight"}
+        assert source.unread == (("MLX, groups of 32 bits", OUT * IN // 8 + 2 * 2 * OUT * IN // 32),)
+
+
+def test_nothing_but_what_is_not_decoded(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedFormat, match="MLX, groups of 32 bits"):
+        open_source(stored_folder(tmp_path, replace(mlx(1), config={}).named()))
+
+
+def test_mlx_stacks_of_experts(tmp_path: Path) -> None:
+    layers, name = [mlx(bits) for bits in (3, 3)], "model.layers.0.mlp.switch_mlp.gate_proj"
+    stored = {f"{name}.{last}": np.stack([layer.stored[last] for layer in layers]) for last in layers[0].stored}
+    folder = stored_folder(tmp_path, stored, {"quantization": {"bits": 3, "group_size": 32}})
+    with closing(open_source(folder)) as source:
+        np.testing.assert_allclose(read(source, f"{name}.weight"), np.stack([layer.weight for layer in layers]), rtol=2e-6)
+        about = fingerprint_source(source).about
+    assert (about.coverage, about.unplaced) == (1.0, ())
+
+
+def test_zeros_that_fill_a_comfy_matrix_up_are_no_weights(tmp_path: Path) -> None:
+    layer = comfy_nvfp4(padding=5)
+    with closing(open_source(layer.write(tmp_path))) as source:
+        assert source.tensors[WEIGHT].shape == (OUT - 5, IN - 5)
+        np.testing.assert_allclose(read(source), layer.weight, rtol=2e-6)
+
+
+def test_comfy_marks_in_the_metadata_of_the_file(tmp_path: Path) -> None:
+    """By names that may lack the prefix of the diffusion model."""
+    layer = comfy_nvfp4()
+    stored = {f"model.diffusion_model.{name}": tensor for name, tensor in layer.named().items() if not name.endswith("comfy_quant")}
+    save_file(stored, tmp_path / "model.safetensors", {"_quantization_metadata": json.dumps({"layers": {NAME: {"format": "nvfp4"}}})})
+    with closing(open_source(tmp_path)) as source:
+        assert source.quantization == "nvfp4 (ComfyUI)"
+        np.testing.assert_allclose(read(source, f"model.diffusion_model.{WEIGHT}"), layer.weight, rtol=2e-6)
+
+
+def test_a_comfy_form_of_the_future_is_left_out_and_counted(tmp_path: Path) -> None:
+    mark = np.frombuffer(b'{"format": "int3_dreamt"}', np.uint8)
+    with closing(open_source(changed(comfy_nvfp4(), comfy_quant=mark).write(tmp_path))) as source:
+        assert set(source.tensors) == {"model.norm.weight"}
+        assert source.unread == (("ComfyUI int3_dreamt", OUT * IN // 2 + 128 * 8 + 4 + len(mark)),)
+
+
+def test_what_the_inputs_of_a_comfy_layer_are_multiplied_with(tmp_path: Path) -> None:
+    layer, smooth = comfy_nvfp4(), np.linspace(0.5, 2, IN).astype(np.float32)
+    with closing(open_source(changed(layer, pre_quant_scale=smooth).write(tmp_path))) as source:
+        np.testing.assert_allclose(read(source), layer.weight * smooth, rtol=2e-6)
+
+
+def test_rows_that_fill_ternary_bytes_up_are_no_weights(tmp_path: Path) -> None:
+    layer = bitnet(rows=OUT - 3)
+    with closing(open_source(layer.write(tmp_path))) as source:
+        np.testing.assert_allclose(read(source), layer.weight, rtol=2e-6)
+
+
+@pytest.mark.parametrize("told", ["config", "bias", "other tensors", "columns"])
+def test_the_shape_of_a_grouped_quanto_weight(told: str, tmp_path: Path) -> None:
+    layer = quanto(4, size=32, rows=60, columns=160)
+    stored = layer.named()
+    if told == "bias":
+        stored[f"{NAME}.bias"] = np.ones(60, np.float32)
+    elif told == "other tensors":
+        stored |= {"norm.weight": np.ones(60, np.float32), "token.weight": np.ones((7, 160), np.float32)}
+    elif told == "columns":
+        grouped = np.ones((300, 32), np.float32)
+        grouped.reshape(60, 160)[:] = np.random.default_rng(1).uniform(0.1, 1, 160)  # columns of different sizes
+        codes = np.rint(grouped * np.random.default_rng(0).choice([-7, 7], (300, 32)) + 8).astype(np.uint8)
+        stored[f"{NAME}.weight._data._data"] = codes[:150] | codes[150:] << 4
+        stored[f"{NAME}.weight._scale"], stored[f"{NAME}.weight._shift"] = (np.full((300, 1), n, np.float32) for n in (1, 8))
+    config = {"hidden_size": 160, "intermediate_size": 60} if told == "config" else None
+    with closing(open_source(stored_folder(tmp_path, stored, config))) as source:
+        assert source.tensors[WEIGHT].shape == (60, 160)
+        if told != "columns":
+            np.testing.assert_allclose(read(source), layer.weight, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("storage", [np.float16, ml_dtypes.bfloat16, np.float32, np.int32])
+def test_codes_of_bitsandbytes_declared_as_another_type(storage: Any, tmp_path: Path) -> None:
+    layer = four_bit_codes("nf4")
+    folder = changed(layer, weight=layer.stored["weight"].reshape(-1).view(storage)[:, None]).write(tmp_path)
+    with closing(open_source(folder)) as source:
+        np.testing.assert_allclose(read(source), layer.weight, rtol=2e-6)
+
+
+def test_what_torchao_keeps_in_a_kernel_order_is_left_out_and_counted(tmp_path: Path) -> None:
+    stored = {
+        f"{NAME}._weight_qdata": np.zeros((8, 1, 32, 4), np.int32),
+        f"{NAME}._weight_scale_and_zero": np.zeros((2, OUT, 2), np.float16),
+    }
+    said = {WEIGHT: json.dumps({"_type": "Int4TilePackedTo4dTensor", "_data": {}})}
+    save_file({**stored, "model.norm.weight": np.ones(IN, np.float32)}, tmp_path / "model.safetensors", said)
+    with closing(open_source(tmp_path)) as source:
+        assert set(source.tensors) == {"model.norm.weight"}
+        assert source.unread == (("torchao Int4TilePackedTo4dTensor", sum(tensor.nbytes for tensor in stored.values())),)
+
+
+def test_block_scales_that_are_as_many_as_rows(tmp_path: Path) -> None:
+    """16 x 16 scales of 256 rows are blocks, not one a row."""
+    rng = np.random.default_rng(0)
+    codes, scales = rng.standard_normal((256, 512)).astype(ml_dtypes.float8_e4m3fn), rng.random((16, 16)).astype(np.float32)
+    with closing(open_source(stored_folder(tmp_path, {WEIGHT: codes, f"{WEIGHT}_scale_inv": scales}))) as source:
+        np.testing.assert_allclose(read(source), codes.astype(np.float32) * np.repeat(np.repeat(scales, 16, 0), 32, 1), rtol=2e-6)

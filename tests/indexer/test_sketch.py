@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkin_indexer import sketch, spec
-from modelkin_indexer.fingerprinting import channels
+from modelkin_indexer.fingerprinting import channels, grams
 from modelkin_indexer.gram_vectors import without_leading
 from modelkin_indexer.spec import PUBLIC_KEY, private_key
 
@@ -29,34 +29,64 @@ def test_signs_are_balanced_and_differ_by_purpose_and_key() -> None:
         assert abs((first * other).mean()) < 0.01
 
 
-@given(rows=sizes)
-def test_rows_lie_in_the_matrix(rows: int) -> None:
-    blocks = sketch.matrix_rows(PUBLIC_KEY, "mlp", "up", rows)
-    chosen = [row for start, stop in blocks for row in range(start, stop)]
-    assert len(chosen) == len(set(chosen)) == min(rows, spec.MATRIX_BLOCKS * spec.MATRIX_BLOCK_ROWS)
+@given(rows=sizes, columns=sizes)
+def test_rows_lie_in_the_matrix_and_each_has_a_slot(rows: int, columns: int) -> None:
+    blocks = sketch.chosen_rows(PUBLIC_KEY, rows, columns)
+    chosen = [row for block in blocks for row in range(block.start, block.stop)]
+    filled = [slot for block in blocks for slot in range(block.slot, block.slot + block.stop - block.start)]
+    slots = sketch.slots(rows, columns)
+    assert len(chosen) == len(set(chosen)) == len(set(filled)) == min(rows, slots) == sketch.sampled_rows(rows, columns)
     assert min(chosen) >= 0
     assert max(chosen) < rows
+    assert max(filled) < slots
+    assert len(blocks) <= (spec.TALL_BLOCKS if sketch.is_tall(rows, columns) else spec.MATRIX_BLOCKS)
 
 
-@given(tokens=st.integers(spec.TOKEN_WINDOW, 300_000), added=st.integers(0, 100_000))
+def slot_rows(rows: int, columns: int) -> dict[int, int]:
+    """The row in each slot."""
+    blocks = sketch.chosen_rows(PUBLIC_KEY, rows, columns)
+    return {block.slot + n: block.start + n for block in blocks for n in range(block.stop - block.start)}
+
+
+@given(tokens=st.integers(2 * spec.TOKEN_WINDOW, 300_000), added=st.integers(0, 100_000))
 def test_a_grown_vocabulary_keeps_the_choice(tokens: int, added: int) -> None:
-    assert sketch.token_rows(PUBLIC_KEY, tokens) == sketch.token_rows(PUBLIC_KEY, tokens + added)
+    assert slot_rows(tokens, 64) == slot_rows(tokens + added, 64)
     assert (sketch.anchor_tokens(PUBLIC_KEY, tokens) == sketch.anchor_tokens(PUBLIC_KEY, tokens + added)).all()
 
 
-@given(experts=st.integers(1, 512), rows=st.integers(1, 20_000))
+@given(rows=st.integers(64, 5000), added=st.integers(0, 200), columns=st.sampled_from([8, 100_000]))
+def test_a_small_table_that_grows_keeps_most_rows_in_their_slots(rows: int, added: int, columns: int) -> None:
+    """Whatever power of two it passes; and what both hold is what `shared_numbers` says."""
+    before, after = slot_rows(rows, columns), slot_rows(rows + added, columns)
+    kept = [slot for slot in before if after.get(slot) == before[slot]]
+    tops = [(count, sketch.top_block(PUBLIC_KEY, count, columns)) for count in (rows, rows + added)]
+    shared = sketch.shared_numbers(tops[0], tops[1], columns)
+    width = spec.PROBE_NUMBERS // sketch.slots(rows, columns)
+    assert sorted(kept) == sorted(set((np.flatnonzero(shared) // width).tolist()))
+    if added < rows / 6:
+        assert len(kept) >= (24 if columns == 8 else 4)
+
+
+@given(small=st.integers(1, 4096), added=st.integers(0, 40))
+def test_anchors_of_a_small_vocabulary_that_grows_hardly_change(small: int, added: int) -> None:
+    before, after = (set(sketch.anchor_tokens(PUBLIC_KEY, rows).tolist()) for rows in (small, small + added))
+    assert len(before) == min(small, spec.ANCHOR_TOKENS)
+    assert len(before - after) <= added
+
+
+@given(experts=st.integers(2, 512), rows=st.integers(1, 20_000))
 def test_expert_rows_lie_in_the_stack(experts: int, rows: int) -> None:
-    for expert, start, stop in sketch.expert_rows(PUBLIC_KEY, "up", experts, rows):
-        assert 0 <= expert < experts
-        assert 0 <= start < stop <= rows
+    for block in sketch.chosen_rows(PUBLIC_KEY, rows, 64, experts):
+        assert 0 <= block.expert < experts
+        assert 0 <= block.start < block.stop <= rows
 
 
 def gram(weights: np.ndarray, directions: np.ndarray, side: str) -> np.ndarray:  # type: ignore[type-arg]
-    accumulator = channels.GramAccumulator(directions, side, weights.shape[1])
+    accumulator = grams.GramAccumulator(directions, side, weights.shape[1])
     for start in range(0, len(weights), 7):
         accumulator.add(start, weights[start : start + 7])
     accumulator.end_matrix()
-    return channels.gram_vector(accumulator.total, directions)
+    return grams.gram_vector(accumulator.total, directions)
 
 
 @pytest.mark.parametrize("side", ["in", "out"])
@@ -75,7 +105,7 @@ def test_token_frame_turns_with_the_stream(tokens: int) -> None:
     rng = np.random.default_rng(2)
     rows = rng.standard_normal((tokens, 48)).astype(np.float32) * np.linspace(0.1, 2, 48, dtype=np.float32)
     turn = np.linalg.qr(rng.standard_normal((48, 48)))[0].astype(np.float32)
-    frame, turned = channels.token_frame(rows, PUBLIC_KEY), channels.token_frame(rows @ turn, PUBLIC_KEY)
+    frame, turned = (channels.token_frame(some, np.arange(tokens), PUBLIC_KEY) for some in (rows, rows @ turn))
     assert np.abs(turn.T @ frame - turned).max() < 1e-3 * np.abs(frame).max()
     covariance = frame.T @ frame
     assert np.abs(covariance / covariance.diagonal().mean() - np.eye(spec.DIRECTIONS)).max() < 1
@@ -95,7 +125,7 @@ def test_grams_that_share_one_direction_only_differ_without_it() -> None:
     lean = 0.5 * random.standard_normal(256)
 
     def gram(matrix: np.ndarray) -> np.ndarray:
-        return channels.gram_vector((matrix @ frame).T @ (matrix @ frame), frame)
+        return grams.gram_vector((matrix @ frame).T @ (matrix @ frame), frame)
 
     weights = random.standard_normal((3, 512, 256)) + lean
     noised = weights[0] + 0.3 * random.standard_normal(weights[0].shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,14 @@ def index(folder: Path, tensors: models.Tensors, level: str = "full") -> Fingerp
     return fingerprint_source(open_source(folder), level=level)
 
 
+def under(model: Fingerprint, component: str) -> Fingerprint:
+    """The same model with its only component under another name."""
+    about = replace(model.about, components=(component,), layers={component: next(iter(model.about.layers.values()))})
+    tables = {name: getattr(model, name) for name in ("matrices", "vectors")}
+    named = {name: replace(t, places=tuple(p._replace(component=component) for p in t.places)) for name, t in tables.items()}
+    return replace(model, about=about, **named)
+
+
 def test_experts_in_another_order(tmp_path: Path) -> None:
     parent = mixture(1)
     kin = measure_kin(index(tmp_path / "a", moved(parent, [3, 1, 4, 0, 5, 7, 2, 6])), index(tmp_path / "b", parent), "parent", ALONE)
@@ -83,8 +92,10 @@ def test_experts_grown_from_dense_layers(tmp_path: Path) -> None:
                 weights = dense[f"model.layers.{layer}.mlp.{role}_proj.weight"]
                 noise = 0.3 * weights.std() * rng.standard_normal(weights.shape)
                 grown[f"{at}experts.{expert}.{name}.weight"] = (weights + noise).astype(np.float32)
-    kin = measure_kin(index(tmp_path / "a", grown), models.fingerprint(tmp_path / "b", dense), "dense", ALONE)
-    assert kin.relative.relation == "upcycled"
+    query, relative = index(tmp_path / "a", grown), models.fingerprint(tmp_path / "b", dense)
+    assert measure_kin(query, relative, "dense", ALONE).relative.relation == "upcycled"
+    kin = measure_kin(query, under(relative, "decoder"), "dense", ALONE)
+    assert (kin.relative.relation, kin.relative.components[0].relative) == ("upcycled", "decoder")
 
 
 def test_repeated_experts(tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ def command(
     with output.listening() as listener:
         answer = modelkin.compare(a, b, controls=controls, exact=wishes, align=align, listener=listener, **call)
     output.answer(answer, (answer.relation,), lambda console: _pages(answer, console))
-    if names := violations(fail_on, answer.relation, answer.also, answer.components):
+    names = violations(fail_on, answer.relation, answer.also, answer.components)
+    if names := [*names, *(word for word in fail_on if word == answer.verdict)]:
         output.say(f"--fail-on: {', '.join(names)}")
         click.get_current_context().exit(VIOLATED)
 

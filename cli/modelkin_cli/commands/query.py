@@ -49,7 +49,8 @@ def command(
     """
     with output.listening() as listener:
         answer = modelkin.query(source, k=k, show_all=show_all, exact=exact, starter=starter, listener=listener, **call)
-    output.answer(answer, (relative.model for relative in answer.relatives), lambda console: query_page(answer, console))
+    names = (relative.model for relative in answer.relatives if not relative.declared)
+    output.answer(answer, names, lambda console: query_page(answer, console))
     _judge(answer, fail_on, output)
 
 
@@ -57,5 +58,7 @@ def _judge(answer: QueryAnswer, fail_on: tuple[str, ...], output: Output) -> Non
     found = [(r.model, violations(fail_on, r.relation, r.also, r.components)) for r in answer.relatives]
     for model, names in ((model, names) for model, names in found if names):
         output.say(f"--fail-on: {', '.join(names)} ({model})")
-    if any(names for _, names in found):
+    if answer.verdict in fail_on:
+        output.say(f"--fail-on: {answer.verdict}")
+    if answer.verdict in fail_on or any(names for _, names in found):
         click.get_current_context().exit(VIOLATED)

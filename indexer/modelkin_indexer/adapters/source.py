@@ -136,6 +136,7 @@ class _Both:
         self.factors = {FACTOR + name: replace(info, name=FACTOR + name) for name, info in adapter.tensors.items()}
         self.tensors: Mapping[str, TensorInfo] = {**base.tensors, **self.factors}
         self.files, self.notes = adapter.files + base.files, adapter.notes + base.notes
+        self.metadata, self.unread = adapter.metadata, adapter.unread + base.unread
         self.bytes_read = adapter.bytes_read + base.bytes_read
 
     def read(self, tensor: str, start: int, stop: int, out: Bytes | None = None) -> Bytes:

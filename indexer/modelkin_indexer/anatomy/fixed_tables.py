@@ -1,133 +1,266 @@
-"""Tables and buffers that are never evidence, recognised by what they hold: bit-identical between strangers."""
+"""Tables and buffers that are never evidence, recognised by what they hold: anybody computes them, so strangers share them bit by bit.
+
+A table is fixed if a formula gives its numbers back (`formulas/`; the list of kinds is `modelkin_data/fixed_tables.json`), whatever its
+name, axis order, scale or type. Small tensors are looked at whole; of large ones some rows say first whether that is worth it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from modelkin_data import table_reasons
+from modelkin_indexer.anatomy.formulas import kernels, lattices, shapes, waves
+from modelkin_indexer.anatomy.formulas.rounding import FINE, Rounding, equal, rounding
+
 Singles = npt.NDArray[np.float32]
-TABLE_TOLERANCE = 2e-2  # largest difference to a regenerated table: half-precision storage of values in [-1, 1] stays far below
-FOURIER_COLUMNS = 32  # shortest frame taken for a Fourier basis: below, a few bins are a large share of all
-FOURIER_BINS = 2  # bins to each side of a row's own that a window spreads it over (Hann: 1)
-SILENCE = 1e-9  # energy beside the largest row's below which a row is taken for zeros: rounding of sin(pi n) leaves 1e-14
-FOURIER_ENERGY = 0.99  # share of a row's energy in those bins from which it is a windowed wave; random rows of 32 numbers: 0.3
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+CONSTANT = table_reasons()["constant"]
+FEWEST = 8  # shortest vector taken for a table: fewer numbers lie on a line or curve by chance
+SPACED = 1e-3  # of its range: what an evenly or geometrically spaced vector may be off, beside rounding
+RUN = 8  # lines one after the other that are tried first, at the beginning, in the middle and at the end
+COARSER = (1, 4, 16)  # strides at which a vector may be a smooth curve: of half precision the smallest steps are lost
+LONGEST_FOLD, SHORTEST_FOLD = 4096, 8  # numbers of the rows that a flattened table may have had
+FOLDED = 4096  # numbers from which a vector is looked at as a flattened table: gains and biases are mostly shorter
+ROWS_TRIED = 16  # of a folded vector
+COLUMNS_TRIED = 512  # in the middle of long rows: a window's wave is plain there
+STRIDES = (1, 2, 3, 4, 6, 9, 12)  # of numbers that take turns in a list of boxes
+KERNEL_AXES = {3: ((1, 2), (0, 1)), 4: ((2, 3), (0, 1), (1, 2))}  # [out, in, rows, columns], or TensorFlow's and TFLite's orders
+NARROW = 8  # columns of a list of boxes or points
+EMPTY, CROWDED = 0.9, 0.5  # share of zeros in rows that are looked at further; where they stand together, this is enough
+TOGETHER = 0.5  # of the changes between zeros and other numbers that random places would give
 
 
-ROTARY_BASES = (10_000.0, 500_000.0, 1_000_000.0)  # theta of nearly all published models
-LEAST_VALUES = 8  # shortest vector taken for a table: fewer numbers look geometric by chance
-GEOMETRIC_ERROR = 6e-3  # of a logarithm: bfloat16 keeps 8 bits, an error of 2^-9 in the value, twice that in a fitted line
-LEAST_DECAY = 4.0  # of a logarithm, from the first frequency to the last: theta 10000 over 64 numbers gives 9
+def table_reason(values: Singles) -> str:
+    """Why a whole tensor, in its stored shape, is no evidence; "" if it may be weights."""
+    formula = _formula(values)
+    return table_reasons()[formula] if formula else ""
 
 
 def vector_reason(values: Singles) -> str:
-    """Why a vector of unknown meaning is a fixed table; "" if it may be weights."""
-    if values.size < LEAST_VALUES:
+    """Why a vector is a fixed table; "" if it may be weights. That all its values are equal is told elsewhere."""
+    if values.size < FEWEST or np.ptp(values) == 0:
         return ""
-    if _is_counted(values):
-        return "positions counted up (an index table)"
-    if _is_geometric(values):
-        return "rotary frequencies (a fixed table)"
+    return table_reason(values.reshape(-1))
+
+
+def rows_reason(rows: Singles, numbers: Ints) -> str:
+    """Why a large table is no evidence, told by these rows (n, columns) of it, at `numbers`; "" if it may be weights."""
+    formula = _formula_of_rows(_bounded(rows).astype(np.float64), numbers, rounding(rows))
+    return table_reasons()[formula] if formula else ""
+
+
+def looks_fixed(rows: Singles, numbers: Ints) -> bool:
+    """Whether some rows of a table are unlike weights in any way, so that it is worth reading more of it."""
+    skipped = max(0, rows.shape[1] - COLUMNS_TRIED) // 2
+    some = _bounded(rows[:, skipped : skipped + COLUMNS_TRIED]).astype(np.float64)
+    return bool(_formula_of_rows(some, numbers, rounding(rows))) or _is_bare(some)
+
+
+def integer_reason(values: Singles) -> str:
+    """Why whole numbers (a whole tensor in its stored shape) are an index table or a mask; "" if they may be packed weights."""
+    if not values.size or np.ptp(values) == 0:
+        return CONSTANT
+    flat = np.sort(values.reshape(-1))
+    if flat.size >= FEWEST and np.array_equal(flat, np.arange(flat.size, dtype=np.float32) + flat[0]):
+        return table_reasons()["steps"]  # an order of rows
+    reason = table_reason(values)
+    if not reason and values.ndim == 1 and shapes.even_steps(flat[None].astype(np.float64), rounding(values)):
+        return table_reasons()["steps"]  # groups of an order
+    return reason
+
+
+def _formula(values: Singles) -> str:
+    """The formula that gives a whole tensor back, or ""."""
+    if not values.size or np.isnan(values).any():
+        return ""
+    if np.ptp(values) == 0:
+        return "constant"
+    wide = _bounded(values).astype(np.float64)
+    error = rounding(values)
+    table = wide.reshape([n for n in wide.shape if n != 1])
+    if table.ndim == 1:
+        return _formula_of_vector(table, error)
+    return _few_values(table, error) or _lines(table, error) or _pairs(table, error) or _kernels(wide, table, error)
+
+
+def _bounded(values: Singles) -> Singles:
+    """Infinite numbers, as masks have them, as large ones."""
+    finite = np.isfinite(values)
+    if finite.all():
+        return values
+    largest = np.abs(values[finite]).max(initial=1)
+    return np.nan_to_num(values, nan=0.0, posinf=2 * largest, neginf=-2 * largest)
+
+
+def _matrices(table: Floats) -> Iterator[Floats]:
+    """A table as a matrix: its first axis against the others, its last axis against the others, and both turned round."""
+    first, last = table.reshape(len(table), -1), table.reshape(-1, table.shape[-1])
+    for matrix in (first, last) if table.ndim > 2 else (first,):
+        yield from (matrix, matrix.T)
+
+
+def _few_values(table: Floats, error: Rounding) -> str:
+    if any((matrix == matrix[:1]).all() for matrix in _matrices(table) if matrix.shape[1] > 1):
+        return "same lines"
+    if any(lattices.selects(matrix, error) for matrix in _matrices(table)):
+        return "selection"
+    if any(lattices.mask(matrix) for matrix in _matrices(table)):
+        return "mask"
+    if table.ndim == 2 and (lattices.signs(table, error) or lattices.signs(table.T, error)):
+        return "signs"
+    if (table.ndim == 2 and lattices.additive(table, error)) or lattices.mesh(table):
+        return "steps"
+    return "coupling" if lattices.coupling(table, error) else ""
+
+
+def _kernels(stored: Floats, table: Floats, error: Rounding) -> str:
+    """Kernels of one axis are rows or columns; others stand in the last axes, the first, or between channels."""
+    if table.ndim == 2 and any(kernels.repeated(lines) for lines in (table, table.T)):
+        return "kernels"
+    if table.ndim == 2 and any(kernels.mirror_images(lines, error) for lines in (table, table.T)):
+        return "mirrors"
+    for axes in KERNEL_AXES.get(stored.ndim, ((-2, -1),)) if stored.ndim > 2 else ():
+        pictures = np.moveaxis(stored, axes, (-2, -1))
+        pictures = pictures.reshape(-1, *pictures.shape[-2:])
+        if kernels.repeated(pictures.reshape(len(pictures), -1)):
+            return "kernels"
+        if kernels.mirrored(pictures, error):
+            return "mirrors"
     return ""
 
 
-def integer_reason(rows: Singles) -> str:
-    """Why whole numbers (all rows of a table) are an index table or a mask; "" if they may be packed weights."""
-    if rows.size and np.ptp(rows) == 0:
-        return "all values are equal"
-    if rows.shape[1] >= LEAST_VALUES and all(_is_counted(row) for row in rows):
-        return "positions counted up (an index table)"
-    return "causal mask (one value up to the diagonal)" if _is_causal(rows, np.arange(len(rows))) else ""
-
-
-def _is_counted(values: Singles) -> bool:
-    return bool(np.array_equal(values - values[0], np.arange(values.size, dtype=np.float32)))
-
-
-def _is_geometric(values: Singles) -> bool:
-    """1, r, r^2, ...: theta^(-2 i / d), as `inv_freq` holds it."""
-    if values.min() <= 0 or abs(float(values[0]) - 1) > GEOMETRIC_ERROR:
-        return False
-    logarithms, index = np.log(values.astype(np.float64)), np.arange(values.size)
-    slope = (index @ logarithms) / (index @ index)
-    return bool(slope * index[-1] <= -LEAST_DECAY and np.abs(logarithms - slope * index).max() <= GEOMETRIC_ERROR)
-
-
-def _is_causal(rows: Singles, row_numbers: npt.NDArray[np.int64]) -> bool:
-    """One value up to the diagonal, another beyond it; a mask of one row shows nothing."""
-    allowed = np.arange(rows.shape[1]) <= row_numbers[:, None]
-    if len(rows) < 2 or allowed.all() or rows.shape[1] < LEAST_VALUES:
-        return False
-    return bool(np.ptp(rows[allowed]) == 0 and np.ptp(rows[~allowed]) == 0 and rows[allowed][0] != rows[~allowed][0])
-
-
-def constant_reason(rows: Singles, row_numbers: npt.NDArray[np.int64]) -> str:
-    """Why these rows (n, columns) of a table are no evidence; "" if they may be weights. `row_numbers` are their positions."""
-    if rows.size == 0 or np.ptp(rows) == 0:
-        return "all values are equal"
-    if np.isin(rows, (0.0, 1.0)).all():
-        return "only zeros and ones (a mask)"
-    if _is_causal(rows, row_numbers):
-        return "causal mask (one value up to the diagonal)"
-    if _is_rotary(rows, row_numbers):
-        return "sines or cosines of positions (a rotary table)"
-    if _is_sinusoidal(rows, row_numbers):
-        return "sinusoidal positions (a fixed table)"
-    if _is_fourier(rows, row_numbers):
-        return "windowed Fourier basis (a fixed table)"
+def _lines(table: Floats, error: Rounding) -> str:
+    """The formula of a table's lines along one of its axes."""
+    for axis in range(table.ndim):
+        lines = np.moveaxis(table, axis, -1).reshape(-1, table.shape[axis])
+        formula = _formula_of_lines(_some(lines), error) and _formula_of_lines(lines, error)
+        if formula:
+            return formula
+    if table.ndim == 2:
+        return _ordered_lines(table, error) or _ordered_lines(table.T, error)
     return ""
 
 
-def _is_sinusoidal(rows: Singles, positions: npt.NDArray[np.int64]) -> bool:
-    """Whether the rows follow sin/cos of position x geometric frequencies, halves or interleaved, either common spacing.
-
-    Rows of zeros stand for padding and are passed over.
-    """
-    written = rows.any(axis=1)
-    rows, positions = rows[written], positions[written]
-    columns = rows.shape[1]
-    half = columns // 2
-    if columns % 2 or half < 2 or np.abs(rows).max() > 1 + TABLE_TOLERANCE:
-        return False
-    for spacing in (half - 1, half):
-        angles = positions[:, None] * np.exp(-np.log(10000.0) / spacing * np.arange(half))
-        sine, cosine = np.sin(angles), np.cos(angles)
-        interleaved = np.stack([sine, cosine], axis=-1).reshape(len(rows), columns)
-        for table in (np.hstack([sine, cosine]), np.hstack([cosine, sine]), interleaved):
-            if np.abs(table - rows).max() < TABLE_TOLERANCE:
-                return True
-    return False
+def _formula_of_lines(lines: Floats, error: Rounding) -> str:
+    if waves.plain_waves(lines):
+        return "waves"
+    if waves.windowed_waves(lines, error):
+        return "windowed waves"
+    for off in (FINE, error):  # numbers like 0.25 and 8 seem to be rounded, and are not
+        if shapes.smooth(lines, off):
+            return "curves"
+        if shapes.even_steps(lines, off):
+            return "steps"
+    return ""
 
 
-def _is_rotary(rows: Singles, positions: npt.NDArray[np.int64]) -> bool:
-    """Cosines or sines of position x frequencies, once or twice side by side, as rotary embeddings are cached."""
-    columns = rows.shape[1]
-    twice = columns % 2 == 0 and bool(np.array_equal(rows[:, : columns // 2], rows[:, columns // 2 :]))
-    table = rows[:, : columns // 2] if twice else rows
-    if table.shape[1] < LEAST_VALUES or np.abs(table).max() > 1 + TABLE_TOLERANCE:
-        return False
-    for base in ROTARY_BASES:
-        angles = positions[:, None] * np.exp(-np.log(base) / table.shape[1] * np.arange(table.shape[1]))
-        if min(np.abs(np.cos(angles) - table).max(), np.abs(np.sin(angles) - table).max()) < TABLE_TOLERANCE:
-            return True
-    return False
+def _ordered_lines(table: Floats, error: Rounding) -> str:
+    """Formulas for which the order of the lines counts."""
+    if shapes.bumps(table, error):
+        return "bumps"
+    if shapes.shares(table, error):
+        return "shares"
+    strides = (stride for stride in STRIDES if table.shape[0] <= NARROW and table.shape[1] % stride == 0)
+    if any(shapes.even_steps(_in_turns(table, stride), error) for stride in strides):
+        return "steps"
+    return ""
 
 
-def _is_fourier(rows: Singles, row_numbers: npt.NDArray[np.int64]) -> bool:
-    """Whether each row is a windowed cosine or sine of its own frequency: the basis that audio models transform frames with.
+def _in_turns(table: Floats, stride: int) -> Floats:
+    return np.swapaxes(table.reshape(len(table), -1, stride), 1, 2).reshape(len(table) * stride, -1)
 
-    Cosines may stand above the sines or take turns with them. Any window will do: it only spreads a wave over neighbouring bins.
-    """
-    columns = rows.shape[1]
-    if columns < FOURIER_COLUMNS or columns % 2:
-        return False
-    bins = columns // 2 + 1
-    energy = np.abs(np.fft.rfft(rows.astype(np.float64), axis=1)) ** 2
-    total = energy.sum(axis=1)
-    silent = total <= SILENCE * total.max()
-    for frequencies in (row_numbers % bins, row_numbers // 2):
-        no_sine = silent & ((frequencies == 0) | (frequencies == bins - 1))  # sines of the lowest and the highest frequency are zeros
-        near = np.abs(np.arange(bins) - frequencies[:, None]) <= FOURIER_BINS
-        waves = ~silent & (np.where(near, energy, 0.0).sum(axis=1) >= FOURIER_ENERGY * total)
-        if (waves | no_sine).all():
-            return True
-    return False
+
+def _pairs(table: Floats, error: Rounding) -> str:
+    """Waves from line to line, along any axis, and pairs of a cosine and a sine."""
+    for axis in range(table.ndim):
+        rows = np.moveaxis(table, axis, 0).reshape(table.shape[axis], -1)
+        if waves.stepping_waves(rows, np.arange(len(rows))):
+            return "waves"
+    return "waves" if table.ndim == 2 and any(waves.on_circles(matrix) for matrix in (table, table.T)) else ""
+
+
+def _some(lines: Floats) -> Floats:
+    """Three runs of lines: enough to see that a table is none."""
+    count = len(lines)
+    if count <= 3 * RUN:
+        return lines
+    return np.concatenate([lines[:RUN], lines[count // 2 : count // 2 + RUN], lines[-RUN:]])
+
+
+def _formula_of_vector(vector: Floats, error: Rounding) -> str:
+    if vector.size < FEWEST:
+        return ""
+    if equal(np.abs(vector), float(abs(vector[0])), error).all():
+        return "signs"
+    forms = [(vector, error)]
+    if vector.min() > 0:
+        told = vector[vector > error.absolute / error.relative]  # smaller ones have lost their digits
+        forms.append((np.log(told), Rounding(0.0, float(error.of(1.0)))))
+    for form, off in forms:
+        if form.size >= FEWEST and _spaced(form, off):
+            return "steps"
+        if any(shapes.smooth(form[None, ::stride], off) for stride in COARSER):
+            return "curves"
+    if kernels.mirror_images(vector[None], error):
+        return "mirrors"
+    if lattices.coupling(vector, error):
+        return "coupling"
+    return _folded(vector, error)
+
+
+def _spaced(vector: Floats, error: Rounding) -> bool:
+    index = np.arange(vector.size) - (vector.size - 1) / 2
+    slope = (index @ vector) / (index @ index)
+    off = np.abs(vector - vector.mean() - slope * index)
+    return bool(slope and off.max() <= SPACED * np.ptp(vector) + 2 * error.of(float(np.abs(vector).max())))
+
+
+def _folded(vector: Floats, error: Rounding) -> str:
+    """The formula of a table that was flattened."""
+    if vector.size <= FOLDED:
+        return ""
+    for width in range(SHORTEST_FOLD, min(vector.size // SHORTEST_FOLD, LONGEST_FOLD) + 1):
+        if vector.size % width:
+            continue
+        table = vector.reshape(-1, width)
+        some = table[:ROWS_TRIED]
+        if _formula_of_rows(some, np.arange(len(some)), error) or shapes.bumps(table, error):
+            formula = _lines(table, error) or _pairs(table, error) or _few_values(table, error)
+            if formula:
+                return formula
+    return ""
+
+
+def _formula_of_rows(rows: Floats, numbers: Ints, error: Rounding) -> str:
+    """The formula of some rows of a table."""
+    if not rows.size or np.ptp(rows) == 0:
+        return "constant"
+    if len(rows) > 1 and (rows == rows[:1]).all():
+        return "same lines"
+    if lattices.selects(rows, error):
+        return "selection"
+    if lattices.signs(rows, error):
+        return "signs"
+    if lattices.mask(rows):
+        return "mask"
+    if kernels.repeated(rows):
+        return "kernels"
+    formula = _formula_of_lines(rows, error)
+    if formula:
+        return formula
+    return "waves" if waves.stepping_waves(rows, numbers) or waves.on_circles(rows) else ""
+
+
+def _is_bare(rows: Floats) -> bool:
+    """Whether most numbers are the same one and stand together, as in filters, masks and selections; pruned weights are zero anywhere."""
+    common = np.median(rows)
+    empty = rows == common
+    share = float(empty.mean())
+    if share >= EMPTY:
+        return True
+    changes = float((empty[:, 1:] != empty[:, :-1]).mean())
+    return share >= CROWDED and changes <= TOGETHER * 2 * share * (1 - share)

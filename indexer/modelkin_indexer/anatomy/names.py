@@ -12,7 +12,10 @@ from modelkin_data import NameRule, name_tables
 from modelkin_indexer.anatomy.splits import SplitName
 from modelkin_indexer.anatomy.unknown_names import by_shape, by_words
 
+TEXT = "text"
 TOKENS = ("embedding", "token")
+BACKBONES = ("backbone", "conv_encoder", "pixel_level_module", "vision_backbone")  # what a head or a decoder of the model stands on
+HEARING = ("audio", "speech")  # words of a model_type that listens, though its pictures of sound are convolved as pictures are
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Naming:
     def __init__(self, names: Iterable[SplitName], shapes: Mapping[str, Sequence[int]], model_type: str) -> None:
         """`shapes` are those of the tensors: a convolution over time has 3 axes, one over pictures more."""
         self._model_type = model_type
+        self._hears = not set(HEARING).isdisjoint(re.split(r"[^a-z]+", model_type))
         self._modules: dict[str, set[str]] = {}
         self._shapes: dict[tuple[str, str], Sequence[int]] = {}
         self._known: dict[tuple[str, str], Meaning] = {}
@@ -53,7 +57,9 @@ class Naming:
             key = split.stack, split.module
             self._shapes[key] = max(self._shapes.get(key, ()), shapes[split.name], key=lambda shape: (len(shape), prod(shape)))
         self._prefixes = {prefix for stack in self._modules for prefix in _ancestors(stack)}
-        self._has_decoder = any(_plain_component(stack.split(".")) == "text" and "decoder" in stack.split(".") for stack in self._modules)
+        self._beside_encoders = _beside_encoders(self._modules)
+        self._has_backbone = len({_is_backbone(stack.split(".")) for stack in self._modules if stack}) == 2
+        self._says_text = any(not _said_text().isdisjoint(stack.split(".")) for stack in self._modules if stack)
         self._renamed: dict[str, str] = {}
         self._post_norm: set[str] = set()
         self._settle(names)
@@ -69,8 +75,12 @@ class Naming:
         """By the parts of the stack's prefix, else by all parts of the name."""
         parts = (stack.rpartition(".")[0] if stack else module).split(".")
         component = _plain_component(parts)
-        if component == "text" and self._has_decoder and "encoder" in parts and "decoder" not in parts:
+        if self._has_backbone and component in (TEXT, "vision") and _is_backbone(parts):
+            component = "backbone"
+        if component == TEXT and "decoder" not in parts and any(tower in self._beside_encoders for tower in _towers(parts, "encoder")):
             component = "encoder"
+        if component == TEXT and self._says_text and "decoder" in parts and _said_text().isdisjoint(parts):
+            component = "decoder"
         return self._renamed.get(component, component)
 
     def _settle(self, names: tuple[SplitName, ...]) -> None:
@@ -80,9 +90,9 @@ class Naming:
         taken = {meaning.component for _, meaning in outside} | {self._component(stack, "") for stack in self._modules if stack}
         renamed: dict[str, str] = {}
         for split, meaning in outside:
-            sense = "audio" if len(self._shapes[split.stack, split.module]) == 3 else "vision"
-            tokens = (meaning.component, *TOKENS) in roles and meaning.component == "text"
-            if meaning.family == "conv" and meaning.component in ("text", "encoder") and not tokens and sense not in taken:
+            sense = "audio" if len(self._shapes[split.stack, split.module]) == 3 or self._hears else "vision"
+            tokens = (meaning.component, *TOKENS) in roles and meaning.component == TEXT
+            if meaning.family == "conv" and meaning.component in (TEXT, "encoder") and not tokens and sense not in taken:
                 renamed[meaning.component] = sense
         finals = {component for component, family, role in roles if (family, role) == ("norm", "final")}
         self._post_norm = {renamed.get(component, component) for component in taken - finals}
@@ -136,8 +146,31 @@ def _prefix_words() -> frozenset[str]:
     return frozenset(tables.wrappers).union(*(rule.parts for rule in tables.components))
 
 
+def _towers(parts: list[str], word: str) -> list[tuple[str, ...]]:
+    """What stands before each `word` of a name: the towers that it is a side of."""
+    return [tuple(parts[:at]) for at, part in enumerate(parts) if part == word]
+
+
+def _is_backbone(parts: list[str]) -> bool:
+    """Whether a part of a name says so; what that module decodes with is none."""
+    return not set(BACKBONES).isdisjoint(parts) and "decoder" not in parts
+
+
+def _beside_encoders(stacks: Iterable[str]) -> set[tuple[str, ...]]:
+    """Towers whose encoder has a decoder or a language model beside it, and so is a component of its own."""
+    names = [stack.split(".") for stack in stacks if stack]
+    words = ("decoder", *_said_text())
+    return {tower for parts in names if _plain_component(parts) == TEXT for word in words for tower in _towers(parts, word)}
+
+
+@cache
+def _said_text() -> frozenset[str]:
+    """Parts of a name that say that it is the language model's."""
+    return frozenset(part for rule in name_tables().components if rule.component == TEXT for part in rule.parts)
+
+
 def _plain_component(parts: list[str]) -> str:
     for rule in name_tables().components:
         if not set(rule.parts).isdisjoint(parts):
             return rule.component
-    return "text"
+    return TEXT

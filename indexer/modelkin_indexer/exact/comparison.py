@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from modelkin_indexer.anatomy.fixed_tables import constant_reason
+from modelkin_indexer.anatomy.fixed_tables import CONSTANT
 from modelkin_indexer.anatomy.parts import anatomy_of
+from modelkin_indexer.anatomy.table_reading import fixed_reason
 from modelkin_indexer.exact import layer_samples
 from modelkin_indexer.exact.delta_spectrum import delta_spectrum
 from modelkin_indexer.exact.journal import Journal
@@ -29,7 +30,7 @@ from modelkin_indexer.sources.stored import values
 
 Singles = npt.NDArray[np.float32]
 Progress = Callable[[int], None]
-TABLE_FAMILIES = ("position", "other", "embedding")  # matrices that may be fixed tables
+UNTOUCHED = ("position", "other", "embedding")  # families whose constant matrices are left out
 TABLE_ROWS = 32  # rows looked at to tell
 RELATED_L2 = 1.0  # |B - A| / |A| below which the spectrum of the difference is worth two more readings: strangers have sqrt(2)
 ROWS, COLUMNS = 0, 1
@@ -83,11 +84,12 @@ def common_places(a: Source, b: Source, layer_maps: LayerMaps | None = None) -> 
 
 
 def _table_reason(source: Source, piece: Piece) -> str:
-    if piece.is_vector or piece.place.family not in TABLE_FAMILIES or len(piece.views) > 1:
+    if piece.is_vector or len(piece.views) > 1:
         return ""
     view = piece.views[0]
     stop = min(view.rows, TABLE_ROWS)
-    return constant_reason(values.read_rows(source, view, 0, stop), np.arange(stop))
+    reason = fixed_reason(source, piece, values.read_rows(source, view, 0, stop), np.arange(stop))
+    return "" if reason == CONSTANT and piece.place.family not in UNTOUCHED else reason
 
 
 def channel_axis(piece: Piece) -> int:

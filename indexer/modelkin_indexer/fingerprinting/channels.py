@@ -1,68 +1,73 @@
-"""The three channels and the statistics of one matrix, from its values.
-
-probe     keyed linear samples of a few rows; keeps coordinates
-gram      R'W'WR for keyed directions R of the side that faces the residual stream; blind to the order of neurons, heads and experts
-anchored  the same with R spanned by whitened token rows; blind to a rotation or permutation of the residual stream too
-
-The gains of the norm that a matrix reads are folded into R (W diag(g) R), so a folded copy looks the same.
-"""
+"""The probe channel: keyed linear samples of a few rows, which keep coordinates; and the token rows that the anchored channel rests on."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer import sketch, spec
-from modelkin_indexer.gram_vectors import upper
+from modelkin_indexer.sketch import Block
 from modelkin_indexer.spec import Key
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-FEWEST_ROWS = 4  # rows from which an offset of a column or of the diagonal is told from a value
 DISTINCT_RUN = 128  # consecutive columns looked at together for repeated magnitudes
-TINY = float(np.finfo(np.float64).tiny)
 EIGENVALUE_FLOOR = 1e-6  # token directions weaker than this share of the strongest are noise and are left out of the frame
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """What the sampled rows of a matrix say. `rows` stay in memory only."""
+    """What the sampled rows of a matrix say. `rows` stay in memory only; `numbers` are their positions in their matrix."""
 
     rows: Singles
+    numbers: Ints
     probe: Floats
     scale: float
-    mean: float
-    sd: float
     zeros: float
     distinct: float
-    kurtosis: float
 
 
-def sample(rows: Singles, numbers: Ints, key: Key, slots: int) -> Sampled:
-    """Probe vector and statistics of the chosen rows (n <= slots, columns), whose positions in the matrix are `numbers`."""
-    values = rows.astype(np.float64)
-    mean, sd = float(values.mean()), float(values.std())
-    probe, scale = sketch.sketch_rows(centred(values, numbers), key, "probe", slots, spec.PROBE_NUMBERS // slots)
-    fourth = float(np.mean((values - mean) ** 4) / sd**4) if sd > 0 else 0.0
-    return Sampled(rows, probe, scale, mean, sd, float(np.mean(rows == 0)), distinct_share(rows), fourth)
+def sample(rows: Singles, blocks: Sequence[Block], key: Key, slots: int) -> Sampled:
+    """Probe vector and statistics of the rows (n <= slots, columns) of these blocks."""
+    probe, scale = probe_vector(rows, blocks, key, slots)
+    return Sampled(rows, row_numbers(blocks), probe, scale, float(np.mean(rows == 0)), distinct_share(rows))
+
+
+def probe_vector(rows: Singles, blocks: Sequence[Block], key: Key, slots: int) -> tuple[Floats, float]:
+    """The sketch of the centred rows, each in its slot, and their length."""
+    at = [slot for block in blocks for slot in range(block.slot, block.slot + block.stop - block.start)]
+    values, numbers = rows.astype(np.float64), row_numbers(blocks)
+    starts = np.cumsum([0, *(block.stop - block.start for block in blocks)])
+    groups = list(pairwise(starts.tolist())) if sketch.centred_by_block(blocks) else [(0, len(values))]
+    values = np.concatenate([centred(values[start:stop], numbers[start:stop]) for start, stop in groups])
+    return sketch.sketch_rows(values, key, "probe", slots, spec.PROBE_NUMBERS // slots, at)
+
+
+def row_numbers(blocks: Sequence[Block]) -> Ints:
+    """Positions of the sampled rows in their matrix."""
+    return np.concatenate([np.arange(block.start, block.stop) for block in blocks])
 
 
 def centred(values: Floats, numbers: Ints) -> Floats:
     """Sampled rows without what strangers share by construction: offsets of whole rows and columns, and a multiple of the identity.
 
-    Linear in the values, so that sketches stay linear. A common column offset is taken out where at least FEWEST_ROWS rows show it.
+    Linear in the values, so that sketches stay linear. A common column offset is taken out where at least FEWEST_ROWS rows show it. Blocks
+    of tall matrices are centred each by itself, so that a block says the same whichever others stand beside it.
     """
     columns = values.shape[1]
     on_diagonal = np.flatnonzero(numbers < columns)
-    if len(on_diagonal) == len(numbers) and len(numbers) >= FEWEST_ROWS:
+    if len(on_diagonal) == len(numbers) and len(numbers) >= sketch.FEWEST_ROWS:
         values = values.copy()
         at = on_diagonal, numbers[on_diagonal]
         values[at] -= values[at].mean()
     values = values - values.mean(axis=1, keepdims=True)
-    return values - values.mean(axis=0) if len(values) >= FEWEST_ROWS else values
+    return values - values.mean(axis=0) if len(values) >= sketch.FEWEST_ROWS else values
 
 
 def distinct_share(rows: Singles) -> float:
@@ -80,13 +85,13 @@ def distinct_share(rows: Singles) -> float:
     return float(shares.mean()) if shares.size else 1.0
 
 
-def token_frame(tokens: Singles, key: Key) -> Singles:
-    """Directions (columns, DIRECTIONS) = (E'E)^(-1/2) E'S for token rows E (tokens, columns) and signs S keyed by the token's rank.
+def token_frame(tokens: Singles, numbers: Ints, key: Key) -> Singles:
+    """Directions (columns, DIRECTIONS) = (E'E)^(-1/2) E'S for token rows E (tokens, columns) and signs S keyed by the token's number.
 
     Rotating the residual stream rotates the directions with it. Whitening is what keeps strangers who share a tokenizer at 0.
     """
     rows = tokens.astype(np.float64)
-    keyed = sketch.signs(key, "anchor", len(rows), spec.DIRECTIONS).astype(np.float64)
+    keyed = sketch.signs(key, "anchor", spec.TOKEN_WINDOW, spec.DIRECTIONS)[numbers].astype(np.float64)
     tall = rows.shape[0] >= rows.shape[1]
     values, vectors = np.linalg.eigh(rows.T @ rows if tall else rows @ rows.T)
     kept = values > EIGENVALUE_FLOOR * values[-1]
@@ -96,32 +101,18 @@ def token_frame(tokens: Singles, key: Key) -> Singles:
     return np.asarray(directions, np.float32)
 
 
-class GramAccumulator:
-    """Sums D'W'WD (or D'WW'D) over the row blocks of one matrix for stacked directions D; call `end_matrix` after each expert."""
+class RowCollector:
+    """Keeps the wanted rows while blocks stream past, in the order they were asked for."""
 
-    def __init__(self, directions: Singles, side: str, columns: int) -> None:
-        self.directions, self.side = directions, side
-        self.total = np.zeros((directions.shape[1], directions.shape[1]))
-        self.outer = np.zeros((columns, directions.shape[1]), np.float32) if side == "out" else None
+    def __init__(self, blocks: Sequence[Block], columns: int) -> None:
+        wanted = [(block.expert, row) for block in blocks for row in range(block.start, block.stop)]
+        self.slots: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for slot, (view, row) in enumerate(wanted):
+            self.slots[view].append((slot, row))
+        self.rows = np.zeros((len(wanted), columns), np.float32)
 
-    def add(self, start: int, block: Singles) -> None:
-        """Take in rows [start, start + len(block))."""
-        if self.outer is None:
-            projected = block @ self.directions
-            self.total += projected.T @ projected
-        else:
-            self.outer += block.T @ self.directions[start : start + len(block)]
-
-    def end_matrix(self) -> None:
-        """Close one matrix of a stack: what follows counts rows from 0 again."""
-        if self.outer is not None:
-            self.total += self.outer.T @ self.outer
-            self.outer[:] = 0
-
-
-def gram_vector(total: Floats, directions: Singles) -> Floats:
-    """Upper triangle of a Gram matrix without its part along D'D (what an isotropic matrix would give), at unit length."""
-    isotropic = upper(directions.astype(np.float64).T @ directions.astype(np.float64))
-    vector = upper(total)
-    vector = vector - isotropic * (vector @ isotropic) / max(float(isotropic @ isotropic), TINY)
-    return sketch.unit(vector)[0]
+    def take(self, view: int, start: int, block: Singles) -> None:
+        """Keep what is wanted of rows [start, start + len(block)) of a view."""
+        for slot, row in self.slots.get(view, ()):
+            if start <= row < start + len(block):
+                self.rows[slot] = block[row - start]

@@ -8,30 +8,36 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from modelkin_data import name_tables
-from modelkin_indexer import spec
+from modelkin_indexer import sketch, spec
 from modelkin_indexer.adapters.source import adapter_of
 from modelkin_indexer.anatomy import layouts
-from modelkin_indexer.anatomy.fixed_tables import constant_reason, integer_reason, vector_reason
+from modelkin_indexer.anatomy.fixed_tables import CONSTANT, integer_reason, vector_reason
 from modelkin_indexer.anatomy.parts import anatomy_of, config_of
+from modelkin_indexer.anatomy.table_reading import SMALL, fixed_reason, is_whole, whole_tensor
 from modelkin_indexer.fingerprinting import measure
 from modelkin_indexer.fingerprinting.channels import token_frame
-from modelkin_indexer.fingerprinting.measure import Frame, MatrixMeasure, VectorMeasure, measure_matrix, measure_vector, probe_matrix
-from modelkin_indexer.places import Anatomy, Piece, Place, View
-from modelkin_indexer.results.fingerprint import EXPERT_ROLES, SIDES, UNDECODED, About, Experts, Fingerprint, Matrices, Vectors
+from modelkin_indexer.fingerprinting.experts import expert_table
+from modelkin_indexer.fingerprinting.grams import Frame
+from modelkin_indexer.fingerprinting.measure import MatrixMeasure, VectorMeasure, measure_matrix, measure_vector, probe_matrix
+from modelkin_indexer.places import Anatomy, Piece
+from modelkin_indexer.results.fingerprint import SIDES, UNDECODED, About, Fingerprint, Matrices, Vectors
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
 from modelkin_indexer.spec import PUBLIC_KEY, Key
 
+Singles = npt.NDArray[np.float32]
 Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
 Progress = Callable[[int], None]
-TABLE_FAMILIES = ("position", "other", "embedding")  # matrices that may be fixed tables
+UNTOUCHED = ("position", "other", "embedding")  # families whose constant matrices are left out: a copy with others cleared is none
 READ_WHOLE = ("norm", "bias")  # small whatever their axes: gains of each head stand in a matrix
 INDEX_DTYPES = ("I64", "I32", "I16", "U8", "BOOL")
 LARGEST_INDEX = 1 << 24  # numbers of an integer table that are read to tell what it is: a causal mask of 4,096 positions
 LARGEST_FLOAT16 = 65504.0
+MOST_COUNTED = 65535  # seen rows beyond this say nothing more
 CONFIG_FIELDS = (
     "model_type",
     "architectures",
@@ -63,14 +69,14 @@ def fingerprint_source(
             pool.shutdown(cancel_futures=True)
             raise
     unsure = {*anatomy.guessed, *anatomy.unplaced}
-    kept, constants = _without_constants(source, matrices, key, unsure, dict(anatomy.constants) | _index_tables(source, anatomy))
-    vectors, tables = _without_tables(vectors, anatomy, unsure)
+    kept, constants = _without_constants(source, matrices, unsure, dict(anatomy.constants) | _index_tables(source, anatomy))
+    vectors, tables = _without_tables(vectors, anatomy)
     constants |= tables
     return Fingerprint(
         about=_about(source, anatomy, kept, vectors, constants, level, key),
-        matrices=_matrix_table(kept),
+        matrices=_matrix_table(kept, key),
         vectors=_vector_table(vectors),
-        experts=_expert_table(kept),
+        experts=expert_table([(m.piece.place, m.singles) for m in kept if m.singles is not None]),
     )
 
 
@@ -79,7 +85,9 @@ def read_as_probe(source: Source, key: Key = PUBLIC_KEY) -> None:
     anatomy = anatomy_of(source)
     for piece in anatomy.pieces:
         whole = [(number, 0, view.rows) for number, view in enumerate(piece.views)]
-        for number, start, stop in whole if _is_vector(piece) else measure.sampled_blocks(piece, key)[0]:
+        small = piece.parameters <= SMALL and is_whole(source, piece.views[0])
+        sampled = [(block.expert, block.start, block.stop) for block in measure.sampled_blocks(piece, key)]
+        for number, start, stop in whole if small or _is_vector(piece) else sampled:
             values.read_stored(source, piece.views[number], start, stop)
     _index_tables(source, anatomy)
 
@@ -103,7 +111,7 @@ def _measure_matrices(
     tables = [piece for piece in pieces if piece.residual == "none"]
     bodies = sorted((piece for piece in pieces if piece.residual != "none"), key=lambda piece: (-piece.parameters, piece.place))
     measured = _each(pool, lambda piece: measure_matrix(source, piece, key, Frame(), progress), tables)
-    frames = {m.piece.place.component: token_frame(m.anchors, key) for m in measured if m.anchors is not None}
+    frames = {m.piece.place.component: _token_frame(m, key) for m in measured if m.anchors is not None}
 
     def measure_body(piece: Piece) -> MatrixMeasure:
         gain = gains.get(piece.reads_norm) if piece.reads_norm is not None else None
@@ -111,6 +119,11 @@ def _measure_matrices(
 
     measured += _each(pool, measure_body, bodies)
     return sorted(measured, key=lambda m: m.piece.place)
+
+
+def _token_frame(table: MatrixMeasure, key: Key) -> Singles:
+    assert table.anchors is not None
+    return token_frame(table.anchors, sketch.anchor_tokens(key, table.piece.views[0].rows), key)
 
 
 def gains_less_one(source: Source, piece: Piece) -> bool:
@@ -121,14 +134,15 @@ def gains_less_one(source: Source, piece: Piece) -> bool:
 
 
 def _without_constants(
-    source: Source, matrices: Sequence[MatrixMeasure], key: Key, unsure: set[str], constants: dict[str, str]
+    source: Source, matrices: Sequence[MatrixMeasure], unsure: set[str], constants: dict[str, str]
 ) -> tuple[list[MatrixMeasure], dict[str, str]]:
     """Leave out fixed tables and a head tied to the embedding; say why. `unsure` are tensors whose names do not tell what they are."""
     kept: list[MatrixMeasure] = []
     tokens = {m.piece.place.component: m for m in matrices if (m.piece.place.family, m.piece.place.role) == ("embedding", "token")}
     for m in matrices:
-        suspect = m.piece.place.family in TABLE_FAMILIES or m.piece.views[0].tensor in unsure
-        reason = _table_reason(source, m, key) if suspect else ""
+        reason = fixed_reason(source, m.piece, m.sampled.rows, m.sampled.numbers)
+        if reason == CONSTANT and m.piece.place.family not in UNTOUCHED and m.piece.views[0].tensor not in unsure:
+            reason = ""
         if not reason and m.piece.place.family == "head" and _same_values(m, tokens.get(m.piece.place.component)):
             reason = "the head is the embedding (tied)"
         if reason:
@@ -138,10 +152,10 @@ def _without_constants(
     return kept, constants
 
 
-def _without_tables(vectors: Sequence[VectorMeasure], anatomy: Anatomy, unsure: set[str]) -> tuple[list[VectorMeasure], dict[str, str]]:
-    """Leave out vectors that are fixed tables, of those whose names do not tell what they are."""
+def _without_tables(vectors: Sequence[VectorMeasure], anatomy: Anatomy) -> tuple[list[VectorMeasure], dict[str, str]]:
+    """Leave out vectors that are fixed tables."""
     tensors = {piece.place: piece.views[0].tensor for piece in anatomy.pieces}
-    found = {v.place: vector_reason(v.values) for v in vectors if tensors[v.place] in unsure}
+    found = {v.place: vector_reason(v.values) for v in vectors}
     kept = [v for v in vectors if not found.get(v.place)]
     return kept, {tensors[place]: reason for place, reason in found.items() if reason}
 
@@ -151,20 +165,9 @@ def _index_tables(source: Source, anatomy: Anatomy) -> dict[str, str]:
     found = {}
     for name in anatomy.unplaced:
         info = source.tensors[name]
-        if info.dtype in INDEX_DTYPES and 0 < info.elements <= LARGEST_INDEX:
-            columns = info.shape[-1] if info.shape else 1
-            view = View(name, 0, (info.elements // columns, columns), (columns, 1))
-            if reason := integer_reason(values.read_rows(source, view, 0, view.rows)):
-                found[name] = reason
+        if info.dtype in INDEX_DTYPES and 0 < info.elements <= LARGEST_INDEX and (reason := integer_reason(whole_tensor(source, info))):
+            found[name] = reason
     return found
-
-
-def _table_reason(source: Source, m: MatrixMeasure, key: Key) -> str:
-    blocks, _ = measure.sampled_blocks(m.piece, key)
-    if any(view for view, _, _ in blocks):
-        return ""
-    numbers = np.concatenate([np.arange(start, stop) for _, start, stop in blocks])
-    return constant_reason(m.sampled.rows, numbers)
 
 
 def _same_values(head: MatrixMeasure, tokens: MatrixMeasure | None) -> bool:
@@ -238,7 +241,7 @@ def _half(rows: Sequence[Any], width: int) -> Any:
     return np.array(rows, dtype=np.float64).reshape(len(rows), width).astype(np.float16)
 
 
-def _matrix_table(matrices: Sequence[MatrixMeasure]) -> Matrices:
+def _matrix_table(matrices: Sequence[MatrixMeasure], key: Key) -> Matrices:
     has_grams = any(m.gram.any() for m in matrices)
     has_anchored = any(m.anchored.any() for m in matrices)
 
@@ -256,13 +259,24 @@ def _matrix_table(matrices: Sequence[MatrixMeasure]) -> Matrices:
         sd=column(np.float32, lambda m: m.sd),
         zeros=column(np.float16, lambda m: m.sampled.zeros),
         distinct=column(np.float16, lambda m: m.sampled.distinct),
-        kurtosis=column(np.float16, lambda m: min(m.sampled.kurtosis, LARGEST_FLOAT16)),
+        seen=column(np.uint16, lambda m: min(m.statistics.seen, MOST_COUNTED)),
+        kurtosis=column(np.float16, lambda m: min(m.statistics.kurtosis, LARGEST_FLOAT16)),
+        column_spread=column(np.float16, lambda m: m.statistics.column_spread),
+        row_spread=column(np.float16, lambda m: m.statistics.row_spread),
+        spectrum=column(np.float16, lambda m: min(m.spectrum, LARGEST_FLOAT16)),
         scale=column(np.float32, lambda m: m.sampled.scale),
         probe=_half([m.sampled.probe for m in matrices], spec.PROBE_NUMBERS),
+        top=column(np.int8, lambda m: sketch.top_block(key, m.piece.views[0].rows, m.piece.views[0].columns, len(m.piece.views))),
         gram=_half([m.gram if has_grams else [] for m in matrices], spec.GRAM_NUMBERS if has_grams else 0),
         anchored=_half([m.anchored if has_anchored else [] for m in matrices], spec.GRAM_NUMBERS if has_anchored else 0),
         digest=np.frombuffer(b"".join(m.digest for m in matrices), np.uint8).reshape(len(matrices), -1 if matrices else 0).copy(),
+        numbers=_sums([m.digests.numbers for m in matrices if m.digests is not None], len(matrices)),
+        blocks=_sums([m.digests.blocks for m in matrices if m.digests is not None], len(matrices)),
     )
+
+
+def _sums(rows: Sequence[Any], count: int) -> Any:
+    return np.array(rows, np.uint64).reshape(count, -1 if rows else 0)
 
 
 def _vector_table(vectors: Sequence[VectorMeasure]) -> Vectors:
@@ -278,23 +292,4 @@ def _vector_table(vectors: Sequence[VectorMeasure]) -> Vectors:
         quantiles=_half(quantiles, spec.QUANTILES),
         constant=np.array([np.ptp(v.values) == 0 for v in ordered], np.bool_),
         digest=np.frombuffer(b"".join(v.digest for v in ordered), np.uint8).reshape(len(ordered), measure.VECTOR_DIGEST_BYTES).copy(),
-    )
-
-
-def _expert_table(matrices: Sequence[MatrixMeasure]) -> Experts:
-    """Single experts' vectors, one row an expert of a layer, its roles in fixed slots."""
-    rows: dict[tuple[str, int, int], Any] = {}
-    for m in matrices:
-        if m.experts is None or m.piece.place.role not in EXPERT_ROLES:
-            continue
-        slot = EXPERT_ROLES.index(m.piece.place.role) * spec.EXPERT_NUMBERS
-        for number, vector in enumerate(m.experts):
-            at = (m.piece.place.component, m.piece.place.layer, number)
-            row = rows.setdefault(at, np.zeros(len(EXPERT_ROLES) * spec.EXPERT_NUMBERS))
-            row[slot : slot + spec.EXPERT_NUMBERS] = vector
-    ordered = sorted(rows)
-    return Experts(
-        places=tuple(Place(component, layer, "expert", "single") for component, layer, _ in ordered),
-        expert=np.array([number for _, _, number in ordered], np.int32),
-        sketch=_half([rows[at] for at in ordered], len(EXPERT_ROLES) * spec.EXPERT_NUMBERS),
     )

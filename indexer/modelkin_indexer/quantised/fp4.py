@@ -1,7 +1,7 @@
-"""Four-bit floats (E2M1): MXFP4 with a power of two for 32 numbers, NVFP4 with an FP8 scale for 16 and one scale of the whole.
+"""Floats of four and six bits: MXFP4 and MXFP6 with a power of two for 32 numbers, NVFP4 with an FP8 scale for 16 and one of the whole.
 
 gpt-oss         name_blocks [..., groups, 16], name_scales [..., groups]
-compressed-tensors  weight_packed, weight_scale (U8 exponents, or FP8 divided by weight_global_scale)
+compressed-tensors  weight_packed, weight_scale (U8 exponents, or FP8 divided by weight_global_scale); MXFP6 is E2M3, four in three bytes
 ModelOpt        weight (U8), weight_scale (FP8), weight_scale_2 (one number, multiplied)
 DeepSeek V4     weight (I8 or U8), weight_scale_inv or scale (exponents)
 
@@ -11,17 +11,15 @@ https://huggingface.co/openai/gpt-oss-20b (model card), transformers' integratio
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-
-import numpy as np
 
 from modelkin_indexer.places import TensorInfo
-from modelkin_indexer.quantised.packing import FP4_VALUES, Bytes, Floats, exponents, nibbles, over_columns
+from modelkin_indexer.quantised.group_scales import EXPONENTS, GroupScales
 from modelkin_indexer.quantised.parts import Parts, Plain
+from modelkin_indexer.quantised.small_floats import Overall, SmallFloats
 
 BYTES = ("U8", "I8")
-EXPONENTS = ("U8", "F8_E8M0")
 GPT_OSS_BYTES = 16
+GROUPS = {"mxfp4": 32, "nvfp4": 16}  # numbers under one scale
 
 
 def plain_tensors(parts: Parts) -> Iterator[Plain]:
@@ -42,39 +40,8 @@ def _blocks(parts: Parts, info: TensorInfo) -> Plain:
         raise parts.damaged(info.name, problem)
     groups = info.shape[-2]
     shape = (*info.shape[:-2], groups * 2 * GPT_OSS_BYTES)
-    weight = _Weight(parts, info.name, scales.name, shape[-1], groups, 2 * GPT_OSS_BYTES, None, multiply=True)
+    weight = SmallFloats(parts, info.name, "E2M1", shape[-1], 2 * GPT_OSS_BYTES, GroupScales(parts, scales.name, groups))
     return Plain(name, shape, "mxfp4", (info.name, scales.name), weight.rows)
-
-
-@dataclass(frozen=True)
-class _Weight:
-    parts: Parts
-    name: str
-    scale: str
-    columns: int
-    groups: int
-    size: int
-    overall: str | None
-    multiply: bool
-
-    def rows(self, start: int, stop: int) -> Floats:
-        half = self.columns // 2
-        packed: Bytes = self.parts.raw_span(self.name, start * half, stop * half).reshape(stop - start, half)
-        numbers: Floats = FP4_VALUES[nibbles(packed)]
-        numbers *= over_columns(self._scales(start, stop), self.size, self.columns)
-        return numbers
-
-    def _scales(self, start: int, stop: int) -> Floats:
-        first, last = start * self.groups, stop * self.groups
-        if self.parts.tensors[self.scale].dtype in EXPONENTS:
-            found = exponents(self.parts.raw_span(self.scale, first, last))
-        else:
-            found = self.parts.span(self.scale, first, last)
-        if self.overall is not None:
-            overall = np.float32(self.parts.number(self.overall))
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                found = found * overall if self.multiply else found / overall
-        return found.reshape(stop - start, self.groups)
 
 
 def _module_weight(parts: Parts, info: TensorInfo) -> Plain | None:
@@ -98,14 +65,25 @@ def _module_weight(parts: Parts, info: TensorInfo) -> Plain | None:
 
 
 def _checked(parts: Parts, info: TensorInfo, scale: TensorInfo, overall: str | None, kind: str) -> Plain:
-    columns = 2 * info.shape[-1] if info.shape else 0
-    groups = scale.shape[-1] if scale.shape else 0
-    if len(info.shape) < 2 or scale.shape[:-1] != info.shape[:-1] or not groups or columns % groups:
+    form = _form(info, scale, kind)
+    if form is None:
         raise parts.damaged(info.name, f"has shape {list(info.shape)}, which contradicts its scales of shape {list(scale.shape)}")
-    packed = info.name.endswith("_packed")
-    weight = _Weight(parts, info.name, scale.name, columns, groups, columns // groups, overall, multiply=not packed)
+    code, columns, size = form
     module = info.name.rpartition(".")[0]
+    whole = Overall(overall, divides=info.name.endswith("_packed"), height=info.shape[-2]) if overall else None
+    weight = SmallFloats(parts, info.name, code, columns, size, GroupScales(parts, scale.name, scale.shape[-1]), whole)
     sides = (f"{module}.{last}" for last in ("input_scale", "input_global_scale", "weight_shape"))
     uses = (info.name, scale.name, *([overall] if overall else []), *(side for side in sides if side in parts.tensors))
-    shape = (*info.shape[:-1], columns)
-    return Plain(f"{module}.weight", shape, kind, uses, weight.rows)
+    return Plain(f"{module}.weight", (*info.shape[:-1], columns), "mxfp6" if code == "E2M3" else kind, uses, weight.rows)
+
+
+def _form(info: TensorInfo, scale: TensorInfo, kind: str) -> tuple[str, int, int] | None:
+    """What the codes are, columns in all and under one scale. The last group may be short. None where the shapes contradict each other."""
+    if len(info.shape) < 2 or scale.shape[:-1] != info.shape[:-1]:
+        return None
+    groups, width, usual = scale.shape[-1], info.shape[-1], GROUPS[kind]
+    if -(-2 * width // usual) == groups:
+        return "E2M1", 2 * width, usual
+    if kind == "mxfp4" and width % 3 == 0 and -(-width * 4 // 3 // usual) == groups:
+        return "E2M3", width * 4 // 3, usual
+    return ("E2M1", 2 * width, 2 * width // groups) if 2 * width % groups == 0 else None

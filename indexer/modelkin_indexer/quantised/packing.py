@@ -10,8 +10,20 @@ import numpy.typing as npt
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-# OCP Microscaling Formats 1.0, E2M1: sign, two bits of exponent, one of mantissa.
-FP4_VALUES = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+
+def small_floats(exponent: int, mantissa: int) -> Floats:
+    """All values of a float by their codes: a sign, bits of exponent (bias 2^(bits - 1) - 1) and of mantissa; no infinities, no NaN."""
+    codes = np.arange(1 << (exponent + mantissa))
+    power, part = codes >> mantissa, (codes & (1 << mantissa) - 1) / (1 << mantissa)
+    bias = (1 << exponent - 1) - 1
+    positive = np.where(power > 0, np.ldexp(1 + part, power - bias), np.ldexp(part, 1 - bias))
+    return np.concatenate([positive, -positive]).astype(np.float32)
+
+
+# OCP Microscaling Formats 1.0
+FP4_VALUES = small_floats(2, 1)
+FP6_E2M3_VALUES = small_floats(2, 3)
+FP6_E3M2_VALUES = small_floats(3, 2)
 
 
 def unpack_bits(stream: Bytes, bits: int, count: int) -> Bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -36,12 +36,23 @@ class Plain:
     rows: Rows
 
 
-class Parts:
-    """A source's stored tensors, for schemes."""
+@dataclass(frozen=True)
+class Undecoded:
+    """Stored tensors of a scheme that is known but not decoded. `kind` says in words how they are stored."""
 
-    def __init__(self, source: Source) -> None:
+    kind: str
+    uses: tuple[str, ...]
+
+
+Found = Plain | Undecoded
+
+
+class Parts:
+    """A source's stored tensors, for schemes; those that an earlier scheme has taken are not among them."""
+
+    def __init__(self, source: Source, taken: Collection[str] = ()) -> None:
         self.source = source
-        self.tensors: Mapping[str, TensorInfo] = source.tensors
+        self.tensors: Mapping[str, TensorInfo] = {name: info for name, info in source.tensors.items() if name not in taken}
 
     @cached_property
     def stated(self) -> Mapping[str, Any]:
@@ -54,6 +65,11 @@ class Parts:
     def method(self) -> str:
         """`quant_method` in small letters, "" where none is stated."""
         return str(self.stated.get("quant_method", "")).lower()
+
+    @cached_property
+    def metadata(self) -> Mapping[str, str]:
+        """Text that the container keeps beside its tensors."""
+        return self.source.metadata
 
     @cached_property
     def modules(self) -> Mapping[str, Mapping[str, TensorInfo]]:
@@ -112,6 +128,10 @@ class Parts:
         """As `span`, undecoded."""
         width = values.bits(self.tensors[name].dtype) // 8
         return self.source.read(name, start * width, stop * width)
+
+    def raw_bytes(self, name: str, start: int, stop: int) -> Bytes:
+        """Bytes [start, stop) of a stored tensor, whatever its type."""
+        return self.source.read(name, start, stop)
 
     def small(self, name: str) -> Bytes:
         """All bytes of a side tensor that is small by its nature. Raises DamagedFile where it is not."""

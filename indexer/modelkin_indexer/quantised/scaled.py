@@ -2,8 +2,8 @@
 
     weight[o, i] = scale[o // rows of a block, i // columns of a block] * (q[o, i] - zero point)
 
-FP8 of DeepSeek (`weight_scale_inv`), compressed-tensors, fbgemm and ModelOpt (`weight_scale`), ComfyUI (`scale_weight`), torchao
-(`_weight_qdata`, `_weight_scale`), int8 of bitsandbytes (`SCB`, which is 127 times the scale), and `weight.qweight` with `weight.scale`.
+FP8 of DeepSeek (`weight_scale_inv`), compressed-tensors, fbgemm and ModelOpt (`weight_scale`), older ones of ComfyUI (`scale_weight`),
+int8 of bitsandbytes (`SCB`, which is 127 times the scale), and `weight.qweight` with `weight.scale`.
 https://huggingface.co/deepseek-ai/DeepSeek-V3/blob/main/inference/kernel.py (weight_dequant)
 """
 
@@ -31,7 +31,7 @@ def plain_tensors(parts: Parts) -> Iterator[Plain]:
     """Every eight-bit tensor with a scale; those that should have one and do not are an error."""
     for name, info in parts.tensors.items():
         if info.dtype in WORDS and (scale := _scale_name(parts, name)) is not None:
-            yield _plain(parts, info, scale)
+            yield scaled_weight(parts, info, scale)
         elif info.dtype in FLOATS and parts.method in ("fp8", "fbgemm_fp8", "compressed-tensors") and not name.endswith("_scale"):
             raise parts.damaged(name, "is quantised, but its scale (weight_scale or weight_scale_inv) is missing")
 
@@ -41,8 +41,6 @@ def _scale_name(parts: Parts, name: str) -> str | None:
     names = [name + suffix for suffix in SCALE_SUFFIXES]
     if last == "weight":
         names += [f"{module}.scale_weight", f"{module}.SCB"]
-    if last.startswith("_") and last.endswith("_qdata"):
-        names = [name.removesuffix("_qdata") + "_scale"]
     if last == "qweight":
         names = [f"{module}.scale"]
     return next((scale for scale in names if scale in parts.tensors), None)
@@ -77,7 +75,7 @@ def scale_grid(parts: Parts, name: str, shape: tuple[int, ...], scale: TensorInf
         return Grid(rows * stack, columns, 1, 1, rows * stack, columns)
     if numbers == stack and stack > 1:
         return Grid(rows, columns, 1, 1, rows, columns)
-    if numbers == stack * rows and scale.shape != (1, rows):
+    if numbers == stack * rows and scale.shape[-1:] in ((1,), shape[-2:-1]) and scale.shape != (1, rows):
         return Grid(rows, columns, rows, 1, 1, columns)
     tall, wide = (1, *scale.shape)[-2:]
     if (len(scale.shape) != len(shape) and numbers > 1) or tall * wide * stack != numbers:
@@ -121,7 +119,8 @@ def scale_rows(parts: Parts, scale: str, grid: Grid, start: int, stop: int) -> F
     return chosen
 
 
-def _plain(parts: Parts, info: TensorInfo, scale: str) -> Plain:
+def scaled_weight(parts: Parts, info: TensorInfo, scale: str) -> Plain:
+    """A weight of one byte a number with its scales. Raises DamagedFile where their shapes contradict each other."""
     grid = scale_grid(parts, info.name, info.shape, parts.tensors[scale])
     zero = _zero_name(parts, info, scale)
     factor = np.float32(1 / BITSANDBYTES if scale.endswith(".SCB") else 1)
@@ -139,9 +138,7 @@ def _plain(parts: Parts, info: TensorInfo, scale: str) -> Plain:
 
 def _plain_name(name: str) -> str:
     module, _, last = name.rpartition(".")
-    if last == "qweight":
-        return module
-    return f"{module}.{last[1:].removesuffix('_qdata')}" if last.endswith("_qdata") else name
+    return module if last == "qweight" else name
 
 
 def _zero_name(parts: Parts, info: TensorInfo, scale: str) -> str | None:

@@ -1,5 +1,5 @@
-"""Quantised weights: a source that stores them is presented as one with plain tensors. A new scheme is a file beside this one and a
-line in `SCHEMES`.
+"""Quantised weights: a source that stores them is presented as one with plain tensors. A new scheme is a file beside this one,
+or in libraries/ if one library alone writes it, and a line in `SCHEMES`.
 
 A scheme looks at the stored tensors by name, type and shape (and at config.json where those leave a choice) and says which plain tensors
 they make, and how rows of them are decoded. It reads no more than descriptions while opening.
@@ -7,49 +7,74 @@ they make, and how rows of them are decoded. It reads no more than descriptions 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from modelkin_indexer.errors import DamagedFile
-from modelkin_indexer.quantised import awq, bitsandbytes, compressed, fp4, gptq, hqq, scaled
-from modelkin_indexer.quantised.parts import FETCH_COMPLETE, Parts, Plain
+from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
+from modelkin_indexer.quantised import fp4, scaled
+from modelkin_indexer.quantised.libraries import awq, bitnet, bitsandbytes, comfy, compressed, gptq, hqq, mlx, quanto, torchao
+from modelkin_indexer.quantised.parts import FETCH_COMPLETE, Found, Parts, Plain, Undecoded
 from modelkin_indexer.quantised.source import Counted, QuantisedSource, kinds, plain_source
 from modelkin_indexer.source import Source
 
-SCHEMES: tuple[Callable[[Parts], Iterable[Plain]], ...] = tuple(
-    scheme.plain_tensors for scheme in (gptq, awq, bitsandbytes, compressed, fp4, hqq, scaled)
+KINDS_NAMED = 5  # kinds of quantisation in one message
+SCHEMES: tuple[Callable[[Parts], Iterable[Found]], ...] = tuple(
+    scheme.plain_tensors for scheme in (comfy, torchao, mlx, quanto, bitnet, gptq, awq, bitsandbytes, compressed, fp4, hqq, scaled)
 )
 
 
 def presented(source: Source) -> Source:
     """The source as it is if nothing in it is quantised, else one with plain tensors of the decoded values.
 
-    Closes the source if it raises.
+    What a scheme knows but does not decode is left out and told in `unread`. Closes the source if it raises.
 
     Raises:
         DamagedFile: quantised tensors that contradict each other, or lack one that is needed to decode them.
-        UnsupportedFormat: a form of quantisation that this version does not decode.
+        UnsupportedFormat: nothing is left but a form of quantisation that this version does not decode.
     """
     counted = Counted(source)
     try:
-        plains: dict[str, Plain] = {}
-        taken: dict[str, str] = {}
-        for scheme in SCHEMES:
-            for plain in scheme(Parts(counted)):
-                _take(plain, plains, taken, source)
+        plains, undecoded = _found(counted, source)
+        if not plains and not undecoded:
+            return source
+        left = len(source.tensors) - len({name for item in undecoded for name in item.uses})
+        if not left and not plains:
+            raise _all_undecoded(undecoded, source)
+        return plain_source(QuantisedSource, counted, plains, quantization=kinds(plains), undecoded=undecoded)
     except BaseException:
         source.close()
         raise
-    if not plains:
-        return source
-    return plain_source(QuantisedSource, counted, plains.values(), quantization=kinds(plains.values()))
 
 
-def _take(plain: Plain, plains: dict[str, Plain], taken: dict[str, str], source: Source) -> None:
-    """Add a plain tensor. A stored tensor belongs to one; the first scheme that knows it decides."""
-    if plain.uses[0] in taken:
-        return
+def _found(counted: Counted, source: Source) -> tuple[list[Plain], list[Undecoded]]:
+    """What the schemes make of the stored tensors. The first scheme that knows a tensor takes it; later ones do not see it."""
+    plains: dict[str, Plain] = {}
+    undecoded: list[Undecoded] = []
+    taken: set[str] = set()
+    parts = Parts(counted)
+    for scheme in SCHEMES:
+        found = len(taken)
+        for item in scheme(parts):
+            if item.uses[0] in taken:
+                continue
+            taken.update(item.uses)
+            if isinstance(item, Plain):
+                _add(item, plains, source)
+            else:
+                undecoded.append(item)
+        if len(taken) > found:
+            parts = Parts(counted, taken)
+    return list(plains.values()), undecoded
+
+
+def _add(plain: Plain, plains: dict[str, Plain], source: Source) -> None:
     if plain.name in plains or (plain.name in source.tensors and plain.name not in plain.uses):
         problem = f"is stored both as it is and quantised ({plain.uses[0]!r})"
         raise DamagedFile(problem, path=source.path, tensor=plain.name, remedy=FETCH_COMPLETE)
     plains[plain.name] = plain
-    taken.update(dict.fromkeys(plain.uses, plain.name))
+
+
+def _all_undecoded(undecoded: Sequence[Undecoded], source: Source) -> UnsupportedFormat:
+    words = ", ".join(sorted({item.kind for item in undecoded})[:KINDS_NAMED])
+    problem = f"is stored as {words}, which this version does not decode"
+    remedy = "Give the weights in another quantisation, or not quantised."
+    return UnsupportedFormat(problem, path=source.path, tensor=undecoded[0].uses[0], remedy=remedy)

@@ -12,8 +12,8 @@ from typing import TypeVar
 import numpy as np
 
 from modelkin_indexer.places import TensorInfo
-from modelkin_indexer.quantised.parts import Plain
-from modelkin_indexer.source import Source
+from modelkin_indexer.quantised.parts import Plain, Undecoded
+from modelkin_indexer.source import Source, Unread
 from modelkin_indexer.sources.stored.decoded import Bytes, DecodedSource, Origin, Presented
 
 BLOCK_BYTES = 4 << 20  # decoded bytes of a block: weights packed along their outputs are read in runs of one column of a block each
@@ -29,7 +29,7 @@ class Counted:
         self.source = source
         self.path, self.tensors, self.config = source.path, source.tensors, source.config
         self.name, self.files, self.notes, self.bytes_read = source.name, source.files, source.notes, 0
-        self.quantization = ""
+        self.metadata, self.unread, self.quantization = source.metadata, source.unread, ""
         self._mine = threading.local()
 
     @property
@@ -93,15 +93,25 @@ Made = TypeVar("Made", bound=QuantisedSource)
 
 
 def plain_source(
-    kind: type[Made], counted: Counted, plains: Iterable[Plain], *, quantization: str = "", left_out: Collection[str] = ()
+    kind: type[Made],
+    counted: Counted,
+    plains: Iterable[Plain],
+    *,
+    quantization: str = "",
+    left_out: Collection[str] = (),
+    undecoded: Collection[Undecoded] = (),
 ) -> Made:
-    """The source with these tensors in the place of those that they are made of, and without those that are left out."""
+    """The source with these tensors in the place of those that they are made of, and without those that are left out or not decoded."""
     found = {plain.name: plain for plain in plains}
-    used = {name for plain in found.values() for name in plain.uses}.union(left_out)
+    items: list[Plain | Undecoded] = [*found.values(), *undecoded]
+    used = {name for item in items for name in item.uses}.union(left_out)
     source = counted.source
     shown = {name: Presented(info, _Stored(counted, name)) for name, info in source.tensors.items() if name not in used}
     shown |= {name: _presented(counted, plain) for name, plain in found.items()}
-    origin = Origin(source.path, source.name, source.files, source.config, source.notes, quantization, source.bytes_read)
+    unread = (*source.unread, *_unread(source, undecoded))
+    origin = Origin(
+        source.path, source.name, source.files, source.config, source.notes, quantization, source.bytes_read, source.metadata, unread
+    )
     return kind(origin, shown, source.close)
 
 
@@ -109,6 +119,14 @@ def _presented(counted: Counted, plain: Plain) -> Presented:
     row_bytes = plain.shape[-1] * WIDTH
     info = TensorInfo(plain.name, DTYPE, plain.shape, prod(plain.shape) * WIDTH)
     return Presented(info, _Rows(counted, plain, row_bytes, max(1, BLOCK_BYTES // row_bytes) * row_bytes))
+
+
+def _unread(source: Source, undecoded: Iterable[Undecoded]) -> Unread:
+    """Stored bytes that are not decoded, by their kind, the most first."""
+    sizes: Counter[str] = Counter()
+    for item in undecoded:
+        sizes[item.kind] += sum(source.tensors[name].nbytes for name in item.uses)
+    return tuple(sorted(sizes.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
 def kinds(plains: Iterable[Plain]) -> str:

@@ -77,11 +77,22 @@ class Matrices:
     mean, sd        of all values (level full), else of the sampled rows
     zeros           share of exact zeros in the sampled rows
     distinct        share of distinct magnitudes in short runs of the sampled rows: low where values lie on a quantiser's grid
-    kurtosis        of the sampled values
+    seen            rows that the next two rest on: those sampled (level probe), else all of them or an even share; zeros left out
+    kurtosis        of their values
+    column_spread   standard deviation of the logarithms of the columns' norms, over those rows; NaN where none or one is not zero
+    row_spread      the same of the rows' norms, over all rows (level full), else over the sampled ones
+    spectrum        how far from white: 1.0 for independent numbers, with the nulls of `start_nulls.py`; NaN where nothing can be said
     scale           L2 norm of the centred sampled rows, so that scale * probe is linear in the weights
     probe           (n, 128)
+    top             number of the last block of rows in `probe` (`sketch.top_block`), which tells what sketches of unequal heights share
     gram, anchored  (n, 136); level full only, else no columns
     digest          (n, 16) bytes of the values in canonical order; level full only, else no columns
+    numbers         (n, 2) uint64: digests of the values whatever the order of rows and of columns; level full only, else no columns.
+                    [0] is a sum over rows, [1] the same of the transpose, so a matrix turned round has them exchanged. Sums of digests
+                    are the digest of the parts put together: [0] of parts one above the other, [1] of parts side by side.
+                    Stored types do not matter, only values as float32; rows and columns of zeros add nothing. No proof against a forger
+    blocks          (n, 10) uint64: the sum over rows of each eighth of the rows, then of the first 2^k and 2^(k-1) rows, 2^k the largest
+                    power that fits; level full only, else no columns
     """
 
     places: tuple[Place, ...]
@@ -94,12 +105,19 @@ class Matrices:
     sd: Array
     zeros: Array
     distinct: Array
+    seen: Array
     kurtosis: Array
+    column_spread: Array
+    row_spread: Array
+    spectrum: Array
     scale: Array
     probe: Array
+    top: Array
     gram: Array
     anchored: Array
     digest: Array
+    numbers: Array
+    blocks: Array
 
     def __len__(self) -> int:
         return len(self.places)
@@ -150,12 +168,15 @@ class Vectors:
 class Experts:
     """One row a single expert (level full): component and layer as in `places`, `expert` its number.
 
-    sketch   (n, slots * 32): one unit slot a role in the fixed order of EXPERT_ROLES, zero where the role is missing
+    sketch   (n, slots * 32): one unit slot a role in the fixed order of EXPERT_ROLES, zero where the role is missing. Of a matrix it is
+             `sketch.folded` of the probe sketch that the expert has as a matrix by itself
+    numbers  (n, slots) uint64: the sum over rows of each role, as `Matrices.numbers[0]`; 0 where the role is missing
     """
 
     places: tuple[Place, ...]
     expert: Array
     sketch: Array
+    numbers: Array
 
     def __len__(self) -> int:
         return len(self.places)
@@ -178,7 +199,7 @@ class Fingerprint:
             value = getattr(self, table)
             places[table] = _packed_places(value.places)
             for field in fields(value):
-                if field.name != "places":
+                if field.name != "places" and getattr(value, field.name).size:  # each entry of the header costs 80 bytes
                     from_tables[f"{table}.{field.name}"] = np.ascontiguousarray(getattr(value, field.name))
         about = {name: value for name, value in asdict(self.about).items() if name != "adapter" or value}
         head = json.dumps({"about": about, "places": places}, sort_keys=True, separators=(",", ":")).encode()
@@ -200,7 +221,8 @@ def from_bytes(data: bytes, origin: str | Path = "fingerprint") -> Fingerprint:
         about = head["about"]
         if about["spec"] != spec.VERSION:
             raise FingerprintError(
-                f"{origin}: made by spec {about['spec']!r}, this version reads spec {spec.VERSION!r}. Index the weights again."
+                f"{origin}: made by spec {about['spec']!r}, this version reads spec {spec.VERSION!r}. Index the weights again: "
+                "`modelkin upgrade` does it for the models of a registry."
             )
         for name in ("components", "unplaced"):
             about[name] = tuple(about[name])
@@ -218,15 +240,24 @@ def load(path: str | Path) -> Fingerprint:
 TABLES: dict[str, type[Any]] = {"matrices": Matrices, "vectors": Vectors, "experts": Experts}
 
 
+SUMS = ("numbers", "blocks")
 WIDTHS: dict[str, dict[str, tuple[int, ...]]] = {
-    "matrices": {"probe": (spec.PROBE_NUMBERS,), "gram": (0, spec.GRAM_NUMBERS), "anchored": (0, spec.GRAM_NUMBERS), "digest": (0, 16)},
+    "matrices": {
+        "probe": (spec.PROBE_NUMBERS,),
+        "gram": (0, spec.GRAM_NUMBERS),
+        "anchored": (0, spec.GRAM_NUMBERS),
+        "digest": (0, 16),
+        "numbers": (0, 2),
+        "blocks": (0, spec.EIGHTHS + spec.PREFIXES),
+    },
     "vectors": {"sketch": (spec.VECTOR_NUMBERS,), "quantiles": (spec.QUANTILES,), "digest": (8,)},
-    "experts": {"sketch": (len(EXPERT_ROLES) * spec.EXPERT_NUMBERS,)},
+    "experts": {"sketch": (len(EXPERT_ROLES) * spec.EXPERT_NUMBERS,), "numbers": (len(EXPERT_ROLES),)},
 }
 
 
 def _table(kind: type[Any], name: str, places: list[list[Any]], arrays: dict[str, Array]) -> Any:
-    columns = {field.name: arrays[f"{name}.{field.name}"] for field in fields(kind) if field.name != "places"}
+    columns: dict[str, Any] = {field.name: arrays.get(f"{name}.{field.name}") for field in fields(kind) if field.name != "places"}
+    columns |= {column: _empty(name, column, len(places)) for column, values in columns.items() if values is None}
     for column, values in columns.items():
         if values.shape[0] != len(places):
             raise ValueError(f"column {name}.{column} has {values.shape[0]} rows for {len(places)} places")
@@ -235,6 +266,14 @@ def _table(kind: type[Any], name: str, places: list[list[Any]], arrays: dict[str
         if columns[column].ndim != 2 or columns[column].shape[1] not in width:
             raise ValueError(f"column {name}.{column} has shape {columns[column].shape}")
     return kind(places=_known_places(tuple(map(tuple, places))), **columns)
+
+
+def _empty(table: str, column: str, count: int) -> Array:
+    """What is not written: columns of no numbers, and those of tables without rows. Raises KeyError where there has to be more."""
+    widths = WIDTHS[table].get(column, ())
+    if count and 0 not in widths:
+        raise KeyError(f"{table}.{column}")
+    return np.zeros((count, *widths[:1]), np.uint64 if column in SUMS else np.uint8 if column == "digest" else np.float16)
 
 
 @lru_cache(maxsize=KNOWN_LAYOUTS)

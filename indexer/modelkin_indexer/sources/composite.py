@@ -1,4 +1,4 @@
-"""Folders whose model is several models: a diffusers pipeline, or a sentence-transformers model with layers of its own.
+"""Several models as one source: a diffusers pipeline, a sentence-transformers model with layers of its own, a checkpoint of several models.
 
 Each subfolder with weights is a part with its own config; its tensors are called `part/tensor`.
 """
@@ -39,18 +39,20 @@ class Part:
 class CompositeSource:
     """Several models as one (see `Source` for the attributes)."""
 
-    def __init__(self, path: Path, name: str, parts: Sequence[Part], index: Path, kind: str) -> None:
-        """Takes over the parts' sources. `kind` is what the index calls the whole."""
+    def __init__(self, path: Path, name: str, parts: Sequence[Part], files: Sequence[SourceFile] = (), kind: str = "") -> None:
+        """Takes over the parts' sources. `files` belong to no part; `kind` is what the whole calls itself."""
         self.path, self.name, self.parts = path, name, tuple(parts)
         self._sources = {part.name: part.source for part in parts}
         tensors = {_joined(part.name, name): info for part in parts for name, info in part.source.tensors.items()}
         self.tensors: Mapping[str, TensorInfo] = {name: replace(tensors[name], name=name) for name in sorted(tensors)}
         self.config: Mapping[str, Any] = {"architectures": [kind]} if kind else {}
-        files = (replace(file, name=_joined(part.name, file.name)) for part in parts for file in part.source.files)
-        self.files = (*files, SourceFile(index.name, index.stat().st_size))
+        of_parts = (replace(file, name=_joined(part.name, file.name)) for part in parts for file in part.source.files)
+        self.files = (*of_parts, *files)
         self.notes = tuple(f"{part.name}: {note}" for part in parts for note in part.source.notes)
         kinds = sorted({part.source.quantization for part in parts} - {""})
         self.quantization = ", ".join(kinds)
+        self.metadata: Mapping[str, str] = {}
+        self.unread = tuple((f"{part.name}: {what}", size) for part in parts for what, size in part.source.unread)
         self.bytes_read = self._bytes_read()
 
     def read(self, tensor: str, start: int, stop: int, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
@@ -87,7 +89,7 @@ def open_parts(folder: Path, name: str, open_one: Callable[[Path], Source]) -> C
             if source is not None:
                 parts.append(Part(part, source, library == TRANSFORMERS))
         if len(parts) > 1 or (parts and index.name == PIPELINE):
-            return CompositeSource(folder, name, parts, index, _kind(index))
+            return CompositeSource(folder, name, parts, [SourceFile(index.name, index.stat().st_size)], _kind(index))
     except BaseException:
         _close(parts)
         raise

@@ -8,6 +8,7 @@ from typing import Any
 from modelkin_registry.answers.claims import Contradiction, StructureBeside, WeighedClaim
 from modelkin_registry.answers.contract import CONTRACT
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, Relative
+from modelkin_registry.answers.parts import Examined, Part
 from modelkin_registry.answers.plain import Plain
 
 
@@ -50,6 +51,8 @@ class QueryAnswer(Plain):
     claims: tuple[WeighedClaim, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
     structure: tuple[StructureBeside, ...] = ()
+    verdict: str = ""
+    examined: Examined | None = None
     contract: int = CONTRACT
 
 
@@ -87,4 +90,10 @@ class CompareAnswer(Plain):
     exact: tuple[dict[str, Any], ...] | None = None
     exact_summary: dict[str, Any] | None = None
     aligned: dict[str, Any] | None = None
+    verdict: str = ""
+    examined: Examined | None = None
+    compared: float = 0.0
+    shared_of_all: float = 0.0
+    parts: tuple[Part, ...] = ()
+    alternatives: tuple[str, ...] = ()
     contract: int = CONTRACT

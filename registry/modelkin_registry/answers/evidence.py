@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from modelkin_registry.answers.parts import Part
 from modelkin_registry.answers.plain import Plain
 
 
@@ -11,7 +12,8 @@ from modelkin_registry.answers.plain import Plain
 class FamilyEvidence(Plain):
     """One family of one component against its counterpart. `r` is in [-1, 1]; None where it could not be computed.
 
-    `roles` maps each role to its mean r; `layers` lists [query layer, relative layer, r] for the heat strip.
+    `roles` maps each role to its mean r; `layers` lists [query layer, relative layer, r] for the heat strip. `contradicted`: the rows that
+    are sampled agree, but the whole matrices do not, as where rows of one model were put into another: it supports no relation.
     """
 
     family: str
@@ -25,6 +27,7 @@ class FamilyEvidence(Plain):
     parameters: int
     informative: bool
     inherited: bool
+    contradicted: bool = False
     raw_cosine: float | None = None
     raw_cosine_floor: float | None = None
     channels: dict[str, float | None] = field(default_factory=dict)
@@ -51,7 +54,9 @@ class Relative(Plain):
     """One registered model as an answer to a query.
 
     `sampled`: one side was read at level probe only. `quantization`: where the relation is `quantized`, side ("query" or "relative") -> how
-    it stores its weights. `declared`: the relation is what an adapter's file says, which its weights cannot show.
+    it stores its weights. `declared`: the relation is what an adapter's file says, which its weights cannot show. `compared` is the share
+    of all informative parameters of the query that was held against this model, `shared_of_all` the share of them that carries evidence.
+    `alternatives` are the explanations that no fact excludes, of ALTERNATIVES.
     """
 
     model: str
@@ -64,6 +69,10 @@ class Relative(Plain):
     sampled: bool = False
     quantization: dict[str, str] = field(default_factory=dict)
     declared: bool = False
+    compared: float = 0.0
+    shared_of_all: float = 0.0
+    parts: tuple[Part, ...] = ()
+    alternatives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -50,26 +50,31 @@ TABLE = (
     _row("quantized", "is consistent with a quantised copy of {model}{stored}", _RELATIONS + "rounded_to_a_grid", "changed"),
     _row(
         "fine-tuned",
-        "is consistent with a fine-tune of {model} (or of a close relative of it)",
+        "is consistent with the weights of {model} (or of a model that both come from) but for changes of the size that fine-tuning makes",
         _RELATIONS + "further_training",
         "changed",
     ),
     _row(
         "continued",
-        "is consistent with long further training of {model} (or of a close relative of it)",
+        "is consistent with a learned part in common with {model}, beside changes as large as those of long further training",
         _RELATIONS + "further_training",
         "changed",
     ),
     _row(
         "low-rank delta",
-        "is consistent with {model} plus a change of projections inside its layers alone, as a merged adapter (LoRA) leaves",
+        "is consistent with the weights of {model} but for projections inside the layers, as a merged adapter (LoRA) leaves them",
         _RELATIONS + "merged_adapter",
     ),
-    _row("noised", "is consistent with {model} plus noise of one even relative size in every tensor", _RELATIONS + "even_noise", "changed"),
+    _row(
+        "noised",
+        "is consistent with the weights of {model} plus noise of one even relative size in every tensor",
+        _RELATIONS + "even_noise",
+        "changed",
+    ),
     _row("merged", "is consistent with a merge in which {model} takes part", "test_merging.py::test_weights_are_found"),
     _row(
         "layers rearranged",
-        "is consistent with descent from {model} with layers added, dropped or re-ordered",
+        "is consistent with layers in common with {model}, with others added, dropped or re-ordered between the two",
         _RELATIONS + "layers_rearranged",
     ),
     _row("pruned", "is consistent with a pruned copy of {model}", _RELATIONS + "half_pruned", "changed"),
@@ -80,18 +85,18 @@ TABLE = (
     ),
     _row(
         "vocabulary changed",
-        "is consistent with descent from {model} with another vocabulary",
+        "is consistent with the weights of {model} in its layers, with another vocabulary",
         _RELATIONS + "grown_vocabulary",
     ),
     _row(
         "component reused",
-        "contains a component that is consistent with descent from {model}; its other components are not",
+        "is consistent with components in common with {model}; of its other components that is not shown",
         _RELATIONS + "a_copy_with_a_small_component_of_its_own_is_no_copy_of_the_whole",
         "part",
     ),
     _row(
         "transplanted",
-        "contains parts that are consistent with descent from {model}, beside parts that are not",
+        "is consistent with parts in common with {model}, beside parts of which that is not shown",
         _RELATIONS + "transplanted_family",
     ),
     _row(
@@ -101,16 +106,25 @@ TABLE = (
     ),
     _row(
         "shared initialisation",
-        "and {model} correlate as two trainings from one random initialisation do; nothing learned is shared",
+        "and {model} have a common start: their numbers correlate as two trainings from one random initialisation do, "
+        "and a public seed gives that to anybody; that anything learned is shared is not shown",
         _RELATIONS + "two_trainings_from_one_initialisation",
         rank=1.5,
     ),
     _row(
         "norms only",
-        "shares only low-information norm gains with {model}; attention, MLP and the other matrices show nothing",
+        "matches {model} in low-information norm gains only; the matrices that were compared show nothing in common",
         _RELATIONS + "only_norms_carried_over",
         rank=1,
         shows="norms",
+    ),
+    _row(
+        "declared",
+        "is an adapter that its own file declares to belong to {model}, and every weight that it changes has that shape there. "
+        "This is declared, not measured: an adapter holds no weights of its base",
+        "../indexer/test_adapters.py::test_the_declared_base_is_told_as_declared",
+        rank=0.7,
+        shows="nothing",
     ),
     _row(
         "unrelated",
@@ -121,7 +135,7 @@ TABLE = (
     ),
     _row(
         "not comparable",
-        "cannot be compared with {model}: no part of it has a counterpart of the same kind and shape",
+        "was not compared with {model}: no part of it has a counterpart of the same kind and shape there",
         _RELATIONS + "nothing_in_common_to_compare",
         rank=0,
         shows="nothing",
@@ -142,4 +156,4 @@ def has_evidence(relative: Relative) -> bool:
 
 def is_descent(relative: Relative) -> bool:
     """Whether the weights show descent: what an adapter's file declares is not among it."""
-    return relative.relation not in DESCENT_FREE and not relative.declared
+    return relative.relation not in DESCENT_FREE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from modelkin_indexer.results.fingerprint import UNDECODED, Fingerprint
 from modelkin_registry.answers.asked import Subject
 
@@ -33,6 +35,12 @@ def describe(fingerprint: Fingerprint, source: str) -> Subject:
         bytes_read=about.bytes_read,
         layers=about.layers,
     )
+
+
+def unread_of(fingerprint: Fingerprint) -> tuple[dict[str, Any], ...]:
+    """What of a model was not decoded or not understood: what, bytes and share of all bytes; the largest first."""
+    about = fingerprint.about
+    return tuple({"what": name, "bytes": None, "share": None} for name in about.unplaced)
 
 
 def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from modelkin_registry.answers.sides import is_change
 from modelkin_registry.relations.pairs import Kin
 
 ADAPTER_CONFIG = "adapter_config.json"
-DECLARED = "low-rank delta"
+DECLARED = "declared"
 
 
 def base_claims(fingerprint: Fingerprint, claims: Sequence[Claim]) -> Sequence[Claim]:

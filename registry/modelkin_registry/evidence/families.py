@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,12 +12,11 @@ from modelkin_indexer.results.fingerprint import CHANNELS
 from modelkin_registry.answers.evidence import FamilyEvidence
 from modelkin_registry.evidence.alignment import CHANNEL_R
 from modelkin_registry.evidence.judge import Judge
-from modelkin_registry.evidence.nulls import Null, average_null, reported_p, two_sided_p
+from modelkin_registry.evidence.nulls import reported_p, two_sided_p
 from modelkin_registry.evidence.places import (
     FAMILY_P,
     FURTHER_P,
     INFORMATIVE,
-    LONE_R,
     NORM_P,
     NORM_R,
     ROTARY_NORMS,
@@ -28,11 +27,13 @@ from modelkin_registry.evidence.places import (
     PlaceCosine,
     token_tables,
 )
+from modelkin_registry.evidence.standing import Standing, channel_result, standing
 
 
 def judge_components(measured: Measurement, judge: Judge) -> ComponentPair:
     """What a measurement says family by family."""
-    families = _matrix_families(measured, judge)
+    families, few = _matrix_families(measured, judge)
+    measured = _only_strong(measured, few)
     families += _unseen_tokens(families, measured)
     body_kept = any(f.inherited for f in families)
     families += [_vector_family(family, group, measured, judge, body_kept) for family, group in by_family(measured.vectors).items()]
@@ -54,6 +55,15 @@ def judge_components(measured: Measurement, judge: Judge) -> ComponentPair:
     )
 
 
+def _only_strong(measured: Measurement, few: Mapping[str, Sequence[PlaceCosine]]) -> Measurement:
+    """The measurement without those places of a family that show nothing, where others of it do one by one."""
+    if not few:
+        return measured
+    rows = {family: {p.query_row for p in places} for family, places in few.items()}
+    kept = [p for p in measured.places if (shown := SHOWN_AS.get(p.family, p.family)) not in rows or p.query_row in rows[shown]]
+    return replace(measured, places=tuple(kept))
+
+
 def by_family(places: Sequence[PlaceCosine]) -> dict[str, list[PlaceCosine]]:
     """Places by the family that they are shown as, in its order."""
     groups: dict[str, list[PlaceCosine]] = defaultdict(list)
@@ -62,37 +72,21 @@ def by_family(places: Sequence[PlaceCosine]) -> dict[str, list[PlaceCosine]]:
     return dict(sorted(groups.items()))
 
 
-@dataclass(frozen=True)
-class ChannelResult:
-    """A family in one channel: its mean cosine against its null."""
+def _matrix_families(measured: Measurement, judge: Judge) -> tuple[list[FamilyEvidence], dict[str, Sequence[PlaceCosine]]]:
+    """Each family's evidence: strict until one stands, then further ones by FURTHER_P; token tables follow an anchored body.
 
-    r: float
-    null: Null
-    z: float
-    p_value: float
-    strong: bool  # r reaches what its channel needs
-
-
-def channel_result(family: str, channel: str, places: Sequence[PlaceCosine], judge: Judge) -> ChannelResult:
-    """The mean cosine of a family's places in one channel, judged; its p-value is corrected for channels and models searched."""
-    r = _mean([place.cosine for place in places])
-    null = average_null([place.null for place in places], family, channel, judge)
-    z = (r - null.mean) / null.sd
-    p_value = two_sided_p(z, len(CHANNELS) * judge.searched)
-    alone = channel != "probe" and null.mean == 0.0  # no neighbour to stand out from
-    signed = abs(r) if channel == "probe" else r  # a negated copy is a copy; a Gram matrix has no sign
-    lone = LONE_R.get(family, LONE_R["default"]) if alone else 0.0
-    return ChannelResult(r, null, z, p_value, signed >= max(CHANNEL_R[channel], lone))
-
-
-def _matrix_families(measured: Measurement, judge: Judge) -> list[FamilyEvidence]:
-    """Each family's evidence: strict until one stands, then further ones by FURTHER_P; token tables follow an anchored body."""
+    And the places behind those families of which only a few places stand.
+    """
     groups = by_family(measured.places)
-    families = [_matrix_family(family, group, measured, judge, FAMILY_P) for family, group in groups.items()]
+    judged = [_matrix_family(family, group, measured, judge, FAMILY_P) for family, group in groups.items()]
+    families = [family for family, _ in judged]
     if any(f.inherited for f in families) or _together(families, judge) <= FAMILY_P:
-        families = [_matrix_family(family, group, measured, judge, FURTHER_P) for family, group in groups.items()]
+        judged = [_matrix_family(family, group, measured, judge, FURTHER_P) for family, group in groups.items()]
+        families = [family for family, _ in judged]
+    few = {evidence.family: found.places for evidence, found in judged if found.few and evidence.inherited}
     anchored = [f for f in families if f.inherited and f.channel == "anchored"]
-    return [_followed(f, anchored) if anchored and f.family == "embedding" and not f.inherited else f for f in families]
+    families = [_followed(f, anchored) if anchored and f.family == "embedding" and not f.inherited else f for f in families]
+    return families, few
 
 
 def _together(families: Sequence[FamilyEvidence], judge: Judge) -> float:
@@ -132,32 +126,31 @@ def _followed(embedding: FamilyEvidence, anchored: Sequence[FamilyEvidence]) -> 
     )
 
 
-def _matrix_family(family: str, group: Sequence[PlaceCosine], measured: Measurement, judge: Judge, limit: float) -> FamilyEvidence:
-    results = {
-        c: channel_result(family, c, [p for p in group if p.channel == c], judge) for c in CHANNELS if any(p.channel == c for p in group)
-    }
-    evident = [c for c in CHANNELS if c in results and results[c].strong and results[c].p_value <= limit]
-    channel = evident[0] if evident else next(iter(results))
-    best = results[channel]
-    chosen = [p for p in group if p.channel == channel]
+def _matrix_family(
+    family: str, group: Sequence[PlaceCosine], measured: Measurement, judge: Judge, limit: float
+) -> tuple[FamilyEvidence, Standing]:
+    found = standing(family, group, measured, judge, limit)
+    best, chosen = found.results[found.channel], found.places
     experts = measured.experts
     by_expert = family == "expert" and experts is not None and experts.share > 0 and experts.p_value * judge.searched <= limit
-    return FamilyEvidence(
+    evidence = FamilyEvidence(
         family=family,
-        channel=channel,
+        channel=found.channel,
         r=best.r,
         null_mean=best.null.mean,
         null_sd=best.null.sd,
         z=best.z,
-        p_value=reported_p(experts.p_value * judge.searched if by_expert and experts is not None and not evident else best.p_value),
+        p_value=reported_p(experts.p_value * judge.searched if by_expert and experts is not None and not found.stands else best.p_value),
         places=len(chosen),
         parameters=int(sum(measured.query.matrices.parameters[p.query_row] for p in chosen)),
         informative=family in INFORMATIVE,
-        inherited=(bool(evident) or by_expert) and family in INFORMATIVE,
-        channels={c: results[c].r if c in results else None for c in CHANNELS},
+        inherited=(found.stands or by_expert) and family in INFORMATIVE,
+        contradicted=found.contradicted,
+        channels={c: found.results[c].r if c in found.results else None for c in CHANNELS},
         roles=_role_means(chosen),
         layers=_layer_means(chosen),
     )
+    return evidence, found
 
 
 def _vector_family(

@@ -35,7 +35,7 @@ def examine_start(model: Fingerprint) -> InitialisationTest:
 def _distribution(model: Fingerprint) -> tuple[str, float, int]:
     """The distribution that most matrices could be drawn from, their share, and how many matrices were looked at."""
     table = model.matrices
-    numbers = np.array([sampled_rows(p.family, int(r)) * int(c) for p, r, c in zip(table.places, table.rows, table.columns, strict=True)])
+    numbers = table.seen.astype(np.int64) * table.columns
     able = (numbers >= FEWEST_NUMBERS) & (table.scale > 0) if len(table) else np.zeros(0, bool)
     if not able.any():
         return "none", 0.0, 0
@@ -53,7 +53,7 @@ def _size_spread(model: Fingerprint) -> float | None:
     for row, place in enumerate(table.places):
         if place.layer >= 0:
             whole = model.about.level == "full"
-            numbers = int(table.parameters[row]) if whole else sampled_rows(place.family, int(table.rows[row])) * int(table.columns[row])
+            numbers = int(table.parameters[row]) if whole else sampled_rows(table, row) * int(table.columns[row])
             sizes.setdefault((place.component, place.family, place.role), []).append((float(table.sd[row]), numbers))
     able = [(np.array([sd for sd, _ in found]), min(n for _, n in found)) for found in sizes.values() if len(found) > 1]
     spreads = [max(0.0, float(sd.std() / sd.mean()) - 2.0 / math.sqrt(2.0 * n)) for sd, n in able if sd.mean() > 0]

@@ -26,9 +26,6 @@ STRUCTURED_ROLES = {("ssm", "A_log"), ("ssm", "D")}  # start from one structured
 ROTARY_NORMS = ("q_norm", "k_norm", "cross_q_norm", "cross_k_norm")  # learn the rotary pattern: 0.4-0.85 between strangers
 FAMILY_P = 1e-6  # the p-value that the first family of a pair needs, corrected for channels, signs and models searched
 FURTHER_P = 1e-4  # and the further families, once one stands
-# Gram or anchored without other layers to stand out from. Published strangers reach 0.68 in matrices, and 0.90 in convolutions, whose
-# kernels are smooth alike (10,724 pairs of tensors of 408 pairs of models).
-LONE_R = {"default": 0.7, "conv": 0.95}
 NORM_P = 1e-4  # norms support no relation, so their own significance may be judged less strictly
 NORM_R = 0.3  # centred norms count as kept from here, against their mismatched layers
 # Beside inherited matrices, centred norms this close are kept whatever their p-value: gains of BERT's layers resemble each other so much
@@ -66,6 +63,11 @@ class Measurement:
     comparable_parameters: int
     crossed: bool
 
+    @property
+    def changes_only(self) -> bool:
+        """Whether both are adapters without their bases: what is compared are the changes that they make."""
+        return self.query.is_change and self.relative.is_change
+
 
 @dataclass(frozen=True)
 class ComponentPair:
@@ -83,6 +85,11 @@ class ComponentPair:
     inherited_parameters: int
     inherited_weight: float
     upcycled: bool
+
+    @property
+    def changes_only(self) -> bool:
+        """As of a Measurement."""
+        return self.query.is_change and self.relative.is_change
 
 
 def measure_components(query: Side, relative: Side) -> Measurement:

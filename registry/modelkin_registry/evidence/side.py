@@ -30,3 +30,8 @@ class Side:
     def layers(self) -> int:
         """Number of layers of the component, 0 where it has none."""
         return self.about.layers.get(self.component, 0)
+
+    @property
+    def is_change(self) -> bool:
+        """Whether this is of an adapter without its base: its vectors are those of changes."""
+        return self.about.adapter is not None and not self.about.adapter.get("added")

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer import spec
+from modelkin_indexer import sketch, spec
 from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import CHANNELS, KNOWN_LAYOUTS, SIDES, Matrices, Sketches
 from modelkin_registry.evidence.side import Side
@@ -107,8 +107,32 @@ def matrix_similarities(query: Side, relative: Side) -> list[Similarities]:
             if cosines is not None:
                 cosines[~_comparable(channel, group, ours, theirs)] = np.nan
                 numbers = tuple(numbers_behind(ours, row, channel) for row in group.query_rows[:, 0].tolist())
+                if channel == "probe":
+                    numbers = _of_shared_rows(cosines, group, ours, theirs, numbers)
+                    numbers = tuple(min(n, _of_rank(query), _of_rank(relative)) for n in numbers)
                 found += _known(group, channel, cosines, numbers)
     return found
+
+
+def _of_shared_rows(cosines: Floats, group: _Counterparts, ours: Matrices, theirs: Matrices, numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Cosines of tables of unequal numbers of rows from the rows that both sketches hold, put in place; and the numbers behind them."""
+    behind = list(numbers)
+    unequal = np.isfinite(cosines) & (ours.rows[group.query_rows][:, :, None] != theirs.rows[group.relative_rows][:, None, :])
+    for role, i, j in np.argwhere(unequal).tolist():
+        a, b = int(group.query_rows[role, i]), int(group.relative_rows[role, j])
+        sides = (int(ours.rows[a]), int(ours.top[a])), (int(theirs.rows[b]), int(theirs.top[b]))
+        shared = sketch.shared_numbers(*sides, int(ours.columns[a]))
+        x, y = ours.sketches["probe"][0][a, shared], theirs.sketches["probe"][0][b, shared]
+        length = float(np.linalg.norm(x) * np.linalg.norm(y))
+        cosines[role, i, j] = float(x @ y) / length if length > 0 else np.nan
+        behind[role] = min(behind[role], int(shared.sum()))
+    return tuple(behind)
+
+
+def _of_rank(side: Side) -> int:
+    """How many independent numbers the sampled rows of a low-rank change hold: its other factor may be a seed's, and so anybody's."""
+    rank = side.about.adapter.get("rank") if side.about.adapter is not None and side.is_change else None
+    return spec.MATRIX_BLOCKS * spec.MATRIX_BLOCK_ROWS * int(rank) if rank else spec.PROBE_NUMBERS**2
 
 
 def _known(group: _Counterparts, channel: str, cosines: Floats, numbers: tuple[int, ...]) -> list[Similarities]:
@@ -121,15 +145,21 @@ def _known(group: _Counterparts, channel: str, cosines: Floats, numbers: tuple[i
 def numbers_behind(table: Matrices, row: int, channel: str) -> int:
     """How many numbers a sketch is made of: sampled values, or a Gram matrix's entries. Small matrices have fewer than the sketch."""
     if channel == "probe":
-        return sampled_rows(table.places[row].family, int(table.rows[row])) * int(table.columns[row])
+        return max(independent_rows(table, row) * (int(table.columns[row]) - 1), 1)  # rows and columns are centred
     size = int(table.columns[row]) if table.side[row] == SIDES.index("in") else int(table.rows[row]) // int(table.experts[row])
     return size * (size + 1) // 2
 
 
-def sampled_rows(family: str, rows: int) -> int:
+def sampled_rows(table: Matrices, row: int) -> int:
     """How many rows of a matrix the probe channel reads."""
-    matrix = spec.MATRIX_BLOCKS * spec.MATRIX_BLOCK_ROWS
-    return min(rows, spec.TOKEN_BLOCKS * spec.TOKEN_BLOCK_ROWS if family in TOKEN_FAMILIES else matrix)
+    experts = int(table.experts[row])
+    return sketch.sampled_rows(int(table.rows[row]) // experts, int(table.columns[row]), experts)
+
+
+def independent_rows(table: Matrices, row: int) -> int:
+    """How many of them are left when their columns have been centred."""
+    experts = int(table.experts[row])
+    return sketch.independent_rows(int(table.rows[row]) // experts, int(table.columns[row]), experts)
 
 
 def cross_role_gram(query: Side, relative: Side, roles: Mapping[RoleKey, RoleKey]) -> list[Similarities]:

@@ -17,6 +17,7 @@ from modelkin_registry.claims.adapters import base_claims, fits
 from modelkin_registry.claims.declared import claim_sentence, lineage_claims, weigh
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.explanation.relatives import DISTILLATION, control_sentences, relative_sentences
+from modelkin_registry.explanation.verdict import examined_by, verdict
 from modelkin_registry.relations.pairs import measure_kin
 
 
@@ -37,7 +38,8 @@ def compare_fingerprints(
     for name, side in {b_name: b, **controls}.items():
         if side.about.key != a.about.key:
             raise FingerprintError(f"{a_name} was made with key {a.about.key!r}, {name} with {side.about.key!r}. Index both with one key.")
-    relative = measure_kin(a, b, b_name, judge).relative
+    kin = measure_kin(a, b, b_name, judge)
+    relative, examined = kin.relative, examined_by(a, [kin], 1)
     subject, named = Path(a_name).name, replace(relative, model=Path(b_name).name)
     compared = tuple(Control(name, _families(a, third, judge), _families(b, third, judge)) for name, third in sorted(controls.items()))
     weighed = _claimed(relative, {a_name: a, b_name: b}, claims or {})
@@ -58,6 +60,12 @@ def compare_fingerprints(
         ),
         warnings=(*warnings_about(a, a_name), *warnings_about(b, b_name)),
         claims=weighed,
+        verdict=verdict([relative], examined),
+        examined=examined,
+        compared=relative.compared,
+        shared_of_all=relative.shared_of_all,
+        parts=relative.parts,
+        alternatives=relative.alternatives,
     )
 
 

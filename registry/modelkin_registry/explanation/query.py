@@ -9,14 +9,16 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import QueryAnswer, Searched
 from modelkin_registry.answers.claims import Contradiction, WeighedClaim
 from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.parts import Examined
 from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.answers.sides import describe, warnings_about
 from modelkin_registry.claims.declared import claim_sentence
+from modelkin_registry.explanation.parts import nothing_found
 from modelkin_registry.explanation.relatives import DISTILLATION, headline, relative_sentences
+from modelkin_registry.explanation.verdict import verdict
 from modelkin_registry.merging.by_layer import attribute_layers, layer_merge
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.merging.words import layer_object, mark_parents, merge_object, merge_sentences
-from modelkin_registry.relations.decisions import COVERAGE_FLOOR
 
 MENTIONED = 3  # relatives that have a sentence, the first one all of its findings; the table has the rest
 
@@ -27,7 +29,7 @@ def query_answer(
     *,
     source: str,
     registry: Searched,
-    compared: int,
+    examined: Examined,
     merge: Decomposition | None,
     claims: Sequence[WeighedClaim] = (),
     contradictions: Sequence[Contradiction] = (),
@@ -40,9 +42,9 @@ def query_answer(
     explanation = merge_sentences(subject, merge) if merge else []
     for relative in relatives[:1]:
         explanation += relative_sentences(subject, relative, registry.models)
-    explanation += [headline(subject, relative, registry.models) for relative in relatives[1:MENTIONED]]
+    explanation += [headline(subject, relative) for relative in relatives[1:MENTIONED]]
     if not any(is_descent(relative) for relative in relatives):
-        explanation.insert(0, _nothing_found(subject, fingerprint.about.coverage, registry.models, compared))
+        explanation.insert(0, nothing_found(subject, examined))
     explanation += map(claim_sentence, claims)
     explanation += [one.sentence for one in contradictions]
     explanation.append(DISTILLATION)
@@ -55,12 +57,6 @@ def query_answer(
         warnings=warnings_about(fingerprint, source),
         claims=tuple(claims),
         contradictions=tuple(contradictions),
+        verdict=verdict(relatives, examined),
+        examined=examined,
     )
-
-
-def _nothing_found(subject: str, coverage: float, searched: int, compared: int) -> str:
-    """That nothing was found; of a model that is not understood, that nothing could be."""
-    if coverage < COVERAGE_FLOOR:
-        return f"{subject} could not be compared: {coverage:.0%} of its bytes have a known place, too few to call it related or unrelated."
-    where = f"among {searched} registered models ({compared} held against it closely)"
-    return f"No relative by descent was found for {subject} {where}."

@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, FamilyEvidence, Relative
-from modelkin_registry.answers.relations import COPIES, DESCENT_FREE, PARTIAL, RELATIONS
+from modelkin_registry.answers.relations import COPIES, DESCENT_FREE, RELATIONS
 from modelkin_registry.evidence.nulls import SMALLEST_P
 from modelkin_registry.evidence.places import FURTHER_P
+from modelkin_registry.explanation.parts import compared_sentence, part_sentences, share_words
 
 DISTILLATION = "Training on another model's outputs (distillation, synthetic data) leaves no trace in weights and cannot be seen here."
 SAME_R = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
 UNDO = "With both models' weights at hand `modelkin compare --align` undoes the change of coordinates and tests what agrees then."
 SAMPLED = "agrees with {model} in all rows that were read (level probe); rows outside the sample may differ"
-DECLARED = (
-    "is an adapter that its own file declares to belong to {model}, and every weight that it changes has that shape there. "
-    "This is declared, not measured: an adapter holds no weights of its base"
-)
+WAYS = {
+    "query from relative": "{query} made from {relative}",
+    "relative from query": "{relative} made from {query}",
+    "both from a third": "both made from a third model",
+}
 QUANTIZED_RELATIVE = "is consistent with the model of which {model} is a quantised copy{stored}"
 
 
 def relative_sentences(subject: str, relative: Relative, searched: int | None = None) -> list[str]:
-    """What one relative amounts to: the relation, each component's families, the layers, and the norms apart."""
-    sentences = [headline(subject, relative, searched)]
+    """What one relative amounts to: the finding, its parts, what is not excluded, the size of chance, then families, layers and norms."""
+    sentences = [headline(subject, relative)]
     if relative.declared:
         return sentences
+    sentences += part_sentences(subject, relative) + compared_sentence(relative)
+    sentences += _not_excluded(subject, relative) + _chance(relative, searched)
     for component in relative.components:
         sentences += _component_sentences(component, relative)
     if "reparameterised" in (relative.relation, *relative.also):
@@ -32,26 +36,35 @@ def relative_sentences(subject: str, relative: Relative, searched: int | None = 
     return sentences
 
 
-def headline(subject: str, relative: Relative, searched: int | None) -> str:
-    """One relative in one sentence."""
-    meaning = _meaning(relative)
-    sentence = f"{subject} {meaning.format(model=relative.model, stored=_stored(relative))}"
-    if relative.relation in DESCENT_FREE or relative.declared:
+def headline(subject: str, relative: Relative) -> str:
+    """One relative in one sentence: the finding and how much of the model it covers."""
+    sentence = f"{subject} {_meaning(relative).format(model=relative.model, stored=_stored(relative))}"
+    if relative.relation in DESCENT_FREE:
         return sentence + "."
-    reused = " and ".join(c.query for c in relative.components if c.relation not in DESCENT_FREE)
-    whose = f"of the comparable weights of its {reused} component" if relative.relation in PARTIAL else "of its comparable weights"
-    sentence += f": {_share(relative.shared)} {whose} carry the evidence"
-    if relative.p_value is not None:
-        sentence += f", p {_p(relative.p_value)}"
-        sentence += f" after correcting for {searched} models searched" if searched and searched > 1 else ""
-    further = [name for name in relative.also if name not in (relative.relation,)]
-    return sentence + (f" (also: {', '.join(further)})." if further else ".")
+    further = [name for name in relative.also if name != relative.relation]
+    told = f" (also: {', '.join(further)})" if further else ""
+    return f"{sentence}: {share_words(relative.shared)} of its comparable weights carry the evidence{told}."
+
+
+def _not_excluded(subject: str, relative: Relative) -> list[str]:
+    """The explanations that stand beside each other."""
+    ways = [WAYS[way].format(query=subject, relative=relative.model) for way in relative.alternatives]
+    if not ways or relative.relation in DESCENT_FREE:
+        return []
+    listed = ways[0] if len(ways) == 1 else ", ".join(ways[:-1]) + ", or " + ways[-1]
+    return [f"That is consistent with {listed}" + ("; these weights alone do not tell which." if len(ways) > 1 else ".")]
+
+
+def _chance(relative: Relative, searched: int | None) -> list[str]:
+    """How often strangers would agree as much."""
+    if relative.p_value is None or relative.relation in DESCENT_FREE:
+        return []
+    corrected = f", corrected for {searched} models searched" if searched and searched > 1 else ""
+    return [f"Models that have nothing to do with each other agree as much with p {_p(relative.p_value)}{corrected}."]
 
 
 def _meaning(relative: Relative) -> str:
     """What the relation amounts to, with places for the model's name and for how a quantised copy is stored."""
-    if relative.declared:
-        return DECLARED
     if relative.sampled and relative.relation in COPIES:
         return SAMPLED
     if relative.relation == "quantized" and relative.quantization.keys() == {"relative"}:
@@ -76,13 +89,13 @@ def _component_sentences(component: ComponentEvidence, relative: Relative) -> li
         sentences.append(f"In the {name} component {_listed(held)} {'are' if many else 'is'} shared with {relative.model}.")
         sentences += _layer_sentences(name, component, relative)
         sentences += component.changes
-    if component.relation == "shared initialisation":
-        sentences.append(
-            f"In the {name} component {_listed(alike)} correlate as untrained weights of one seed do; what was learned does not."
-        )
+    if component.relation == "shared initialisation" and alike:
+        sentences.append(f"In the {name} component {_listed(alike)} correlate as far as a common start explains.")
         absent = [f for f in absent if f not in alike]
     if absent:
-        sentences.append(f"In the {name} component {_listed(absent)} {'show' if len(absent) > 1 else 'shows'} nothing beyond chance.")
+        sentences.append(
+            f"In the {name} component {_listed(absent)} {'are' if len(absent) > 1 else 'is'} no more alike than between strangers."
+        )
     sentences += [_norm_sentence(name, f) for f in component.families if f.family == "norm" and f.raw_cosine is not None]
     return sentences
 
@@ -103,9 +116,9 @@ def _listed(families: Sequence[FamilyEvidence]) -> str:
 
 
 def _norm_sentence(name: str, norm: FamilyEvidence) -> str:
-    floor = f"two unrelated vectors with these means and spreads give {norm.raw_cosine_floor:.3f}"
-    kept = "gains were kept, which says nothing of the other weights" if norm.inherited else "no evidence"
-    return f"Norms of the {name} component have raw cosine {_r(norm.raw_cosine)}, but {floor}; centred they correlate {_r(norm.r)}: {kept}."
+    """Norms in one sentence, whatever they show: they are not used."""
+    cosines = f"raw cosine {_r(norm.raw_cosine)}, where any two vectors with these means and spreads give {norm.raw_cosine_floor:.3f}"
+    return f"Norms of the {name} component: {cosines}; centred r {_r(norm.r)}. Low-information: not used."
 
 
 def _r(value: float | None) -> str:
@@ -128,11 +141,6 @@ def layer_runs(pairs: Sequence[tuple[int, int]]) -> str:
 
 def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
-
-
-def _share(value: float) -> str:
-    """A percentage that says 100 % only of the whole."""
-    return "100 %" if value >= 1 else f"{min(value * 100, 99.4):.0f} %"
 
 
 def _p(value: float) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer import spec
+from modelkin_indexer import sketch
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
@@ -152,9 +152,10 @@ def row_rescaling(places: Sequence[PlaceCosine], pair: ComponentPair) -> float:
 
 
 def _left_by_rows(place: PlaceCosine, pair: ComponentPair) -> float:
-    rows = spec.MATRIX_BLOCKS * spec.MATRIX_BLOCK_ROWS
+    table = pair.relative.matrices
+    rows = sketch.slots(int(table.rows[place.relative_row]), int(table.columns[place.relative_row]))
     ours = pair.query.matrices.probe[place.query_row].astype(float).reshape(rows, -1)
-    theirs = pair.relative.matrices.probe[place.relative_row].astype(float).reshape(rows, -1)
+    theirs = table.probe[place.relative_row].astype(float).reshape(rows, -1)
     each, own = np.sum(ours * theirs, axis=1), np.sum(theirs**2, axis=1)
     by_rows = np.sum(ours**2) - np.sum(each[own > 0] ** 2 / own[own > 0])
     by_one = np.sum(ours**2) - np.sum(each) ** 2 / np.sum(own)

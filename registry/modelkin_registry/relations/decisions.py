@@ -5,29 +5,24 @@ Each threshold says what it decides and where its value comes from. "Mechanism" 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_registry.answers.relations import COPIES, DESCENT_FREE, RELATIONS
-from modelkin_registry.evidence.alignment import CHANNEL_R
-from modelkin_registry.evidence.nulls import median
+from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.evidence.places import INFORMATIVE, NORM_R, SHOWN_AS, ComponentPair
-from modelkin_registry.relations.coordinates import RoleMeans, gain_constants, reparameterised
-from modelkin_registry.relations.deltas import FINE_TUNED_R, delta_name, normalised_deltas, stored_quantized
+from modelkin_registry.relations.coordinates import RoleMeans, reparameterised
+from modelkin_registry.relations.deltas import FINE_TUNED_R, delta_name, stored_quantized, whole_copy
+from modelkin_registry.relations.descent import shows_descent
 
 Floats = npt.NDArray[np.floating[Any]]
 
 COVERAGE_FLOOR = 0.5  # below this share of placed bytes on either side no relation is claimed: the part not understood could say anything
 WHOLE_COVERAGE = 0.95  # below this one no relation of the whole: only that parts are shared, or that it is stored quantised
-DESCENT_SLOPE = 0.75  # one side is the other plus independent changes: slope near 1; two runs from one initialisation: below on both
-DESCENT_NORM_R = 0.3  # with that slope, centred norms must be kept at least this well (same initialisation alone: 0.17-0.26 over layers)
-KEPT_NORM_R = 0.6  # norms kept this well show descent whatever the slope: learned gains of two runs from one seed stay far below
 ABSENT_ROLE_R = 0.3  # beside a role kept at CERTAIN_R, a role below this in every channel was not taken over (one tensor's noise: 0.09)
-CERTAIN_R = 0.8  # matrices this close share more than an initialisation: training moves weights further than this
+CERTAIN_R = 0.8  # roles this close were certainly taken over, so that others beside them can be missing
 NORMS_ONLY_R = 0.5  # centred norms this close, without any informative family: norms were carried over
 OTHER_PARTS = 0.02  # share of the query's parameters without evidence, or without a counterpart, from which it is not a copy of the whole
 MISSING_SD = 3.0  # standard deviations of chance granted to a family before it is called missing
@@ -54,41 +49,14 @@ def component_relation(pair: ComponentPair) -> Relation:
     if not informative or min(pair.query.about.coverage, pair.relative.about.coverage) < COVERAGE_FLOOR:
         return Relation("not comparable")
     if not any(f.inherited for f in informative):
-        return Relation("norms only" if _norms_kept(pair, NORMS_ONLY_R) else "unrelated")
-    if not shows_descent(pair):
+        alike = pair.changes_only and any(f.channel == "gram" for f in informative)
+        return Relation("shared initialisation" if alike else "norms only" if _norms_kept(pair, NORMS_ONLY_R) else "unrelated")
+    if not (whole_copy(pair) or shows_descent(pair)):
         return Relation("shared initialisation")
     names = _descent_names(pair)
     if min(pair.query.about.coverage, pair.relative.about.coverage) < WHOLE_COVERAGE:
         names = ["quantized" if stored_quantized(pair) else "transplanted"]
     return Relation(names[0], tuple(names[1:]))
-
-
-def shows_descent(pair: ComponentPair) -> bool:
-    """Whether correlated matrices mean inherited training, or only a common starting point.
-
-    If B was trained on from A, B = A + changes independent of A, so the slope of B on A is 1 however far B moved. Two runs from one
-    initialisation W are W + a and W + b: both slopes fall below 1. Gains start at one everywhere, so what they share was learned.
-    """
-    inherited = {f.family for f in pair.families if f.informative and f.inherited and f.channel == "probe"}
-    kept = {
-        key: m["probe"] for key, m in role_means(pair).items() if key[0] in inherited and abs(m.get("probe", 0.0)) >= CHANNEL_R["probe"]
-    }
-    if not kept:
-        return True  # seen in other coordinates or expert by expert only: a common start would show in the same coordinates
-    if max(map(abs, kept.values())) >= CERTAIN_R or (pair.experts is not None and pair.experts.cosine >= CERTAIN_R):
-        return True
-    places = [p for p in pair.places if p.channel == "probe" and (SHOWN_AS.get(p.family, p.family), p.role) in kept]
-    _, slope, reverse = normalised_deltas(places, pair)
-    straight = max(median(slope), median(reverse)) >= DESCENT_SLOPE
-    norms = [v.cosine for v in pair.vectors if v.family == "norm"]
-    if not norms:
-        return straight and _untrained(pair)
-    return _norms_kept(pair, KEPT_NORM_R) or (straight and _norms_kept(pair, DESCENT_NORM_R))
-
-
-def _untrained(pair: ComponentPair) -> bool:
-    """Whether one side still has all its gains at one value: an initialisation, from which the other was trained."""
-    return any(found and all(found) for found in (gain_constants(pair.query), gain_constants(pair.relative)))
 
 
 def _norms_kept(pair: ComponentPair, threshold: float) -> bool:
@@ -219,25 +187,6 @@ def _other_vocabulary(pair: ComponentPair) -> bool:
         rows = [r for r, p in table if (p.component, p.family, p.role) == wanted]
         sizes.append(int(rows[0]) if rows else None)
     return None not in sizes and sizes[0] != sizes[1]
-
-
-def model_relation(relations: Sequence[tuple[ComponentPair, Relation]]) -> Relation:
-    """The relation of the component with most inherited parameters, unless other components of the query are not the relative's."""
-    if not relations:
-        return Relation("not comparable")
-    ranked = sorted(relations, key=lambda item: (-RELATIONS[item[1].name].rank, -item[0].inherited_parameters, item[0].query.component))
-    pair, relation = ranked[0]
-    if not relation.is_descent:
-        return relation
-    reused = {p.query.component for p, r in relations if r.is_descent}
-    sizes: dict[str, int] = {}
-    for place, parameters in zip(pair.query.matrices.places, pair.query.matrices.parameters, strict=True):
-        if SHOWN_AS.get(place.family, place.family) in INFORMATIVE:
-            sizes[place.component] = sizes.get(place.component, 0) + int(parameters)
-    foreign = sum(size for component, size in sizes.items() if component not in reused)
-    if foreign > (0 if relation.name in COPIES else OTHER_PARTS * sum(sizes.values())):
-        return Relation("component reused", (relation.name, *relation.also))
-    return relation
 
 
 def shown(family: str) -> str:

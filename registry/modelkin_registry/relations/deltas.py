@@ -12,7 +12,7 @@ from modelkin_indexer.places import Place
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
-from modelkin_registry.evidence.similarity import sampled_rows
+from modelkin_registry.evidence.similarity import independent_rows
 
 Floats = npt.NDArray[np.floating[Any]]
 IDENTICAL_DELTA = 6e-4  # relative L2 difference that float16 storage of the sketches alone produces, with room
@@ -27,7 +27,6 @@ FINE_TUNED_R = 0.9  # above: the delta is under about 45 % of the weights; below
 HALVES = {"F16", "BF16"}
 ADAPTED_FAMILIES = ("attention", "mlp", "expert")  # what adapters are put on
 ADAPTED_R = 0.7  # an adapter's delta is smaller than the weights it is added to (lineagebench: 0.05-0.2 of their energy)
-CENTRED_ROWS = 4  # sampled rows from which the fingerprint takes out the offsets of columns too
 TINY = float(np.finfo(np.float64).tiny)
 SAME_VECTOR_R = 0.999  # centred cosine of a vector with itself in another number format
 EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) and still be called one
@@ -40,7 +39,7 @@ def delta_name(pair: ComponentPair, *, partial: bool) -> str:
     kept = [p for p in informative if SHOWN_AS.get(p.family, p.family) in inherited and (p.family != "expert" or stacks_kept(pair))]
     if not kept:
         return _expert_change(pair)
-    if copied := _copied(kept, pair) if partial else _whole_copy(pair):
+    if copied := _copied(kept, pair) if partial else whole_copy(pair):
         return copied
     if not partial and _same_vectors(pair) and _copied(kept, pair):
         return "copied in part"  # what is compared is equal, but the relative is mostly something else
@@ -98,7 +97,7 @@ def stored_quantized(pair: ComponentPair) -> bool:
     return (pair.query.about.quantization != "") != (pair.relative.about.quantization != "")
 
 
-def _whole_copy(pair: ComponentPair) -> str:
+def whole_copy(pair: ComponentPair) -> str:
     """`identical` or `recast` if every matrix and vector of the query's component has its equal in the relative; else ""."""
     ours, theirs = _places(pair.query), _places(pair.relative)
     if not ours.keys() <= theirs.keys() or not _same_vectors(pair):
@@ -150,8 +149,8 @@ def _copied_rows(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> str:
     same_precision = bool((ours.bits[a] == theirs.bits[b]).all()) and _halves(pair.query) == _halves(pair.relative)
     if all(_same_bytes(x, y, pair) for x, y in rows):
         return "identical" if same_precision else "recast"
-    if pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys():
-        return ""
+    if pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys() and not pair.changes_only:
+        return ""  # of an adapter's change, a product of factors, the formats of the factors are not known: rounding is as small as theirs
     p, q = ours.probe[a].astype(float), theirs.probe[b].astype(float)  # float16 rows are of length 1 only nearly
     cosine = np.sum(p * q, axis=1) / np.maximum(np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1), TINY)
     x, y = ours.scale[a].astype(float), theirs.scale[b].astype(float)
@@ -200,6 +199,6 @@ def even_deltas(chosen: Sequence[PlaceCosine], pair: ComponentPair) -> Floats:
     delta, _, _ = normalised_deltas(chosen, pair)
     rows = [p.relative_row for p in chosen]
     table = pair.relative.matrices
-    counted = np.array([sampled_rows(table.places[row].family, int(table.rows[row])) for row in rows], np.int64)
-    sampled = np.where(counted >= CENTRED_ROWS, counted - 1, counted) * (table.columns[rows] - 1)  # rows and columns were centred
+    counted = np.array([independent_rows(table, row) for row in rows], np.int64)
+    sampled = counted * (table.columns[rows] - 1)  # rows were centred too
     return np.asarray(delta * table.scale[rows] / np.sqrt(np.maximum(sampled, 1)) / np.maximum(table.sd[rows], np.finfo(np.float32).tiny))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
+from modelkin_registry.answers.parts import ALTERNATIVES
 from modelkin_registry.answers.relations import RELATIONS, has_evidence
 from modelkin_registry.evidence.families import judge_components
 from modelkin_registry.evidence.judge import Judge, Strangers
@@ -17,12 +18,15 @@ from modelkin_registry.evidence.places import ComponentPair, Measurement, measur
 from modelkin_registry.evidence.renamed import under_names_of
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.relations.changes import what_changed
-from modelkin_registry.relations.decisions import Relation, component_relation, model_relation
+from modelkin_registry.relations.decisions import Relation, component_relation
+from modelkin_registry.relations.whole import informative_sizes, model_relation, parts_of, whole_copy
+
+TINY = 1e-9  # coverage of a model of which nothing was understood
 
 
 @dataclass(frozen=True)
 class Kin:
-    """One model held against another. `closeness` orders relatives: the share of comparable weights times their cosine."""
+    """One model held against another. `closeness` orders relatives: the share of all the query's weights that agree, times their cosine."""
 
     relative: Relative
     closeness: float
@@ -76,25 +80,32 @@ def counterparts(query: Fingerprint, relative: Fingerprint) -> list[tuple[str, s
 
 
 def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
-    relations = [(pair, component_relation(pair)) for pair in pairs]
-    relation = model_relation(relations)
-    components = [_component_evidence(pair, found) for pair, found in relations if found.name != "not comparable"]
+    copied = whole_copy(held.query, held.relative)
+    found = [(pair, Relation("identical") if copied and _same_name(pair) else component_relation(pair)) for pair in pairs]
+    relation = Relation("identical") if copied else model_relation(found, held.query)
+    components = [_component_evidence(pair, one) for pair, one in found if one.name != "not comparable"]
+    parts = parts_of(found, held.query, copied=copied)
     comparable = sum(pair.comparable_parameters for pair in pairs)
-    inherited = sum(pair.inherited_parameters for pair, found in relations if found.is_descent) if relation.is_descent else 0
+    inherited = sum(pair.inherited_parameters for pair, one in found if one.is_descent) if relation.is_descent else 0
     weight = sum(pair.inherited_weight * pair.comparable_parameters for pair in pairs)
+    everything = sum(informative_sizes(held.query).values()) / max(held.query.about.coverage, TINY)
     return Kin(
         Relative(
             model=held.name,
             relation=relation.name,
             also=relation.also,
-            shared=round(inherited / comparable, 4) if comparable else 0.0,
-            p_value=_overall_p(components, relation),
+            shared=1.0 if copied else round(inherited / comparable, 4) if comparable else 0.0,
+            p_value=SMALLEST_P if copied else _overall_p(components, relation),
             components=tuple(components),
             source=held.origin,
             sampled="probe" in (held.query.about.level, held.relative.about.level),
             quantization=_stored_as(held) if "quantized" in (relation.name, *relation.also) else {},
+            compared=round(sum(part.share * part.compared for part in parts) * held.query.about.coverage, 4),
+            shared_of_all=round(sum(part.share * part.shared for part in parts) * held.query.about.coverage, 4),
+            parts=parts,
+            alternatives=ALTERNATIVES if relation.is_descent else (),
         ),
-        closeness=weight / comparable if comparable else 0.0,
+        closeness=1.0 if copied else weight / everything if everything else 0.0,
         comparable_parameters=comparable,
         model_id=held.model_id,
     )
@@ -103,6 +114,10 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
 def _stored_as(held: Held) -> dict[str, str]:
     sides = {"query": held.query.about.quantization, "relative": held.relative.about.quantization}
     return {side: kind for side, kind in sides.items() if kind}
+
+
+def _same_name(pair: ComponentPair) -> bool:
+    return pair.query.component == pair.relative.component
 
 
 def own_strangers(kin: Sequence[Kin]) -> Strangers:

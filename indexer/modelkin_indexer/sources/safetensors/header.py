@@ -21,6 +21,7 @@ from modelkin_indexer.sources.stored.files import FETCH_AGAIN, read_exact, read_
 LENGTH_BYTES = 8
 MAX_HEADER = 100_000_000  # the format's own limit
 MAX_METADATA = 16_000_000  # bytes of one metadata string; training logs kept there reach a few MB
+KEPT_METADATA = 16_000_000  # characters of all metadata that are kept: what libraries say of quantised tensors takes 200 for each
 MAX_INDEX = 32_000_000  # twice the index of the largest public models (140,000 tensors)
 MAX_INDEX_NOTES = 65_536  # text of an index member that is not the weight map
 MAX_AXES = 64  # numpy's limit
@@ -42,8 +43,8 @@ class Stored:
         return self.start + self.info.nbytes
 
 
-def read_header(descriptor: int, size: int, path: Path) -> dict[str, Stored]:
-    """The tensors of one safetensors file of `size` bytes.
+def read_header(descriptor: int, size: int, path: Path, metadata: dict[str, str] | None = None) -> dict[str, Stored]:
+    """The tensors of one safetensors file of `size` bytes. What its metadata says is added to `metadata`, up to KEPT_METADATA characters.
 
     Raises:
         DamagedFile: the header contradicts the format, itself or the file.
@@ -53,8 +54,12 @@ def read_header(descriptor: int, size: int, path: Path) -> dict[str, Stored]:
     stored: dict[str, Stored] = {}
     for name in cursor.members():
         if name == METADATA:
-            for _ in cursor.members():
-                cursor.string("metadata value", MAX_METADATA)
+            kept = 0
+            for key in cursor.members():
+                value = cursor.string("metadata value", MAX_METADATA)
+                kept += len(value)
+                if metadata is not None and kept <= KEPT_METADATA:
+                    metadata[key] = value
         else:
             stored[name] = _entry(name, cursor.value(name), data_start, path)
     cursor.end()

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.results.beside import SourceFile
+from modelkin_indexer.source import Unread
 from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.sources.safetensors.header import SUFFIX, Stored, read_header, read_index
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, PICK, fill, open_regular, read_config
@@ -47,10 +48,12 @@ class SafetensorsSource:
             SourceError: a file cannot be read or is damaged, or two of them hold a tensor of the same name.
         """
         self.path, self.name, self.quantization = path, name, ""
+        self.unread: Unread = ()
         self._closed = False
         self._lock = threading.Lock()
         self._shards: list[_Shard] = []
         self._where: dict[str, tuple[_Shard, Stored]] = {}
+        self.metadata: dict[str, str] = {}
         try:
             for shard in shards:
                 self._add(shard)
@@ -99,7 +102,7 @@ class SafetensorsSource:
                 os.close(shard.descriptor)
 
     def _add(self, path: Path) -> None:
-        shard = _open_shard(path)
+        shard = _open_shard(path, self.metadata)
         self._shards.append(shard)
         for name, stored in shard.tensors.items():
             if name in self._where:
@@ -132,11 +135,11 @@ def open_weights(weights: Weights) -> SafetensorsSource:
     return source
 
 
-def _open_shard(path: Path) -> _Shard:
+def _open_shard(path: Path, metadata: dict[str, str]) -> _Shard:
     descriptor = open_regular(path)
     try:
         size = os.fstat(descriptor).st_size
-        return _Shard(path, descriptor, size, read_header(descriptor, size, path))
+        return _Shard(path, descriptor, size, read_header(descriptor, size, path, metadata))
     except BaseException:
         os.close(descriptor)
         raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.results.beside import SourceFile
+from modelkin_indexer.source import Unread
 from modelkin_indexer.sources.stored.files import fill
 
 Bytes = npt.NDArray[np.uint8]
@@ -78,6 +79,8 @@ class Origin:
     notes: tuple[str, ...] = ()
     quantization: str = ""
     header_bytes: int = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    unread: Unread = ()
 
 
 class DecodedSource:
@@ -94,6 +97,7 @@ class DecodedSource:
             raise DamagedFile("holds no tensors", path=origin.path, remedy="Check that this is the file with the weights.")
         self.path, self.name, self.files = origin.path, origin.name, origin.files
         self.config, self.notes, self.quantization = origin.config, origin.notes, origin.quantization
+        self.metadata, self.unread = origin.metadata, origin.unread
         self.bytes_read = origin.header_bytes
         self._presented = {name: presented[name] for name in sorted(presented)}
         self.tensors: Mapping[str, TensorInfo] = {name: shown.info for name, shown in self._presented.items()}

@@ -2,7 +2,8 @@
 
     weight[i] = quant_map[q[i]] * absmax[i // blocksize]
 
-over the weight in C order, the high half of a byte first. Quantised twice, absmax itself is
+over the weight in C order, the high half of a byte first; the bytes may be declared as another type (`quant_storage`). Quantised twice,
+absmax itself is
 nested_quant_map[absmax[j]] * nested_absmax[j // nested_blocksize] + nested_offset.
 https://github.com/bitsandbytes-foundation/bitsandbytes/blob/main/bitsandbytes/functional.py (QuantState.as_dict)
 """
@@ -19,21 +20,26 @@ from typing import Any
 import numpy as np
 
 from modelkin_indexer.quantised.packing import Floats, nibbles
-from modelkin_indexer.quantised.parts import Parts, Plain
+from modelkin_indexer.quantised.parts import Found, Parts, Plain, Undecoded
+from modelkin_indexer.sources.stored import values
 
 STATE = ".quant_state.bitsandbytes__"
 KINDS = ("nf4", "fp4")
 MAX_AXES = 8
 
 
-def plain_tensors(parts: Parts) -> Iterator[Plain]:
+def plain_tensors(parts: Parts) -> Iterator[Found]:
     """Every weight with a quant_state beside it; those of the config's method that lack it are an error."""
     states = {name.partition(STATE)[0]: name for name in parts.tensors if STATE in name}
     for name, state in states.items():
-        weight = _weight(parts, name, state)
         sides = ("absmax", "quant_map", "nested_absmax", "nested_quant_map")
         uses = (name, state, *(side for side in (f"{name}.{last}" for last in sides) if side in parts.tensors))
-        yield Plain(name, weight.shape, weight.kind, uses, weight.rows)
+        kind = state.partition(STATE)[2]
+        if kind in KINDS:
+            weight = _weight(parts, name, state, kind)
+            yield Plain(name, weight.shape, weight.kind, uses, weight.rows)
+        elif name in parts.tensors:
+            yield Undecoded(f"bitsandbytes {kind[:40]}", uses)
     for name in parts.tensors:
         weight_name = name.removesuffix(".absmax")
         if name.endswith(".absmax") and weight_name in parts.tensors and weight_name not in states:
@@ -57,7 +63,7 @@ class _Weight:
     def rows(self, start: int, stop: int) -> Floats:
         columns = self.shape[-1]
         first, last = start * columns, stop * columns
-        packed = self.parts.raw_span(self.name, first // 2, -(-last // 2))
+        packed = self.parts.raw_bytes(self.name, first // 2, -(-last // 2))
         numbers = nibbles(packed, high_first=True)[first % 2 :][: last - first]
         blocks = np.arange(first // self.block, -(-last // self.block))
         sizes = np.minimum((blocks + 1) * self.block, last) - np.maximum(blocks * self.block, first)
@@ -84,16 +90,13 @@ class _Weight:
         return self.parts.span(f"{self.name}.nested_quant_map", 0, 256)
 
 
-def _weight(parts: Parts, name: str, state: str) -> _Weight:
+def _weight(parts: Parts, name: str, state: str, kind: str) -> _Weight:
     stated = _stated(parts, state)
     shape, block = stated.get("shape"), stated.get("blocksize")
     if not isinstance(shape, list) or not 1 <= len(shape) <= MAX_AXES or not all(type(n) is int and n > 0 for n in shape):
         raise parts.damaged(state, f"states the shape {str(shape)[:80]!r}")
     if type(block) is not int or block <= 0:
         raise parts.damaged(state, f"states blocks of {str(block)[:80]!r}")
-    kind = state.partition(STATE)[2]
-    if kind not in KINDS:
-        raise parts.unsupported(name, f"is stored as {kind[:40]!r}, which this version does not decode")
     nested, offset = _nesting(parts, name, state, stated)
     weight = _Weight(parts, name, kind, tuple(shape), block, nested, offset)
     _check_sizes(parts, weight)
@@ -123,12 +126,16 @@ def _nesting(parts: Parts, name: str, state: str, stated: dict[str, Any]) -> tup
 
 
 def _check_sizes(parts: Parts, weight: _Weight) -> None:
-    """Each tensor holds as many numbers, of the type, that the state asks for."""
+    """Each tensor holds as many numbers, of the type, that the state asks for; the codes as many bytes, whatever type they are declared."""
     blocks = -(-prod(weight.shape) // weight.block)
-    wanted = {"": (-(-prod(weight.shape) // 2), "U8"), ".absmax": (blocks, "U8" if weight.nested_block else None), ".quant_map": (16, None)}
+    stored, wanted = parts.need(weight.name, weight.name), -(-prod(weight.shape) // 2)
+    if not wanted <= stored.nbytes < wanted + values.bits(stored.dtype) // 8:
+        problem = f"has {stored.nbytes:,} bytes of {stored.dtype}, but {wanted:,} belong to shape {list(weight.shape)}"
+        raise parts.damaged(stored.name, problem)
+    sides = {".absmax": (blocks, "U8" if weight.nested_block else None), ".quant_map": (16, None)}
     if weight.nested_block:
-        wanted |= {".nested_absmax": (-(-blocks // weight.nested_block), None), ".nested_quant_map": (256, None)}
-    for last, (count, dtype) in wanted.items():
+        sides |= {".nested_absmax": (-(-blocks // weight.nested_block), None), ".nested_quant_map": (256, None)}
+    for last, (count, dtype) in sides.items():
         info = parts.need(weight.name + last, weight.name)
         if info.elements != count or dtype not in (None, info.dtype):
             problem = (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modelkin_indexer.places import View
-from modelkin_indexer.quantised.gptq import is_packed, packed_along_outputs
+from modelkin_indexer.quantised.libraries.gptq import is_packed, packed_along_outputs
 from modelkin_indexer.quantised.packing import Bytes, Floats, nibbles
 from modelkin_indexer.quantised.parts import Parts, Plain
 from modelkin_indexer.sources.stored.values import read_stored

@@ -1,0 +1,102 @@
+"""Tables of curves: filters of one bump each (mel, triangles, bells), shares of a resizing, even steps (grids, indices), smooth curves."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import gammaln
+
+from modelkin_indexer.anatomy.formulas.rounding import SAME, Rounding
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+FLAT = 1e-6  # of the table's largest number: what is not above the floor
+WIDE = 1.0  # decades by which a line's order must be unlikely to count: of 6 numbers 1 in 22 orders has one bump
+UNLIKELY = 12.0  # decades that all lines together must be unlikely by
+FEWEST_BUMPS = 4
+OWN_PEAK = 0.25  # of the bumps have a peak of their own: rows that all rise are no filters (the decays of Mamba)
+BANDED = 0.5  # of a line's numbers, at most, that a resizing takes
+EVEN = 0.7  # of three numbers that follow each other and are not all the most common one, so many keep their step
+MOST = 0.97  # of the lines
+CLEAR = 2.0  # times what rounding leaves: the middle step, at least
+FEWEST_STEPS = 32  # of all lines together
+SMOOTH = 0.75  # of the inner numbers of the lines that their neighbours predict
+PREDICTED = 3e-4  # of the spread of the numbers around: trained numbers are off by more than all of it, 1 in 3,000 by less
+SHORTEST_CURVE = 16
+# Six neighbours give the middle of a curve of degree 5: (1, -6, 15, ., 15, -6, 1) / 20.
+NEIGHBOURS = np.array([1.0, -6.0, 15.0, 0.0, 15.0, -6.0, 1.0]) / 20
+
+
+def bumps(lines: Floats, error: Rounding) -> bool:
+    """Whether each line rises once and falls once, one peak after the other."""
+    top, floor = float(lines.max()), float(lines.min())
+    if len(lines) < FEWEST_BUMPS or top <= floor:
+        return False
+    largest = max(abs(top), abs(floor))
+    slack = FLAT * largest + 2 * error.of(largest)
+    raised = lines - floor
+    raised = raised[raised.max(axis=1) > slack]
+    peaks = raised.argmax(axis=1)
+    if len(raised) < FEWEST_BUMPS or len(np.unique(peaks)) < max(FEWEST_BUMPS, OWN_PEAK * len(peaks)):
+        return False
+    steps, rising = np.diff(raised, axis=1), np.arange(raised.shape[1] - 1) < peaks[:, None]
+    if (np.where(rising, -steps, steps) > slack).any() or not _ordered(peaks):
+        return False
+    support = (raised > slack).sum(axis=1)
+    decades = (gammaln(support + 1) - (support - 1) * np.log(2)) / np.log(10)
+    return float(np.maximum(decades - WIDE, 0).sum()) >= UNLIKELY
+
+
+def shares(lines: Floats, error: Rounding) -> bool:
+    """Whether each line takes shares, which add up to the same, of a few neighbours, further on with each line."""
+    written = np.abs(lines) > FLAT * np.abs(lines).max(initial=0)
+    if len(lines) < FEWEST_BUMPS or not written.any(axis=1).all():
+        return False
+    first, last = written.argmax(axis=1), lines.shape[1] - 1 - written[:, ::-1].argmax(axis=1)
+    total = lines.sum(axis=1)
+    size = np.abs(lines).sum(axis=1).max()
+    banded = (last - first + 1).max() <= BANDED * lines.shape[1] and (last - first).mean() >= 0.5
+    same = np.ptp(total) <= SAME * size + 2 * lines.shape[1] ** 0.5 * error.of(size) and abs(total.mean()) > 0.1 * size
+    moving = len(np.unique(first)) >= max(FEWEST_BUMPS, OWN_PEAK * len(first))
+    return bool(banded and same and moving and _ordered(first) and _ordered(last))
+
+
+def _ordered(places: npt.NDArray[np.int64]) -> bool:
+    steps = np.diff(places)
+    return bool(min((steps < 0).mean(), (steps > 0).mean()) <= 1 - MOST)
+
+
+def even_steps(lines: Floats, error: Rounding) -> bool:
+    """Whether numbers go on in even steps but for kinks: counted, spaced, distances, indices, grids."""
+    if lines.shape[1] < 5:
+        return False
+    slack = SAME * float(np.ptp(lines)) + 3 * error.of(float(np.abs(lines).max(initial=0)))
+    steps = np.diff(lines, axis=1)
+    size = np.abs(steps)
+    if not (size > slack).any() or np.median(size[size > SAME * np.ptp(lines)]) < CLEAR * slack:
+        return False
+    even = np.abs(np.diff(steps, axis=1)) <= slack
+    common = np.median(lines, axis=1, keepdims=True)
+    usual = np.abs(lines - common) <= slack
+    counted = ~(usual[:, :-2] & usual[:, 1:-1] & usual[:, 2:])
+    number = counted.sum(axis=1)
+    told = number >= min(8, lines.shape[1] // 2)
+    if not told.any() or number.sum() < FEWEST_STEPS:
+        return False
+    kept = np.where(counted & even, 1, 0).sum(axis=1) >= EVEN * number
+    return bool(kept[told].mean() >= MOST and told.mean() >= OWN_PEAK)
+
+
+def smooth(lines: Floats, error: Rounding) -> bool:
+    """Whether the numbers of each line lie on a smooth curve, told by what six neighbours predict."""
+    reach = len(NEIGHBOURS) // 2
+    if lines.shape[1] < SHORTEST_CURVE or np.median(np.abs(np.diff(lines, axis=1))) > lines.std():  # of noise the steps are as large
+        return False
+    around = np.lib.stride_tricks.sliding_window_view(lines, len(NEIGHBOURS), axis=1)
+    spread = around.std(axis=2)
+    off = 3 * error.of(np.abs(around).max(axis=2))
+    moving = spread > 8 * off
+    if moving.sum() < max(SHORTEST_CURVE // 2, 0.5 * moving.size):
+        return False
+    missed = np.abs(around @ NEIGHBOURS - lines[:, reach:-reach])
+    return float((missed <= PREDICTED * spread + off)[moving].mean()) >= SMOOTH

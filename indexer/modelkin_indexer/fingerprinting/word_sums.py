@@ -1,0 +1,74 @@
+"""Digests of a matrix that know no order: what its values are, whatever the order of its rows and columns, and whichever way it is turned.
+
+The bits of each value as float32 are a word. The words of a row are added modulo 2^32, the sum is mixed to 64 bits, and these are added
+over the rows modulo 2^64; the same over columns. So the order of rows and of columns does not matter, a transposed matrix has the two
+digests exchanged, those of parts add up to that of the whole, and rows and columns of zeros add nothing (0.0 has no bit set, and mixing
+leaves 0). Strangers collide once in 2^64 where there are a few rows. A forger makes collisions at will, since sums of words are linear: two
+values of a row may be changed against each other. So equal digests are a place to look at, and sketches have to agree there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_indexer import spec
+
+Bytes = npt.NDArray[np.uint8]
+Singles = npt.NDArray[np.float32]
+Words = npt.NDArray[Any]
+Sums = npt.NDArray[np.uint64]
+# Rounds of a 64-bit mixer: every bit of the sum decides on every bit of the result (Stafford 2011, the constants of his 13th variant).
+MIXING = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+LAST_SHIFT = 31
+
+
+@dataclass(frozen=True)
+class Digests:
+    """`numbers` (2,): over rows and over columns; `blocks` (EIGHTHS + PREFIXES,): over parts of the rows; `rows`: each row's own."""
+
+    numbers: Sums
+    blocks: Sums
+    rows: Sums
+
+
+class WordSums:
+    """Takes in a matrix by blocks of whole rows, in order."""
+
+    def __init__(self, columns: int) -> None:
+        self._rows: list[Words] = []
+        self._columns = np.zeros(columns, np.uint32)
+
+    def add(self, dtype: str, raw: Bytes, block: Singles) -> None:
+        """Stored bytes and values of the next rows.
+
+        The upper half of a single is a BF16 value and the lower half then 0: the stored words are half as many bytes and as quick to add.
+        """
+        words = raw.view(np.uint16).reshape(block.shape) if dtype == "BF16" else block.view(np.uint32)
+        shift = np.uint32(16 if dtype == "BF16" else 0)
+        self._rows.append(words.sum(axis=1, dtype=words.dtype).astype(np.uint32) << shift)
+        self._columns += words.sum(axis=0, dtype=words.dtype).astype(np.uint32) << shift
+
+    def digests(self) -> Digests:
+        """Of all that was taken in."""
+        rows, columns = mixed(np.concatenate(self._rows).astype(np.uint64)), mixed(self._columns.astype(np.uint64))
+        return Digests(np.array([rows.sum(dtype=np.uint64), columns.sum(dtype=np.uint64)], np.uint64), _parts(rows), rows)
+
+
+def mixed(words: Sums) -> Sums:
+    """Each word mixed; 0 stays 0."""
+    for shift, factor in MIXING:
+        words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
+    return words ^ (words >> np.uint64(LAST_SHIFT))
+
+
+def _parts(rows: Sums) -> Sums:
+    """Sums over the eighths of the rows and over the first 2^k and fewer rows."""
+    before = np.concatenate([np.zeros(1, np.uint64), np.cumsum(rows, dtype=np.uint64)])
+    bounds = np.arange(spec.EIGHTHS + 1) * len(rows) // spec.EIGHTHS
+    largest = len(rows).bit_length() - 1
+    prefixes = [before[1 << (largest - less)] if less <= largest else np.uint64(0) for less in range(spec.PREFIXES)]
+    return np.concatenate([np.diff(before[bounds]), np.array(prefixes, np.uint64)])

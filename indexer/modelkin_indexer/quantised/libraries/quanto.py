@@ -1,0 +1,168 @@
+"""optimum-quanto: the inner tensors of a weight under `weight._data`, `weight._scale` and `weight._shift`.
+
+qint8, qfloat8   weight = _data * _scale, a scale a row
+qint4, qint2     the weight, cut into groups [groups, size], = code * scale - shift, or (code - shift) * scale for a shift of whole numbers;
+                 `weight._data._data`: byte row r holds group rows r, r + n, ... of n byte rows, the first in the lowest bits
+
+The shape of a grouped weight is not stored. It follows from its bias, or from the sizes that config.json and the other tensors name, with
+the rule by which quanto chooses the size of groups; where several shapes are left, from the columns: those of the true width differ most.
+https://github.com/huggingface/optimum-quanto (optimum/quanto/tensor/weights/qbits.py, packed.py, grouped.py)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from modelkin_indexer.places import TensorInfo
+from modelkin_indexer.quantised.packing import Floats
+from modelkin_indexer.quantised.parts import INTEGERS, Found, Parts, Plain
+from modelkin_indexer.quantised.scaled import scaled_weight
+
+DATA, SCALE, SHIFT, PACKED = "._data", "._scale", "._shift", "._data._data"
+SIDES = ("input_scale", "output_scale")
+GROUPED = (128, 96, 64, 32)  # sizes of a group, the first that divides a row of more than 128 numbers
+LARGEST_GROUP = 128
+LOOKED_AT = 1 << 18  # numbers that are decoded to tell the width
+# Least spread of the columns' energies, in standard deviations, by which a width is believed. By chance the best of all widths reaches 13
+# (heavy-tailed numbers, 2^13 to 2^18 of them); columns that differ by 10 % in size give 55 to 180 at the true width of 256 rows and more.
+CLEAR = 20.0
+
+
+def plain_tensors(parts: Parts) -> Iterator[Found]:
+    """Every weight that is stored as its inner tensors."""
+    sizes: set[int] | None = None
+    for name, info in parts.tensors.items():
+        if name.endswith(PACKED) and info.dtype == "U8":
+            sizes = _named_sizes(parts) if sizes is None else sizes
+            yield _packed(parts, name.removesuffix(PACKED), info, sizes)
+        elif name.endswith(DATA) and name.removesuffix(DATA) + SCALE in parts.tensors:
+            weight = name.removesuffix(DATA)
+            found = scaled_weight(parts, info, weight + SCALE)
+            kind = {"I8": "quanto qint8"}.get(info.dtype, "quanto qfloat8")
+            yield Plain(weight, info.shape, kind, _uses(parts, weight, name), found.rows)
+
+
+def _uses(parts: Parts, weight: str, data: str) -> tuple[str, ...]:
+    module = weight.rpartition(".")[0]
+    sides = (weight + SCALE, weight + SHIFT, *(f"{module}.{side}" for side in SIDES))
+    return (data, *(side for side in sides if side in parts.tensors))
+
+
+def _packed(parts: Parts, weight: str, info: TensorInfo, sizes: set[int]) -> Found:
+    scale, shift = parts.need(weight + SCALE, info.name), parts.need(weight + SHIFT, info.name)
+    groups, size = scale.elements, prod(info.shape[1:])
+    bits = next((bits for bits in (4, 2) if info.shape and info.shape[0] == -(-groups * bits // 8)), 0)
+    if not bits or shift.elements != groups or not size:
+        problem = f"has shape {list(info.shape)}, which contradicts {groups} scales and {shift.elements} shifts"
+        raise parts.damaged(info.name, problem)
+    layer = _Layer(parts, weight, bits, groups, size)
+    shape = _shape(parts, layer, info, sizes)
+    kind = f"quanto qint{bits}" + (f", groups of {size}" if shape[-1] != size else "")
+    return Plain(weight, shape, kind, _uses(parts, weight, info.name), lambda start, stop: layer.rows(start, stop, shape[-1]))
+
+
+@dataclass(frozen=True)
+class _Layer:
+    parts: Parts
+    weight: str
+    bits: int
+    groups: int
+    size: int
+
+    def rows(self, start: int, stop: int, columns: int) -> Floats:
+        """Rows of `columns` numbers of the weight: parts of groups, or several."""
+        first, last = start * columns, stop * columns
+        top, bottom = first // self.size, -(-last // self.size)
+        numbers = self._codes(top, bottom)
+        scales, shifts = (self.parts.span(self.weight + last, top, bottom)[:, None] for last in (SCALE, SHIFT))
+        if self.parts.tensors[self.weight + SHIFT].dtype in INTEGERS:
+            numbers -= shifts
+            numbers *= scales
+        else:
+            numbers *= scales
+            numbers -= shifts
+        return numbers.reshape(-1)[first - top * self.size : last - top * self.size].reshape(stop - start, columns)
+
+    @cached_property
+    def _stored(self) -> int:
+        """Byte rows."""
+        return -(-self.groups * self.bits // 8)
+
+    def _codes(self, top: int, bottom: int) -> Floats:
+        """Codes of groups [top, bottom)."""
+        found = np.empty((bottom - top, self.size), np.float32)
+        for part in range(top // self._stored, -(-bottom // self._stored)):
+            low, high = max(top, part * self._stored), min(bottom, (part + 1) * self._stored)
+            at = low - part * self._stored
+            raw = self.parts.raw_bytes(self.weight + PACKED, at * self.size, (at + high - low) * self.size).reshape(-1, self.size)
+            found[low - top : high - top] = raw >> np.uint8(part * self.bits) & np.uint8((1 << self.bits) - 1)
+        return found
+
+
+def _shape(parts: Parts, layer: _Layer, info: TensorInfo, sizes: set[int]) -> tuple[int, ...]:
+    """The weight's shape. A weight that is not grouped has that of its bytes, with its own rows."""
+    if len(info.shape) > 2 or layer.size not in GROUPED:
+        return (layer.groups, *info.shape[1:])
+    bias = parts.tensors.get(layer.weight.removesuffix("weight") + "bias")
+    if bias is not None and layer.groups % bias.elements == 0:
+        return bias.elements, layer.groups // bias.elements * layer.size
+    possible = [(layer.groups // count, count * layer.size) for count in range(1, layer.groups + 1) if layer.groups % count == 0]
+    possible = [shape for shape in possible if _grouped(shape[1]) == layer.size]
+    named = [len(sizes.intersection(shape)) for shape in possible]
+    return _by_columns(layer, [shape for shape, count in zip(possible, named, strict=True) if count == max(named)])
+
+
+def _grouped(columns: int) -> int:
+    """The size of a group in rows of so many numbers; the row itself where it is not cut."""
+    sizes = (size for size in GROUPED if columns % size == 0)
+    return next(sizes, columns) if columns > LARGEST_GROUP else columns
+
+
+def _by_columns(layer: _Layer, possible: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The shape whose columns differ most in size, if they do; else the one that is nearest to a square, of rows that are cut."""
+    if len(possible) == 1:
+        return possible[0]
+    rows = min(layer.groups, max(1, LOOKED_AT // layer.size))
+    numbers = layer.rows(0, rows, layer.size).reshape(-1)
+    spread = {shape: _spread(numbers, shape[1]) for shape in possible}
+    best = max(possible, key=lambda shape: (spread[shape], -shape[1]))
+    if spread[best] >= CLEAR:
+        return best
+    cut = [shape for shape in possible if shape[1] > layer.size] or possible
+    return min(cut, key=lambda shape: (abs(np.log(shape[0] / shape[1])), shape))
+
+
+def _spread(numbers: Floats, columns: int) -> float:
+    """How far the columns' energies spread more than those of numbers in any order would, in standard deviations."""
+    rows = len(numbers) // columns
+    if rows < 2:
+        return 0.0
+    energies = np.square(numbers[: rows * columns], dtype=np.float64).reshape(rows, columns)
+    energies /= energies.mean(axis=1, keepdims=True) + 1e-30
+    between, within = energies.mean(axis=0).var(), energies.var() / rows
+    return float((between / within - 1) * np.sqrt(columns / 2)) if within > 0 else 0.0
+
+
+def _named_sizes(parts: Parts) -> set[int]:
+    """Sizes that the config and plain tensors name."""
+    found = {n for info in parts.tensors.values() if not info.name.endswith((DATA, SCALE, SHIFT)) for n in info.shape}
+    sections = [parts.source.config, *(s for s in parts.source.config.values() if isinstance(s, Mapping))]
+    for section in sections:
+        numbers = {key: value for key, value in section.items() if type(value) is int and 0 < value < 1 << 20}
+        found.update(numbers.values())
+        found.update(_of_heads(numbers))
+    return found
+
+
+def _of_heads(numbers: Mapping[str, Any]) -> Iterator[int]:
+    heads = numbers.get("num_attention_heads")
+    width = numbers.get("head_dim") or (numbers["hidden_size"] // heads if heads and "hidden_size" in numbers else 0)
+    for count in (heads, numbers.get("num_key_value_heads")):
+        if count and width:
+            yield count * width

@@ -1,0 +1,134 @@
+"""What a family's places amount to in one channel: their mean against its null, and a few strong places where the mean shows nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from modelkin_indexer.results.fingerprint import CHANNELS
+from modelkin_registry.evidence.alignment import CHANNEL_R
+from modelkin_registry.evidence.judge import Judge
+from modelkin_registry.evidence.nulls import Null, average_null, two_sided_p
+from modelkin_registry.evidence.places import Measurement, PlaceCosine
+
+# Gram and anchored: layers in which a family must agree, each beyond what neighbouring layers have in common. A layer that reads (or
+# writes) what both models read looks alike in its Gram matrix though nothing is copied: 44 of 150 pairs of digit classifiers by one layer.
+FEWEST_LAYERS = 2
+# A few places that share while most do not: siblings that kept some kernels (PP-OCR detectors: 2 to 6 of 34 to 64 at r 0.7 to 0.92).
+FEWEST_STRONG, STRONG_SD, STRONG_R = 2, 5.0, 0.4
+FEWEST_PLACES = 3  # below, the mean says as much
+ALIKE_GRAM = 0.8  # adapters: changes whose Gram matrices agree so far lie in one subspace, as from one seed
+# Sampled rows that agree promise Gram matrices that agree; below this share of what they promise the sample does not stand for the whole.
+# Promised are r^2, and less where one side has more structure than the other. Trained descendants keep 0.8 and more.
+KEPT_PROMISE, LEAST_PROMISE = 0.25, 0.3
+
+
+@dataclass(frozen=True)
+class ChannelResult:
+    """A family in one channel: its mean cosine against its null. `strong`: whether r, and the places behind it, are enough."""
+
+    r: float
+    null: Null
+    z: float
+    p_value: float
+    strong: bool
+
+
+def channel_result(family: str, channel: str, places: Sequence[PlaceCosine], judge: Judge) -> ChannelResult:
+    """The mean cosine of a family's places in one channel, judged; its p-value is corrected for channels and models searched."""
+    r = sum(place.cosine for place in places) / len(places)
+    null = average_null([place.null for place in places], family, channel, judge)
+    z = (r - null.mean) / null.sd
+    signed = abs(r) if channel == "probe" else r  # a negated copy is a copy; a Gram matrix has no sign
+    return ChannelResult(r, null, z, two_sided_p(z, len(CHANNELS) * judge.searched), signed >= CHANNEL_R[channel])
+
+
+def matrix_result(family: str, channel: str, places: Sequence[PlaceCosine], measured: Measurement, judge: Judge) -> ChannelResult:
+    """The same of matrices: in gram and anchored only places count that have other layers to stand out from, or the very same numbers."""
+    if channel == "probe":
+        return channel_result(family, channel, places, judge)
+    same = [p for p in places if same_numbers(p, measured)]
+    apart = [p for p in places if p.null.mean != 0.0]
+    found = channel_result(family, channel, apart or places, judge)
+    if len(same) == len(places):
+        return found
+    layers = {p.layers[0] for p in apart if p.cosine >= CHANNEL_R[channel]}
+    enough = len(layers) >= FEWEST_LAYERS and not measured.changes_only
+    return found if enough else ChannelResult(found.r, found.null, found.z, found.p_value, False)
+
+
+def same_numbers(place: PlaceCosine, measured: Measurement) -> bool:
+    """Whether both matrices hold the same numbers, whatever the order of their rows and of their columns (level full)."""
+    ours, theirs = measured.query.matrices.numbers, measured.relative.matrices.numbers
+    if not (ours.shape[1] and theirs.shape[1]):
+        return False
+    return bool((ours[place.query_row] == theirs[place.relative_row]).all())
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a family stands: by channel what it shows, the channel that decides, and its places there.
+
+    `few`: evidence rests on a few places alone, which `places` are. `contradicted`: the sampled rows agree and the whole matrices do not.
+    """
+
+    results: Mapping[str, ChannelResult]
+    channel: str
+    places: Sequence[PlaceCosine]
+    stands: bool = False
+    few: bool = False
+    contradicted: bool = False
+
+
+def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, judge: Judge, limit: float) -> Standing:
+    """The first channel that shows a family below `limit`, by its mean or by a few strong places; else the first one measured."""
+    places = {c: mine for c in CHANNELS if (mine := [p for p in group if p.channel == c])}
+    results = {c: matrix_result(family, c, mine, measured, judge) for c, mine in places.items()}
+    evident = [c for c, result in results.items() if result.strong and result.p_value <= limit]
+    if evident:
+        forged = evident[0] == "probe" and contradicted(group, measured)
+        return Standing(results, evident[0], places[evident[0]], not forged, contradicted=forged)
+    strong, p_value = strong_places(family, places.get("probe", []), judge)
+    if strong and p_value <= limit and not measured.changes_only:
+        found = channel_result(family, "probe", strong, judge)
+        return Standing({**results, "probe": replace(found, p_value=p_value)}, "probe", strong, True, few=True)
+    alike = measured.changes_only and "gram" in results and results["gram"].r >= ALIKE_GRAM and results["gram"].p_value <= limit
+    channel = "gram" if alike else next(iter(results))
+    return Standing(results, channel, places[channel])
+
+
+def strong_places(family: str, places: Sequence[PlaceCosine], judge: Judge) -> tuple[list[PlaceCosine], float]:
+    """Places of the probe channel that stand out one by one, and the p-value of so much excess over all of them; none and 1 if they do not.
+
+    The sum of z^2 over all places against chi-square, and FEWEST_STRONG places of STRONG_SD each: strangers show neither.
+    """
+    spread = judge.between_models(family, "probe")
+    z = [(p.cosine - p.null.mean) / math.hypot(p.null.sd, spread) for p in places]
+    strong = [p for p, one in zip(places, z, strict=True) if abs(one) >= STRONG_SD and abs(p.cosine) >= STRONG_R]
+    if len(places) < FEWEST_PLACES or len(strong) < FEWEST_STRONG:
+        return [], 1.0
+    return strong, min(1.0, chi_square_p(sum(one**2 for one in z), len(z)) * len(CHANNELS) * judge.searched)
+
+
+def chi_square_p(value: float, freedom: int) -> float:
+    """Upper tail of chi-square by Wilson and Hilferty (1931), which errs to the large side far out."""
+    part = 2 / (9 * freedom)
+    return 0.5 * math.erfc(((value / freedom) ** (1 / 3) - (1 - part)) / math.sqrt(2 * part))
+
+
+def contradicted(group: Sequence[PlaceCosine], measured: Measurement) -> bool:
+    """Whether sampled rows agree while Gram matrices of the whole, which should, do not (level full)."""
+    probe = {(p.query_row, p.relative_row): p for p in group if p.channel == "probe"}
+    both = [(probe[at], p) for p in group if p.channel == "gram" and (at := (p.query_row, p.relative_row)) in probe]
+    if len(both) < FEWEST_STRONG:
+        return False
+    ours = measured.query.matrices.spectrum[[p.query_row for p, _ in both]].astype(float)
+    theirs = measured.relative.matrices.spectrum[[p.relative_row for p, _ in both]].astype(float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        unequal = np.sqrt(np.minimum(ours, theirs) / np.maximum(ours, theirs))
+    promised = np.nan_to_num(unequal) * np.array([p.cosine for p, _ in both]) ** 2
+    found = np.array([gram.cosine - gram.null.mean for _, gram in both])
+    return bool(promised.mean() >= LEAST_PROMISE and found.mean() < KEPT_PROMISE * promised.mean())

@@ -1,0 +1,92 @@
+"""How much of a matrix cannot be a random start: what independent draws do not give, training (or a designer) must have put there.
+
+Four statistics of the matrix itself, each with its null for independent draws (modelkin_indexer.results.start_nulls): kurtosis, the spread
+of row norms and of column norms, and how far the Gram matrix is from white. Each bounds from below the share of the matrix's energy that
+was learned. A start drawn from a seed is white, so a share above 0 is what two models can have in common beyond a start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_indexer.results.fingerprint import SIDES, Matrices
+from modelkin_indexer.results.start_nulls import STARTS, kurtosis_null, spectrum_null, spread_null
+from modelkin_registry.evidence.side import Side
+
+Floats = npt.NDArray[np.float64]
+CHANCE_SD = 3.5  # standard deviations of a statistic that are chance: of 3,000 drawn matrices none had a learned share (common_start.json)
+STORED = 0.01  # what storing in a short number format adds to a kurtosis
+FEWEST_NUMBERS = 64  # numbers from which these statistics say anything
+WIDEST = "normal"  # of the starts the one whose rows and columns differ most in their norms
+NORMAL = 3.0  # kurtosis that independent changes lead to, whatever the start was
+TILTED = 4.0  # a common offset of all numbers is one strong direction; its share of the spectrum, with room for 16 directions' chance
+
+
+def learned_shares(side: Side, rows: Sequence[int]) -> Floats:
+    """Of each of these matrices a lower bound of the share of its energy that no start of independent draws has; 0 to 1."""
+    level = side.about.level
+    return np.array([learned_share(side.matrices, row, level) for row in rows])
+
+
+def learned_share(table: Matrices, row: int, level: str) -> float:
+    """The same of one matrix of a fingerprint of that level."""
+    if int(table.seen[row]) * int(table.columns[row]) < FEWEST_NUMBERS:
+        return 0.0
+    return min(1.0, max(_by_kurtosis(table, row), _by_spectrum(table, row, level), *_by_spreads(table, row, level)))
+
+
+def _by_kurtosis(table: Matrices, row: int) -> float:
+    """From the kurtosis k0 of the start that is least exceeded: independent changes of share f leave 3 + (k0 - 3)(1 - f)^2."""
+    kurtosis, numbers = float(table.kurtosis[row]), int(table.seen[row]) * int(table.columns[row])
+    smaller = min(int(table.rows[row]) // int(table.experts[row]), int(table.columns[row]))
+    for start in sorted(STARTS, key=lambda name: -STARTS[name].kurtosis):
+        value, sd = kurtosis_null(start, numbers)
+        orthogonal = 6 / (smaller + 2) if value == NORMAL else 0.0  # rows of an orthogonal start are a sphere's points
+        if kurtosis >= value - orthogonal - CHANCE_SD * sd - STORED:
+            least = kurtosis - CHANCE_SD * sd - STORED
+            return 1 - math.sqrt(min(1.0, max(0.0, NORMAL - least) / (NORMAL - value))) if value < NORMAL else 0.0
+    return 0.0
+
+
+def _by_spectrum(table: Matrices, row: int, level: str) -> float:
+    """A share f in one direction adds f^2 to the sum of squared eigenvalues; in several directions less, so this is a lower bound."""
+    value, columns, experts = float(table.spectrum[row]), int(table.columns[row]), int(table.experts[row])
+    if not math.isfinite(value):
+        return 0.0
+    rows = int(table.rows[row])
+    mean, sd = spectrum_null(level, rows // experts, columns, experts)
+    freedom = _freedom(table, row, level)
+    offset = float(table.mean[row]) ** 2
+    tilt = offset / (offset + float(table.sd[row]) ** 2) if offset else 0.0
+    return math.sqrt(max(0.0, (value - mean - CHANCE_SD * sd) / freedom - TILTED * tilt**2))
+
+
+def _freedom(table: Matrices, row: int, level: str) -> int:
+    """Independent vectors that the Gram matrix behind `spectrum` sums over."""
+    if level != "full":
+        return int(table.columns[row])
+    if table.side[row] == SIDES.index("out"):
+        return int(table.columns[row]) * int(table.experts[row])
+    return int(table.rows[row]) if table.side[row] == SIDES.index("in") else max(int(table.seen[row]), 1)
+
+
+def _by_spreads(table: Matrices, row: int, level: str) -> tuple[float, float]:
+    """Rows (columns) whose energies differ by a share f: their norms spread by f / 2 where what was learned is as uneven as the rows."""
+    columns, seen = int(table.columns[row]), int(table.seen[row])
+    rows = int(table.rows[row]) if level == "full" else seen
+    return (
+        _by_spread(float(table.row_spread[row]), rows, columns),
+        _by_spread(float(table.column_spread[row]), columns, seen),
+    )
+
+
+def _by_spread(value: float, norms: int, numbers: int) -> float:
+    if not math.isfinite(value) or min(norms, numbers) < 2:
+        return 0.0
+    mean, sd = spread_null(WIDEST, norms, numbers)
+    least = value - CHANCE_SD * sd
+    return 2 * math.sqrt(least**2 - mean**2) if least > mean else 0.0

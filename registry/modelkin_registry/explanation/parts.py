@@ -1,0 +1,97 @@
+"""The parts of a model in sentences: what each is beside its counterpart, with its size, and what was not compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.parts import Examined, Part
+from modelkin_registry.answers.relations import COPIES, DESCENT_FREE, is_descent
+
+DENOISERS = ("unet", "transformer")  # folders of a pipeline's denoiser
+KINDS = {
+    "text": "language model",
+    "encoder": "encoder",
+    "decoder": "decoder",
+    "vision": "vision tower",
+    "audio": "audio tower",
+    "vae": "VAE",
+}
+NEVER_WHOLE = 0.995  # shares from here are told as nearly all, unless they are the whole
+COMPARED_TOLD = 0.98  # below this share compared the reader is told how much was
+LISTED = 6  # parts of one kind that are named
+
+
+def part_words(name: str) -> str:
+    """`denoiser (unet)`, `language model (text)`: a component as a reader knows it, with the name that tables show."""
+    first = name.partition(".")[0]
+    if first in DENOISERS:
+        return f"denoiser ({name})"
+    kind = KINDS.get(first.rpartition("_")[0] if first.rpartition("_")[2].isdigit() else first, "")
+    return f"{kind} ({name})" if kind and kind != name else name
+
+
+def share_words(value: float) -> str:
+    """A percentage that says 100 % only of the whole, and 0 % only of nothing."""
+    if value >= 1:
+        return "100 %"
+    if value >= NEVER_WHOLE:
+        return "over 99 %"
+    return "under 1 %" if 0 < value < 0.01 else f"{value:.0%}".replace("%", " %")
+
+
+def part_sentences(subject: str, relative: Relative) -> list[str]:
+    """One sentence for each way that parts relate to their counterparts, the largest first; none where one part is all."""
+    if len(relative.parts) < 2 and relative.compared >= COMPARED_TOLD:
+        return []
+    groups: dict[str, list[Part]] = {}
+    for part in relative.parts:
+        if part.share > 0 or part.relation is not None:
+            groups.setdefault(_what(part, relative.model), []).append(part)
+    ordered = sorted(groups.items(), key=lambda item: -sum(part.share for part in item[1]))
+    return [f"{_named(parts, subject)} {what}." for what, parts in ordered]
+
+
+def _what(part: Part, model: str) -> str:
+    """What is said of a part."""
+    if part.relation is None:
+        return f"had no counterpart of the same kind and shape in {model}: nothing is said of it"
+    if part.relation in COPIES:
+        return (
+            f"holds the same numbers as {model}'s" if part.relation == "identical" else f"holds {model}'s numbers in another number format"
+        )
+    if part.relation == "shared initialisation":
+        return f"has at most a common start with {model}'s, no learned part in common is shown"
+    if part.relation in DESCENT_FREE:
+        return f"is not {model}'s: compared, and no more alike than those of strangers"
+    return f"has learned weights in common with {model}'s, changed ({part.relation})"
+
+
+def _named(parts: Sequence[Part], subject: str) -> str:
+    names = [part_words(part.name) for part in parts[:LISTED]] + (["others"] if len(parts) > LISTED else [])
+    listed = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+    return f"Of {subject}, the {listed} ({share_words(sum(part.share for part in parts))} of its weights)"
+
+
+def compared_sentence(relative: Relative) -> list[str]:
+    """How much of the whole the shares speak of, where that is not nearly all."""
+    if relative.compared >= COMPARED_TOLD or not is_descent(relative):
+        return []
+    return [
+        f"Of all its weights {share_words(relative.compared)} could be held against {relative.model}, and "
+        f"{share_words(relative.shared_of_all)} carry the evidence; of the rest nothing is said."
+    ]
+
+
+def nothing_found(subject: str, examined: Examined) -> str:
+    """That nothing was found, and of how much; or that nothing was examined."""
+    if examined.models_comparable == 0:
+        return (
+            f"{subject} was not examined: none of {examined.models} registered models has a part of its kind and shape. "
+            "This is no sign that it has no relative."
+        )
+    held = f"{examined.models_comparable} of {examined.models} registered models were held against it in comparable parts"
+    return (
+        f"No relative by descent was found for {subject}: {held}, at most {share_words(examined.share)} of its weights at once. "
+        "This is no proof of training from scratch."
+    )

@@ -1,0 +1,36 @@
+"""What a machine may make of an answer: related, nothing found, or not examined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.parts import NOT_EXAMINED, NOTHING_FOUND, RELATED, Examined
+from modelkin_registry.answers.relations import is_descent
+from modelkin_registry.answers.sides import unread_of
+from modelkin_registry.relations.pairs import Kin
+
+EXAMINED_SHARE = (
+    0.5  # share of the query's informative weights held against one model, from which nothing found is said; below, not examined
+)
+
+
+def examined_by(query: Fingerprint, kin: Sequence[Kin], searched: int) -> Examined:
+    """How much of the query was held against any of the models."""
+    relatives = [one.relative for one in kin]
+    met = {part.name for relative in relatives for part in relative.parts if part.relation is not None}
+    return Examined(
+        models=searched,
+        models_comparable=sum(relative.compared > 0 for relative in relatives),
+        share=max((relative.compared for relative in relatives), default=0.0),
+        unread=unread_of(query),
+        parts_without_counterpart=tuple(name for name in query.about.components if name not in met),
+    )
+
+
+def verdict(relatives: Iterable[Relative], examined: Examined) -> str:
+    """One of VERDICTS. What a file declares never changes it."""
+    if any(is_descent(relative) for relative in relatives):
+        return RELATED
+    return NOTHING_FOUND if examined.share >= EXAMINED_SHARE else NOT_EXAMINED

@@ -1,0 +1,148 @@
+"""Whether what two components have in common was learned, or may be no more than one random start.
+
+Public seeds are everywhere: two runs from one start W are W + a and W + b, and correlate as strongly as training left them near W. Descent
+needs more: of what training wrote into one side, most must be in the other. Each side's own numbers bound from below how much that is
+(evidence/start.py); gains of norms start at one value, so all they hold was learned; and an adapter's change starts at zero. What cannot
+be told ends as a common start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_registry.evidence.nulls import median
+from modelkin_registry.evidence.places import ROTARY_NORMS, SHOWN_AS, ComponentPair, PlaceCosine
+from modelkin_registry.evidence.side import Side
+from modelkin_registry.evidence.start import learned_shares
+from modelkin_registry.relations.deltas import normalised_deltas, stacks_kept
+
+Floats = npt.NDArray[np.floating[Any]]
+# Shares of what was learned that both sides hold. Figures from benchmarks/results/common_start.json: pairs of runs from one start.
+COMMON = 0.9  # matrices or gains alone: runs on parts of one task reach 0.87 and 0.86, on other tasks 0.78 and 0.57
+COMMON_IN_BOTH = 0.8  # matrices and gains each: no pair of runs has both
+KEPT_GAINS = 0.6  # gains of a long further training: their r (lineagebench 0.7), with both slopes below; no pair of runs has all three
+GAINS_SLOPE, MATRICES_SLOPE = 0.95, 0.85  # slopes on the parent: independent changes leave them at 1
+# Adapters: mean r of the changes. From one seed on one base, pairs trained on other tasks reach 0.88, on parts of one task 0.95; trained on
+# from another 0.8 to 1. Below, a change that is the other's plus something independent in each of many matrices: slopes of 1 throughout.
+CHANGES, INDEPENDENT_CHANGES, FEWEST_CHANGES = 0.92, 0.7, 16
+FEWEST = 2  # matrices, or vectors of gains: one place decides nothing
+TABLE_ROWS = 6  # more rows than this many times its columns: a token table, of which training may move a few rows only
+LEARNED_SD = 2.0  # standard errors of r granted to chance
+
+
+@dataclass(frozen=True)
+class _Matrices:
+    """Matrices in the same coordinates on both sides: rows of the fingerprints' tables, |r|, and the sketches' noise."""
+
+    ours: list[int]
+    theirs: list[int]
+    r: Floats
+    noise: Floats
+
+
+def shows_descent(pair: ComponentPair) -> bool:
+    """Whether something learned is in both, beyond what one start can give."""
+    kept = kept_places(pair)
+    if pair.changes_only:
+        return _changes_agree(pair, kept)
+    if not kept and not _by_experts(pair):
+        return True  # seen in other coordinates, in several layers: a common start would show in the same coordinates
+    gains = _gains(pair)
+    r = float(np.mean([v.cosine for v in gains])) if len(gains) >= FEWEST else 0.0
+    common = learned_in_common(pair, kept)
+    if max(common, r) >= COMMON or min(common, r) >= COMMON_IN_BOTH:
+        return True
+    return (r >= KEPT_GAINS and _straight(pair, kept, gains)) or _elsewhere(pair)
+
+
+def kept_places(pair: ComponentPair) -> list[PlaceCosine]:
+    """Places that show evidence in the same coordinates."""
+    inherited = {f.family for f in pair.families if f.informative and f.inherited and f.channel == "probe"}
+    return [p for p in pair.places if p.channel == "probe" and SHOWN_AS.get(p.family, p.family) in inherited]
+
+
+def learned_in_common(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> float:
+    """The least share of what was learned that both sides hold, over the matrices in which learning shows; 0 with fewer than FEWEST.
+
+    With learned shares f and g of the energy, r = sqrt((1 - f)(1 - g)) + share * sqrt(f g) for a start in common. A lower bound in place
+    of f and g makes the share smaller.
+    """
+    found = _matrices(pair, kept)
+    f, g = learned_shares(pair.query, found.ours), learned_shares(pair.relative, found.theirs)
+    seen = (f > 0) & (g > 0)
+    if np.count_nonzero(seen) < FEWEST:
+        return 0.0
+    f, g, r = f[seen], g[seen], found.r[seen]
+    error = float(np.sqrt(np.sum(((1 - r**2) * found.noise[seen]) ** 2)))
+    return float((np.sum(r - np.sqrt((1 - f) * (1 - g))) - LEARNED_SD * error) / np.sum(np.sqrt(f * g)))
+
+
+def _matrices(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> _Matrices:
+    """What is kept but for token tables; stacked experts of which some were found in any order with the cosine of those."""
+    chosen = [p for p in kept if not _is_table(p, pair.query) and (p.family != "expert" or stacks_kept(pair))]
+    if _by_experts(pair) and not any(p.family == "expert" for p in chosen):
+        assert pair.experts is not None
+        chosen += [p._replace(cosine=pair.experts.cosine) for p in pair.places if p.channel == "probe" and p.family == "expert"]
+    r = np.minimum(np.abs([p.cosine for p in chosen]), 1.0)
+    return _Matrices([p.query_row for p in chosen], [p.relative_row for p in chosen], r, np.array([p.null.sd for p in chosen]))
+
+
+def _by_experts(pair: ComponentPair) -> bool:
+    return pair.experts is not None and pair.experts.share > 0
+
+
+def _is_table(place: PlaceCosine, side: Side) -> bool:
+    rows, columns = int(side.matrices.rows[place.query_row]), int(side.matrices.columns[place.query_row])
+    experts = int(side.matrices.experts[place.query_row])
+    return place.family == "embedding" or rows > TABLE_ROWS * columns * experts
+
+
+def _gains(pair: ComponentPair) -> list[PlaceCosine]:
+    """Vectors that start at one value: gains of norms, and of norms whose names no table knows, told by being positive throughout."""
+    ours, theirs = pair.query.vectors.quantiles, pair.relative.vectors.quantiles
+    return [
+        v
+        for v in pair.vectors
+        if (v.family == "norm" and v.role not in ROTARY_NORMS)
+        or (v.family == "bias" and ours[v.query_row][0] > 0 and theirs[v.relative_row][0] > 0)
+    ]
+
+
+def _straight(pair: ComponentPair, kept: Sequence[PlaceCosine], gains: Sequence[PlaceCosine]) -> bool:
+    """Whether one side is the other plus independent changes, in gains and in matrices alike: slopes near 1 on the same side."""
+    if not kept:
+        return False
+    _, slope, reverse = normalised_deltas(kept, pair)
+    ours = pair.query.vectors.scale[[v.query_row for v in gains]].astype(float)
+    theirs = pair.relative.vectors.scale[[v.relative_row for v in gains]].astype(float)
+    r = np.array([v.cosine for v in gains])
+    sides = (r * ours / theirs, slope), (r * theirs / ours, reverse)
+    return any(median(of_gains) >= GAINS_SLOPE and median(of_matrices) >= MATRICES_SLOPE for of_gains, of_matrices in sides)
+
+
+def _elsewhere(pair: ComponentPair) -> bool:
+    """Whether further families agree in other coordinates only."""
+    return any(f.informative and f.inherited and f.channel != "probe" and f.family != "embedding" for f in pair.families)
+
+
+def _changes_agree(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> bool:
+    """Adapters: a change starts at zero, so all of it was learned; the factors that a seed gives are in no number of it."""
+    r = np.array([p.cosine for p in kept])
+    if len(kept) >= FEWEST and float(r.mean()) >= CHANGES:
+        return True
+    if len(kept) < FEWEST_CHANGES or float(r.mean()) < INDEPENDENT_CHANGES:
+        return False
+    _, slope, reverse = normalised_deltas(kept, pair)
+    noise = np.sqrt(1 - r**2) / np.abs(r) * np.array([p.null.sd for p in kept])
+    return any(_all_one(side, noise * np.abs(side)) for side in (slope, reverse))
+
+
+def _all_one(slopes: Floats, noise: Floats) -> bool:
+    """Whether slopes are 1 but for their noise, by chi-square within LEARNED_SD of what chance gives."""
+    count = len(slopes)
+    return float(np.sum(((slopes - 1) / noise) ** 2)) <= count + LEARNED_SD * float(np.sqrt(2 * count))

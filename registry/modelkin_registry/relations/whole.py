@@ -1,0 +1,137 @@
+"""What is said of the whole model: from digests of all that it holds, else from its components, their sizes and what was compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from modelkin_indexer.places import NO_LAYER, Place
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.parts import Part
+from modelkin_registry.answers.relations import COPIES, RELATIONS
+from modelkin_registry.evidence.places import INFORMATIVE, ComponentPair
+from modelkin_registry.relations.decisions import OTHER_PARTS, Relation, shown
+from modelkin_registry.relations.deltas import EXTRA_SHARE
+
+Key = tuple[int, int, bytes]  # rows, columns and digest of a tensor
+Found = Sequence[tuple[ComponentPair, Relation]]
+FEWEST_NUMBERS = 64  # numbers that are not constant from which equal digests say that two models are one: fewer may be a default
+LEAST_COMPARED = 0.5  # share of the query's informative numbers that must have been compared before anything is said of the whole
+
+
+def informative_sizes(model: Fingerprint) -> dict[str, int]:
+    """Informative parameters by component; of a model without any, all that it holds."""
+    sizes: Counter[str] = Counter(dict.fromkeys(model.about.components, 0))
+    everything: Counter[str] = Counter(sizes)
+    for place, parameters in zip(model.matrices.places, model.matrices.parameters, strict=True):
+        sizes[place.component] += int(parameters) if shown(place.family) in INFORMATIVE else 0
+        everything[place.component] += int(parameters)
+    for place, length in zip(model.vectors.places, model.vectors.length, strict=True):
+        everything[place.component] += int(length)
+    return dict(sizes if any(sizes.values()) else everything)
+
+
+def measured(model: Fingerprint) -> int:
+    """Numbers that the fingerprint speaks of; what is packed in a form that was not decoded is not among them."""
+    return int(model.matrices.parameters.sum()) + int(model.vectors.length.sum())
+
+
+def whole_copy(query: Fingerprint, relative: Fingerprint) -> bool:
+    """Whether all that the query holds is in the relative to the last bit, under whatever names, and little else is there.
+
+    By digests at level full, by sampled rows and whole vectors where a side was probed. What was not read of the query could be anything.
+    The relative may hold a head or a component more, but no layer more of a stack.
+    """
+    if measured(query) < query.about.parameters or query.about.dtypes.keys() != relative.about.dtypes.keys():
+        return False
+    full = bool(query.matrices.digest.shape[1] and relative.matrices.digest.shape[1])
+    ours, theirs = list(_numbers(query, full)), list(_numbers(relative, full))
+    left = Counter(key for key, _ in ours)
+    extra = []
+    for key, place in theirs:
+        if left[key] > 0:
+            left[key] -= 1
+        else:
+            extra.append((key, place))
+    known = {place.component for _, place in ours}
+    if not ours or any(left.values()) or any(place.layer != NO_LAYER and place.component in known for _, place in extra):
+        return False
+    size, more = (sum(_length(key) for key, _ in side) for side in (ours, extra))
+    return size >= FEWEST_NUMBERS and more <= EXTRA_SHARE * (size + more)
+
+
+def _numbers(model: Fingerprint, full: bool) -> Iterator[tuple[Key, Place]]:
+    """(rows, columns and digest, place) of each tensor that is not constant."""
+    table, vectors = model.matrices, model.vectors
+    for row, place in enumerate(table.places):
+        if table.sd[row] > 0:
+            content = table.digest[row].tobytes() if full else table.probe[row].tobytes() + table.scale[row].tobytes()
+            yield (int(table.rows[row]), int(table.columns[row]), content), place
+    for row, place in enumerate(vectors.places):
+        if not vectors.constant[row]:
+            yield (1, int(vectors.length[row]), vectors.digest[row].tobytes()), place
+
+
+def _length(key: Key) -> int:
+    return key[0] * key[1]
+
+
+def best_found(found: Found) -> dict[str, tuple[ComponentPair, Relation]]:
+    """Of each component of the query the counterpart that tells most."""
+    ranked = sorted(found, key=lambda one: (RELATIONS[one[1].name].rank, one[0].inherited_parameters, one[0].comparable_parameters))
+    return {pair.query.component: (pair, relation) for pair, relation in ranked}
+
+
+def parts_of(found: Found, query: Fingerprint, *, copied: bool) -> tuple[Part, ...]:
+    """Every component of the query, the largest first. `copied`: the whole is known to be equal."""
+    sizes, best = informative_sizes(query), best_found(found)
+    total = sum(sizes.values()) or 1
+    parts = []
+    for name, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):
+        pair, relation = best.get(name, (None, Relation("not comparable")))
+        if copied:
+            parts.append(Part(name, round(size / total, 4), "identical", pair.relative.component if pair else None, 1.0, 1.0))
+        elif pair is None or relation.name == "not comparable" or not size:
+            parts.append(Part(name, round(size / total, 4), None, None, 0.0, 0.0))
+        else:
+            shared = pair.inherited_parameters if relation.is_descent else 0
+            compared = min(1.0, pair.comparable_parameters / size)
+            parts.append(
+                Part(
+                    name,
+                    round(size / total, 4),
+                    relation.name,
+                    pair.relative.component,
+                    round(compared, 4),
+                    round(min(1.0, shared / size), 4),
+                )
+            )
+    return tuple(parts)
+
+
+def model_relation(found: Found, query: Fingerprint) -> Relation:
+    """The relation of the whole: of the part that changed most if every part came over, else that parts did."""
+    best = best_found(found)
+    if not best:
+        return Relation("not comparable")
+    kin = {name: one for name, one in best.items() if one[1].is_descent}
+    if not kin:
+        return max((relation for _, relation in best.values()), key=lambda relation: RELATIONS[relation.name].rank)
+    sizes = informative_sizes(query)
+    total = sum(sizes.values())
+    foreign = sum(size for name, size in sizes.items() if name not in kin)
+    relation = _most_changed(kin, sizes, total)
+    compared = sum(pair.comparable_parameters for pair, _ in best.values())
+    if foreign > (0 if relation.name in COPIES else OTHER_PARTS * total) or compared < LEAST_COMPARED * total:
+        lone = len(sizes) == 1
+        return Relation("transplanted" if lone else "component reused", tuple(dict.fromkeys((relation.name, *relation.also))))
+    return relation
+
+
+def _most_changed(kin: dict[str, tuple[ComponentPair, Relation]], sizes: dict[str, int], total: int) -> Relation:
+    """Of parts that came over: what was done to those that are not copies, the largest first; to a copy nothing."""
+    ordered = [relation for _, (_, relation) in sorted(kin.items(), key=lambda item: (-sizes.get(item[0], 0), item[0]))]
+    changed = [relation for relation in ordered if relation.name not in COPIES]
+    first = changed[0] if changed else next((relation for relation in ordered if relation.name == "recast"), ordered[0])
+    further = [name for relation in ordered for name in (relation.name, *relation.also) if name not in (first.name, *COPIES)]
+    return Relation(first.name, tuple(dict.fromkeys((*first.also, *further))))

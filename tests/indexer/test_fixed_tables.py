@@ -1,0 +1,130 @@
+"""Fixed tables found by what they hold, whatever their form, and weights that only resemble them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import benchmarks.common.table_kinds_more  # noqa: F401 (its kinds join the others)
+from benchmarks.common.table_kinds import MAKERS, Table
+from modelkin_data import table_formulas, table_reasons
+from modelkin_indexer.anatomy.fixed_tables import integer_reason, looks_fixed, rows_reason, table_reason, vector_reason
+
+Singles = npt.NDArray[np.float32]
+LARGE = 200_000  # numbers: larger tables are left to the benchmark
+FORMS: dict[str, Callable[[Table], Table]] = {
+    "as it is": lambda table: table,
+    "half precision": lambda table: np.clip(table, -6e4, 6e4).astype(np.float16),
+    "turned": lambda table: np.moveaxis(table, -1, 0) if table.ndim < 4 else np.moveaxis(table, (2, 3), (0, 1)),
+    "scaled, with an axis more": lambda table: 0.37 * table[None] if table.ndim < 4 else 0.37 * table,
+}
+
+
+def single(table: Table) -> Singles:
+    return np.ascontiguousarray(table).astype(np.float32)
+
+
+def normal(*shape: int) -> Singles:
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", MAKERS)
+def test_tables_of_every_kind_are_known(kind: str, form: str) -> None:
+    tables = [table for table in MAKERS[kind]() if table.size <= LARGE][:6]
+    assert tables
+    missed = [table.shape for table in tables if not table_reason(single(FORMS[form](table)))]
+    assert missed == []
+
+
+def test_every_kind_of_the_list_is_made_by_the_benchmark() -> None:
+    assert {kind for formula in table_formulas() for kind in formula.kinds} == set(MAKERS)
+
+
+def test_every_formula_gives_some_table_back() -> None:
+    found = {table_reason(single(table)) for maker in MAKERS.values() for table in maker() if table.size <= LARGE}
+    assert found - {""} == set(table_reasons().values())
+
+
+WEIGHTS: dict[str, Callable[[Singles], Singles]] = {
+    "normal": lambda w: w,
+    "rounded to a byte a row": lambda w: np.round(w / np.abs(w).max(1, keepdims=True) * 127).astype(np.float32),
+    "rounded to 4 bits": lambda w: np.round(w / np.abs(w).max() * 7).astype(np.float32),
+    "ternary": lambda w: np.clip(np.round(w / np.abs(w).mean()), -1, 1) * np.float32(0.02),
+    "signs": lambda w: np.sign(w) * np.float32(0.1),
+    "half pruned": lambda w: np.where(np.abs(w) > 0.67, w, 0),
+    "pruned to a hundredth": lambda w: np.where(np.abs(w) > 2.6, w, 0),
+    "sparse and ternary": lambda w: np.where(np.abs(w) > 2, np.sign(w), 0).astype(np.float32),
+    "of low rank": lambda w: w[:, :2] @ w[:2],
+    "of one column and noise": lambda w: 20 + w,
+    "rows in order of size": lambda w: np.sort(w, axis=1),
+    "drawn out twice": lambda w: np.repeat(w, 2, axis=0)[1:] / 2 + np.repeat(w, 2, axis=0)[:-1] / 2,
+    "each row twice": lambda w: np.repeat(w, 2, axis=0),
+    "positive": np.abs,
+    "smoothed": lambda w: np.cumsum(w, axis=0) / 8,
+}
+
+
+@pytest.mark.parametrize("shape", [(96, 64), (48, 16), (31, 17), (200, 12)])
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_weights_are_no_tables(kind: str, shape: tuple[int, int]) -> None:
+    made = single(WEIGHTS[kind](normal(*shape)))
+    assert table_reason(made) == ""
+    assert rows_reason(made[:8], np.arange(8)) == ""
+
+
+@pytest.mark.parametrize("shape", [(32, 1, 3, 3), (32, 16, 3, 3), (64, 1, 7), (16, 3, 7, 7), (3, 3, 8, 16)])
+def test_kernels_that_were_learned_are_no_tables(shape: tuple[int, ...]) -> None:
+    assert table_reason(normal(*shape)) == ""
+    smooth = single(np.cumsum(np.cumsum(normal(*shape), axis=-1), axis=-2))
+    assert table_reason(smooth) == ""
+
+
+def test_learned_positions_are_no_table_however_smooth() -> None:
+    positions = np.arange(256)[:, None]
+    learned = np.sin(positions * np.linspace(0.005, 0.05, 64) + np.arange(64)) * (1 + positions / 200) + 0.05 * normal(256, 64)
+    assert table_reason(single(learned)) == ""
+
+
+def test_a_table_is_one_until_training_has_moved_it() -> None:
+    table = single(next(iter(MAKERS["sinusoidal positions"]())))
+    noise = normal(*table.shape)
+    assert table_reason(table + 0.005 * noise)
+    assert not table_reason(table + 0.1 * noise)
+
+
+LOOKED_INTO = ["sinusoidal positions", "rotary tables", "Fourier bases", "mel filters", "rotations of signs", "identities"]
+
+
+@pytest.mark.parametrize("kind", LOOKED_INTO)
+def test_a_few_rows_of_a_large_table_are_enough_to_look_further(kind: str) -> None:
+    for table in (table for table in MAKERS[kind]() if table.shape[-1] >= 32):
+        matrix = single(table).reshape(-1, table.shape[-1])
+        starts = (len(matrix) // 3, 2 * len(matrix) // 3)
+        numbers = np.concatenate([np.arange(start, start + 4) for start in starts])
+        assert looks_fixed(matrix[numbers], numbers), table.shape
+    weights = normal(8, 512)
+    assert not looks_fixed(weights, numbers)
+
+
+def test_vectors() -> None:
+    assert vector_reason(single(np.linspace(0, 8, 50)))
+    assert vector_reason(single(np.geomspace(1, 1e-4, 32)))
+    assert not vector_reason(single(np.sort(np.random.default_rng(0).uniform(0.01, 1, 64))))
+    assert not vector_reason(1 + 0.1 * normal(64))
+    assert not vector_reason(single(np.round(64 * (1 + 0.01 * normal(300))) / 64))
+    assert not vector_reason(np.ones(64, np.float32))  # told as untouched instead
+
+
+def test_whole_numbers() -> None:
+    rng = np.random.default_rng(0)
+    assert integer_reason(single(rng.permutation(512)))
+    assert integer_reason(single(rng.permutation(512) // 64))
+    assert integer_reason(single(np.arange(300)[None]))
+    assert integer_reason(np.zeros((8, 64), np.float32))
+    assert not integer_reason(single(rng.integers(-32768, 32767, (64, 64))))
+    assert not integer_reason(single(rng.integers(0, 16, (64, 64))))
+    assert not integer_reason(single(rng.integers(0, 2, (64, 64))))
