@@ -36,7 +36,7 @@ UNTOUCHED = ("position", "other", "embedding")  # families whose constant matric
 READ_WHOLE = ("norm", "bias")  # small whatever their axes: gains of each head stand in a matrix
 INDEX_DTYPES = ("I64", "I32", "I16", "U8", "BOOL")
 LARGEST_INDEX = 1 << 24  # numbers of an integer table that are read to tell what it is: a causal mask of 4,096 positions
-LARGEST_FLOAT16 = 65504.0
+LARGEST_FLOAT16 = 65504.0  # what half precision holds: kurtosis, spectrum and quantiles end there
 MOST_COUNTED = 65535  # seen rows beyond this say nothing more
 CONFIG_FIELDS = (
     "model_type",
