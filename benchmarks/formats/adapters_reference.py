@@ -9,7 +9,6 @@ Writes benchmarks/results/adapters_reference.json; exits 1 on a difference. Diff
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from contextlib import closing
@@ -22,12 +21,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from benchmarks.common.results import write_result
 from modelkin_indexer.adapters.source import AdapterSource, on_base
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
 
-RESULTS = Path(__file__).parents[1] / "results" / "adapters_reference.json"
 ALLOWED = 2e-6  # both add in float32, in another order
 TINY = 1e-30  # biases of fresh models are zero
 LINEAR = ["q_proj", "v_proj", "down_proj"]
@@ -112,7 +111,7 @@ def main() -> int:
             lines.append(outcome(name, Path(folder)))
         print(lines[-1])
     failed = sum(not line["passed"] for line in lines)
-    RESULTS.write_text(json.dumps({"peft": version("peft"), "cases": lines, "failed": failed}, indent=1) + "\n")
+    write_result("adapters_reference", {"peft": version("peft"), "cases": lines, "failed": failed})
     return 1 if failed else 0
 
 

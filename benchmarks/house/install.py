@@ -79,7 +79,7 @@ def main() -> None:
     options = parser.parse_args()
     before, after = measured(options.before), measured(options.after)
     share = {name: round(after[name] / before[name], 3) for name in ("seconds", "cpu_seconds", "megabytes")}
-    target = results.write("install", {"before": before, "after": after, "after / before": share})
+    target = results.write_result("install", {"before": before, "after": after, "after / before": share})
     print(f"{target.name}: {share}")
 
 
