@@ -31,13 +31,14 @@ def open(  # `modelkin.open`, as a file is opened
 def add(
     *sources: Asked,
     name: str | None = None,
+    replace: bool = False,
     each: Callable[[Added], None] | None = None,
     starter: bool = True,
     **call: Unpack[ReadingCall],
 ) -> Additions:
     """Index models and keep their fingerprints, in a registry that is made if there is none: `Registry.add`."""
     with opened(call, create=True, starter=starter) as registry:
-        return registry.add(*sources, name=name, each=each, **options_of(call))
+        return registry.add(*sources, name=name, replace=replace, each=each, **options_of(call))
 
 
 def sync(
@@ -100,7 +101,7 @@ def export(file: str | os.PathLike[str], *, paths: bool = True, **call: Unpack[C
 
 
 def import_(file: str | os.PathLike[str], *, starter: bool = True, **call: Unpack[Call]) -> Imported:
-    """Take in all models of such a file, without loss on either side. Raises SharedFileError."""
+    """Take in all models of such a file, apart from those here and marked with its name. Raises SharedFileError."""
     with opened(call, create=True, starter=starter) as registry:
         return registry.import_(file)
 

@@ -21,7 +21,8 @@ from modelkin_registry.registry import Registry
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.appearing import appearing
-from modelkin_registry.store.store import Store
+from modelkin_registry.store.opening import open_store
+from modelkin_registry.store.protocol import Store
 
 
 def user_registry() -> Path:
@@ -92,7 +93,7 @@ def begin_registry(path: Path, say: Say) -> None:
 def examine_registry(settings: Settings, *, repair: bool) -> Examination:
     """Look at everything the registry holds, as it lies on disk. Raises RegistryError if it cannot be opened."""
     path = settings.registry or user_registry()
-    with Store.open(path, create=False, key_name=read_key(settings.key_file).name) as store:
+    with open_store(path, create=False, key_name=read_key(settings.key_file).name) as store:
         return examine(store, VectorIndex(store), repair=repair)
 
 

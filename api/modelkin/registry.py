@@ -176,16 +176,20 @@ class Registry:
         self,
         *sources: Asked,
         name: str | None = None,
+        replace: bool = False,
         each: Callable[[Added], None] | None = None,
         **options: Unpack[Options],
     ) -> Additions:
         """Index models and keep their fingerprints. A source that cannot be read is reported, and the others are added all the same.
 
+        Weights that show kinship to those of the model which has the name are a new revision of it; others are refused.
+
         Args:
             name: of the model, with one source; by default the name of its folder.
+            replace: take the name of a model with other weights, which is then kept as `name@digits`.
             each: is told what became of a source, as soon as it is stored or has failed.
         """
-        batch = Batch(self.inner, self._how(options), self.listener)
+        batch = Batch(self.inner, self._how(options), self.listener, replace=replace)
         if name is not None and len(sources) > 1:
             raise ValueError("`name` names one model; give one source with it")
         done = []
@@ -268,7 +272,7 @@ class Registry:
         return sharing.export(self.inner, Path(file), paths=paths)
 
     def import_(self, file: str | os.PathLike[str]) -> Imported:
-        """Take in all models of such a file, without loss on either side. Raises SharedFileError."""
+        """Take in all models of such a file, apart from those here and marked with its name. Raises SharedFileError."""
         return sharing.take_in(self.inner, Path(file))
 
     def push(self, dataset: str, *, private: bool = True) -> Pushed:

@@ -31,7 +31,7 @@ from safetensors.numpy import save_file
 from benchmarks.common.results import result_path, write_result
 from modelkin_indexer.errors import ModelkinError
 from modelkin_indexer.results import fingerprint
-from modelkin_registry.store.store import Store
+from modelkin_registry.store.opening import open_store
 
 WRITERS = 4
 KILLS_A_REGISTRY = 25  # then a fresh one: creation is hit more often, and the checks stay short
@@ -169,8 +169,8 @@ class Trial:
             return
         after = f"after kill {self.tally.kills}"
         try:
-            with Store.open(self.registry, create=False) as store, store.reading():
-                stored = store.stored(store.ids())
+            with open_store(self.registry, create=False) as store, store.reading():
+                stored = store.stored(store.numbers(current=True))
                 self.present = store.count()
                 lost = self.acknowledged - set(store.names())
             for model in stored.values():

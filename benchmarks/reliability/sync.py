@@ -33,7 +33,7 @@ import safetensors.numpy
 
 from benchmarks.common.results import result_path, write_result
 from modelkin_registry.registry import Registry
-from modelkin_registry.store.store import Store
+from modelkin_registry.store.opening import open_store
 
 SERVER = Path(__file__).resolve().parents[2] / "tests" / "helpers" / "hub_server.py"
 HIDDEN, WIDE, TOKENS, LAYERS = 16, 32, 64, 2
@@ -109,7 +109,7 @@ def held(path: Path) -> dict[str, Any]:
             return {name: plain(item) for name, item in value.items() if name not in SKIPPED}
         return [plain(item) for item in value] if isinstance(value, list) else value
 
-    with Store.open(path, create=False) as store:
+    with open_store(path, create=False) as store:
         models = {name: plain(store.show(name)) for name in store.names()}
         journal = {str(entry["repo"]): {k: v for k, v in entry.items() if k not in COSTS} for entry in store.hub.entries()}
     with Registry.open(path, create=False) as registry:
@@ -163,7 +163,7 @@ def kills(command: list[str], wanted: int, seed: int) -> dict[str, Any]:
 def models_in(path: Path) -> int:
     if not path.exists():
         return 0
-    with Store.open(path, create=False) as store:
+    with open_store(path, create=False) as store:
         return store.count()
 
 
@@ -203,7 +203,7 @@ def many(command: list[str], count: int) -> dict[str, Any]:
             began = time.monotonic()
             second_code = started(command, address, folder / "r.db", "small").wait()
             second_seconds, both = time.monotonic() - began, counted(address)
-        with Store.open(folder / "r.db", create=False) as store:
+        with open_store(folder / "r.db", create=False) as store:
             states, stored = store.hub.count('{"author": "small"}'), store.count()
         size = (folder / "r.db").stat().st_size
     quarters = [[mb for _, models, mb in samples if low * stored <= models < (low + 0.25) * stored] for low in (0.25, 0.75)]

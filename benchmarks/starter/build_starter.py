@@ -68,8 +68,7 @@ def settle(path: Path, made: str) -> None:
         for table, column in _time_columns(connection):
             connection.execute(f'UPDATE "{table}" SET "{column}" = ?', [made])
         held = connection.execute(
-            "SELECT name, content, digest FROM searched JOIN revision ON revision.id = searched.revision "
-            "JOIN fingerprint ON fingerprint.id = searched.fingerprint ORDER BY name"
+            "SELECT name, content, digest FROM searched JOIN fingerprint ON fingerprint.id = searched.fingerprint ORDER BY name"
         )
         identity = blake3(repr([made, held.fetchall()]).encode()).hexdigest(16)
         connection.execute("UPDATE meta SET registry = ?", [identity])

@@ -12,7 +12,8 @@
     ├── SharedFileError         a file of a shared registry is damaged, of another version or key
     ├── JournalError            the journal of an exact comparison is damaged, or another comparison's
     └── RegistryError           the registry cannot be opened, is busy or is damaged (exit code 4)
-        └── UnknownModel        no model of that name in the registry
+        ├── UnknownModel        no model of that name in the registry
+        └── NameTaken           the name is that of a model with other weights
 
 Every message names the file, the tensor where there is one, and what to do.
 """
@@ -86,3 +87,7 @@ class RegistryError(ModelkinError):
 
 class UnknownModel(RegistryError):
     """No model of that name is registered."""
+
+
+class NameTaken(RegistryError):
+    """The name is that of a registered model whose weights have nothing to do with the new ones."""

@@ -20,7 +20,7 @@ def open_source(path: Path, file: str | None = None) -> Source:
     A folder that is several models (diffusers, sentence-transformers with layers of its own), or a file that holds several, is one
     composite source. In a folder with
     several forms of the same weights the most faithful is read and a note tells what was left out; `file` picks one
-    file by its plain name. Quantised tensors are presented as plain ones with the decoded values, the factors
+    file by its plain name, `sub/name` in a subfolder. Quantised tensors are presented as plain ones with the decoded values, the factors
     of an adapter as the changes that they make.
 
     Raises:
@@ -46,6 +46,10 @@ def _open_model(path: Path, file: str | None = None) -> Source:
 
 
 def _inside(folder: Path, file: str) -> Path:
-    if file in ("", "..") or Path(file).name != file:
-        raise SourceNotFound(f"{file!r} is not the plain name of a file in it", path=folder, remedy="Name the subfolder as the source.")
+    """A file of the folder, or of one of its subfolders. Raises SourceNotFound."""
+    parts = file.split("/")
+    plain = 1 <= len(parts) <= 2 and not any(part in ("", ".", "..") or any(mark in part for mark in "\\\0") for part in parts)
+    if not plain or (len(parts) == 2 and not (folder / parts[0]).resolve().is_relative_to(folder.resolve())):
+        problem = f"{file!r} is not the plain name of a file in it, or in one of its subfolders"
+        raise SourceNotFound(problem, path=folder, remedy="Name the subfolder as the source.")
     return folder / file

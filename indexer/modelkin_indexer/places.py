@@ -95,7 +95,8 @@ class Anatomy:
 
     `pieces` are in the order of their places. `unplaced` are names whose place is unknown (they also have a piece of family `other`),
     `guessed` those placed by their shape alone.
-    `constants` maps names never fingerprinted (buffers, tables, quantisation side tensors) to the reason.
+    `constants` maps names never fingerprinted (buffers, tables, quantisation side tensors) to the reason. `packed` are those of the
+    unplaced whose numbers cannot be read; `claimed` those constants that nothing but their names tell, with their bytes.
     """
 
     pieces: tuple[Piece, ...]
@@ -103,3 +104,5 @@ class Anatomy:
     constants: dict[str, str] = field(default_factory=dict)
     layers: dict[str, int] = field(default_factory=dict)
     guessed: tuple[str, ...] = ()
+    packed: tuple[str, ...] = ()
+    claimed: dict[str, int] = field(default_factory=dict)

@@ -20,6 +20,8 @@ BITS: Mapping[str, int] = {
     "BF16": 16,
     "F8_E4M3": 8,
     "F8_E5M2": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
     "F8_E8M0": 8,
     "I64": 64,
     "I32": 32,
@@ -32,6 +34,8 @@ BITS: Mapping[str, int] = {
     "BOOL": 8,
 }
 
+# The same of types whose numbers are only decoded by a scheme that knows their scales.
+PACKED_BITS: Mapping[str, int] = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 
 Unread = tuple[tuple[str, int], ...]
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 
 from modelkin_indexer.errors import FingerprintError, RegistryError
 from modelkin_indexer.results import fingerprint
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.upkeep import Finding
 from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.store.digests import content_digest, digest_of
+from modelkin_registry.store.protocol import Store
+from modelkin_registry.store.records import KeptFingerprint
 from modelkin_registry.store.rows import Array, IndexRows, encode, hamming, is_codes, numbers
-from modelkin_registry.store.store import Store, digest_of
 
 VectorsOf = Callable[[bytes], Sequence[IndexRows]]
 
@@ -22,37 +24,7 @@ VectorsOf = Callable[[bytes], Sequence[IndexRows]]
 ROW_TOLERANCE = 2e-3
 CODE_TOLERANCE = 4
 
-ORPHANS = {
-    "models without a revision": "SELECT name FROM model WHERE redirect_to IS NULL AND id NOT IN (SELECT model FROM revision)",
-    "revisions without a fingerprint": "SELECT id FROM revision WHERE id NOT IN (SELECT revision FROM fingerprint)",
-    "fingerprints without their bytes": "SELECT id FROM fingerprint WHERE id NOT IN (SELECT fingerprint FROM blob)",
-    "revisions without a source": "SELECT id FROM revision WHERE id NOT IN (SELECT revision FROM source)",
-    "former names of former names": "SELECT name FROM model WHERE redirect_to IN (SELECT id FROM model WHERE redirect_to IS NOT NULL)",
-}
-FINGERPRINTS = """SELECT fingerprint.id, model.id, model.name, level, spec, key, coverage, digest, bytes, data,
-    fingerprint.id = (SELECT fingerprint FROM searched WHERE searched.model = model.id)
-    FROM fingerprint JOIN blob ON blob.fingerprint = fingerprint.id JOIN revision ON revision.id = fingerprint.revision
-    JOIN model ON model.id = revision.model ORDER BY fingerprint.id"""
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One stored fingerprint and whether it is the one that stands for its model."""
-
-    fingerprint: int
-    model: int
-    name: str
-    level: str
-    spec: str
-    key: str
-    coverage: float
-    digest: str
-    size: int
-    data: bytes
-    searched: int
-
-
-Stale = tuple[int, str]  # a model's number and name
+Stale = tuple[int, str]  # a revision's number and name
 
 
 def examine(store: Store, index: VectorIndex, *, repair: bool = False, vectors_of: VectorsOf | None = None) -> list[Finding]:
@@ -68,7 +40,7 @@ def examine(store: Store, index: VectorIndex, *, repair: bool = False, vectors_o
 
 
 def _truth(store: Store, vectors_of: VectorsOf | None) -> tuple[list[Finding], list[Stale]]:
-    """All checks that read the truth, of one moment; and the models whose search rows are wrong."""
+    """All checks that read the truth, of one moment; and the revisions whose search rows are wrong."""
     stale: list[Stale] = []
     try:
         with store.reading():
@@ -88,29 +60,23 @@ def _attempted(check: str, look: Callable[[], Iterable[Finding]]) -> list[Findin
     """The findings of one check, "ok" if there are none, "broken" if it could not be done."""
     try:
         return list(look()) or [Finding(check, "ok", "")]
-    except (RegistryError, sqlite3.DatabaseError) as error:
+    except RegistryError as error:
         return [Finding(check, "broken", f"could not be looked at: {error}")]
 
 
-def _query(store: Store, statement: str) -> Iterator[tuple[Any, ...]]:
-    yield from store.connection.execute(statement)
-
-
 def _file(store: Store) -> Iterator[Finding]:
-    for (line,) in _query(store, "PRAGMA integrity_check"):
-        if line != "ok":
-            yield Finding("file", "broken", f"{line}. Restore the registry from a backup or an export")
+    for problem in store.inspection.damage():
+        yield Finding("file", "broken", f"{problem}. Restore the registry from a backup or an export")
 
 
 def _references(store: Store) -> Iterator[Finding]:
-    for table, row, parent, _ in _query(store, "PRAGMA foreign_key_check"):
-        yield Finding("references", "broken", f"row {row} of table {table} refers to a missing row of {parent}")
+    for problem in store.inspection.lost_references():
+        yield Finding("references", "broken", problem)
 
 
 def _orphans(store: Store) -> Iterator[Finding]:
-    for what, statement in ORPHANS.items():
-        if found := [str(row[0]) for row in _query(store, statement)]:
-            yield Finding("orphans", "broken", f"{what}: {', '.join(found)}")
+    for what, found in store.inspection.orphans():
+        yield Finding("orphans", "broken", f"{what}: {', '.join(found)}")
 
 
 def _backgrounds(store: Store) -> Iterator[Finding]:
@@ -123,35 +89,48 @@ def _backgrounds(store: Store) -> Iterator[Finding]:
 
 def _fingerprints(store: Store, vectors_of: VectorsOf | None, stale: list[Stale]) -> Iterator[Finding]:
     """Bytes against digest, content against row; notes in `stale` whose search rows are not what the fingerprint gives."""
-    for row in (_Row(*values) for values in _query(store, FINGERPRINTS)):
+    for row in store.inspection.fingerprints():
         if problem := _problem(row, store.key_name):
             yield Finding("fingerprints", "broken", f"{row.name} ({row.level}): {problem}. Remove the model and add it again")
         elif row.searched and not _rows_agree(store, row, vectors_of):
-            stale.append((row.model, row.name))
+            stale.append((row.revision, row.name))
 
 
-def _problem(row: _Row, key_name: str) -> str:
+def _problem(row: KeptFingerprint, key_name: str) -> str:
     if len(row.data) != row.size or digest_of(row.data) != row.digest:
         return "the bytes are not those that were stored"
     try:
-        about = fingerprint.from_bytes(row.data, row.name).about
-    except FingerprintError as error:
+        wrong = list(_contradicted(row, fingerprint.from_bytes(row.data, row.name)))
+    except (FingerprintError, ValueError) as error:
         return str(error)
-    told = {"level": row.level, "spec": row.spec, "key": row.key, "coverage": row.coverage}
-    if wrong := [field for field, value in told.items() if getattr(about, field) != value]:
+    if wrong:
         return f"the row tells another {' and '.join(wrong)} than the fingerprint"
     return "" if row.key == key_name else f"made with key {row.key!r}, the registry's is {key_name!r}"
 
 
-def _rows_agree(store: Store, row: _Row, vectors_of: VectorsOf | None) -> bool:
-    """Whether the model's search rows are there, are of this fingerprint and, where they can be made anew, are the same."""
-    records = store.vectors.of_model(row.model)
-    if any(number != row.fingerprint for _, _, number, _, _ in records):
+def _contradicted(row: KeptFingerprint, found: Fingerprint) -> Iterator[str]:
+    """Fields of a row that are not what the fingerprint holds. Raises ValueError where they are no JSON."""
+    about = json.loads(json.dumps(asdict(found.about)))  # as it comes back from JSON, where tuples are lists
+    yield from (field for field in ("level", "spec", "key", "coverage") if about[field] != getattr(row, field))
+    if any(about.get(field) != value for field, value in json.loads(row.about).items()):  # an older version knew fewer fields
+        yield "description"
+    if row.searched:
+        yield from (field for field in ("parameters", "bytes_total") if about[field] != getattr(row, field))
+        if json.loads(row.config) != (about["config"] or {}):
+            yield "config"
+        if row.content != content_digest(found):
+            yield "content"
+
+
+def _rows_agree(store: Store, row: KeptFingerprint, vectors_of: VectorsOf | None) -> bool:
+    """Whether the revision's search rows are there, are of this fingerprint and, where they can be made anew, are the same."""
+    records = store.vectors.of(row.revision)
+    if any(record.fingerprint != row.fingerprint or not record.is_sound for record in records):
         return False
     if vectors_of is None:
         return bool(records)
     wanted = {(rows.kind, rows.component): rows for rows in map(encode, vectors_of(row.data)) if len(rows.layers)}
-    held = {(kind, component): (layers, data) for kind, component, _, layers, data in records}
+    held = {(record.kind, record.component): (record.layers, record.data) for record in records}
     if wanted.keys() != held.keys():
         return False
     return all(rows.layers.tobytes() == held[key][0] and _near(rows.kind, rows.data, held[key][1]) for key, rows in wanted.items())
@@ -167,15 +146,15 @@ def _near(kind: str, wanted: Array, held: bytes) -> bool:
 
 
 def _search_rows(store: Store, stale: Sequence[Stale], vectors_of: VectorsOf | None) -> list[Finding]:
-    return [_mended(store, model, name, vectors_of) for model, name in stale] or [Finding("search rows", "ok", "")]
+    return [_mended(store, revision, name, vectors_of) for revision, name in stale] or [Finding("search rows", "ok", "")]
 
 
-def _mended(store: Store, model: int, name: str, vectors_of: VectorsOf | None) -> Finding:
+def _mended(store: Store, revision: int, name: str, vectors_of: VectorsOf | None) -> Finding:
     if vectors_of is None:
         return Finding("search rows", "broken", f"{name}: missing or not those of its fingerprint. Mend with `modelkin doctor --repair`")
     try:
-        for stored in store.stored([model]).values():  # none if it was removed meanwhile
-            store.repair_vectors(model, stored.fingerprint, vectors_of(stored.blob))
+        for stored in store.stored([revision]).values():  # none if it was removed meanwhile
+            store.repair_vectors(revision, stored.fingerprint, vectors_of(stored.blob))
     except (RegistryError, ValueError) as error:
         return Finding("search rows", "broken", f"{name}: could not be made anew: {error}")
     return Finding("search rows", "repaired", f"{name}: made anew from its fingerprint")

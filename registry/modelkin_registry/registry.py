@@ -22,6 +22,7 @@ from modelkin_registry.answers.upkeep import Finding, ListedModel
 from modelkin_registry.claims.adapters import base_claims, with_declared_base
 from modelkin_registry.claims.contradictions import contradictions
 from modelkin_registry.claims.declared import lineage_claims, weigh
+from modelkin_registry.claims.imported import about_imported
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.explanation.compare import compare_fingerprints
 from modelkin_registry.explanation.query import query_answer
@@ -29,14 +30,15 @@ from modelkin_registry.explanation.verdict import examined_by
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.merging.reporting import fitted, sought
 from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
-from modelkin_registry.relations.pairs import Held, nearest_kin, order
+from modelkin_registry.relations.pairs import Held, nearest_kin, order, under_their_names
 from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.search.known import Known, read, rows_of
 from modelkin_registry.store.appearing import appearing
 from modelkin_registry.store.digests import content_digest
+from modelkin_registry.store.opening import open_store
+from modelkin_registry.store.protocol import Store
 from modelkin_registry.store.records import NewModel, PutResult, StoredModel
-from modelkin_registry.store.store import Store
 from modelkin_registry.structure.comparison import Structure, compare_structure
 from modelkin_registry.trajectories.trajectories import examine_series, mean_r
 
@@ -65,7 +67,7 @@ class Registry:
     @classmethod
     def open(cls, path: str | Path, *, create: bool = True, key_name: str = spec.PUBLIC) -> Self:
         """Open the registry in this file. Raises RegistryError."""
-        return cls(Store.open(Path(path), create=create, key_name=key_name))
+        return cls(open_store(Path(path), create=create, key_name=key_name))
 
     def close(self) -> None:
         self.store.close()
@@ -86,17 +88,21 @@ class Registry:
         files: Sequence[SourceFile] = (),
         claims: Sequence[Claim] = (),
         structure: Sequence[StructurePart] = (),
+        replace: bool = False,
     ) -> PutResult:
         """Store a model's fingerprint, whole or not at all. The same content again is "unchanged".
 
+        Weights that show kinship to those of the name's model are a new revision of it, and so is a new commit of the Hub's repository that
+        it was read from. Others are refused, unless `replace`: the model that has the name is then kept as `name@digits`.
+
         Raises:
+            NameTaken: the name is that of a model which these weights have nothing to do with.
             RegistryError: another key or spec, a name that cannot be stored, trouble with the file.
         """
         about = fingerprint.about
-        known = self.known.content_in_full(name, fingerprint)
         record = NewModel(
             name=name,
-            content=known or content_digest(fingerprint),
+            content=content_digest(fingerprint),
             level=about.level,
             spec=about.spec,
             key=about.key,
@@ -112,7 +118,13 @@ class Registry:
             claims=tuple(claims),
             structure=tuple(structure),
         )
-        return self.store.put(record, index_rows(fingerprint))
+        rows = index_rows(fingerprint)
+        with self.store.batch():  # what has the name now must have it still when this is stored
+            unrelated = False
+            if name in self.store:
+                record = self.known.as_known(record, fingerprint)
+                unrelated = self.known.is_unrelated(record, fingerprint, self.judge(1))
+            return self.store.put(record, rows, unrelated=unrelated, replace=replace)
 
     def refresh(self) -> None:
         """Bring the vector index up to date after many additions."""
@@ -144,25 +156,30 @@ class Registry:
         """
         self._require_same_recipe(fingerprint)
         with self.store.reading():
-            searched = self.store.count()
-            wanted = self.store.ids() if exact else self._candidates(fingerprint, candidates, k, show_all)
+            searched = self.store.count_revisions()
+            wanted = self.store.numbers() if exact else self._candidates(fingerprint, candidates, k, show_all)
             declared = lineage_claims(base_claims(fingerprint, claims), self.store.claims.aliases())
-            named = self.store.claims.models_named(model for _, model in declared if model)
+            named = self.store.current_of(model for _, model in declared if model)
             kin, evident = self.known.kin(fingerprint, list(dict.fromkeys([*wanted, *named])), self.judge(searched))
-            ordered = nearest_kin(kin, evident, k, show_all=show_all)
-            merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(kin, key=order))], evident)
+            if (named_as := under_their_names(fingerprint, evident.values())) is not None:  # asked again under names that tell something
+                fingerprint = named_as
+                wanted = self.store.numbers() if exact else self._candidates(fingerprint, candidates, k, show_all)
+                kin, evident = self.known.kin(fingerprint, list(dict.fromkeys([*wanted, *named])), self.judge(searched))
+            best = self.known.best_revisions(kin)
+            ordered = nearest_kin(best, evident, k, show_all=show_all)
+            merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(best, key=order))], evident)
             ordered = with_declared_base(ordered, fingerprint, declared, kin, self.get, k)
         weighed = weigh(declared, [*(one.relative for one in kin), *ordered])
         differing = contradictions(Path(source).name, claims, weighed, ordered, self.claims_of)
         about: dict[str, Any] = {
             "source": source,
             "registry": self._about(),
-            "examined": examined_by(fingerprint, kin, searched),
+            "examined": examined_by(fingerprint, best, self.store.count()),
             "merge": merge,
         }
         beside = [self.structure_beside(fingerprint, structure, one.model) for one in ordered[:STRUCTURE_SHOWN]]
         answer = query_answer(fingerprint, ordered, **about, claims=weighed, contradictions=differing)
-        return replace(answer, structure=tuple(beside))
+        return replace(answer, structure=tuple(beside), warnings=(*answer.warnings, *about_imported(ordered, self.store.senders())))
 
     def weighed_claims(self, name: str) -> tuple[WeighedClaim, ...]:
         """What a registered model claims to be made from, beside what the weights show of it. Raises UnknownModel."""
@@ -170,9 +187,9 @@ class Registry:
             stored = self.store.get(name)
             fingerprint = read(stored)
             said = lineage_claims(base_claims(fingerprint, self.claims_of(name)), self.store.claims.aliases())
-            declared = [(claim, model) for claim, model in said if model != stored.name]
-            named = self.store.claims.models_named(model for _, model in declared if model)
-            kin, _ = self.known.kin(fingerprint, named, self.judge(self.store.count()))
+            declared = [(claim, model) for claim, model in said if model != stored.model]
+            named = self.store.current_of(model for _, model in declared if model)
+            kin, _ = self.known.kin(fingerprint, named, self.judge(self.store.count_revisions()))
             relatives = with_declared_base([one.relative for one in kin], fingerprint, declared, kin, self.get, len(kin))
         return weigh(declared, [*(one.relative for one in kin), *relatives])
 
@@ -210,9 +227,10 @@ class Registry:
             if parents:
                 return fitted(fingerprint, known, base=base, source=source, registry=self._about())
             wanted = self._candidates(fingerprint, SEARCHED, SHOWN, False)
-            kin, evident = self.known.kin(fingerprint, wanted, self.judge(self.store.count()))
-            near = nearest_kin(kin, evident, SHOWN)
-            merge = self._merge(fingerprint, [*near, *(one.relative for one in sorted(kin, key=order))], evident, base)
+            kin, evident = self.known.kin(fingerprint, wanted, self.judge(self.store.count_revisions()))
+            best = self.known.best_revisions(kin)
+            near = nearest_kin(best, evident, SHOWN)
+            merge = self._merge(fingerprint, [*near, *(one.relative for one in sorted(best, key=order))], evident, base)
         return sought(fingerprint, merge, near, source=source, registry=self._about())
 
     def judge(self, searched: int) -> Judge:
@@ -284,14 +302,17 @@ class Registry:
         with appearing(Path(path)) as unfinished:
             return export_registry(self.store, unfinished, paths=paths)
 
-    def take_in(self, path: str | Path) -> tuple[Sequence[TakenIn], str]:
-        """Take in all models of such a file, without loss on either side. Raises SharedFileError.
+    def take_in(self, path: str | Path, *, sender: str = "") -> tuple[Sequence[TakenIn], str]:
+        """Take in all models of such a file, apart from those here and marked with the `sender`: the file's name unless told otherwise.
 
         Returns what became of each model, and the file's digest.
+
+        Raises:
+            SharedFileError: the file is not sound; nothing has changed then.
         """
         from modelkin_registry.sharing.taking_in import import_registry
 
-        taken = import_registry(self.store, Path(path))
+        taken = import_registry(self.store, Path(path), sender)
         self.refresh()
         return taken
 

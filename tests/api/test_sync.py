@@ -19,7 +19,7 @@ from calls import ROOT, run
 from hub_server import Hub, serving
 from modelkin.taking.syncing import alone
 from modelkin_registry.registry import Registry
-from modelkin_registry.store.store import Store
+from modelkin_registry.store.sqlite.store import SqliteStore
 from tiny_models import tiny_llama, tuned
 
 CONFIG = json.dumps({"model_type": "llama", "num_hidden_layers": 3, "hidden_size": 48, "num_attention_heads": 4}).encode()
@@ -67,12 +67,12 @@ def everything(path: str = "r.db") -> dict[str, Any]:
             return {name: plain(item) for name, item in value.items() if name not in skipped}
         return [plain(item) for item in value] if isinstance(value, list) else value
 
-    with Store.open(Path(path), create=False) as store:
+    with SqliteStore.open(Path(path), create=False) as store:
         models = {name: plain(store.show(name)) for name in store.names()}
         journal = [
             {k: v for k, v in entry.items() if k not in ("noted", "seen", "tries", "model", "bytes")} for entry in store.hub.entries()
         ]
-        return {"models": models, "journal": journal, "ids": store.ids()}
+        return {"models": models, "journal": journal, "ids": store.numbers()}
 
 
 def test_what_is_there_is_taken_in_once(hub: Hub) -> None:
@@ -211,7 +211,7 @@ def test_a_hub_that_is_down_stops_the_run_and_uses_up_nothing(hub: Hub) -> None:
     done = run("sync", "--author", "big", "--rate", "1000", "--json")
     assert done.exit_code == 3
     assert "20 times in a row" in done.output
-    with Store.open(Path("r.db"), create=False) as store:
+    with SqliteStore.open(Path("r.db"), create=False) as store:
         assert store.hub.count('{"author": "big"}') == {"failed": 19, "waiting": 6}
     hub.down = True
     done = run("sync", "--author", "org", "--rate", "1000")

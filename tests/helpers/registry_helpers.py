@@ -12,6 +12,7 @@ from modelkin_indexer.places import Place
 from modelkin_indexer.results import fingerprint
 from modelkin_indexer.results.beside import Claim, SourceFile
 from modelkin_indexer.results.fingerprint import About, Experts, Matrices, Vectors
+from modelkin_registry.store.digests import content_digest
 from modelkin_registry.store.records import NewModel
 from modelkin_registry.store.rows import IndexRows
 
@@ -84,4 +85,7 @@ def rows_of(data: bytes) -> list[IndexRows]:
 
 
 def real_record(name: str, seed: int) -> NewModel:
-    return record(name, blob=real_fingerprint(seed))
+    """A whole record of a fingerprint that parses."""
+    blob = real_fingerprint(seed)
+    found = fingerprint.from_bytes(blob)
+    return record(name, blob=blob, content=content_digest(found), about=dataclasses.asdict(found.about))

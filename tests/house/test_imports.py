@@ -33,8 +33,8 @@ FLOORS = {
     "registry": [
         {"answers"},
         {"evidence"},
-        {"exact", "relations"},
-        {"claims", "merging", "store", "trajectories"},
+        {"exact", "relations", "store"},
+        {"claims", "merging", "trajectories"},
         {"explanation", "search", "structure"},
         {"doctor", "sharing", "trees"},
         {"registry"},

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import adapters_written
+from adapters_written import BIAS, WEIGHT
 from calls import run
 from modelkin_indexer.adapters.source import AdapterSource, on_base
+from modelkin_indexer.adapters.tuners import TUNERS
 from modelkin_indexer.errors import DamagedFile, SourceError, UnsupportedFormat
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
@@ -60,6 +63,7 @@ def product(tensors: Mapping[str, Any], module: str = Q) -> Any:
     return tensors[f"{module}.lora_B.weight"] @ tensors[f"{module}.lora_A.weight"]
 
 
+KINDS = adapters_written.every_kind()
 NAME = "model.layers.0.self_attn.q_proj.weight"
 
 
@@ -121,10 +125,178 @@ def test_a_model_with_factors_of_its_own_is_no_adapter(tmp_path: Path) -> None:
         assert len(source.tensors) == 3
 
 
-def test_other_kinds_of_adapter_are_named(tmp_path: Path) -> None:
-    with closing(open_source(write(tmp_path, factors(), peft_type="ADALORA"))) as source:
+def test_every_kind_of_the_register_has_an_adapter() -> None:
+    assert {written.kind for written in KINDS.values()} == {kind for kind, tuner in TUNERS.items() if tuner.changes is not None}
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_each_kind_on_its_base_and_alone(case: str, tmp_path: Path) -> None:
+    """Alone it is the change where the adapter tells it, else nothing, and what is not compared is counted."""
+    written, before = KINDS[case], adapters_written.base()
+    folder = written.write(tmp_path / "adapter")
+    save_file(before, tmp_path / "model.safetensors")
+    with closing(on_base(opened(folder), open_source(tmp_path / "model.safetensors"))) as source:
+        np.testing.assert_allclose(read(source, WEIGHT), written.summed(before[WEIGHT]), rtol=1e-4, atol=1e-4)
+        bias = written.bias(before[BIAS]) if written.bias is not None else before[BIAS]
+        np.testing.assert_allclose(read(source, BIAS), bias, rtol=1e-4, atol=1e-5)
+        assert set(source.tensors) == set(before)
+        assert source.adapter["kind"] == written.words
+    with closing(opened(folder)) as source:
+        shown = {WEIGHT} if written.alone is not None else set()
+        assert set(source.tensors) == shown | ({BIAS} if shown and written.bias is not None else set())
+        if written.alone is not None:
+            np.testing.assert_allclose(read(source, WEIGHT), written.alone, rtol=1e-4, atol=1e-4)
+        assert [written.words in what for what, _ in source.unread] == [True] * (not shown)
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_any_rows_of_a_sum(case: str, tmp_path: Path) -> None:
+    folder = KINDS[case].write(tmp_path / "adapter")
+    save_file(adapters_written.base(), tmp_path / "model.safetensors")
+    with closing(on_base(opened(folder), open_source(tmp_path / "model.safetensors"))) as source:
+        whole = read(source, WEIGHT)
+        row = whole.nbytes // len(whole)
+        for start, stop in ((0, 1), (3, 8), (len(whole) - 1, len(whole))):
+            found = source.read(WEIGHT, start * row, stop * row).view(np.float32).reshape(stop - start, -1)
+            np.testing.assert_allclose(found, whole[start:stop], rtol=1e-5, atol=1e-6)
+
+
+def test_an_adapter_of_which_only_the_base_tells_the_change_is_not_comparable(tmp_path: Path) -> None:
+    with closing(opened(KINDS["vera"].write(tmp_path / "adapter"))) as source:
+        about = fingerprint_source(source).about
+        assert any("--adapter-base" in note for note in source.notes)
+    assert about.adapter is not None
+    assert (about.parameters, about.adapter["kind"]) == (0, "VeRA")
+
+
+@pytest.mark.parametrize("kind", ["TINYLORA", "PREFIX_TUNING", "ZORA"])
+def test_kinds_that_are_not_worked_out_are_refused_by_name(kind: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, {f"{Q}.zora_basis": np.ones((4, 10), np.float32)}, peft_type=kind)
+    with pytest.raises(UnsupportedFormat, match=kind):
+        open_source(folder)
+
+
+def test_tensors_of_an_adapter_that_nobody_knows_are_no_model(tmp_path: Path) -> None:
+    """Without a config too: a frozen basis is the same in the adapters of strangers."""
+    tensors = {f"{Q}.zora_basis": np.ones((4, 10), np.float32), f"{Q}.zora_gain": np.ones(4, np.float32)}
+    save_file(tensors, tmp_path / "adapter.safetensors")
+    with pytest.raises(UnsupportedFormat, match="no kind that is known"):
+        open_source(tmp_path / "adapter.safetensors")
+
+
+def test_a_config_beside_a_whole_model_changes_nothing(tmp_path: Path) -> None:
+    save_file({NAME: np.ones((6, 10), np.float32), "model.norm.weight": np.ones(10, np.float32)}, tmp_path / "model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "ZORA"}')
+    with closing(open_source(tmp_path)) as source:
         assert not isinstance(source, AdapterSource)
-        assert any("ADALORA" in note for note in source.notes)
+        assert len(source.tensors) == 2
+
+
+def test_experts_and_rows_of_tokens(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    first, second = rng.standard_normal((3 * RANK, IN)).astype(np.float32), rng.standard_normal((OUT, 3 * RANK)).astype(np.float32)
+    module = "base_model.model.model.layers.0.mlp.experts"
+    table = rng.standard_normal((2, IN)).astype(np.float32)
+    tensors = {f"{module}.base_layer.lora_A.weight": first, f"{module}.base_layer.lora_B.weight": second, f"{module}.lora_A.weight": first}
+    tensors |= {f"{module}.lora_B.weight": second, "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta": table}
+    listed = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+    folder = write(tmp_path / "adapter", tensors, r=RANK, target_parameters=listed, trainable_token_indices={"embed_tokens": [1, 4]})
+    changes = np.stack([2 * second.reshape(OUT, RANK, 3)[:, :, e] @ first.reshape(3, RANK, IN)[e] for e in range(3)])
+    names = {f"model.layers.0.{name}" for name in listed}
+    with closing(opened(folder)) as source:
+        assert set(source.tensors) == names
+        assert [np.allclose(read(source, name), changes, atol=1e-4) for name in names] == [True, True]
+        assert [size for _, size in source.unread] == [table.nbytes]
+    stacks = {name: rng.standard_normal((3, OUT, IN)).astype(np.float32) for name in names}
+    stacks["model.layers.0.mlp.experts.down_proj"] = stacks["model.layers.0.mlp.experts.down_proj"].reshape(3, IN, OUT)  # inputs first
+    tokens = rng.standard_normal((9, IN)).astype(np.float32)
+    base = based(tmp_path / "base", **{**stacks, "model.embed_tokens.weight": tokens})
+    with closing(on_base(opened(folder), base)) as source:
+        for name, stack in stacks.items():
+            moved = changes if stack.shape == changes.shape else changes.swapaxes(1, 2)
+            np.testing.assert_allclose(read(source, name), stack + moved, rtol=1e-4, atol=1e-4)
+        found = read(source, "model.embed_tokens.weight")
+        np.testing.assert_array_equal(found[[1, 4]], table)
+        np.testing.assert_array_equal(np.delete(found, [1, 4], 0), np.delete(tokens, [1, 4], 0))
+
+
+@pytest.mark.parametrize("begun", ["corda", "loftq", "lora_ga"])
+def test_a_start_that_is_taken_from_data_is_shown_neither_alone_nor_on_a_base(begun: str, tmp_path: Path) -> None:
+    folder = write(tmp_path / "adapter", factors(), init_lora_weights=begun)
+    with closing(opened(folder)) as source:
+        assert not source.tensors
+    with pytest.raises(UnsupportedFormat, match="start is taken from data"):
+        on_base(opened(folder), based(tmp_path / "base"))
+
+
+FOREIGN = {
+    "kohya": ("lora_unet_down_blocks_0_attentions_1_transformer_blocks_0_attn1_to_out_0", "lora_down.weight", "lora_up.weight"),
+    "diffusers": ("unet.down_blocks.0.attentions.1.transformer_blocks.0.attn1.to_out.0", "lora_A.weight", "lora_B.weight"),
+    "older diffusers": ("unet.down_blocks.0.attentions.1.transformer_blocks.0.attn1.to_out.0", "lora.down.weight", "lora.up.weight"),
+    "processors": ("unet.down_blocks.0.attentions.1.transformer_blocks.0.attn1.processor.to_out_lora", "down.weight", "up.weight"),
+}
+DENOISED = "unet/down_blocks.0.attentions.1.transformer_blocks.0.attn1.to_out.0.weight"
+
+
+@pytest.mark.parametrize("form", FOREIGN)
+def test_files_of_other_trainers_come_out_under_one_name(form: str, tmp_path: Path) -> None:
+    module, down, up = FOREIGN[form]
+    tensors = factors()
+    stored = {f"{module}.{down}": tensors[A], f"{module}.{up}": tensors[B]}
+    if form == "kohya":
+        stored[f"{module}.alpha"] = np.array(8, np.float32)
+    save_file(stored, tmp_path / "style.safetensors")
+    with closing(opened(tmp_path / "style.safetensors")) as source:
+        assert list(source.tensors) == [DENOISED]
+        np.testing.assert_allclose(read(source, DENOISED), product(tensors) * (2 if form == "kohya" else 1), rtol=1e-5)
+    plain = DENOISED.removeprefix("unet/")
+    with closing(
+        on_base(opened(tmp_path / "style.safetensors"), based(tmp_path / "base", **{plain: np.ones((OUT, IN), np.float32)}))
+    ) as source:
+        np.testing.assert_allclose(read(source, plain), 1 + product(tensors) * (2 if form == "kohya" else 1), rtol=1e-5)
+
+
+def test_products_cores_and_whole_changes_of_lycoris(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+
+    def make(*shape: int) -> Any:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    kernel, loha, norm = (
+        "lora_unet_down_blocks_0_resnets_0_conv1",
+        "lora_te1_text_model_encoder_layers_0_mlp_fc1",
+        "lora_unet_conv_norm_out",
+    )
+    mid, first, second = make(RANK, RANK, 3, 3), make(RANK, 5, 1, 1), make(OUT, RANK, 1, 1)
+    halves = {f"hada_w{i}_{s}": make(*((OUT, RANK) if s == "a" else (RANK, IN))) for i in (1, 2) for s in "ab"}
+    stored = {f"{kernel}.lora_mid.weight": mid, f"{kernel}.lora_down.weight": first, f"{kernel}.lora_up.weight": second}
+    stored |= {f"{loha}.{name}": tensor for name, tensor in halves.items()} | {f"{loha}.alpha": np.array(2, np.float32)}
+    stored |= {f"{norm}.w_norm": make(7), f"{norm}.b_norm": make(7), f"{kernel}.diff_b": make(OUT)}
+    save_file(stored, tmp_path / "lycoris.safetensors")
+    with closing(opened(tmp_path / "lycoris.safetensors")) as source:
+        found = {name: read(source, name) for name in source.tensors}
+    expected = np.einsum("ijkl,oi,jc->ockl", mid, second[:, :, 0, 0], first[:, :, 0, 0])
+    np.testing.assert_allclose(found["unet/down_blocks.0.resnets.0.conv1.weight"], expected, rtol=1e-4, atol=1e-4)
+    product_of_halves = (halves["hada_w1_a"] @ halves["hada_w1_b"]) * (halves["hada_w2_a"] @ halves["hada_w2_b"])
+    np.testing.assert_allclose(
+        found["text_encoder/text_model.encoder.layers.0.mlp.fc1.weight"], product_of_halves / 2, rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_array_equal(found["unet/conv_norm_out.weight"], stored[f"{norm}.w_norm"])
+    assert len(found) == 5
+
+
+def test_what_a_trainer_adds_that_is_not_known_is_counted(tmp_path: Path) -> None:
+    module = "lora_unet_down_blocks_0_attentions_1_proj_in"
+    tensors = factors()
+    stored = {
+        f"{module}.lora_down.weight": tensors[A],
+        f"{module}.lora_up.weight": tensors[B],
+        f"{module}_x.spectre": np.ones(5, np.float32),
+    }
+    save_file(stored, tmp_path / "new.safetensors")
+    with closing(opened(tmp_path / "new.safetensors")) as source:
+        assert len(source.tensors) == 1
+        assert [size for _, size in source.unread] == [20]
 
 
 A, B = f"{Q}.lora_A.weight", f"{Q}.lora_B.weight"
@@ -145,7 +317,6 @@ A, B = f"{Q}.lora_A.weight", f"{Q}.lora_B.weight"
         (factors(), {"alpha_pattern": [1]}, DamagedFile, "alpha_pattern"),
         (factors(), {"alpha_pattern": {"(a+)+$": 1}}, UnsupportedFormat, "pattern"),
         (factors(), {"alpha_pattern": {".*" * 9: 1}}, UnsupportedFormat, "pattern"),
-        (factors(), {"target_parameters": ["experts.down_proj"]}, UnsupportedFormat, "target_parameters"),
         (factors(rank=1, out=1 << 17, columns=1 << 17), {}, UnsupportedFormat, "larger than any"),
     ],
 )  # fmt: skip

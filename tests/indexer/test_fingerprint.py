@@ -187,7 +187,7 @@ def test_constants_are_recognised_by_content(tmp_path: Path) -> None:
     tensors["model.embed_positions.weight"] = np.hstack([np.sin(positions), np.cos(positions)]).astype(np.float32)
     tensors["model.layers.0.self_attn.o_proj.weight"] = np.zeros((models.HIDDEN, models.HIDDEN), np.float32)
     found = models.fingerprint(tmp_path / "c", tensors, dtype=np.float32)
-    assert "sinusoidal" in (found.about.constants or {})["model.embed_positions.weight"]
+    assert "sines and cosines" in (found.about.constants or {})["model.embed_positions.weight"]
     zeros = found.matrices.places.index(Place("text", 0, "attention", "o"))  # kept, since a copy with it cleared is no copy; never evidence
     assert not found.matrices.probe[zeros].any()
 

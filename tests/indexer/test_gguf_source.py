@@ -238,7 +238,6 @@ DAMAGED = {
     "no tensors": header(0),
     "no axes": header() + tensor(shape=()) + bytes(256),
     "five axes": header() + tensor(shape=(2,) * 5) + bytes(256),
-    "zero axis": header() + tensor(shape=(0, 4)) + bytes(256),
     "shape overflows": header() + tensor(shape=(2**40, 2**40)) + bytes(256),
     "past the end": header() + tensor(shape=(10**6,)) + bytes(256),
     "offset past the end": header() + tensor(start=2**62) + bytes(256),
@@ -281,3 +280,11 @@ def test_a_header_longer_than_the_window(tmp_path: Path, monkeypatch: pytest.Mon
     path = write(tmp_path / "a.gguf", {"output.weight": np.ones((4, 32), np.float32)}, tokens=[f"token{n}" for n in range(1000)])
     monkeypatch.setattr(gguf_header, "WINDOW", 64)
     assert open_source(path).tensors["lm_head.weight"].shape == (4, 32)
+
+
+def test_a_tensor_without_numbers_is_left_out(tmp_path: Path) -> None:
+    weights = models.llama(1, layers=2)
+    path = gguf_files.write(tmp_path / "x.gguf", {**gguf_files.converted(weights), "blk.0.empty.weight": np.zeros((0, 8), np.float32)})
+    source = open_source(path)
+    assert len(source.tensors) == len(weights)
+    assert "Tensors without a number are left out: blk.0.empty.weight." in source.notes

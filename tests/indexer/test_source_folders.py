@@ -13,6 +13,7 @@ import pytest
 import safetensors.numpy
 
 from modelkin_indexer.errors import DamagedFile, SourceError, SourceNotFound, UnsupportedFormat
+from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.sources.register import OTHER_SUFFIXES
 
@@ -106,8 +107,10 @@ def test_shards_by_their_names(sharded: Path) -> None:
     assert list(open_source(sharded).tensors) == ["a", "b", "c"]
     assert list(open_source(sharded, SECOND).tensors) == ["c"]
     (sharded / SECOND).unlink()
-    with pytest.raises(SourceNotFound, match="1 of 2 shards"):
-        open_source(sharded)
+    source = open_source(sharded)
+    assert list(source.tensors) == ["a", "b"]
+    assert source.notes == ("Only 1 of 2 shards are here (number 2 missing): they are read as the part that they are.",)
+    assert fingerprint_source(source).about.shards == (1, 2)
 
 
 def test_several_models_in_one_folder(folder: Path) -> None:
@@ -162,10 +165,51 @@ def test_tensors_that_the_index_leaves_out_are_read(sharded: Path) -> None:
     assert "leaves out 1 tensors" in source.notes[0]
 
 
-def test_one_tensor_in_two_shards(sharded: Path) -> None:
-    save(sharded / SECOND, "a", "c")
-    with pytest.raises(DamagedFile, match=f"{SECOND}: tensor 'a': is also in {FIRST}"):
+def test_of_one_tensor_in_two_shards_the_index_decides(sharded: Path) -> None:
+    safetensors.numpy.save_file({"a": np.full((2, 3), 7, np.float32), "c": np.zeros((2, 3), np.float32)}, sharded / SECOND)
+    source = open_source(sharded)
+    assert source.read("a", 0, 4).view(np.float32).tolist() == [0.0]
+    assert source.notes == ("1 tensors stand in several files; the index decides which are read.",)
+    index(sharded, {"a": SECOND, "b": FIRST, "c": SECOND})
+    assert open_source(sharded).read("a", 0, 4).view(np.float32).tolist() == [7.0]
+    (sharded / INDEX).unlink()
+    with pytest.raises(DamagedFile, match=f"{SECOND}: tensor 'a': is also in {FIRST}, with other bytes"):
         open_source(sharded)
+
+
+def test_one_tensor_in_two_shards_with_equal_bytes(sharded: Path) -> None:
+    save(sharded / SECOND, "a", "c")
+    (sharded / INDEX).unlink()
+    source = open_source(sharded)
+    assert (list(source.tensors), source.notes) == (
+        ["a", "b", "c"],
+        ("1 tensors stand in two files with equal bytes; they are read once.",),
+    )
+
+
+def test_an_index_that_names_too_much_or_another_file(sharded: Path) -> None:
+    index(sharded, {"a": SECOND, "b": FIRST, "c": SECOND, "d": SECOND})
+    source = open_source(sharded)
+    assert list(source.tensors) == ["a", "b", "c"]
+    assert source.notes[0].startswith("1 tensors are in another file than the index says")
+    assert source.notes[1] == "The index names 1 tensors that no file holds (d); they are left out."
+
+
+def test_an_index_of_other_files_gives_way_to_complete_shards(sharded: Path) -> None:
+    index(sharded, {"a": "model-00001-of-00003.safetensors", "z": "model-00003-of-00003.safetensors"})
+    source = open_source(sharded)
+    assert list(source.tensors) == ["a", "b", "c"]
+    assert "names files that are not there" in source.notes[0]
+    (sharded / SECOND).unlink()
+    with pytest.raises(SourceNotFound, match="00003"):
+        open_source(sharded)
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 2), (0, 1)])
+def test_shards_may_be_counted_from_0(first: int, count: int, folder: Path) -> None:
+    for number, tensor in enumerate("ab", first):
+        save(folder / f"model-{number:05d}-of-{count:05d}.safetensors", tensor)
+    assert list(open_source(folder).tensors) == ["a", "b"]
 
 
 BAD_SHARDS = [
@@ -201,9 +245,13 @@ BAD_INDEXES = {
     "map twice": f'{{"weight_map": {{"a": "{FIRST}"}}, "weight_map": {{"a": "{FIRST}"}}}}',
     "nested": '{"metadata": ' + "[" * 5000 + "]" * 5000 + "}",
     "cut short": '{"weight_map": {"a": "mod',
-    "shard in the wrong place": json.dumps({"weight_map": {"a": SECOND, "c": SECOND}}),
-    "tensor that is nowhere": json.dumps({"weight_map": {"a": FIRST, "c": SECOND, "d": SECOND}}),
 }
+
+
+def test_an_index_whose_tensors_are_mostly_nowhere(sharded: Path) -> None:
+    index(sharded, {"a": FIRST, "x": FIRST, "y": SECOND})
+    with pytest.raises(DamagedFile, match="2 of the 3 tensors that the index names"):
+        open_source(sharded)
 
 
 @pytest.mark.parametrize("case", BAD_INDEXES)
@@ -232,6 +280,35 @@ def test_other_containers_are_named(suffix: str, folder: Path) -> None:
         open_source(folder)
     with pytest.raises(UnsupportedFormat, match=rf"is a \{suffix} file"):
         open_source(folder / f"weights{suffix}")
+
+
+def test_weights_one_level_down(folder: Path) -> None:
+    save(folder / "fp16" / "model.safetensors", "a")
+    (folder / "logs").mkdir()
+    source = open_source(folder)
+    assert (source.name, source.path, list(source.tensors)) == ("tiny", folder, ["a"])
+    assert source.notes == ("The weights lie one level down, in fp16/.",)
+    save(folder / "fp32" / "x.safetensors", "a", "b")
+    with pytest.raises(SourceNotFound, match=r"2 of its subfolders have \(fp16/model.safetensors, fp32/x.safetensors\).*--file fp16/model"):
+        open_source(folder)
+    assert list(open_source(folder, "fp32/x.safetensors").tensors) == ["a", "b"]
+    for file in (
+        "fp32/../x.safetensors",
+        "../tiny/fp32/x.safetensors",
+        "/fp32/x.safetensors",
+        "fp32/a/x.safetensors",
+        "fp32\\x.safetensors",
+    ):
+        with pytest.raises(SourceNotFound):
+            open_source(folder, file)
+
+
+def test_subfolders_out_of_the_folder_are_not_looked_into(folder: Path) -> None:
+    save(folder.parent / "elsewhere" / "model.safetensors", "a")
+    (folder / "link").symlink_to("../elsewhere")
+    for file in (None, "link/model.safetensors"):
+        with pytest.raises(SourceNotFound):
+            open_source(folder, file)
 
 
 def test_nothing_there(folder: Path) -> None:
@@ -356,7 +433,7 @@ def test_a_failed_open_leaves_no_file_open(sharded: Path) -> None:
     (sharded / SECOND).write_bytes(b"short")
     with pytest.raises(SourceError):
         open_source(sharded)
-    index(sharded, {"a": FIRST, "x": FIRST})
+    index(sharded, {"a": FIRST, "x": FIRST, "y": FIRST})
     with pytest.raises(SourceError):
         open_source(sharded)
     assert len(list(OPEN_FILES.iterdir())) == before

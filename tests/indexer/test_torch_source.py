@@ -153,12 +153,81 @@ def test_empty_tensors_are_left_out(tmp_path: Path) -> None:
     assert "'b'" in source.notes[0]
 
 
-@pytest.mark.parametrize("kind", ["complex", "sparse", "quantised"])
+def test_complex_numbers_are_pairs(save: Save, tmp_path: Path) -> None:
+    numbers = torch.tensor([[1 + 2j, 3 - 4j], [0.5j, 2]], dtype=torch.complex64)
+    source = open_source(save({"a": numbers, "b": numbers.T, "c": numbers.to(torch.complex128)}, tmp_path / "a.pt"))
+    pairs = torch.view_as_real(numbers)
+    assert [(info.dtype, info.shape) for info in source.tensors.values()] == [("F32", (2, 2, 2)), ("F32", (2, 2, 2)), ("F64", (2, 2, 2))]
+    assert source.read("a", 0, 32).view(np.float32).tolist() == pairs.flatten().tolist()
+    assert source.read("b", 0, 32).view(np.float32).tolist() == pairs.transpose(0, 1).flatten().tolist()
+
+
+def test_the_ending_of_old_checkpoints(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "state_dict": {"a": torch.ones(3)}}, tmp_path / "model_best.pth.tar")
+    for place in (tmp_path, tmp_path / "model_best.pth.tar"):
+        assert list(open_source(place).tensors) == ["a"]
+
+
+def test_one_tensor_in_two_files(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(3), "b": torch.ones(2)}, tmp_path / "pytorch_model-00001-of-00002.bin")
+    torch.save({"a": torch.ones(3), "c": torch.ones(2)}, tmp_path / "pytorch_model-00002-of-00002.bin")
+    source = open_source(tmp_path)
+    assert list(source.tensors) == ["a", "b", "c"]
+    assert "equal bytes" in source.notes[0]
+    torch.save({"a": torch.zeros(3), "c": torch.ones(2)}, tmp_path / "pytorch_model-00002-of-00002.bin")
+    with pytest.raises(DamagedFile, match=r"'a': is also in pytorch_model-00001-of-00002.bin, with other bytes"):
+        open_source(tmp_path)
+
+
+def sliced(folder: Path, count: int, width: int = 8, inner: int = 12, tokens: int = 20) -> dict[str, torch.Tensor]:
+    """A model cut as Llama's trainers cut it, in as many files; the whole."""
+    whole = {
+        "tok_embeddings.weight": torch.randn(tokens, width),
+        "norm.weight": torch.randn(width),
+        "output.weight": torch.randn(tokens, width),
+    }
+    for layer in range(2):
+        front = f"layers.{layer}."
+        whole |= {f"{front}attention.{name}.weight": torch.randn(width, width) for name in ("wq", "wk", "wv", "wo")}
+        whole |= {f"{front}feed_forward.{name}.weight": torch.randn(inner, width) for name in ("w1", "w3")}
+        whole |= {f"{front}feed_forward.w2.weight": torch.randn(width, inner), f"{front}attention_norm.weight": torch.randn(width)}
+    for number in range(count):
+        parts = {
+            name: tensor
+            if tensor.ndim == 1
+            else tensor.chunk(count, 1 if name.split(".")[-2] in ("wo", "w2", "tok_embeddings") else 0)[number]
+            for name, tensor in whole.items()
+        }
+        torch.save({name: part.clone() for name, part in parts.items()}, folder / f"consolidated.{number:02d}.pth")
+    return whole
+
+
+@pytest.mark.parametrize(("count", "inner"), [(2, 12), (4, 32), (2, 16)])
+def test_slices_for_several_devices_are_one_model(count: int, inner: int, tmp_path: Path) -> None:
+    whole = sliced(tmp_path, count, inner=inner)
+    source = open_source(tmp_path)
+    assert source.notes[0] == f"{count} files hold a slice of each matrix; they are read together."
+    for name, tensor in whole.items():
+        info = source.tensors[name]
+        assert info.shape == tuple(tensor.shape), name
+        held = source.read(name, 0, info.nbytes).view(np.float32)
+        assert np.array_equal(held, tensor.flatten().numpy()), name
+        assert np.array_equal(source.read(name, 4, info.nbytes - 4).view(np.float32), held[1:-1])
+    assert source.bytes_read >= sum(info.nbytes for info in source.tensors.values())
+
+
+def test_slices_that_do_not_belong_together(tmp_path: Path) -> None:
+    sliced(tmp_path, 2)
+    torch.save({"x": torch.ones(3)}, tmp_path / "consolidated.01.pth")
+    with pytest.raises(DamagedFile, match="the same tensors as the first slice"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "quantised"])
 def test_tensors_of_other_kinds(kind: str, save: Save, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         odd = {
-            "complex": lambda: torch.ones(3, dtype=torch.complex64),
             "sparse": lambda: torch.eye(3).to_sparse(),
             "quantised": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
         }[kind]()

@@ -108,10 +108,12 @@ def test_any_text_is_survived(tmp_path: Path, text: str) -> None:
 
 
 def test_names_are_matched_only_where_they_can_mean_one_model() -> None:
-    aliases = {"org/a": "org/a", "b": "b", "old": "b", "x/c": "x/c", "y/c": "y/c"}
+    aliases = [{"org/a": "org/a", "b": "b", "old": "b", "x/c": "x/c", "y/c": "y/c"}, {"who/b": "who/b", "who/d": "d"}]
     assert registered_as("org/a", aliases) == registered_as("A", aliases) == registered_as("/home/me/a", aliases) == "org/a"
     assert registered_as("other/a", aliases) is None
     assert registered_as("who/B@main", aliases) == registered_as("old", aliases) == "b"
+    assert registered_as("who/b", aliases) == "b"  # what was read here is meant before what an import brought
+    assert registered_as("who/d", aliases) == "d"
     assert registered_as("c", aliases) is None
     assert registered_as("", aliases) is registered_as("/", aliases) is None
     assert [verdict_on("b", relation) for relation in ("fine-tuned", "norms only", "not comparable")] == [

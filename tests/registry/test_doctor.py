@@ -11,7 +11,8 @@ import pytest
 from modelkin_registry import doctor
 from modelkin_registry.answers.upkeep import Finding
 from modelkin_registry.search.index import VectorIndex
-from modelkin_registry.store.store import Store, digest_of
+from modelkin_registry.store.digests import digest_of
+from modelkin_registry.store.sqlite.store import SqliteStore
 from registry_helpers import real_fingerprint, real_record, rows_of
 
 CHECKS = ["file", "references", "orphans", "backgrounds", "fingerprints", "search rows", "index"]
@@ -24,8 +25,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[Store]:
-    with Store.open(path) as opened:
+def store(path: Path) -> Iterator[SqliteStore]:
+    with SqliteStore.open(path) as opened:
         for number in range(MODELS):
             given = real_record(f"m{number}", number)
             opened.put(given, rows_of(given.blob))
@@ -34,7 +35,7 @@ def store(path: Path) -> Iterator[Store]:
         yield opened
 
 
-def examine(store: Store, *, repair: bool = False) -> list[Finding]:
+def examine(store: SqliteStore, *, repair: bool = False) -> list[Finding]:
     return doctor.examine(store, VectorIndex(store), repair=repair, vectors_of=rows_of)
 
 
@@ -42,28 +43,28 @@ def states(findings: list[Finding]) -> dict[str, str]:
     return {finding.check: finding.state for finding in findings}
 
 
-def truth(store: Store) -> list[object]:
+def truth(store: SqliteStore) -> list[object]:
     return [
         store.connection.execute(f"SELECT * FROM {table}").fetchall()
         for table in ("model", "revision", "fingerprint", "blob", "source", "claim")
     ]
 
 
-def test_a_sound_registry_is_clean(store: Store) -> None:
+def test_a_sound_registry_is_clean(store: SqliteStore) -> None:
     assert [(finding.check, finding.state) for finding in examine(store)] == [(check, "ok") for check in CHECKS]
     assert set(states(doctor.examine(store, VectorIndex(store))).values()) == {"ok"}
 
 
 def test_an_empty_registry_is_clean(path: Path) -> None:
-    with Store.open(path) as store:
+    with SqliteStore.open(path) as store:
         assert set(states(examine(store, repair=True)).values()) == {"ok"}
 
 
-Damage = Callable[[Store], object]
+Damage = Callable[[SqliteStore], object]
 
 
 def run(*statements: str) -> Damage:
-    def damage(store: Store) -> None:
+    def damage(store: SqliteStore) -> None:
         store.connection.execute("PRAGMA foreign_keys = OFF")
         for statement in statements:
             store.connection.execute(statement)
@@ -71,14 +72,14 @@ def run(*statements: str) -> Damage:
     return damage
 
 
-def other_fingerprint(store: Store) -> None:
+def other_fingerprint(store: SqliteStore) -> None:
     """Sound bytes with their digest, but of another level than the row says."""
     blob = real_fingerprint(1, "full")
     store.connection.execute("UPDATE blob SET data = ? WHERE fingerprint = 2", [blob])
     store.connection.execute("UPDATE fingerprint SET digest = ?, bytes = ? WHERE id = 2", [digest_of(blob), len(blob)])
 
 
-def unreadable_fingerprint(store: Store) -> None:
+def unreadable_fingerprint(store: SqliteStore) -> None:
     store.connection.execute("UPDATE blob SET data = ? WHERE fingerprint = 2", [b"words"])
     store.connection.execute("UPDATE fingerprint SET digest = ?, bytes = 5 WHERE id = 2", [digest_of(b"words")])
 
@@ -95,6 +96,16 @@ BROKEN_TRUTH: dict[str, tuple[str, str, Damage]] = {
         run("UPDATE blob SET data = substr(data, 1, 100) WHERE fingerprint = 2"),
     ),
     "row changed": ("fingerprints", "m1 .*tells another coverage", run("UPDATE fingerprint SET coverage = 0.5 WHERE id = 2")),
+    "content changed": ("fingerprints", "m1 .*tells another content", run("UPDATE revision SET content = 'full-1' WHERE id = 2")),
+    "config changed": ("fingerprints", "m1 .*tells another config", run("UPDATE revision SET config = '{\"a\": 1}' WHERE id = 2")),
+    "description changed": (
+        "fingerprints",
+        "m1 .*another description",
+        run("UPDATE fingerprint SET about = '{\"level\": 1}' WHERE id = 2"),
+    ),
+    "no description": ("fingerprints", "m1 .*Expecting", run("UPDATE fingerprint SET about = '{' WHERE id = 2")),
+    "no time": ("orphans", "models with a time that is none: m1", run("UPDATE model SET added = '2026-1x' WHERE id = 2")),
+    "no time seen": ("orphans", "revisions with a time that is none: 2", run("UPDATE source SET last_seen = '' WHERE id = 2")),
     "another level": ("fingerprints", "m1 .*tells another level", other_fingerprint),
     "unreadable": ("fingerprints", "m1 .*not a fingerprint", unreadable_fingerprint),
     "no bytes": ("orphans", "fingerprints without their bytes: 2", run("DELETE FROM blob WHERE fingerprint = 2")),
@@ -111,7 +122,7 @@ BROKEN_TRUTH: dict[str, tuple[str, str, Damage]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN_TRUTH)
-def test_broken_truth_is_told_and_not_touched(store: Store, case: str) -> None:
+def test_broken_truth_is_told_and_not_touched(store: SqliteStore, case: str) -> None:
     check, words, damage = BROKEN_TRUTH[case]
     damage(store)
     before = truth(store)
@@ -122,25 +133,30 @@ def test_broken_truth_is_told_and_not_touched(store: Store, case: str) -> None:
     assert truth(store) == before
 
 
+def swapped(kind: str) -> str:
+    """Rows of another revision."""
+    return (
+        f"UPDATE vector SET (data, checksum) = (SELECT data, checksum FROM vector WHERE revision = 3 AND kind = '{kind}') "
+        f"WHERE revision = 2 AND kind = '{kind}'"
+    )
+
+
 BROKEN_ROWS: dict[str, Damage] = {
-    "all of a model": run("DELETE FROM vector WHERE model = 2"),
-    "one kind of a model": run("DELETE FROM vector WHERE model = 2 AND kind = 'layer/mlp'"),
-    "cut short": run("UPDATE vector SET data = substr(data, 1, 10) WHERE model = 2 AND kind = 'layer/mlp'"),
-    "other numbers": run(
-        "UPDATE vector SET data = (SELECT data FROM vector WHERE model = 3 AND kind = 'sum/mlp') WHERE model = 2 AND kind = 'sum/mlp'"
-    ),
-    "other codes": run(
-        "UPDATE vector SET data = (SELECT data FROM vector WHERE model = 3 AND kind = 'layer/mlp') WHERE model = 2 AND kind = 'layer/mlp'"
-    ),
-    "other layers": run("UPDATE vector SET layers = x'05000600' WHERE model = 2 AND kind = 'layer/mlp'"),
-    "of another fingerprint": run("UPDATE vector SET fingerprint = 3 WHERE model = 2"),
-    "of too many kinds": run("UPDATE vector SET component = 'vision' WHERE model = 2 AND kind = 'sum/mlp'"),
+    "all of a model": run("DELETE FROM vector WHERE revision = 2"),
+    "one kind of a model": run("DELETE FROM vector WHERE revision = 2 AND kind = 'layer/mlp'"),
+    "cut short": run("UPDATE vector SET data = substr(data, 1, 10) WHERE revision = 2 AND kind = 'layer/mlp'"),
+    "other numbers": run(swapped("sum/mlp")),
+    "other codes": run(swapped("layer/mlp")),
+    "other checksum": run("UPDATE vector SET checksum = checksum + 1 WHERE revision = 2 AND kind = 'layer/mlp'"),
+    "other layers": run("UPDATE vector SET layers = x'05000600' WHERE revision = 2 AND kind = 'layer/mlp'"),
+    "of another fingerprint": run("UPDATE vector SET fingerprint = 3 WHERE revision = 2"),
+    "of too many kinds": run("UPDATE vector SET component = 'vision' WHERE revision = 2 AND kind = 'sum/mlp'"),
 }
 
 
 @pytest.mark.parametrize("case", BROKEN_ROWS)
-def test_search_rows_are_made_anew(store: Store, case: str) -> None:
-    sound, before = [store.vectors.of_model(number) for number in store.ids()], truth(store)
+def test_search_rows_are_made_anew(store: SqliteStore, case: str) -> None:
+    sound, before = [store.vectors.of(number) for number in store.numbers()], truth(store)
     BROKEN_ROWS[case](store)
     found = [finding for finding in examine(store) if finding.check == "search rows"]
     assert [(finding.state, finding.detail.split(":")[0]) for finding in found] == [("broken", "m1")]
@@ -148,19 +164,19 @@ def test_search_rows_are_made_anew(store: Store, case: str) -> None:
     assert states(mended)["search rows"] == "repaired"
     assert "broken" not in states(mended).values()
     assert set(states(examine(store)).values()) == {"ok"}
-    assert [store.vectors.of_model(number) for number in store.ids()] == sound
+    assert [store.vectors.of(number) for number in store.numbers()] == sound
     assert truth(store) == before
     query = rows_of(real_fingerprint(1))[0]
-    assert VectorIndex.open(store).search("sum/mlp", query.rows, 1).model_ids.tolist() == [[2]]
+    assert VectorIndex.open(store).search("sum/mlp", query.rows, 1).revisions.tolist() == [[2]]
 
 
-def test_without_the_recipe_missing_rows_are_told(store: Store) -> None:
-    run("DELETE FROM vector WHERE model = 2")(store)
+def test_without_the_recipe_missing_rows_are_told(store: SqliteStore) -> None:
+    run("DELETE FROM vector WHERE revision = 2")(store)
     assert states(doctor.examine(store, VectorIndex(store), repair=True))["search rows"] == "broken"
 
 
 @pytest.mark.parametrize("ending", [".faiss", ".npy"])
-def test_the_index_is_built_anew(path: Path, store: Store, ending: str) -> None:
+def test_the_index_is_built_anew(path: Path, store: SqliteStore, ending: str) -> None:
     for file in Path(f"{path}.index").glob(f"*/*{ending}"):
         content = bytearray(file.read_bytes())
         content[-1] ^= 1
@@ -173,22 +189,22 @@ def test_the_index_is_built_anew(path: Path, store: Store, ending: str) -> None:
 
 
 def test_a_damaged_file_is_a_finding_not_an_end(path: Path) -> None:
-    with Store.open(path) as store:
+    with SqliteStore.open(path) as store:
         for number in range(40):
             given = real_record(f"m{number}", number)
             store.put(given, rows_of(given.blob))
     content = bytearray(path.read_bytes())
     content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
     path.write_bytes(content)
-    with Store.open(path) as store:
+    with SqliteStore.open(path) as store:
         found = states(examine(store, repair=True))
     assert found["file"] == "broken"
     assert list(dict.fromkeys(found)) == CHECKS
 
 
-def test_older_revisions_are_looked_at_too(store: Store) -> None:
+def test_older_revisions_are_looked_at_too(store: SqliteStore) -> None:
     given = real_record("m0", 50)
-    store.put(type(given)(**(vars(given) | {"content": "newer"})), rows_of(given.blob))
+    store.put(type(given)(**(vars(given) | {"content": given.content})), rows_of(given.blob))
     assert set(states(examine(store)).values()) == {"ok"}
     run("UPDATE blob SET data = zeroblob(length(data)) WHERE fingerprint = 1")(store)
     assert states(examine(store))["fingerprints"] == "broken"

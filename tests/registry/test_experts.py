@@ -18,7 +18,7 @@ EXPERTS, WIDTH = 8, 40
 
 
 def mixture(seed: int) -> models.Tensors:
-    """A Mixtral-shaped model with the attention and token tables of llama(seed)."""
+    """A Mixtral-shaped model with the attention and token tables of llama(seed); neurons of its experts differ in size, as trained ones do."""
     rng = np.random.default_rng(seed + 1000)
     tensors = {k: v for k, v in models.llama(seed, layers=3).items() if ".mlp." not in k}
     for layer in range(3):
@@ -26,7 +26,8 @@ def mixture(seed: int) -> models.Tensors:
         tensors[at + "gate.weight"] = (0.02 * rng.standard_normal((EXPERTS, models.HIDDEN))).astype(np.float32)
         for expert in range(EXPERTS):
             for name, shape in (("w1", (WIDTH, models.HIDDEN)), ("w3", (WIDTH, models.HIDDEN)), ("w2", (models.HIDDEN, WIDTH))):
-                tensors[f"{at}experts.{expert}.{name}.weight"] = (0.02 * rng.standard_normal(shape)).astype(np.float32)
+                sizes = 0.02 * np.exp(0.4 * rng.standard_normal((shape[0], 1)))
+                tensors[f"{at}experts.{expert}.{name}.weight"] = (sizes * rng.standard_normal(shape)).astype(np.float32)
     return tensors
 
 

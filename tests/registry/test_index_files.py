@@ -17,7 +17,7 @@ from modelkin_registry.search import index as vectors
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.search.index_files import MANIFEST, locked
 from modelkin_registry.search.ranking import Hits
-from modelkin_registry.store.store import Store
+from modelkin_registry.store.sqlite.store import SqliteStore
 from registry_helpers import record, rows, units
 
 KINDS = ("sum/mlp", "layer/mlp")
@@ -30,8 +30,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[Store]:
-    with Store.open(path) as opened:
+def store(path: Path) -> Iterator[SqliteStore]:
+    with SqliteStore.open(path) as opened:
         for number in range(MODELS):
             opened.put(record(f"m{number}"), rows(number))
         yield opened
@@ -42,7 +42,7 @@ def root(path: Path) -> Path:
 
 
 def same(first: Hits, second: Hits) -> bool:
-    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("model_ids", "components", "layers", "scores"))
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("revisions", "components", "layers", "scores"))
 
 
 def answers_exactly(index: VectorIndex, k: int = 7) -> bool:
@@ -91,9 +91,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_found_and_mended(
-    path: Path, store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, damage: str
+    path: Path, store: SqliteStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    monkeypatch.setattr(vectors, "TAIL_MODELS", 5)
+    monkeypatch.setattr(vectors, "TAIL_REVISIONS", 5)
     VectorIndex.open(store)
     assert VectorIndex(store).check() == []
     DAMAGES[damage](root(path))
@@ -106,22 +106,22 @@ def test_damage_is_found_and_mended(
     assert index.check() == []
 
 
-def test_damage_that_cannot_be_mended_is_done_without(path: Path, store: Store) -> None:
+def test_damage_that_cannot_be_mended_is_done_without(path: Path, store: SqliteStore) -> None:
     VectorIndex.open(store).rebuild()
     flip_a_bit(files(root(path), ".faiss")[0])
     with locked(root(path), 0):
         assert answers_exactly(VectorIndex.open(store))
 
 
-def test_rows_that_are_not_the_registry_s_are_found(store: Store) -> None:
+def test_rows_that_are_not_the_registry_s_are_found(store: SqliteStore) -> None:
     """A sound file with wrong content: rows were lost from the table behind the index's back."""
     index = VectorIndex.open(store)
     index.rebuild()
-    store.connection.execute("DELETE FROM vector WHERE model = 3 AND kind = 'sum/mlp'")
+    store.connection.execute("DELETE FROM vector WHERE revision = 3 AND kind = 'sum/mlp'")
     assert [problem for problem in index.check() if "sum/mlp" in problem]
 
 
-def test_what_killed_builders_left_is_swept(path: Path, store: Store) -> None:
+def test_what_killed_builders_left_is_swept(path: Path, store: SqliteStore) -> None:
     index = VectorIndex.open(store)
     index.rebuild()
     (root(path) / "7-dead").mkdir()

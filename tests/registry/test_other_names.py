@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import safetensors.numpy
+from modelkin_registry.evidence.renamed import under_names_of
 
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.evidence.judge import ALONE
-from modelkin_registry.evidence.renamed import under_names_of
 from modelkin_registry.explanation.compare import compare_fingerprints
 
 Arrays = dict[str, npt.NDArray[np.float32]]
@@ -31,10 +31,12 @@ BIASES = {name: f"{other.partition('/')[0]}/bias:0" for name, other in EXPORTED.
 
 
 def weights(seed: int) -> Arrays:
+    """Rows of uneven size, as training leaves them: of numbers that a seed could have drawn no descent is told."""
     rng = np.random.default_rng(seed)
     found: Arrays = {}
     for name, shape in PLAIN.items():
-        found[f"{name}.weight"] = rng.standard_normal(shape).astype(np.float32)
+        sizes = np.exp(0.4 * rng.standard_normal((shape[0], *[1] * (len(shape) - 1))))
+        found[f"{name}.weight"] = (sizes * rng.standard_normal(shape)).astype(np.float32)
         found[f"{name}.bias"] = rng.standard_normal(shape[0]).astype(np.float32)
     return found
 

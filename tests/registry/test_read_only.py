@@ -17,9 +17,9 @@ from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_registry.registry import Registry
 from modelkin_registry.search import index as vectors
 from modelkin_registry.search.index import VectorIndex
-from modelkin_registry.store import opening as connection
-from modelkin_registry.store.marks import STEPS
-from modelkin_registry.store.store import Store
+from modelkin_registry.store.sqlite import connecting as connection
+from modelkin_registry.store.sqlite.marks import STEPS
+from modelkin_registry.store.sqlite.store import SqliteStore
 from registry_helpers import real_fingerprint, record, rows
 
 AS_ROOT = os.name == "posix" and os.geteuid() == 0
@@ -60,7 +60,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def leave_a_log(folder: Path) -> None:
     """As after a writer that was killed: its last change is in the log alone."""
-    with Store.open(folder / "r.db") as store:
+    with SqliteStore.open(folder / "r.db") as store:
         store.rename("m1", "only in the log")
         saved = {name: (folder / name).read_bytes() for name in ("r.db", "r.db-wal", "r.db-shm")}
     for name, content in saved.items():
@@ -108,9 +108,9 @@ def test_what_writes_is_refused(folder: Path, arguments: tuple[str, ...], log: b
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A registry with an index that every change makes too old."""
-    monkeypatch.setattr(vectors, "TAIL_MODELS", 1)
+    monkeypatch.setattr(vectors, "TAIL_REVISIONS", 1)
     monkeypatch.setattr(vectors, "TAIL_SHARE", 0)
-    with Store.open(tmp_path / "r.db") as store:
+    with SqliteStore.open(tmp_path / "r.db") as store:
         for number in range(2):
             store.put(record(f"m{number}"), rows(number))
     monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)
@@ -119,21 +119,21 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_index_is_never_built_in_reading(path: Path) -> None:
     asked = rows(1)[0]
-    with Store.open(path, create=False) as store:
+    with SqliteStore.open(path, create=False) as store:
         index = VectorIndex.open(store)
         found = index.search(asked.kind, asked.rows, 1)
         with pytest.raises(RegistryError, match="no index is built"):
             index.rebuild()
-        assert store.names_of(int(model) for model in found.model_ids.ravel()) == {2: "m1"}
+        assert store.names_of(int(model) for model in found.revisions.ravel()) == {2: "m1"}
     assert not index.root.exists()
 
 
 def test_an_index_is_read_but_not_mended(path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     with monkeypatch.context() as may_write:
         may_write.setattr(os, "access", lambda *_: True)
-        with Store.open(path) as store:
+        with SqliteStore.open(path) as store:
             VectorIndex(store).rebuild()
-    with Store.open(path, create=False) as store:
+    with SqliteStore.open(path, create=False) as store:
         assert VectorIndex.open(store).generation == store.generation()
         (folder,) = (entry for entry in Path(f"{path}.index").iterdir() if entry.is_dir())
         for file in folder.iterdir():
@@ -145,7 +145,7 @@ def test_an_index_is_read_but_not_mended(path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_store_opened_to_read_takes_no_change(path: Path) -> None:
-    with Store.open(path, create=False) as store:
+    with SqliteStore.open(path, create=False) as store:
         assert store.read_only
         with pytest.raises(RegistryError, match=READONLY):
             store.put(record("new"), rows(9))
@@ -156,4 +156,4 @@ def test_a_store_opened_to_read_takes_no_change(path: Path) -> None:
 def test_an_older_registry_that_cannot_be_written_is_explained(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "STEPS", (*STEPS, "next"))
     with pytest.raises(RegistryError, match=r"brought up to date, but it cannot be written\. Run `modelkin list` once"):
-        Store.open(path, create=False)
+        SqliteStore.open(path, create=False)

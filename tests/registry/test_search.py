@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -217,6 +217,9 @@ def test_nearest_without_a_vote_are_ordered_by_all_families_together(space: Any,
             return ranking.Hits(np.array([[*hits]], int), nothing.astype(str), nothing, np.array([[*hits.values()]], np.float32))
 
         search_exact = search
+
+        def models_of(self, revisions: Iterable[int]) -> dict[int, int]:
+            return {number: number for number in revisions}
 
     assert candidates.find_candidates(Scripted(), query) == [1, 2]
     scores["sum/mlp"] = {}

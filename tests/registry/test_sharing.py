@@ -1,4 +1,4 @@
-"""Registries as single files: what goes out comes in, merges lose nothing, and a hostile file changes nothing."""
+"""Registries as single files: what goes out comes in, apart from what is here, and a hostile file changes nothing."""
 
 from __future__ import annotations
 
@@ -27,76 +27,74 @@ README = "README.md"
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fingerprint]:
-    """Two models in full, and the first at level probe."""
+    """Two models in full, the first at level probe and trained on too, and a third."""
     folder = tmp_path_factory.mktemp("models")
     one, two = models.llama(1, layers=2), models.llama(2, layers=2)
     return {
         "one": models.fingerprint(folder / "one", one),
         "one, sampled": models.fingerprint(folder / "one", one, level="probe"),
+        "one, tuned": models.fingerprint(folder / "tuned", models.trained_on(one, 5, 0.1)),
         "two": models.fingerprint(folder / "two", two),
         "three": models.fingerprint(folder / "three", models.llama(3, layers=2), level="probe"),
     }
 
 
-def everything(registry: Registry) -> dict[str, Any]:
-    """All that a registry tells of its models, without numbers of rows."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(item) for name, item in value.items() if name not in ("id", "model", "revision", "fingerprint")}
-        return [plain(item) for item in value] if isinstance(value, list) else value
-
-    return {name: plain(registry.show(name)) for name in registry.store.names()}
+def told(registry: Registry) -> dict[str, Any]:
+    """What a registry tells of its models that an import keeps: contents, levels, present claims."""
+    return {
+        name: (
+            [(one["content"], one["files"], {two["level"] for two in one["fingerprints"]}) for one in shown["revisions"]],
+            {(claim["kind"], claim["value"], claim["source"]) for claim in shown["claims"] if claim["current"]},
+        )
+        for name, shown in ((name, registry.show(name)) for name in registry.store.names())
+    }
 
 
 def sound(registry: Registry) -> bool:
     return {finding.state for finding in registry.examine()} == {"ok"}
 
 
-def test_a_registry_comes_back_whole(tmp_path: Path, found: dict[str, Fingerprint]) -> None:
+def test_a_registry_comes_in_whole(tmp_path: Path, found: dict[str, Fingerprint]) -> None:
     with Registry.open(tmp_path / "a.db") as a, Registry.open(tmp_path / "b.db") as b:
         files = [SourceFile("model.safetensors", 5, "d")]
         a.add("org/m", found["one"], origin="/m@1", files=files, claims=[Claim("license", "mit", README), Claim("tag", "x", README)])
-        a.add("org/m", found["two"], origin="/m@2", claims=[Claim("license", "apache", README)])
-        a.add("n", found["three"], origin="/n")
-        a.rename("n", "new name")
+        a.add("org/m", found["one, tuned"], origin="/m@2", files=files, claims=[Claim("license", "apache", README)])
+        a.add("n", found["three"], origin="/n", files=files)
         a.export(tmp_path / "f")
         taken, digest = b.take_in(tmp_path / "f")
         assert [one.status for one in taken] == ["added", "added"]
-        assert everything(b) == everything(a)
-        assert b.store.name_of(b.store.find("n") or 0) == "new name"
+        assert told(b) == told(a)
         assert sound(b)
-        assert [one.model for one in b.query(found["two"]).relatives] == ["org/m"]
-        assert [claim["current"] for claim in b.show("org/m")["claims"]] == [True, False, False]
+        assert [one.model for one in b.query(found["one, tuned"]).relatives] == ["org/m"]
+        assert {line.model: (line.sender, line.source) for line in b.list()} == {"n": ("f", "from f: /n"), "org/m": ("f", "from f: /m@2")}
+        assert b.show("n")["revisions"][0]["sources"][0]["who"] == "local (from f)"
         again, same = b.take_in(tmp_path / "f")
-        assert {one.status for one in again} == {"unchanged"}
-        assert same == digest == b.export(tmp_path / "g")[1]
-        assert (tmp_path / "f").read_bytes() == (tmp_path / "g").read_bytes()
+        assert ({one.status for one in again}, same) == ({"unchanged"}, digest)
+        assert told(b) == told(a)
 
 
-def test_what_both_know_becomes_one(tmp_path: Path, found: dict[str, Fingerprint]) -> None:
+def test_the_same_registry_gives_the_same_bytes(tmp_path: Path, found: dict[str, Fingerprint]) -> None:
+    with Registry.open(tmp_path / "a.db") as a:
+        a.add("m", found["one"])
+        assert a.export(tmp_path / "f") == a.export(tmp_path / "g")
+    assert (tmp_path / "f").read_bytes() == (tmp_path / "g").read_bytes()
+
+
+def test_what_is_here_already_is_passed_over(tmp_path: Path, found: dict[str, Fingerprint]) -> None:
     with Registry.open(tmp_path / "a.db") as a, Registry.open(tmp_path / "b.db") as b:
         a.add("m", found["one"], origin="/a/1", claims=[Claim("license", "mit", README)])
-        b.add("m", found["one"], origin="/b/1", claims=[Claim("license", "mit", README), Claim("tag", "b", README)])
-        b.add("m", found["two"], origin="/b/2")
-        a.add("m", found["three"], origin="/a/3")
-        first_added = a.show("m")["revisions"][1]["added"]
+        b.add("m", found["one"], origin="/b/1", claims=[Claim("license", "gpl", README)])
         a.export(tmp_path / "f")
-        taken, _ = b.take_in(tmp_path / "f")
-        assert [(one.given, one.name, one.status) for one in taken] == [("m", "m", "merged")]
-        shown = b.show("m")
-        assert [[one["origin"] for one in revision["sources"]] for revision in shown["revisions"]] == [
-            ["/a/3"],
-            ["/b/2"],
-            ["/b/1", "/a/1"],
-        ]
-        assert shown["revisions"][2]["added"] == first_added
-        assert {(claim["kind"], claim["value"]) for claim in shown["claims"]} == {("license", "mit"), ("tag", "b")}
-        assert b.store.get("m").level == "probe"
+        before = b.show("m")
+        assert [(one.given, one.name, one.status) for one in b.take_in(tmp_path / "f")[0]] == [("m", "m", "unchanged")]
+        assert (b.show("m"), b.store.names()) == (before, ["m"])
+        a.add("m", found["one, tuned"], origin="/a/2")
+        a.export(tmp_path / "g")
+        taken, _ = b.take_in(tmp_path / "g")
+        assert [(one.name, one.status) for one in taken] == [(f"m#{a.store.get('m').content.split('-')[1][:8]}", "added")]
+        assert b.show("m") == before
+        assert [one["content"] for one in b.show(taken[0].name)["revisions"]] == [a.store.get("m").content]
         assert sound(b)
-        b.export(tmp_path / "g")
-        assert [one.status for one in a.take_in(tmp_path / "g")[0]] == ["merged"]
-        assert everything(a) == everything(b)
 
 
 def test_a_name_alone_makes_no_model_the_same(tmp_path: Path, found: dict[str, Fingerprint]) -> None:
@@ -112,38 +110,55 @@ def test_a_name_alone_makes_no_model_the_same(tmp_path: Path, found: dict[str, F
         assert [one.status for one in b.take_in(tmp_path / "f")[0]] == ["unchanged"]
 
 
-def test_revisions_of_one_repository_are_one_model(tmp_path: Path, found: dict[str, Fingerprint]) -> None:
-    with Registry.open(tmp_path / "a.db") as a, Registry.open(tmp_path / "b.db") as b:
-        a.add("org/m", found["one"], origin="org/m@1", who="hub")
-        b.add("org/m", found["two"], origin="org/m@2", who="hub")
-        a.export(tmp_path / "f")
-        assert [(one.name, one.status) for one in b.take_in(tmp_path / "f")[0]] == [("org/m", "merged")]
-        origins = [revision["sources"][0]["origin"] for revision in b.show("org/m")["revisions"]]
-        assert origins == ["org/m@2", "org/m@1"]
-        assert sound(b)
+def test_a_sender_goes_on_with_its_own_models(tmp_path: Path, found: dict[str, Fingerprint]) -> None:
+    with Registry.open(tmp_path / "a.db") as a, Registry.open(tmp_path / "b.db") as b, Registry.open(tmp_path / "c.db") as c:
+        a.add("m", found["one"])
+        a.export(tmp_path / "1")
+        b.take_in(tmp_path / "1", sender="them")
+        a.add("m", found["one, tuned"])
+        a.export(tmp_path / "2")
+        assert [(one.name, one.status) for one in b.take_in(tmp_path / "2", sender="them")[0]] == [("m", "merged")]
+        assert told(b) == told(a)
+        c.add("m", found["two"])
+        c.export(tmp_path / "3")
+        (other,) = b.take_in(tmp_path / "3", sender="them")[0]
+        assert (other.status, other.name.startswith("m#")) == ("added", True)
+        assert b.store.get("m").content == a.store.get("m").content
 
 
-def test_a_model_renamed_there_is_found_by_its_former_name(tmp_path: Path, found: dict[str, Fingerprint]) -> None:
+def test_a_model_renamed_there_is_known_by_its_former_name(tmp_path: Path, found: dict[str, Fingerprint]) -> None:
     with Registry.open(tmp_path / "a.db") as a, Registry.open(tmp_path / "b.db") as b:
         a.add("old", found["one"])
         b.add("old", found["one"])
         a.rename("old", "new")
         a.export(tmp_path / "f")
-        assert [(one.given, one.name) for one in b.take_in(tmp_path / "f")[0]] == [("new", "old")]
-        assert b.show("new")["model"] == "old"
+        assert [(one.given, one.name, one.status) for one in b.take_in(tmp_path / "f")[0]] == [("new", "old", "unchanged")]
+        assert (b.store.names(), "new" in b.store) == (["old"], False)
+
+
+def test_less_of_the_same_weights_is_nothing_new(tmp_path: Path, found: dict[str, Fingerprint]) -> None:
+    with Registry.open(tmp_path / "full.db") as full, Registry.open(tmp_path / "probe.db") as probe:
+        full.add("m", found["one"])
+        probe.add("m", found["one, sampled"])
+        full.export(tmp_path / "f")
+        probe.export(tmp_path / "p")
+        assert [one.status for one in full.take_in(tmp_path / "p")[0]] == ["unchanged"]
+        (more,) = probe.take_in(tmp_path / "f")[0]
+        assert (more.status, probe.store.get("m").level, probe.store.get(more.name).level) == ("added", "probe", "full")
 
 
 @pytest.mark.parametrize("levels", [("one", "one, sampled"), ("one, sampled", "one")])
 def test_both_levels_of_a_content_are_one_revision(tmp_path: Path, found: dict[str, Fingerprint], levels: tuple[str, str]) -> None:
     with Registry.open(tmp_path / "a.db") as a, Registry.open(tmp_path / "b.db") as b:
-        a.add("m", found[levels[0]])
-        b.add("m", found[levels[1]])
+        for name in levels:
+            a.add("m", found[name])
         a.export(tmp_path / "f")
         b.take_in(tmp_path / "f")
-        (revision,) = b.show("m")["revisions"]
-        assert {one["level"] for one in revision["fingerprints"]} == {"probe", "full"}
-        assert b.store.get("m").level == "full"
-        assert b.add("m", found["one"]).status == b.add("m", found["one, sampled"]).status == "unchanged"
+        for registry in (a, b):
+            (revision,) = registry.show("m")["revisions"]
+            assert {one["level"] for one in revision["fingerprints"]} == {"probe", "full"}
+            assert registry.store.get("m").level == "full"
+        assert a.add("m", found["one"]).status == a.add("m", found["one, sampled"]).status == "unchanged"
         assert sound(b)
 
 
@@ -305,7 +320,7 @@ def test_the_verbs(filled: Path) -> None:
     assert out.exit_code == 0
     said = json.loads(out.stdout)
     assert (said["models"], said["bytes"]) == (2, (filled / "shared").stat().st_size)
-    assert run("export", "shared").exit_code == 2
+    assert run("export", "shared").exit_code == 3
     taken = json.loads(run("import", "shared", "--json", registry="other.db").stdout)
     assert (taken["models"], taken["added"], taken["renamed"]) == (2, 2, [])
     assert run("list", "-q", registry="other.db").stdout == run("list", "-q").stdout

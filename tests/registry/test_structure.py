@@ -16,7 +16,7 @@ from modelkin_indexer.beside.code import TOKENS, WINDOW, shingles
 from modelkin_indexer.beside.structure import structure_of
 from modelkin_indexer.beside.vocabulary import KEPT, vocabulary_sketch
 from modelkin_indexer.results.beside import StructurePart
-from modelkin_registry.store.structure import kept_words
+from modelkin_registry.store.words import kept_words
 from modelkin_registry.structure.comparison import Structure, compare_structure
 
 CODE = "\n".join(

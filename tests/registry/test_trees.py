@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.tree import TreeAnswer
 from modelkin_registry.registry import Registry
 from modelkin_registry.trees.forests import Kinship
+from modelkin_registry.trees.hubs import examined
 from modelkin_registry.trees.links import Link
 from models import Tensors, channels_permuted, fingerprint, llama, part_from, trained_on, with_layers
 from tiny_models import save_model, tiny_llama, tuned
@@ -61,6 +63,31 @@ def test_children_hang_on_their_base_and_grandchildren_on_children(family: TreeA
     descent = {pair for pair, kind in found.items() if kind == "descent"}
     assert descent == {("base", name) for name in ("one", "two", "three", "deep")} | {("three", "grandchild"), ("two", "turned")}
     assert all(edge.direction == "hint" and edge.reasons for edge in family.edges if edge.kind == "descent" and edge.parent == "base")
+
+
+@pytest.mark.parametrize("sizes", [(0.05, 0.15, 0.15, 0.15, 0.4), (0.05, 0.2, 0.2, 0.3, 0.3, 0.2), (0.1,) * 9])
+def test_siblings_without_their_base_have_no_arrow_among_them(tmp_path: Path, sizes: tuple[float, ...]) -> None:
+    base = llama(1)
+    answer = registry_of(tmp_path, {f"ft{seed}": trained_on(base, seed, size) for seed, size in enumerate(sizes, 40)}).tree()
+    assert len(answer.edges) == len(sizes) - 1
+    assert {edge.direction for edge in answer.edges} == {"unknown"}
+
+
+def test_a_common_ancestor_that_is_not_registered_is_told(tmp_path: Path) -> None:
+    base = llama(1)
+    answer = registry_of(tmp_path, {f"ft{seed}": trained_on(base, seed, 0.2 if seed > 40 else 0.1) for seed in range(40, 47)}).tree()
+    assert answer.without_ancestor == (tuple(f"ft{seed}" for seed in range(40, 47)),)
+
+
+def test_a_hub_is_told_from_a_sibling() -> None:
+    way = {"base": 0.0, "light": 0.004, "a": 0.02, "b": 0.03, "c": 0.02, "d": 0.05}
+    r = lambda one, other: math.exp(-way[one] - way[other])  # noqa: E731
+    base, light = (examined(hub, ["a", "b", "c", "d"], r) for hub in ("base", "light"))
+    assert base is not None
+    assert light is not None
+    assert (base.is_base, base.is_sibling, light.is_base, light.is_sibling) == (True, False, False, True)
+    assert light.way == pytest.approx(0.004)
+    assert examined("base", ["a", "b"], r) is None
 
 
 def test_a_merge_has_all_its_parents_and_their_weights(family: TreeAnswer) -> None:

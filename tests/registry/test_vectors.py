@@ -22,7 +22,7 @@ from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.search.index_files import locked
 from modelkin_registry.search.ranking import SCORE_MARGIN, Hits
 from modelkin_registry.store.rows import CODE_BITS, MAX_DIMS, IndexRows, encode, numbers, sign_codes
-from modelkin_registry.store.store import Store
+from modelkin_registry.store.sqlite.store import SqliteStore
 from registry_helpers import DIMS, record, rows, units
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -39,8 +39,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[Store]:
-    with Store.open(path) as opened:
+def store(path: Path) -> Iterator[SqliteStore]:
+    with SqliteStore.open(path) as opened:
         for number in range(MODELS):
             opened.put(record(f"m{number}"), rows(number))
         yield opened
@@ -51,7 +51,7 @@ def root(path: Path) -> Path:
 
 
 def same(first: Hits, second: Hits) -> bool:
-    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("model_ids", "components", "layers", "scores"))
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("revisions", "components", "layers", "scores"))
 
 
 def answers_exactly(index: VectorIndex, k: int = 7) -> bool:
@@ -79,7 +79,7 @@ def by_hand(stored: dict[int, list[IndexRows]], kind: str, query: Any, k: int) -
 
 
 @pytest.mark.parametrize("built", [True, False])
-def test_the_order_is_that_of_plain_arithmetic(store: Store, built: bool) -> None:
+def test_the_order_is_that_of_plain_arithmetic(store: SqliteStore, built: bool) -> None:
     index = VectorIndex.open(store)
     if built:
         index.rebuild()
@@ -87,7 +87,7 @@ def test_the_order_is_that_of_plain_arithmetic(store: Store, built: bool) -> Non
     for kind in KINDS:
         hits = index.search(kind, units(5, 3), 9)
         for place, query in enumerate(units(5, 3)):
-            found = [list(hit) for hit in zip(hits.model_ids[place], hits.components[place], hits.layers[place], strict=True)]
+            found = [list(hit) for hit in zip(hits.revisions[place], hits.components[place], hits.layers[place], strict=True)]
             assert found == by_hand(given_rows, kind, query, 9)
 
 
@@ -104,12 +104,12 @@ def test_rough_scores_are_well_inside_the_margin(dims: int) -> None:
     assert np.abs((stored @ query.T)[:, 0] - exact).max() < SCORE_MARGIN / 4
 
 
-def test_a_copy_scores_one_and_comes_first(store: Store) -> None:
+def test_a_copy_scores_one_and_comes_first(store: SqliteStore) -> None:
     index = VectorIndex.open(store)
     index.rebuild()
     for kind, part in (("sum/mlp", rows(4)[0]), ("layer/mlp", rows(4)[2])):
         hits = index.search(kind, part.rows, 2)
-        assert set(hits.model_ids[:, 0]) == {5}
+        assert set(hits.revisions[:, 0]) == {5}
         assert list(hits.layers[:, 0]) == list(part.layers)
         assert np.allclose(hits.scores[:, 0], 1, atol=1e-3)
         assert np.all(hits.scores[:, 1] < 0.95)
@@ -143,21 +143,21 @@ def test_encode_keeps_values_and_drops_zero_rows() -> None:
     assert encode(IndexRows("layer/a", "text", (0, 1, 2, 3), values)).data.shape == (3, CODE_BITS // 8)
 
 
-def test_short_answers_are_padded(store: Store) -> None:
+def test_short_answers_are_padded(store: SqliteStore) -> None:
     index = VectorIndex.open(store)
     hits = index.search("sum/mlp", units(1, 2), 100)
-    assert hits.model_ids.shape == (2, 100)
-    assert np.all(hits.model_ids[:, 2 * MODELS :] == -1)
+    assert hits.revisions.shape == (2, 100)
+    assert np.all(hits.revisions[:, 2 * MODELS :] == -1)
     assert np.all(np.isneginf(hits.scores[:, 2 * MODELS :]))
-    assert np.all(hits.model_ids[:, : 2 * MODELS] > 0)
+    assert np.all(hits.revisions[:, : 2 * MODELS] > 0)
     nothing = index.search("sum/unheard of", units(1, 2), 3)
-    assert np.all(nothing.model_ids == -1)
+    assert np.all(nothing.revisions == -1)
     zeros = index.search("layer/mlp", np.zeros((1, DIMS), np.float32), 3)
-    assert np.all(zeros.model_ids == -1)
+    assert np.all(zeros.revisions == -1)
 
 
 @pytest.mark.parametrize("queries", [units(1, 1, DIMS + 1), units(1, 1)[0], 2 * units(1, 1), units(1, 1) * np.nan])
-def test_queries_that_make_no_sense_are_refused(store: Store, queries: Any) -> None:
+def test_queries_that_make_no_sense_are_refused(store: SqliteStore, queries: Any) -> None:
     index = VectorIndex.open(store)
     for ask in (index.search, index.search_exact):
         with pytest.raises(ValueError, match="queries of kind 'sum/mlp'"):
@@ -167,7 +167,7 @@ def test_queries_that_make_no_sense_are_refused(store: Store, queries: Any) -> N
 @pytest.mark.parametrize("indexed", [0, 20, 40])
 def test_ties_end_by_model_wherever_the_rows_are(path: Path, indexed: int) -> None:
     """40 models with the same rows: the cut falls inside the tie, and the lowest numbers win, from index and table alike."""
-    with Store.open(path) as store:
+    with SqliteStore.open(path) as store:
         for number in range(indexed):
             store.put(record(f"m{number}"), rows(1))
         index = VectorIndex.open(store)
@@ -175,7 +175,7 @@ def test_ties_end_by_model_wherever_the_rows_are(path: Path, indexed: int) -> No
         for number in range(indexed, 40):
             store.put(record(f"m{number}"), rows(1))
         for kind, query in (("sum/mlp", rows(1)[0].rows), ("layer/mlp", rows(1)[2].rows[:1])):
-            assert list(index.search(kind, query, 5).model_ids[0]) == [1, 2, 3, 4, 5]
+            assert list(index.search(kind, query, 5).revisions[0]) == [1, 2, 3, 4, 5]
 
 
 # keeping up
@@ -193,7 +193,7 @@ def test_search_is_exact_after_any_history(actions: list[tuple[str, int, int]], 
     """Few different rows on purpose: copies and ties are common."""
     folder = Path(tempfile.mkdtemp())
     try:
-        with Store.open(folder / "r") as store:
+        with SqliteStore.open(folder / "r") as store:
             index, held = VectorIndex.open(store), set[str]()
             for action, number, seed in actions:
                 index = act(store, index, held, action, number, seed)
@@ -201,14 +201,15 @@ def test_search_is_exact_after_any_history(actions: list[tuple[str, int, int]], 
                 for kind in KINDS:
                     assert same(index.search(kind, queries, k), index.search_exact(kind, queries, k))
                     found = index.search_exact(kind, queries, 100)
-                    assert set(store.names_of(set(found.model_ids[0].tolist()) - {-1}).values()) == held
+                    models = store.models_of(set(found.revisions[0].tolist()) - {-1}).values()
+                    assert {store.name_of(model) for model in models} == held
             index.rebuild()
             assert index.check() == []
     finally:
         shutil.rmtree(folder)
 
 
-def act(store: Store, index: VectorIndex, held: set[str], action: str, number: int, seed: int) -> VectorIndex:
+def act(store: SqliteStore, index: VectorIndex, held: set[str], action: str, number: int, seed: int) -> VectorIndex:
     """One step; `held` is kept to the names that the registry must have after it."""
     if action in ("add", "change"):
         held.add(store.put(record(f"m{number}", content=f"{action} {seed}"), rows(seed)).name)
@@ -227,8 +228,8 @@ def act(store: Store, index: VectorIndex, held: set[str], action: str, number: i
     return index
 
 
-def test_a_small_tail_stays_in_the_table_and_a_long_one_is_indexed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vectors, "TAIL_MODELS", MODELS)
+def test_a_small_tail_stays_in_the_table_and_a_long_one_is_indexed(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors, "TAIL_REVISIONS", MODELS)
     index = VectorIndex.open(store)
     assert index.generation == 0
     store.put(record("one more"), rows(50))
@@ -245,11 +246,11 @@ def test_a_small_tail_stays_in_the_table_and_a_long_one_is_indexed(store: Store,
     assert answers_exactly(index)
 
 
-def test_another_process_index_is_taken_over_and_a_mapped_one_stays_right(path: Path, store: Store) -> None:
+def test_another_process_index_is_taken_over_and_a_mapped_one_stays_right(path: Path, store: SqliteStore) -> None:
     mine = VectorIndex.open(store)
     mine.rebuild()
     assert answers_exactly(mine)
-    with Store.open(path) as other_store:
+    with SqliteStore.open(path) as other_store:
         other_store.put(record("new"), rows(77))
         VectorIndex.open(other_store).rebuild()
     assert mine.generation == MODELS
@@ -257,7 +258,7 @@ def test_another_process_index_is_taken_over_and_a_mapped_one_stays_right(path: 
     lazy = VectorIndex(store)
     lazy.refresh()
     assert lazy.generation == MODELS + 1
-    with Store.open(path) as other_store:
+    with SqliteStore.open(path) as other_store:
         VectorIndex.open(other_store).rebuild()
     assert answers_exactly(lazy)  # its files were swept before it opened them
     mine.refresh()
@@ -266,9 +267,9 @@ def test_another_process_index_is_taken_over_and_a_mapped_one_stays_right(path: 
 
 
 def test_who_cannot_build_still_searches(
-    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(vectors, "TAIL_MODELS", 0)
+    monkeypatch.setattr(vectors, "TAIL_REVISIONS", 0)
     monkeypatch.setattr(vectors, "BUILD_WAIT_SECONDS", 0.0)
     with locked(root(path), 0) as held:
         assert held
@@ -287,30 +288,30 @@ def test_who_cannot_build_still_searches(
         index.rebuild()
 
 
-def test_nothing_unfinished_is_indexed(store: Store) -> None:
+def test_nothing_unfinished_is_indexed(store: SqliteStore) -> None:
     index = VectorIndex.open(store)
     with store.batch():
         store.put(record("unfinished"), rows(99))
         with pytest.raises(RegistryError, match="unfinished change"):
             index.rebuild()
-        assert index.search("sum/mlp", rows(99)[0].rows, 1).model_ids[0, 0] == MODELS + 1
+        assert index.search("sum/mlp", rows(99)[0].rows, 1).revisions[0, 0] == MODELS + 1
 
 
 # several processes
 
 
 def build_and_search(path: str, seed: int, failures: Any) -> None:
-    with Store.open(Path(path)) as store:
+    with SqliteStore.open(Path(path)) as store:
         index = VectorIndex.open(store)
         for number in range(5):
             name = f"p{seed}-{number}"
-            mine = store.put(record(name), rows(seed * 100 + number)).model_id
+            mine = store.put(record(name), rows(seed * 100 + number)).revision
             index.rebuild() if number % 2 else index.refresh()
-            if index.search("sum/mlp", rows(seed * 100 + number)[0].rows, 1).model_ids[0, 0] != mine:
+            if index.search("sum/mlp", rows(seed * 100 + number)[0].rows, 1).revisions[0, 0] != mine:
                 failures.put(name)
 
 
-def test_several_processes_build_and_search_at_once(path: Path, store: Store) -> None:
+def test_several_processes_build_and_search_at_once(path: Path, store: SqliteStore) -> None:
     failures = SPAWN.Queue()
     processes = [SPAWN.Process(target=build_and_search, args=(str(path), seed, failures)) for seed in (1, 2, 3)]
     for process in processes:

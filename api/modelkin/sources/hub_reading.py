@@ -27,8 +27,9 @@ from modelkin_indexer.hub.remote_files import RemoteFiles, remote_folder
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.store.hub_journal import Queued
-from modelkin_registry.store.store import Store
+from modelkin_registry.store.opening import open_store
+from modelkin_registry.store.protocol import Store
+from modelkin_registry.store.records import Queued
 
 UNFORESEEN = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError, AssertionError)
 CACHE, CACHE_BYTES = "MODELKIN_CACHE", "MODELKIN_CACHE_BYTES"  # environment: where ranges are kept, and how many bytes of them
@@ -93,8 +94,8 @@ def known_in(registry: Store, how: HowToRead) -> Known:
     """Finds the fingerprint of a registered model with the same bytes in its files."""
 
     def known(files: Needed) -> Fingerprint | None:
-        models = [model for model, _ in _same_content(registry, files.content)] + registry.models_of_files(files.identity)
-        for stored in registry.stored(dict.fromkeys(models)).values():
+        revisions = [revision for revision, _ in _same_content(registry, files.content)] + registry.models_of_files(files.identity)
+        for stored in registry.stored(dict.fromkeys(revisions)).values():
             if stored.level in (FULL, how.level or PROBE):
                 return fingerprints.from_bytes(stored.blob)
         return None
@@ -119,7 +120,7 @@ def _brought(client: HubClient, queued: Queued, max_bytes: int | None, how: HowT
     repo = client.repo(queued.repo, queued.revision)
     files = needed(repo)
     level = how.level or FULL
-    with Store.open(registry, create=False, key_name=how.key.name) as store:  # in this thread, so with a connection of its own
+    with open_store(registry, create=False, key_name=how.key.name) as store:  # in this thread, so with a connection of its own
         known = known_in(store, replace(how, level=level))(files)
     size = sum(file.size for file in files.others) if known else files.size
     if max_bytes is not None and level == PROBE and known is None and size > max_bytes:
@@ -208,7 +209,7 @@ def _cache(level: str, weights: int, scratch: Path) -> RangeCache:
 
 
 def _same_content(registry: Store, content: str) -> list[tuple[int, str]]:
-    """Registered models whose repository held the same bytes, and that were not added from elsewhere since."""
-    found = registry.hub.models_of(content) if content else []
-    stored = registry.stored([model for model, _ in found])
-    return [(model, repo) for model, repo in found if model in stored and stored[model].origin.split("@")[0] == repo]
+    """Revisions of models whose repository held the same bytes, and that were not added from elsewhere since."""
+    found = registry.hub.revisions_of(content) if content else []
+    stored = registry.stored([revision for revision, _ in found])
+    return [(revision, repo) for revision, repo in found if revision in stored and stored[revision].origin.split("@")[0] == repo]

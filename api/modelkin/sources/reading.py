@@ -20,7 +20,7 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.source import Source
 
 if TYPE_CHECKING:
-    from modelkin_registry.store.store import Store
+    from modelkin_registry.store.protocol import Store
 
 DEFAULT_LEVEL = "full"
 AT_HAND = "fingerprint"  # what a fingerprint without a file is called

@@ -25,8 +25,9 @@ PATHS = (str, os.PathLike)
 class Batch:
     """Adds sources to an open registry. `exit_code` is that of the worst that happened."""
 
-    def __init__(self, registry: Registry, how: HowToRead, listener: Listener) -> None:
-        self.registry, self.how, self.listener = registry, how, listener
+    def __init__(self, registry: Registry, how: HowToRead, listener: Listener, *, replace: bool) -> None:
+        """`replace`: names of models with other weights are taken, and those models kept under names of their own."""
+        self.registry, self.how, self.listener, self.replace = registry, how, listener, replace
         self.exit_code = 0
         self._taken: dict[str, Asked] = {}
 
@@ -55,7 +56,9 @@ class Batch:
         model = name or reading.name
         self._claim(model, source)
         told: dict[str, Any] = {"origin": reading.origin, "files": reading.files, "claims": reading.claims}
-        result = self.registry.add(model, reading.fingerprint, **told, structure=reading.structure)
+        result = self.registry.add(model, reading.fingerprint, **told, structure=reading.structure, replace=self.replace)
+        if result.kept:
+            self.listener.say(f"{blank.source}: the model that had the name {model!r} is now {result.kept!r}.")
         return _described(replace(blank, model=result.name, status=result.status), reading)
 
     def _claim(self, model: str, source: Asked) -> None:

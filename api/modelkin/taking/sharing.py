@@ -29,8 +29,8 @@ def export(registry: Registry, file: Path, *, paths: bool) -> Exported:
 
 
 def take_in(registry: Registry, file: Path, name: str = "") -> Imported:
-    """All models of such a file. `name` is what the answer calls it. Raises SharedFileError."""
-    taken, digest = registry.take_in(file)
+    """All models of such a file. `name` is what the answer calls it, and what its models are marked with. Raises SharedFileError."""
+    taken, digest = registry.take_in(file, sender=name)
     return Imported.of(name or str(file), taken, digest)
 
 

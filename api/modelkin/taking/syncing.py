@@ -27,9 +27,8 @@ from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.spec import Key
 from modelkin_registry.answers.shared import Synced, Syncing
 from modelkin_registry.registry import Registry
-from modelkin_registry.sharing.taking_in import HUB
-from modelkin_registry.store.hub_journal import Queued
-from modelkin_registry.store.opening import now
+from modelkin_registry.store.records import HUB, Queued
+from modelkin_registry.store.times import now
 
 WORKERS = 4  # repositories read at once unless told otherwise
 LISTED_AT_ONCE = 256  # repositories noted in one transaction

@@ -19,14 +19,17 @@ STATUSES = ("added", "unchanged", "failed")
 @click.command("add", short_help="Index models and keep their fingerprints.")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--as", "name", metavar="NAME", help="Name of the model, with one SOURCE. Default: the name of its folder.")
+@click.option("--replace", is_flag=True, help="Take the name of a model with other weights; that model is kept as NAME@DIGITS.")
 @starter_option
 @reading
 @printing
 @calling
-def command(sources: tuple[str, ...], name: str | None, starter: bool, output: Output, call: dict[str, Any]) -> None:
+def command(sources: tuple[str, ...], name: str | None, replace: bool, starter: bool, output: Output, call: dict[str, Any]) -> None:
     """Index models and keep their fingerprints in the registry.
 
-    A source that cannot be read is reported, and the others are added all the same. With --json one object a line.
+    Weights that show kinship to those of the model which has the name are a new revision of it; older revisions are searched too, as
+    NAME@DIGITS. Others are refused, unless --replace. A source that cannot be read is reported, and the others are added all the same. With
+    --json one object a line.
 
     \b
     Example:
@@ -38,7 +41,7 @@ def command(sources: tuple[str, ...], name: str | None, starter: bool, output: O
     seen = _Seen(output)
     try:
         with output.listening() as listener:
-            answer = modelkin.add(*sources, name=name, each=seen, starter=starter, listener=listener, **call)
+            answer = modelkin.add(*sources, name=name, replace=replace, each=seen, starter=starter, listener=listener, **call)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Interrupted; {seen.stored} stored.") from None
     output.say(", ".join(f"{answer.counts[status]} {status}" for status in STATUSES if status in answer.counts))

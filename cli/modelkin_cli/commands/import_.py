@@ -20,10 +20,11 @@ from modelkin_registry.answers.shared import STATUSES, Imported
 @printing
 @calling
 def command(file: Path, starter: bool, output: Output, call: dict[str, Any]) -> None:
-    """Take in all models of a file that `modelkin export` wrote. Nothing is lost on either side.
+    """Take in all models of a file that `modelkin export` wrote, apart from those here and marked with the file's name.
 
-    A model that both know becomes one, with the revisions, sources and claims of both. A model that has only its name in common with one
-    here is stored under that name and the start of its digest. A file that is not sound changes nothing.
+    What the file says is its sender's word: it displaces, dates and renames nothing here. Weights that a model of the same name has here
+    are passed over; a model with other weights under a name of one here comes in under that name and the start of its digest. A file that
+    is not sound changes nothing.
 
     \b
     Example:

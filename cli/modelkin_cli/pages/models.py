@@ -20,7 +20,8 @@ from modelkin_registry.claims.declared import claim_sentence
 def model_page(shown: Shown) -> Iterator[RenderableType]:
     """Everything known of one registered model."""
     yield Text(printable(shown.model), style="bold")
-    facts = [("added", shown.added), ("former names", ", ".join(shown.former_names))]
+    sender = f"{shown.sender}; all that follows is its word" if shown.sender else ""
+    facts = [("added", shown.added), ("from", sender), ("former names", ", ".join(shown.former_names))]
     yield _facts(facts)
     yield from _claims(shown.claims)
     for claim in shown.weighed_claims:
@@ -28,7 +29,7 @@ def model_page(shown: Shown) -> Iterator[RenderableType]:
     yield from _lying_beside(shown.structure)
     for revision in shown.revisions:
         yield Text()
-        yield Text(f"Revision {revision['id']}", style="bold")
+        yield Text(f"Revision {printable(revision['name'])}", style="bold")
         yield _facts(_revision_facts(revision))
         for fingerprint in revision["fingerprints"]:
             yield Text()

@@ -125,7 +125,7 @@ def models_table(models: Sequence[ListedModel]) -> Table:
     table = new_table("model", "parameters", "level", "components", "added", right=("parameters",))
     for model in models:
         table.add_row(
-            printable(model.model),
+            printable(model.model + (f" (from {model.sender})" if model.sender else "")),
             figures.count(model.parameters),
             model.level,
             ", ".join(model.components),

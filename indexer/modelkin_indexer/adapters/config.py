@@ -16,17 +16,15 @@ from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, MAX_CONFIG, is_folder, read_small
 
 ADAPTER_CONFIG = "adapter_config.json"
-# Names of factors as PEFT saves them, with the name of the adapter between or without.
-FACTOR_NAME = re.compile(r"(?P<module>.+)\.lora_(?P<table>embedding_)?(?P<side>[AB])(?:\.(?P<adapter>[\w-]+?))??(?P<weight>\.weight)?")
 SIMPLE_PATTERN = re.compile(r"\^?(?:[\w-]|\.\*|\\\.|\.|\\d\+)+\$?")
 MOST_WILDCARDS = 2  # `.*` in one pattern: matching takes time that grows with its power
 MAX_BASE = 512  # characters of a model's name
-LORA_KINDS = ("LORA", "")
+LARGEST = 1 << 31  # of a whole number that the config states
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """`alpha` is None where no file says it; `alphas` are those of modules that match a pattern."""
+    """`alpha` is None where no file says it; `alphas` are those of modules that match a pattern. `said` is all of the config."""
 
     path: Path
     there: bool = False
@@ -36,17 +34,38 @@ class AdapterConfig:
     alphas: Mapping[str, float] = field(default_factory=dict)
     rank_stabilised: bool = False
     transposed: bool = False
+    said: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def is_lora(self) -> bool:
-        return self.kind in LORA_KINDS
-
-    def scale(self, module: str, rank: int) -> float:
+    def scale(self, module: str, rank: float) -> float:
         """alpha / rank, or alpha / sqrt(rank) if rank-stabilised (arXiv 2312.03732); 1 where alpha is not known."""
         alpha = next((value for key, value in self.alphas.items() if re.fullmatch(rf"(?:.*\.)?(?:{key})", module)), self.alpha)
         if alpha is None:
             return 1.0
         return alpha / (sqrt(rank) if self.rank_stabilised else rank)
+
+    def number(self, key: str, default: float) -> float:
+        """A stated number. Raises DamagedFile for what is none."""
+        value = self.said.get(key)
+        return default if value is None else _number(self.path, key, value)
+
+    def whole(self, key: str, default: int) -> int:
+        """A stated whole number. Raises DamagedFile for what is none."""
+        value = self.said.get(key)
+        if value is None:
+            return default
+        if type(value) is not int or not -LARGEST < value < LARGEST:
+            raise _nonsense(self.path, key, value)
+        return value
+
+    def word(self, key: str) -> str:
+        """A stated word, in small letters; "" for anything else."""
+        value = self.said.get(key)
+        return value.lower() if isinstance(value, str) else ""
+
+    def section(self, key: str) -> Mapping[str, Any]:
+        """A section of the config, {} where there is none."""
+        value = self.said.get(key)
+        return value if isinstance(value, dict) else {}
 
 
 def read_adapter_config(source: Source) -> tuple[AdapterConfig, tuple[str, ...]]:
@@ -62,22 +81,20 @@ def read_adapter_config(source: Source) -> tuple[AdapterConfig, tuple[str, ...]]
     except (SourceError, ValueError, RecursionError) as error:
         return AdapterConfig(path), (f"{ADAPTER_CONFIG} left out: {error}",)
     kind, base = str(said.get("peft_type") or "").upper(), said.get("base_model_name_or_path")
-    if kind not in LORA_KINDS:
-        return AdapterConfig(path, True, kind), (f"an adapter of kind {kind[:40]!r}, which this version does not decode",)
-    if said.get("target_parameters"):
-        raise UnsupportedFormat("changes single parameters (target_parameters)", path=path, remedy="Merge the adapter into its base.")
     alphas = said.get("alpha_pattern") or {}
     if not isinstance(alphas, dict):
         raise _nonsense(path, "alpha_pattern", alphas)
+    alpha = next((key for key in ("lora_alpha", "alpha") if said.get(key) is not None), "")
     return AdapterConfig(
         path,
         True,
         kind,
         base[:MAX_BASE].encode("utf-8", "backslashreplace").decode() if isinstance(base, str) else "",
-        _number(path, "lora_alpha", said.get("lora_alpha")) if "lora_alpha" in said else None,
+        _number(path, alpha, said[alpha]) if alpha else None,
         {_pattern(path, key): _number(path, "alpha_pattern", value) for key, value in alphas.items()},
         said.get("use_rslora") is True,
         said.get("fan_in_fan_out") is True,
+        said,
     ), ()
 
 

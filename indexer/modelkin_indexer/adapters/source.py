@@ -1,8 +1,10 @@
-"""PEFT adapters: a source that holds low-rank factors is presented as the changes that they make, or added to its base.
+"""Adapters: a source that holds what a tuner learned is presented as the changes that it makes, or added to its base.
 
 config.py   what adapter_config.json says, believed only where it makes sense
-factors.py  factors to changes, changes to sums with the base
-here        which of the two, and what is said of it
+names.py    names of peft's files; foreign.py: of kohya's, LyCORIS' and diffusers'
+reading.py  which kind it is, and its changes; tuners.py: the kinds of peft; change.py: what a change is
+low_rank.py products.py frozen.py turned.py scattered.py foreign_changes.py   the formulas
+here        the changes alone or on the base, and what is said of it
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from modelkin_indexer.adapters.config import FACTOR_NAME, AdapterConfig, read_adapter_config
-from modelkin_indexer.adapters.factors import Delta, find_deltas, other_tensors
-from modelkin_indexer.errors import DamagedFile
+from modelkin_indexer.adapters.config import read_adapter_config
+from modelkin_indexer.adapters.foreign import SEPARATOR
+from modelkin_indexer.adapters.formulas.change import Change
+from modelkin_indexer.adapters.reading import Adapter, read_adapter
+from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
-from modelkin_indexer.quantised.parts import Parts, Plain
+from modelkin_indexer.quantised.parts import Parts, Plain, Undecoded
 from modelkin_indexer.quantised.source import Counted, QuantisedSource, plain_source
-from modelkin_indexer.source import Source
+from modelkin_indexer.source import Source, Unread
 from modelkin_indexer.sources.stored.decoded import Bytes
 
 FACTOR = "adapter: "  # what the adapter's tensors are called beside those of its base
@@ -29,6 +33,7 @@ class AdapterSource(QuantisedSource):
 
     adapter: Mapping[str, Any]
     stored: Source
+    may_be_empty = True
 
 
 class AdaptedSource(QuantisedSource):
@@ -43,32 +48,31 @@ def adapter_of(source: Source) -> dict[str, Any] | None:
 
 
 def presented(source: Source) -> Source:
-    """The source as it is if it is no LoRA adapter, else the changes that it makes: scale * B A for each of its modules.
+    """The source as it is if it is no adapter, else the changes that it makes, under the names of the base's weights.
 
-    Closes the source if it raises.
+    Changes that only the base tells are left out and counted in `unread`. Closes the source if it raises.
 
     Raises:
-        DamagedFile: factors that contradict each other, or an adapter_config.json that makes no sense.
-        UnsupportedFormat: a kind of adapter that this version does not decode.
+        DamagedFile: tensors that contradict each other, or an adapter_config.json that makes no sense.
+        UnsupportedFormat: an adapter of a kind that this version does not know or does not work out.
     """
-    factors = [FACTOR_NAME.fullmatch(name) is not None for name in source.tensors]
-    if not any(factors):
-        return source
     try:
         config, notes = read_adapter_config(source)
-        if not (config.is_lora and (config.there or all(factors))):
+        parts = Parts(counted := Counted(source))
+        adapter = read_adapter(parts, source, config)
+        if adapter is None:
             source.notes += notes
             return source
-        counted = Counted(source)
-        parts = Parts(counted)
-        deltas = list(find_deltas(parts, config))
-        plains = [*(delta.change(parts) for delta in deltas), *other_tensors(parts, config, deltas)]
-        found = plain_source(AdapterSource, counted, _once(plains, source), left_out=source.tensors)
+        shown = [(change, change.by_itself(parts)) for change in adapter.changes]
+        plains = [plain for _, plain in shown if plain is not None] + list(_whole(parts, adapter))
+        hidden = [Undecoded(f"{adapter.words}, of which only the base tells the change", c.uses) for c, plain in shown if plain is None]
+        hidden += [Undecoded(f"{adapter.words}, parameters that are not known here", adapter.unknown)] if adapter.unknown else []
+        found = plain_source(AdapterSource, counted, _once(plains, source), left_out=source.tensors, undecoded=_apart(hidden))
     except BaseException:
         source.close()
         raise
-    found.notes += (*notes, *_dora_note(deltas))
-    found.adapter, found.stored = _described(config, deltas, added=False), source
+    found.notes += (*notes, *_notes(adapter, bool(hidden) and not adapter.unknown))
+    found.adapter, found.stored = _described(adapter, added=False), source
     return found
 
 
@@ -84,27 +88,40 @@ def on_base(adapter: AdapterSource, base: Source) -> Source:
         config, _ = read_adapter_config(adapter.stored)
         counted = Counted(both := _Both(adapter.stored, base))
         parts = Parts(counted)
-        deltas = list(find_deltas(parts, config, FACTOR))
-        for delta in deltas:
-            _require_fit(delta, base, adapter)
-        plains = [*(delta.added(parts) for delta in deltas), *other_tensors(parts, config, deltas, FACTOR)]
+        read = read_adapter(parts, adapter.stored, config, FACTOR)
+        if read is None:
+            raise UnsupportedFormat("is no adapter any more", path=adapter.path, remedy="Read it again.")
+        plains = [*_sums(parts, read, base, adapter), *_whole(parts, read, _Names(base))]
         found = plain_source(AdaptedSource, counted, _once(plains, adapter.stored), quantization=base.quantization, left_out=both.factors)
     except BaseException:
         adapter.close()
         base.close()
         raise
-    found.adapter = _described(config, deltas, added=True)
+    found.adapter = _described(read, added=True)
     return found
 
 
-def _described(config: AdapterConfig, deltas: Iterable[Delta], *, added: bool) -> dict[str, Any]:
-    kind = "DoRA" if any(delta.magnitude for delta in deltas) else "LoRA"
-    return {"kind": kind, "rank": max(delta.rank for delta in deltas), "base": config.base, "added": added}
+def _described(adapter: Adapter, *, added: bool) -> dict[str, Any]:
+    return {"kind": adapter.words, "rank": adapter.rank, "base": adapter.config.base, "added": added}
 
 
-def _dora_note(deltas: Iterable[Delta]) -> list[str]:
-    words = "DoRA's magnitudes say nothing without the base: only the low-rank change is measured. Give the base with --adapter-base."
-    return [words] if any(delta.magnitude for delta in deltas) else []
+def _notes(adapter: Adapter, hidden: bool) -> list[str]:
+    if any(change.after is not None for change in adapter.changes):
+        return ["DoRA's magnitudes say nothing without the base: only the low-rank change is measured. Give the base with --adapter-base."]
+    if hidden:
+        return [f"{adapter.words}: what it changes can be told only on its base, and is not compared. Give the base with --adapter-base."]
+    return []
+
+
+def _apart(hidden: Iterable[Undecoded]) -> list[Undecoded]:
+    """Without tensors that another has."""
+    seen: set[str] = set()
+    found = []
+    for item in hidden:
+        uses = tuple(name for name in item.uses if name not in seen)
+        seen.update(uses)
+        found += [replace(item, uses=uses)] if uses else []
+    return found
 
 
 def _once(plains: Iterable[Plain], source: Source) -> list[Plain]:
@@ -117,14 +134,79 @@ def _once(plains: Iterable[Plain], source: Source) -> list[Plain]:
     return list(found.values())
 
 
-def _require_fit(delta: Delta, base: Source, adapter: Source) -> None:
-    info = base.tensors.get(delta.name)
-    if delta.held:
-        return
-    if info is None or info.shape != delta.shape:
-        problem = f"changes a weight of shape {list(delta.shape)}, but the base {base.path} "
-        problem += "has no such weight" if info is None else f"has shape {list(info.shape)}"
-        raise DamagedFile(problem, path=adapter.path, tensor=delta.name, remedy=OTHER_BASE)
+def _whole(parts: Parts, adapter: Adapter, names: _Names | None = None) -> Iterable[Plain]:
+    """What an adapter holds whole, under the base's names."""
+    for name, plain in adapter.whole.items():
+        target = (names.of(plain) if names is not None else "") or plain
+        uses = (name, target) if target in parts.tensors else (name,)
+        yield Plain(target, parts.tensors[name].shape, "", uses, lambda start, stop, name=name: parts.rows(name, start, stop))  # type: ignore[misc]
+
+
+class _Names:
+    """Names of a base's tensors, found as an adapter calls them: with or without what stands before them, or with `_` for dots."""
+
+    def __init__(self, base: Source) -> None:
+        self._names = base.tensors
+        self._ends: dict[str, list[str]] = {}
+        for name in base.tensors:
+            plain = name.rpartition(SEPARATOR)[2]
+            self._ends.setdefault(plain.replace(".", "_"), []).append(name)
+
+    def of(self, name: str) -> str:
+        """The base's name, "" if it has none or several."""
+        if name in self._names:
+            return name
+        part, _, plain = name.rpartition(SEPARATOR)
+        same = self._ends.get(plain.replace(".", "_"), [])
+        if len(same) > 1:
+            same = [found for found in same if found.rpartition(SEPARATOR)[0] == part]
+        if not same:
+            same = [found for found in self._names if found.endswith((f".{plain}", f"{SEPARATOR}{plain}"))]
+        return same[0] if len(same) == 1 else ""
+
+
+def _sums(parts: Parts, adapter: Adapter, base: Source, source: Source) -> Iterable[Plain]:
+    names = _Names(base)
+    made: dict[str, Plain] = {}
+    for change in adapter.changes:
+        if change.unknown:
+            problem = f"is changed by {adapter.words}: {change.unknown}"
+            raise UnsupportedFormat(problem, path=source.path, tensor=change.name, remedy="Merge the adapter into its base.")
+        name = names.of(change.name)
+        if change.held:
+            found = change.by_itself(parts)
+            assert found is not None
+            made[found.name] = found
+        elif name:
+            made[name] = _sum(parts, change, name, base.tensors[name], source, made)
+        elif not change.optional:
+            raise _misfit(change, base, source, "has no such weight")
+    return made.values()
+
+
+def _sum(parts: Parts, change: Change, name: str, info: TensorInfo, source: Source, made: Mapping[str, Plain]) -> Plain:
+    if name in made:
+        problem = "is changed twice, or both changed and held whole"
+        raise DamagedFile(problem, path=source.path, tensor=name, remedy="Save the adapter again.")
+    shape = change.shape
+    fits = shape is None or info.shape == shape or _same_rows(shape, info.shape)
+    if not fits:
+        raise _misfit(change, None, source, f"has shape {list(info.shape)}")
+    return change.on(parts, name, info.shape)
+
+
+def _same_rows(shape: tuple[int, ...], base: tuple[int, ...]) -> bool:
+    """Whether a change goes with a base of another number of axes: kernels laid out as rows, experts stored the other way round."""
+    size = TensorInfo("", "F32", shape, 0).elements
+    if size != TensorInfo("", "F32", base, 0).elements:
+        return False
+    return shape[0] == base[0] and (len(shape) != len(base) or (len(shape) == 3 and shape[1:] == base[:0:-1]))
+
+
+def _misfit(change: Change, base: Source | None, source: Source, problem: str) -> DamagedFile:
+    where = f"the base {base.path}" if base is not None else "the base"
+    words = f"changes a weight of shape {list(change.shape)}" if change.shape is not None else "changes a weight"
+    return DamagedFile(f"{words}, but {where} {problem}", path=source.path, tensor=change.name, remedy=OTHER_BASE)
 
 
 class _Both:
@@ -136,7 +218,8 @@ class _Both:
         self.factors = {FACTOR + name: replace(info, name=FACTOR + name) for name, info in adapter.tensors.items()}
         self.tensors: Mapping[str, TensorInfo] = {**base.tensors, **self.factors}
         self.files, self.notes = adapter.files + base.files, adapter.notes + base.notes
-        self.metadata, self.unread = adapter.metadata, adapter.unread + base.unread
+        self.metadata: Mapping[str, str] = adapter.metadata
+        self.unread: Unread = adapter.unread + base.unread
         self.bytes_read = adapter.bytes_read + base.bytes_read
 
     def read(self, tensor: str, start: int, stop: int, out: Bytes | None = None) -> Bytes:

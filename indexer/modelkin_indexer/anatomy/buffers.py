@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -13,7 +13,7 @@ from modelkin_indexer.places import TensorInfo
 
 INTEGERS = ("I4", "U4", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL")  # never read as weights; I8 is
 PACKED_DTYPES = ("F4", "F6_E2M3", "F6_E3M2", "F8_E8M0", *INTEGERS)
-QUANTISED_DTYPES = (*PACKED_DTYPES, "I8", "F8_E4M3", "F8_E5M2")
+QUANTISED_DTYPES = (*PACKED_DTYPES, "I8", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
 ROTARY_MODULE = re.compile(r"(?:rope|rotary)[^.]*\.")  # a part of a name: what is below it may be a rotary table
 ROTARY_COLUMNS = 512  # most columns of a rotary table, one for each number of a head; weights are mostly wider
 SCALE_BYTES = 4  # fewest bytes of a quantised weight for each scale (2 bits in groups of 16); copies of weights have more numbers
@@ -23,17 +23,22 @@ SCALE_BYTES = 4  # fewest bytes of a quantised weight for each scale (2 bits in 
 class SortedOut:
     """Every tensor of a model in one of three: `constants` with the reason, `packed` without readable numbers, `weights`.
 
-    `doubtful` are those weights that are named like constants: what they are is unknown, whatever else the name says.
+    `doubtful` are those weights that are named like constants: what they are is unknown, whatever else the name says. `claims` are the
+    constants that are told by their names, each with the form that its rule names.
     """
 
     constants: dict[str, str] = field(default_factory=dict)
+    claims: dict[str, str] = field(default_factory=dict)
     packed: list[str] = field(default_factory=list)
     weights: dict[str, TensorInfo] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
 
 
-def sort_out(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any]) -> SortedOut:
-    """The weights of a model, apart from what is none. `config` is its config.json, or empty."""
+def sort_out(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], refuted: Collection[str] = ()) -> SortedOut:
+    """The weights of a model, apart from what is none. `config` is its config.json, or empty.
+
+    `refuted` are tensors whose values or sizes show that they are not what their names say.
+    """
     found = SortedOut()
     quantised = _quantised_bytes(tensors, config)
     for name, info in tensors.items():
@@ -41,13 +46,18 @@ def sort_out(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any]) -> So
         rule = None if match is None else name_tables().constants[int(str(match.lastgroup)[1:])]
         if not info.elements:
             found.constants[name] = "holds no numbers"
-        elif match is not None and rule is not None and _bears_out(info, rule, quantised.get(name[: match.start()], 0)):
-            found.constants[name] = rule.reason
+        elif (
+            match is not None
+            and rule is not None
+            and name not in refuted
+            and _bears_out(info, rule, quantised.get(name[: match.start()], 0))
+        ):
+            found.constants[name], found.claims[name] = rule.reason, rule.form
         elif info.dtype in PACKED_DTYPES or _packed_pattern().search(name):
             found.packed.append(name)
         else:
             found.weights[name] = info
-            if rule is not None and not _is_vector(info):
+            if rule is not None and (not is_vector(info) or name in refuted):
                 found.doubtful.add(name)
     return found
 
@@ -56,14 +66,15 @@ def _bears_out(info: TensorInfo, rule: ConstantRule, quantised: int) -> bool:
     """Whether dtype and shape are what the name says. `quantised` is the size of the weight in the same module, 0 if not quantised."""
     if rule.form == "mask":
         return _is_mask(info)
-    if info.dtype in INTEGERS or _is_vector(info):
+    if info.dtype in INTEGERS or is_vector(info):
         return True
     if rule.form == "rotary":
         return info.shape[-1] <= ROTARY_COLUMNS and ROTARY_MODULE.search(info.name) is not None
     return rule.form == "scales" and info.elements * SCALE_BYTES <= quantised
 
 
-def _is_vector(info: TensorInfo) -> bool:
+def is_vector(info: TensorInfo) -> bool:
+    """Whether at most one axis is longer than 1."""
     return sum(axis > 1 for axis in info.shape) <= 1
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from modelkin_indexer.anatomy.borne_out import borne_out, by_name_alone
 from modelkin_indexer.anatomy.gate_up import better, stacked
 from modelkin_indexer.anatomy.reading import read_anatomy
 from modelkin_indexer.places import Anatomy, Piece, Place
@@ -29,6 +30,8 @@ def anatomy_of(source: Source) -> Anatomy:
         {name: why for anatomy in found for name, why in sorted(anatomy.constants.items())},
         {name: count for anatomy in found for name, count in anatomy.layers.items()},
         tuple(sorted(name for anatomy in found for name in anatomy.guessed)),
+        tuple(sorted(name for anatomy in found for name in anatomy.packed)),
+        {name: size for anatomy in found for name, size in anatomy.claimed.items()},
     )
 
 
@@ -41,12 +44,13 @@ def config_of(source: Source, tensor: str) -> Mapping[str, Any]:
 
 
 def _read(source: Source) -> Anatomy:
-    """One model's anatomy; gate and up of stacked experts apart as their values show."""
-    usual = read_anatomy(source.tensors, source.config)
-    if not stacked(usual):
-        return usual
-    readings = [read_anatomy(source.tensors, source.config, interleaved) for interleaved in (False, True)]
-    return better(source, usual, next(reading for reading in readings if reading != usual))
+    """One model's anatomy; gate and up of stacked experts apart as their values show, and what is no weight as its values bear out."""
+    sorted_out = borne_out(source)
+    usual = read_anatomy(source.tensors, source.config, given=sorted_out)
+    if stacked(usual):
+        readings = [read_anatomy(source.tensors, source.config, interleaved, sorted_out) for interleaved in (False, True)]
+        usual = better(source, usual, next(reading for reading in readings if reading != usual))
+    return replace(usual, claimed=by_name_alone(sorted_out, source.tensors))
 
 
 def _part_anatomy(part: Part, taken: dict[str, str]) -> Anatomy:
@@ -73,6 +77,8 @@ def _part_anatomy(part: Part, taken: dict[str, str]) -> Anatomy:
         {tensor(name): why for name, why in anatomy.constants.items()},
         {names[component]: count for component, count in anatomy.layers.items()},
         tuple(tensor(name) for name in anatomy.guessed),
+        tuple(tensor(name) for name in anatomy.packed),
+        {tensor(name): size for name, size in anatomy.claimed.items()},
     )
 
 

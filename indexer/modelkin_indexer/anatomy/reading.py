@@ -16,7 +16,7 @@ from typing import Any
 
 from modelkin_data import name_tables
 from modelkin_indexer.anatomy import layouts
-from modelkin_indexer.anatomy.buffers import sort_out
+from modelkin_indexer.anatomy.buffers import SortedOut, sort_out
 from modelkin_indexer.anatomy.layouts import Grid
 from modelkin_indexer.anatomy.names import Meaning, Naming
 from modelkin_indexer.anatomy.splits import SplitName, split_name
@@ -49,15 +49,18 @@ READS = {
 }
 
 
-def read_anatomy(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], interleaved: bool | None = None) -> Anatomy:
+def read_anatomy(
+    tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], interleaved: bool | None = None, given: SortedOut | None = None
+) -> Anatomy:
     """Places and views of a model's tensors.
 
     `interleaved` says whether gate and up of stacked experts take turns (None: as names and config tell).
     `config` is the model's config.json, or empty: what it does not tell is worked out from shapes where they leave no choice. No tensor is
     dropped: each has a piece, is a constant, or is unplaced. A fused bias whose parts take turns has several views [1, n], which belong
-    one after the other; biases of experts are pieces of experts with one view [1, n] an expert.
+    one after the other; biases of experts are pieces of experts with one view [1, n] an expert. `given` says what is no weight, where
+    values were looked at for it.
     """
-    sorted_out = sort_out(tensors, config)
+    sorted_out = given or sort_out(tensors, config)
     model = _Model(sorted_out.weights, config, interleaved)
     pieces = _Pieces()
     unknown, guessed = [], []
@@ -77,6 +80,7 @@ def read_anatomy(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], i
         dict(sorted(sorted_out.constants.items())),
         model.layers,
         tuple(sorted(guessed)),
+        tuple(sorted(sorted_out.packed)),
     )
 
 

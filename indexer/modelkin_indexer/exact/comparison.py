@@ -22,11 +22,11 @@ from modelkin_indexer.exact.delta_spectrum import delta_spectrum
 from modelkin_indexer.exact.journal import Journal
 from modelkin_indexer.exact.pairing import LayerMaps, PlacePair, pair_places
 from modelkin_indexer.exact.totals import PairTotals, Sides
-from modelkin_indexer.fingerprinting.measure import require_finite
 from modelkin_indexer.places import Piece, View
 from modelkin_indexer.results.exact import DeltaSpectrum, ExactReading, NotCompared, TensorComparison
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
+from modelkin_indexer.sources.stored.usable import Unusable, usable
 
 Singles = npt.NDArray[np.float32]
 Progress = Callable[[int], None]
@@ -52,7 +52,7 @@ def read_exact(a: Source, b: Source, options: ExactOptions) -> ExactReading:
     """Measure all pairs of counterparts, and on samples what places that are no counterparts have in common.
 
     Raises:
-        SourceError: weights cannot be read, or hold NaN or infinite values.
+        SourceError: weights cannot be read.
         JournalError: the journal cannot be written.
     """
     pairs, left = common_places(a, b, options.layer_maps)
@@ -149,7 +149,10 @@ def _dtype(source: Source, piece: Piece) -> str:
 
 
 def compare_pair(a: Source, b: Source, pair: PlacePair, progress: Progress = lambda _: None) -> TensorComparison:
-    """All statistics of one pair. Related matrices are read two more times, for the spectrum of their difference."""
+    """All statistics of one pair; numbers that are none count as zeros.
+
+    Related matrices are read two more times, for the spectrum of their difference.
+    """
     axis = channel_axis(pair.a)
     sides = Sides(pair.a, pair.b, _dtype(a, pair.a), _dtype(b, pair.b), axis)
     channels = pair.rows if axis == ROWS else pair.a.views[0].columns
@@ -158,9 +161,6 @@ def compare_pair(a: Source, b: Source, pair: PlacePair, progress: Progress = lam
     for view, start, first, second in _blocks(a, b, pair):
         before = totals.squared_distance
         totals.add(start, first, second)
-        if not totals.finite:
-            require_finite(first, a, pair.a.views[view])
-            require_finite(second, b, pair.b.views[view])
         moved[view] += totals.squared_distance - before
         progress(first.size * (values.bits(sides.dtype_a) + values.bits(sides.dtype_b)) // 8)
     result = totals.result()
@@ -182,7 +182,15 @@ def _spectrum(a: Source, b: Source, pair: PlacePair, view: int, rounding: float,
 
 
 def _blocks(a: Source, b: Source, pair: PlacePair) -> Iterator[tuple[int, int, Singles, Singles]]:
-    """(view, first row, rows of A, rows of B). Buffers are used again for the next block."""
+    """(view, first row, rows of A, rows of B), numbers that are none as zeros. Buffers are used again for the next block."""
+    for view, start, first, second in _stored_blocks(a, b, pair):
+        for block in (first, second):
+            if not usable(block):
+                Unusable(block.size).take(0, block)
+        yield view, start, first, second
+
+
+def _stored_blocks(a: Source, b: Source, pair: PlacePair) -> Iterator[tuple[int, int, Singles, Singles]]:
     if pair.a.is_vector:
         yield 0, 0, _vector(a, pair.a), _vector(b, pair.b)
         return

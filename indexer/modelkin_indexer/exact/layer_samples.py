@@ -18,6 +18,7 @@ from modelkin_indexer.places import NO_LAYER, Piece
 from modelkin_indexer.results.exact import LayerMatrix, TensorComparison
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
+from modelkin_indexer.sources.stored.usable import Unusable
 
 Singles = npt.NDArray[np.float32]
 SAMPLE_NUMBERS = 1 << 16  # of each matrix: unrelated ones correlate by 1/256 = 0.004 of chance in a cell
@@ -53,9 +54,11 @@ def sample_layer(source: Source, piece: Piece) -> LayerSample:
     dtype = source.tensors[view.tensor].dtype
     if piece.is_vector:
         parts = [values.read_rows(source, view, 0, view.rows).ravel() for view in piece.views]
-        return LayerSample(piece, dtype, np.concatenate(parts)[None, :], piece.parameters)
-    parts = [values.read_rows(source, piece.views[at], start, stop) for at, start, stop in _runs(piece)]
-    return LayerSample(piece, dtype, np.concatenate(parts), piece.parameters)
+        rows = np.concatenate(parts)[None, :]
+    else:
+        rows = np.concatenate([values.read_rows(source, piece.views[at], start, stop) for at, start, stop in _runs(piece)])
+    Unusable(rows.size).take(0, rows)
+    return LayerSample(piece, dtype, rows, piece.parameters)
 
 
 def _runs(piece: Piece) -> Iterator[tuple[int, int, int]]:

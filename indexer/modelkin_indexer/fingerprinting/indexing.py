@@ -13,18 +13,18 @@ from threadpoolctl import threadpool_limits
 
 from modelkin_data import name_tables
 from modelkin_indexer import sketch, spec
-from modelkin_indexer.adapters.source import adapter_of
 from modelkin_indexer.anatomy import layouts
-from modelkin_indexer.anatomy.fixed_tables import CONSTANT, integer_reason, vector_reason
 from modelkin_indexer.anatomy.parts import anatomy_of, config_of
-from modelkin_indexer.anatomy.table_reading import SMALL, fixed_reason, is_whole, whole_tensor
+from modelkin_indexer.anatomy.table_reading import SMALL, is_whole
 from modelkin_indexer.fingerprinting import measure
+from modelkin_indexer.fingerprinting.about import about
 from modelkin_indexer.fingerprinting.channels import token_frame
 from modelkin_indexer.fingerprinting.experts import expert_table
 from modelkin_indexer.fingerprinting.grams import Frame
+from modelkin_indexer.fingerprinting.left_out import LeftOut, index_tables
 from modelkin_indexer.fingerprinting.measure import MatrixMeasure, VectorMeasure, measure_matrix, measure_vector, probe_matrix
 from modelkin_indexer.places import Anatomy, Piece
-from modelkin_indexer.results.fingerprint import SIDES, UNDECODED, About, Fingerprint, Matrices, Vectors
+from modelkin_indexer.results.fingerprint import SIDES, Fingerprint, Matrices, Vectors
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
 from modelkin_indexer.spec import PUBLIC_KEY, Key
@@ -32,33 +32,27 @@ from modelkin_indexer.spec import PUBLIC_KEY, Key
 Singles = npt.NDArray[np.float32]
 Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
 Progress = Callable[[int], None]
-UNTOUCHED = ("position", "other", "embedding")  # families whose constant matrices are left out: a copy with others cleared is none
 READ_WHOLE = ("norm", "bias")  # small whatever their axes: gains of each head stand in a matrix
-INDEX_DTYPES = ("I64", "I32", "I16", "U8", "BOOL")
-LARGEST_INDEX = 1 << 24  # numbers of an integer table that are read to tell what it is: a causal mask of 4,096 positions
 LARGEST_FLOAT16 = 65504.0  # what half precision holds: kurtosis, spectrum and quantiles end there
 MOST_COUNTED = 65535  # seen rows beyond this say nothing more
-CONFIG_FIELDS = (
-    "model_type",
-    "architectures",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "intermediate_size",
-    "vocab_size",
-)
 
 
 def fingerprint_source(
-    source: Source, *, level: str = "full", key: Key = PUBLIC_KEY, threads: int | None = None, progress: Progress = lambda _: None
+    source: Source,
+    *,
+    level: str = "full",
+    key: Key = PUBLIC_KEY,
+    threads: int | None = None,
+    progress: Progress = lambda _: None,
+    strict: bool = False,
 ) -> Fingerprint:
     """Index one source.
 
-    `progress` is called with numbers of bytes as they are done (level full). The result does not depend on `threads`.
+    `progress` is called with numbers of bytes as they are done (level full). The result does not depend on `threads`. Weights that are no
+    numbers (NaN, infinite) are left out and told; `strict` refuses them.
 
     Raises:
-        SourceError: the weights cannot be read, or hold NaN or infinite values.
+        SourceError: the weights cannot be read; UnusableValues: none of them is a number, or with `strict` one is not.
     """
     anatomy = anatomy_of(source)
     with threadpool_limits(1), ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1)) as pool:
@@ -68,12 +62,10 @@ def fingerprint_source(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    unsure = {*anatomy.guessed, *anatomy.unplaced}
-    kept, constants = _without_constants(source, matrices, unsure, dict(anatomy.constants) | _index_tables(source, anatomy))
-    vectors, tables = _without_tables(vectors, anatomy)
-    constants |= tables
+    left = LeftOut(source, anatomy, strict)
+    kept, vectors = left.matrices(matrices), left.vectors(vectors)
     return Fingerprint(
-        about=_about(source, anatomy, kept, vectors, constants, level, key),
+        about=about(source, anatomy, kept, vectors, left, level, key),
         matrices=_matrix_table(kept, key),
         vectors=_vector_table(vectors),
         experts=expert_table([(m.piece.place, m.singles) for m in kept if m.singles is not None]),
@@ -89,7 +81,7 @@ def read_as_probe(source: Source, key: Key = PUBLIC_KEY) -> None:
         sampled = [(block.expert, block.start, block.stop) for block in measure.sampled_blocks(piece, key)]
         for number, start, stop in whole if small or _is_vector(piece) else sampled:
             values.read_stored(source, piece.views[number], start, stop)
-    _index_tables(source, anatomy)
+    index_tables(source, anatomy)
 
 
 def _is_vector(piece: Piece) -> bool:
@@ -131,110 +123,6 @@ def gains_less_one(source: Source, piece: Piece) -> bool:
     config = config_of(source, piece.views[0].tensor)
     section = layouts.config_section(config, piece.place.component)
     return str(section.get("model_type", config.get("model_type", ""))) in name_tables().gains_less_one
-
-
-def _without_constants(
-    source: Source, matrices: Sequence[MatrixMeasure], unsure: set[str], constants: dict[str, str]
-) -> tuple[list[MatrixMeasure], dict[str, str]]:
-    """Leave out fixed tables and a head tied to the embedding; say why. `unsure` are tensors whose names do not tell what they are."""
-    kept: list[MatrixMeasure] = []
-    tokens = {m.piece.place.component: m for m in matrices if (m.piece.place.family, m.piece.place.role) == ("embedding", "token")}
-    for m in matrices:
-        reason = fixed_reason(source, m.piece, m.sampled.rows, m.sampled.numbers)
-        if reason == CONSTANT and m.piece.place.family not in UNTOUCHED and m.piece.views[0].tensor not in unsure:
-            reason = ""
-        if not reason and m.piece.place.family == "head" and _same_values(m, tokens.get(m.piece.place.component)):
-            reason = "the head is the embedding (tied)"
-        if reason:
-            constants.update({view.tensor: reason for view in m.piece.views})
-        else:
-            kept.append(m)
-    return kept, constants
-
-
-def _without_tables(vectors: Sequence[VectorMeasure], anatomy: Anatomy) -> tuple[list[VectorMeasure], dict[str, str]]:
-    """Leave out vectors that are fixed tables."""
-    tensors = {piece.place: piece.views[0].tensor for piece in anatomy.pieces}
-    found = {v.place: vector_reason(v.values) for v in vectors}
-    kept = [v for v in vectors if not found.get(v.place)]
-    return kept, {tensors[place]: reason for place, reason in found.items() if reason}
-
-
-def _index_tables(source: Source, anatomy: Anatomy) -> dict[str, str]:
-    """Whole numbers that are counted up or a mask, told by all their values: what else is stored as such may be packed weights."""
-    found = {}
-    for name in anatomy.unplaced:
-        info = source.tensors[name]
-        if info.dtype in INDEX_DTYPES and 0 < info.elements <= LARGEST_INDEX and (reason := integer_reason(whole_tensor(source, info))):
-            found[name] = reason
-    return found
-
-
-def _same_values(head: MatrixMeasure, tokens: MatrixMeasure | None) -> bool:
-    if tokens is None or head.piece.parameters != tokens.piece.parameters:
-        return False
-    if head.digest != measure.NO_DIGEST:
-        return head.digest == tokens.digest
-    return bool(np.array_equal(head.sampled.probe, tokens.sampled.probe) and head.sampled.scale == tokens.sampled.scale)
-
-
-def _about(
-    source: Source,
-    anatomy: Anatomy,
-    kept: Sequence[MatrixMeasure],
-    vectors: Sequence[VectorMeasure],
-    constants: dict[str, str],
-    level: str,
-    key: Key,
-) -> About:
-    weights = {name: info for name, info in source.tensors.items() if name not in constants}
-    total = sum(info.nbytes for info in weights.values())
-    unknown, guessed = (sum(weights[name].nbytes for name in names if name in weights) for names in (anatomy.unplaced, anatomy.guessed))
-    dtypes: dict[str, int] = {}
-    for info in weights.values():
-        dtypes[info.dtype] = dtypes.get(info.dtype, 0) + info.elements
-    components = {m.piece.place.component for m in kept} | {v.place.component for v in vectors}
-    return About(
-        level=level,
-        key=key.name,
-        parameters=sum(info.elements for info in weights.values()),
-        coverage=round((total - unknown) / total, 6) if total else 0.0,
-        bytes_total=_stored_bytes(source),
-        bytes_read=source.bytes_read,
-        components=tuple(sorted(components)),
-        layers=dict(sorted(anatomy.layers.items())),
-        dtypes=dict(sorted(dtypes.items())),
-        unplaced=tuple(name for name in anatomy.unplaced if name in weights),
-        constants=dict(sorted(constants.items())),
-        quantization=_quantization(source),
-        guessed=round(guessed / total, 6) if total else 0.0,
-        adapter=adapter_of(source),
-        config={name: source.config[name] for name in CONFIG_FIELDS if _is_plain(source.config.get(name))},
-    )
-
-
-def _stored_bytes(source: Source) -> int:
-    """Of plain numbers the tensors' bytes; where values are presented that are not what is stored, the files'."""
-    if source.quantization or adapter_of(source):
-        return sum(file.size for file in source.files)
-    return sum(info.nbytes for info in source.tensors.values())
-
-
-def _quantization(source: Source) -> str:
-    """How the weights are stored, as the source decoded them or else as config.json says; "" for plain numbers."""
-    if source.quantization:
-        return source.quantization
-    stated = source.config.get("quantization_config")
-    if not isinstance(stated, dict):
-        return ""
-    words = [stated.get("quant_method"), stated.get("bits"), stated.get("fmt")]
-    return (" ".join(str(word)[:16] for word in words if isinstance(word, (str, int))) or "unknown") + UNDECODED
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, (str, int, float)) or (
-        isinstance(value, list) and len(value) <= 8 and all(isinstance(item, str) for item in value)
-    )
 
 
 def _half(rows: Sequence[Any], width: int) -> Any:

@@ -10,17 +10,17 @@ import numpy.typing as npt
 import xxhash
 
 from modelkin_indexer import sketch, spec
-from modelkin_indexer.errors import UnusableValues
 from modelkin_indexer.fingerprinting import channels
 from modelkin_indexer.fingerprinting.channels import RowCollector
 from modelkin_indexer.fingerprinting.experts import SingleExperts, single_experts
 from modelkin_indexer.fingerprinting.grams import Frame, MatrixGrams
 from modelkin_indexer.fingerprinting.statistics import Moments, Statistics, row_correlation
 from modelkin_indexer.fingerprinting.word_sums import Digests, WordSums
-from modelkin_indexer.places import Piece, Place, View
+from modelkin_indexer.places import Piece, Place
 from modelkin_indexer.sketch import Block
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
+from modelkin_indexer.sources.stored.usable import LARGEST, Unusable, usable
 from modelkin_indexer.spec import Key
 
 Floats = npt.NDArray[np.float64]
@@ -28,7 +28,6 @@ Singles = npt.NDArray[np.float32]
 # Not cryptographic, and need not be: who makes two tensors collide still has to match their sketches. 58 GB/s where BLAKE3 gives 6.
 VECTOR_DIGEST_BYTES = xxhash.xxh3_64().digest_size
 NO_DIGEST = b""
-TOO_LARGE = "Check the file; weights of this size cannot work."
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,15 @@ class VectorMeasure:
     sketch: Floats
     scale: float
     digest: bytes
+    unusable: Unusable | None = None
 
 
 @dataclass(frozen=True)
 class MatrixMeasure:
-    """What is kept of a matrix; `digests`, `singles` and `anchors` at level full only, `anchors` are the token rows of the frame."""
+    """What is kept of a matrix; `digests`, `singles` and `anchors` at level full only, `anchors` are the token rows of the frame.
+
+    `unusable` tells of numbers that are none; they are measured as zeros.
+    """
 
     piece: Piece
     bits: int
@@ -59,16 +62,26 @@ class MatrixMeasure:
     digests: Digests | None = None
     singles: SingleExperts | None = None
     anchors: Singles | None = None
+    unusable: Unusable | None = None
 
 
 def measure_vector(source: Source, piece: Piece, key: Key) -> VectorMeasure:
     """Read a vector whole."""
     parts = [values.read_rows(source, view, 0, view.rows).ravel() for view in piece.views]
-    vector = np.concatenate(parts)
-    require_finite(vector, source, piece.views[0])
+    vector, unusable = _usable_vector(np.concatenate(parts))
     wide = vector.astype(np.float64)
     unit, scale = sketch.sketch_rows((wide - wide.mean())[None, :], key, "vector", 1, spec.VECTOR_NUMBERS)
-    return VectorMeasure(piece.place, vector, unit, scale, xxhash.xxh3_64_digest(vector.tobytes()))
+    return VectorMeasure(piece.place, vector, unit, scale, xxhash.xxh3_64_digest(vector.tobytes()), unusable)
+
+
+def _usable_vector(vector: Singles) -> tuple[Singles, Unusable | None]:
+    """The vector, the mean of the others in place of numbers that are none."""
+    if usable(vector):
+        return vector, None
+    found, good = Unusable(vector.size), np.abs(vector) <= LARGEST
+    found.take(0, vector[:, None])
+    vector[~good] = vector[good].mean() if good.any() else 0
+    return vector, found
 
 
 def sampled_blocks(piece: Piece, key: Key) -> list[Block]:
@@ -80,7 +93,10 @@ def probe_matrix(source: Source, piece: Piece, key: Key) -> MatrixMeasure:
     """Level probe: read the sampled rows only."""
     blocks = sampled_blocks(piece, key)
     rows = np.concatenate([values.read_rows(source, piece.views[block.expert], block.start, block.stop) for block in blocks])
-    require_finite(rows, source, piece.views[0])
+    unusable = None if usable(rows) else Unusable(rows.size)
+    if unusable is not None:
+        for block, some in zip(blocks, np.split(rows, np.cumsum([block.stop - block.start for block in blocks])[:-1]), strict=True):
+            unusable.take(block.expert * piece.views[0].rows + block.start, some)
     moments = Moments(rows.size, rows.shape[1])
     moments.add(rows)
     nothing = np.zeros(spec.GRAM_NUMBERS)
@@ -95,6 +111,7 @@ def probe_matrix(source: Source, piece: Piece, key: Key) -> MatrixMeasure:
         gram=nothing,
         anchored=nothing,
         digest=NO_DIGEST,
+        unusable=unusable,
     )
 
 
@@ -103,18 +120,41 @@ def _slots(piece: Piece) -> int:
 
 
 def measure_matrix(source: Source, piece: Piece, key: Key, frame: Frame, advance: Callable[[int], None]) -> MatrixMeasure:
-    """Level full: stream every value once."""
+    """Level full: stream every value once; twice where some are no numbers, which only the sums of all tell."""
+    done = 0
+
+    def told(count: int) -> None:
+        nonlocal done
+        done += count
+        advance(count)
+
+    try:
+        return _measured(source, piece, key, frame, told, None)
+    except _Unusable:
+        found = _measured(source, piece, key, frame, lambda _: None, Unusable(piece.parameters))
+        advance(piece.parameters * _bits(source, piece) // 8 - done)
+        return found
+
+
+class _Unusable(Exception):
+    """Some numbers are none."""
+
+
+def _measured(
+    source: Source, piece: Piece, key: Key, frame: Frame, advance: Callable[[int], None], unusable: Unusable | None
+) -> MatrixMeasure:
     columns, blocks = piece.views[0].columns, sampled_blocks(piece, key)
     sampled, singles, anchors = RowCollector(blocks, columns), single_experts(piece, key), _anchor_rows(piece, key)
     hasher, words, moments = xxhash.xxh3_128(), WordSums(columns), Moments(piece.parameters, columns)
     grams = MatrixGrams(piece, key, frame, moments)
     for view, start, raw, block in _stream(source, piece):
         hasher.update(raw.data)
-        words.add(source.tensors[piece.views[view].tensor].dtype, raw, block)
+        if unusable is not None:
+            unusable.take(view * piece.views[0].rows + start, block)
+        words.add(source.tensors[piece.views[view].tensor].dtype if unusable is None else "F32", raw, block)
         moments.add(block)
-        if not np.isfinite(moments.squares):
-            require_finite(block, source, piece.views[view])
-            raise UnusableValues("values are too large to measure", path=source.path, tensor=piece.views[view].tensor, remedy=TOO_LARGE)
+        if unusable is None and not np.isfinite(moments.squares):
+            raise _Unusable
         for collector in (sampled, singles, anchors):
             if collector is not None:
                 collector.take(view, start, block)
@@ -136,6 +176,7 @@ def measure_matrix(source: Source, piece: Piece, key: Key, frame: Frame, advance
         digests=digests,
         singles=singles.finished(digests.rows) if singles is not None else None,
         anchors=anchors.rows if anchors is not None else None,
+        unusable=unusable,
     )
 
 
@@ -158,17 +199,6 @@ def _anchor_rows(piece: Piece, key: Key) -> RowCollector | None:
         return None
     view = piece.views[0]
     return RowCollector([Block(token, token + 1, 0) for token in sketch.anchor_tokens(key, view.rows).tolist()], view.columns)
-
-
-def require_finite(block: Singles, source: Source, view: View) -> None:
-    """Raise UnusableValues if a value is NaN or infinite."""
-    if not np.isfinite(block).all():
-        raise UnusableValues(
-            "contains NaN or infinite values",
-            path=source.path,
-            tensor=view.tensor,
-            remedy="Such weights cannot be compared; ask the publisher for a sound file.",
-        )
 
 
 def _bits(source: Source, piece: Piece) -> int:

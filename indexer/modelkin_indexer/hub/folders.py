@@ -71,7 +71,7 @@ def needed(repo: Repo, file: str | None = None) -> Needed:
             root.mkdir()
             for name, one in names.items():
                 stand_in(root / name, one.size)
-            weights = [names[name] for name in sorted(_weights(root, file)) if name in names]
+            weights = [names[name] for name in sorted(set(_weights(root, file))) if name in names]
         except SourceError as error:
             raise HubError(error.problem.replace(str(root), repo.name), path=repo.name, remedy=error.remedy) from error
         except OSError as error:
@@ -96,10 +96,10 @@ def stand_in(path: Path, size: int) -> None:
 
 def _weights(root: Path, file: str | None) -> Iterator[str]:
     if file is not None:
-        if file not in (path.name for path in root.iterdir()):
+        if not (_is_plain(file) and (root / file).is_file()):
             raise SourceNotFound(f"has no file {file!r}", path=root, remedy="Check its name.")
         _, chosen = weights_of(root, root / file)
-        yield from _named(root, root, chosen)
+        yield from _named(root, chosen)
         return
     if any((root / name).exists() for name in PARTS):
         folders: Iterable[Path] = sorted(path for path in root.iterdir() if path.is_dir())
@@ -112,15 +112,15 @@ def _weights(root: Path, file: str | None) -> Iterator[str]:
             if folder is root:
                 raise
             continue  # a scheduler or tokenizer
-        yield from _named(root, folder, weights)
+        yield from _named(root, weights)
 
 
-def _named(root: Path, folder: Path, weights: Weights) -> Iterator[str]:
+def _named(root: Path, weights: Weights) -> Iterator[str]:
     for path in (*weights.files, *([weights.index] if weights.index else [])):
         yield path.relative_to(root).as_posix()
     if weights.index:  # which shards it names is known only when it is read
         stem = weights.index.name.split(".")[0]
-        yield from (path.relative_to(root).as_posix() for path in sorted(folder.glob(f"{stem}-*")))
+        yield from (path.relative_to(root).as_posix() for path in sorted(weights.index.parent.glob(f"{stem}-*")))
 
 
 def _is_read(file: SourceFile, weights: int) -> bool:

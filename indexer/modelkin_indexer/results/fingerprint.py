@@ -46,6 +46,8 @@ class About:
     as plain numbers (else ""), and ends with UNDECODED where their values could not be decoded; `config` is the small part of
     config.json that tells the structure apart; `adapter` says of a low-rank adapter its `kind`, `rank`, the `base` that it
     declares, and whether it was `added` to a base (if not, the vectors are those of the changes alone); None for other models.
+    `unread` tells what was not decoded, not understood or is no number, each with its `bytes` as stored, and `what` in words ("MLX,
+    4 bits", "... row 3 of lm_head.weight"); it counts against `coverage`. `shards`: (read, all) where only some of a model's shards were.
     """
 
     level: str
@@ -63,6 +65,8 @@ class About:
     adapter: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
     guessed: float = 0.0
+    unread: tuple[dict[str, Any], ...] = ()
+    shards: tuple[int, int] | None = None
     spec: str = spec.VERSION
 
 
@@ -201,7 +205,7 @@ class Fingerprint:
             for field in fields(value):
                 if field.name != "places" and getattr(value, field.name).size:  # each entry of the header costs 80 bytes
                     from_tables[f"{table}.{field.name}"] = np.ascontiguousarray(getattr(value, field.name))
-        about = {name: value for name, value in asdict(self.about).items() if name != "adapter" or value}
+        about = {name: value for name, value in asdict(self.about).items() if name not in ("adapter", "unread", "shards") or value}
         head = json.dumps({"about": about, "places": places}, sort_keys=True, separators=(",", ":")).encode()
         return safetensors.numpy.save(from_tables, {METADATA_KEY: base64.b85encode(zlib.compress(head, 9)).decode()})
 
@@ -224,8 +228,9 @@ def from_bytes(data: bytes, origin: str | Path = "fingerprint") -> Fingerprint:
                 f"{origin}: made by spec {about['spec']!r}, this version reads spec {spec.VERSION!r}. Index the weights again: "
                 "`modelkin upgrade` does it for the models of a registry."
             )
-        for name in ("components", "unplaced"):
-            about[name] = tuple(about[name])
+        for name in ("components", "unplaced", "unread"):
+            about[name] = tuple(about.get(name, ()))
+        about["shards"] = tuple(about["shards"]) if about.get("shards") else None
         tables = {name: _table(kind, name, head["places"][name], arrays) for name, kind in TABLES.items()}
         return Fingerprint(About(**about), **tables)
     except (LookupError, TypeError, ValueError, RecursionError, SafetensorError, zlib.error) as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modelkin_indexer.errors import SourceNotFound, UnsupportedFormat
+from modelkin_indexer.errors import SourceError, SourceNotFound, UnsupportedFormat
 from modelkin_indexer.sources.register import (
     CONTAINERS,
     OTHER_SUFFIXES,
@@ -20,14 +20,15 @@ from modelkin_indexer.sources.register import (
     others,
     rank,
 )
+from modelkin_indexer.sources.sliced import SLICE
 from modelkin_indexer.sources.stored.files import CACHE_PREFIX, CHECK_ACCESS, PICK, cache_folder
+from modelkin_indexer.sources.stored.shards import SHARD, missing_shards, numbers_of
 
 INDEX_ENDING = ".index.json"
 # Stems of the files that libraries write a whole model to; they go before any other.
 MAIN_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model")
 # File names that say nothing of the model; its folder's name is taken instead.
 PLAIN_STEMS = (*MAIN_STEMS, "adapter_model", "consolidated")
-SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<variant>[.]\w+)?")
 # How publishers mark a form of the same weights that is stored with other or fewer bits: model.fp16, x-Q4_K_M, x.i1-IQ2_XS.
 VARIANT = re.compile(
     r"[-._](?:(?:i1|ud)-)?(?:i?q\d\w*|tq\d_\d|mxfp4\w*|nvfp4|bf16|fp?16|fp?32|fp8\w*|u?int[48]|bnb4|quantized|half)", re.IGNORECASE
@@ -37,17 +38,23 @@ NOT_WEIGHTS = re.compile(
     r"training_args|optimizer|scheduler|scaler|rng_state|random_states|tokenizer|imatrix|(?:.*[-._])?mmproj|.*\.npy$", re.IGNORECASE
 )
 PROJECTOR = re.compile(r"(?:.*[-._])?mmproj.*\.gguf", re.IGNORECASE)  # the vision or audio part that llama.cpp keeps apart
+SLICES = "slices"  # files that hold a slice of each matrix
+MOST_BELOW = 1000  # entries of a folder without weights that are looked into
 LISTED = 5  # file names in one message
 
 
 @dataclass(frozen=True)
 class _Form:
-    """One form of a model in a folder: the files of one container that belong together. `key` is what its name says of the model."""
+    """One form of a model in a folder: the files of one container that belong together. `key` is what its name says of the model.
+
+    `spare`: files that are complete by their names, for an index that names others.
+    """
 
     container: Container
     stem: str
     files: tuple[Path, ...]
     index: Path | None = None
+    spare: tuple[Path, ...] = ()
 
     @property
     def key(self) -> str:
@@ -75,7 +82,7 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
     names = _names(folder)
     forms = sorted(_forms(folder, names, CONTAINERS) or _forms(folder, names, others()), key=lambda form: form.order)
     if not forms:
-        raise _no_weights(folder, names)
+        return _one_below(folder, names)
     chosen = next((form for form in forms if form.key == MAIN_STEMS[0]), forms[0])
     if chosen.key != MAIN_STEMS[0] and len({form.key for form in forms}) > 1:
         problem = f"has {len(forms)} files or sets of shards that may be different models ({_listed(sorted(form.label for form in forms))})"
@@ -88,7 +95,12 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
             f"The model's vision or audio part is in a file of its own and is left out: {_listed(projectors)}. To read it instead, {PICK}"
         )
         notes = (*notes, told)
-    return chosen.container, Weights(folder, folder_name(folder), chosen.files, chosen.index, notes)
+    if chosen.index is None and (missing := _missing(chosen.files)):
+        there, count = numbers_of(path.name for path in chosen.files)
+        told = f"Only {len(there)} of {count} shards are here (number {', '.join(map(str, missing))} missing): they are read as the part that they are."
+        notes = (*notes, told)
+    files = chosen.files if chosen.index is None else chosen.spare
+    return chosen.container, Weights(folder, folder_name(folder), files, chosen.index, notes)
 
 
 def weights_of(path: Path, chosen: Path) -> tuple[Container, Weights]:
@@ -133,6 +145,8 @@ def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_
         shard = SHARD.fullmatch(stem)
         if shard is not None and kind == "file":
             stem, kind = shard["stem"] + (shard["variant"] or ""), f"shards of {shard['count']}"
+        elif kind == "file" and (cut := SLICE.fullmatch(stem)) is not None:
+            stem, kind = stem.removesuffix(f".{cut[1]}"), SLICES
         found.setdefault((stem, suffixes[0]), {}).setdefault(kind, []).append(name)
         containers.setdefault((stem, suffixes[0]), container_of(folder / plain))
     return [_form(folder, containers[key], key[0], kinds) for key, kinds in found.items()]
@@ -140,22 +154,44 @@ def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_
 
 def _form(folder: Path, container: Container, stem: str, kinds: dict[str, list[str]]) -> _Form:
     files = {kind: tuple(folder / name for name in names) for kind, names in kinds.items()}
-    shards = next((files[kind] for kind in sorted(files) if kind not in ("index", "file")), ())
+    if SLICES in files:
+        return _Form(container, stem, files[SLICES])
+    sets = [files[kind] for kind in sorted(files) if kind not in ("index", "file")]
+    whole = next((shards for shards in sets if not _missing(shards)), files.get("file", ()))
     if "index" in files:
-        return _Form(container, stem, shards, files["index"][0])
+        return _Form(container, stem, whole or next(iter(sets), ()), files["index"][0], whole)
     if "file" in files:
         return _Form(container, stem, files["file"])
-    _require_all(folder, shards)
-    return _Form(container, stem, shards)
+    return _Form(container, stem, whole or sets[0])
 
 
-def _require_all(folder: Path, shards: tuple[Path, ...]) -> None:
-    """Raise SourceNotFound if some shards are missing."""
-    found = [match for path in shards if (match := SHARD.match(path.name))]
-    there, count = {int(match["number"]) for match in found}, int(found[0]["count"])
-    missing = [number for number in range(1, min(count, len(there) + LISTED) + 1) if number not in there][:LISTED]
-    if missing or len(there) != count:
-        raise SourceNotFound(f"has {len(there)} of {count} shards; number {missing} missing", path=folder, remedy="Download the rest.")
+def _missing(shards: tuple[Path, ...]) -> list[int]:
+    return missing_shards([path.name for path in shards], LISTED)
+
+
+def _one_below(folder: Path, names: list[str]) -> tuple[Container, Weights]:
+    """The weights of the only subfolder that has some. Raises SourceNotFound, UnsupportedFormat."""
+    below = [name for name in names[:MOST_BELOW] if not name.startswith(".") and (folder / name).is_dir() and _files_in(folder / name)]
+    if not below:
+        raise _no_weights(folder, names)
+    if len(below) > 1:
+        files = [f"{name}/{_files_in(folder / name)[0]}" for name in below]
+        problem = f"has no weights in it, but {len(below)} of its subfolders have ({_listed(files)})"
+        raise SourceNotFound(problem, path=folder, remedy=f"Name a subfolder as the source, or pass `--file {files[0]}`.")
+    container, weights = weights_in(folder / below[0])
+    note = f"The weights lie one level down, in {below[0]}/."
+    return container, replace(weights, path=folder, name=folder_name(folder), notes=(note, *weights.notes))
+
+
+def _files_in(folder: Path) -> list[str]:
+    """Files of a folder that may be weights, by their names; none of one that leads out or cannot be listed."""
+    try:
+        inside = folder.resolve().is_relative_to(folder.parent.resolve())
+        names = _names(folder) if inside else []
+    except (SourceError, OSError):
+        return []
+    plain = [name for name in names if not NOT_WEIGHTS.match(name) and any(one.suffix_of(name) for one in CONTAINERS)]
+    return [name for name in plain if (folder / name).is_file()]
 
 
 def _no_weights(path: Path, names: list[str]) -> SourceNotFound | UnsupportedFormat:

@@ -76,7 +76,10 @@ class Container:
 CONTAINERS = (
     Container("safetensors", ".safetensors.reader", (".safetensors",), lambda head: head[8:9] == b"{"),
     Container(
-        "PyTorch", ".pytorch.reader", (".bin", ".pt", ".pth", ".ckpt", ".jit"), lambda head: head.startswith((b"PK\x03\x04", b"\x80"))
+        "PyTorch",
+        ".pytorch.reader",
+        (".bin", ".pt", ".pth", ".pth.tar", ".ckpt", ".jit"),
+        lambda head: head.startswith((b"PK\x03\x04", b"\x80")),
     ),
     Container("NumPy", ".numpy_file", (".npz", ".npy"), lambda head: head.startswith((b"\x93NUMPY", b"PK\x03\x04"))),
     Container("GGUF", ".gguf.reader", (".gguf",), lambda head: head.startswith(b"GGUF")),

@@ -36,7 +36,7 @@ class Pushed(Plain):
 
 @dataclass(frozen=True)
 class TakenIn(Plain):
-    """What became of one model: `status` is "added", "merged" (something of it was new) or "unchanged"; `name` is its name here."""
+    """What became of one model: `status` is "added", "merged" (new revisions of its sender's) or "unchanged"; `name` is its name here."""
 
     given: str
     name: str
@@ -45,7 +45,7 @@ class TakenIn(Plain):
 
 @dataclass(frozen=True)
 class StoredAs(Plain):
-    """A model of a shared file whose name was taken here by another."""
+    """A model of a shared file that has another name here."""
 
     model: str
     stored_as: str

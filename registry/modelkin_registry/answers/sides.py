@@ -9,6 +9,7 @@ from modelkin_registry.answers.asked import Subject
 
 COVERAGE_WARNED = 0.95  # below this share of placed bytes the reader is told
 GUESSED_WARNED = 0.05  # from this share of guessed places the reader is told
+UNREAD_WARNED = 5  # kinds of what was not read that the reader is told
 GUESSED = (
     "the places of {share:.0%} of the bytes are guessed from shapes alone: what is said of a family there holds for the weights compared, "
     "but their family may be another."
@@ -40,7 +41,9 @@ def describe(fingerprint: Fingerprint, source: str) -> Subject:
 def unread_of(fingerprint: Fingerprint) -> tuple[dict[str, Any], ...]:
     """What of a model was not decoded or not understood: what, bytes and share of all bytes; the largest first."""
     about = fingerprint.about
-    return tuple({"what": name, "bytes": None, "share": None} for name in about.unplaced)
+    named = " ".join(entry["what"] for entry in about.unread)
+    told = ({**entry, "share": entry["bytes"] / about.bytes_total if about.bytes_total else None} for entry in about.unread)
+    return (*told, *({"what": name, "bytes": None, "share": None} for name in about.unplaced if name not in named))
 
 
 def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:
@@ -51,6 +54,11 @@ def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:
         share = about.bytes_read / about.bytes_total if about.bytes_total else 0.0
         unseen = "rows outside the sample, and copies in other coordinates, are seen at level full only"
         found.append(f"{source}: {share:.1%} of the bytes were read (level probe); {unseen}.")
+    if about.shards is not None:
+        read, every = about.shards
+        found.append(f"{source}: {read} of the {every} shards of a model; nothing here speaks of the rest.")
+    for entry in about.unread[:UNREAD_WARNED]:
+        found.append(f"{source}: not read: {entry['what']} ({entry['bytes']:,} bytes).")
     if about.coverage < COVERAGE_WARNED:
         names = ", ".join(about.unplaced[:3]) + (", ..." if len(about.unplaced) > 3 else "")
         found.append(f"{source}: only {about.coverage:.0%} of the bytes are understood, and nothing here speaks of the rest: {names}.")

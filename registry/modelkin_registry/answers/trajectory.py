@@ -10,7 +10,7 @@ from modelkin_registry.answers.plain import Plain
 
 @dataclass(frozen=True)
 class InitialisationTest(Plain):
-    """`drawn`: share of matrices whose kurtosis is that of a named distribution (`shape`), its null within 5 standard errors.
+    """`drawn`: share of matrices whose kurtosis is that of a named distribution (`shape`), within 5 standard errors, and which are white.
 
     `gains_constant`: share of norms whose gains all have one value, `biases_zero` of biases at zero (None where there are none);
     `size_spread`: largest relative spread of a role's standard deviations over layers (None with one layer).

@@ -49,7 +49,10 @@ class TreeEdge(Plain):
 
 @dataclass(frozen=True)
 class TreeAnswer(Plain):
-    """A forest. `alone`: models without a relative; `held`: pairs compared; `left_out`: models too many to show around one."""
+    """A forest. `alone`: models without a relative; `held`: pairs compared; `left_out`: models too many to show around one.
+
+    `without_ancestor`: groups of siblings whose common ancestor is not registered: each went a way of its own from it.
+    """
 
     around: str | None
     models: tuple[TreeModel, ...]
@@ -58,4 +61,5 @@ class TreeAnswer(Plain):
     held: int
     left_out: int
     warnings: tuple[str, ...]
+    without_ancestor: tuple[tuple[str, ...], ...] = ()
     contract: int = CONTRACT

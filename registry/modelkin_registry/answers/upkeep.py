@@ -49,7 +49,7 @@ class Additions(Plain):
 
 @dataclass(frozen=True)
 class ListedModel(Plain):
-    """One line of `list`."""
+    """One line of `list`. `sender`: the file that brought an imported model, "" for what was read here."""
 
     model: str
     level: str
@@ -58,6 +58,7 @@ class ListedModel(Plain):
     added: str
     source: str
     revisions: int
+    sender: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,10 @@ class Listing(Plain):
 
 @dataclass(frozen=True)
 class Shown(Plain):
-    """Everything known of one registered model, as the registry's tables hold it; revisions are the newest first."""
+    """Everything known of one registered model, as the registry's tables hold it; revisions are the newest first.
+
+    `sender` is the file that brought an imported model: all else is its word then.
+    """
 
     model: str
     added: str
@@ -79,6 +83,7 @@ class Shown(Plain):
     structure: tuple[dict[str, Any], ...]
     revisions: tuple[dict[str, Any], ...]
     weighed_claims: tuple[WeighedClaim, ...]
+    sender: str = ""
     contract: int = CONTRACT
 
 

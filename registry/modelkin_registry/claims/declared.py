@@ -9,6 +9,7 @@ from modelkin_registry.answers.claims import WeighedClaim
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import DESCENT_FREE
 
+Aliases = Sequence[Mapping[str, str]]  # every present and former name -> the present one; whose names are meant first comes first
 VERDICTS = {
     "consistent": "the weights are consistent with that ({relation})",
     "nothing": "the weights show nothing of it ({relation})",
@@ -18,11 +19,15 @@ VERDICTS = {
 }
 
 
-def registered_as(value: str, aliases: Mapping[str, str]) -> str | None:
-    """The registered model that a claim names, if it is one only. `aliases`: every present and former name -> the present one.
+def registered_as(value: str, aliases: Aliases) -> str | None:
+    """The registered model that a claim names, if it is one only.
 
     `org/name` and `name` may be one model; `org/name` and `other/name` may not.
     """
+    return next((model for names in aliases if (model := _among(value, names)) is not None), None)
+
+
+def _among(value: str, aliases: Mapping[str, str]) -> str | None:
     if value in aliases:
         return aliases[value]
     owner, name = _split(value)
@@ -43,7 +48,7 @@ def _split(name: str) -> tuple[str, str]:
     return (parts[0] if is_hub_id else ""), (parts[-1] if parts else "")
 
 
-def lineage_claims(claims: Iterable[Claim], aliases: Mapping[str, str]) -> list[tuple[Claim, str | None]]:
+def lineage_claims(claims: Iterable[Claim], aliases: Aliases) -> list[tuple[Claim, str | None]]:
     """The claims that name another model, each with the registered one it means."""
     return [(claim, registered_as(claim.value, aliases)) for claim in claims if claim.kind in LINEAGE_KINDS]
 

@@ -7,12 +7,12 @@ import math
 import numpy as np
 
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_indexer.results.start_nulls import STARTS, kurtosis_null
 from modelkin_registry.answers.trajectory import InitialisationTest
 from modelkin_registry.evidence.similarity import sampled_rows
+from modelkin_registry.evidence.start import learned_share
 
-# Kurtosis of the distributions that libraries draw initial weights from.
-SHAPES = {"normal": 3.0, "uniform": 1.8, "normal truncated at 2 sd": 2.37}
-KURTOSIS_SD = 5.0  # standard errors sqrt(24 / n) of a sample's kurtosis that are chance; float16 storage adds 0.002
+KURTOSIS_SD = 5.0  # standard errors of a sample's kurtosis that are chance; float16 storage adds 0.002
 STORED = 0.01  # added to that margin whatever the number: what float16 storage and unequal rows may add
 SAME_SIZE = 0.05  # spread of one role's standard deviations over layers that rounding and sampling make; training makes 0.1 and more
 LEAST_SHARE = 0.9  # of matrices that must look drawn: a few (padding rows, fixed parts) may not
@@ -33,28 +33,30 @@ def examine_start(model: Fingerprint) -> InitialisationTest:
 
 
 def _distribution(model: Fingerprint) -> tuple[str, float, int]:
-    """The distribution that most matrices could be drawn from, their share, and how many matrices were looked at."""
+    """The distribution that most matrices could be drawn from, the share that are white and from one, and how many were looked at."""
     table = model.matrices
     numbers = table.seen.astype(np.int64) * table.columns
     able = (numbers >= FEWEST_NUMBERS) & (table.scale > 0) if len(table) else np.zeros(0, bool)
     if not able.any():
         return "none", 0.0, 0
-    margin = KURTOSIS_SD * np.sqrt(24.0 / numbers[able]) + STORED
-    kurtosis = table.kurtosis[able].astype(float)
-    shares = {name: float(np.mean(np.abs(kurtosis - value) <= margin)) for name, value in SHAPES.items()}
-    best = max(shares, key=lambda name: (shares[name], name))
-    each = float(np.mean(np.min([np.abs(kurtosis - value) for value in SHAPES.values()], axis=0) <= margin))
-    return best, each, int(able.sum())
+    kurtosis, near = table.kurtosis[able].astype(float), {}
+    for name in STARTS:
+        nulls = np.array([kurtosis_null(name, int(n)) for n in numbers[able]])
+        near[name] = np.abs(kurtosis - nulls[:, 0]) <= KURTOSIS_SD * nulls[:, 1] + STORED
+    best = max(near, key=lambda name: (float(np.mean(near[name])), name))
+    white = np.array([learned_share(table, row, model.about.level) == 0 for row in np.flatnonzero(able).tolist()])
+    return best, float(np.mean(np.any(list(near.values()), axis=0) & white)), int(able.sum())
 
 
 def _size_spread(model: Fingerprint) -> float | None:
     """Beyond what drawing so many numbers makes: 1 / sqrt(2 n) of a standard deviation."""
-    table, sizes = model.matrices, dict[tuple[str, str, str], list[tuple[float, float]]]()
+    table, sizes = model.matrices, dict[tuple[str, str, str, int, int], list[tuple[float, float]]]()
     for row, place in enumerate(table.places):
         if place.layer >= 0:
             whole = model.about.level == "full"
             numbers = int(table.parameters[row]) if whole else sampled_rows(table, row) * int(table.columns[row])
-            sizes.setdefault((place.component, place.family, place.role), []).append((float(table.sd[row]), numbers))
+            shape = int(table.rows[row]), int(table.columns[row])  # starts depend on it
+            sizes.setdefault((place.component, place.family, place.role, *shape), []).append((float(table.sd[row]), numbers))
     able = [(np.array([sd for sd, _ in found]), min(n for _, n in found)) for found in sizes.values() if len(found) > 1]
     spreads = [max(0.0, float(sd.std() / sd.mean()) - 2.0 / math.sqrt(2.0 * n)) for sd, n in able if sd.mean() > 0]
     return max(spreads) if spreads else None

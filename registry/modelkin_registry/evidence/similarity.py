@@ -18,6 +18,8 @@ from modelkin_registry.evidence.side import Side
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 TOKEN_FAMILIES = ("embedding", "head")
+# As many numbers behind a sketch as make it as noisy as one of EXPERT_NUMBERS numbers is: 1/PROBE_NUMBERS + 1/(numbers - 1)
+FOLDED_NUMBERS = 1 + round(1 / (1 / spec.EXPERT_NUMBERS - 1 / spec.PROBE_NUMBERS))
 RoleKey = tuple[str, str]
 RoleRows = tuple[Ints, Ints]  # layers ascending, and the rows of the fingerprint's table that hold them
 
@@ -144,10 +146,17 @@ def _known(group: _Counterparts, channel: str, cosines: Floats, numbers: tuple[i
 
 def numbers_behind(table: Matrices, row: int, channel: str) -> int:
     """How many numbers a sketch is made of: sampled values, or a Gram matrix's entries. Small matrices have fewer than the sketch."""
+    if channel == "probe" and is_folded(table, row):
+        return FOLDED_NUMBERS
     if channel == "probe":
         return max(independent_rows(table, row) * (int(table.columns[row]) - 1), 1)  # rows and columns are centred
     size = int(table.columns[row]) if table.side[row] == SIDES.index("in") else int(table.rows[row]) // int(table.experts[row])
     return size * (size + 1) // 2
+
+
+def is_folded(table: Matrices, row: int) -> bool:
+    """Whether a sketch is a single expert's, which is folded to EXPERT_NUMBERS numbers: the rest of its room is empty."""
+    return int(table.experts[row]) == 1 and not table.probe[row, spec.EXPERT_NUMBERS :].any()
 
 
 def sampled_rows(table: Matrices, row: int) -> int:

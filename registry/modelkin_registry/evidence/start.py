@@ -13,9 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from modelkin_indexer import spec
 from modelkin_indexer.results.fingerprint import SIDES, Matrices
 from modelkin_indexer.results.start_nulls import STARTS, kurtosis_null, spectrum_null, spread_null
 from modelkin_registry.evidence.side import Side
+from modelkin_registry.evidence.similarity import independent_rows
 
 Floats = npt.NDArray[np.float64]
 CHANCE_SD = 3.5  # standard deviations of a statistic that are chance: of 3,000 drawn matrices none had a learned share (common_start.json)
@@ -23,20 +25,42 @@ STORED = 0.01  # what storing in a short number format adds to a kurtosis
 FEWEST_NUMBERS = 64  # numbers from which these statistics say anything
 WIDEST = "normal"  # of the starts the one whose rows and columns differ most in their norms
 NORMAL = 3.0  # kurtosis that independent changes lead to, whatever the start was
+TALL_SD = 2.0  # standard errors of the energy of a tall table's sampled rows: rows that did not move must not pass for moved ones
+TINY = float(np.finfo(np.float64).tiny)
 TILTED = 4.0  # a common offset of all numbers is one strong direction; its share of the spectrum, with room for 16 directions' chance
 
 
 def learned_shares(side: Side, rows: Sequence[int]) -> Floats:
     """Of each of these matrices a lower bound of the share of its energy that no start of independent draws has; 0 to 1."""
-    level = side.about.level
-    return np.array([learned_share(side.matrices, row, level) for row in rows])
+    return np.array([learned_share(side.matrices, row, side.about.level) for row in rows])
+
+
+def sampled_shares(side: Side, rows: Sequence[int]) -> Floats:
+    """The same of what the probe channel compares: the rows looked at, without what they have in common.
+
+    Where these hold less energy than the matrix has on average, they hold as much of the start and less of what was learned: gates of an
+    LSTM that did not move, a direction that all rows follow, tokens that were never seen.
+    """
+    table, at = side.matrices, list(rows)
+    free = np.array([independent_rows(table, row) for row in rows], np.int64) * (table.columns[at].astype(np.int64) - 1)
+    looked_at = table.scale[at].astype(float) ** 2 / np.maximum(free, 1)
+    whole = np.maximum(table.sd[at].astype(float) ** 2, TINY)
+    chance = np.where([_is_tall(table, row) for row in rows], TALL_SD * np.sqrt(2 / np.maximum(free, 1)), 0.0)
+    energy = np.minimum(looked_at / whole, 1.0) - chance
+    return np.asarray(np.maximum(0.0, 1 - (1 - learned_shares(side, rows)) / np.maximum(energy, TINY)), np.float64)
 
 
 def learned_share(table: Matrices, row: int, level: str) -> float:
-    """The same of one matrix of a fingerprint of that level."""
+    """The same of one whole matrix of a fingerprint of that level."""
     if int(table.seen[row]) * int(table.columns[row]) < FEWEST_NUMBERS:
         return 0.0
-    return min(1.0, max(_by_kurtosis(table, row), _by_spectrum(table, row, level), *_by_spreads(table, row, level)))
+    spreads = (0.0, 0.0) if _is_tall(table, row) else _by_spreads(table, row, level)
+    return min(1.0, max(_by_kurtosis(table, row), _by_spectrum(table, row, level), *spreads))
+
+
+def _is_tall(table: Matrices, row: int) -> bool:
+    """Whether this is a table of many short rows: training may move a few and leave the rest, so that norms of rows say little."""
+    return int(table.rows[row]) > spec.TALL * int(table.columns[row]) * int(table.experts[row])
 
 
 def _by_kurtosis(table: Matrices, row: int) -> float:

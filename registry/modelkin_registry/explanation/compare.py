@@ -16,7 +16,7 @@ from modelkin_registry.answers.sides import describe, is_change, warnings_about
 from modelkin_registry.claims.adapters import base_claims, fits
 from modelkin_registry.claims.declared import claim_sentence, lineage_claims, weigh
 from modelkin_registry.evidence.judge import Judge
-from modelkin_registry.explanation.relatives import DISTILLATION, control_sentences, relative_sentences
+from modelkin_registry.explanation.relatives import DISTILLATION, control_sentences, relative_sentences, untrained_sentences
 from modelkin_registry.explanation.verdict import examined_by, verdict
 from modelkin_registry.relations.pairs import measure_kin
 
@@ -54,6 +54,7 @@ def compare_fingerprints(
         controls=compared,
         explanation=(
             *relative_sentences(subject, named),
+            *untrained_sentences(subject, a, named),
             *control_sentences(subject, named, compared),
             *map(claim_sentence, weighed),
             DISTILLATION,
@@ -74,7 +75,7 @@ def _claimed(relative: Relative, sides: Mapping[str, Fingerprint], claims: Mappi
     found: list[WeighedClaim] = []
     names = list(sides)
     for one, other in zip(names, reversed(names), strict=True):
-        said = lineage_claims(base_claims(sides[one], claims.get(one, ())), {other: other, Path(other).name: other})
+        said = lineage_claims(base_claims(sides[one], claims.get(one, ())), [{other: other, Path(other).name: other}])
         shown = replace(relative, model=other)
         if is_change(sides[one]):  # an adapter holds nothing of its base: shapes alone can bear out what it says
             shown = replace(shown, declared=fits(sides[one], sides[other]), relation="not comparable")

@@ -14,7 +14,7 @@ from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.answers.sides import describe, warnings_about
 from modelkin_registry.claims.declared import claim_sentence
 from modelkin_registry.explanation.parts import nothing_found
-from modelkin_registry.explanation.relatives import DISTILLATION, headline, relative_sentences
+from modelkin_registry.explanation.relatives import DISTILLATION, headline, relative_sentences, untrained_sentences
 from modelkin_registry.explanation.verdict import verdict
 from modelkin_registry.merging.by_layer import attribute_layers, layer_merge
 from modelkin_registry.merging.decomposition import Decomposition
@@ -41,7 +41,7 @@ def query_answer(
     subject = Path(source).name or "The model"
     explanation = merge_sentences(subject, merge) if merge else []
     for relative in relatives[:1]:
-        explanation += relative_sentences(subject, relative, registry.models)
+        explanation += relative_sentences(subject, relative, registry.models) + untrained_sentences(subject, fingerprint, relative)
     explanation += [headline(subject, relative) for relative in relatives[1:MENTIONED]]
     if not any(is_descent(relative) for relative in relatives):
         explanation.insert(0, nothing_found(subject, examined))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, FamilyEvidence, Relative
 from modelkin_registry.answers.relations import COPIES, DESCENT_FREE, RELATIONS
+from modelkin_registry.evidence.initialisation import examine_start
 from modelkin_registry.evidence.nulls import SMALLEST_P
 from modelkin_registry.evidence.places import FURTHER_P
 from modelkin_registry.explanation.parts import compared_sentence, part_sentences, share_words
@@ -19,6 +21,11 @@ WAYS = {
     "relative from query": "{relative} made from {query}",
     "both from a third": "both made from a third model",
 }
+CONTRADICTED = (
+    "agree in the rows that are looked at and not in the whole matrices, as where rows were put in from elsewhere to agree; "
+    "channels that contradict each other support no relation."
+)
+UNTRAINED = "What {subject} holds looks like an untrained start: two copies of one untrained network, which its seed gives to anybody."
 QUANTIZED_RELATIVE = "is consistent with the model of which {model} is a quantised copy{stored}"
 
 
@@ -44,6 +51,11 @@ def headline(subject: str, relative: Relative) -> str:
     further = [name for name in relative.also if name != relative.relation]
     told = f" (also: {', '.join(further)})" if further else ""
     return f"{sentence}: {share_words(relative.shared)} of its comparable weights carry the evidence{told}."
+
+
+def untrained_sentences(subject: str, model: Fingerprint, relative: Relative) -> list[str]:
+    """A copy of a network that nobody has trained is told as such."""
+    return [UNTRAINED.format(subject=subject)] if relative.relation in COPIES and examine_start(model).passed else []
 
 
 def _not_excluded(subject: str, relative: Relative) -> list[str]:
@@ -80,7 +92,8 @@ def _stored(relative: Relative) -> str:
 def _component_sentences(component: ComponentEvidence, relative: Relative) -> list[str]:
     informative = [f for f in component.families if f.informative and f.r is not None]
     held = [f for f in informative if f.inherited]
-    absent = [f for f in informative if not f.inherited]
+    forged = [f for f in informative if f.contradicted]
+    absent = [f for f in informative if not f.inherited and not f.contradicted]
     alike = [f for f in absent if (f.p_value or 0.0) <= FURTHER_P]
     sentences = []
     name = component.query if component.query == component.relative else f"{component.query} (against {component.relative})"
@@ -90,8 +103,10 @@ def _component_sentences(component: ComponentEvidence, relative: Relative) -> li
         sentences += _layer_sentences(name, component, relative)
         sentences += component.changes
     if component.relation == "shared initialisation" and alike:
-        sentences.append(f"In the {name} component {_listed(alike)} correlate as far as a common start explains.")
+        sentences.append(f"In the {name} component {_listed(alike)} correlate as far as a common start (adapters: or like data) explains.")
         absent = [f for f in absent if f not in alike]
+    if forged:
+        sentences.append(f"In the {name} component {_listed(forged)} {CONTRADICTED}")
     if absent:
         sentences.append(
             f"In the {name} component {_listed(absent)} {'are' if len(absent) > 1 else 'is'} no more alike than between strangers."

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from modelkin_registry.answers.relations import CHANGED, COPIES
 from modelkin_registry.evidence.experts import cloned_experts
 from modelkin_registry.evidence.nulls import median
-from modelkin_registry.evidence.places import INFORMATIVE, ComponentPair, PlaceCosine, token_tables
-from modelkin_registry.relations.coordinates import reparameterised
+from modelkin_registry.evidence.places import INFORMATIVE, ComponentPair, PlaceCosine
+from modelkin_registry.evidence.side import Side
+from modelkin_registry.relations.coordinates import UNKNOWN_SYMMETRY, reparameterised
 from modelkin_registry.relations.decisions import Relation, role_means, shown
 from modelkin_registry.relations.deltas import IDENTICAL_DELTA, even_deltas, normalised_deltas, stacks_kept
 
@@ -22,6 +23,7 @@ Floats = npt.NDArray[np.floating[Any]]
 # Width of what a quantiser's grid spans, in standard deviations of the weights, over sqrt(12): the error of rounding is spacing / sqrt(12).
 # Groups of 32 normal values span 4.1, rows of a thousand 6.5; between them the estimate is good to half a bit.
 GRID_SPAN = 4.5 / math.sqrt(12)
+MOST_ROUNDED = 0.25  # of a matrix' size that rounding moves: 0.19 with 3 bits (Q3_K, benchmarks/results/formats.md); training moves more
 CLONED_R = 0.8  # experts of one layer this close to each other were made from one matrix
 
 
@@ -38,7 +40,8 @@ def what_changed(pair: ComponentPair, relation: Relation) -> tuple[str, ...]:
 def _coordinates(pair: ComponentPair, names: set[str]) -> Iterable[str]:
     if "reparameterised" in names:
         symmetries = reparameterised(pair, role_means(pair))
-        yield f"The same weights in other coordinates: {', '.join(symmetries)}."
+        known = [name for name in symmetries if name != UNKNOWN_SYMMETRY]
+        yield f"The same weights in other coordinates: {', '.join(known)}." if known else "The same weights in other coordinates."
 
 
 def _layers(pair: ComponentPair, names: set[str]) -> Iterable[str]:
@@ -83,15 +86,23 @@ def _width(pair: ComponentPair, names: set[str]) -> Iterable[str]:
 
 
 def _vocabulary(pair: ComponentPair, names: set[str]) -> Iterable[str]:
-    ours, theirs = token_tables(pair.query), token_tables(pair.relative)
-    if not (ours and theirs):
+    ours, theirs = _tokens(pair.query), _tokens(pair.relative)
+    if ours is None or theirs is None:
         return
     kept = any(f.family == "embedding" and f.inherited for f in pair.families)
-    a, b = int(pair.query.matrices.rows[ours].max()), int(pair.relative.matrices.rows[theirs].max())
-    if kept and a != b:
-        yield f"Vocabulary {'extended' if a > b else 'cut'} from {b} to {a} tokens; the rows looked at are kept."
+    if kept and ours != theirs:
+        yield f"Vocabulary {'extended' if ours > theirs else 'cut'} from {theirs} to {ours} tokens; the rows looked at are kept."
     elif not kept and "vocabulary changed" in names:
-        yield f"Token tables are not inherited ({b} tokens there, {a} here): another tokenizer, or tables made anew."
+        yield f"Token tables are not inherited ({theirs} tokens there, {ours} here): another tokenizer, or tables made anew."
+
+
+def _tokens(side: Side) -> int | None:
+    """Rows of a component's table of input tokens; a head alone may be a classifier's."""
+    wanted = side.component, "embedding", "token"
+    rows = [
+        int(rows) for rows, p in zip(side.matrices.rows, side.matrices.places, strict=True) if (p.component, p.family, p.role) == wanted
+    ]
+    return max(rows, default=None)
 
 
 def _experts(pair: ComponentPair) -> Iterable[str]:
@@ -139,8 +150,10 @@ def _values(pair: ComponentPair, names: set[str]) -> Iterable[str]:
 def _rounding(kept: Sequence[PlaceCosine], deltas: Floats, pair: ComponentPair) -> str:
     stored = pair.query.about.quantization or pair.relative.about.quantization
     error = median([float(d) for d in deltas if d > IDENTICAL_DELTA] or [0.0])
-    if stored and error < 1:
+    if stored and error <= MOST_ROUNDED:
         return f"Stored quantised ({stored}); rounding moved the matrices by {error:.2%} of their size."
+    if error > MOST_ROUNDED:
+        return f"The matrices differ by {error:.0%} of their size, more than rounding alone explains."
     bits = math.log2(1 + GRID_SPAN / error) if error > 0 else 16.0
     return f"Values lie on a grid of about {bits:.0f} bits: rounding moved the matrices by {error:.2%} of their size."
 

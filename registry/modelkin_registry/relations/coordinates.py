@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.floating[Any]]
 RoleMeans = Mapping[tuple[str, str], Mapping[str, float]]  # (family as shown, role) -> channel -> mean cosine
 # A role below the first in probe and from the second on in gram or anchored is the same weights in other coordinates: strangers reach 0.12
 # and 0.4, permuted copies show under 0.15 and over 0.95.
+UNKNOWN_SYMMETRY = "other coordinates"  # what was moved, but not how
 MOVED_PROBE, SAME_GRAM = 0.3, 0.8
 FOLDED_R = 0.9  # folding gains leaves matrices at least this close number by number
 MOST_MOVED = 0.5  # share of the matched experts that sit at another number
@@ -38,7 +39,7 @@ def reparameterised(pair: ComponentPair, means: RoleMeans) -> tuple[str, ...]:
     """The symmetries by which the query's weights are the relative's in other coordinates; empty where coordinates were kept."""
     found = [name for name, holds in SYMMETRIES.items() if holds(pair, _inherited(pair, means))]
     if not found and _moved_roles(_inherited(pair, means)):
-        found = ["other coordinates"]
+        found = [UNKNOWN_SYMMETRY]
     return tuple(found)
 
 

@@ -89,7 +89,7 @@ def _adapted(pair: ComponentPair) -> bool:
         return False
     kept = [p for p in pair.places if p.channel == "probe"]
     outside = [p for p in kept if p.family not in ADAPTED_FAMILIES]
-    return bool(outside) and all(_same_bytes(p.query_row, p.relative_row, pair) for p in outside)
+    return bool(outside) and all(same_bytes(p.query_row, p.relative_row, pair) for p in outside)
 
 
 def stored_quantized(pair: ComponentPair) -> bool:
@@ -147,7 +147,7 @@ def _copied_rows(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> str:
     if (ours.rows[a] != theirs.rows[b]).any() or (ours.columns[a] != theirs.columns[b]).any():
         return ""
     same_precision = bool((ours.bits[a] == theirs.bits[b]).all()) and _halves(pair.query) == _halves(pair.relative)
-    if all(_same_bytes(x, y, pair) for x, y in rows):
+    if all(same_bytes(x, y, pair) for x, y in rows):
         return "identical" if same_precision else "recast"
     if pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys() and not pair.changes_only:
         return ""  # of an adapter's change, a product of factors, the formats of the factors are not known: rounding is as small as theirs
@@ -163,7 +163,7 @@ def _halves(side: Side) -> set[str]:
     return HALVES & side.about.dtypes.keys()
 
 
-def _same_bytes(a: int, b: int, pair: ComponentPair) -> bool:
+def same_bytes(a: int, b: int, pair: ComponentPair) -> bool:
     """Equal digests at full level; equal sketches of the sampled rows where a side was only probed."""
     ours, theirs = pair.query.matrices, pair.relative.matrices
     if ours.digest.shape[1] and theirs.digest.shape[1]:

@@ -18,20 +18,21 @@ import numpy.typing as npt
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import ROTARY_NORMS, SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
-from modelkin_registry.evidence.start import learned_shares
-from modelkin_registry.relations.deltas import normalised_deltas, stacks_kept
+from modelkin_registry.evidence.start import learned_shares, sampled_shares
+from modelkin_registry.relations.deltas import normalised_deltas, same_bytes, stacks_kept
 
 Floats = npt.NDArray[np.floating[Any]]
 # Shares of what was learned that both sides hold. Figures from benchmarks/results/common_start.json: pairs of runs from one start.
 COMMON = 0.9  # matrices or gains alone: runs on parts of one task reach 0.87 and 0.86, on other tasks 0.78 and 0.57
 COMMON_IN_BOTH = 0.8  # matrices and gains each: no pair of runs has both
-KEPT_GAINS = 0.6  # gains of a long further training: their r (lineagebench 0.7), with both slopes below; no pair of runs has all three
-GAINS_SLOPE, MATRICES_SLOPE = 0.95, 0.85  # slopes on the parent: independent changes leave them at 1
+# A long further training: r of gains (lineagebench 0.7) that have learned much on both sides (their spread: 0.07 and 0.13 there, 0.03 some
+# hundred steps from a start), with slopes on the parent near 1, where independent changes leave them. No pair of runs has all four.
+KEPT_GAINS, LEARNED_GAINS, GAINS_SLOPE, MATRICES_SLOPE = 0.6, 0.045, 0.85, 0.85
+FEWEST_GAINS = 256  # gains in all that such an r must rest on
 # Adapters: mean r of the changes. From one seed on one base, pairs trained on other tasks reach 0.88, on parts of one task 0.95; trained on
 # from another 0.8 to 1. Below, a change that is the other's plus something independent in each of many matrices: slopes of 1 throughout.
 CHANGES, INDEPENDENT_CHANGES, FEWEST_CHANGES = 0.92, 0.7, 16
 FEWEST = 2  # matrices, or vectors of gains: one place decides nothing
-TABLE_ROWS = 6  # more rows than this many times its columns: a token table, of which training may move a few rows only
 LEARNED_SD = 2.0  # standard errors of r granted to chance
 
 
@@ -57,7 +58,7 @@ def shows_descent(pair: ComponentPair) -> bool:
     common = learned_in_common(pair, kept)
     if max(common, r) >= COMMON or min(common, r) >= COMMON_IN_BOTH:
         return True
-    return (r >= KEPT_GAINS and _straight(pair, kept, gains)) or _elsewhere(pair)
+    return (r >= KEPT_GAINS and _far_learned(pair, gains) and _straight(pair, kept, gains)) or _elsewhere(pair)
 
 
 def kept_places(pair: ComponentPair) -> list[PlaceCosine]:
@@ -73,7 +74,7 @@ def learned_in_common(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> float
     of f and g makes the share smaller.
     """
     found = _matrices(pair, kept)
-    f, g = learned_shares(pair.query, found.ours), learned_shares(pair.relative, found.theirs)
+    f, g = _learned(pair, pair.query, found.ours, found), _learned(pair, pair.relative, found.theirs, found)
     seen = (f > 0) & (g > 0)
     if np.count_nonzero(seen) < FEWEST:
         return 0.0
@@ -83,8 +84,8 @@ def learned_in_common(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> float
 
 
 def _matrices(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> _Matrices:
-    """What is kept but for token tables; stacked experts of which some were found in any order with the cosine of those."""
-    chosen = [p for p in kept if not _is_table(p, pair.query) and (p.family != "expert" or stacks_kept(pair))]
+    """What is kept; stacked experts of which some were found in any order with the cosine of those."""
+    chosen = [p for p in kept if p.family != "expert" or stacks_kept(pair)]
     if _by_experts(pair) and not any(p.family == "expert" for p in chosen):
         assert pair.experts is not None
         chosen += [p._replace(cosine=pair.experts.cosine) for p in pair.places if p.channel == "probe" and p.family == "expert"]
@@ -92,14 +93,14 @@ def _matrices(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> _Matrices:
     return _Matrices([p.query_row for p in chosen], [p.relative_row for p in chosen], r, np.array([p.null.sd for p in chosen]))
 
 
+def _learned(pair: ComponentPair, side: Side, rows: Sequence[int], found: _Matrices) -> Floats:
+    """Least shares that were learned of what r is of: all that was read where its bytes are equal, else what the sketches hold of it."""
+    equal = [same_bytes(a, b, pair) for a, b in zip(found.ours, found.theirs, strict=True)]
+    return np.where(equal, learned_shares(side, rows), sampled_shares(side, rows))
+
+
 def _by_experts(pair: ComponentPair) -> bool:
     return pair.experts is not None and pair.experts.share > 0
-
-
-def _is_table(place: PlaceCosine, side: Side) -> bool:
-    rows, columns = int(side.matrices.rows[place.query_row]), int(side.matrices.columns[place.query_row])
-    experts = int(side.matrices.experts[place.query_row])
-    return place.family == "embedding" or rows > TABLE_ROWS * columns * experts
 
 
 def _gains(pair: ComponentPair) -> list[PlaceCosine]:
@@ -111,6 +112,15 @@ def _gains(pair: ComponentPair) -> list[PlaceCosine]:
         if (v.family == "norm" and v.role not in ROTARY_NORMS)
         or (v.family == "bias" and ours[v.query_row][0] > 0 and theirs[v.relative_row][0] > 0)
     ]
+
+
+def _far_learned(pair: ComponentPair, gains: Sequence[PlaceCosine]) -> bool:
+    """Whether the gains of both sides have moved far from their start."""
+    a, b = [v.query_row for v in gains], [v.relative_row for v in gains]
+    if int(pair.query.vectors.length[a].sum()) < FEWEST_GAINS:
+        return False
+    sides = ((pair.query.vectors, a), (pair.relative.vectors, b))
+    return all(float(np.mean(table.sd[rows] / np.maximum(np.abs(table.mean[rows]), 1.0))) >= LEARNED_GAINS for table, rows in sides)
 
 
 def _straight(pair: ComponentPair, kept: Sequence[PlaceCosine], gains: Sequence[PlaceCosine]) -> bool:

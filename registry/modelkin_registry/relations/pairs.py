@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
-from modelkin_registry.answers.parts import ALTERNATIVES
 from modelkin_registry.answers.relations import RELATIONS, has_evidence
+from modelkin_registry.counterparts.common_names import under_common_names
 from modelkin_registry.evidence.families import judge_components
 from modelkin_registry.evidence.judge import Judge, Strangers
 from modelkin_registry.evidence.nulls import SMALLEST_P, strangers_spread
 from modelkin_registry.evidence.places import ComponentPair, Measurement, measure_components
-from modelkin_registry.evidence.renamed import under_names_of
 from modelkin_registry.evidence.side import Side
+from modelkin_registry.relations.alternatives import alternatives
 from modelkin_registry.relations.changes import what_changed
 from modelkin_registry.relations.decisions import Relation, component_relation
 from modelkin_registry.relations.whole import informative_sizes, model_relation, parts_of, whole_copy
@@ -62,21 +62,16 @@ class Held:
 
 def hold(query: Fingerprint, relative: Fingerprint, name: str, judge: Judge, *, origin: str = "", model_id: int = 0) -> Held:
     """Measure every component that both have; tensors of other names that hold the same stand for each other."""
-    components = counterparts(query, relative)
-    relative = under_names_of(query, relative, components, judge)
-    measured = tuple(measure_components(Side(query, ours), Side(relative, theirs)) for ours, theirs in components)
+    common = under_common_names(query, relative, judge)
+    query, relative = common.query, common.relative
+    measured = tuple(measure_components(Side(query, ours), Side(relative, theirs)) for ours, theirs in common.components)
     return Held(query, relative, name, origin, model_id, measured, judge)
 
 
-def counterparts(query: Fingerprint, relative: Fingerprint) -> list[tuple[str, str]]:
-    """Pairs of components: those of one name; what has no namesake, with every component that is left over on the other side.
-
-    A vision tower is not a language model, but what one file calls `text` another may call `audio`.
-    """
-    ours, theirs = query.about.components, relative.about.components
-    pairs = [(component, component) for component in ours if component in theirs]
-    lone, left = [c for c in ours if c not in theirs], [c for c in theirs if c not in ours] or list(theirs)
-    return pairs + [(component, other) for component in lone for other in left]
+def under_their_names(query: Fingerprint, evident: Iterable[Held]) -> Fingerprint | None:
+    """The query under the names of its nearest relative, where its own tell nothing; None where they do, or nothing is near."""
+    read = [held for held in evident if held.query is not query]
+    return min(read, key=lambda held: order(held.kin())).query if read else None
 
 
 def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
@@ -103,7 +98,7 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
             compared=round(sum(part.share * part.compared for part in parts) * held.query.about.coverage, 4),
             shared_of_all=round(sum(part.share * part.shared for part in parts) * held.query.about.coverage, 4),
             parts=parts,
-            alternatives=ALTERNATIVES if relation.is_descent else (),
+            alternatives=alternatives(relation, [pair for pair, _ in found]),
         ),
         closeness=1.0 if copied else weight / everything if everything else 0.0,
         comparable_parameters=comparable,

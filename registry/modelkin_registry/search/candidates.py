@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -36,6 +36,7 @@ CODE_Z = 6.0  # sign codes are many and coarse: a layer's vote needs more
 CODE_NOISE = np.pi / (2 * np.sqrt(CODE_BITS))  # sd of cos(pi * hamming / bits) between strangers
 SEARCHED = 64  # candidates with a vote that are confirmed by default
 NEAREST = 16  # and of those without a vote: what is near by chance, and the strangers that widen the nulls
+REVISIONS = 3  # of one model that are confirmed: a hundred saved states of one training must not crowd out what it was made from
 HITS = 256  # hits asked of each family vector: costs as much as 64, and finds weak relatives again in several families
 
 
@@ -44,6 +45,7 @@ class Index(Protocol):
 
     def search(self, kind: str, queries: npt.NDArray[np.float32], k: int) -> Hits: ...
     def search_exact(self, kind: str, queries: npt.NDArray[np.float32], k: int) -> Hits: ...
+    def models_of(self, revisions: Iterable[int]) -> Mapping[int, int]: ...
 
 
 def index_rows(fingerprint: Fingerprint) -> list[IndexRows]:
@@ -108,7 +110,7 @@ def _whole(sums: Mapping[str, Floats]) -> Floats:
 def find_candidates(
     index: Index, fingerprint: Fingerprint, *, limit: int = SEARCHED, nearest: int = NEAREST, exact: bool = False
 ) -> list[int]:
-    """Model ids by their votes, best first, at most `limit`; then the `nearest` without a vote. Ties by id."""
+    """Revisions by their votes, best first, at most `limit`; then the `nearest` without a vote, one of each model. Ties by number."""
     votes: dict[int, float] = defaultdict(float)
     wholes: dict[int, float] = defaultdict(float)
     seen: dict[int, list[float]] = defaultdict(list)
@@ -117,24 +119,35 @@ def find_candidates(
         layered = rows.kind.startswith("layer/")
         hits = search(rows.kind, rows.rows, max(limit, nearest) if layered else max(HITS, limit, nearest))
         if rows.kind == "whole":  # repeats the families: it orders those with a vote, and gives none
-            wholes |= {model: wholes[model] + score for model, score in _pairs(hits)}
+            wholes |= {revision: wholes[revision] + score for revision, score in _pairs(hits)}
             continue
         discount = 2 * math.log(len(rows.rows) ** 2)  # the best of so many looks is as rare as one of sqrt(z^2 - this): exp(-z^2 / 2) looks
         noise = CODE_NOISE if layered else 1 / math.sqrt(np.count_nonzero(rows.rows))  # slots that no role fills say nothing
-        for model, score in _pairs(hits):
+        for revision, score in _pairs(hits):
             z = score / noise
             if z >= (CODE_Z if layered else VOTE_Z):
-                votes[model] += score
-            seen[model].append(math.sqrt(max(z * z - discount, 0.0)))
-    voted = sorted(votes, key=lambda model: (-votes[model] - wholes[model], model))
-    together = {model: sum(found) / math.sqrt(len(found)) for model, found in seen.items() if model not in votes}
-    return voted[:limit] + heapq.nsmallest(nearest, together, key=lambda model: (-together[model], model))
+                votes[revision] += score
+            seen[revision].append(math.sqrt(max(z * z - discount, 0.0)))
+    voted = sorted(votes, key=lambda revision: (-votes[revision] - wholes[revision], revision))
+    together = {revision: sum(found) / math.sqrt(len(found)) for revision, found in seen.items() if revision not in votes}
+    near = sorted(together, key=lambda revision: (-together[revision], revision))
+    models = index.models_of(seen)
+    return [*islice(_at_most(voted, models, REVISIONS), limit), *islice(_at_most(near, models, 1), nearest)]
+
+
+def _at_most(revisions: Iterable[int], models: Mapping[int, int], most: int) -> Iterator[int]:
+    """The first so many revisions of each model. What was removed meanwhile is left out."""
+    taken: dict[int, int] = defaultdict(int)
+    for revision in revisions:
+        if revision in models and taken[models[revision]] < most:
+            taken[models[revision]] += 1
+            yield revision
 
 
 def _pairs(hits: Hits) -> Iterator[tuple[int, float]]:
-    """Each model's best score in a batch of hits."""
+    """Each revision's best score in a batch of hits."""
     best: dict[int, float] = {}
-    for model, score in zip(hits.model_ids.ravel().tolist(), hits.scores.ravel().tolist(), strict=True):
-        if model >= 0:
-            best[model] = max(score, best.get(model, -1.0))
+    for revision, score in zip(hits.revisions.ravel().tolist(), hits.scores.ravel().tolist(), strict=True):
+        if revision >= 0:
+            best[revision] = max(score, best.get(revision, -1.0))
     yield from best.items()

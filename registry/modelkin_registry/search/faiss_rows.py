@@ -11,8 +11,8 @@ import numpy as np
 from modelkin_registry.search import ranking
 from modelkin_registry.search.index_files import DamagedIndexError, KindFiles, check_digest, digest_of, sync_file
 from modelkin_registry.search.ranking import Shortlist
+from modelkin_registry.store.protocol import Store
 from modelkin_registry.store.rows import CODE_BITS, ROW, SCORE_OF_DISTANCE, Array, is_codes, numbers, row_bytes, sign_codes
-from modelkin_registry.store.store import Store
 
 THREADS = faiss.omp_get_max_threads()
 PARALLEL_BYTES = 1 << 29  # bytes to look at from which threads pay: below, waiting for them costs more (30 ms a search on a busy machine)
@@ -44,12 +44,12 @@ class IndexedKind:
         return rows
 
     def shortlist(self, queries: Array, k: int, changed: Array) -> Shortlist:
-        """Every row that may be among a query's k nearest, `changed` models passed over. Fetches more until the cut is certain."""
+        """Every row that may be among a query's k nearest, `changed` revisions passed over. Fetches more until the cut is certain."""
         parts, pending, fetch = [], np.arange(len(queries)), k + SPARE
         while len(pending):
             fetch = min(fetch, len(self._rows))
             rough, positions = self._fetched(queries[pending], fetch)
-            live = ~np.isin(self._rows["model"][positions], changed)
+            live = ~np.isin(self._rows["revision"][positions], changed)
             rough_live = np.where(live, rough, -np.inf)
             limit = ranking.cut(rough_live, k, axis=1, kind=self._kind)
             done = (rough[:, -1:] < limit)[:, 0] | (fetch == len(self._rows))
@@ -73,7 +73,7 @@ class IndexedKind:
         else:
             scores = ranking.exact_scores(self._index.reconstruct_batch(positions), queries[query])
         rows = self._rows[positions]
-        return Shortlist(query, rows["model"], self._codes[rows["component"]], rows["layer"], scores)
+        return Shortlist(query, rows["revision"], self._codes[rows["component"]], rows["layer"], scores)
 
 
 def _empty(kind: str, dims: int) -> Any:

@@ -1,7 +1,7 @@
 """The vector index: exhaustive FAISS search beside the registry, derived from it and made again whenever it is missing or wrong.
 
 Exhaustive, because the neighbours that matter (heavy continued training, single reused layers) sit at cosines of 0.3 to 0.5, where
-IVF and HNSW lose most of them. Models changed since the index was built (the tail) are searched in the store's table, and indexed
+IVF and HNSW lose most of them. Revisions changed since the index was built (the tail) are searched in the store's table, and indexed
 rows of theirs are passed over: an answer is always that of the registry as it is now.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,18 +27,17 @@ from modelkin_registry.search.index_files import (
     sync_folder,
 )
 from modelkin_registry.search.ranking import Hits, Shortlist
-from modelkin_registry.store.rows import ROW, Array
-from modelkin_registry.store.store import Store
-from modelkin_registry.store.vectors import TableRows
+from modelkin_registry.store.protocol import Store
+from modelkin_registry.store.rows import ROW, Array, TableRows
 
 if TYPE_CHECKING:
     from modelkin_registry.search.faiss_rows import IndexedKind
 
 logger = logging.getLogger(__name__)
 
-TAIL_MODELS = 1024  # changed models that are searched in the table before an index is (re)built: as fast as importing FAISS
-TAIL_SHARE = 0.1  # the same as a share of the indexed models, so that building stays a tenth of the work in a large registry
-TAIL_BYTES = 64 << 20  # rows of changed models kept in memory between searches
+TAIL_REVISIONS = 1024  # changed revisions that are searched in the table before an index is (re)built: as fast as importing FAISS
+TAIL_SHARE = 0.1  # the same as a share of the indexed revisions, so that building stays a tenth of the work in a large registry
+TAIL_BYTES = 64 << 20  # rows of changed revisions kept in memory between searches
 BUILD_WAIT_SECONDS = 600.0  # how long an asked-for rebuild waits for another process that builds
 
 
@@ -98,14 +97,14 @@ class VectorIndex:
             yield ranking.shortlist(rows, queries, kind, k)
 
     def _indexed_and_tail(self, kind: str, dims: int, queries: Array, k: int) -> Iterator[Shortlist]:
-        changed = np.array(self.store.changed_models(self.generation), np.int64)
+        changed = np.array(self.store.changed(self.generation), np.int64)
         if kind in self._kinds:
             yield self._kinds[kind].shortlist(queries, k, changed)
         for rows in self._tail(kind, dims):
             yield ranking.shortlist(rows, queries, kind, k)
 
     def _tail(self, kind: str, dims: int) -> Iterator[TableRows]:
-        """Rows of models changed since the index was built, kept while nothing changes and they are few."""
+        """Rows of revisions changed since the index was built, kept while nothing changes and they are few."""
         if (now := self.store.generation()) != self._tail_generation:
             self._tails, self._tail_generation = {}, now
         if kind in self._tails:
@@ -119,10 +118,14 @@ class VectorIndex:
         if kept is not None:
             self._tails[kind] = kept
 
+    def models_of(self, revisions: Iterable[int]) -> Mapping[int, int]:
+        """The models that revisions are of."""
+        return self.store.models_of(revisions)
+
     # keeping up
 
     def refresh(self) -> None:
-        """Take over the newest index on disk, and build one if too many models have changed since. Call after adding many models."""
+        """Take over the newest index on disk, and build one if too much has changed since. Call after adding many models."""
         try:
             self._take_over(read_manifest(self.root))
         except DamagedIndexError as error:
@@ -175,8 +178,8 @@ class VectorIndex:
         return ""
 
     def _tail_is_long(self) -> bool:
-        models = self._manifest.models if self._manifest else 0
-        return len(self.store.changed_models(self.generation)) > max(TAIL_MODELS, TAIL_SHARE * models)
+        revisions = self._manifest.revisions if self._manifest else 0
+        return len(self.store.changed(self.generation)) > max(TAIL_REVISIONS, TAIL_SHARE * revisions)
 
     def _try_to_build(self) -> None:
         try:
@@ -234,12 +237,12 @@ class VectorIndex:
         except DamagedIndexError as error:
             return [str(error)]
         with self.store.reading():
-            changed = np.array(self.store.changed_models(manifest.generation), np.int64)
+            changed = np.array(self.store.changed(manifest.generation), np.int64)
             kinds = self.store.vectors.kinds()
             return [problem for kind, dims in kinds.items() if (problem := self._kind_problem(manifest, kind, dims, changed))]
 
     def _kind_problem(self, manifest: Manifest, kind: str, dims: int, changed: Array) -> str:
-        """Whether the kind's files are sound and hold just the table's rows, models changed since left out."""
+        """Whether the kind's files are sound and hold just the table's rows, revisions changed since left out."""
         held = np.zeros(0, ROW)
         try:
             if kind in manifest.kinds:
@@ -248,7 +251,7 @@ class VectorIndex:
             return str(error)
         parts = [rows.labels() for rows in self.store.vectors.batches(kind, dims)]
         wanted = np.concatenate([np.zeros(0, ROW), *parts])
-        held, wanted = (rows[~np.isin(rows["model"], changed)] for rows in (held, wanted))
+        held, wanted = (rows[~np.isin(rows["revision"], changed)] for rows in (held, wanted))
         return "" if np.array_equal(held, wanted) else f"{self.root}: rows of kind {kind!r} are not those of the registry"
 
 
@@ -264,10 +267,10 @@ def _build_generation(store: Store, root: Path) -> Manifest:
             kind: build_kind(store, folder, str(number), kind, dims) for number, (kind, dims) in enumerate(store.vectors.kinds().items())
         }
         at = store.changes(generation - 1)[0].at if generation else ""
-        models, components = store.count(), tuple(map(str, store.vectors.component_names()))
+        revisions, components = store.count_revisions(), tuple(map(str, store.vectors.component_names()))
     sync_folder(folder)
     manifest = Manifest(
-        store.registry_id, generation, at, models, folder.name, components, {kind: files for kind, files in kinds.items() if files}
+        store.registry_id, generation, at, revisions, folder.name, components, {kind: files for kind, files in kinds.items() if files}
     )
     publish(root, manifest)
     return manifest

@@ -1,8 +1,8 @@
 """The index on disk: one folder a generation, a manifest that names the current one, and a lock so that one process builds at a time.
 
     <registry>.index/manifest.json            written last, by rename: what it names is complete and on the disk
-    <registry>.index/<seq>-<random>/0.faiss   rows of the first kind; 0.npy tells each row's model, component and layer
-    <registry>.index/lock                     an empty SQLite file: its lock is portable and dies with its holder
+    <registry>.index/<seq>-<random>/0.faiss   rows of the first kind; 0.npy tells each row's revision, component and layer
+    <registry>.index/lock                     held by the process that builds
 
 Readers keep what they have mapped when a newer generation takes its place.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -20,7 +19,9 @@ from pathlib import Path
 
 from blake3 import blake3
 
-FORMAT = 1  # of the folder and the manifest; any other is built anew
+from modelkin_registry.store import locks
+
+FORMAT = 2  # of the folder and the manifest; any other is built anew
 MANIFEST = "manifest.json"
 LOCK = "lock"
 
@@ -43,7 +44,7 @@ class Manifest:
     registry: str
     generation: int
     at: str
-    models: int
+    revisions: int
     folder: str
     components: tuple[str, ...]
     kinds: dict[str, KindFiles]
@@ -129,20 +130,5 @@ def sweep(root: Path, keep: str) -> None:
 def locked(root: Path, wait_seconds: float) -> Iterator[bool]:
     """Whether this process may build now; False where another one has been at it for all of the time given. Raises OSError."""
     root.mkdir(exist_ok=True)
-    connection = None
-    try:
-        connection = sqlite3.connect(root / LOCK, timeout=wait_seconds, isolation_level=None)
-        connection.execute("BEGIN EXCLUSIVE")
-        held = True
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-            raise OSError(f"{root / LOCK}: {error}") from error
-        held = False
-    finally:
-        if connection is not None and not connection.in_transaction:
-            connection.close()
-    try:
+    with locks.locked(root / LOCK, wait_seconds) as held:
         yield held
-    finally:
-        if held and connection is not None:
-            connection.close()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.relations import has_evidence
 from modelkin_registry.evidence.judge import Judge
-from modelkin_registry.relations.pairs import Held, Kin, hold
+from modelkin_registry.relations.pairs import Held, Kin, hold, order
 from modelkin_registry.search.candidates import find_candidates, index_rows
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.digests import sampled_digest
-from modelkin_registry.store.records import StoredModel
+from modelkin_registry.store.protocol import Store
+from modelkin_registry.store.records import DISPLACED, HUB, NewModel, StoredModel, digits_of
 from modelkin_registry.store.rows import IndexRows
-from modelkin_registry.store.store import Store
 
 AT_ONCE = 256  # fingerprints in memory at once
 
@@ -30,16 +31,16 @@ class Known:
         return read(self.store.get(name))
 
     def numbered(self, number: int) -> Fingerprint:
-        """The fingerprint of the model with this number. Raises KeyError."""
+        """The fingerprint of the revision with this number. Raises KeyError."""
         return read(self.store.stored([number])[number])
 
     def nearest(self, fingerprint: Fingerprint, limit: int) -> dict[str, Fingerprint]:
-        """The models that the index finds by a fingerprint, by name, best first; only those with a vote."""
+        """The revisions that the index finds by a fingerprint, by name, best first; only those with a vote."""
         stored = self.store.stored(find_candidates(self.index, fingerprint, limit=limit, nearest=0))
         return {model.name: read(model) for model in stored.values()}
 
     def kin(self, fingerprint: Fingerprint, wanted: Sequence[int], judge: Judge) -> tuple[list[Kin], dict[int, Held]]:
-        """Every wanted model held against the query, and by number the measurements of those with evidence."""
+        """Every wanted revision held against the query, and by number the measurements of those with evidence."""
         found: list[Kin] = []
         evident: dict[int, Held] = {}
         for held in self._held(fingerprint, wanted, judge):
@@ -51,16 +52,38 @@ class Known:
     def _held(self, fingerprint: Fingerprint, wanted: Sequence[int], judge: Judge) -> Iterator[Held]:
         for start in range(0, len(wanted), AT_ONCE):
             for model in self.store.stored(wanted[start : start + AT_ONCE]).values():
-                yield hold(fingerprint, read(model), model.name, judge, origin=model.origin, model_id=model.model_id)
+                yield hold(fingerprint, read(model), model.name, judge, origin=model.origin, model_id=model.revision)
 
-    def content_in_full(self, name: str, probe: Fingerprint) -> str:
-        """The content that a probe belongs to: the model's newest revision, if that was read in full and its sampled rows are the same."""
-        if probe.about.level == "full" or name not in self.store:
-            return ""
-        stored = self.store.get(name)
-        newest = read(stored)
-        same = newest.about.level == "full" and sampled_digest(newest) == sampled_digest(probe)
-        return stored.content if same else ""
+    def best_revisions(self, kin: Sequence[Kin]) -> list[Kin]:
+        """Of each model the revision that is nearest, the newest of those equally near."""
+        models = self.store.models_of(one.model_id for one in kin)
+        ordered = sorted(kin, key=lambda one: (order(one)[:-1], -one.model_id))
+        return [*{models[one.model_id]: one for one in reversed(ordered)}.values()]
+
+    def as_known(self, record: NewModel, fingerprint: Fingerprint) -> NewModel:
+        """The record, with the content of the newest revision if that has the same weights, read at the other level: `full` tells it."""
+        newest = self.store.get(record.name)
+        if record.level == newest.level or sampled_digest(read(newest)) != sampled_digest(fingerprint):
+            return record
+        return replace(record, content=newest.content) if newest.level == "full" else replace(record, known_as=newest.content)
+
+    def is_unrelated(self, record: NewModel, fingerprint: Fingerprint, judge: Judge) -> bool:
+        """Whether weights have nothing to do with those of the model whose name they are given.
+
+        A content that comes back has, and so has a new commit of the Hub's repository that the model was read from: that is a fact.
+        """
+        newest = self.store.get(record.name)
+        if newest.sender or f"{newest.model}{DISPLACED}{digits_of(record.content)}" in self.store or self._same_repository(record):
+            return False
+        return not has_evidence(hold(fingerprint, read(newest), newest.name, judge).kin().relative)
+
+    def _same_repository(self, record: NewModel) -> bool:
+        """Whether a commit of a repository is put to what was read from that, by this or a former name."""
+        if record.who != HUB:
+            return False
+        shown = self.store.show(record.name)
+        names = {record.origin.split("@")[0], *shown["former_names"]}
+        return any(one["origin"].split("@")[0] in names for one in shown["revisions"][0]["sources"])
 
 
 def rows_of(blob: bytes) -> list[IndexRows]:

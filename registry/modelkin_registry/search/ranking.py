@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modelkin_registry.store.rows import SCORE_OF_DISTANCE, UNIT_TOLERANCE, Array, hamming, is_codes, numbers, sign_codes
-from modelkin_registry.store.vectors import TableRows
+from modelkin_registry.store.rows import SCORE_OF_DISTANCE, UNIT_TOLERANCE, Array, TableRows, hamming, is_codes, numbers, sign_codes
 
 # How much a float32 inner product may be off: rows this close to the k-th best are scored again in float64 before the cut.
 # 17 times the largest error seen, FAISS and numpy, up to the longest row allowed (6e-7 at 16384 numbers); a test holds a quarter.
@@ -17,12 +16,12 @@ SCORE_MARGIN = 1e-5
 
 @dataclass(frozen=True)
 class Hits:
-    """The k nearest rows of each query, best first, ties by model, component and layer. Places without a hit: model -1, score -inf.
+    """The k nearest rows of each query, best first, ties by revision, component and layer. Places without a hit: revision -1, score -inf.
 
-    model_ids int64, components str, layers int64, scores float32; all (queries, k)
+    revisions int64, components str, layers int64, scores float32; all (queries, k)
     """
 
-    model_ids: Array
+    revisions: Array
     components: Array
     layers: Array
     scores: Array
@@ -33,7 +32,7 @@ class Shortlist:
     """Rows that may be among the k nearest of a query: flat columns of one length, `queries` counts queries."""
 
     queries: Array
-    models: Array
+    revisions: Array
     components: Array
     layers: Array
     scores: Array
@@ -60,7 +59,7 @@ def shortlist(rows: TableRows, queries: Array, kind: str, k: int) -> Shortlist:
     near = rough >= cut(rough, k, axis=0, kind=kind)
     position, query = np.nonzero(near)
     scores = SCORE_OF_DISTANCE[-rough[near]] if is_codes(kind) else exact_scores(numbers(rows.data[position]), queries[query])
-    return Shortlist(query, rows.models[position], rows.components[position], rows.layers[position], scores)
+    return Shortlist(query, rows.revisions[position], rows.components[position], rows.layers[position], scores)
 
 
 def cut(rough: Array, k: int, *, axis: int, kind: str) -> Array:
@@ -85,13 +84,13 @@ def ranked(shortlists: Sequence[Shortlist], queries: Array, k: int, names: Array
     """The k best of all shortlists. A query of zeros asks nothing and gets nothing. `names` are the components by code."""
     asked = np.any(queries != 0, axis=1)
     found = joined(shortlists)
-    order = np.lexsort((found.layers, names[found.components], found.models, -found.scores, found.queries))
+    order = np.lexsort((found.layers, names[found.components], found.revisions, -found.scores, found.queries))
     order = order[asked[found.queries[order]]]
     query = found.queries[order]
     rank = np.arange(len(order)) - np.searchsorted(query, query)
     order, query, rank = (column[rank < k] for column in (order, query, rank))
     return Hits(
-        _spread(found.models[order], query, rank, np.full((len(queries), k), -1, np.int64)),
+        _spread(found.revisions[order], query, rank, np.full((len(queries), k), -1, np.int64)),
         _spread(names[found.components[order]], query, rank, np.full((len(queries), k), "", names.dtype)),
         _spread(found.layers[order], query, rank, np.full((len(queries), k), -1, np.int64)),
         _spread(found.scores[order], query, rank, np.full((len(queries), k), -np.inf, np.float32)),
@@ -103,7 +102,7 @@ def joined(shortlists: Sequence[Shortlist]) -> Shortlist:
     if not shortlists:
         nothing = np.zeros(0, np.int64)
         return Shortlist(nothing, nothing, nothing, nothing, nothing.astype(np.float32))
-    columns = ("queries", "models", "components", "layers", "scores")
+    columns = ("queries", "revisions", "components", "layers", "scores")
     return Shortlist(*(np.concatenate([getattr(part, column) for part in shortlists]) for column in columns))
 
 

@@ -8,14 +8,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from modelkin_indexer import spec
-from modelkin_indexer.errors import RegistryError, SharedFileError
+from modelkin_indexer.errors import SharedFileError
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_registry.sharing.records import SharedClaim, SharedFingerprint, SharedModel, SharedRevision, SharedSource, SharedStructure
 from modelkin_registry.sharing.shared_files import SharedWriter
-from modelkin_registry.store.store import Store, digest_of
-
-STRUCTURE = "SELECT kind, name, data, first_seen, last_seen FROM structure WHERE model = ? ORDER BY kind, name, first_seen, digest"
-BLOB = "SELECT data FROM blob JOIN fingerprint ON fingerprint.id = blob.fingerprint WHERE fingerprint.digest = ? LIMIT 1"
+from modelkin_registry.store.protocol import Store
 
 
 def export_registry(store: Store, path: Path, *, paths: bool = True) -> tuple[int, str]:
@@ -31,7 +28,7 @@ def export_registry(store: Store, path: Path, *, paths: bool = True) -> tuple[in
     try:
         with store.reading():
             writer = SharedWriter(path)
-            digest = writer.write((shared_model(store, name, paths) for name in store.names()), lambda digest: _blob(store, digest))
+            digest = writer.write((shared_model(store, name, paths) for name in store.names()), store.blob)
     except OSError as error:
         raise SharedFileError(f"{path}: cannot be written ({error.strerror or error}). Give a file where there is room.") from error
     return writer.models, digest
@@ -46,13 +43,13 @@ def shared_model(store: Store, name: str, paths: bool = True) -> SharedModel:
         for claim in shown["claims"]
         if paths or _told(claim["value"]) == claim["value"]
     )
-    structure = tuple(SharedStructure(*row) for row in _structure(store, name))
+    structure = tuple(_structure(store, name))
     return SharedModel(shown["model"], shown["added"], tuple(shown["former_names"]), revisions, claims, structure)
 
 
-def _structure(store: Store, name: str) -> Iterator[tuple[str, str, str, str, str]]:
-    for kind, file, data, first, last in store.rows(STRUCTURE, [store.find(name)]):
-        yield kind, file, b64encode(data).decode(), first, last
+def _structure(store: Store, name: str) -> Iterator[SharedStructure]:
+    for kept in store.structure.kept(store.find(name) or 0):
+        yield SharedStructure(kept.kind, kept.name, b64encode(kept.data).decode(), kept.first_seen, kept.last_seen)
 
 
 def _revision(shown: dict[str, Any], paths: bool) -> SharedRevision:
@@ -76,10 +73,3 @@ def _told(origin: str) -> str:
         if kind(origin).is_absolute() or origin.startswith("~"):
             return kind(origin).name
     return origin
-
-
-def _blob(store: Store, digest: str) -> bytes:
-    found = store.connection.execute(BLOB, [digest]).fetchone()
-    if found is None or digest_of(found[0]) != digest:
-        raise RegistryError(f"{store.path}: a stored fingerprint is damaged. `modelkin doctor --check` names its model.")
-    return bytes(found[0])

@@ -13,10 +13,10 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from modelkin_indexer.results.beside import SourceFile
-from modelkin_registry.store.opening import now
+from modelkin_registry.store.records import MAX_NAME
+from modelkin_registry.store.times import now
 
 MAX_TEXT = 4096  # characters of a path, claim or file name
-MAX_NAME = 512  # characters of a model's name, as the store has it
 MAX_ITEMS = 100_000  # parts of one model: files of a revision, revisions, claims
 UNITS = {"vocabulary": 8, "code": 12, "licence": 1}  # bytes of one number, shingle or character
 MAX_STRUCTURE = 16 << 20  # characters of one, as base64

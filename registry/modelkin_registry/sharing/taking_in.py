@@ -1,44 +1,33 @@
-"""Another registry's models into this one: what both know becomes one, what only one knows is kept.
+"""Another registry's models into this one. What the file says is its sender's word, and stays apart from what was read here.
 
-Two models are the same if they share a content, under one name or a former one, or were read from one repository of the Hub. Models that
-only share a name stay two: the one that comes in is stored as `name#` and the start of its first content.
+A model comes in as one of its own that names its sender, under its name where that is free, else under `name#` and the start of a digest.
+Contents that a model of its name has here are passed over. Only into a model that the same sender brought before, and that has a content of
+it, come new revisions of it. Nothing here is displaced, dated, renamed or given another name: a time is that of the arrival.
 """
 
 from __future__ import annotations
 
-import json
 from base64 import b64decode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError, SharedFileError
 from modelkin_indexer.results import fingerprint as fingerprints
-from modelkin_indexer.results.beside import SourceFile
+from modelkin_indexer.results.beside import Claim, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.shared import TakenIn
 from modelkin_registry.search.candidates import index_rows
-from modelkin_registry.sharing.records import MAX_NAME, SharedModel, SharedRevision, SharedSource
+from modelkin_registry.sharing.records import SharedModel, SharedRevision, SharedSource
 from modelkin_registry.sharing.shared_files import SharedReader
 from modelkin_registry.store.digests import content_digest, sampled_digest
-from modelkin_registry.store.rows import encode
-from modelkin_registry.store.store import Store
+from modelkin_registry.store.protocol import Store
+from modelkin_registry.store.records import IMPORTED, NewModel, StoredModel, names_apart
+from modelkin_registry.store.rows import IndexRows, encode
 
-HUB = "hub"  # who says so of a model that was read from the Hub; its origin is org/name@commit
-NAMESAKE_DIGITS = 8  # of a content's digest, after the name of a model whose name is taken by another
-
-SEEN = """DO UPDATE SET first_seen = min(first_seen, excluded.first_seen), last_seen = max(last_seen, excluded.last_seen)
-    WHERE excluded.first_seen < first_seen OR excluded.last_seen > last_seen"""
-SOURCE = f"""INSERT INTO source (revision, who, origin, first_seen, last_seen, files) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (revision, who, origin) {SEEN}"""  # noqa: S608
-CLAIM = f"""INSERT INTO claim (model, kind, value, source, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (model, kind, value, source) {SEEN}"""  # noqa: S608
-
-STRUCTURE = f"""INSERT INTO structure (model, kind, name, digest, data, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (model, kind, name, digest) {SEEN}"""  # noqa: S608
+FORMER_NAME = "former_name"  # kind of the claim that a model had another name there
 
 
 @dataclass(frozen=True)
@@ -48,26 +37,26 @@ class _Content:
     digest: str
     sampled: bytes
 
-    def same_as(self, other: _Content) -> bool:
-        """Equal, or one read in full and the other at level probe with the same rows."""
-        levels = {self.digest.split("-")[0], other.digest.split("-")[0]}
-        return self.digest == other.digest or (len(levels) == 2 and self.sampled == other.sampled)
+    def is_in(self, other: _Content) -> bool:
+        """Equal, or read at level probe and the other in full, with the same rows."""
+        is_less = self.digest.startswith("probe") and other.digest.startswith("full")
+        return self.digest == other.digest or (is_less and self.sampled == other.sampled)
 
 
 @dataclass(frozen=True)
-class _Held:
-    """One revision of a registered model."""
+class _Part:
+    """One revision on its way in, with its fingerprints and their bytes, `full` last."""
 
-    number: int
-    added: str
+    revision: SharedRevision
+    found: Sequence[tuple[Fingerprint, bytes]]
     content: _Content
 
 
-def import_registry(store: Store, path: Path) -> tuple[list[TakenIn], str]:
+def import_registry(store: Store, path: Path, sender: str = "") -> tuple[list[TakenIn], str]:
     """Take in all models of a shared file, after everything in it was checked: a file that is not sound changes nothing.
 
-    Returns what became of each, and the digest of the file. Stopped halfway, the models until then are there, each whole, and the same call
-    again takes in the rest.
+    `sender` is what they are marked with, the file's name unless told otherwise. Returns what became of each, and the digest of the file.
+    Stopped halfway, the models until then are there, each whole, and the same call again takes in the rest.
 
     Raises:
         SharedFileError: no shared file, a damaged one, one of another version.
@@ -79,11 +68,11 @@ def import_registry(store: Store, path: Path) -> tuple[list[TakenIn], str]:
         for model in reader.read():
             for revision in model.revisions:
                 _read_fingerprints(reader, model, revision)
-        return [_Arrival(store, reader, model).take_in() for model in reader.read()], reader.digest
+        return [_Arrival(store, reader, model, sender or path.name).take_in() for model in reader.read()], reader.digest
 
 
-def _read_fingerprints(reader: SharedReader, model: SharedModel, revision: SharedRevision) -> list[tuple[Fingerprint, bytes, str]]:
-    """A revision's fingerprints with bytes and time, `full` last. Raises SharedFileError for what cannot be stored."""
+def _read_fingerprints(reader: SharedReader, model: SharedModel, revision: SharedRevision) -> list[tuple[Fingerprint, bytes]]:
+    """A revision's fingerprints with their bytes, `full` last. Raises SharedFileError for what cannot be stored."""
     found = []
     for shared in revision.fingerprints:
         blob = reader.blob(shared)
@@ -97,7 +86,7 @@ def _read_fingerprints(reader: SharedReader, model: SharedModel, revision: Share
             raise SharedFileError(
                 f"{reader.path}: the fingerprint of {model.name!r} cannot be used ({error}). Leave this file out."
             ) from error
-        found.append((fingerprint, blob, shared.added))
+        found.append((fingerprint, blob))
     return sorted(found, key=lambda item: spec.LEVELS.index(item[0].about.level))
 
 
@@ -108,142 +97,89 @@ def _content(fingerprint: Fingerprint) -> _Content:
 class _Arrival:
     """One model on its way in."""
 
-    def __init__(self, store: Store, reader: SharedReader, model: SharedModel) -> None:
-        self.store, self.model, self.connection = store, model, store.connection
-        self.parts = [(revision, _read_fingerprints(reader, model, revision)) for revision in model.revisions]
-        self.contents = [_content(found[-1][0]) for _, found in self.parts]
+    def __init__(self, store: Store, reader: SharedReader, model: SharedModel, sender: str) -> None:
+        self.store, self.model, self.sender = store, model, sender
+        read = [(revision, _read_fingerprints(reader, model, revision)) for revision in model.revisions]
+        self.parts = [_Part(revision, found, _content(found[-1][0])) for revision, found in read]
 
     def take_in(self) -> TakenIn:
         with self.store.batch():
-            before = self.connection.total_changes
-            number, name = self._target()
-            is_new = number is None
-            model = self.store.insert("model", name=name, added=self.model.added) if number is None else number
-            self._earlier("model", model, self.model.added)
-            self._revisions(model)
-            self.connection.executemany(CLAIM, [(model, *asdict(claim).values()) for claim in self.model.claims])
-            self._structure(model)
-            self._former_names(model)
-            self._order_revisions(model)
-            self._search_again(model)
-            changed = self.connection.total_changes > before
-            name = self.store.name_of(model)
-        return TakenIn(self.model.name, name, "added" if is_new else "merged" if changed else "unchanged")
+            here = [(stored, self._content_of(stored)) for stored in self._namesakes()]
+            new = [part for part in self.parts if not any(part.content.is_in(content) for _, content in here)]
+            known = [stored for stored, content in here if any(part.content.is_in(content) for part in self.parts)]
+            if not new:
+                return TakenIn(self.model.name, known[0].model, "unchanged")
+            own = [stored.model for stored in known if stored.sender == self.sender]
+            name = own[0] if own else self._free_name(new[0].content)
+            self._put(name, new)
+        return TakenIn(self.model.name, name, "merged" if own else "added")
 
-    def _target(self) -> tuple[int | None, str]:
-        """The registered model that this one is (None if there is none yet), and a name for it."""
-        namesake = f"#{self.contents[0].digest.split('-')[1][:NAMESAKE_DIGITS]}"
-        other_name = self.model.name[: MAX_NAME - len(namesake)] + namesake
-        for name in (self.model.name, other_name, *self.model.former_names):
-            number = self.store.find(name)
-            if number is not None and self._is_same(number):
-                return number, name
-        return None, self.model.name if self.store.find(self.model.name) is None else other_name
+    def _namesakes(self) -> Iterator[StoredModel]:
+        """Every revision of the models here that have its name, a former one, or one that was made of it."""
+        made = [name for part in self.parts for name in names_apart(self.model.name, IMPORTED, part.content.digest)]
+        names = (self.model.name, *self.model.former_names, *made)
+        for model in dict.fromkeys(self.store.find(name) for name in names):
+            if model is not None:
+                yield from self.store.stored(self.store.revisions_of(model)).values()
 
-    def _is_same(self, model: int) -> bool:
-        if any(held.content.same_as(content) for held in self._held(model) for content in self.contents):
-            return True
-        rows = self.store.rows("SELECT who, origin FROM source JOIN revision ON revision.id = source.revision WHERE model = ?", [model])
-        theirs = [(source.who, source.origin) for revision in self.model.revisions for source in revision.sources]
-        return bool(_repositories(rows) & _repositories(theirs))
+    def _content_of(self, stored: StoredModel) -> _Content:
+        return _Content(stored.content, sampled_digest(fingerprints.from_bytes(stored.blob, stored.name)))
 
-    def _held(self, model: int) -> list[_Held]:
-        rows = self.store.rows("SELECT id, added FROM revision WHERE model = ? ORDER BY id", [model])
-        return [_Held(number, added, _content(self._standing(number))) for number, added in rows]
+    def _free_name(self, content: _Content) -> str:
+        names = (self.model.name, *names_apart(self.model.name, IMPORTED, content.digest))
+        return next(name for name in names if name not in self.store)  # the last is the content's own, which nothing here has
 
-    def _standing(self, revision: int) -> Fingerprint:
-        """The highest fingerprint of a registered revision."""
-        statement = """SELECT data FROM fingerprint JOIN blob ON blob.fingerprint = fingerprint.id WHERE revision = ?
-            ORDER BY level = 'full' DESC, id DESC LIMIT 1"""
-        return fingerprints.from_bytes(self.store.rows(statement, [revision])[0][0], self.model.name)
+    def _put(self, name: str, parts: Sequence[_Part]) -> None:
+        """Its new revisions, the oldest first, and what is said of it now."""
+        for part in parts:
+            for fingerprint, blob in part.found:
+                rows = index_rows(fingerprint)
+                for source in part.revision.sources:
+                    self._put_one(name, part, fingerprint, blob, source, rows)
 
-    def _revisions(self, model: int) -> None:
-        """Each revision into its equal, or as a new one. A content that came back later is a revision of its own."""
-        free = self._held(model)
-        for (revision, found), content in zip(self.parts, self.contents, strict=True):
-            equal = [held for held in free if held.content.same_as(content)]
-            if equal:
-                held = min(equal, key=lambda one: one.added != revision.added)
-                free.remove(held)
-                number = self._into(held, revision, content)
-            else:
-                number = self._new(model, revision, content, found[-1][0])
-            self._add_fingerprints(number, found)
-            self.connection.executemany(SOURCE, [_source_row(number, source) for source in revision.sources])
-
-    def _into(self, held: _Held, revision: SharedRevision, content: _Content) -> int:
-        full = content.digest if content.digest.startswith("full") else held.content.digest
-        self._earlier("revision", held.number, revision.added)
-        if full != held.content.digest:
-            self.store.rows("UPDATE revision SET content = ? WHERE id = ?", [full, held.number])
-        return held.number
-
-    def _earlier(self, table: str, number: int, added: str) -> None:
-        """Of two times at which a thing was first registered the earlier one holds."""
-        self.connection.execute(f"UPDATE {table} SET added = ? WHERE id = ? AND added > ?", [added, number, added])  # noqa: S608
-
-    def _new(self, model: int, revision: SharedRevision, content: _Content, fingerprint: Fingerprint) -> int:
+    def _put_one(
+        self, name: str, part: _Part, fingerprint: Fingerprint, blob: bytes, source: SharedSource, rows: Sequence[IndexRows]
+    ) -> None:
         about = fingerprint.about
-        sizes = {"parameters": about.parameters, "bytes_total": about.bytes_total}
-        described = {"config": _json(about.config or {}), "files": _files(revision.files)}
-        return self.store.insert("revision", model=model, content=content.digest, added=revision.added, **sizes, **described)
+        record = NewModel(
+            name=name,
+            content=part.content.digest,
+            level=about.level,
+            spec=about.spec,
+            key=about.key,
+            parameters=about.parameters,
+            bytes_total=about.bytes_total,
+            coverage=about.coverage,
+            about=asdict(about),
+            blob=blob,
+            config=about.config or {},
+            files=source.files or part.revision.files,
+            who=f"{source.who} (from {self.sender})".lstrip(),
+            origin=source.origin,
+            claims=tuple(self._claims()),
+            structure=tuple(self._structure()),
+            sender=self.sender,
+        )
+        self.store.put(record, rows)
 
-    def _add_fingerprints(self, revision: int, found: Iterable[tuple[Fingerprint, bytes, str]]) -> None:
-        for fingerprint, blob, added in found:
-            about = fingerprint.about
-            if known := self.store.rows("SELECT id FROM fingerprint WHERE revision = ? AND level = ?", [revision, about.level]):
-                self._earlier("fingerprint", known[0][0], added)
-            else:
-                described = {"level": about.level, "spec": about.spec, "key": about.key, "coverage": about.coverage}
-                self.store.insert_fingerprint(revision, blob, added, about=asdict(about), **described)
+    def _claims(self) -> Iterator[Claim]:
+        """What is said of it there now, its former names with it."""
+        latest = _latest((claim.source, claim.last_seen) for claim in self.model.claims)
+        yield from (Claim(one.kind, one.value, one.source) for one in self.model.claims if one.last_seen == latest[one.source])
+        yield from (Claim(FORMER_NAME, name, self.sender) for name in self.model.former_names)
 
-    def _structure(self, model: int) -> None:
+    def _structure(self) -> Iterator[StructurePart]:
+        """What lay beside its weights there when they were looked at last."""
+        latest = _latest(("", one.last_seen) for one in self.model.structure)
         for one in self.model.structure:
-            data = b64decode(one.data)
-            row = [model, one.kind, one.name, blake2b(data, digest_size=16).hexdigest(), data, one.first_seen, one.last_seen]
-            self.connection.execute(STRUCTURE, row)
-
-    def _former_names(self, model: int) -> None:
-        """Names that lead to the model there lead to it here too, where they are free."""
-        for name in (self.model.name, *self.model.former_names):
-            if self.store.find(name) is None:
-                self.store.insert("model", name=name, added=self.model.added, redirect_to=model)
-
-    def _order_revisions(self, model: int) -> None:
-        """Number revisions by the time they were first registered: the highest is the newest."""
-        rows = self.store.rows("SELECT id, added FROM revision WHERE model = ? ORDER BY id", [model])
-        wanted = sorted(rows, key=lambda row: (row[1], row[0]))
-        if rows == wanted:
-            return
-        self.connection.execute("PRAGMA defer_foreign_keys = ON")  # until the end of this transaction
-        free = self.store.rows("SELECT max(seq) FROM sqlite_sequence WHERE name = 'revision'")[0][0]
-        for number, (old, _) in enumerate(wanted, free + 1):
-            for statement in ("revision SET id", "fingerprint SET revision", "source SET revision"):
-                column = statement.split()[-1]
-                self.connection.execute(f"UPDATE {statement} = ? WHERE {column} = ?", [number, old])  # the three above
-
-    def _search_again(self, model: int) -> None:
-        """Search rows of the fingerprint that stands for the model now."""
-        (number,) = self.store.rows("SELECT fingerprint FROM searched WHERE model = ?", [model])[0]
-        (blob,) = self.store.rows("SELECT data FROM blob WHERE fingerprint = ?", [number])[0]
-        rows = index_rows(fingerprints.from_bytes(blob, self.model.name))
-        held = self.store.rows("SELECT DISTINCT fingerprint FROM vector WHERE model = ?", [model])
-        if held != ([(number,)] if any(len(encode(row).layers) for row in rows) else []):
-            self.store.repair_vectors(model, number, rows)
+            if one.last_seen == latest[""]:
+                data = b64decode(one.data)
+                yield StructurePart(one.kind, one.name, blake2b(data, digest_size=16).hexdigest(), data)
 
 
-def _repositories(sources: Iterable[tuple[str, str]]) -> set[str]:
-    """The Hub's repositories among (who, origin): another revision of one is the same model with other content."""
-    return {origin.split("@")[0] for who, origin in sources if who == HUB}
-
-
-def _source_row(revision: int, source: SharedSource) -> Sequence[Any]:
-    return (revision, source.who, source.origin, source.first_seen, source.last_seen, _files(source.files))
-
-
-def _files(files: Sequence[SourceFile]) -> str:
-    return _json([asdict(file) for file in files])
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, allow_nan=False)
+def _latest(seen: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The latest time of each."""
+    found: dict[str, str] = {}
+    for name, at in seen:
+        found[name] = max(at, found.get(name, ""))
+    return found

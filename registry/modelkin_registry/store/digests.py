@@ -1,4 +1,4 @@
-"""Digests that tell whether two fingerprints are of the same weights."""
+"""Digests of fingerprints: whether two are of the same weights, and whether bytes are those that were stored."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def sampled_digest(fingerprint: Fingerprint) -> bytes:
     for column in (matrices.rows, matrices.columns, matrices.bits, matrices.probe, matrices.scale, vectors.length, vectors.digest):
         hasher.update(column.tobytes())
     return hasher.digest()
+
+
+def digest_of(blob: bytes) -> str:
+    """The digest kept beside each fingerprint's bytes."""
+    return blake3(blob).hexdigest()

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
+
+MAX_NAME = 512  # characters of a model's name
+DIGITS = 8  # of a content's digest, in the name of a revision or of a model whose name another one has
+DISPLACED, IMPORTED = "@", "#"  # stand before these in the name of a model that had to give its name away, or came in under a taken one
+HUB = "hub"  # who says so of a model that `modelkin sync` read; its origin is org/name@commit
+
+
+def digits_of(content: str, count: int = DIGITS) -> str:
+    """The digits of a content's digest that stand in names, without its level."""
+    return content.rpartition("-")[2][:count]
+
+
+def names_apart(name: str, mark: str, content: str) -> Iterator[str]:
+    """Names for a model that cannot have this one, the shortest first: no two contents share the last of them."""
+    digits = digits_of(content, len(content))
+    endings = [mark + digits[:count] for count in range(DIGITS, len(digits) + DIGITS, DIGITS)]
+    yield from (name[: MAX_NAME - len(ending)] + ending for ending in endings)
 
 
 @dataclass(frozen=True)
 class NewModel:
     """One observation of one model: a fingerprint's bytes and what describes it.
 
-    `content` is the digest of the weights as stored, the same for the same content; `who` says so (a person, `hub`, an import) and
-    `origin` is where the weights came from (a path, an address with its revision).
+    `content` is the digest of the weights as stored, the same for the same content; `known_as` the content under which the newest revision
+    has the same weights, read at another level. `who` says so (a person, `hub`) and `origin` is where the weights came from (a path, an
+    address with its revision). `sender` names the file that brought an imported model, "" for what was read here.
     """
 
     name: str
@@ -33,26 +51,38 @@ class NewModel:
     origin: str = ""
     claims: tuple[Claim, ...] = ()
     structure: tuple[StructurePart, ...] = ()
+    known_as: str = ""
+    sender: str = ""
 
 
 @dataclass(frozen=True)
 class PutResult:
-    """What became of one `put`. `name` differs from the one given where that is a former name; `status` is "added" or "unchanged"."""
+    """What became of one `put`. `name` differs from the one given where that is a former name; `status` is "added" or "unchanged".
+
+    `kept` is the new name of the model that had the name before, "" if none had to make room.
+    """
 
     status: str
     name: str
     model_id: int
     revision: int
+    kept: str = ""
 
 
 @dataclass(frozen=True)
 class StoredModel:
-    """The fingerprint that stands for a model: newest revision, highest level. Without `blob` where not asked for."""
+    """One revision of a model with the fingerprint that stands for it, that of the highest level.
+
+    `name` is the model's for its newest revision, and `model@digits` for an older one. `revision` is the number by which it is searched.
+    """
 
     model_id: int
+    model: str
     name: str
+    sender: str
     added: str
     revision: int
+    current: bool
     fingerprint: int
     content: str
     level: str
@@ -69,10 +99,69 @@ class StoredModel:
 
 
 @dataclass(frozen=True)
+class KeptFingerprint:
+    """One stored fingerprint as the doctor looks at it, with what its rows tell. `searched`: whether it stands for its revision."""
+
+    fingerprint: int
+    revision: int
+    name: str
+    level: str
+    spec: str
+    key: str
+    coverage: float
+    parameters: int
+    bytes_total: int
+    config: str
+    about: str
+    content: str
+    digest: str
+    size: int
+    data: bytes
+    searched: bool
+
+
+class VectorRecord(NamedTuple):
+    """The search rows of one kind and component of a revision, as stored.
+
+    `fingerprint` is the number of the one that they were made of; `is_sound` whether they are what was stored.
+    """
+
+    kind: str
+    component: str
+    fingerprint: int
+    layers: bytes
+    data: bytes
+    is_sound: bool
+
+
+class KeptStructure(NamedTuple):
+    """A thing that lay beside a model's weights, and when."""
+
+    kind: str
+    name: str
+    digest: str
+    data: bytes
+    first_seen: str
+    last_seen: str
+
+
+@dataclass(frozen=True)
 class Change:
-    """One line of the change log. `what` is "put", "remove" or "rename"."""
+    """One line of the change log. `what` is "put", "remove" or "rename"; `revision` the one that it is about, None for a name."""
 
     seq: int
     model_id: int
+    revision: int | None
     what: str
     at: str
+
+
+@dataclass(frozen=True)
+class Queued:
+    """One repository of the Hub as it was listed. `modified` is ISO 8601."""
+
+    repo: str
+    hub_id: str
+    revision: str
+    modified: str
+    level: str

@@ -1,9 +1,10 @@
-"""Rows to search by: what a model contributes to the vector index, and how each kind of row is stored and scored."""
+"""Rows to search by: what a revision of a model contributes to the vector index, and how each kind of row is stored and scored."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-ROW = np.dtype([("model", "<i8"), ("component", "<i2"), ("layer", "<i2")])  # what an indexed row is of
+ROW = np.dtype([("revision", "<i8"), ("component", "<i2"), ("layer", "<i2")])  # what an indexed row is of
 
 CODE_BITS = 256  # bits of a sign code: a copy at cosine 0.4 is still among the nearest 1000 of a million strangers (infra trial)
 CODES_PREFIX = "layer/"  # kinds that are stored as sign codes: many rows a model, so 32 bytes a row
@@ -24,7 +25,7 @@ SCORE_OF_DISTANCE = np.cos(np.pi * np.arange(CODE_BITS + 1) / CODE_BITS).astype(
 
 @dataclass(frozen=True)
 class IndexRows:
-    """Rows of one kind and component of one model.
+    """Rows of one kind and component of one revision.
 
     kind     names the vector space, e.g. `sum/attention` or `layer/mlp`; kinds that start with `layer/` are kept as sign codes
     layers   one per row; -1 for rows that stand for a whole component
@@ -46,6 +47,33 @@ class EncodedRows:
     dims: int
     layers: Array
     data: Array
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """Rows of one kind: `revisions` int64 (n,), `components` int16 codes (n,), `layers` int16 (n,), `data` uint8 (n, row_bytes)."""
+
+    revisions: Array
+    components: Array
+    layers: Array
+    data: Array
+
+    def __len__(self) -> int:
+        return len(self.revisions)
+
+    def labels(self) -> Array:
+        """Each row's revision, component and layer as an array of ROW."""
+        labels = np.empty(len(self), ROW)
+        labels["revision"], labels["component"], labels["layer"] = self.revisions, self.components, self.layers
+        return labels
+
+
+def checksum(*values: object) -> int:
+    """What tells a damaged row from the one that was stored."""
+    found = 0
+    for value in values:
+        found = zlib.crc32(value if isinstance(value, bytes) else f"{value!r} ".encode(errors="replace"), found)
+    return found
 
 
 def is_codes(kind: str) -> bool:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from modelkin_indexer.results.beside import SHINGLE, StructurePart
 from modelkin_registry.answers.claims import Passage, StructureBeside
-from modelkin_registry.store.structure import kept_words
+from modelkin_registry.store.words import kept_words
 
 COMMON_IN = 2  # other registered models that have a piece of code too, from which on it is a common template
 SHOWN_PASSAGES = 3  # the longest

@@ -10,7 +10,7 @@ from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
 from modelkin_registry.answers.relations import COPIES
-from modelkin_registry.claims.declared import lineage_claims
+from modelkin_registry.claims.declared import Aliases, lineage_claims
 from modelkin_registry.evidence.initialisation import examine_start
 from modelkin_registry.trees.links import Link
 
@@ -22,6 +22,10 @@ ONE_WAY = {
     "pruned": "it is pruned",
     "upcycled": "its experts come from dense layers",
 }
+UNCHANGED_R = (
+    0.997  # shared numbers this close were not trained: light training leaves 0.99 and less, an 8-bit grid 0.9999, a 4-bit one 0.995
+)
+RESHAPED = ("layers rearranged", "vocabulary changed")
 LEAN_Z = 4.0  # standard errors between the slopes of the two readings
 DAYS_APART = 1.0  # models registered within a day of each other were registered together
 
@@ -42,7 +46,7 @@ class Beside:
 
     claims: Mapping[str, Iterable[Claim]]
     added: Mapping[str, str]
-    aliases: Mapping[str, str]
+    aliases: Aliases
 
 
 def hints(link: Link, fingerprints: Mapping[str, Fingerprint], beside: Beside) -> list[Hint]:
@@ -52,6 +56,22 @@ def hints(link: Link, fingerprints: Mapping[str, Fingerprint], beside: Beside) -
         said = [*_facts(link.view(child), link.view(parent), fingerprints[child], fingerprints[parent]), *_declared(child, parent, beside)]
         found += [Hint(parent, child, weight, reason) for weight, reason in said]
     return found + _slope(link) + _dates(link, beside)
+
+
+def settled(link: Link, parent: str, child: str, beside: Beside) -> bool:
+    """Whether something excludes that both come from a third model: the child holds the parent's numbers, but for what was done to it.
+
+    A quantiser's grid or zeros on one side alone would be seen on a sibling too; only that nothing else was changed tells. A claim of the
+    child's own folder settles it as far as anybody asks: it is shown as the reason.
+    """
+    if any(_declared(child, parent, beside)):
+        return True
+    view, back = link.view(child), link.view(parent)
+    one_way = any(
+        name in (view.relation, *view.also) and name not in (back.relation, *back.also) for name in (*ONE_WAY, "layers rearranged")
+    )
+    part = {view.relation, *view.also} <= COPIES
+    return (one_way or part or "vocabulary changed" in (view.relation, *view.also)) and link.r >= UNCHANGED_R
 
 
 def _facts(view: Relative, back: Relative, child: Fingerprint, parent: Fingerprint) -> Iterator[tuple[float, str]]:

@@ -17,7 +17,7 @@ from modelkin_registry.answers.relations import BLIND, PARTIAL, is_descent
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.relations.pairs import Held, Kin, hold
-from modelkin_registry.search.candidates import find_candidates
+from modelkin_registry.search.candidates import REVISIONS, find_candidates
 from modelkin_registry.search.known import Known
 
 CANDIDATES = 12  # models of the index that each one is held against: in a family of 40 its base was always among the nearest 5 (trees.json)
@@ -90,8 +90,11 @@ class Measurer:
 
     def __init__(self, known: Known, judge: Judge) -> None:
         self.known = known
-        self.ids = {name: number for number, name in known.store.names_of(known.store.ids()).items()}
-        self.names = {number: name for name, number in self.ids.items()}
+        store = known.store
+        self.ids = {name: number for number, name in store.names_of(store.numbers(current=True)).items()}
+        models = store.models_of(self.ids.values())
+        names = {models[number]: name for name, number in self.ids.items()}
+        self.names = {number: names[model] for number, model in store.models_of(store.numbers()).items()}  # older revisions too
         self.fingerprint = lru_cache(maxsize=KEPT)(self._load)
         self.judge = judge
         self.links: dict[tuple[str, str], Link | None] = {}
@@ -102,8 +105,9 @@ class Measurer:
 
     def candidates(self, name: str) -> list[str]:
         """The models that the index holds nearest, best first."""
-        found = find_candidates(self.known.index, self.fingerprint(name), limit=CANDIDATES + 1, nearest=0)
-        return [self.names[number] for number in found if number in self.names and self.names[number] != name][:CANDIDATES]
+        found = find_candidates(self.known.index, self.fingerprint(name), limit=REVISIONS * (CANDIDATES + 1), nearest=0)
+        nearest = dict.fromkeys(self.names[number] for number in found if number in self.names)
+        return [other for other in nearest if other != name][:CANDIDATES]
 
     def link(self, one: str, other: str) -> Link | None:
         """The evidence between two models, None where there is none."""

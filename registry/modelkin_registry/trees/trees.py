@@ -13,9 +13,10 @@ from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.search.known import Known
-from modelkin_registry.store.store import Store
-from modelkin_registry.trees.directions import Beside, Hint, hints
-from modelkin_registry.trees.forests import ROUNDS, Kinship, joining, oriented, spanning, untried
+from modelkin_registry.store.protocol import Store
+from modelkin_registry.trees.directions import Beside, Hint, hints, settled
+from modelkin_registry.trees.forests import ROUNDS, Kinship, Oriented, joining, oriented, spanning, untried
+from modelkin_registry.trees.hubs import FEWEST, HubTest, examined
 from modelkin_registry.trees.links import Link, Measurer, Part, copies
 from modelkin_registry.trees.parentage import Parts, composite_hints, composites, merges_among, part_links
 
@@ -36,11 +37,11 @@ def family_tree(known: Known, judge: Judge, around: str | None = None, depth: in
     if around is None:
         names, left_out = sorted(measurer.ids), 0
     else:
-        names, left_out = _neighbourhood(measurer, store.get(around).name, depth)
+        names, left_out = _neighbourhood(measurer, store.get(around).model, depth)
     groups = copies(measurer, names)
     head = {name: first for first, same in groups.items() for name in same}
     forest = _Forest(measurer, groups, _beside(store, groups))
-    return forest.answer(around, head[store.get(around).name] if around is not None else None, left_out)
+    return forest.answer(around, head[store.get(around).model] if around is not None else None, left_out)
 
 
 def _beside(store: Store, groups: Mapping[str, Sequence[str]]) -> Beside:
@@ -48,7 +49,8 @@ def _beside(store: Store, groups: Mapping[str, Sequence[str]]) -> Beside:
     head = {name: first for first, same in groups.items() for name in same}
     claims, added = store.claims.current(), {model.model: model.added for model in store.listed()}
     of_groups = {first: [claim for name in same for claim in claims.get(name, ())] for first, same in groups.items()}
-    return Beside(of_groups, added, {name: head.get(now, now) for name, now in store.claims.aliases().items()})
+    aliases = [{name: head.get(now, now) for name, now in names.items()} for names in store.claims.aliases()]
+    return Beside(of_groups, added, aliases)
 
 
 def _neighbourhood(measurer: Measurer, centre: str, depth: int) -> tuple[list[str], int]:
@@ -78,6 +80,7 @@ class _Forest:
         self.merges: dict[str, Decomposition] = {}
         self.mixed: set[str] = set()
         self.tree: list[Link] = []
+        self.hubs: dict[str, HubTest | None] = {}
         self._measure()
         self._grow()
 
@@ -119,15 +122,38 @@ class _Forest:
         shown |= {name for name, same in self.groups.items() if len(same) > 1 and centre is None}
         models = tuple(self._model(name, edges) for name in self.groups if name in shown)
         alone = tuple(name for name in self.groups if name not in shown) if centre is None else ()
-        return TreeAnswer(around, models, tuple(edges), alone, self.measurer.held, left_out, (HINTS_ONLY,))
+        return TreeAnswer(around, models, tuple(edges), alone, self.measurer.held, left_out, (HINTS_ONLY,), self._ancestors(edges))
 
     def _edges(self) -> list[TreeEdge]:
         tree = oriented(self.tree, {(link.a, link.b): self._hints(link) for link in self.tree})
-        edges = [_tree_edge(o.parent, o.child, o.link, "descent", o.reasons if o.margin else (), bool(o.margin)) for o in tree]
+        around = _by_model(self.tree)
+        self.hubs = {name: self._hub(name, links) for name, links in around.items() if len(links) >= FEWEST}
+        edges = [self._descent_edge(o) for o in tree]
         edges += self._merge_edges() + self._part_edges()
         start = [link for link in self.links if link.relative.relation == "shared initialisation"]
         plain = [link for link in start if not {link.a, link.b} & (self.merges.keys() | self.mixed)]
         return edges + [_tree_edge(link.b, link.a, link, "shared start", (), False) for link in joining(self.tree, plain)]
+
+    def _hub(self, name: str, links: Sequence[Link]) -> HubTest | None:
+        """Whether a model in the middle is the base of its neighbours, by whole models in the same coordinates."""
+        near = [link.other(name) for link in links if link.is_whole and not link.is_moved]
+        return examined(name, near, lambda one, other: link.r if (link := self.measurer.link(one, other)) is not None else 0.0)
+
+    def _descent_edge(self, o: Oriented) -> TreeEdge:
+        """An edge of the tree. A direction needs more than signs that two children of a third model give as well."""
+        hub = self.hubs.get(o.parent)
+        sure = bool(o.margin) and (settled(o.link, o.parent, o.child, self.beside) or (hub is not None and hub.is_base))
+        return _tree_edge(o.parent, o.child, o.link, "descent", o.reasons if sure else (), sure)
+
+    def _ancestors(self, edges: Sequence[TreeEdge]) -> tuple[tuple[str, ...], ...]:
+        """Groups without any direction whose every middle went a way of its own: their common ancestor is not registered."""
+        loose: dict[str, set[str]] = {}
+        for edge in edges:
+            if edge.kind == "descent" and edge.direction == "unknown":
+                both = loose.get(edge.parent, {edge.parent}) | loose.get(edge.child, {edge.child})
+                loose |= dict.fromkeys(both, both)
+        groups = {tuple(sorted(group)) for group in loose.values()}
+        return tuple(sorted(group for group in groups if any((hub := self.hubs.get(name)) and hub.is_sibling for name in group)))
 
     def _is_plain(self, link: Link) -> bool:
         """Whether a link may be in the tree: merges and composites hang on their parents, and only what came after hangs on them."""

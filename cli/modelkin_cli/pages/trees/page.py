@@ -26,6 +26,8 @@ def tree_page(answer: TreeAnswer, console: Console) -> Iterator[RenderableType]:
     yield from _drawn(placed) if deepest * GUIDE + LABEL <= console.width else _indented(placed, console.width)
     if not answer.models:
         yield Text(EMPTY)
+    for group in answer.without_ancestor:
+        yield Text(f"Common ancestor, not registered: of {', '.join(printable(name) for name in group)}.")
     if answer.alone:
         yield Text(f"Without a relative: {', '.join(printable(name) for name in answer.alone)}.", style="dim")
     if answer.left_out:

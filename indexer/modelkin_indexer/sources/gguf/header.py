@@ -35,7 +35,10 @@ NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor as the header describes it: shape from the outermost axis inwards, the number of its ggml type, its first byte."""
+    """One tensor as the header describes it: shape from the outermost axis inwards, the number of its ggml type, its first byte.
+
+    It may have no numbers.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -129,7 +132,7 @@ def _entry(cursor: _Cursor) -> Entry:
     if not 1 <= axes <= MAX_AXES:
         cursor.fail(f"gives it {axes} axes", name)
     shape = tuple(cursor.number("Q") for _ in range(axes))[::-1]
-    if 0 in shape or prod(shape) > MAX_SIZE // 8:
+    if prod(shape) > MAX_SIZE // 8 or max(shape) > MAX_SIZE // 8:
         cursor.fail(f"gives it the impossible shape {shape}", name)
     return Entry(name, shape, cursor.number("I"), cursor.number("Q"))
 

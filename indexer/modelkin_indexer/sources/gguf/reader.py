@@ -25,6 +25,7 @@ from modelkin_indexer.sources.gguf.names import Restored, Restoring, config
 from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.sources.stored.decoded import Bytes, DecodedSource, Origin, Plain, Presented
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, PICK, fill, open_regular
+from modelkin_indexer.sources.stored.shards import NAMED
 
 MAX_HEAD = 64 << 20  # decoded bytes of one head's rows: those of the largest models have 16 MB (128 rows of 32,768 numbers)
 MAX_EXPERTS = 65_536  # a stack of more is no stack of experts
@@ -50,8 +51,11 @@ def open_weights(weights: Weights) -> DecodedSource:
     with ExitStack() as opened:
         files = [_open(path, opened) for path in weights.files]
         metadata = files[0].header.metadata
-        entries = [(file, entry) for file in files for entry in file.header.entries]
         _check_places(files)
+        every = [(file, entry) for file in files for entry in file.header.entries]
+        entries = [(file, entry) for file, entry in every if 0 not in entry.shape]
+        empty = [entry.name for _, entry in every if 0 in entry.shape]
+        told = (f"Tensors without a number are left out: {', '.join(empty[:NAMED])}.",) if empty else ()
         restoring = Restoring({entry.name: entry.shape for _, entry in entries}, metadata)
         presented: dict[str, Presented] = {}
         for file, entry in entries:
@@ -64,7 +68,7 @@ def open_weights(weights: Weights) -> DecodedSource:
             weights.name,
             tuple(SourceFile(file.path.name, file.size) for file in files),
             config(metadata),
-            weights.notes + _split_notes(files),
+            weights.notes + _split_notes(files) + told,
             _quantization(files),
             sum(file.header.header_bytes for file in files),
         )
@@ -112,7 +116,7 @@ def _kind(file: _File, entry: Entry) -> GGMLQuantizationType:
         word = f"unknown type {entry.kind}" if kind is None else f"type {kind.name}"
         remedy = "Get the model in another form; this library does not decode the type."
         raise UnsupportedFormat(f"has the {word}", path=file.path, tensor=entry.name, remedy=remedy)
-    if entry.shape[-1] % GGML_QUANT_SIZES[kind][0]:
+    if 0 not in entry.shape and entry.shape[-1] % GGML_QUANT_SIZES[kind][0]:
         problem = f"has rows of {entry.shape[-1]:,} numbers, no multiple of the {GGML_QUANT_SIZES[kind][0]} in a block of {kind.name}"
         raise DamagedFile(problem, path=file.path, tensor=entry.name, remedy=FETCH_AGAIN)
     return kind

@@ -10,26 +10,31 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+
+import numpy as np
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.results.beside import SourceFile
-from modelkin_indexer.source import BITS
+from modelkin_indexer.source import BITS, Source
 from modelkin_indexer.sources.pytorch.inert_pickle import SAVE_AGAIN, Persistent, read_pickle
 from modelkin_indexer.sources.pytorch.values import STORAGES, Found, Stored, find_tensors, is_allowed, within
 from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.sources.safetensors.header import read_index
+from modelkin_indexer.sources.sliced import SlicedSource, are_slices
 from modelkin_indexer.sources.stored.decoded import DecodedSource, Origin, Plain, Presented
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, open_regular, read_config, read_exact
+from modelkin_indexer.sources.stored.shards import settled, stale
 from modelkin_indexer.sources.stored.strided import Strided
 from modelkin_indexer.sources.stored.zip_files import BoundedFile, Member, read_members
 
-SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+SUFFIXES = (".bin", ".pt", ".pth", ".pth.tar", ".ckpt")
 ZIP_MARK, PICKLE_MARK = b"PK\x03\x04", b"\x80"
 LEGACY_MAGIC, LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
+COMPARED = 1 << 20  # bytes of a tensor that stands in two files
 MAX_PICKLE = 64_000_000  # bytes of the pickle that names the tensors: 100,000 tensors take 20 MB
 
 
@@ -45,34 +50,61 @@ class _File:
     header_bytes: int
 
 
-def open_weights(weights: Weights) -> DecodedSource:
-    """The file, or all shards that the index names.
+def open_weights(weights: Weights) -> Source:
+    """The file, all shards that the index names, or slices of one model.
 
     Raises:
         SourceError: a file is missing, damaged, would run code, or holds a tensor of a kind that is not read.
     """
-    shards = weights.files
+    if weights.index is None and are_slices(weights.files):
+        with ExitStack() as opened:
+            slices = []
+            for file in weights.files:
+                slices.append(_open_model(replace(weights, files=(file,))))
+                opened.callback(slices[-1].close)
+            joined = SlicedSource(slices)
+            opened.pop_all()
+            return joined
+    return _open_model(weights)
+
+
+def _open_model(weights: Weights) -> DecodedSource:
+    shards, weight_map, notes = weights.files, dict[str, str](), weights.notes
     if weights.index is not None:
         weight_map = read_index(weights.index, SUFFIXES)
-        shards = tuple(weights.index.parent / name for name in sorted(set(weight_map.values())))
+        named = tuple(weights.index.parent / name for name in sorted(set(weight_map.values())))
+        if shards and not all(path.exists() for path in named):
+            weight_map, notes = {}, (*notes, stale(weights.index))
+        else:
+            shards = named
     with ExitStack() as opened:
         files = [_open(path, opened) for path in shards]
-        presented: dict[str, Presented] = {}
-        for file in files:
-            for name, stored in file.found.tensors.items():
-                if name in presented:
-                    raise DamagedFile("is in two files", path=file.path, tensor=name, remedy=FETCH_AGAIN)
-                presented[name] = _presented(file, name, stored)
-        config, notes = read_config(shards[0].parent)
+        shown = {file.path.name: {name: _presented(file, name, stored) for name, stored in file.found.tensors.items()} for file in files}
+        where, told = settled(shown, weight_map, lambda name, *two: _same(*(shown[file][name] for file in two)), shards[0].parent)
+        presented = {name: shown[file][name] for name, file in where.items()}
+        weights = replace(weights, notes=(*notes, *told))
+        config, config_notes = read_config(shards[0].parent)
         origin = Origin(
             weights.path,
             weights.name,
             tuple(SourceFile(file.path.name, file.size) for file in files),
             config,
-            weights.notes + tuple(note for file in files for note in file.found.notes) + notes,
+            weights.notes + tuple(note for file in files for note in file.found.notes) + config_notes,
             header_bytes=sum(file.header_bytes for file in files),
         )
         return DecodedSource(origin, presented, opened.pop_all().close)
+
+
+def _same(one: Presented, two: Presented) -> bool:
+    """Whether two tensors have equal bytes; of large ones the first are looked at."""
+    if one.info != two.info:
+        return False
+    steps = {one.decoder.block_bytes, two.decoder.block_bytes}
+    count = min(one.info.nbytes, max(COMPARED, *steps))
+    out = [np.empty(count, np.uint8) for _ in range(2)]
+    for some, shown in zip(out, (one, two), strict=True):
+        shown.decoder.decode(0, some)
+    return bool(np.array_equal(out[0], out[1]))
 
 
 def _open(path: Path, opened: ExitStack) -> _File:

@@ -18,9 +18,12 @@ STORAGES = {
 }
 DTYPES = {
     **{"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"},
+    **{"float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ"},
     **{"int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8"},
     "bool": "BOOL",
 }
+# Complex numbers are presented as pairs, the last axis real and imaginary part.
+COMPLEX = {"ComplexFloatStorage": "F32", "complex64": "F32", "ComplexDoubleStorage": "F64", "complex128": "F64"}
 UTILS = "torch._utils."
 TENSORS = {UTILS + "_rebuild_tensor": 4, UTILS + "_rebuild_tensor_v2": 4, UTILS + "_rebuild_tensor_v3": 7}  # arguments that are needed
 PARAMETERS = {UTILS + "_rebuild_parameter", UTILS + "_rebuild_parameter_with_state"}
@@ -211,12 +214,15 @@ def _checked(function: str, arguments: tuple[Any, ...], name: str, path: Path) -
     if function.endswith("_v3"):
         kind = arguments[6].name.rpartition(".")[2] if isinstance(arguments[6], Global) else ""
         dtype = DTYPES.get(kind)
-    if dtype is None:
+    halves = COMPLEX.get(kind)
+    if dtype is None and halves is None:
         problem = f"holds numbers of the kind {kind!r}, which this version does not decode"
         raise UnsupportedFormat(problem, path=path, tensor=name, remedy="Save it as a plain tensor, or leave it out.")
     if shape is None or strides is None or len(shape) != len(strides):
         raise DamagedFile("has no sound shape", path=path, tensor=name, remedy=SAVE_AGAIN)
-    return Stored(str(key[2]), dtype, offset, shape, strides, capacity)
+    if halves is not None:
+        return Stored(str(key[2]), halves, 2 * offset, (*shape, 2), (*(2 * stride for stride in strides), 1), 2 * capacity)
+    return Stored(str(key[2]), dtype or "", offset, shape, strides, capacity)
 
 
 def _sizes(value: Any) -> tuple[int, ...] | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
-from modelkin_indexer.source import BITS
+from modelkin_indexer.source import BITS, PACKED_BITS
 from modelkin_indexer.sources.safetensors.strict_json import Cursor
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, read_exact, read_small
 
@@ -27,7 +27,8 @@ MAX_INDEX_NOTES = 65_536  # text of an index member that is not the weight map
 MAX_AXES = 64  # numpy's limit
 MAX_SIZE = 2**63 - 1  # bytes a tensor can have and still be addressed
 METADATA = "__metadata__"
-KEYS = {"dtype", "shape", "data_offsets"}
+KEYS = {"dtype", "shape", "data_offsets"}  # others may stand beside them, as the library allows
+COMPLEX = "C64"  # presented as pairs of numbers, the last axis real and imaginary part
 SUFFIX = ".safetensors"
 
 
@@ -44,16 +45,20 @@ class Stored:
 
 
 def read_header(descriptor: int, size: int, path: Path, metadata: dict[str, str] | None = None) -> dict[str, Stored]:
-    """The tensors of one safetensors file of `size` bytes. What its metadata says is added to `metadata`, up to KEPT_METADATA characters.
+    """The tensors of one safetensors file of `size` bytes, those without a number too.
+
+    What its metadata says is added to `metadata`, up to KEPT_METADATA characters.
 
     Raises:
         DamagedFile: the header contradicts the format, itself or the file.
-        UnsupportedFormat: a dtype or a tensor without values that this version does not read.
+        UnsupportedFormat: a dtype that this version does not read.
     """
     cursor, data_start = _open_header(descriptor, size, path)
     stored: dict[str, Stored] = {}
     for name in cursor.members():
         if name == METADATA:
+            if cursor.null():
+                continue
             kept = 0
             for key in cursor.members():
                 value = cursor.string("metadata value", MAX_METADATA)
@@ -94,8 +99,8 @@ def _entry(name: str, entry: Any, data_start: int, path: Path) -> Stored:
 
     if not isinstance(entry, dict):
         raise damaged("header entry is not an object")
-    if entry.keys() != KEYS:
-        raise damaged(f"header entry must have the keys dtype, shape and data_offsets and no others, not {sorted(entry)}")
+    if not entry.keys() >= KEYS:
+        raise damaged(f"header entry must have the keys dtype, shape and data_offsets, not only {sorted(entry)}")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str):
         raise damaged("dtype is not a string")
@@ -106,12 +111,13 @@ def _entry(name: str, entry: Any, data_start: int, path: Path) -> Stored:
     begin, end = offsets
     if begin > end:
         raise damaged(f"data_offsets are reversed ({begin:,} after {end:,})")
-    if dtype not in BITS:
+    if dtype == COMPLEX:
+        dtype, shape = "F32", [*shape, 2]
+    bits = BITS.get(dtype, PACKED_BITS.get(dtype))
+    if bits is None:
         remedy = f"Convert the tensor to one of {', '.join(BITS)}, or leave this file out."
         raise UnsupportedFormat(f"has dtype {dtype!r}, which this version does not decode", path=path, tensor=name, remedy=remedy)
-    if 0 in shape:
-        raise UnsupportedFormat(f"has no values (shape {shape})", path=path, tensor=name, remedy="Save the model without empty tensors.")
-    nbytes = prod(shape) * BITS[dtype] // 8
+    nbytes = prod(shape) * bits // 8
     if nbytes > MAX_SIZE:
         raise damaged(f"shape {shape} overflows: more bytes than a file can have")
     if nbytes != end - begin:

@@ -18,7 +18,10 @@ from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.source import Unread
 from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.sources.safetensors.header import SUFFIX, Stored, read_header, read_index
-from modelkin_indexer.sources.stored.files import FETCH_AGAIN, PICK, fill, open_regular, read_config
+from modelkin_indexer.sources.stored.files import fill, open_regular, read_config, read_exact
+from modelkin_indexer.sources.stored.shards import NAMED, settled, stale
+
+COMPARED = 1 << 20  # bytes at each end of a tensor that stands in two files
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,13 @@ class SafetensorsSource:
     Several threads may read at once. Close it, or use it in `contextlib.closing`.
     """
 
-    def __init__(self, path: Path, name: str, shards: Iterable[Path], notes: tuple[str, ...] = ()) -> None:
-        """Open `shards`, at least one and all in one folder, and check their headers.
+    def __init__(
+        self, path: Path, name: str, shards: Iterable[Path], notes: tuple[str, ...] = (), index: Mapping[str, str] | None = None
+    ) -> None:
+        """Open `shards`, at least one and all in one folder, and check their headers. `index`: the file of each tensor, if one says so.
 
         Raises:
-            SourceError: a file cannot be read or is damaged, or two of them hold a tensor of the same name.
+            SourceError: a file cannot be read or is damaged, or two of them hold different tensors of one name.
         """
         self.path, self.name, self.quantization = path, name, ""
         self.unread: Unread = ()
@@ -56,7 +61,8 @@ class SafetensorsSource:
         self.metadata: dict[str, str] = {}
         try:
             for shard in shards:
-                self._add(shard)
+                self._shards.append(_open_shard(shard, self.metadata))
+            notes += self._settle(index or {})
             if not self._where:
                 raise DamagedFile("holds no tensors", path=path, remedy="Check that this is the file with the weights.")
         except BaseException:
@@ -68,10 +74,6 @@ class SafetensorsSource:
         self.config: Mapping[str, Any] = config
         self.notes = notes + config_notes
         self.bytes_read = sum(shard.header_bytes for shard in self._shards)
-
-    def shard_of(self, tensor: str) -> str:
-        """The name of the file that holds a tensor, "" if none does."""
-        return self._where[tensor][0].path.name if tensor in self._where else ""
 
     def read(self, tensor: str, start: int, stop: int, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
         """Bytes [start, stop) of a tensor's data: in the first bytes of `out` (contiguous) if given, else in a fresh array.
@@ -101,38 +103,43 @@ class SafetensorsSource:
             for shard in self._shards:
                 os.close(shard.descriptor)
 
-    def _add(self, path: Path) -> None:
-        shard = _open_shard(path, self.metadata)
-        self._shards.append(shard)
-        for name, stored in shard.tensors.items():
-            if name in self._where:
-                problem = f"is also in {self._where[name][0].path.name}"
-                raise DamagedFile(problem, path=path, tensor=name, remedy=f"Remove the file that does not belong to the model, or {PICK}")
-            self._where[name] = shard, stored
+    def _settle(self, index: Mapping[str, str]) -> tuple[str, ...]:
+        """Find the file of each tensor; what a person should know of it."""
+        shards = {shard.path.name: shard for shard in self._shards}
+        where, notes = settled({name: shard.tensors for name, shard in shards.items()}, index, self._same, self._shards[0].path.parent)
+        empty = sorted(tensor for tensor, file in where.items() if not shards[file].tensors[tensor].info.elements)
+        self._where = {tensor: (shards[file], shards[file].tensors[tensor]) for tensor, file in where.items() if tensor not in empty}
+        return (*notes, *([f"Tensors without a number are left out: {', '.join(empty[:NAMED])}."] if empty else []))
+
+    def _same(self, tensor: str, file: str, other: str) -> bool:
+        """Whether two files hold a tensor with equal bytes; of a large one its ends are looked at."""
+        one, two = ((shard, shard.tensors[tensor]) for shard in self._shards if shard.path.name in (file, other))
+        if one[1].info != two[1].info:
+            return False
+        size, step = one[1].info.nbytes, min(one[1].info.nbytes, COMPARED)
+        for start in (0, size - step):
+            parts = [read_exact(shard.descriptor, stored.start + start, step, shard.path) for shard, stored in (one, two)]
+            if parts[0] != parts[1]:
+                return False
+        return True
 
 
 def open_weights(weights: Weights) -> SafetensorsSource:
     """The files of one model, or all shards that its index names.
 
-    Tensors that a shard holds but the index leaves out are read too, since loaders that walk the shards see them; a note says so.
+    Where files and index do not agree, as loaders do: the index decides between several, what it leaves out is read too, and an index of
+    files that are not there gives way to files that are complete by their names. Notes say so.
 
     Raises:
-        SourceError: a file is missing, damaged or not to be read, or lacks a tensor that the index puts there.
+        SourceError: a file is missing, damaged or not to be read, or most of what the index names is in none.
     """
     if weights.index is None:
         return SafetensorsSource(weights.path, weights.name, weights.files, weights.notes)
-    index = weights.index
-    weight_map = read_index(index, (SUFFIX,))
-    shards = [index.parent / shard for shard in sorted(set(weight_map.values()))]
-    source = SafetensorsSource(weights.path, weights.name, shards, weights.notes)
-    for tensor, shard in weight_map.items():
-        if source.shard_of(tensor) != shard:
-            source.close()
-            raise DamagedFile(f"is not in {shard!r}, where the index puts it", path=index, tensor=tensor, remedy=FETCH_AGAIN)
-    extra = len(source.tensors) - len(weight_map)
-    if extra:
-        source.notes += (f"{index.name} leaves out {extra} tensors that its shards hold; they are read too.",)
-    return source
+    weight_map = read_index(weights.index, (SUFFIX,))
+    shards = [weights.index.parent / shard for shard in sorted(set(weight_map.values()))]
+    if weights.files and not all(shard.exists() for shard in shards):
+        return SafetensorsSource(weights.path, weights.name, weights.files, (*weights.notes, stale(weights.index)))
+    return SafetensorsSource(weights.path, weights.name, shards, weights.notes, weight_map)
 
 
 def _open_shard(path: Path, metadata: dict[str, str]) -> _Shard:

@@ -53,6 +53,10 @@ class Cursor:
             self._expect(b":")
             yield name
 
+    def null(self) -> bool:
+        """Whether null stands here; it is taken then."""
+        return self._take(b"null")
+
     def string(self, what: str, limit: int = MAX_NAME) -> str:
         """The string here, of at most `limit` bytes as written; `what` names it in messages."""
         self._skip()
@@ -97,7 +101,7 @@ class Cursor:
     def _take(self, mark: bytes) -> bool:
         self._skip()
         found = self._data.startswith(mark, self._at)
-        self._at += found
+        self._at += len(mark) * found
         return found
 
     def _expect(self, mark: bytes) -> None:

@@ -86,13 +86,15 @@ class Origin:
 class DecodedSource:
     """A source made of decoders (see `Source` for the attributes). Close it, or use it in `contextlib.closing`."""
 
+    may_be_empty = False
+
     def __init__(self, origin: Origin, presented: Mapping[str, Presented], close: Callable[[], None]) -> None:
         """`close` is called once, also if this raises.
 
         Raises:
             DamagedFile: there are no tensors.
         """
-        if not presented:
+        if not presented and not self.may_be_empty:
             close()
             raise DamagedFile("holds no tensors", path=origin.path, remedy="Check that this is the file with the weights.")
         self.path, self.name, self.files = origin.path, origin.name, origin.files

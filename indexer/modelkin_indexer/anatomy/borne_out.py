@@ -1,0 +1,81 @@
+"""Constants that are told by their names, and whether what they hold and how large they are bears it out: weights could be hidden there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+import numpy as np
+
+from modelkin_indexer.anatomy.buffers import INTEGERS, SCALE_BYTES, SortedOut, is_vector, sort_out
+from modelkin_indexer.anatomy.fixed_tables import integer_reason, rows_reason, table_reason
+from modelkin_indexer.anatomy.table_reading import whole_tensor
+from modelkin_indexer.places import TensorInfo, View
+from modelkin_indexer.source import BITS, Source
+from modelkin_indexer.sources.stored import values
+
+FEW = 64  # numbers that hide nothing
+READ_WHOLE = 1 << 16  # numbers of a claimed table that are all looked at; of a larger one some rows
+BLOCKS, BLOCK_ROWS = 4, 8
+SHORT = 4096  # numbers of a vector that need no matrix beside it with an axis as long
+STATISTICS = ("running_mean", "running_var")
+
+
+def borne_out(source: Source) -> SortedOut:
+    """The tensors of one model sorted out, without the claims that what they hold or how large they are refutes."""
+    found = sort_out(source.tensors, source.config)
+    packed = max((source.tensors[name].nbytes for name in found.packed), default=0)
+    longest = max(longest_axis(found.weights), packed // SCALE_BYTES)
+    refuted = {name for name, form in found.claims.items() if not _holds(source, source.tensors[name], form, longest)}
+    return sort_out(source.tensors, source.config, refuted) if refuted else found
+
+
+def longest_axis(weights: Mapping[str, TensorInfo]) -> int:
+    """Numbers in the longest row or column of a model's matrices: no gain or bias has more."""
+    axes = [axis for info in weights.values() if not is_vector(info) for axis in (*info.shape, prod(info.shape[1:]))]
+    return max([SHORT, *axes])
+
+
+def _holds(source: Source, info: TensorInfo, form: str, longest: int) -> bool:
+    if info.elements <= FEW or (form == "scales" and not is_vector(info)):
+        return True
+    if is_vector(info) and info.dtype not in INTEGERS:
+        return info.elements <= longest and _like_its_sibling(source.tensors, info)
+    if info.dtype in INTEGERS or form == "mask":
+        return info.dtype in BITS and bool(_reason(source, info))
+    return True
+
+
+def _like_its_sibling(tensors: Mapping[str, TensorInfo], info: TensorInfo) -> bool:
+    """Running statistics are as many as the gains that stand beside them."""
+    module, _, ending = info.name.rpartition(".")
+    sibling = tensors.get(f"{module}.weight")
+    return ending not in STATISTICS or sibling is None or not is_vector(sibling) or sibling.elements == info.elements
+
+
+def _reason(source: Source, info: TensorInfo) -> str:
+    """Why a tensor is an index table or a mask by what it holds."""
+    whole = integer_reason if info.dtype in INTEGERS else table_reason
+    if info.elements <= READ_WHOLE or info.transposed:
+        return whole(whole_tensor(source, info))
+    columns = info.shape[-1]
+    rows = info.elements // columns
+    if rows < BLOCKS * BLOCK_ROWS:
+        return whole(whole_tensor(source, info))
+    starts = [int(block * (rows - BLOCK_ROWS) / (BLOCKS - 1)) for block in range(BLOCKS)]
+    view = View(info.name, 0, (rows, columns), (columns, 1))
+    some = [values.read_rows(source, view, start, start + BLOCK_ROWS) for start in starts]
+    numbers = np.concatenate([np.arange(start, start + BLOCK_ROWS) for start in starts])
+    return rows_reason(np.concatenate(some), numbers)
+
+
+def by_name_alone(found: SortedOut, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
+    """Constants that nothing but their name tells, with their sizes in bytes: running statistics are told by the gains beside them."""
+    told = {}
+    for name, form in found.claims.items():
+        info = tensors[name]
+        beside = name.rpartition(".")[0] + ".weight"
+        known = info.dtype in INTEGERS or form in ("mask", "scales") or (name.endswith(STATISTICS) and beside in tensors)
+        if not known:
+            told[name] = info.nbytes
+    return told

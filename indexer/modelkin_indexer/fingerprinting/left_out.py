@@ -1,0 +1,109 @@
+"""What of a model is not fingerprinted: tables that anybody computes, and weights that are no numbers; the latter count as unread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from modelkin_indexer.anatomy.borne_out import longest_axis
+from modelkin_indexer.anatomy.fixed_tables import CONSTANT, integer_reason, vector_reason
+from modelkin_indexer.anatomy.table_reading import fixed_reason, whole_tensor
+from modelkin_indexer.errors import UnusableValues
+from modelkin_indexer.fingerprinting.measure import NO_DIGEST, MatrixMeasure, VectorMeasure
+from modelkin_indexer.places import Anatomy
+from modelkin_indexer.source import BITS, Source
+from modelkin_indexer.sources.stored.usable import Unusable
+
+UNTOUCHED = ("position", "other", "embedding")  # families whose constant matrices are left out: a copy with others cleared is none
+INDEX_DTYPES = ("I64", "I32", "I16", "U8", "BOOL")
+LARGEST_INDEX = 1 << 24  # numbers of an integer table that are read to tell what it is: a causal mask of 4,096 positions
+MOSTLY = 0.5  # share of numbers that are none from which a tensor is left out
+SOUND = "Such weights cannot be compared; ask the publisher for a sound file."
+
+
+class LeftOut:
+    """Sorts measured tensors. `constants`: tensors that are never evidence, with the reason; `unread`: what else is left out, with bytes.
+
+    `unusable` are the tensors that are left out whole, `oversized` vectors as large as matrices: their layout is unknown.
+    """
+
+    def __init__(self, source: Source, anatomy: Anatomy, strict: bool) -> None:
+        """`strict`: numbers that are none are refused."""
+        self._source, self._anatomy, self._strict = source, anatomy, strict
+        self.constants = dict(anatomy.constants) | index_tables(source, anatomy)
+        self.unread: list[tuple[str, int]] = []
+        self.unusable: set[str] = set()
+        self.oversized: set[str] = set()
+
+    def matrices(self, measured: Sequence[MatrixMeasure]) -> list[MatrixMeasure]:
+        """Those that are kept: no fixed tables, and no head that is tied to the embedding."""
+        kept: list[MatrixMeasure] = []
+        unsure = {*self._anatomy.guessed, *self._anatomy.unplaced}
+        tokens = {m.piece.place.component: m for m in measured if (m.piece.place.family, m.piece.place.role) == ("embedding", "token")}
+        for m in measured:
+            tensors = [view.tensor for view in m.piece.views]
+            reason = fixed_reason(self._source, m.piece, m.sampled.rows, m.sampled.numbers)
+            if reason == CONSTANT and m.piece.place.family not in UNTOUCHED and tensors[0] not in unsure:
+                reason = ""
+            if m.piece.place.family == "head" and same_values(m, tokens.get(m.piece.place.component)):
+                reason = reason or "the head is the embedding (tied)"
+            if reason:
+                self.constants.update(dict.fromkeys(tensors, reason))
+            elif self._is_usable(m.unusable, tensors):
+                kept.append(m)
+        return kept
+
+    def vectors(self, measured: Sequence[VectorMeasure]) -> list[VectorMeasure]:
+        """Those that are kept: no fixed tables."""
+        tensors = {piece.place: [view.tensor for view in piece.views] for piece in self._anatomy.pieces}
+        longest = longest_axis(self._source.tensors)
+        kept = []
+        for v in measured:
+            reason = vector_reason(v.values) if v.unusable is None else ""
+            if reason:
+                self.constants.update(dict.fromkeys(tensors[v.place], reason))
+            elif self._is_usable(v.unusable, tensors[v.place]):
+                kept.append(v)
+                self._note_size(v, tensors[v.place], longest)
+        return kept
+
+    def _note_size(self, v: VectorMeasure, tensors: list[str], longest: int) -> None:
+        """A vector longer than any row or column of a matrix is no gain or bias."""
+        if v.values.size > longest and not any(len(self._source.tensors[name].shape) > 1 for name in tensors):
+            self.oversized.update(tensors)
+
+    def _is_usable(self, unusable: Unusable | None, tensors: list[str]) -> bool:
+        """Whether a tensor is kept; what of it is no number is told, or refused. Raises UnusableValues."""
+        if unusable is None or not unusable.numbers:
+            return True
+        if self._strict:
+            problem = f"contains NaN, infinite or absurdly large values ({unusable.where})"
+            raise UnusableValues(problem, path=self._source.path, tensor=tensors[0], remedy=SOUND)
+        info = self._source.tensors[tensors[0]]
+        if unusable.share > MOSTLY:
+            self.unusable.update(tensors)
+            self.unread.append((f"values that are no finite numbers: most of {tensors[0]}", unusable.all * BITS[info.dtype] // 8))
+            return False
+        what = f"values that are no finite numbers: {unusable.where} of {tensors[0]}"
+        self.unread.append((what, max(1, unusable.numbers * BITS[info.dtype] // 8)))
+        return True
+
+
+def index_tables(source: Source, anatomy: Anatomy) -> dict[str, str]:
+    """Whole numbers that are counted up or a mask, told by all their values: what else is stored as such may be packed weights."""
+    found = {}
+    for name in anatomy.unplaced:
+        info = source.tensors[name]
+        if info.dtype in INDEX_DTYPES and 0 < info.elements <= LARGEST_INDEX and (reason := integer_reason(whole_tensor(source, info))):
+            found[name] = reason
+    return found
+
+
+def same_values(head: MatrixMeasure, tokens: MatrixMeasure | None) -> bool:
+    """Whether a head holds the numbers of the token table."""
+    if tokens is None or head.piece.parameters != tokens.piece.parameters:
+        return False
+    if head.digest != NO_DIGEST:
+        return head.digest == tokens.digest
+    return bool(np.array_equal(head.sampled.probe, tokens.sampled.probe) and head.sampled.scale == tokens.sampled.scale)

@@ -1,0 +1,78 @@
+"""A model whose names tell nothing, or lie: each tensor gets the place of its counterpart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from modelkin_indexer.places import NO_LAYER, Place
+from modelkin_indexer.results.fingerprint import About, Experts, Fingerprint
+from modelkin_registry.counterparts.moving import Places, moved
+from modelkin_registry.counterparts.pairing import Pair, Pairs
+from modelkin_registry.counterparts.seen_as import seen_as
+
+Key = tuple[str, int, int]  # component, layer and number of the copy
+
+
+def by_tensor(side: Fingerprint, reference: Fingerprint, pairs: Pairs) -> Fingerprint:
+    """`side` (ours in the pairs) in the places of its counterparts. Layers are counted anew: those of which there are copies repeat."""
+    tables = [(side.matrices, reference.matrices, pairs.matrices), (side.vectors, reference.vectors, pairs.vectors)]
+    copies = [_copies(theirs.places, chosen) for _, theirs, chosen in tables]
+    layers = _numbered({key for found in copies for key, _ in found.values()})
+    after = [moved(ours.places, _wanted(found, layers)) for (ours, _, _), found in zip(tables, copies, strict=True)]
+    return replace(
+        side,
+        matrices=replace(seen_as(side, reference, pairs), places=after[0]),
+        vectors=replace(side.vectors, places=after[1]),
+        experts=_moved_experts(side.experts, side.matrices.places, after[0]),
+        about=_about(side, after[0], after[1], pairs),
+    )
+
+
+def _copies(theirs: Places, pairs: Sequence[Pair]) -> dict[int, tuple[Key, Place]]:
+    """Of each of our rows the place of its counterpart, and which copy of it this is."""
+    count: Counter[int] = Counter()
+    found = {}
+    for pair in sorted(pairs, key=lambda p: (p.theirs, p.repeats, p.ours)):
+        place = theirs[pair.theirs]
+        found[pair.ours] = (place.component, place.layer, count[pair.theirs]), place
+        count[pair.theirs] += 1
+    return found
+
+
+def _numbered(keys: set[Key]) -> dict[Key, int]:
+    """Layers counted anew, copies behind their first."""
+    layers: dict[Key, int] = {}
+    count: Counter[str] = Counter()
+    for key in sorted(key for key in keys if key[1] != NO_LAYER):
+        layers[key] = count[key[0]]
+        count[key[0]] += 1
+    return layers
+
+
+def _wanted(found: Mapping[int, tuple[Key, Place]], layers: Mapping[Key, int]) -> dict[int, Place]:
+    return {row: place._replace(layer=layers.get(key, NO_LAYER)) for row, (key, place) in found.items() if key in layers or key[2] == 0}
+
+
+def _moved_experts(experts: Experts, before: Places, after: Places) -> Experts:
+    """Single experts follow the stacks that they are of."""
+    layers = {(a.component, a.layer): (b.component, b.layer) for a, b in zip(before, after, strict=True) if a.family == "expert"}
+    return replace(experts, places=tuple(Place(*layers.get(p[:2], p[:2]), *p[2:]) for p in experts.places))
+
+
+def _about(side: Fingerprint, matrices: Places, vectors: Places, pairs: Pairs) -> About:
+    """What is known of the model under its new names: its parts, their layers, and how much of it has a known place now."""
+    about, table = side.about, side.matrices
+    known = int(table.parameters[sorted({pair.ours for pair in pairs.matrices})].sum()) / max(int(table.parameters.sum()), 1)
+    layers: dict[str, int] = {}
+    for place in (*matrices, *vectors):
+        if place.layer != NO_LAYER:
+            layers[place.component] = max(layers.get(place.component, 0), place.layer + 1)
+    return replace(
+        about,
+        components=tuple(sorted({place.component for place in (*matrices, *vectors)})),
+        layers=dict(sorted(layers.items())),
+        coverage=max(about.coverage, round(known, 6)),
+        guessed=round(about.guessed * (1 - known), 6),
+    )

@@ -1,0 +1,100 @@
+"""Two models under one naming, and which component of the one stands for which of the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from modelkin_indexer.results.fingerprint import About, Fingerprint
+from modelkin_registry.counterparts.left_over import matrices_left, vectors_left
+from modelkin_registry.counterparts.matching import matched
+from modelkin_registry.counterparts.opened import opened
+from modelkin_registry.counterparts.pairing import NAME, Pairs
+from modelkin_registry.counterparts.renaming import adopt, turned
+from modelkin_registry.counterparts.seen_as import without_twins
+from modelkin_registry.evidence.judge import Judge
+
+UNTOLD = 0.5  # share of the bytes whose names tell nothing, from which a model is read under another's names
+LINKED = 0.5  # share of what is paired of a component that is another's, from which it is held against that one
+
+
+@dataclass(frozen=True)
+class Common:
+    """Both sides under one naming. `pairs` are those that made it so, empty where names were good enough."""
+
+    query: Fingerprint
+    relative: Fingerprint
+    components: tuple[tuple[str, str], ...]
+    pairs: Pairs
+
+
+def under_common_names(query: Fingerprint, relative: Fingerprint, judge: Judge) -> Common:
+    """The relative under the query's names where contents show that names differ; the query under the relative's if its own tell nothing."""
+    query, relative = _stacks_opened(query, relative)
+    pairs = matched(query, relative, judge)
+    if not pairs:
+        return Common(query, relative, named_components(query.about, relative.about), pairs)
+    if untold(query.about) > UNTOLD and untold(relative.about) < untold(query.about):
+        query, pairs = without_twins(query, relative, pairs)
+        pairs = _with_rest(query, relative, pairs)
+        query = adopt(query, relative, pairs)
+    else:
+        back = turned(pairs)
+        if untold(relative.about) > UNTOLD:
+            relative, back = without_twins(relative, query, back)
+            back = _with_rest(relative, query, back)
+        relative, pairs = adopt(relative, query, back), turned(back)
+    return Common(query, relative, _linked_components(query, relative, pairs), pairs)
+
+
+def _stacks_opened(query: Fingerprint, relative: Fingerprint) -> tuple[Fingerprint, Fingerprint]:
+    if not (len(query.experts) or len(relative.experts)):
+        return query, relative
+    query, relative = opened(query, relative, untold(query.about) > UNTOLD)
+    relative, query = opened(relative, query, untold(relative.about) > UNTOLD)
+    return query, relative
+
+
+def untold(about: About) -> float:
+    """Share of the bytes whose names tell nothing."""
+    return about.guessed + 1 - about.coverage
+
+
+def _with_rest(query: Fingerprint, relative: Fingerprint, pairs: Pairs) -> Pairs:
+    """The pairs, and what shapes alone make of the rest."""
+    left = [
+        [row for row in range(len(table)) if row not in {getattr(pair, side) for pair in found}]
+        for found, tables in ((pairs.matrices, (query.matrices, relative.matrices)), (pairs.vectors, (query.vectors, relative.vectors)))
+        for side, table in zip(("ours", "theirs"), tables, strict=True)
+    ]
+    return Pairs(
+        (*pairs.matrices, *matrices_left(query, relative, left[0], left[1])),
+        (*pairs.vectors, *vectors_left(query, relative, left[2], left[3])),
+    )
+
+
+def named_components(ours: About, theirs: About) -> tuple[tuple[str, str], ...]:
+    """Pairs of components: those of one name; what has no namesake, with every component that is left over on the other side.
+
+    A vision tower is not a language model, but what one file calls `text` another may call `audio`.
+    """
+    pairs = [(component, component) for component in ours.components if component in theirs.components]
+    lone = [c for c in ours.components if c not in theirs.components]
+    left = [c for c in theirs.components if c not in ours.components] or list(theirs.components)
+    return (*pairs, *((component, other) for component in lone for other in left))
+
+
+def _linked_components(query: Fingerprint, relative: Fingerprint, pairs: Pairs) -> tuple[tuple[str, str], ...]:
+    """The same, but a component most of whose paired weights are in another of theirs is held against that one."""
+    weights: Counter[tuple[str, str]] = Counter()
+    for pair in pairs.matrices:
+        if pair.found != NAME:
+            names = query.matrices.places[pair.ours].component, relative.matrices.places[pair.theirs].component
+            weights[names] += int(query.matrices.parameters[pair.ours])
+    total = Counter[str]()
+    for (ours, _), size in weights.items():
+        total[ours] += size
+    linked = {ours: theirs for (ours, theirs), size in weights.items() if size > LINKED * total[ours]}
+    named = named_components(query.about, relative.about)
+    kept = [(ours, theirs) for ours, theirs in named if ours not in linked]
+    return (*((ours, theirs) for ours, theirs in sorted(linked.items())), *kept)

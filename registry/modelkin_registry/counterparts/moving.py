@@ -1,0 +1,32 @@
+"""Rows of a table at other places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_indexer.places import Place
+from modelkin_indexer.results.fingerprint import Matrices
+
+Places = tuple[Place, ...]
+
+
+def moved(places: Places, wanted: Mapping[int, Place]) -> Places:
+    """Places with some rows at others; who held such a place and is not moved itself, steps aside."""
+    taken = set(wanted.values())
+    return tuple(wanted[row] if row in wanted else displaced(place) if place in taken else place for row, place in enumerate(places))
+
+
+def displaced(place: Place) -> Place:
+    """A place whose role is another tensor's now."""
+    return place._replace(role=f"{place.role} (as named)")
+
+
+def chosen_rows(table: Matrices, rows: npt.NDArray[np.int64]) -> Matrices:
+    """Some rows of a table."""
+    columns: dict[str, Any] = {f.name: getattr(table, f.name)[rows] for f in fields(table) if f.name != "places"}
+    return Matrices(places=tuple(table.places[row] for row in rows.tolist()), **columns)

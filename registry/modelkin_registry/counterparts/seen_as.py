@@ -1,0 +1,67 @@
+"""What a fingerprint would hold had its tensors had their counterparts' names: which side of a matrix is read how, and what is told once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from modelkin_indexer.places import NO_LAYER
+from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
+from modelkin_registry.counterparts.moving import chosen_rows
+from modelkin_registry.counterparts.pairing import DIGEST, SHAPE, Pair, Pairs
+from modelkin_registry.evidence.similarity import is_folded
+
+
+def seen_as(side: Fingerprint, reference: Fingerprint, pairs: Pairs) -> Matrices:
+    """The table of `side` as its counterparts are read. Gram and anchored sketches rest on names (which side faces the stream, the gains,
+    the token table), so they are kept of no tensor but those that hold the counterpart's very numbers: of these it has the counterpart's.
+
+    Vectors whose numbers stand in another order tell that channels of the stream do too, which Gram matrices see.
+    """
+    ordered = any(pair.found != SHAPE and reference.vectors.length[pair.theirs] > 1 for pair in pairs.vectors)
+    return _read_as(side.matrices, reference.matrices, pairs.matrices, ("gram", "anchored") if ordered else ("anchored",))
+
+
+def _read_as(table: Matrices, other: Matrices, pairs: Sequence[Pair], told: Sequence[str]) -> Matrices:
+    ours, theirs = _rows(pairs)
+    side = table.side.copy()
+    side[ours] = other.side[theirs]
+    folded = [(a, b) for a, b in zip(ours, theirs, strict=True) if is_folded(table, a)]
+    scale = table.scale.copy()
+    scale[[a for a, _ in folded]] = other.scale[[b for _, b in folded]]  # a single expert's is not known
+    found = replace(table, side=side, scale=scale)
+    equal = [pair for pair in pairs if pair.found == DIGEST and _same_numbers(table, other, pair)]
+    for channel in ("gram", "anchored"):
+        mine, their = getattr(table, channel), getattr(other, channel)
+        if mine.shape[1] or their.shape[1]:
+            sketches = np.zeros((len(table), max(mine.shape[1], their.shape[1])), np.float16)
+            if their.shape[1] and channel in told:
+                a, b = _rows(equal)
+                sketches[a] = their[b]
+            found = replace(found, **{channel: sketches})
+    return found
+
+
+def _rows(pairs: Sequence[Pair]) -> tuple[list[int], list[int]]:
+    return [pair.ours for pair in pairs], [pair.theirs for pair in pairs]
+
+
+def _same_numbers(table: Matrices, other: Matrices, pair: Pair) -> bool:
+    """Whether neither is turned round: what is read along one axis is then read along the same."""
+    return bool((table.numbers[pair.ours] == other.numbers[pair.theirs]).all())
+
+
+def without_twins(side: Fingerprint, reference: Fingerprint, pairs: Pairs) -> tuple[Fingerprint, Pairs]:
+    """`side` without tensors outside all layers that hold what another of its own holds: a head that is the token table is told once."""
+    places = reference.matrices.places
+    twins = {p.ours for p in pairs.matrices if p.repeats and p.found == DIGEST and places[p.theirs].layer == NO_LAYER}
+    if not twins:
+        return side, pairs
+    kept = np.array([row for row in range(len(side.matrices)) if row not in twins], np.int64)
+    at = {int(row): number for number, row in enumerate(kept)}
+    fewer = side.about.parameters - int(side.matrices.parameters[sorted(twins)].sum())
+    matrices = tuple(pair._replace(ours=at[pair.ours]) for pair in pairs.matrices if pair.ours in at)
+    about = replace(side.about, parameters=fewer)
+    return replace(side, matrices=chosen_rows(side.matrices, kept), about=about), Pairs(matrices, pairs.vectors)

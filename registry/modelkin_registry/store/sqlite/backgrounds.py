@@ -1,0 +1,39 @@
+"""The table of a registry's own backgrounds. Reads and writes inside its caller's transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modelkin_registry.answers.upkeep import OwnBackground
+from modelkin_registry.evidence.judge import Strangers
+from modelkin_registry.store.sqlite.session import Session
+from modelkin_registry.store.times import now
+
+COLUMNS = "channel, family, sd, shipped, pairs, lineages, used"
+NEW = f"INSERT INTO background ({COLUMNS}, models, measured) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+TOLD = "SELECT count(*) AS measured_for, sum(used) AS used, max(models) AS models, max(measured) AS measured FROM background"
+
+
+class BackgroundTable:
+    """What `modelkin calibrate` measured on an open registry."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def replace(self, found: Sequence[OwnBackground], models: int) -> None:
+        """Keep these and no others; none bring back the shipped defaults. `models`: how many the registry had."""
+        at = now()
+        self._session.run("DELETE FROM background")
+        rows = [(one.channel, one.family, one.sd, one.shipped, one.pairs, one.lineages, one.used, models, at) for one in found]
+        self._session.run_many(NEW, rows)
+
+    def used(self) -> Strangers:
+        """(family, channel) -> spread between strangers, where it replaces the shipped default."""
+        rows = self._session.rows("SELECT family, channel, sd FROM background WHERE used")
+        return {(row["family"], row["channel"]): row["sd"] for row in rows}
+
+    def told(self) -> dict[str, Any] | None:
+        """What an answer says of them: families measured and in use, on how many models, and when. None if never measured."""
+        found = self._session.dicts(TOLD)[0]
+        return found if found["measured_for"] else None

@@ -1,0 +1,52 @@
+"""What is said of the registered models, and which of them a name means. Reads and writes inside its caller's transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from modelkin_indexer.results.beside import Claim
+from modelkin_registry.store.sqlite.session import Session
+from modelkin_registry.store.times import later_than
+from modelkin_registry.store.words import storable
+
+LATEST = "SELECT max(last_seen) FROM claim WHERE model = ?"
+NOTED = """INSERT INTO claim (model, kind, value, source, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (model, kind, value, source) DO UPDATE SET last_seen = excluded.last_seen"""
+# Of each file what it said when it was read last: what an older reading of it said was withdrawn since.
+CURRENT = """last_seen = (SELECT max(last_seen) FROM claim AS other WHERE other.model = claim.model AND other.source = claim.source)"""
+OF_MODEL = f"SELECT *, {CURRENT} AS current FROM claim WHERE model = ? ORDER BY kind, value, source"  # noqa: S608
+OF_ALL = f"""SELECT model.name, kind, value, source FROM claim JOIN model ON model.id = claim.model WHERE {CURRENT}
+    ORDER BY model.name, kind, value, source"""  # noqa: S608
+ALIASES = """SELECT model.name AS name, coalesce(target.name, model.name) AS present,
+    coalesce(target.sender, model.sender) AS sender FROM model LEFT JOIN model AS target ON target.id = model.redirect_to"""
+
+
+class ClaimTable:
+    """The claims of an open registry."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def note_now(self, model: int, claims: Iterable[Claim]) -> None:
+        """What is said of a model at present."""
+        at = later_than(self._session.value(LATEST, [model]))
+        self._session.run_many(NOTED, [(model, *map(storable, (c.kind, c.value, c.source)), at, at) for c in claims])
+
+    def of_model(self, model: int) -> list[dict[str, Any]]:
+        """Everything ever said of a model; `current` is False where the same file was read again and says it no longer."""
+        return [{**claim, "current": bool(claim["current"])} for claim in self._session.dicts(OF_MODEL, [model])]
+
+    def current(self) -> dict[str, list[Claim]]:
+        """What is said of each model now, by its name."""
+        found: dict[str, list[Claim]] = {}
+        for row in self._session.rows(OF_ALL):
+            found.setdefault(row["name"], []).append(Claim(row["kind"], row["value"], row["source"]))
+        return found
+
+    def aliases(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Every name, former ones too, with the present one: of what was read here, and of imported models."""
+        found: tuple[dict[str, str], dict[str, str]] = {}, {}
+        for row in self._session.rows(ALIASES):
+            found[bool(row["sender"])][row["name"]] = row["present"]
+        return found

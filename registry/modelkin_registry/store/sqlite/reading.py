@@ -1,0 +1,277 @@
+"""What a registry's SQLite file tells: names, revisions, fingerprints, the change log."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from modelkin_indexer.errors import RegistryError, UnknownModel
+from modelkin_indexer.results.beside import SourceFile
+from modelkin_registry.answers.upkeep import ListedModel
+from modelkin_registry.store.digests import digest_of
+from modelkin_registry.store.records import Change, StoredModel, digits_of
+from modelkin_registry.store.sqlite.claims import ClaimTable
+from modelkin_registry.store.sqlite.session import DOCTOR, Session
+from modelkin_registry.store.sqlite.structure import StructureTable
+from modelkin_registry.store.sqlite.vectors import CHANGED
+from modelkin_registry.store.words import kept_words
+
+SUGGESTIONS = 3  # close names shown when one is not found
+SUGGESTED_AMONG = 5_000  # models up to which close names are looked for: 0.1 s; 2 s and more for 100,000
+
+CALLED = """SELECT coalesce(target.id, model.id) AS model, coalesce(target.name, model.name) AS name,
+    coalesce(target.sender, model.sender) AS sender
+    FROM model LEFT JOIN model AS target ON target.id = model.redirect_to WHERE model.name = ?"""
+LAST_ORIGIN = "SELECT origin FROM source WHERE source.revision = revision.id ORDER BY last_seen DESC, id DESC LIMIT 1"
+# Left joins: what is missing is damage, and must not pass for a model that was removed.
+STORED = f"""SELECT searched.model AS model_id, searched.name AS model, sender, revision.added AS added, searched.revision AS revision,
+    current, fingerprint.id AS fingerprint, searched.content AS content, level, spec, key, parameters, bytes_total, coverage, about,
+    config, ({LAST_ORIGIN}) AS origin, digest, data AS blob
+    FROM searched JOIN revision ON revision.id = searched.revision LEFT JOIN fingerprint ON fingerprint.id = searched.fingerprint
+    LEFT JOIN blob ON blob.fingerprint = fingerprint.id WHERE searched.revision IN (SELECT value FROM json_each(?))"""  # noqa: S608
+LISTED = f"""SELECT searched.name AS model, level, parameters, json_extract(about, '$.components') AS components, model.added AS added,
+    ({LAST_ORIGIN}) AS source, (SELECT count(*) FROM revision AS other WHERE other.model = searched.model) AS revisions,
+    searched.sender AS sender
+    FROM searched JOIN model ON model.id = searched.model JOIN revision ON revision.id = searched.revision
+    JOIN fingerprint ON fingerprint.id = searched.fingerprint WHERE current ORDER BY searched.name"""  # noqa: S608
+NAMED = "SELECT revision, name, content, current FROM searched WHERE revision IN (SELECT value FROM json_each(?))"
+CURRENT_OF = "SELECT revision FROM searched WHERE current AND name IN (SELECT value FROM json_each(?)) ORDER BY revision"
+COUNTS = """SELECT count(*), count(DISTINCT model), (SELECT count(*) FROM model WHERE redirect_to IS NULL) FROM revision"""
+OF_FILES = """SELECT DISTINCT source.revision FROM source JOIN searched ON searched.revision = source.revision
+    WHERE source.files = ? AND searched.sender = '' ORDER BY source.revision"""
+SOURCES = "SELECT * FROM source WHERE revision = ? ORDER BY last_seen DESC, id DESC"
+
+
+class Reading(Session):
+    """A registry's file as it is read."""
+
+    claims: ClaimTable
+    structure: StructureTable
+
+    # names
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a model has or had this name, or one of its revisions has it."""
+        return self.find(name) is not None
+
+    def find(self, name: str) -> int | None:
+        """The number of the model that has or had this name, or whose revision has it."""
+        found = self._located(name)
+        return found[0] if found else None
+
+    def _called(self, name: str) -> sqlite3.Row | None:
+        """The model that has or had just this name: its number, present name and sender."""
+        return next(iter(self.rows(CALLED, [name])), None)
+
+    def _located(self, name: str) -> tuple[int, int | None] | None:
+        """The model that a name means, and the revision if the name is that of one."""
+        if (called := self._called(name)) is not None:
+            return called["model"], None
+        base, _, digits = name.rpartition("@")
+        called = self._called(base) if digits else None
+        for row in self._revisions(called["model"]) if called is not None else ():
+            if digits_of(self.text(row["content"])) == digits:
+                return row["model"], row["revision"]
+        return None
+
+    def _revisions(self, model: int) -> list[sqlite3.Row]:
+        """A model's revisions, newest first."""
+        return self.rows("SELECT id AS revision, model, content FROM revision WHERE model = ? ORDER BY id DESC", [model])
+
+    def _require(self, name: str) -> tuple[int, int | None]:
+        found = self._located(name)
+        if found is None:
+            names = self.names() if self.count() <= SUGGESTED_AMONG else []
+            close = difflib.get_close_matches(name, names, SUGGESTIONS)
+            hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else "`modelkin list` shows all names."
+            raise UnknownModel(f"{self.path}: no model {name!r} in this registry. {hint}")
+        return found
+
+    def name_of(self, model: int) -> str:
+        """A model's present name."""
+        return self.text(self.value("SELECT name FROM model WHERE id = ?", [model]))
+
+    def count(self) -> int:
+        """Number of models."""
+        return int(self.value("SELECT count(*) FROM model WHERE redirect_to IS NULL"))
+
+    def count_revisions(self) -> int:
+        """Number of revisions, all of which are searched. Raises RegistryError where a model has none."""
+        ((revisions, models, all_models),) = self.rows(COUNTS)
+        if models != all_models:
+            raise RegistryError(f"{self.path}: {abs(all_models - models)} of {all_models} models are damaged. {DOCTOR}.")
+        return int(revisions)
+
+    def names(self) -> list[str]:
+        """All models' names, sorted; former names and revisions left out."""
+        return self.texts("SELECT name FROM model WHERE redirect_to IS NULL ORDER BY name")
+
+    def numbers(self, *, current: bool = False) -> list[int]:
+        """The numbers of all revisions, or of the `current` ones alone, ascending."""
+        if current:
+            return self.column("SELECT max(id) FROM revision GROUP BY model ORDER BY max(id)")
+        return self.column("SELECT id FROM revision ORDER BY id")
+
+    def current_of(self, names: Iterable[str]) -> list[int]:
+        """Numbers of the current revisions of the models that have these present names, ascending."""
+        return self.column(CURRENT_OF, [json.dumps(sorted(names))])
+
+    def revisions_of(self, model: int) -> list[int]:
+        """Numbers of a model's revisions, oldest first."""
+        return [row["revision"] for row in reversed(self._revisions(model))]
+
+    def names_of(self, revisions: Iterable[int]) -> dict[int, str]:
+        """Names by number; numbers of removed ones are left out."""
+        return {row["revision"]: self._address(row["name"], row) for row in self.rows(NAMED, [_numbers(revisions)])}
+
+    def models_of(self, revisions: Iterable[int]) -> dict[int, int]:
+        """The models that revisions are of, by number; numbers of removed ones are left out."""
+        statement = "SELECT id, model FROM revision WHERE id IN (SELECT value FROM json_each(?))"
+        return {row["id"]: row["model"] for row in self.rows(statement, [_numbers(revisions)])}
+
+    def senders(self) -> dict[str, str]:
+        """The imported models, by present name, each with the file that brought it."""
+        return {row["name"]: row["sender"] for row in self.rows("SELECT name, sender FROM model WHERE sender != '' ORDER BY name")}
+
+    # fingerprints
+
+    def get(self, name: str) -> StoredModel:
+        """The fingerprint that stands for a model or a revision, by its name. Raises UnknownModel, RegistryError if damaged."""
+        with self.reading():
+            model, revision = self._require(name)
+            if revision is None:
+                revision = self.value("SELECT max(id) FROM revision WHERE model = ?", [model])
+            found = self.stored([revision or 0])
+            if revision not in found:
+                raise RegistryError(f"{self.path}: {name!r} is damaged: it has no weights. {DOCTOR}.")
+            return found[revision]
+
+    def stored(self, revisions: Iterable[int]) -> dict[int, StoredModel]:
+        """The fingerprints that stand for these revisions; removed ones are left out. Raises RegistryError if one is damaged."""
+        return {row["revision"]: self._sound(row) for row in self.rows(STORED, [_numbers(revisions)])}
+
+    def _sound(self, row: sqlite3.Row) -> StoredModel:
+        values = dict(row) | {"name": self._address(row["model"], row), "current": bool(row["current"])}
+        if row["blob"] is None or digest_of(row["blob"]) != row["digest"]:
+            raise RegistryError(
+                f"{self.path}: the stored fingerprint of {values['name']!r} is damaged. Remove the model and add it again; {DOCTOR}."
+            )
+        try:
+            told = {"about": json.loads(values["about"]), "config": json.loads(values["config"])}
+        except (TypeError, ValueError) as error:
+            raise RegistryError(f"{self.path}: what is stored of {values['name']!r} is damaged. {DOCTOR}.") from error
+        return StoredModel(**values | told | {"origin": _told(values["origin"], values["sender"])})
+
+    def blob(self, digest: str) -> bytes:
+        """A fingerprint's bytes by their digest. Raises RegistryError if there are none, or damaged ones."""
+        statement = "SELECT data FROM blob JOIN fingerprint ON fingerprint.id = blob.fingerprint WHERE fingerprint.digest = ? LIMIT 1"
+        found = self.value(statement, [digest])
+        if found is None or digest_of(found) != digest:
+            raise RegistryError(f"{self.path}: a stored fingerprint is damaged. `modelkin doctor --check` names its model.")
+        return bytes(found)
+
+    def _address(self, name: object, row: sqlite3.Row) -> str:
+        """The name of a revision: its model's for the current one."""
+        content = self.text(row["content"])
+        return self.text(name) if row["current"] else f"{self.text(name)}@{digits_of(content)}"
+
+    # everything known
+
+    def listed(self) -> list[ListedModel]:
+        """One line a model, by name."""
+        with self.reading():
+            found, count = self.dicts(LISTED), self.count()
+        if len(found) != count:
+            raise RegistryError(f"{self.path}: {count - len(found)} of {count} models are damaged. {DOCTOR}.")
+        return [self._listed(line) for line in found]
+
+    def _listed(self, line: dict[str, Any]) -> ListedModel:
+        try:
+            components = tuple(json.loads(line["components"] or "[]"))
+        except (TypeError, ValueError) as error:
+            raise RegistryError(f"{self.path}: what is stored of {line['model']!r} is damaged. {DOCTOR}.") from error
+        self.text(line["model"]), self.text(line["added"])
+        return ListedModel(**line | {"components": components, "source": _told(line["source"], line["sender"])})
+
+    def show(self, name: str) -> dict[str, Any]:
+        """Everything known of a model except vectors: revisions with their fingerprints and sources, claims, former names. Newest first.
+
+        Of `model@digits` that revision alone. Raises UnknownModel.
+        """
+        with self.reading():
+            model, revision = self._require(name)
+            added, sender = self.rows("SELECT added, sender FROM model WHERE id = ?", [model])[0]
+            return {
+                "model": self.name_of(model) if revision is None else self.names_of([revision])[revision],
+                "added": added,
+                "sender": sender,
+                "former_names": self.texts("SELECT name FROM model WHERE redirect_to = ? ORDER BY name", [model]),
+                "claims": self.claims.of_model(model),
+                "structure": list(self._structure(model)),
+                "revisions": [self._revision(row["revision"]) for row in self._revisions(model) if revision in (None, row["revision"])],
+            }
+
+    def _revision(self, number: int) -> dict[str, Any]:
+        (found,) = self._parsed("SELECT * FROM revision WHERE id = ?", number)
+        return {
+            **found,
+            "name": self.names_of([number])[number],
+            "fingerprints": self._parsed("SELECT * FROM fingerprint WHERE revision = ? ORDER BY id DESC", number),
+            "sources": self._parsed(SOURCES, number),
+        }
+
+    def _structure(self, model: int) -> Iterator[dict[str, Any]]:
+        """What ever lay beside its weights, with dates; of a licence that changed, how much of its words stayed."""
+        former: dict[str, str] = {}
+        for kind, name, digest, data, first, last in self.structure.kept(model):
+            shown = {"kind": kind, "name": name, "digest": digest, "bytes": len(data), "first_seen": first, "last_seen": last}
+            if kind == "licence":
+                text = data.decode("utf-8", "replace")
+                shown["kept_words"] = kept_words(former[name], text) if name in former else None
+                former[name] = text
+            yield shown
+
+    def _parsed(self, statement: str, number: int) -> list[dict[str, Any]]:
+        return [
+            {column: json.loads(value) if column in ("files", "config", "about") else value for column, value in row.items()}
+            for row in self.dicts(statement, [number])
+        ]
+
+    def models_of_files(self, files: Sequence[SourceFile]) -> list[int]:
+        """Revisions that were read here from files of these names, sizes and digests. Those without digests are never the same."""
+        if not files or any(file.digest in ("", "git:") for file in files):
+            return []
+        return self.column(OF_FILES, [as_json([asdict(file) for file in files])])
+
+    # the change log
+
+    def generation(self) -> int:
+        """Number of the last change, 0 in a new registry."""
+        return int(self.value("SELECT coalesce(max(seq), 0) FROM change"))
+
+    def changes(self, after: int = 0) -> list[Change]:
+        """What happened since change number `after`, in order."""
+        statement = "SELECT seq, model AS model_id, revision, what, at FROM change WHERE seq > ? ORDER BY seq"
+        return [Change(**row) for row in self.dicts(statement, [after])]
+
+    def changed(self, after: int) -> list[int]:
+        """Revisions whose search rows may differ since change number `after`, removed ones too; ascending."""
+        return self.column(f"{CHANGED} ORDER BY revision", [after])
+
+
+def _told(origin: str | None, sender: str) -> str:
+    """Where a model came from. What an import says of that stays its sender's word."""
+    return (origin or "") if not sender else f"from {sender}" + (f": {origin}" if origin else "")
+
+
+def _numbers(revisions: Iterable[int]) -> str:
+    return json.dumps([int(number) for number in revisions])
+
+
+def as_json(value: Any) -> str:
+    """A value as it is stored."""
+    return json.dumps(value, sort_keys=True, allow_nan=False)

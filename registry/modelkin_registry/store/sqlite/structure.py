@@ -1,0 +1,55 @@
+"""The table of what lies beside the weights: vocabularies, code, licences. Reads and writes inside its caller's transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_indexer.results.beside import SHINGLE, StructurePart
+from modelkin_registry.store.records import KeptStructure
+from modelkin_registry.store.sqlite.session import Session
+from modelkin_registry.store.times import later_than
+from modelkin_registry.store.words import storable
+
+HELD_AGAINST = 1000  # other models with code that are looked at to tell a common template
+LATEST = "SELECT max(last_seen) FROM structure WHERE model = ?"
+NOTED = """INSERT INTO structure (model, kind, name, digest, data, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (model, kind, name, digest) DO UPDATE SET last_seen = excluded.last_seen"""
+# Of each file what it was when it was read last.
+CURRENT = """last_seen = (SELECT max(last_seen) FROM structure AS other WHERE other.model = structure.model)"""
+OF_MODEL = f"SELECT kind, name, digest, data FROM structure WHERE model = ? AND {CURRENT} ORDER BY kind, name"  # noqa: S608
+OTHERS = f"""SELECT model, data FROM structure WHERE kind = 'code' AND {CURRENT} AND model IN
+    (SELECT DISTINCT model FROM structure WHERE kind = 'code' AND model != ? ORDER BY model DESC LIMIT ?)"""  # noqa: S608
+HISTORY = "SELECT kind, name, digest, data, first_seen, last_seen FROM structure WHERE model = ? ORDER BY kind, name, first_seen, digest"
+
+
+class StructureTable:
+    """The structure of an open registry's models."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def note_now(self, model: int, parts: Iterable[StructurePart]) -> None:
+        """What lies beside a model's weights at present."""
+        at = later_than(self._session.value(LATEST, [model]))
+        self._session.run_many(NOTED, [(model, one.kind, storable(one.name), one.digest, one.data, at, at) for one in parts])
+
+    def of_model(self, model: int) -> list[StructurePart]:
+        """What lay beside its weights when they were looked at last."""
+        return [StructurePart(**row) for row in self._session.dicts(OF_MODEL, [model])]
+
+    def kept(self, model: int) -> list[KeptStructure]:
+        """Everything that ever lay there, by kind, name and time."""
+        return [KeptStructure(**row) for row in self._session.dicts(HISTORY, [model])]
+
+    def elsewhere(self, hashes: npt.NDArray[np.uint64], model: int) -> npt.NDArray[np.int64]:
+        """In the code of how many other registered models each shingle is, (n,)."""
+        seen: dict[int, list[npt.NDArray[np.bool_]]] = {}
+        for row in self._session.each(OTHERS, [model, HELD_AGAINST]):
+            seen.setdefault(row["model"], []).append(np.isin(hashes, np.frombuffer(row["data"], SHINGLE)["hash"]))
+        counts = np.zeros(len(hashes), np.int64)
+        for found in seen.values():
+            counts += np.logical_or.reduce(found)
+        return counts
