@@ -32,10 +32,15 @@ def _read_as(table: Matrices, other: Matrices, pairs: Sequence[Pair], told: Sequ
     scale = table.scale.copy()
     scale[[a for a, _ in folded]] = other.scale[[b for _, b in folded]]  # a single expert's is not known
     equal = [pair for pair in pairs if pair.found == DIGEST and _same_numbers(table, other, pair)]
-    sketches = {channel: np.zeros((len(table), getattr(other, channel).shape[1]), np.float16) for channel in ("gram", "anchored")}
     a, b = _rows(equal)
-    for channel in told:
-        sketches[channel][a] = getattr(other, channel)[b]
+    sketches = {}
+    for channel in ("gram", "anchored"):
+        mine, their = getattr(table, channel), getattr(other, channel)
+        sketches[channel] = np.zeros((len(table), max(mine.shape[1], their.shape[1])), np.float16)
+        sketches[channel][:, : mine.shape[1]] = mine
+        sketches[channel][ours] = 0
+        if channel in told and their.shape[1]:
+            sketches[channel][a] = their[b]
     return replace(table, side=side, scale=scale, gram=sketches["gram"], anchored=sketches["anchored"])
 
 

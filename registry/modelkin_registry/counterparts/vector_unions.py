@@ -27,6 +27,11 @@ def vectors_held(ours: Vectors, theirs: Vectors) -> bool:
         return True
     if len(left) > MOST_TRIED * MOST_PARTS:
         return False
+    for row in list(left):
+        turned = next((other for other in free if _reordered(ours, row, theirs, other)), None)
+        if turned is not None:
+            left.remove(row)
+            free.remove(turned)
     for wholes, parts, rows, others in ((ours, theirs, left, free), (theirs, ours, free, left)):
         for row in list(rows):
             chosen = _parts_of(wholes, row, parts, others)
@@ -41,6 +46,13 @@ def _varied(table: Vectors) -> list[int]:
     return np.flatnonzero(np.logical_not(table.constant) & (table.length > 1)).tolist()
 
 
+def _reordered(table: Vectors, row: int, other: Vectors, at: int) -> bool:
+    """Whether both may hold the same numbers in another order."""
+    ours, theirs = _sums(table, [row])[0], _sums(other, [at])[0]
+    same = ours[0] == theirs[0] and bool((np.abs(ours - theirs) <= _tolerance(ours)).all())
+    return same and bool((table.quantiles[row] == other.quantiles[at]).all())
+
+
 def _parts_of(table: Vectors, row: int, other: Vectors, rows: Sequence[int]) -> tuple[int, ...]:
     """Two to MOST_PARTS rows of the other table that may be this one's parts, those next to each other first."""
     target, sizes = _sums(table, [row])[0], _sums(other, rows)
@@ -50,11 +62,14 @@ def _parts_of(table: Vectors, row: int, other: Vectors, rows: Sequence[int]) -> 
             some = np.array(near[start : start + MOST_TRIED], np.int64)
             ways = _ways(len(some), count)
             apart = np.abs(sizes[some[ways]].sum(axis=1) - target)
-            scale = TOLERANCE * np.array([0.0, np.sqrt(target[0] * target[2]), target[2]])
-            fitting = np.flatnonzero((apart <= scale).all(axis=1))
+            fitting = np.flatnonzero((apart <= _tolerance(target)).all(axis=1))
             if len(fitting):
                 return tuple(rows[at] for at in some[ways[fitting[0]]].tolist())
     return ()
+
+
+def _tolerance(sums: Floats) -> Floats:
+    return TOLERANCE * np.array([0.0, np.sqrt(sums[0] * sums[2]), sums[2]])
 
 
 @lru_cache(maxsize=128)

@@ -99,7 +99,7 @@ def stored_quantized(pair: ComponentPair) -> bool:
 
 
 def whole_copy(pair: ComponentPair) -> str:
-    """`identical` or `recast` if every matrix and vector of the query's component has its equal in the relative, which has no layer more."""
+    """`identical` or `recast` if all of the query's component has its equal in the relative, which has no layer more; else ""."""
     ours, theirs = _places(pair.query), _places(pair.relative)
     extra = [row for place, row in theirs.items() if place not in ours]
     if not _holds(pair.relative, theirs, ours) or not _same_vectors(pair):
@@ -110,7 +110,7 @@ def whole_copy(pair: ComponentPair) -> str:
 
 
 def contained(pair: ComponentPair) -> bool:
-    """Whether every matrix of one side is in the other to the last bit, and at least half of that is it: a copy with layers more or less."""
+    """Whether every matrix of one side is in the other to the last bit, and is half of it at least: a copy with layers more or fewer."""
     ours, theirs = _places(pair.query), _places(pair.relative)
     for less, more, side in ((ours, theirs, pair.relative), (theirs, ours, pair.query)):
         if len(less) >= FEWEST_EQUAL and _holds(side, more, less):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
 from modelkin_registry.answers.relations import RELATIONS, has_evidence
-from modelkin_registry.counterparts.common_names import under_common_names
+from modelkin_registry.counterparts.common_names import named_further, under_common_names
 from modelkin_registry.counterparts.copies import Copy, copy_of
 from modelkin_registry.evidence.families import judge_components
 from modelkin_registry.evidence.judge import Judge, Strangers
@@ -22,6 +22,7 @@ from modelkin_registry.relations.changes import what_changed
 from modelkin_registry.relations.decisions import Relation, component_relation
 from modelkin_registry.relations.whole import copy_relation, informative_sizes, model_relation, parts_of
 
+NAMING = 8  # nearest relatives that name the tensors of a query whose own names tell nothing: one for each of its components
 TINY = 1e-9  # coverage of a model of which nothing was understood
 
 
@@ -71,9 +72,14 @@ def hold(query: Fingerprint, relative: Fingerprint, name: str, judge: Judge, *, 
 
 
 def under_their_names(query: Fingerprint, evident: Iterable[Held]) -> Fingerprint | None:
-    """The query under the names of its nearest relative, where its own tell nothing; None where they do, or nothing is near."""
-    read = [held for held in evident if held.query is not query]
-    return min(read, key=lambda held: order(held.kin())).query if read else None
+    """The query under the names of its nearest relatives, where its own tell nothing; None where they do, or nothing is near."""
+    read = sorted((held for held in evident if held.query is not query), key=lambda held: order(held.kin()))[:NAMING]
+    if not read:
+        return None
+    named = read[0].query
+    for held in read[1:]:
+        named = named_further(named, query, held.relative, held.judge)
+    return named
 
 
 def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
