@@ -32,11 +32,11 @@ FLOORS = {
     ],
     "registry": [
         {"answers"},
-        {"evidence"},
-        {"exact", "relations", "store"},
-        {"claims", "merging", "trajectories"},
-        {"explanation", "search", "structure"},
-        {"doctor", "sharing", "trees"},
+        {"evidence", "merging"},
+        {"counterparts", "exact", "store"},
+        {"relations", "structure"},
+        {"claims", "search", "trajectories"},
+        {"doctor", "explanation", "sharing", "trees"},
         {"registry"},
     ],
     "api": [

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.places import Place
-from modelkin_registry.counterparts.copies import EXTRA_SHARE, layers_more, sized
+from modelkin_registry.counterparts.copying.copies import EXTRA_SHARE, layers_more, sized
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side

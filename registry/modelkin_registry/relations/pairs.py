@@ -11,7 +11,7 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
 from modelkin_registry.answers.relations import RELATIONS, has_evidence
 from modelkin_registry.counterparts.common_names import named_further, under_common_names
-from modelkin_registry.counterparts.copies import Copy, copy_of
+from modelkin_registry.counterparts.copying.copies import Copy, copy_of
 from modelkin_registry.evidence.families import judge_components
 from modelkin_registry.evidence.judge import Judge, Strangers
 from modelkin_registry.evidence.nulls import SMALLEST_P, strangers_spread

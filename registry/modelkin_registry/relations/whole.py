@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.parts import Part
 from modelkin_registry.answers.relations import COPIES, RELATIONS
-from modelkin_registry.counterparts.copies import Copy
+from modelkin_registry.counterparts.copying.copies import Copy
 from modelkin_registry.evidence.places import INFORMATIVE, ComponentPair
 from modelkin_registry.relations.decisions import OTHER_PARTS, Relation, shown
 

@@ -25,8 +25,7 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from modelkin_registry.store.rows import checksum
-from modelkin_registry.store.sqlite.marks import MIGRATIONS, STEPS
-from modelkin_registry.store.sqlite.session import SEALED
+from modelkin_registry.store.sqlite.marks import MIGRATIONS, SEALED, STEPS
 
 migrations = Migrations(MIGRATIONS)
 

@@ -19,7 +19,7 @@ from modelkin_registry.counterparts.pairing import FEWEST_NUMBERS
 Sums = npt.NDArray[np.uint64]
 MOST_FACES = 512  # of one width on one side; of more only two or three are tried together, and of MOST_PAIRED only two
 MOST_PARTS = 4  # q, k, v and the MLP's first matrix in one is the most that is known
-WORDS = (1 << 64) - 1
+WORDS = (1 << 64) - 1  # digests that add up do so modulo 2^64
 
 
 @dataclass(frozen=True)

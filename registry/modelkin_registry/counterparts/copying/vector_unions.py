@@ -14,7 +14,7 @@ from modelkin_registry.counterparts.contents import same_vectors
 
 Floats = npt.NDArray[np.float64]
 TOLERANCE = 1e-4  # of a sum, in the size of what is added up: mean and sd are single precision
-MOST_PARTS = 4
+MOST_PARTS = 4  # vectors that one may be put together from: q, k, v and one more
 MOST_TRIED = 24  # vectors of one model that are tried together: more are too many ways, and say too little
 
 

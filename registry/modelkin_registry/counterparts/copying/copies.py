@@ -12,9 +12,9 @@ import numpy as np
 from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
 from modelkin_registry.counterparts.contents import same_contents, value_keys
-from modelkin_registry.counterparts.faces import united, units_of
+from modelkin_registry.counterparts.copying.faces import united, units_of
+from modelkin_registry.counterparts.copying.vector_unions import vectors_held
 from modelkin_registry.counterparts.pairing import FEWEST_NUMBERS, Pair
-from modelkin_registry.counterparts.vector_unions import vectors_held
 
 Key = tuple[int, int, bytes]  # rows, columns and digest of a tensor
 EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) and still be called one
