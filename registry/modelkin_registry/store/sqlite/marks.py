@@ -8,4 +8,5 @@ STEPS = (
     "3 structure",
     "4 backgrounds",
     "5 revisions are searched, senders",
+    "6 fingerprints by spec",
 )  # all steps of schema.py, in order
