@@ -65,8 +65,13 @@ def shows_descent(pair: ComponentPair) -> bool:
 
 
 def _mostly_equal(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> bool:
-    """Whether half of the component's weights or more are the relative's to the last bit: no training from one start leaves that."""
+    """Whether half of the component's weights or more are the relative's to the last bit: no training from one start leaves that.
+
+    Frozen draws of a public seed do (bases of VeRA and RandLoRA, reservoirs), so some of them must show that they were learned.
+    """
     equal = {p.query_row for p in kept if same_bytes(p.query_row, p.relative_row, pair)}
+    if not (learned_shares(pair.query, sorted(equal)) > 0).any():
+        return False
     table = pair.query.matrices
     own = [
         row for row, p in enumerate(table.places) if p.component == pair.query.component and SHOWN_AS.get(p.family, p.family) in INFORMATIVE
