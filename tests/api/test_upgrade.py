@@ -19,6 +19,7 @@ from modelkin_indexer import spec
 from modelkin_registry.registry import Registry
 from modelkin_registry.store.digests import digest_of
 from modelkin_registry.store.sqlite import connecting
+from modelkin_registry.store.sqlite.store import SqliteStore
 
 OLD = (
     Path(__file__).parents[1] / "data" / "registry_of_spec_1.db.gz"
@@ -119,11 +120,8 @@ def test_the_hub_is_asked_only_on_request(old: Path) -> None:
 
 
 def test_an_imported_model_is_left(old: Path) -> None:
-    with Registry.open(old):
-        pass
-    with closing(sqlite3.connect(old)) as connection:
-        connection.execute("UPDATE model SET sender = 'friend.zip' WHERE name = 'kept'")
-        connection.commit()
+    with SqliteStore.open(old) as store:
+        store.update("model", store.find("kept") or 0, sender="friend.zip")
     with modelkin.open(old) as registry:
         assert "imported" in ({one.model: one.reason for one in registry.upgrade().results}["kept"] or "")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from modelkin_registry.store.records import KeptFingerprint
-from modelkin_registry.store.sqlite.session import SEALED, Session, seal_of
+from modelkin_registry.store.sqlite.marks import SEALED
+from modelkin_registry.store.sqlite.session import Session, seal_of
 
 ORPHANS = {
     "models without a revision": "SELECT name FROM model WHERE redirect_to IS NULL AND id NOT IN (SELECT model FROM revision)",

@@ -11,17 +11,9 @@ from typing import Any
 from modelkin_indexer.errors import RegistryError
 from modelkin_registry.store.rows import checksum
 from modelkin_registry.store.sqlite.connecting import REMEDIES, answered, explained, is_read_only
+from modelkin_registry.store.sqlite.marks import SEALED
 
 DOCTOR = "`modelkin doctor` shows what is still readable; restore the registry from a backup or an export"
-
-
-# Tables of the truth whose rows carry a checksum, over these columns in this order.
-SEALED: Mapping[str, tuple[str, ...]] = {
-    "model": ("name", "added", "redirect_to", "sender"),
-    "revision": ("model", "content", "files", "parameters", "bytes_total", "config", "added"),
-    "fingerprint": ("revision", "level", "spec", "key", "coverage", "about", "digest", "bytes", "added"),
-    "source": ("revision", "who", "origin", "first_seen", "last_seen", "files"),
-}
 
 
 def sealed(table: str) -> str:

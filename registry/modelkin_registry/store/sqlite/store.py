@@ -188,11 +188,11 @@ class SqliteStore(Reading):
         """Put this fingerprint of the same weights in the place of a revision's outdated ones."""
         self._check(record)
         encoded = [encode(rows) for rows in vectors]
-        described = [record.content, record.parameters, record.bytes_total, as_json(dict(record.config)), revision]
+        sizes = {"parameters": record.parameters, "bytes_total": record.bytes_total}
         with self.batch():
             for model in self.models_of([revision]).values():
                 self.run("DELETE FROM fingerprint WHERE revision = ? AND spec != ?", [revision, spec.VERSION])
-                self.run("UPDATE revision SET content = ?, parameters = ?, bytes_total = ?, config = ? WHERE id = ?", described)
+                self.update("revision", revision, content=record.content, config=as_json(dict(record.config)), **sizes)
                 self._add_fingerprint(model, revision, record, encoded)
 
     def repair_vectors(self, revision: int, fingerprint: int, vectors: Sequence[IndexRows]) -> None:
