@@ -18,7 +18,7 @@ from tiny_models import save_model, tiny_llama
 FLOORS = {
     "data": [{"backgrounds", "ctranslate2_names", "gguf_names", "starter"}],
     "indexer": [
-        {"errors", "places"},
+        {"errors", "places", "plug_ins"},
         {"spec"},
         {"gram_vectors", "sketch"},
         {"results"},

@@ -34,7 +34,7 @@ Singles = npt.NDArray[np.float32]
 Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
 Progress = Callable[[int], None]
 READ_WHOLE = ("norm", "bias")  # small whatever their axes: gains of each head stand in a matrix
-LARGEST_FLOAT16 = 65504.0
+LARGEST_FLOAT16 = 65504.0  # what half precision holds: kurtosis, spectrum and quantiles end there
 MOST_COUNTED = 65535  # seen rows beyond this say nothing more
 
 

@@ -55,7 +55,7 @@ def named_further(named: Fingerprint, query: Fingerprint, relative: Fingerprint,
     if not left:
         return named
     _, relative = _stacks_opened(named, relative)
-    pairs, known = matched(named, relative, judge), set(named.about.components)
+    pairs, known = matched(named, relative, judge), {place.component for place in named.matrices.places if place not in left}
     matrices = [
         pair
         for pair in pairs.matrices
