@@ -18,19 +18,13 @@ from modelkin_data import starter
 from modelkin_indexer import spec
 from modelkin_registry.registry import Registry
 from modelkin_registry.store.digests import digest_of
-from modelkin_registry.store.sqlite import connecting, schema
+from modelkin_registry.store.sqlite import connecting
+from modelkin_registry.store.sqlite.store import SqliteStore
 
 OLD = (
     Path(__file__).parents[1] / "data" / "registry_of_spec_1.db.gz"
 )  # of models.llama(1..3, layers=1), read at level full by 0.1.0 (5b2a6c5)
 SEEDS = {"kept": 1, "gone": 2, "changed": 3}
-
-
-def sealed(connection: sqlite3.Connection) -> None:
-    """Give rows that a test changed their checksums, in a registry that is up to date."""
-    if connection.execute("SELECT count(*) FROM pragma_table_info('model') WHERE name = 'checksum'").fetchone()[0]:
-        schema.seal(connection)
-    connection.commit()
 
 
 @pytest.fixture
@@ -40,7 +34,7 @@ def old(tmp_path: Path, own_folder: Path) -> Path:
     path.write_bytes(gzip.decompress(OLD.read_bytes()))
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE source SET origin = replace(origin, 'ORIGIN', ?)", [str(tmp_path)])
-        sealed(connection)
+        connection.commit()
     models.write(tmp_path / "kept", models.llama(1, layers=1))
     models.write(tmp_path / "changed", models.llama(9, layers=1))
     return path
@@ -110,7 +104,7 @@ def test_models_that_come_with_modelkin_are_taken_from_there(old: Path) -> None:
         row = "(SELECT fingerprint.id FROM fingerprint JOIN source USING (revision) WHERE origin = ?)"
         connection.execute(f"UPDATE blob SET data = ? WHERE fingerprint = {row}", [blob, origin])
         connection.execute(f"UPDATE fingerprint SET digest = ?, bytes = ? WHERE id = {row}", [digest_of(blob), len(blob), origin])
-        sealed(connection)
+        connection.commit()
     with modelkin.open(old) as registry:
         assert {one.model: one.status for one in registry.upgrade().results}["gone"] == "renewed"
         assert registry.get("gone").to_bytes() == blob
@@ -119,18 +113,15 @@ def test_models_that_come_with_modelkin_are_taken_from_there(old: Path) -> None:
 def test_the_hub_is_asked_only_on_request(old: Path) -> None:
     with closing(sqlite3.connect(old)) as connection:
         connection.execute("UPDATE source SET origin = 'org/name@0123' WHERE origin LIKE '%gone'")
-        sealed(connection)
+        connection.commit()
     with modelkin.open(old, offline=True) as registry:
         assert {one.model: one.reason for one in registry.upgrade().results}["gone"] == "it is on the Hub: add --hub to read it again"
         assert "offline" in ({one.model: one.reason for one in registry.upgrade(hub=True).results}["gone"] or "").lower()
 
 
 def test_an_imported_model_is_left(old: Path) -> None:
-    with Registry.open(old):
-        pass
-    with closing(sqlite3.connect(old)) as connection:
-        connection.execute("UPDATE model SET sender = 'friend.zip' WHERE name = 'kept'")
-        sealed(connection)
+    with SqliteStore.open(old) as store:
+        store.update("model", store.find("kept") or 0, sender="friend.zip")
     with modelkin.open(old) as registry:
         assert "imported" in ({one.model: one.reason for one in registry.upgrade().results}["kept"] or "")
 
@@ -144,7 +135,7 @@ def test_what_cannot_be_brought_up_to_date_says_so(old: Path, monkeypatch: pytes
 def test_a_newer_spec_is_refused_by_name(old: Path) -> None:
     with closing(sqlite3.connect(old)) as connection:
         connection.execute("UPDATE meta SET spec = '99'")
-        sealed(connection)
+        connection.commit()
     with pytest.raises(RegistryError, match=r"spec '99'.*pip install --upgrade"):
         Registry.open(old)
 

@@ -187,8 +187,7 @@ class Reading(Session):
 
     def _origin(self, row: sqlite3.Row) -> str:
         """Where a revision came from, as noted last. What an import says of that stays its sender's word."""
-        origin = "" if row["source_checksum"] is None else self.whole(row, "source")["origin"]
-        sender = row["model_sender"]
+        origin, sender = self.whole(row, "source")["origin"], row["model_sender"]
         return origin if not sender else f"from {sender}" + (f": {origin}" if origin else "")
 
     def blob(self, digest: str) -> bytes:

@@ -91,7 +91,6 @@ BACKGROUND_TABLES = (
 # Search rows were the models'; now they are the revisions'. The index built before is of another format, and built anew from these.
 REVISION_TABLES = (
     "ALTER TABLE model ADD COLUMN sender TEXT NOT NULL DEFAULT ''",
-    *(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0" for table in SEALED),
     "ALTER TABLE change ADD COLUMN revision INTEGER",
     "ALTER TABLE kind ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0",
     "UPDATE kind SET checksum = checksum(name, dims)",
@@ -119,6 +118,8 @@ REVISION_TABLES = (
 
 # Which fingerprints are of an older spec is asked at every opening; without an index every row would be read for it.
 SPEC_TABLES = ("CREATE INDEX fingerprint_spec ON fingerprint (spec, revision)",)
+
+SEALED_TABLES = tuple(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0" for table in SEALED)
 
 
 @migrations(name=STEPS[0])
@@ -150,6 +151,18 @@ def _fifth(database: sqlite_utils.Database) -> None:
     database.conn.create_function("checksum", -1, checksum, deterministic=True)
     for statement in REVISION_TABLES:
         database.conn.execute(statement)
+
+
+@migrations(name=STEPS[5])
+def _sixth(database: sqlite_utils.Database) -> None:
+    for statement in SPEC_TABLES:
+        database.conn.execute(statement)
+
+
+@migrations(name=STEPS[6])
+def _seventh(database: sqlite_utils.Database) -> None:
+    for statement in SEALED_TABLES:
+        database.conn.execute(statement)
     seal(database.conn)
 
 
@@ -158,12 +171,6 @@ def seal(connection: sqlite3.Connection) -> None:
     connection.create_function("checksum", -1, checksum, deterministic=True)
     for table, columns in SEALED.items():
         connection.execute(f"UPDATE {table} SET checksum = checksum({', '.join(columns)})")  # noqa: S608
-
-
-@migrations(name=STEPS[5])
-def _sixth(database: sqlite_utils.Database) -> None:
-    for statement in SPEC_TABLES:
-        database.conn.execute(statement)
 
 
 def bring_up_to_date(connection: sqlite3.Connection) -> None:

@@ -188,12 +188,11 @@ class SqliteStore(Reading):
         """Put this fingerprint of the same weights in the place of a revision's outdated ones."""
         self._check(record)
         encoded = [encode(rows) for rows in vectors]
-        described: dict[str, Any] = {"content": record.content, "parameters": record.parameters, "bytes_total": record.bytes_total}
-        described["config"] = as_json(dict(record.config))
+        sizes = {"parameters": record.parameters, "bytes_total": record.bytes_total}
         with self.batch():
             for model in self.models_of([revision]).values():
                 self.run("DELETE FROM fingerprint WHERE revision = ? AND spec != ?", [revision, spec.VERSION])
-                self.update("revision", revision, **described)
+                self.update("revision", revision, content=record.content, config=as_json(dict(record.config)), **sizes)
                 self._add_fingerprint(model, revision, record, encoded)
 
     def repair_vectors(self, revision: int, fingerprint: int, vectors: Sequence[IndexRows]) -> None:
