@@ -56,6 +56,8 @@ def component_relation(pair: ComponentPair) -> Relation:
     names = _descent_names(pair)
     if min(pair.query.about.coverage, pair.relative.about.coverage) < WHOLE_COVERAGE:
         names = ["quantized" if stored_quantized(pair) else "transplanted"]
+    if pair.query.about.shards or pair.relative.about.shards:  # some files of a model: what is not there was not left out by anybody
+        names = ["transplanted"]
     return Relation(names[0], tuple(names[1:]))
 
 
