@@ -184,6 +184,30 @@ def quanto_bytes(dtype: Any) -> Layer:
     return Layer("quanto", kind, {"weight._data": codes, "weight._scale": scales}, codes.astype(np.float32) * scales)
 
 
+def sparse(offsets: bool, scaled: bool = False) -> Layer:
+    """Half of the numbers, two of each four or (with `offsets`) anywhere."""
+    rng = random(97)
+    kept = (
+        rng.random((OUT, IN)) < 0.5
+        if offsets
+        else rng.permuted(np.tile([True, True, False, False], (OUT, IN // 4, 1)), axis=-1).reshape(OUT, IN)
+    )
+    numbers = rng.standard_normal((OUT, IN)).astype(ml_dtypes.float8_e4m3fn if scaled else np.float32)
+    scales = rng.random((OUT, 1)).astype(np.float32)
+    stored = {"compressed": numbers[kept] if offsets else numbers[kept].reshape(OUT, -1), "shape": np.array([[OUT], [IN]])}
+    stored["bitmask"] = np.array(
+        [[sum(int(kept[row, 8 * byte + bit]) << bit for bit in range(8)) for byte in range(IN // 8)] for row in range(OUT)], np.uint8
+    )
+    if offsets:
+        stored["row_offsets"] = np.cumsum(kept.sum(1)) - kept.sum(1)
+    weight = np.where(kept, numbers.astype(np.float32), 0)
+    if scaled:
+        return Layer("sparse", "sparse, marked by bits, one scale a row", {**stored, "weight_scale": scales}, weight * scales)
+    if offsets:  # the older form names the weight
+        stored = {f"weight.{last}": tensor for last, tensor in stored.items()}
+    return Layer("sparse", "sparse, marked by bits", stored, weight)
+
+
 def every_layer() -> dict[str, Layer]:
     """One of each form."""
     layers = {f"torchao {form}{' tiled' * tiled}": ao_floats(form, tiled) for form in ("mxfp8", "mxfp4", "nvfp4") for tiled in (0, 1)}
@@ -193,5 +217,6 @@ def every_layer() -> dict[str, Layer]:
     layers |= {f"quanto {np.dtype(dtype).name}": quanto_bytes(dtype) for dtype in (np.int8, ml_dtypes.float8_e4m3fn)}
     layers |= {"comfy nvfp4": comfy_nvfp4(), "comfy mxfp8": comfy_mxfp8(), "comfy awq": comfy_awq()}
     layers |= {f"comfy {form}": comfy_turned(form) for form in ("int8_tensorwise", "convrot_w4a4")}
+    layers |= {"sparse": sparse(True), "sparse 2 of 4": sparse(False), "sparse fp8": sparse(False, scaled=True)}
     layers |= {"comfy w4a8": comfy_w4a8(4), "comfy w6a8": comfy_w4a8(6)}
     return layers | {"comfy w4a8 book": comfy_w4a8(4, book=True), "comfy w4a8 correction": comfy_w4a8(4, correction=True)}

@@ -24,7 +24,7 @@ from modelkin_indexer.quantised.packing import exponents, unpack_bits
 from modelkin_indexer.quantised.schemes import SCHEMES
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
-from quantised_libraries import ao_floats, bitnet, comfy_nvfp4, comfy_turned, comfy_w4a8, quanto
+from quantised_libraries import ao_floats, bitnet, comfy_nvfp4, comfy_turned, comfy_w4a8, quanto, sparse
 from quantised_models import IN, NAME, OUT, Layer, awq, every_layer, four_bit_codes, fp4, fp8, gptq, hqq, in_words, mlx, packed_integers
 
 LAYERS = every_layer() | quantised_libraries.every_layer()
@@ -195,6 +195,8 @@ DAMAGED: dict[str, tuple[Callable[[], Layer], str]] = {
     "bitnet bias": (lambda: changed(bitnet(), bias=np.ones(50, np.float32)), "bias of 50"),
     "torchao scales": (lambda: changed(ao_floats("nvfp4"), _weight_scale=np.ones((7, 5), ml_dtypes.float8_e4m3fn)), "contradicts"),
     "torchao overall": (lambda: changed(ao_floats("nvfp4"), _weight_per_tensor_scale=np.ones(3, np.float32)), "3 numbers"),
+    "sparse shape": (lambda: changed(sparse(False), shape=np.array([OUT, 80])), "contradicts"),
+    "sparse no shape": (lambda: changed(sparse(False), shape=None), "shape"),
     "mlx scales": (lambda: changed(mlx(4), scales=np.ones((OUT, 7), np.float16)), "contradicts"),
     "mlx biases": (lambda: changed(mlx(4), biases=np.ones((OUT, 7), np.float16)), "but its scales"),
     "mlx no scales": (lambda: changed(mlx(4), scales=None), "scales"),
@@ -236,10 +238,7 @@ def test_a_group_that_is_not_there(group: int, tmp_path: Path) -> None:
         read(source)
 
 
-def test_sparse_and_unknown_forms_are_named(tmp_path: Path) -> None:
-    save_file({f"{NAME}.compressed": ZEROS, f"{NAME}.bitmask": ZEROS}, tmp_path / "model.safetensors")
-    with pytest.raises(UnsupportedFormat, match="sparse"):
-        open_source(tmp_path)
+def test_unknown_forms_are_named(tmp_path: Path) -> None:
     layer = changed(four_bit_codes("nf4"), state=None, **{STATE.replace("nf4", "nf7"): STATED % (OUT, IN, 64)})
     with closing(open_source(layer.write(tmp_path))) as source:
         assert set(source.tensors) == {"model.norm.weight"}
@@ -382,3 +381,18 @@ def test_block_scales_that_are_as_many_as_rows(tmp_path: Path) -> None:
     codes, scales = rng.standard_normal((256, 512)).astype(ml_dtypes.float8_e4m3fn), rng.random((16, 16)).astype(np.float32)
     with closing(open_source(stored_folder(tmp_path, {WEIGHT: codes, f"{WEIGHT}_scale_inv": scales}))) as source:
         np.testing.assert_allclose(read(source), codes.astype(np.float32) * np.repeat(np.repeat(scales, 16, 0), 32, 1), rtol=2e-6)
+
+
+def test_marks_that_are_not_as_many_as_numbers(tmp_path: Path) -> None:
+    """Seen when the values are read."""
+    layer = sparse(False)
+    layer.stored["bitmask"] = layer.stored["bitmask"] ^ np.uint8(1)
+    with closing(open_source(layer.write(tmp_path))) as source, pytest.raises(DamagedFile, match="marks"):
+        read(source)
+
+
+def test_layers_in_the_order_of_a_kernel_are_left_out_and_counted(tmp_path: Path) -> None:
+    stored = {f"{NAME}.{last}": np.zeros((4, 4), np.int32) for last in ("weight_packed", "scale_packed", "meta")}
+    with closing(open_source(stored_folder(tmp_path, {**stored, "model.norm.weight": np.ones(IN, np.float32)}))) as source:
+        assert set(source.tensors) == {"model.norm.weight"}
+        assert source.unread == (("compressed-tensors marlin-24", 3 * 64),)

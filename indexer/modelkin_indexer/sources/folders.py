@@ -97,7 +97,8 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
         notes = (*notes, told)
     if chosen.index is None and (missing := _missing(chosen.files)):
         there, count = numbers_of(path.name for path in chosen.files)
-        told = f"Only {len(there)} of {count} shards are here (number {', '.join(map(str, missing))} missing): they are read as the part that they are."
+        lacking = f"number {', '.join(map(str, missing))} missing"
+        told = f"Only {len(there)} of {count} shards are here ({lacking}): they are read as the part that they are."
         notes = (*notes, told)
     files = chosen.files if chosen.index is None else chosen.spare
     return chosen.container, Weights(folder, folder_name(folder), files, chosen.index, notes)

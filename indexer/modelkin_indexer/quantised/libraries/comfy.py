@@ -14,13 +14,14 @@ https://github.com/Comfy-Org/comfy-kitchen (tensor/), https://github.com/Comfy-O
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from modelkin_indexer.places import TensorInfo
+from modelkin_indexer.quantised import layouts
 from modelkin_indexer.quantised.group_scales import GroupScales, tiled_size
 from modelkin_indexer.quantised.libraries import comfy_integers
 from modelkin_indexer.quantised.libraries.comfy_integers import Layer
@@ -37,22 +38,38 @@ SEEN_ROWS = 16  # looked at to find padded columns: that a code is zero in all o
 
 
 def plain_tensors(parts: Parts) -> Iterator[Found]:
-    """Every module that is marked as ComfyUI's."""
-    for module, stated in _marked(parts).items():
+    """Every module that is marked as ComfyUI's, or in its layout."""
+    marked = _marked(parts)
+    for module, stated in marked.items():
         weight = parts.tensors.get(f"{module}.weight")
         if weight is not None:
             yield _found(parts, Layer(parts, module, weight, stated))
+    yield from _unmarked(parts, marked)
+
+
+def _unmarked(parts: Parts, marked: Container[str]) -> Iterator[Found]:
+    """Modules in ComfyUI's layout that nothing marks, and those that could be in it."""
+    weights = [weight for weight in layouts.unmarked(parts) if weight.module not in marked]
+    found = layouts.layout(weights)
+    if found == layouts.PLAIN:
+        return
+    for weight in weights:
+        layer = Layer(parts, weight.module, parts.tensors[f"{weight.module}.weight"], {"format": weight.form})
+        yield _found(parts, layer) if found else Undecoded(f"{weight.form}, in one of two layouts", _uses(layer))
 
 
 def _found(parts: Parts, layer: Layer) -> Found:
     form = str(layer.stated.get("format", ""))
-    uses = (layer.weight.name, *(name for side in SIDES if (name := f"{layer.module}.{side}") in parts.tensors))
     maker = FORMS.get(form)
     is_known = maker is not None and (form in comfy_integers.FORMS or not layer.says("convrot"))
     plain = maker(layer) if maker is not None and is_known else None
     if plain is None:
-        return Undecoded(f"ComfyUI {form[:40]}{', turned' if layer.says('convrot') else ''}", uses)
-    return replace(_smoothed(parts, layer, plain), uses=uses)
+        return Undecoded(f"ComfyUI {form[:40]}{', turned' if layer.says('convrot') else ''}", _uses(layer))
+    return replace(_smoothed(parts, layer, plain), uses=_uses(layer))
+
+
+def _uses(layer: Layer) -> tuple[str, ...]:
+    return (layer.weight.name, *(name for side in SIDES if (name := f"{layer.module}.{side}") in layer.parts.tensors))
 
 
 def _marked(parts: Parts) -> Mapping[str, Mapping[str, Any]]:

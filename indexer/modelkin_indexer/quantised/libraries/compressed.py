@@ -21,7 +21,6 @@ from modelkin_indexer.quantised.parts import Parts, Plain
 from modelkin_indexer.sources.stored.values import read_stored
 
 BITS = (4, 8, 2, 3, 5, 6, 7, 1)  # the common ones first: where a width fits several, the config decides, then this order
-SPARSE = ("sparse-24-bitmask", "sparse-bitmask", "marlin-24")
 
 
 def plain_tensors(parts: Parts) -> Iterator[Plain]:
@@ -31,8 +30,6 @@ def plain_tensors(parts: Parts) -> Iterator[Plain]:
         if packed is not None and packed.dtype == "I32":
             layer = _layer(parts, module, packed)
             yield Plain(f"{module}.weight", (layer.outputs, layer.inputs), layer.kind, layer.uses, layer.rows)
-        if "bitmask" in found and "compressed" in found:
-            raise parts.unsupported(f"{module}.compressed", f"is stored sparse ({' or '.join(SPARSE)}), which this version does not decode")
 
 
 @dataclass(frozen=True)

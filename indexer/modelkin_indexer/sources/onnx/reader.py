@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from math import prod
 
 from modelkin_indexer.errors import UnsupportedFormat
 from modelkin_indexer.results.beside import SourceFile
+from modelkin_indexer.source import Unread
 from modelkin_indexer.sources.onnx.graph import Constant, Graph, read_graph
 from modelkin_indexer.sources.onnx.ports import RECURRENT, Names, Use, use_of
 from modelkin_indexer.sources.onnx.recurrent import recurrent_tensors
@@ -20,6 +22,8 @@ from modelkin_indexer.sources.stored.decoded import DecodedSource, Origin
 from modelkin_indexer.sources.stored.extents import OpenFiles, StoredTensor
 from modelkin_indexer.sources.stored.files import PICK, read_config
 
+PACKED = ("I8", "U8", "I4", "U4", "I16", "U16")  # of whole numbers that quantisers use; wider ones are shapes and indices
+FEW = 64  # numbers that are no weights
 FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 
 
@@ -44,6 +48,7 @@ def open_weights(weights: Weights) -> DecodedSource:
             (*weights.notes, *tensors.notes(), *notes),
             tensors.quantization(),
             max(header, 0),
+            unread=tensors.unread(),
         )
         return DecodedSource(origin, presented, files.close)
     except BaseException:
@@ -59,6 +64,7 @@ class _Tensors:
         self._finder = ScaleFinder(graph, files)
         self._kinds: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
+        self._unread: Counter[str] = Counter()
 
     def all(self) -> Iterator[StoredTensor]:
         """All weights, by the order of the nodes that use them, so that lost names are numbered in that order."""
@@ -81,6 +87,9 @@ class _Tensors:
                 yield StoredTensor(name, constant.dtype, scales.shown, (constant.extent,), scales.scales, scales.transposed)
             else:
                 self._left_out[constant.dtype] += 1
+                if constant.dtype in PACKED and prod(constant.shape) > FEW:
+                    taken = f" taken by {use.node.op}" if use.node is not None else ""
+                    self._unread[f"ONNX constants of {constant.dtype} whose scales are not found{taken}"] += constant.extent.length
 
     def notes(self) -> tuple[str, ...]:
         """What was left out, for a person to know."""
@@ -90,6 +99,10 @@ class _Tensors:
             unread = ", ".join(self._graph.unread[:5])
             notes.append(f"{len(self._graph.unread)} constants are of types that are not read and were left out: {unread}.")
         return tuple(notes)
+
+    def unread(self) -> Unread:
+        """What may be weights and was left out, with its bytes."""
+        return tuple(sorted(self._unread.items()))
 
     def quantization(self) -> str:
         """How most quantised weights are stored."""

@@ -1,5 +1,9 @@
 """What marks a file as a registry of this version: enough to open one that is up to date without the migrations and what they import."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 APPLICATION_ID = 0x6D6B696E  # "mkin" in the file's header: tells a registry from any other SQLite file
 MIGRATIONS = "modelkin"  # the name under which sqlite-utils notes the steps done, in its table _sqlite_migrations
 STEPS = (
@@ -8,4 +12,12 @@ STEPS = (
     "3 structure",
     "4 backgrounds",
     "5 revisions are searched, senders",
+    "6 fingerprints by spec",
 )  # all steps of schema.py, in order
+# Tables of the truth whose rows carry a checksum, over these columns in this order.
+SEALED: Mapping[str, tuple[str, ...]] = {
+    "model": ("name", "added", "redirect_to", "sender"),
+    "revision": ("model", "content", "files", "parameters", "bytes_total", "config", "added"),
+    "fingerprint": ("revision", "level", "spec", "key", "coverage", "about", "digest", "bytes", "added"),
+    "source": ("revision", "who", "origin", "first_seen", "last_seen", "files"),
+}

@@ -25,7 +25,7 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from modelkin_registry.store.rows import checksum
-from modelkin_registry.store.sqlite.marks import MIGRATIONS, STEPS
+from modelkin_registry.store.sqlite.marks import MIGRATIONS, SEALED, STEPS
 
 migrations = Migrations(MIGRATIONS)
 
@@ -91,6 +91,7 @@ BACKGROUND_TABLES = (
 # Search rows were the models'; now they are the revisions'. The index built before is of another format, and built anew from these.
 REVISION_TABLES = (
     "ALTER TABLE model ADD COLUMN sender TEXT NOT NULL DEFAULT ''",
+    *(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0" for table in SEALED),
     "ALTER TABLE change ADD COLUMN revision INTEGER",
     "ALTER TABLE kind ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0",
     "UPDATE kind SET checksum = checksum(name, dims)",
@@ -114,6 +115,10 @@ REVISION_TABLES = (
         (SELECT id FROM fingerprint WHERE revision = revision.id ORDER BY level = 'full' DESC, id DESC LIMIT 1) AS fingerprint
         FROM revision JOIN model ON model.id = revision.model""",
 )
+
+
+# Which fingerprints are of an older spec is asked at every opening; without an index every row would be read for it.
+SPEC_TABLES = ("CREATE INDEX fingerprint_spec ON fingerprint (spec, revision)",)
 
 
 @migrations(name=STEPS[0])
@@ -144,6 +149,20 @@ def _fourth(database: sqlite_utils.Database) -> None:
 def _fifth(database: sqlite_utils.Database) -> None:
     database.conn.create_function("checksum", -1, checksum, deterministic=True)
     for statement in REVISION_TABLES:
+        database.conn.execute(statement)
+    seal(database.conn)
+
+
+def seal(connection: sqlite3.Connection) -> None:
+    """Give every row the checksum of what it holds now."""
+    connection.create_function("checksum", -1, checksum, deterministic=True)
+    for table, columns in SEALED.items():
+        connection.execute(f"UPDATE {table} SET checksum = checksum({', '.join(columns)})")  # noqa: S608
+
+
+@migrations(name=STEPS[5])
+def _sixth(database: sqlite_utils.Database) -> None:
+    for statement in SPEC_TABLES:
         database.conn.execute(statement)
 
 
