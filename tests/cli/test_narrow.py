@@ -36,16 +36,18 @@ def words(text: str) -> set[str]:
     return {word.strip(".,:;()") for word in text.split() if re.search(r"\w", word)}
 
 
-@pytest.mark.parametrize("width", [1, 12, 30, 40, 47])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_a_narrow_terminal_gets_the_whole_answer(filled: Path, call: list[str], width: int) -> None:
+def test_a_narrow_terminal_gets_the_whole_answer(filled: Path, call: list[str]) -> None:
     assert run("add", "child", "--as", "grandchild").exit_code == 0
-    wide, narrow = run(*call, width=200), run(*call, width=width)
-    assert narrow.exit_code == wide.exit_code == 0
-    assert max(map(len, narrow.stdout.splitlines())) <= max(width, 12)
-    there = letters(narrow.stdout)
-    missing = {word for word in words(wide.stdout) if letters(word) not in there} - {"detail"}  # the heading of a column without cells
-    assert {word for word in missing if not re.fullmatch(r"[\d-]+", word)} == set()  # numbers above layers are not in a stacked strip
+    wide = run(*call, width=200)
+    assert wide.exit_code == 0
+    for width in (1, 30, 47):
+        narrow = run(*call, width=width)
+        assert narrow.exit_code == 0
+        assert max(map(len, narrow.stdout.splitlines())) <= max(width, 12)
+        there = letters(narrow.stdout)
+        missing = {word for word in words(wide.stdout) if letters(word) not in there} - {"detail"}  # the heading of a column without cells
+        assert {word for word in missing if not re.fullmatch(r"[\d-]+", word)} == set()  # nor are there numbers above stacked strips
 
 
 @pytest.mark.parametrize("columns", ["0", "00", "", "x", "-5"])

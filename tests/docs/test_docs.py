@@ -57,7 +57,7 @@ def test_blocks_are_found_and_stop_at_the_first_failure(tmp_path: Path) -> None:
 
 
 def test_relations_named_in_the_method_exist() -> None:
-    text = (DOCS / "method.md").read_text(encoding="utf-8")
+    text = (DOCS / "method" / "relations.md").read_text(encoding="utf-8")
     for word in ("continued", "shared initialisation", "reparameterised"):
         assert word in RELATIONS
         assert f"**{word}**" in text

@@ -79,7 +79,7 @@ def _tflite(path: Path, weight: Array) -> None:
 # Container -> suffix -> how such a file is written. A container or suffix that is missing here fails tests/contract.
 EXAMPLES: dict[str, dict[str, Write]] = {
     "safetensors": {".safetensors": _safetensors},
-    "PyTorch": {".bin": _torch, ".pt": _torch, ".pth": _torch, ".ckpt": _torch, ".jit": _script},
+    "PyTorch": {".bin": _torch, ".pt": _torch, ".pth": _torch, ".pth.tar": _torch, ".ckpt": _torch, ".jit": _script},
     "NumPy": {".npz": _npz, ".npy": _npy},
     "GGUF": {".gguf": _gguf},
     "CTranslate2": {".bin": _ctranslate2},
