@@ -26,6 +26,7 @@ import torch
 from safetensors.numpy import save_file
 
 from benchmarks.common import small_adapters, small_nets
+from benchmarks.common.results import write_result
 from benchmarks.common.small_nets import KINDS, LAWS, Kind, State, run, start, state, trained
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
@@ -35,7 +36,6 @@ from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.relations.pairs import measure_kin
 
-OUT = Path(__file__).parents[1] / "results" / "common_start.json"
 SEEDS = (0, 42, 1234)
 ADAPTER_SEEDS = (0, 42, 3407)
 Pair = tuple[str, str, str]  # what it is, and the two models' names
@@ -273,10 +273,9 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args.quick, Path(folder) / "model")
-    text = json.dumps(found, indent=1)
-    print(text)
+    print(json.dumps(found, indent=1))
     if not args.quick:
-        OUT.write_text(text + "\n")
+        write_result("common_start", found, packages=["torch"])
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from safetensors.numpy import save_file
 
 import benchmarks.common.table_kinds_more  # noqa: F401 (its kinds join the others)
+from benchmarks.common.results import write_result
 from benchmarks.common.table_kinds import MAKERS, Table
 from benchmarks.common.weight_forms import FORMS
 from modelkin_indexer.anatomy.fixed_tables import table_reason
@@ -32,7 +33,6 @@ from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.spec import LEVELS
 
-OUT = Path(__file__).parents[1] / "results" / "fixed_tables.json"
 Singles = npt.NDArray[np.float32]
 LARGEST = 1 << 20  # numbers of a trained tensor that is looked at
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -139,7 +139,7 @@ def main() -> None:
         wrong += found
     means = {level: round(float(np.mean([share for kind in kinds.values() for share in kind[level].values()])), 4) for level in LEVELS}
     result = {"told": means, "kinds": kinds, "trained": dict(looked), "taken for tables": wrong}
-    OUT.write_text(json.dumps(result, indent=1) + "\n")
+    write_result("fixed_tables", result)
     print(json.dumps({"told": means, "trained": dict(looked), "taken for tables": wrong}, indent=1))
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.common.results import write_result
 from modelkin_indexer.errors import ModelkinError
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
@@ -36,7 +37,6 @@ from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.registry import Registry
 
-RESULTS = Path(__file__).parents[1] / "results"
 LETTERS = 12  # of a random name
 SHOWN = 100  # relatives asked for: all of a universe
 
@@ -215,7 +215,7 @@ def main() -> None:
                 print(result["level"], json.dumps(row))
         print(json.dumps(result["summary"], indent=1))
     if not args.no_file:
-        (RESULTS / "random_names.json").write_text(json.dumps(results, indent=1) + "\n")
+        write_result("random_names", results)
 
 
 if __name__ == "__main__":
