@@ -90,4 +90,4 @@ def _differ(logs: Floats) -> float:
     noise = float(rest.var()) * rows * columns / ((rows - 1) * (columns - 1))
     if not np.isfinite(noise) or noise <= 0:
         return 0.0
-    return (columns * float(means.var()) / noise - 1) * (rows / 2) ** 0.5
+    return float((columns * float(means.var()) / noise - 1) * (rows / 2) ** 0.5)
