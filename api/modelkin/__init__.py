@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from modelkin.keeping import rename as rename
     from modelkin.keeping import show as show
     from modelkin.keeping import sync as sync
+    from modelkin.keeping import upgrade as upgrade
     from modelkin.questions import compare as compare
     from modelkin.questions import compare_exact as compare_exact
     from modelkin.questions import decompose as decompose
@@ -46,7 +47,22 @@ if TYPE_CHECKING:
     from modelkin_indexer.results.fingerprint import Fingerprint as Fingerprint
 
 _QUESTIONS = ("compare", "compare_exact", "decompose", "fingerprint", "query", "read", "trajectory", "tree")
-_KEEPING = ("add", "calibrate", "doctor", "export", "import_", "list", "open", "pull", "push", "remove", "rename", "show", "sync")
+_KEEPING = (
+    "add",
+    "calibrate",
+    "doctor",
+    "export",
+    "import_",
+    "list",
+    "open",
+    "pull",
+    "push",
+    "remove",
+    "rename",
+    "show",
+    "sync",
+    "upgrade",
+)
 _WISHES = ("ExactWishes", "Listener", "Reading")
 _HOME = {
     **dict.fromkeys(_QUESTIONS, "modelkin.questions"),

@@ -12,7 +12,7 @@ from modelkin.registry import Registry
 from modelkin.taking import sharing
 from modelkin.wishes import SILENT, Asked, Listener, SyncOptions
 from modelkin_registry.answers.shared import Exported, Imported, Pushed, Synced, Syncing
-from modelkin_registry.answers.upkeep import Added, Additions, Calibration, Examination, Listing, Removed, Renamed, Shown
+from modelkin_registry.answers.upkeep import Added, Additions, Calibration, Examination, Listing, Removed, Renamed, Renewed, Shown, Upgrade
 
 
 def open(  # `modelkin.open`, as a file is opened
@@ -92,6 +92,14 @@ def doctor(*, repair: bool = True, **call: Unpack[Call]) -> Examination:
     if isinstance(registry := call.get("registry"), Registry):
         return registry.doctor(repair=repair)
     return examine_registry(settings_of(call), repair=repair)
+
+
+def upgrade(
+    *, hub: bool = False, each: Callable[[Renewed], None] | None = None, threads: int | None = None, **call: Unpack[Call]
+) -> Upgrade:
+    """Make fingerprints of an older spec anew from where their weights came from: `Registry.upgrade`."""
+    with opened(call, starter=False) as registry:
+        return registry.upgrade(hub=hub, each=each, threads=threads)
 
 
 def export(file: str | os.PathLike[str], *, paths: bool = True, **call: Unpack[Call]) -> Exported:

@@ -36,7 +36,7 @@ def open_registry(settings: Settings, *, create: bool = False, begin: bool = Tru
     Args:
         create: make it if missing.
         begin: where the user's own registry does not exist yet, begin it with the starter registry.
-        say: is told when that happens.
+        say: is told when that happens, and of fingerprints of an older spec.
 
     Raises:
         RegistryError: none there, damaged, busy, or of another key.
@@ -50,7 +50,11 @@ def open_registry(settings: Settings, *, create: bool = False, begin: bool = Tru
             begin_registry(path, say)
         elif create:
             path.parent.mkdir(parents=True, exist_ok=True)
-    return Registry.open(path, create=create, key_name=key.name)
+    registry = Registry.open(path, create=create, key_name=key.name)
+    if outdated := len(registry.store.outdated()):
+        words = "1 fingerprint is" if outdated == 1 else f"{outdated} fingerprints are"
+        say(f"{path}: {words} of an older spec and not searched. Make them anew with `modelkin upgrade`.")
+    return registry
 
 
 class OnDemand:

@@ -26,7 +26,18 @@ from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, Quer
 from modelkin_registry.answers.shared import Exported, Imported, Pushed, Synced, Syncing
 from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer
-from modelkin_registry.answers.upkeep import Added, Additions, Calibration, Examination, Listing, Removed, Renamed, Shown
+from modelkin_registry.answers.upkeep import (
+    Added,
+    Additions,
+    Calibration,
+    Examination,
+    Listing,
+    Removed,
+    Renamed,
+    Renewed,
+    Shown,
+    Upgrade,
+)
 from modelkin_registry.registry import SHOWN
 
 
@@ -222,6 +233,25 @@ class Registry:
     def journal(self) -> tuple[dict[str, object], ...]:
         """What was done with which repository of the Hub, or why not."""
         return tuple(self.inner.store.hub.entries())
+
+    def upgrade(self, *, hub: bool = False, each: Callable[[Renewed], None] | None = None, threads: int | None = None) -> Upgrade:
+        """Make fingerprints of an older spec anew: from the folders and files that they came from, and those that come with modelkin.
+
+        What is not at hand is told and stays as it is: listed, but not searched. Stopped anywhere, it goes on with the next call.
+
+        Args:
+            hub: read those that came from the Hub there again.
+            each: is told what became of one, as soon as it is done.
+        """
+        from modelkin.taking.upgrading import renewed
+
+        done = []
+        how = HowToRead(self._key, threads=threads, offline=self.settings.offline)
+        for one in renewed(self.inner, how, self.listener, hub=hub):
+            done.append(one)
+            if each is not None:
+                each(one)
+        return Upgrade(tuple(done))
 
     # models kept
 

@@ -19,34 +19,34 @@ RESULTS = ROOT / "benchmarks" / "results"
 MADE = "made"  # the key of what says how a result was made
 
 
-def write(name: str, found: Mapping[str, Any] | Sequence[Any], *, out: Path | None = None, packages: Iterable[str] = ()) -> Path:
+def write_result(name: str, found: Mapping[str, Any] | Sequence[Any], *, out: Path | None = None, packages: Iterable[str] = ()) -> Path:
     """Write results/NAME.json, or `out` instead, and return where. What is no mapping stands under `rows`.
 
     `packages` are further ones whose versions matter: a peer, a library held against.
     """
-    target = out or path(name)
+    target = out or result_path(name)
     told = found if isinstance(found, Mapping) else {"rows": list(found)}
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps({MADE: made(packages), **told}, indent=1) + "\n", encoding="utf-8")
     return target
 
 
-def write_beside(name: str, suffix: str, text: str, *, out: Path | None = None) -> Path:
+def write_page(name: str, suffix: str, text: str, *, out: Path | None = None) -> Path:
     """Write a page or picture of a result: results/NAME.md, or beside `out`."""
-    target = (out or path(name)).with_suffix(suffix)
+    target = (out or result_path(name)).with_suffix(suffix)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
     return target
 
 
-def path(name: str) -> Path:
+def result_path(name: str) -> Path:
     """Where the result of this name lies."""
     return RESULTS / f"{name}.json"
 
 
-def read(name: str) -> Any:
-    """A result as it was given to `write`."""
-    found = json.loads(path(name).read_text(encoding="utf-8"))
+def read_result(name: str) -> Any:
+    """A result as it was given to `write_result`."""
+    found = json.loads(result_path(name).read_text(encoding="utf-8"))
     if isinstance(found, dict) and found.pop(MADE, None) is not None and set(found) == {"rows"}:
         return found["rows"]
     return found
@@ -78,6 +78,11 @@ def commit() -> str | None:
         return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def resolved(commit: str) -> str:
+    """A name of a commit as its number. Raises CalledProcessError."""
+    return _git("rev-parse", "--short", commit)
 
 
 def _git(*arguments: str) -> str:

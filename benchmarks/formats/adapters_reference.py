@@ -10,7 +10,6 @@ Writes benchmarks/results/adapters_reference.json; exits 1 on a difference. Diff
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import warnings
@@ -35,13 +34,13 @@ from transformers import (
     MixtralForCausalLM,
 )
 
+from benchmarks.common.results import write_result
 from modelkin_indexer.adapters.source import AdapterSource, on_base
 from modelkin_indexer.errors import SourceError
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
 
-RESULTS = Path(__file__).parents[1] / "results" / "adapters_reference.json"
 ALLOWED = 5e-6  # both compute in float32, in another order; in double precision where a spectrum is taken from the base
 TINY = 1e-30  # biases of fresh models are zero
 LINEAR = ["q_proj", "v_proj", "down_proj"]
@@ -216,7 +215,7 @@ def main() -> int:
         print("ok  " if lines[-1]["passed"] else "BAD ", lines[-1], flush=True)
     failed = sum(not line["passed"] for line in lines)
     if not options.only:
-        RESULTS.write_text(json.dumps({"peft": version("peft"), "cases": lines, "failed": failed}, indent=1) + "\n")
+        write_result("adapters_reference", {"peft": version("peft"), "cases": lines, "failed": failed})
     print(f"{len(lines)} cases, {failed} differ")
     return 1 if failed else 0
 

@@ -15,12 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.results import result_path, write_page, write_result
 from modelkin_indexer.errors import SourceError
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import About
 
-RESULTS = Path(__file__).parents[1] / "results"
 STORED_OTHERWISE = ("identical", "cast", "quantised", "lora-merged", "lora-adapter")
 COVERAGE, NAMED = 0.99, 0.95  # least coverage of each, least share named right
 LEAST = 20  # derivatives there must be
@@ -75,14 +75,14 @@ def main() -> int:
     parser.add_argument("universe", type=Path)
     parser.add_argument("derived", type=Path)
     parser.add_argument("--scored", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=RESULTS / "formats.json")
+    parser.add_argument("--out", type=Path, default=result_path("formats"))
     options = parser.parse_args()
     pairs = json.loads(options.scored.read_text())["pairs"]
     folders = (options.derived, options.universe / "models")
     wanted = [pair for pair in pairs if pair["truth"] in STORED_OTHERWISE and pair["expect"] != "unrelated"]
     result = report(pairs, [row(pair, folders) for pair in wanted])
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    options.out.with_suffix(".md").write_text(table(result), encoding="utf-8")
+    write_result("formats", result, out=options.out)
+    write_page("formats", ".md", table(result), out=options.out)
     summary = result["summary"]
     print(json.dumps(summary, indent=1))
     good = summary["least coverage"] >= COVERAGE and summary["found"] == 1 and summary["named right"] >= NAMED and not summary["accused"]

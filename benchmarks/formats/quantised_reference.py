@@ -27,11 +27,11 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from benchmarks.common.results import write_result
 from modelkin_indexer.errors import SourceError
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.sources.stored import values
 
-RESULTS = Path(__file__).parents[1] / "results" / "quantised_reference.json"
 ROWS, COLUMNS = 160, 256  # no power of two, so that blocks of 128 rows end short
 EXACT, BFLOAT16, FLOAT16 = 1e-6, 2.0**-7, 2.0**-10
 MODULE = "model.layers.0.self_attn.q_proj"
@@ -259,7 +259,7 @@ def main() -> int:
         print("ok  " if line["passed"] else "BAD ", line)
     versions = {library: version(library) for library in makers}
     failed = sum(not line["passed"] for line in lines)
-    RESULTS.write_text(json.dumps({"versions": versions, "left_out": left_out, "cases": lines, "failed": failed}, indent=1) + "\n")
+    write_result("quantised_reference", {"versions": versions, "left_out": left_out, "cases": lines, "failed": failed})
     print(f"{len(lines)} cases, {failed} differ; left out: {left_out or 'none'}")
     return 1 if failed else 0
 

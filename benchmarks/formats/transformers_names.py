@@ -22,12 +22,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.results import result_path, write_result
 from benchmarks.formats.transformers_models import class_names
 from benchmarks.formats.transformers_truth import families, layer_lists, sides
 from modelkin_indexer.anatomy.reading import read_anatomy
 from modelkin_indexer.places import Anatomy, Place, TensorInfo
 
-RESULTS = Path(__file__).parents[1] / "results" / "transformers_names.json"
 BATCH = 100  # classes a process makes
 TIMEOUT = 900  # seconds for one process
 RIGHT_FAMILY = 0.99  # least share of the matrices in the right family
@@ -158,13 +158,13 @@ def main() -> int:
     """Run all, write the results, print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="model types to try, a regular expression")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=result_path("transformers_names"))
     options = parser.parse_args()
     score = Score()
     for model in described([row for row in class_names() if re.search(options.only, row[0])]):
         check(model, score)
     result = report(score)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("transformers_names", result, out=options.out)
     print(json.dumps({key: value for key, value in result.items() if not isinstance(value, dict | list) or key == "counts"}, indent=1))
     made = score.counts["models"] >= MADE * (score.counts["models"] + len(score.failed))
     return int(not made or result["share of parameters placed"] < 1 or result["share of matrices in the right family"] < RIGHT_FAMILY)

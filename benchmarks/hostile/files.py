@@ -19,11 +19,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.results import write_result
 from benchmarks.hostile.cases import SEED, Case, bomb_mark, compose, make_cases, sound_model
 from modelkin_indexer.errors import SourceError
 from modelkin_indexer.opening import open_source
 
-RESULTS = Path(__file__).parents[1] / "results" / "hostile_files.json"
 BATCH = 50  # sources given to one command
 SINGLE_EVERY = 12  # every twelfth case is also given alone, to see the exit code it causes
 UNREADABLE = 3  # the command's exit code for input that cannot be read
@@ -134,8 +134,7 @@ def main() -> int:
     parser.add_argument("--command", default="modelkin", help="the installed command")
     with tempfile.TemporaryDirectory() as folder:
         result = run(parser.parse_args().command, Path(folder))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    write_result("hostile_files", result)
     print(json.dumps(result, indent=1))
     return 1 if result["problems"] else 0
 

@@ -36,13 +36,14 @@ def measured(commit: str) -> dict[str, Any]:
             archive.extractall(folder / "tree", filter="data")
         command = BASH.findall((folder / "tree" / "README.md").read_text(encoding="utf-8"))[0]
         environment = {**os.environ, "PIP_NO_CACHE_DIR": "1", "XDG_DATA_HOME": str(folder / "data"), "COLUMNS": "100"}
-        environment.pop("MODELKIN_REGISTRY", None)
+        for name in ("MODELKIN_REGISTRY", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"):
+            environment.pop(name, None)
         busy, began = _children(), time.monotonic()
         done = subprocess.run(["bash", "-euc", command], cwd=folder / "tree", env=environment, capture_output=True, text=True, check=True)
         seconds, busy = time.monotonic() - began, _children() - busy
         packages = installed(folder / "tree" / ".venv")
     return {
-        "commit": commit,
+        "commit": results.resolved(commit),
         "seconds": round(seconds, 1),
         "cpu_seconds": round(busy, 1),
         "megabytes": round(sum(packages.values()) / 1e6),
@@ -78,7 +79,7 @@ def main() -> None:
     options = parser.parse_args()
     before, after = measured(options.before), measured(options.after)
     share = {name: round(after[name] / before[name], 3) for name in ("seconds", "cpu_seconds", "megabytes")}
-    target = results.write("install", {"before": before, "after": after, "after / before": share})
+    target = results.write_result("install", {"before": before, "after": after, "after / before": share})
     print(f"{target.name}: {share}")
 
 

@@ -28,11 +28,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from benchmarks.common.results import result_path, write_result
 from modelkin_indexer.errors import ModelkinError
 from modelkin_indexer.results import fingerprint
 from modelkin_registry.store.opening import open_store
 
-RESULTS = Path(__file__).parents[1] / "results" / "kill_add.json"
 WRITERS = 4
 KILLS_A_REGISTRY = 25  # then a fresh one: creation is hit more often, and the checks stay short
 MODELS_A_WRITER = 40
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--command", default="modelkin", help="the command under test")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=result_path("kill_add"))
     options = parser.parse_args()
     tally, start, command = Tally(), time.monotonic(), shlex.split(options.command)
     with tempfile.TemporaryDirectory() as folder:
@@ -216,7 +216,7 @@ def main() -> None:
             Trial(command, Path(folder), options.seed + tally.kills, tally, life).run(min(left, KILLS_A_REGISTRY))
     tally.seconds = round(time.monotonic() - start, 1)
     options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps({"seed": options.seed, "writers": WRITERS, **asdict(tally)}, indent=1) + "\n")
+    write_result("kill_add", {"seed": options.seed, "writers": WRITERS, **asdict(tally)}, out=options.out)
     print(options.out.read_text())
     raise SystemExit(bool(tally.problems))
 

@@ -31,11 +31,11 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from benchmarks.common.results import result_path, write_result
 from modelkin_registry.registry import Registry
 from modelkin_registry.store.opening import open_store
 
 SERVER = Path(__file__).resolve().parents[2] / "tests" / "helpers" / "hub_server.py"
-RESULTS = Path(__file__).parents[1] / "results" / "sync.json"
 HIDDEN, WIDE, TOKENS, LAYERS = 16, 32, 64, 2
 CONFIG = {"model_type": "llama", "num_hidden_layers": LAYERS, "hidden_size": HIDDEN, "num_attention_heads": 4, "vocab_size": TOKENS}
 SKIPPED = (
@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--part", choices=["kills", "many"], help="do this one again, and keep the other of the results file")
     parser.add_argument("--command", default="modelkin", help="the command under test")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=result_path("sync"))
     options = parser.parse_args()
     command = shlex.split(options.command)
     found: dict[str, Any] = json.loads(options.out.read_text()) if options.part and options.out.exists() else {}
@@ -245,7 +245,7 @@ def main() -> None:
         "memory is flat": found["many"]["memory_flat"],
     }
     options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_result("sync", found, out=options.out)
     print(options.out.read_text())
     raise SystemExit(not all(found["passed"].values()))
 

@@ -33,8 +33,8 @@ from benchmarks.common.container_files import (
     write_torch,
     zeros,
 )
+from benchmarks.common.results import write_result
 
-RESULTS = Path(__file__).parents[1] / "results" / "containers.json"
 LARGE_MB = 1536  # what reading a large file may take
 TIMEOUT = 3600
 GGUF_TYPES = ("F16", "Q8_0", "Q4_0", "Q5_1", "MXFP4", "TQ1_0")
@@ -125,8 +125,7 @@ def main() -> int:
     over = [f"{name} {level}" for name, levels in large.items() for level in levels if levels[level].get("peak_mb", 0) > LARGE_MB]
     load = round(os.getloadavg()[0], 1)
     result = {"load": load, "same weights": small, "large files": large, "limit_mb": LARGE_MB, "failed": failed, "over the limit": over}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    write_result("containers", result)
     print(json.dumps(result, indent=1))
     return 1 if failed or over else 0
 

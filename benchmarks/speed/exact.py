@@ -22,7 +22,8 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
-OUT = Path(__file__).parents[1] / "results" / "exact.json"
+from benchmarks.common.results import write_result
+
 WIDTH = 2048
 LAYERS = (4, 8, 16)  # models of about 134, 268 and 537 MB
 CHUNK = 16 << 20
@@ -139,7 +140,7 @@ def main(place: str | None) -> None:
                 result["resumption"] = resumed(a, near, folder)
     peaks = [pair["peak_mb"] for pair in result["pairs"].values()]
     result["largest_peak_over_smallest"] = round(max(peaks) / min(peaks), 2)
-    OUT.write_text(json.dumps(result, indent=1) + "\n")
+    write_result("exact", result)
     print(json.dumps(result, indent=1))
 
 

@@ -29,13 +29,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from benchmarks.common.results import result_path, write_result
 from modelkin_indexer.anatomy.parts import anatomy_of
 from modelkin_indexer.fingerprinting import measure
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.spec import PUBLIC_KEY
 
 SERVER = Path(__file__).resolve().parents[2] / "tests" / "helpers" / "hub_server.py"
-RESULTS = Path(__file__).parents[1] / "results" / "hub.json"
 LATENCY, BANDWIDTH = 0.05, 100e6  # s before each answer; bytes a second of all answers together
 ROUND_TRIPS = 4
 SHARD = 5 << 30  # bytes of one shard, as publishers cut them
@@ -207,7 +207,7 @@ def asked(url: str, repo: str, home: Path, *options: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=result_path("hub"))
     out = parser.parse_args().out
     with tempfile.TemporaryDirectory() as made:
         home = Path(made)
@@ -233,7 +233,7 @@ def main() -> None:
             server.stdin.close()
             server.wait()
     told = {"latency s": LATENCY, "bandwidth bytes/s": BANDWIDTH, "machine": f"{os.cpu_count()} cores, shared", "models": found}
-    out.write_text(json.dumps(told, indent=1) + "\n")
+    write_result("hub", told, out=out)
 
 
 def _small(home: Path) -> Path:

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common.results import write_page, write_result
 from benchmarks.common.sketch_space import dense_32_layers
 from benchmarks.speed.search_zoo import KINDS, Query, Zoo, make_queries
 from benchmarks.speed.speed import make_model
@@ -38,7 +39,6 @@ from modelkin_registry.registry import SHOWN, Registry
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.store.rows import encode
 
-RESULTS = Path(__file__).parents[1] / "results"
 BATCH = 500  # models added in one transaction
 QUERIES = 50
 COLD_MODELS = 1000  # registry of the cold start
@@ -298,9 +298,8 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="modelkin-search-") as temporary:
         results = run(given.folder or Path(temporary), given.models, given.exact)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "search.json").write_text(json.dumps(results, indent=1) + "\n")
-    (RESULTS / "search.md").write_text(table(results))
+    write_result("search", results)
+    write_page("search", ".md", table(results))
     print(table(results))
     return 0 if all(held for *_, held in checks(results)) else 1
 

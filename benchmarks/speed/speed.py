@@ -21,9 +21,9 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from benchmarks.common.results import write_result
 from modelkin_indexer.results import fingerprint
 
-RESULTS = Path(__file__).parents[1] / "results"
 READ = """
 import sys
 buffer = bytearray(8 << 20)
@@ -148,8 +148,7 @@ def main() -> None:
         "fingerprint_bytes": {level: (work / f"{level}.modelkin").stat().st_size for level in ("probe", "full")},
     }
     print(json.dumps(result, indent=1))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "speed.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_result("speed", result)
     if not args.work:
         shutil.rmtree(work)
 

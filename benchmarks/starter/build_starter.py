@@ -22,6 +22,7 @@ from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.beside import Claim
 from modelkin_registry.registry import Registry
+from modelkin_registry.store.sqlite.schema import seal
 
 OUT = Path(modelkin_data.__file__).parent / "starter" / "starter.db"
 WHO = "starter"
@@ -72,6 +73,7 @@ def settle(path: Path, made: str) -> None:
         )
         identity = blake3(repr([made, held.fetchall()]).encode()).hexdigest(16)
         connection.execute("UPDATE meta SET registry = ?", [identity])
+        seal(connection)
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("VACUUM")
     finally:

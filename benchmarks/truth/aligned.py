@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.results import write_result
 from modelkin_indexer.aligned.comparison import read_aligned
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
@@ -21,7 +22,6 @@ from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.exact.aligned import judge_recovery
 from modelkin_registry.explanation.compare import compare_fingerprints
 
-OUT = Path(__file__).parents[1] / "results" / "aligned.json"
 LAUNDERED = {
     "L1": (
         "perm-mlp", "perm-heads", "perm-residual", "perm-all", "rot-residual", "rot-vo", "signflip",
@@ -71,7 +71,7 @@ def main(universe: Path, derived: Path) -> None:
         "strangers_smallest_p": min(f["p_value"] for f in numbers),
         "strangers_share_of_p_below_0.1": sum(f["p_value"] < 0.1 for f in numbers) / len(numbers),
     }
-    OUT.write_text(json.dumps({"summary": summary, "copies": copies, "strangers": judged}, indent=1) + "\n")
+    write_result("aligned", {"summary": summary, "copies": copies, "strangers": judged})
     print(json.dumps(summary, indent=1))
 
 

@@ -16,9 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.common.results import write_result
 from modelkin_indexer.spec import LEVELS
-
-RESULTS = Path(__file__).parents[1] / "results"
 
 
 def score(bench: Path, universe: str, level: str, command: str, work: Path) -> dict[str, object]:
@@ -64,8 +63,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = args.work or Path(folder)
         results = [score(args.bench, args.universe, level, args.modelkin, work) for level in reversed(LEVELS)]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"lineage-{args.name or args.universe}.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_result(f"lineage-{args.name or args.universe}", results)
 
 
 if __name__ == "__main__":

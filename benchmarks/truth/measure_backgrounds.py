@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common.results import write_result
 from modelkin_data import backgrounds
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
@@ -26,7 +27,6 @@ from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.evidence.places import SHOWN_AS
 from modelkin_registry.relations.pairs import hold
 
-RESULTS = Path(__file__).parents[1] / "results" / "backgrounds.json"
 Sample = tuple[float, float]  # mean cosine less its null's mean, and the sketch noise of that mean
 
 
@@ -80,7 +80,7 @@ def main() -> None:
             "beyond_noise": round(beyond, 4), "shipped": shipped, "enough": beyond <= shipped,
         }  # fmt: skip
         print(f"{channel:9}{family:11}{len(values):5} pairs  mean {r.mean():+.3f}  beyond noise {beyond:.3f}  shipped {shipped}")
-    RESULTS.write_text(json.dumps(table, indent=1) + "\n")
+    write_result("backgrounds", table)
 
 
 if __name__ == "__main__":

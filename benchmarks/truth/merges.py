@@ -20,6 +20,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
+from benchmarks.common.results import write_result
 from modelkin_cli.main import cli
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
@@ -28,7 +29,6 @@ from modelkin_registry.merging.election import election_misfit
 from modelkin_registry.merging.judging import changes, unevenness
 from modelkin_registry.merging.table import table_of_matrices
 
-OUT = Path(__file__).parents[1] / "results" / "merges.json"
 Tensors = dict[str, torch.Tensor]
 UNMEASURED = 1e9  # where a tensor did not change in some model: both measures need all
 
@@ -209,7 +209,7 @@ def main(arguments: list[str]) -> None:
         "trained_least_election_misfit": sorted(x for o in trained if (x := o["least_election_misfit"]) < UNMEASURED),
         "trained_not_measurable": sum(o["least_election_misfit"] == UNMEASURED for o in trained),
     }
-    OUT.write_text(json.dumps({"summary": summary, "families": families}, indent=1) + "\n")
+    write_result("merges", {"summary": summary, "families": families})
     print(json.dumps(summary, indent=1))
 
 

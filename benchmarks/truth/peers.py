@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.results import write_page, write_result
 from modelkin_indexer.errors import ModelkinError
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
@@ -31,7 +32,6 @@ from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.relations.pairs import measure_kin
 
-RESULTS = Path(__file__).parents[1] / "results"
 PEERS = {
     "modeldna": ["modeldna==0.1.0"],
     "cisco": ["--prefer-binary", "--ignore-requires-python", "cisco-ai-provenance-kit==1.0.0"],
@@ -145,8 +145,7 @@ def main() -> None:
         for r in rows
         if r["expect"] in WANTED and not r["modelkin"]["related"]
     ]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "peers.json").write_text(json.dumps({"summary": summary, "missed_by_modelkin": missed, "pairs": rows}, indent=1) + "\n")
+    write_result("peers", {"summary": summary, "missed_by_modelkin": missed, "pairs": rows})
     lines = [f"| | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for key in ("found", "accused"):
         of = {"found": "wanted", "accused": "unrelated"}[key]
@@ -161,7 +160,7 @@ def main() -> None:
     head = (__doc__ or "").split("\n\n")
     text = [f"# {head[0]}", head[2].rsplit(" Writes", 1)[0], "\n".join(lines), "Missed by modelkin:"]
     text.append("\n".join(f"- {parent} -> {child} ({relation}): {says}" for parent, child, relation, says in missed) or "none")
-    (RESULTS / "peers.md").write_text("\n\n".join(text) + "\n")
+    write_page("peers", ".md", "\n\n".join(text) + "\n")
     print("\n".join(lines))
 
 

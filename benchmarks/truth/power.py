@@ -22,7 +22,6 @@ Writes results/power.json, power.md and power.svg.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shutil
 import tempfile
@@ -34,6 +33,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common.curves import Curve, chart
+from benchmarks.common.results import write_page, write_result
 from benchmarks.common.twins import Tensors, load, save
 from benchmarks.truth.peers import theirs
 from modelkin_indexer.exact.comparison import ExactOptions, read_exact
@@ -47,7 +47,6 @@ from modelkin_registry.evidence.places import FAMILY_P, INFORMATIVE
 from modelkin_registry.exact.judging import judge_exact
 from modelkin_registry.relations.pairs import hold
 
-RESULTS = Path(__file__).parents[1] / "results"
 STRANGERS = (("L1", "L2"), ("L2", "L1"), ("G", "S"), ("S", "G"), ("N", "N2"), ("N2", "N"))
 TRAININGS = (("L1", "L1-heavy"), ("L1", "L1-ftB"), ("G", "G-ftB"))
 STEPS = {
@@ -168,7 +167,7 @@ def main() -> None:
             table[axis][f"{step:g}"] = {tool: round(sum(map(bool, found)) / len(found), 3) for tool, found in shares.items()} | {
                 "children": len(here)
             }
-    (RESULTS / "power.json").write_text(json.dumps({"found_share": table, "children": rows}, indent=1) + "\n")
+    write_result("power", {"found_share": table, "children": rows})
     head = (__doc__ or "").split("\n\n")
     parts = [f"# {head[0]}", "\n\n".join(head[2:]).rsplit("Writes", 1)[0].strip()]
     for axis, found in table.items():
@@ -178,12 +177,10 @@ def main() -> None:
             for step, shares in found.items()
         ]
         parts.append("\n".join(lines))
-    (RESULTS / "power.md").write_text("\n\n".join(parts) + "\n")
+    write_page("power", ".md", "\n\n".join(parts) + "\n")
     mixing = [(float(step), shares) for step, shares in table["mixing"].items() if float(step)]
     curves = [Curve(tool, [step for step, _ in mixing], [shares[tool] for _, shares in mixing]) for tool in tools]
-    (RESULTS / "power.svg").write_text(
-        chart(curves, "Found by the share of weights inherited", "share inherited", "found", log=(True, False))
-    )
+    write_page("power", ".svg", chart(curves, "Found by the share of weights inherited", "share inherited", "found", log=(True, False)))
     print("\n\n".join(parts[2:]))
 
 

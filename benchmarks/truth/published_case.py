@@ -22,9 +22,9 @@ import numpy.typing as npt
 import safetensors.numpy
 from click.testing import CliRunner
 
+from benchmarks.common.results import write_result
 from modelkin_cli.main import cli
 
-OUT = Path(__file__).parents[1] / "results" / "published_case.json"
 LAYERS, HIDDEN, ROWS, TOKENS = 46, 4096, 128, 200
 GIVEN = (10, 20, 30)  # layers with published figures
 NORMS = {"input_layernorm": "norm_pre", "post_attention_layernorm": "norm_post"}
@@ -157,7 +157,7 @@ def main(path: Path) -> None:
         "table": table,
         "real fine-tune (B trained on)": {"relation": child["relation"], "table": figures_of(child)},
     }
-    OUT.write_text(json.dumps(result, indent=1) + "\n")
+    write_result("published_case", result)
     print(json.dumps({k: result[k] for k in ("beside the published figures", "verdict")}, indent=1))
     print(child["relation"], {k: (v["cosine"], v["pearson"]) for k, v in figures_of(child).items()})
 

@@ -45,7 +45,7 @@ class Renamed:
     """A source under other names, in their order, without its config."""
 
     def __init__(self, source: Source, seed: str) -> None:
-        rng = random.Random(seed)  # noqa: S311
+        rng = random.Random(seed)
         self._source = source
         self._names = {"".join(rng.choices(string.ascii_lowercase, k=LETTERS)): name for name in source.tensors}
         self.path, self.name, self.files, self.notes = source.path, source.name, source.files, source.notes

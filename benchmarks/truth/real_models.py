@@ -10,7 +10,6 @@ relative missed of which more is known than that its numbers correlate.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from benchmarks.common.real_pairs import HARD, Truth, known_pairs
 from benchmarks.common.real_weights import RealModel, fetch, read_table
+from benchmarks.common.results import write_page, write_result
 from modelkin_data import starter
 from modelkin_indexer.errors import SourceError
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
@@ -31,7 +31,6 @@ from modelkin_registry.answers.asked import CompareAnswer, QueryAnswer
 from modelkin_registry.answers.relations import DESCENT_FREE, RELATIONS
 from modelkin_registry.registry import Registry
 
-RESULTS = Path(__file__).parents[1] / "results" / "real_models.json"
 LEVELS = ("full", "probe")
 LETTERS = {name: chr(ord("A") + number) for number, name in enumerate(RELATIONS)} | {"unrelated": "u", "not comparable": "."}
 HARD_PAIRS = {frozenset(pair) for group in HARD for pair in combinations(group, 2)}
@@ -179,7 +178,6 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         found, asked, unread = run(arguments.weights or Path(temporary))
-    RESULTS.parent.mkdir(exist_ok=True)
     content = {
         "told": [asdict(one) for one in found if one.told],
         "letters": {letter: name for name, letter in LETTERS.items()},
@@ -187,8 +185,8 @@ def main() -> None:
         "starter": asked,
         "unread": unread,
     }
-    RESULTS.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    RESULTS.with_suffix(".md").write_text(page(found, asked, unread), encoding="utf-8")
+    write_result("real_models", content)
+    write_page("real_models", ".md", page(found, asked, unread))
     print(page(found, asked, unread))
     sys.exit(any(one.verdict == "accused" or (one.verdict == "missed" and one.basis != "measured") for one in found))
 

@@ -10,14 +10,13 @@ Writes results/start_statistics.json: of each statistic the mean and standard de
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.common.results import write_result
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.fingerprinting.grams import Frame, MatrixGrams
 from modelkin_indexer.fingerprinting.statistics import Moments, row_correlation
@@ -25,7 +24,6 @@ from modelkin_indexer.places import Piece, Place, View
 from modelkin_indexer.results.start_nulls import STARTS, WIDE_ENOUGH, Null, kurtosis_null, spectrum_null, spread_null
 from modelkin_indexer.spec import PUBLIC_KEY
 
-RESULTS = Path(__file__).parents[1] / "results" / "start_statistics.json"
 SHAPES = ((32, 32), (64, 64), (96, 160), (256, 64), (64, 256), (2048, 128), (512, 512), (1024, 256), (300, 1200), (2048, 1024))
 SIDES = ("in", "out", "none")
 BLOCK_ROWS = 128
@@ -118,7 +116,7 @@ def main() -> None:
                 if abs(found["z_mean"]) > WORST_MEAN or not WORST_SD[0] <= found["z_sd"] <= WORST_SD[1]:
                     wrong.append(at)
                     print(at, found)
-    RESULTS.write_text(json.dumps({"spec": spec.VERSION, "draws": args.draws, "far_from_null": wrong, "found": table}, indent=1) + "\n")
+    write_result("start_statistics", {"spec": spec.VERSION, "draws": args.draws, "far_from_null": wrong, "found": table})
     if wrong:
         raise SystemExit(1)
 

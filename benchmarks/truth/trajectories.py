@@ -19,10 +19,10 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.common.results import write_result
 from modelkin_cli.main import cli
 from modelkin_registry.registry import Registry
 
-OUT = Path(__file__).parents[1] / "results" / "trajectories.json"
 STEPS, SAVED, RUNS = 100, 6, 2
 HONEST = "consistent with a training run"
 Tensors = dict[str, torch.Tensor]
@@ -111,7 +111,7 @@ def main(derived: Path, final: Path) -> None:
         "forged_missed": [name for name, o in forged.items() if o["verdict"] == HONEST],
         "honest_accused": [name for name, o in honest.items() if o["verdict"] != HONEST],
     }
-    OUT.write_text(json.dumps({"summary": summary, **told}, indent=1) + "\n")
+    write_result("trajectories", {"summary": summary, **told})
     print(json.dumps(summary, indent=1))
 
 

@@ -17,12 +17,12 @@ from xml.etree import ElementTree
 import networkx as nx
 from click.testing import CliRunner
 
+from benchmarks.common.results import write_result
 from modelkin_cli.main import cli
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_registry.registry import Registry
 
-OUT = Path(__file__).parents[1] / "results" / "trees.json"
 KIN = ("derived", "partial")
 
 
@@ -80,7 +80,7 @@ def main(universe: Path) -> None:
         "dot_edges": dot.count("->") + dot.count(" -- "),
         "svg_elements": sum(1 for _ in svg.iter()),
     }
-    OUT.write_text(json.dumps(summary, indent=1) + "\n")
+    write_result("trees", summary)
     print(json.dumps(summary, indent=1))
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common.curves import Curve, chart
+from benchmarks.common.results import write_page, write_result
 from benchmarks.common.twins import KINDS, load, save, twin
 from modelkin_data import backgrounds
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
@@ -36,7 +37,6 @@ from modelkin_registry.evidence.families import by_family, channel_result
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.relations.pairs import hold
 
-RESULTS = Path(__file__).parents[1] / "results"
 LIMITS = (0.1, 0.05, 0.01, 0.001)
 
 
@@ -163,7 +163,6 @@ def main() -> None:
                         shipped = backgrounds.between_models(family, "probe" if channel == "vector" else channel)
                         spreads[f"{channel} {name}"].append((result.r - result.null.mean, result.null.sd, shipped))
                         tallies["channel"].values[channel].append(p)
-    RESULTS.mkdir(exist_ok=True)
     families = {name: {**row, **beyond_noise(spreads[name])} for name, row in tallies["family"].table().items()}
     answer = {
         "about": "Share of p-values at or below each limit, one two-sided test each; `told` ones are corrected for channels and families.",
@@ -178,13 +177,13 @@ def main() -> None:
         "by_family": families,
         "seconds": {"indexing": round(indexed - began, 1), "comparing": round(time.perf_counter() - indexed, 1)},
     }
-    (RESULTS / "unrelated_pairs.json").write_text(json.dumps(answer, indent=1) + "\n")
+    write_result("unrelated_pairs", answer)
     grid = np.logspace(-4, 0, 81)
     drawn = [("told of the pair", tallies["all"].values["told of the pair"]), *tallies["channel"].values.items()]
     curves = [Curve(name, grid, [float(np.mean(np.array(values) <= x)) for x in grid]) for name, values in drawn]
     curves.append(Curve("uniform", grid, grid, dashed=True))
     svg = chart(curves, f"p-values of {len(pairs):,} unrelated pairs", "p", "share of pairs at or below p", log=(True, True), y=(1e-5, 1.0))
-    (RESULTS / "unrelated_pairs.svg").write_text(svg)
+    write_page("unrelated_pairs", ".svg", svg)
     print(json.dumps({name: answer[name] for name in ("pairs", "relations", "told", "by_channel", "by_family", "seconds")}, indent=1))
 
 

@@ -36,6 +36,7 @@ VERBS = {
     "push": "Share a registry as a dataset on the Hub.",
     "pull": "Take in a registry that is shared there.",
     "calibrate": "Measure what strangers in this registry look like.",
+    "upgrade": "Make fingerprints of an older spec anew.",
     "doctor": "Check a registry and mend what is derived.",
 }
 PIPE_CLOSED = 141  # exit code when the reader of our output went away (128 + SIGPIPE)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from modelkin_indexer.errors import FingerprintError
 
 VERSION = "2"
+OLDER = ("1",)  # versions whose fingerprints a registry may still hold: listed, not searched, made anew by `modelkin upgrade`
 LEVELS = ("probe", "full")
 
 PROBE_NUMBERS = 128  # numbers per matrix in the probe channel

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError, RegistryError
 from modelkin_indexer.results import fingerprint
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -23,6 +24,7 @@ VectorsOf = Callable[[bytes], Sequence[IndexRows]]
 # Rows made anew may differ from the stored ones by the last bit of a float16 in [-1, 1], or by the signs of sums that are nearly 0.
 ROW_TOLERANCE = 2e-3
 CODE_TOLERANCE = 4
+OUTDATED_SHOWN = 3  # models of an older spec that are named
 
 Stale = tuple[int, str]  # a revision's number and name
 
@@ -89,11 +91,18 @@ def _backgrounds(store: Store) -> Iterator[Finding]:
 
 def _fingerprints(store: Store, vectors_of: VectorsOf | None, stale: list[Stale]) -> Iterator[Finding]:
     """Bytes against digest, content against row; notes in `stale` whose search rows are not what the fingerprint gives."""
+    outdated = []
     for row in store.inspection.fingerprints():
-        if problem := _problem(row, store.key_name):
+        if row.spec in spec.OLDER and digest_of(row.data) == row.digest:
+            outdated.append(row.name)
+        elif problem := _problem(row, store.key_name):
             yield Finding("fingerprints", "broken", f"{row.name} ({row.level}): {problem}. Remove the model and add it again")
         elif row.searched and not _rows_agree(store, row, vectors_of):
             stale.append((row.revision, row.name))
+    if outdated:
+        some = ", ".join(outdated[:OUTDATED_SHOWN]) + (", ..." if len(outdated) > OUTDATED_SHOWN else "")
+        detail = f"{len(outdated)} are of an older spec and are not searched: {some}. Make them anew with `modelkin upgrade`"
+        yield Finding("fingerprints", "ok", detail)
 
 
 def _problem(row: KeptFingerprint, key_name: str) -> str:

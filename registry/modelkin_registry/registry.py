@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from modelkin_indexer import spec
-from modelkin_indexer.errors import FingerprintError
+from modelkin_indexer.errors import FingerprintError, RegistryError
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry import doctor
@@ -33,7 +33,7 @@ from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
 from modelkin_registry.relations.pairs import Held, nearest_kin, order, under_their_names
 from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.search.index import VectorIndex
-from modelkin_registry.search.known import Known, read, rows_of
+from modelkin_registry.search.known import Known, read, rows_of, same_weights
 from modelkin_registry.store.appearing import appearing
 from modelkin_registry.store.digests import content_digest
 from modelkin_registry.store.opening import open_store
@@ -99,32 +99,23 @@ class Registry:
             NameTaken: the name is that of a model which these weights have nothing to do with.
             RegistryError: another key or spec, a name that cannot be stored, trouble with the file.
         """
-        about = fingerprint.about
-        record = NewModel(
-            name=name,
-            content=content_digest(fingerprint),
-            level=about.level,
-            spec=about.spec,
-            key=about.key,
-            parameters=about.parameters,
-            bytes_total=about.bytes_total,
-            coverage=about.coverage,
-            about=asdict(about),
-            blob=fingerprint.to_bytes(),
-            config=about.config or {},
-            files=tuple(files),
-            who=who,
-            origin=origin,
-            claims=tuple(claims),
-            structure=tuple(structure),
-        )
-        rows = index_rows(fingerprint)
+        record = _record(name, fingerprint, files=tuple(files), who=who, origin=origin, claims=tuple(claims), structure=tuple(structure))
         with self.store.batch():  # what has the name now must have it still when this is stored
             unrelated = False
-            if name in self.store:
+            if name in self.store and (newest := self.store.get(name)).spec != spec.VERSION:
+                unrelated = not self.renew(newest.revision, fingerprint)
+            elif name in self.store:
                 record = self.known.as_known(record, fingerprint)
                 unrelated = self.known.is_unrelated(record, fingerprint, self.judge(1))
-            return self.store.put(record, rows, unrelated=unrelated, replace=replace)
+            return self.store.put(record, index_rows(fingerprint), unrelated=unrelated, replace=replace)
+
+    def renew(self, revision: int, fingerprint: Fingerprint) -> bool:
+        """Put a fingerprint in the place of an outdated one; False, and nothing is done, where it is of other weights."""
+        outdated = self.store.stored([revision])[revision]
+        if not same_weights(outdated, fingerprint):
+            return False
+        self.store.renew(revision, _record(outdated.name, fingerprint), index_rows(fingerprint))
+        return True
 
     def refresh(self) -> None:
         """Bring the vector index up to date after many additions."""
@@ -156,7 +147,7 @@ class Registry:
         """
         self._require_same_recipe(fingerprint)
         with self.store.reading():
-            searched = self.store.count_revisions()
+            searched = self._searchable()
             wanted = self.store.numbers() if exact else self._candidates(fingerprint, candidates, k, show_all)
             declared = lineage_claims(base_claims(fingerprint, claims), self.store.claims.aliases())
             named = self.store.current_of(model for _, model in declared if model)
@@ -182,9 +173,14 @@ class Registry:
         return replace(answer, structure=tuple(beside), warnings=(*answer.warnings, *about_imported(ordered, self.store.senders())))
 
     def weighed_claims(self, name: str) -> tuple[WeighedClaim, ...]:
-        """What a registered model claims to be made from, beside what the weights show of it. Raises UnknownModel."""
+        """What a registered model claims to be made from, beside what the weights show of it; nothing of an outdated fingerprint.
+
+        Raises UnknownModel.
+        """
         with self.store.reading():
             stored = self.store.get(name)
+            if stored.spec != spec.VERSION:
+                return ()
             fingerprint = read(stored)
             said = lineage_claims(base_claims(fingerprint, self.claims_of(name)), self.store.claims.aliases())
             declared = [(claim, model) for claim, model in said if model != stored.model]
@@ -227,7 +223,7 @@ class Registry:
             if parents:
                 return fitted(fingerprint, known, base=base, source=source, registry=self._about())
             wanted = self._candidates(fingerprint, SEARCHED, SHOWN, False)
-            kin, evident = self.known.kin(fingerprint, wanted, self.judge(self.store.count_revisions()))
+            kin, evident = self.known.kin(fingerprint, wanted, self.judge(self._searchable()))
             best = self.known.best_revisions(kin)
             near = nearest_kin(best, evident, SHOWN)
             merge = self._merge(fingerprint, [*near, *(one.relative for one in sorted(best, key=order))], evident, base)
@@ -271,6 +267,16 @@ class Registry:
 
     def _candidates(self, fingerprint: Fingerprint, candidates: int, k: int, show_all: bool) -> Sequence[int]:
         return find_candidates(self.index, fingerprint, limit=max(candidates, k), nearest=max(NEAREST, k if show_all else 0))
+
+    def _searchable(self) -> int:
+        """How many revisions are searched. Raises RegistryError where there are models, but none of them is."""
+        searched, outdated = self.store.count_revisions(), self.store.outdated()
+        if outdated and not searched:
+            raise RegistryError(
+                f"{self.store.path}: all its fingerprints are of an older spec and cannot be compared with those of spec {spec.VERSION!r}. "
+                "Make them anew with `modelkin upgrade`."
+            )
+        return searched
 
     def _require_same_recipe(self, fingerprint: Fingerprint) -> None:
         if fingerprint.about.key != self.store.key_name:
@@ -321,7 +327,8 @@ class Registry:
         from modelkin_registry.relations.calibration import measure_backgrounds
 
         with self.store.reading():
-            found = measure_backgrounds((name, self.get(name)) for name in self.store.names())
+            current = self.store.stored(self.store.numbers(current=True)).values()
+            found = measure_backgrounds((one.name, read(one)) for one in sorted(current, key=lambda one: one.name))
         self._keep_backgrounds(found)
         return found
 
@@ -338,3 +345,22 @@ class Registry:
     def examine(self, *, repair: bool = False) -> Sequence[Finding]:
         """Check everything; with `repair`, make anew what is derived."""
         return doctor.examine(self.store, self.index, repair=repair, vectors_of=rows_of)
+
+
+def _record(name: str, fingerprint: Fingerprint, **told: Any) -> NewModel:
+    """A fingerprint as it is stored, with what is told of where it comes from."""
+    about = fingerprint.about
+    return NewModel(
+        name=name,
+        content=content_digest(fingerprint),
+        level=about.level,
+        spec=about.spec,
+        key=about.key,
+        parameters=about.parameters,
+        bytes_total=about.bytes_total,
+        coverage=about.coverage,
+        about=asdict(about),
+        blob=fingerprint.to_bytes(),
+        config=about.config or {},
+        **told,
+    )

@@ -25,8 +25,23 @@ def script(name: str) -> ModuleType:
     return module
 
 
-def test_schema_page_is_current() -> None:
-    assert (DOCS / "schema.md").read_text(encoding="utf-8") == script("make_schema_page").page()
+@pytest.mark.parametrize("name", ["schema", "benchmarks"])
+def test_pages_made_from_the_code_are_current(name: str) -> None:
+    found = script(f"make_{name}_page").page()
+    assert (DOCS / f"{name}.md").read_text(encoding="utf-8") == found, f"run `python docs/make_{name}_page.py`"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8"))]
+    assert len(links) > 30
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_result_is_on_the_page_with_what_its_script_measures() -> None:
+    page = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    names = {path.stem for path in (DOCS.parent / "benchmarks" / "results").glob("*.json")}
+    assert {name for name in names if f"## {name}\n" in page} == names
 
 
 def test_blocks_are_found_and_stop_at_the_first_failure(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import models
-from modelkin_indexer.errors import UnusableValues
 from modelkin_indexer.exact import distributions
 from modelkin_indexer.exact import totals as pair_measure
 from modelkin_indexer.exact.comparison import ExactOptions, common_places, compare_places, read_exact
@@ -170,11 +169,14 @@ def test_every_layer_against_every_other(tmp_path: Path) -> None:
         assert cells.max(axis=1) == pytest.approx(1)
 
 
-def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path) -> None:
-    bad = models.llama(2)
+def test_numbers_that_are_none_count_as_zeros(tmp_path: Path) -> None:
+    bad = {name: values.copy() for name, values in models.llama(1).items()}
     bad["model.layers.3.mlp.up_proj.weight"][5, 5] = np.nan
-    with pytest.raises(UnusableValues, match=r"layers\.3\.mlp\.up_proj"):
-        read(tmp_path, models.llama(1), bad)
+    bad["model.layers.2.input_layernorm.weight"][3] = np.inf
+    reading = read(tmp_path, models.llama(1), bad)
+    moved = {pair.a: pair for pair in reading.pairs if pair.relative_l2}
+    assert set(moved) == {"model.layers.3.mlp.up_proj.weight", "model.layers.2.input_layernorm.weight"}
+    assert all(np.isfinite([pair.pearson, pair.relative_l2]).all() for pair in moved.values())
 
 
 def test_an_interrupted_comparison_stops_its_threads(tmp_path: Path) -> None:

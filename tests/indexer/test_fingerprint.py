@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 
 import models
 from modelkin_indexer import spec
+from modelkin_indexer.anatomy.table_reading import SMALL
 from modelkin_indexer.errors import FingerprintError, UnusableValues
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.places import Place
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_indexer.sketch import chosen_rows
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.store.rows import encode
 
@@ -62,9 +64,10 @@ def test_full_reads_every_byte_once_and_probe_few(folder: Path) -> None:
     source = open_source(folder)
     header = source.bytes_read
     fingerprint_source(source, level="full")
-    assert source.bytes_read - header == sum(info.nbytes for info in source.tensors.values())
+    twice = [info for info in source.tensors.values() if len(info.shape) > 1 and info.elements <= SMALL]  # looked at for fixed tables
+    assert source.bytes_read - header == sum(info.nbytes for info in (*source.tensors.values(), *twice))
     probed = index(folder, "probe")
-    assert probed.about.bytes_read < probed.about.bytes_total / 5
+    assert probed.about.bytes_read - sum(info.nbytes for info in twice) < probed.about.bytes_total / 5
 
 
 def test_levels_agree_on_what_both_have(folder: Path) -> None:
@@ -173,11 +176,51 @@ def test_private_keys(tmp_path: Path) -> None:
         spec.private_key(b"short")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_values_that_are_not_numbers(tmp_path: Path, value: float) -> None:
+UP = "model.layers.1.mlp.up_proj.weight"
+
+
+@pytest.mark.parametrize("level", spec.LEVELS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -3.4e38])
+def test_rows_without_numbers_are_left_out_and_told(tmp_path: Path, value: float, level: str) -> None:
     tensors = models.llama(1, layers=2)
-    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = value
-    with pytest.raises(UnusableValues, match=r"model\.layers\.1\.mlp\.up_proj\.weight"):
+    sound = models.fingerprint(tmp_path / "sound", tensors, level=level, dtype=np.float32)
+    tensors[UP] = tensors[UP].copy()
+    row = chosen_rows(spec.PUBLIC_KEY, *tensors[UP].shape)[0].start
+    tensors[UP][row] = value
+    found = models.fingerprint(tmp_path / "bad", tensors, level=level, dtype=np.float32)
+    assert found.about.unread == ({"what": f"values that are no finite numbers: row {row} of {UP}", "bytes": 4 * models.HIDDEN},)
+    assert found.matrices.places == sound.matrices.places
+    at = found.matrices.places.index(Place("text", 1, "mlp", "up"))
+    cosine = float(found.matrices.probe[at].astype(float) @ sound.matrices.probe[at].astype(float))
+    assert 0.8 < cosine < 0.999
+    for name in ("mean", "sd", "kurtosis", "scale"):
+        assert np.isfinite(getattr(found.matrices, name)).all()
+    with pytest.raises(UnusableValues, match=rf"{UP}.*row {row}"):
+        fingerprint_source(open_source(tmp_path / "bad"), level=level, strict=True)
+
+
+@pytest.mark.parametrize("level", spec.LEVELS)
+def test_a_tensor_that_is_mostly_no_numbers_is_left_out(tmp_path: Path, level: str) -> None:
+    tensors = models.llama(1, layers=2)
+    tensors[UP] = np.full_like(tensors[UP], np.nan)
+    found = models.fingerprint(tmp_path / "bad", tensors, level=level, dtype=np.float32)
+    assert Place("text", 1, "mlp", "up") not in found.matrices.places
+    assert found.about.unread == ({"what": f"values that are no finite numbers: most of {UP}", "bytes": tensors[UP].size * 4},)
+    assert found.about.coverage == pytest.approx(1 - tensors[UP].size / sum(values.size for values in tensors.values()), abs=1e-5)
+
+
+def test_a_gain_that_is_no_number(tmp_path: Path) -> None:
+    tensors = models.llama(1, layers=2)
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].copy()
+    tensors["model.norm.weight"][5] = np.nan
+    found = models.fingerprint(tmp_path / "bad", tensors)
+    assert "row 5 of model.norm.weight" in found.about.unread[0]["what"]
+    assert np.isfinite(found.vectors.sketch).all()
+
+
+def test_a_model_without_any_number_is_refused(tmp_path: Path) -> None:
+    tensors = {name: np.full_like(values, np.nan) for name, values in models.llama(1, layers=2).items()}
+    with pytest.raises(UnusableValues, match="holds no weights that are finite numbers"):
         models.fingerprint(tmp_path / "bad", tensors)
 
 

@@ -19,6 +19,8 @@ from modelkin_indexer.source import BITS, Source
 from modelkin_indexer.sources.stored import values
 
 NUMPY_TYPES = {
+    "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz,
     "F64": np.float64,
     "F32": np.float32,
     "F16": np.float16,

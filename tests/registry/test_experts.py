@@ -18,7 +18,7 @@ EXPERTS, WIDTH = 8, 40
 
 
 def mixture(seed: int) -> models.Tensors:
-    """A Mixtral-shaped model with the attention and token tables of llama(seed); neurons of its experts differ in size, as trained ones do."""
+    """A Mixtral-shaped model with the attention and token tables of llama(seed); neurons of its experts differ in size."""
     rng = np.random.default_rng(seed + 1000)
     tensors = {k: v for k, v in models.llama(seed, layers=3).items() if ".mlp." not in k}
     for layer in range(3):

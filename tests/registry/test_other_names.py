@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import safetensors.numpy
-from modelkin_registry.evidence.renamed import under_names_of
 
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.relations import DESCENT_FREE
+from modelkin_registry.counterparts.common_names import under_common_names
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.explanation.compare import compare_fingerprints
 
@@ -87,17 +87,17 @@ def test_of_strangers_no_pair_is_made(level: str, printed: Callable[[Arrays, str
         stranger = exported(weights(seed))
         stranger["dense_1/bias:0"] = np.zeros(4, np.float32)
         found = printed(stranger, level)
-        assert under_names_of(query, found, [("vision", "vision")], ALONE).matrices.places == found.matrices.places
+        assert under_common_names(query, found, ALONE).relative.matrices.places == found.matrices.places
         assert relation(query, found) in DESCENT_FREE
 
 
 def test_the_relative_itself_is_not_changed(printed: Callable[[Arrays, str], Fingerprint]) -> None:
     plain, other = printed(weights(0), "full"), printed(exported(weights(0)), "full")
     before = other.matrices.places
-    renamed = under_names_of(plain, other, [("vision", "vision")], ALONE)
+    renamed = under_common_names(plain, other, ALONE).relative
     assert other.matrices.places == before
     assert {p.role for p in renamed.matrices.places} == {p.role for p in plain.matrices.places}
-    assert under_names_of(plain, plain, [("vision", "vision")], ALONE) is plain
+    assert under_common_names(plain, plain, ALONE).relative is plain
 
 
 def test_smooth_kernels_of_strangers_are_no_evidence(printed: Callable[[Arrays, str], Fingerprint]) -> None:

@@ -21,6 +21,7 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.spec import private_key
 from modelkin_registry.registry import Registry
 from modelkin_registry.sharing.shared_files import MANIFEST, MODELS
+from shared_archives import Entries, rewritten
 
 README = "README.md"
 
@@ -203,23 +204,6 @@ def refused(registry: Path, file: Path, words: str) -> None:
             taker.take_in(file)
         assert str(file) in str(caught.value)
         assert taker.store.generation() == taker.store.count() == 0
-
-
-Entries = dict[str, bytes]
-
-
-def rewritten(file: Path, change: Callable[[Entries], None], *, consistent: bool = True) -> None:
-    """The archive with other entries; with digests that agree again, as a hostile author would make them."""
-    with zipfile.ZipFile(file) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    change(entries)
-    if consistent:
-        said = json.loads(entries[MANIFEST])
-        said |= {"models_digest": blake3(entries[MODELS]).hexdigest(), "models": entries[MODELS].count(b"\n")}
-        entries[MANIFEST] = json.dumps(said | {"fingerprints": sum("fingerprints/" in name for name in entries)}).encode()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, data in entries.items():
-            archive.writestr(name, data)
 
 
 def in_models(old: bytes, new: bytes) -> Callable[[Entries], None]:

@@ -233,7 +233,8 @@ def test_a_registry_of_the_fourth_step_is_searched_as_before(path: Path) -> None
         new.connection.execute(f"PRAGMA old.application_id = {APPLICATION_ID}")
         new.connection.execute("INSERT INTO old.model SELECT id, name, added, redirect_to FROM model")
         for table in ("meta", "revision", "fingerprint", "blob", "source", "claim"):
-            new.connection.execute(f"INSERT INTO old.{table} SELECT * FROM {table}")
+            columns = ", ".join(row["name"] for row in new.rows(f"PRAGMA old.table_info({table})"))
+            new.connection.execute(f"INSERT INTO old.{table} SELECT {columns} FROM {table}")
         new.connection.execute("INSERT INTO old.kind SELECT name, dims FROM kind")
         new.connection.execute("INSERT INTO old.change SELECT seq, model, what, at FROM change")
         new.connection.execute(
@@ -248,3 +249,4 @@ def test_a_registry_of_the_fourth_step_is_searched_as_before(path: Path) -> None
         findings = doctor.examine(store, VectorIndex(store), repair=True, vectors_of=rows_of)
         assert {finding.detail.split(":")[0] for finding in findings if finding.state == "repaired"} == {names[2]}
         assert [store.vectors.of(number) for number in store.numbers()] == wanted
+        assert [line.model for line in store.listed()] == ["a", "b"]

@@ -14,6 +14,7 @@ import platformdirs
 
 from modelkin.wishes import Begin, HowToRead, Reading
 from modelkin.words import size as in_words
+from modelkin_indexer import spec
 from modelkin_indexer.beside.claims import claims_of
 from modelkin_indexer.beside.structure import structure_of
 from modelkin_indexer.errors import ModelkinError, SourceError
@@ -96,7 +97,7 @@ def known_in(registry: Store, how: HowToRead) -> Known:
     def known(files: Needed) -> Fingerprint | None:
         revisions = [revision for revision, _ in _same_content(registry, files.content)] + registry.models_of_files(files.identity)
         for stored in registry.stored(dict.fromkeys(revisions)).values():
-            if stored.level in (FULL, how.level or PROBE):
+            if stored.spec == spec.VERSION and stored.level in (FULL, how.level or PROBE):
                 return fingerprints.from_bytes(stored.blob)
         return None
 

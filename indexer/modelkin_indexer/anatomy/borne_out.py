@@ -16,7 +16,7 @@ from modelkin_indexer.sources.stored import values
 
 FEW = 64  # numbers that hide nothing
 READ_WHOLE = 1 << 16  # numbers of a claimed table that are all looked at; of a larger one some rows
-BLOCKS, BLOCK_ROWS = 4, 8
+BLOCKS, BLOCK_ROWS = 4, 8  # read of a large tensor to see whether its contents bear out its name
 SHORT = 4096  # numbers of a vector that need no matrix beside it with an axis as long
 STATISTICS = ("running_mean", "running_var")
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from modelkin_data import table_reasons
 from modelkin_indexer.anatomy.formulas import kernels, lattices, shapes, waves
 from modelkin_indexer.anatomy.formulas.rounding import FINE, Rounding, equal, rounding
+from modelkin_indexer.sources.stored.usable import LARGEST, usable
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -79,8 +80,8 @@ def _formula(values: Singles) -> str:
         return ""
     if np.ptp(values) == 0:
         return "constant"
-    wide = _bounded(values).astype(np.float64)
-    error = rounding(values)
+    bounded = _bounded(values)
+    wide, error = bounded.astype(np.float64), rounding(bounded)
     table = wide.reshape([n for n in wide.shape if n != 1])
     if table.ndim == 1:
         return _formula_of_vector(table, error)
@@ -88,12 +89,12 @@ def _formula(values: Singles) -> str:
 
 
 def _bounded(values: Singles) -> Singles:
-    """Infinite numbers, as masks have them, as large ones."""
-    finite = np.isfinite(values)
-    if finite.all():
+    """Infinite and absurdly large numbers, as masks have them, as larger than the others."""
+    if usable(values):
         return values
-    largest = np.abs(values[finite]).max(initial=1)
-    return np.nan_to_num(values, nan=0.0, posinf=2 * largest, neginf=-2 * largest)
+    bad = ~(np.abs(values) <= LARGEST)
+    largest = np.abs(values[~bad]).max(initial=1)
+    return np.where(bad, np.nan_to_num(np.sign(values)) * 2 * largest, values)
 
 
 def _matrices(table: Floats) -> Iterator[Floats]:

@@ -15,22 +15,26 @@ from modelkin_indexer.sources.stored import values
 
 Singles = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-SMALL = 1 << 14  # numbers of a tensor that is always looked at whole: 64 KB, what a range of the Hub brings anyway
+SMALL = 1 << 12  # numbers of a tensor that is always looked at whole: 16 KB
+NARROW, LONGEST = 8, 1 << 16  # rows or columns of one that is looked at whole up to this size: so few tell nothing (points, boxes)
 LARGEST = 1 << 20  # numbers of one that is read whole if it looks fixed; of a larger one more rows are read
 MOST_LINES = 1024  # of rows that are themselves tables
 MORE_BLOCKS, BLOCK_ROWS = 64, 4  # rows of those: whoever hides weights behind rows of a table would have to give up this many
 
 
-def fixed_reason(source: Source, piece: Piece, rows: Singles, numbers: Ints) -> str:
-    """Why a matrix is a fixed table, "" if it may be weights. `rows` are some of its rows, `numbers` where they stand."""
+def fixed_reason(source: Source, piece: Piece, rows: Singles, numbers: Ints, held: Singles | None = None) -> str:
+    """Why a matrix is a fixed table, "" if it may be weights.
+
+    `rows` are some of its rows, `numbers` where they stand; `held` all its numbers as they are stored, where they are at hand.
+    """
     view = piece.views[0]
     if len(piece.views) > 1 or np.isnan(rows).any():
         return ""
     whole, info = is_whole(source, view), source.tensors[view.tensor]
-    if not (whole and piece.parameters <= SMALL) and not any(looks_fixed(*lines) for lines in _seen(rows, numbers, info)):
+    if not is_small(source, piece) and not any(looks_fixed(*lines) for lines in _seen(rows, numbers, info)):
         return ""
     if whole and piece.parameters <= LARGEST:
-        return table_reason(whole_tensor(source, info))
+        return table_reason(held.reshape(info.shape) if held is not None else whole_tensor(source, info))
     more = _more_rows(view)
     rows = np.concatenate([values.read_rows(source, view, start, stop) for start, stop in more])
     reasons = (rows_reason(*lines) for lines in _seen(rows, _numbers(more), info))
@@ -45,6 +49,20 @@ def _seen(rows: Singles, numbers: Ints, info: TensorInfo) -> Iterator[tuple[Sing
     if len(axes) > 1 and 1 < width < rows.shape[1] and rows.shape[1] % width == 0 and not info.transposed:
         lines = rows.reshape(-1, width)[:MOST_LINES]
         yield lines, np.arange(len(lines))
+
+
+def is_small(source: Source, piece: Piece) -> bool:
+    """Whether a matrix is always looked at whole."""
+    view = piece.views[0]
+    most = LONGEST if min(view.rows, view.columns) <= NARROW else SMALL
+    return len(piece.views) == 1 and piece.parameters <= most and is_whole(source, view)
+
+
+def is_held(source: Source, piece: Piece) -> bool:
+    """Whether all numbers of a matrix are kept while it is measured: it is small, and stored as it is seen."""
+    view = piece.views[0]
+    plain = view.strides == (view.columns, 1) and not source.tensors[view.tensor].transposed
+    return plain and is_small(source, piece)
 
 
 def is_whole(source: Source, view: View) -> bool:

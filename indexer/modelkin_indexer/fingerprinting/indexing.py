@@ -15,13 +15,14 @@ from modelkin_data import name_tables
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.anatomy import layouts
 from modelkin_indexer.anatomy.parts import anatomy_of, config_of
-from modelkin_indexer.anatomy.table_reading import SMALL, is_whole
+from modelkin_indexer.anatomy.table_reading import is_small
+from modelkin_indexer.errors import UnusableValues
 from modelkin_indexer.fingerprinting import measure
 from modelkin_indexer.fingerprinting.about import about
 from modelkin_indexer.fingerprinting.channels import token_frame
 from modelkin_indexer.fingerprinting.experts import expert_table
 from modelkin_indexer.fingerprinting.grams import Frame
-from modelkin_indexer.fingerprinting.left_out import LeftOut, index_tables
+from modelkin_indexer.fingerprinting.left_out import SOUND, LeftOut, index_tables
 from modelkin_indexer.fingerprinting.measure import MatrixMeasure, VectorMeasure, measure_matrix, measure_vector, probe_matrix
 from modelkin_indexer.places import Anatomy, Piece
 from modelkin_indexer.results.fingerprint import SIDES, Fingerprint, Matrices, Vectors
@@ -33,7 +34,7 @@ Singles = npt.NDArray[np.float32]
 Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
 Progress = Callable[[int], None]
 READ_WHOLE = ("norm", "bias")  # small whatever their axes: gains of each head stand in a matrix
-LARGEST_FLOAT16 = 65504.0
+LARGEST_FLOAT16 = 65504.0  # what half precision holds: kurtosis, spectrum and quantiles end there
 MOST_COUNTED = 65535  # seen rows beyond this say nothing more
 
 
@@ -64,6 +65,8 @@ def fingerprint_source(
             raise
     left = LeftOut(source, anatomy, strict)
     kept, vectors = left.matrices(matrices), left.vectors(vectors)
+    if left.unusable and not kept and not vectors:
+        raise UnusableValues("holds no weights that are finite numbers", path=source.path, remedy=SOUND)
     return Fingerprint(
         about=about(source, anatomy, kept, vectors, left, level, key),
         matrices=_matrix_table(kept, key),
@@ -77,7 +80,7 @@ def read_as_probe(source: Source, key: Key = PUBLIC_KEY) -> None:
     anatomy = anatomy_of(source)
     for piece in anatomy.pieces:
         whole = [(number, 0, view.rows) for number, view in enumerate(piece.views)]
-        small = piece.parameters <= SMALL and is_whole(source, piece.views[0])
+        small = is_small(source, piece)
         sampled = [(block.expert, block.start, block.stop) for block in measure.sampled_blocks(piece, key)]
         for number, start, stop in whole if small or _is_vector(piece) else sampled:
             values.read_stored(source, piece.views[number], start, stop)

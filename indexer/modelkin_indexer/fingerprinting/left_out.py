@@ -43,7 +43,7 @@ class LeftOut:
         tokens = {m.piece.place.component: m for m in measured if (m.piece.place.family, m.piece.place.role) == ("embedding", "token")}
         for m in measured:
             tensors = [view.tensor for view in m.piece.views]
-            reason = fixed_reason(self._source, m.piece, m.sampled.rows, m.sampled.numbers)
+            reason = fixed_reason(self._source, m.piece, m.sampled.rows, m.sampled.numbers, m.held)
             if reason == CONSTANT and m.piece.place.family not in UNTOUCHED and tensors[0] not in unsure:
                 reason = ""
             if m.piece.place.family == "head" and same_values(m, tokens.get(m.piece.place.component)):
@@ -83,7 +83,8 @@ class LeftOut:
         info = self._source.tensors[tensors[0]]
         if unusable.share > MOSTLY:
             self.unusable.update(tensors)
-            self.unread.append((f"values that are no finite numbers: most of {tensors[0]}", unusable.all * BITS[info.dtype] // 8))
+            size = sum(self._source.tensors[name].nbytes for name in set(tensors))
+            self.unread.append((f"values that are no finite numbers: most of {tensors[0]}", size))
             return False
         what = f"values that are no finite numbers: {unusable.where} of {tensors[0]}"
         self.unread.append((what, max(1, unusable.numbers * BITS[info.dtype] // 8)))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xxhash
 
 from modelkin_indexer import sketch, spec
+from modelkin_indexer.anatomy.table_reading import is_held
 from modelkin_indexer.fingerprinting import channels
 from modelkin_indexer.fingerprinting.channels import RowCollector
 from modelkin_indexer.fingerprinting.experts import SingleExperts, single_experts
@@ -46,7 +47,7 @@ class VectorMeasure:
 class MatrixMeasure:
     """What is kept of a matrix; `digests`, `singles` and `anchors` at level full only, `anchors` are the token rows of the frame.
 
-    `unusable` tells of numbers that are none; they are measured as zeros.
+    `unusable` tells of numbers that are none; they are measured as zeros. `held` are all numbers of a small one, if all of them are some.
     """
 
     piece: Piece
@@ -63,6 +64,7 @@ class MatrixMeasure:
     singles: SingleExperts | None = None
     anchors: Singles | None = None
     unusable: Unusable | None = None
+    held: Singles | None = None
 
 
 def measure_vector(source: Source, piece: Piece, key: Key) -> VectorMeasure:
@@ -147,10 +149,13 @@ def _measured(
     sampled, singles, anchors = RowCollector(blocks, columns), single_experts(piece, key), _anchor_rows(piece, key)
     hasher, words, moments = xxhash.xxh3_128(), WordSums(columns), Moments(piece.parameters, columns)
     grams = MatrixGrams(piece, key, frame, moments)
+    held: list[Singles] | None = [] if unusable is None and is_held(source, piece) else None
     for view, start, raw, block in _stream(source, piece):
         hasher.update(raw.data)
         if unusable is not None:
             unusable.take(view * piece.views[0].rows + start, block)
+        if held is not None:
+            held.append(block.copy())
         words.add(source.tensors[piece.views[view].tensor].dtype if unusable is None else "F32", raw, block)
         moments.add(block)
         if unusable is None and not np.isfinite(moments.squares):
@@ -177,6 +182,7 @@ def _measured(
         singles=singles.finished(digests.rows) if singles is not None else None,
         anchors=anchors.rows if anchors is not None else None,
         unusable=unusable,
+        held=np.concatenate(held) if held is not None else None,
     )
 
 

@@ -9,6 +9,7 @@ wrong places, and two models that are read wrongly alike still match each other,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -90,4 +91,5 @@ def _differ(logs: Floats) -> float:
     noise = float(rest.var()) * rows * columns / ((rows - 1) * (columns - 1))
     if not np.isfinite(noise) or noise <= 0:
         return 0.0
-    return float((columns * float(means.var()) / noise - 1) * (rows / 2) ** 0.5)
+    excess: float = columns * float(means.var()) / noise - 1
+    return excess * math.sqrt(rows / 2)

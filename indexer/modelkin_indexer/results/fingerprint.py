@@ -22,13 +22,13 @@ from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.gram_vectors import without_leading
 from modelkin_indexer.places import Place
+from modelkin_indexer.results import checks
 
 Array = npt.NDArray[Any]
 EXPERT_ROLES = ("gate", "up", "down", "router")  # slots of a single expert's vector
 SIDES = ("none", "in", "out")
 CHANNELS = ("probe", "gram", "anchored")
 METADATA_KEY = "modelkin fingerprint"
-MAX_HEAD = 64 << 20  # a longer header is cut there, and so refused: 20,000 places take 2 MB
 KNOWN_LAYOUTS = 256  # tuples of places kept: most models of a registry are laid out like many others
 Sketches = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # rows, and their lengths
 
@@ -232,14 +232,30 @@ def from_bytes(data: bytes, origin: str | Path = "fingerprint") -> Fingerprint:
             about[name] = tuple(about.get(name, ()))
         about["shards"] = tuple(about["shards"]) if about.get("shards") else None
         tables = {name: _table(kind, name, head["places"][name], arrays) for name, kind in TABLES.items()}
-        return Fingerprint(About(**about), **tables)
-    except (LookupError, TypeError, ValueError, RecursionError, SafetensorError, zlib.error) as error:
+        described = About(**about)
+        checks.check(described, tables)
+        return Fingerprint(described, **tables)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, SafetensorError, zlib.error) as error:
         raise FingerprintError(f"{origin}: not a fingerprint, or a damaged one ({error}). Index the weights again.") from error
+
+
+def weight_digests(data: bytes) -> set[bytes]:
+    """Digests of the weights in the one-file form of whatever spec: those of all vectors, and at level full of all matrices.
+
+    Raises:
+        FingerprintError: damaged.
+    """
+    try:
+        _, arrays = _load(data)
+        return {row.tobytes() for name in ("vectors.digest", "matrices.digest") for row in arrays.get(name, ())}
+    except (LookupError, TypeError, ValueError, RecursionError, SafetensorError, zlib.error) as error:
+        raise FingerprintError(f"a damaged fingerprint ({error})") from error
 
 
 def load(path: str | Path) -> Fingerprint:
     """Read a fingerprint from a file. Raises FingerprintError, OSError."""
-    return from_bytes(Path(path).read_bytes(), path)
+    with Path(path).open("rb") as stream:
+        return from_bytes(stream.read(checks.MAX_BYTES + 1), path)
 
 
 TABLES: dict[str, type[Any]] = {"matrices": Matrices, "vectors": Vectors, "experts": Experts}
@@ -283,7 +299,10 @@ def _empty(table: str, column: str, count: int) -> Array:
 
 @lru_cache(maxsize=KNOWN_LAYOUTS)
 def _known_places(places: tuple[tuple[Any, ...], ...]) -> tuple[Place, ...]:
-    return tuple(Place(*place) for place in places)
+    known = tuple(Place(*place) for place in places)
+    for place in known:
+        checks.check_place(place)
+    return known
 
 
 def _ready(sketches: npt.NDArray[np.floating[Any]]) -> Sketches:
@@ -297,8 +316,9 @@ def _packed_places(places: tuple[Place, ...]) -> list[list[Any]]:
 
 def _load(data: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
     """Arrays by safetensors' own reader; the metadata, which its numpy face does not give, from the header."""
+    checks.check_bytes(data)
     arrays = safetensors.numpy.load(data)
     length = int.from_bytes(data[:8], "little")
     packed = json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY]
-    head = zlib.decompressobj().decompress(base64.b85decode(packed), MAX_HEAD)
-    return json.loads(head), arrays
+    head = zlib.decompressobj().decompress(base64.b85decode(packed), checks.MAX_HEAD)
+    return checks.parsed(head), arrays

@@ -9,7 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelkin_indexer.errors import SourceError, SourceNotFound, UnsupportedFormat
-from modelkin_indexer.sources.register import CONTAINERS, OTHER_SUFFIXES, Container, Weights, container_of, is_unknown
+from modelkin_indexer.sources.register import (
+    CONTAINERS,
+    OTHER_SUFFIXES,
+    Container,
+    Weights,
+    container_of,
+    is_refused,
+    is_unknown,
+    others,
+    rank,
+)
 from modelkin_indexer.sources.sliced import SLICE
 from modelkin_indexer.sources.stored.files import CACHE_PREFIX, CHECK_ACCESS, PICK, cache_folder
 from modelkin_indexer.sources.stored.shards import SHARD, missing_shards, numbers_of
@@ -59,7 +69,7 @@ class _Form:
     def order(self) -> tuple[int, int, str]:
         """The most faithful container first; in it the form with most bytes, which is the least quantised one."""
         size = sum(path.stat().st_size for path in self.files if path.is_file())
-        return CONTAINERS.index(self.container), -size, self.label
+        return rank(self.container), -size, self.label
 
 
 def weights_in(folder: Path) -> tuple[Container, Weights]:
@@ -70,7 +80,7 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
         UnsupportedFormat: weights of another kind only, or several models.
     """
     names = _names(folder)
-    forms = sorted(_forms(folder, names), key=lambda form: form.order)
+    forms = sorted(_forms(folder, names, CONTAINERS) or _forms(folder, names, others()), key=lambda form: form.order)
     if not forms:
         return _one_below(folder, names)
     chosen = next((form for form in forms if form.key == MAIN_STEMS[0]), forms[0])
@@ -87,7 +97,8 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
         notes = (*notes, told)
     if chosen.index is None and (missing := _missing(chosen.files)):
         there, count = numbers_of(path.name for path in chosen.files)
-        told = f"Only {len(there)} of {count} shards are here (number {', '.join(map(str, missing))} missing): they are read as the part that they are."
+        lacking = f"number {', '.join(map(str, missing))} missing"
+        told = f"Only {len(there)} of {count} shards are here ({lacking}): they are read as the part that they are."
         notes = (*notes, told)
     files = chosen.files if chosen.index is None else chosen.spare
     return chosen.container, Weights(folder, folder_name(folder), files, chosen.index, notes)
@@ -96,7 +107,7 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
 def weights_of(path: Path, chosen: Path) -> tuple[Container, Weights]:
     """The container and the files of one file or shard index, `chosen`; `path` is what the user gave."""
     named = chosen.with_name(chosen.name.removesuffix(INDEX_ENDING))
-    if chosen.suffix.lower() in OTHER_SUFFIXES:
+    if is_refused(chosen):
         raise UnsupportedFormat(f"is a {chosen.suffix} file", path=chosen, remedy=CONVERT)
     if named == chosen and is_unknown(chosen):
         raise UnsupportedFormat("is a file of no kind that is known here", path=chosen, remedy=CONVERT)
@@ -122,13 +133,13 @@ def _names(folder: Path) -> list[str]:
         raise SourceNotFound(f"cannot be listed ({error})", path=folder, remedy=CHECK_ACCESS) from error
 
 
-def _forms(folder: Path, names: list[str]) -> list[_Form]:
-    """The forms of each stem: its index, else the file of that name, else its shards."""
+def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_Form]:
+    """The forms in these containers, by stem: its index, else the file of that name, else its shards."""
     found: dict[tuple[str, str], dict[str, list[str]]] = {}
     containers: dict[tuple[str, str], Container] = {}
     for name in names:
         plain = name.removesuffix(INDEX_ENDING)
-        suffixes = [suffix for container in CONTAINERS if (suffix := container.suffix_of(plain))]
+        suffixes = [suffix for container in among if (suffix := container.suffix_of(plain))]
         if not suffixes or NOT_WEIGHTS.match(plain):
             continue
         stem, kind = plain[: -len(suffixes[0])], "index" if plain != name else "file"

@@ -1,4 +1,5 @@
-"""The containers of weights that can be read. A new one is a file beside this one and a line in `CONTAINERS`."""
+"""The containers of weights that can be read. A new one is a file beside this one and a line in `CONTAINERS`; other packages add theirs
+by an entry point of the group `modelkin.containers`, which is asked only of files that no container here recognises."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from modelkin_indexer.errors import SourceError
+from modelkin_indexer import plug_ins
+from modelkin_indexer.errors import SourceError, UnsupportedFormat
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored.files import open_regular, read_exact
 
@@ -43,7 +45,7 @@ class Leaf(Protocol):
 class Container:
     """One container.
 
-    leaf       the module of this package that opens it, imported when a file of that kind is met
+    leaf       the module that opens it, imported when a file of that kind is met; of this package with a dot before its name
     suffixes   of its files; a shard index is called as the file with `.index.json` after it
     recognises whether a file may be one, by its first bytes: decides between containers that share a suffix, and where there is none
     """
@@ -55,7 +57,15 @@ class Container:
 
     def open(self, weights: Weights) -> Source:
         """Open the files of one model. Raises SourceError."""
-        return cast(Leaf, import_module(f"{__package__}.{self.leaf}")).open_weights(weights)
+        if self.leaf.startswith("."):
+            return cast(Leaf, import_module(self.leaf, __package__)).open_weights(weights)
+        try:
+            return cast(Leaf, import_module(self.leaf)).open_weights(weights)
+        except SourceError:
+            raise
+        except Exception as error:
+            problem = f"cannot be read as {self.name} by {self.leaf.split('.')[0]}, a package of others ({type(error).__name__}: {error})"
+            raise UnsupportedFormat(problem, path=weights.path, remedy="Tell its makers, or remove it.") from error
 
     def suffix_of(self, name: str) -> str:
         """The suffix of this container that a file name ends in, else ""."""
@@ -64,18 +74,18 @@ class Container:
 
 # The most faithful first: where a folder holds the same weights in several containers, the first is read.
 CONTAINERS = (
-    Container("safetensors", "safetensors.reader", (".safetensors",), lambda head: head[8:9] == b"{"),
+    Container("safetensors", ".safetensors.reader", (".safetensors",), lambda head: head[8:9] == b"{"),
     Container(
         "PyTorch",
-        "pytorch.reader",
+        ".pytorch.reader",
         (".bin", ".pt", ".pth", ".pth.tar", ".ckpt", ".jit"),
         lambda head: head.startswith((b"PK\x03\x04", b"\x80")),
     ),
-    Container("NumPy", "numpy_file", (".npz", ".npy"), lambda head: head.startswith((b"\x93NUMPY", b"PK\x03\x04"))),
-    Container("GGUF", "gguf.reader", (".gguf",), lambda head: head.startswith(b"GGUF")),
-    Container("CTranslate2", "ctranslate2.reader", (".bin",), lambda head: b"Spec\0" in head[6:38]),
-    Container("ONNX", "onnx.reader", (".onnx",), lambda head: head[:1] == b"\x08"),
-    Container("TFLite", "tflite", (".tflite",), lambda head: head[4:8] == b"TFL3"),
+    Container("NumPy", ".numpy_file", (".npz", ".npy"), lambda head: head.startswith((b"\x93NUMPY", b"PK\x03\x04"))),
+    Container("GGUF", ".gguf.reader", (".gguf",), lambda head: head.startswith(b"GGUF")),
+    Container("CTranslate2", ".ctranslate2.reader", (".bin",), lambda head: b"Spec\0" in head[6:38]),
+    Container("ONNX", ".onnx.reader", (".onnx",), lambda head: head[:1] == b"\x08"),
+    Container("TFLite", ".tflite", (".tflite",), lambda head: head[4:8] == b"TFL3"),
 )
 
 # Suffixes of weights that this version does not read, known only to say what was found.
@@ -91,6 +101,11 @@ _FILES = (
 )
 
 
+def others() -> tuple[Container, ...]:
+    """The containers of other packages."""
+    return tuple(found for found in plug_ins.loaded(plug_ins.CONTAINERS) if isinstance(found, Container))
+
+
 def suffixes() -> tuple[str, ...]:
     """Every ending, in small letters, that tells a file's name: of containers, of other weights, of what lies beside them."""
     return tuple(dict.fromkeys([*weights_suffixes(), *OTHER_SUFFIXES, *_FILES.split()]))
@@ -98,7 +113,12 @@ def suffixes() -> tuple[str, ...]:
 
 def weights_suffixes() -> tuple[str, ...]:
     """The endings of files that can be read."""
-    return tuple(dict.fromkeys(suffix for container in CONTAINERS for suffix in container.suffixes))
+    return tuple(dict.fromkeys(suffix for container in (*CONTAINERS, *others()) for suffix in container.suffixes))
+
+
+def rank(container: Container) -> int:
+    """Where a container stands among those of one folder: ours first, in their order."""
+    return CONTAINERS.index(container) if container in CONTAINERS else len(CONTAINERS)
 
 
 def container_of(path: Path) -> Container:
@@ -111,7 +131,8 @@ def container_of(path: Path) -> Container:
         return fitting[0]
     head = _head(path)
     among = fitting or CONTAINERS
-    return next((container for container in among if container.recognises(head)), among[0])
+    known = next((container for container in among if container.recognises(head)), None)
+    return known or (None if fitting else _others_of(path, head)) or among[0]
 
 
 def is_unknown(path: Path) -> bool:
@@ -119,7 +140,19 @@ def is_unknown(path: Path) -> bool:
     if any(container.suffix_of(path.name) for container in CONTAINERS):
         return False
     head = _head(path)
-    return bool(head) and not any(container.recognises(head) for container in CONTAINERS)
+    return bool(head) and not any(container.recognises(head) for container in CONTAINERS) and _others_of(path, head) is None
+
+
+def is_refused(path: Path) -> bool:
+    """Whether the suffix is one of weights that neither this version nor another package reads."""
+    return path.suffix.lower() in OTHER_SUFFIXES and _others_of(path, _head(path)) is None
+
+
+def _others_of(path: Path, head: bytes) -> Container | None:
+    """The container of another package that a file may be: one that recognises it, else one of its suffix."""
+    recognising = (container for container in others() if head and container.recognises(head))
+    named = (container for container in others() if container.suffix_of(path.name))
+    return next(recognising, None) or next(named, None)
 
 
 def _head(path: Path) -> bytes:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-CONTRACT = 1
+CONTRACT = 1  # of the JSON: fields may be added within it, never renamed or dropped
 
 
 def to_plain(value: Any) -> Any:

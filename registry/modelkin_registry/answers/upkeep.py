@@ -120,6 +120,25 @@ class Written(Plain):
 
 
 @dataclass(frozen=True)
+class Renewed(Plain):
+    """What became of one fingerprint of an older spec: `status` is "renewed" or "left", with the reason. `origin`: where it came from."""
+
+    model: str
+    status: str
+    reason: str | None
+    level: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Upgrade(Plain):
+    """What became of all fingerprints of an older spec."""
+
+    results: tuple[Renewed, ...]
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
 class Finding(Plain):
     """One thing `doctor` looked at. `state` is "ok", "repaired" or "broken"."""
 

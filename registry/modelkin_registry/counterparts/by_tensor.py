@@ -9,6 +9,7 @@ from dataclasses import replace
 from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import About, Experts, Fingerprint
 from modelkin_registry.counterparts.moving import Places, moved
+from modelkin_registry.counterparts.opened import numbered
 from modelkin_registry.counterparts.pairing import Pair, Pairs
 from modelkin_registry.counterparts.seen_as import seen_as
 
@@ -17,16 +18,17 @@ Key = tuple[str, int, int]  # component, layer and number of the copy
 
 def by_tensor(side: Fingerprint, reference: Fingerprint, pairs: Pairs) -> Fingerprint:
     """`side` (ours in the pairs) in the places of its counterparts. Layers are counted anew: those of which there are copies repeat."""
-    tables = [(side.matrices, reference.matrices, pairs.matrices), (side.vectors, reference.vectors, pairs.vectors)]
-    copies = [_copies(theirs.places, chosen) for _, theirs, chosen in tables]
-    layers = _numbered({key for found in copies for key, _ in found.values()})
-    after = [moved(ours.places, _wanted(found, layers)) for (ours, _, _), found in zip(tables, copies, strict=True)]
+    matrices, vectors = _copies(reference.matrices.places, pairs.matrices), _copies(reference.vectors.places, pairs.vectors)
+    matrices = _as_experts(matrices)
+    layers = _numbered({key for key, _ in (*matrices.values(), *vectors.values())})
+    places = moved(side.matrices.places, _wanted(matrices, layers))
+    vector_places = moved(side.vectors.places, _wanted(vectors, layers))
     return replace(
         side,
-        matrices=replace(seen_as(side, reference, pairs), places=after[0]),
-        vectors=replace(side.vectors, places=after[1]),
-        experts=_moved_experts(side.experts, side.matrices.places, after[0]),
-        about=_about(side, after[0], after[1], pairs),
+        matrices=replace(seen_as(side, reference, pairs), places=places),
+        vectors=replace(side.vectors, places=vector_places),
+        experts=_moved_experts(side.experts, side.matrices.places, places),
+        about=_about(side, places, vector_places, pairs),
     )
 
 
@@ -39,6 +41,23 @@ def _copies(theirs: Places, pairs: Sequence[Pair]) -> dict[int, tuple[Key, Place
         found[pair.ours] = (place.component, place.layer, count[pair.theirs]), place
         count[pair.theirs] += 1
     return found
+
+
+def _as_experts(found: dict[int, tuple[Key, Place]]) -> dict[int, tuple[Key, Place]]:
+    """Copies of a layer's MLP alone, while all else of the layer is there once, are experts made from it."""
+    most: dict[tuple[str, int, bool], int] = {}
+    for (component, layer, copy), place in found.values():
+        at = component, layer, place.family == "mlp"
+        most[at] = max(most.get(at, 0), copy + 1)
+    grown = {
+        (component, layer) for (component, layer, mlp), count in most.items() if mlp and count > most.get((component, layer, False), count)
+    }
+    moved_in = {}
+    for row, (key, place) in found.items():
+        if place.family == "mlp" and key[:2] in grown and key[1] != NO_LAYER:
+            key, place = (*key[:2], 0), place._replace(family="expert", role=numbered(place.role, key[2]))
+        moved_in[row] = key, place
+    return moved_in
 
 
 def _numbered(keys: set[Key]) -> dict[Key, int]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelkin_indexer.results.fingerprint import About, Fingerprint
+from modelkin_registry.counterparts.by_tensor import by_tensor
 from modelkin_registry.counterparts.left_over import matrices_left, vectors_left
 from modelkin_registry.counterparts.matching import matched
 from modelkin_registry.counterparts.opened import opened
-from modelkin_registry.counterparts.pairing import NAME, Pairs
+from modelkin_registry.counterparts.pairing import NAME, Pair, Pairs
 from modelkin_registry.counterparts.renaming import adopt, turned
 from modelkin_registry.counterparts.seen_as import without_twins
 from modelkin_registry.evidence.judge import Judge
@@ -29,22 +31,42 @@ class Common:
 
 
 def under_common_names(query: Fingerprint, relative: Fingerprint, judge: Judge) -> Common:
-    """The relative under the query's names where contents show that names differ; the query under the relative's if its own tell nothing."""
+    """The relative under the query's names where contents show that they differ; the query under the relative's if its own tell nothing."""
     query, relative = _stacks_opened(query, relative)
     pairs = matched(query, relative, judge)
-    if not pairs:
-        return Common(query, relative, named_components(query.about, relative.about), pairs)
     if untold(query.about) > UNTOLD and untold(relative.about) < untold(query.about):
         query, pairs = without_twins(query, relative, pairs)
         pairs = _with_rest(query, relative, pairs)
         query = adopt(query, relative, pairs)
-    else:
+    elif pairs or untold(relative.about) > UNTOLD:
         back = turned(pairs)
         if untold(relative.about) > UNTOLD:
             relative, back = without_twins(relative, query, back)
             back = _with_rest(relative, query, back)
         relative, pairs = adopt(relative, query, back), turned(back)
+    else:
+        return Common(query, relative, named_components(query.about, relative.about), pairs)
     return Common(query, relative, _linked_components(query, relative, pairs), pairs)
+
+
+def named_further(named: Fingerprint, query: Fingerprint, relative: Fingerprint, judge: Judge) -> Fingerprint:
+    """A query that was read under one relative's names, with components that another relative tells of what the first left unnamed."""
+    left = set(query.matrices.places).intersection(named.matrices.places)
+    if not left:
+        return named
+    _, relative = _stacks_opened(named, relative)
+    pairs, known = matched(named, relative, judge), {place.component for place in named.matrices.places if place not in left}
+    matrices = [
+        pair
+        for pair in pairs.matrices
+        if named.matrices.places[pair.ours] in left and relative.matrices.places[pair.theirs].component not in known
+    ]
+    vectors = [
+        pair
+        for pair in pairs.vectors
+        if named.vectors.places[pair.ours] in query.vectors.places and relative.vectors.places[pair.theirs].component not in known
+    ]
+    return by_tensor(named, relative, Pairs(tuple(matrices), tuple(vectors))) if matrices else named
 
 
 def _stacks_opened(query: Fingerprint, relative: Fingerprint) -> tuple[Fingerprint, Fingerprint]:
@@ -62,15 +84,16 @@ def untold(about: About) -> float:
 
 def _with_rest(query: Fingerprint, relative: Fingerprint, pairs: Pairs) -> Pairs:
     """The pairs, and what shapes alone make of the rest."""
-    left = [
-        [row for row in range(len(table)) if row not in {getattr(pair, side) for pair in found}]
-        for found, tables in ((pairs.matrices, (query.matrices, relative.matrices)), (pairs.vectors, (query.vectors, relative.vectors)))
-        for side, table in zip(("ours", "theirs"), tables, strict=True)
-    ]
-    return Pairs(
-        (*pairs.matrices, *matrices_left(query, relative, left[0], left[1])),
-        (*pairs.vectors, *vectors_left(query, relative, left[2], left[3])),
-    )
+    ours, theirs = _left(len(query.matrices), len(relative.matrices), pairs.matrices)
+    matrices = (*pairs.matrices, *matrices_left(query, relative, ours, theirs))
+    ours, theirs = _left(len(query.vectors), len(relative.vectors), pairs.vectors)
+    return Pairs(matrices, (*pairs.vectors, *vectors_left(query, relative, ours, theirs)))
+
+
+def _left(ours: int, theirs: int, pairs: Sequence[Pair]) -> tuple[list[int], list[int]]:
+    """Rows of tables of these lengths that stand in no pair."""
+    mine, their = {pair.ours for pair in pairs}, {pair.theirs for pair in pairs}
+    return [row for row in range(ours) if row not in mine], [row for row in range(theirs) if row not in their]
 
 
 def named_components(ours: About, theirs: About) -> tuple[tuple[str, str], ...]:

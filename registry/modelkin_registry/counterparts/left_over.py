@@ -20,14 +20,11 @@ TINY = float(np.finfo(np.float32).tiny)
 
 def matrices_left(query: Fingerprint, relative: Fingerprint, ours: Sequence[int], theirs: Sequence[int]) -> list[Pair]:
     """Pairs of the matrices that are left, shape by shape."""
-    spreads = _of_matrices(query.matrices), _of_matrices(relative.matrices)
-    found = _paired(shapes(query, ours), shapes(relative, theirs), *spreads)
-    taken = {pair.ours for pair in found}, {pair.theirs for pair in found}
-    tables = [
-        _tables(model, [row for row in rows if row not in known])
-        for model, rows, known in zip((query, relative), (ours, theirs), taken, strict=True)
-    ]
-    return found + _paired(*tables, *spreads)
+    mine, their = _of_matrices(query.matrices), _of_matrices(relative.matrices)
+    found = _paired(shapes(query, ours), shapes(relative, theirs), mine, their)
+    left = _tables(query, [row for row in ours if row not in {pair.ours for pair in found}])
+    free = _tables(relative, [row for row in theirs if row not in {pair.theirs for pair in found}])
+    return found + _paired(left, free, mine, their)
 
 
 def _tables(model: Fingerprint, rows: Sequence[int]) -> dict[Hashable, Rows]:

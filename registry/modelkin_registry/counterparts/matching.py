@@ -11,6 +11,7 @@ from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
 from modelkin_registry.counterparts.assignment import PAIR_P, by_sketches, repeated
 from modelkin_registry.counterparts.contents import same_contents, same_vectors
+from modelkin_registry.counterparts.opened import grown_from
 from modelkin_registry.counterparts.pairing import NAME, SKETCH, Pair, Pairs, grouped, same_places
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import sketch_noise, two_sided_p
@@ -61,7 +62,8 @@ def _rest(count: int, taken: Iterable[int]) -> list[int]:
 def _at_odds(ours: Place, theirs: Place) -> bool:
     """Whether names would not have made this pair: a layer of another number they would, since layers are mapped by what they hold."""
     layered = (ours.layer == NO_LAYER) == (theirs.layer == NO_LAYER)
-    return ours[2:] != theirs[2:] or ours.component != theirs.component or not layered
+    roles = ours[2:] == theirs[2:] or grown_from(ours) == theirs[2:] or grown_from(theirs) == ours[2:]
+    return not roles or ours.component != theirs.component or not layered
 
 
 def _vectors(query: Fingerprint, relative: Fingerprint) -> list[Pair]:

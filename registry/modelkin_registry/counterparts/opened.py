@@ -13,6 +13,7 @@ from modelkin_indexer import sketch, spec
 from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import EXPERT_ROLES, Experts, Fingerprint, Matrices
 from modelkin_registry.counterparts.moving import chosen_rows
+from modelkin_registry.evidence.places import UPCYCLED_ROLES
 from modelkin_registry.evidence.similarity import is_folded
 
 Shape = tuple[int, int]
@@ -33,6 +34,12 @@ def opened(ours: Fingerprint, theirs: Fingerprint, unnamed: bool) -> tuple[Finge
 def numbered(role: str, expert: int) -> str:
     """The role of one expert that stands by itself."""
     return f"{role} {expert}"
+
+
+def grown_from(place: Place) -> tuple[str, str] | None:
+    """The family and role of the dense matrix that an expert which stands alone may be grown from."""
+    role, _, number = place.role.rpartition(" ")
+    return UPCYCLED_ROLES.get((place.family, role)) if number.isdigit() else None
 
 
 def _has_numbered(model: Fingerprint) -> bool:

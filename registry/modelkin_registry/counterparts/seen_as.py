@@ -1,4 +1,4 @@
-"""What a fingerprint would hold had its tensors had their counterparts' names: which side of a matrix is read how, and what is told once."""
+"""What a fingerprint would hold had its tensors had their counterparts' names: how their sides are read, and what is told once."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def _read_as(table: Matrices, other: Matrices, pairs: Sequence[Pair], told: Sequ
     folded = [(a, b) for a, b in zip(ours, theirs, strict=True) if is_folded(table, a)]
     scale = table.scale.copy()
     scale[[a for a, _ in folded]] = other.scale[[b for _, b in folded]]  # a single expert's is not known
-    found = replace(table, side=side, scale=scale)
     equal = [pair for pair in pairs if pair.found == DIGEST and _same_numbers(table, other, pair)]
+    a, b = _rows(equal)
+    sketches = {}
     for channel in ("gram", "anchored"):
         mine, their = getattr(table, channel), getattr(other, channel)
-        if mine.shape[1] or their.shape[1]:
-            sketches = np.zeros((len(table), max(mine.shape[1], their.shape[1])), np.float16)
-            if their.shape[1] and channel in told:
-                a, b = _rows(equal)
-                sketches[a] = their[b]
-            found = replace(found, **{channel: sketches})
-    return found
+        sketches[channel] = np.zeros((len(table), max(mine.shape[1], their.shape[1])), np.float16)
+        sketches[channel][:, : mine.shape[1]] = mine
+        sketches[channel][ours] = 0
+        if channel in told and their.shape[1]:
+            sketches[channel][a] = their[b]
+    return replace(table, side=side, scale=scale, gram=sketches["gram"], anchored=sketches["anchored"])
 
 
 def _rows(pairs: Sequence[Pair]) -> tuple[list[int], list[int]]:

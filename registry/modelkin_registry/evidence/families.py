@@ -27,7 +27,7 @@ from modelkin_registry.evidence.places import (
     PlaceCosine,
     token_tables,
 )
-from modelkin_registry.evidence.standing import Standing, channel_result, standing
+from modelkin_registry.evidence.standing import Standing, channel_result, same_numbers, standing
 
 
 def judge_components(measured: Measurement, judge: Judge) -> ComponentPair:
@@ -83,10 +83,18 @@ def _matrix_families(measured: Measurement, judge: Judge) -> tuple[list[FamilyEv
     if any(f.inherited for f in families) or _together(families, judge) <= FAMILY_P:
         judged = [_matrix_family(family, group, measured, judge, FURTHER_P) for family, group in groups.items()]
         families = [family for family, _ in judged]
+    if any(found.contradicted for _, found in judged):
+        families = [replace(f, inherited=f.inherited and _whole(f, groups[f.family], measured)) for f in families]
     few = {evidence.family: found.places for evidence, found in judged if found.few and evidence.inherited}
     anchored = [f for f in families if f.inherited and f.channel == "anchored"]
     families = [_followed(f, anchored) if anchored and f.family == "embedding" and not f.inherited else f for f in families]
     return families, few
+
+
+def _whole(family: FamilyEvidence, group: Sequence[PlaceCosine], measured: Measurement) -> bool:
+    """Whether a family rests on more than sampled rows: beside a family whose sample does not stand for the whole, samples say nothing."""
+    compared = [p for p in group if p.channel == "probe"]
+    return family.channel != "probe" or family.channels.get("gram") is not None or all(same_numbers(p, measured) for p in compared)
 
 
 def _together(families: Sequence[FamilyEvidence], judge: Judge) -> float:

@@ -13,7 +13,7 @@ from modelkin_registry.evidence.similarity import sampled_rows
 from modelkin_registry.evidence.start import learned_share
 
 KURTOSIS_SD = 5.0  # standard errors of a sample's kurtosis that are chance; float16 storage adds 0.002
-STORED = 0.01
+STORED = 0.01  # added to that margin whatever the number: what float16 storage and unequal rows may add
 SAME_SIZE = 0.05  # spread of one role's standard deviations over layers that rounding and sampling make; training makes 0.1 and more
 LEAST_SHARE = 0.9  # of matrices that must look drawn: a few (padding rows, fixed parts) may not
 FEWEST_NUMBERS = 256  # sampled numbers from which a kurtosis says something

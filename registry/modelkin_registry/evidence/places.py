@@ -15,7 +15,7 @@ from modelkin_registry.evidence.alignment import LayerMap, align
 from modelkin_registry.evidence.experts import ExpertMatch, match_experts
 from modelkin_registry.evidence.nulls import Null, crossing_nulls, sketch_noise, typical
 from modelkin_registry.evidence.side import Side
-from modelkin_registry.evidence.similarity import Ints, Similarities, cross_role_gram, matrix_similarities, vector_similarities
+from modelkin_registry.evidence.similarity import Ints, Similarities, crossed_similarities, matrix_similarities, vector_similarities
 
 Floats = npt.NDArray[np.float64]
 # Families that may support a relation alone. `other` may not: it holds what no rule knows, fixed tables among it.
@@ -97,7 +97,7 @@ def measure_components(query: Side, relative: Side) -> Measurement:
     found = matrix_similarities(query, relative)
     trusted = [(s, [at for at, role in enumerate(s.roles) if role not in STRUCTURED_ROLES]) for s in found]
     similarities = [s.of(roles) for s, roles in trusted if roles]
-    crossed = cross_role_gram(query, relative, UPCYCLED_ROLES)
+    crossed = crossed_similarities(query, relative, UPCYCLED_ROLES)
     layer_map = align(similarities + crossed)
     places = _aligned(similarities + crossed, layer_map)
     vectors = _aligned(vector_similarities(query, relative), layer_map)

@@ -171,19 +171,24 @@ def independent_rows(table: Matrices, row: int) -> int:
     return sketch.independent_rows(int(table.rows[row]) // experts, int(table.columns[row]), experts)
 
 
-def cross_role_gram(query: Side, relative: Side, roles: Mapping[RoleKey, RoleKey]) -> list[Similarities]:
-    """Gram cosines between different roles (a mixture's experts against the dense matrices they may come from)."""
+def crossed_similarities(query: Side, relative: Side, roles: Mapping[RoleKey, RoleKey]) -> list[Similarities]:
+    """Cosines between different roles: a mixture's experts against the dense matrices that they may come from.
+
+    In the gram channel, which sums over a stack; and in the probe channel of experts that stand alone, as `gate 3` does.
+    """
     our_rows, their_rows = (rows_by_role(side.matrices.places, side.component) for side in (query, relative))
     found = []
-    for ours, theirs in roles.items():
-        if ours not in our_rows or theirs not in their_rows or theirs in our_rows:
+    for ours in our_rows:
+        stack, _, number = ours[1].rpartition(" ")
+        theirs, channel = (roles.get((ours[0], stack)), "probe") if number.isdigit() and stack else (roles.get(ours), "gram")
+        if theirs is None or theirs not in their_rows or theirs in our_rows:
             continue
         (query_layers, a), (relative_layers, b) = our_rows[ours], their_rows[theirs]
         group = _Counterparts((ours,), query_layers, relative_layers, a[None, :], b[None, :])
-        cosines = _cosines(query.matrices.sketches["gram"], relative.matrices.sketches["gram"], group.query_rows, group.relative_rows)
+        cosines = _cosines(query.matrices.sketches[channel], relative.matrices.sketches[channel], group.query_rows, group.relative_rows)
         if cosines is not None:
-            cosines[~_comparable("gram", group, query.matrices, relative.matrices)] = np.nan
-            found += _known(group, "gram", cosines, (numbers_behind(query.matrices, int(a[0]), "gram"),))
+            cosines[~_comparable(channel, group, query.matrices, relative.matrices)] = np.nan
+            found += _known(group, channel, cosines, (numbers_behind(query.matrices, int(a[0]), channel),))
     return found
 
 

@@ -20,7 +20,6 @@ FEWEST_LAYERS = 2
 # A few places that share while most do not: siblings that kept some kernels (PP-OCR detectors: 2 to 6 of 34 to 64 at r 0.7 to 0.92).
 FEWEST_STRONG, STRONG_SD, STRONG_R = 2, 5.0, 0.4
 FEWEST_PLACES = 3  # below, the mean says as much
-ALIKE_GRAM = 0.8  # adapters: changes whose Gram matrices agree so far lie in one subspace, as from one seed
 # Sampled rows that agree promise Gram matrices that agree; below this share of what they promise the sample does not stand for the whole.
 # Promised are r^2, and less where one side has more structure than the other. Trained descendants keep 0.8 and more.
 KEPT_PROMISE, LEAST_PROMISE = 0.25, 0.3
@@ -95,7 +94,7 @@ def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, j
     if strong and p_value <= limit and not measured.changes_only:
         found = channel_result(family, "probe", strong, judge)
         return Standing({**results, "probe": replace(found, p_value=p_value)}, "probe", strong, True, few=True)
-    alike = measured.changes_only and "gram" in results and results["gram"].r >= ALIKE_GRAM and results["gram"].p_value <= limit
+    alike = measured.changes_only and "gram" in results and results["gram"].r >= CHANNEL_R["gram"] and results["gram"].p_value <= limit
     channel = "gram" if alike else next(iter(results))
     return Standing(results, channel, places[channel])
 

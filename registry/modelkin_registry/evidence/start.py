@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer import spec
+from modelkin_indexer import sketch
 from modelkin_indexer.results.fingerprint import SIDES, Matrices
 from modelkin_indexer.results.start_nulls import STARTS, kurtosis_null, spectrum_null, spread_null
 from modelkin_registry.evidence.side import Side
@@ -60,7 +60,7 @@ def learned_share(table: Matrices, row: int, level: str) -> float:
 
 def _is_tall(table: Matrices, row: int) -> bool:
     """Whether this is a table of many short rows: training may move a few and leave the rest, so that norms of rows say little."""
-    return int(table.rows[row]) > spec.TALL * int(table.columns[row]) * int(table.experts[row])
+    return sketch.is_tall(int(table.rows[row]) // int(table.experts[row]), int(table.columns[row]))
 
 
 def _by_kurtosis(table: Matrices, row: int) -> float:

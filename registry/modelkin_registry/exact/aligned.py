@@ -26,7 +26,7 @@ RECOVERED_R = 0.4  # as CHANNEL_R of gram: strangers' layers reach 0.38 once the
 MOVED_R = 0.3  # a family that agreed less than this before, or gained as much, was in other coordinates
 LARGEST_R = 0.9999  # of Fisher's transform: nearer to 1 is rounding
 LEAST_SPREAD = 0.02  # of Fisher's z between mismatched layers: a few cells can agree by chance
-FEWEST_CELLS = 3
+FEWEST_CELLS = 3  # mismatched pairs of layers from which a spread, and so a p-value, is told
 MAPS = {
     "same": "the channels of the residual stream are in their order",
     "permuted": "channels of the residual stream in another order",

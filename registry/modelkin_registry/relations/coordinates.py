@@ -21,7 +21,7 @@ RoleMeans = Mapping[tuple[str, str], Mapping[str, float]]  # (family as shown, r
 # A role below the first in probe and from the second on in gram or anchored is the same weights in other coordinates: strangers reach 0.12
 # and 0.4, permuted copies show under 0.15 and over 0.95.
 UNKNOWN_SYMMETRY = "other coordinates"  # what was moved, but not how
-MOVED_PROBE, SAME_GRAM = 0.3, 0.8
+MOVED_PROBE, SAME_GRAM = 0.3, 0.8  # a role of which probe sees less than the first and gram the second or more was moved, not replaced
 FOLDED_R = 0.9  # folding gains leaves matrices at least this close number by number
 MOST_MOVED = 0.5  # share of the matched experts that sit at another number
 # Rows scaled one by one keep their directions: a slope a row then leaves little of what one slope leaves. Measured on lineagebench:

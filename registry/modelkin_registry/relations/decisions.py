@@ -14,7 +14,7 @@ import numpy.typing as npt
 from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.evidence.places import INFORMATIVE, NORM_R, SHOWN_AS, ComponentPair
 from modelkin_registry.relations.coordinates import RoleMeans, reparameterised
-from modelkin_registry.relations.deltas import FINE_TUNED_R, delta_name, stored_quantized, whole_copy
+from modelkin_registry.relations.deltas import FINE_TUNED_R, contained, delta_name, stored_quantized, whole_copy
 from modelkin_registry.relations.descent import shows_descent
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -51,11 +51,13 @@ def component_relation(pair: ComponentPair) -> Relation:
     if not any(f.inherited for f in informative):
         alike = pair.changes_only and any(f.channel == "gram" for f in informative)
         return Relation("shared initialisation" if alike else "norms only" if _norms_kept(pair, NORMS_ONLY_R) else "unrelated")
-    if not (whole_copy(pair) or shows_descent(pair)):
+    if not (whole_copy(pair) or contained(pair) or shows_descent(pair)):
         return Relation("shared initialisation")
     names = _descent_names(pair)
     if min(pair.query.about.coverage, pair.relative.about.coverage) < WHOLE_COVERAGE:
         names = ["quantized" if stored_quantized(pair) else "transplanted"]
+    if pair.query.about.shards or pair.relative.about.shards:  # some files of a model: what is not there was not left out by anybody
+        names = ["transplanted"]
     return Relation(names[0], tuple(names[1:]))
 
 

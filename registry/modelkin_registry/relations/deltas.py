@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.places import Place
+from modelkin_registry.counterparts.copying.copies import EXTRA_SHARE, layers_more, sized
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
@@ -29,7 +30,7 @@ ADAPTED_FAMILIES = ("attention", "mlp", "expert")  # what adapters are put on
 ADAPTED_R = 0.7  # an adapter's delta is smaller than the weights it is added to (lineagebench: 0.05-0.2 of their energy)
 TINY = float(np.finfo(np.float64).tiny)
 SAME_VECTOR_R = 0.999  # centred cosine of a vector with itself in another number format
-EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) and still be called one
+FEWEST_EQUAL = 2  # matrices equal to the last bit that are more than a frozen one
 
 
 def delta_name(pair: ComponentPair, *, partial: bool) -> str:
@@ -98,14 +99,30 @@ def stored_quantized(pair: ComponentPair) -> bool:
 
 
 def whole_copy(pair: ComponentPair) -> str:
-    """`identical` or `recast` if every matrix and vector of the query's component has its equal in the relative; else ""."""
+    """`identical` or `recast` if all of the query's component has its equal in the relative, which has no layer more; else ""."""
     ours, theirs = _places(pair.query), _places(pair.relative)
-    if not ours.keys() <= theirs.keys() or not _same_vectors(pair):
+    extra = [row for place, row in theirs.items() if place not in ours]
+    if not _holds(pair.relative, theirs, ours) or not _same_vectors(pair):
         return ""
-    extra = sum(int(pair.relative.matrices.parameters[row]) for place, row in theirs.items() if place not in ours)
-    if extra > EXTRA_SHARE * sum(int(pair.relative.matrices.parameters[row]) for row in theirs.values()):
+    if layers_more(sized(pair.query.matrices, ours.values()), sized(pair.relative.matrices, extra)):
         return ""
     return _copied_rows([(row, theirs[place]) for place, row in ours.items()], pair)
+
+
+def contained(pair: ComponentPair) -> bool:
+    """Whether every matrix of one side is in the other to the last bit, and is half of it at least: a copy with layers more or fewer."""
+    ours, theirs = _places(pair.query), _places(pair.relative)
+    for less, more, side in ((ours, theirs, pair.relative), (theirs, ours, pair.query)):
+        if len(less) >= FEWEST_EQUAL and _holds(side, more, less):
+            return _copied_rows([(ours[place], theirs[place]) for place in less], pair) == "identical"
+    return False
+
+
+def _holds(side: Side, more: Mapping[Place, int], less: Mapping[Place, int]) -> bool:
+    """Whether a side's places are those of the other and little else, by their numbers."""
+    extra = [row for place, row in more.items() if place not in less]
+    numbers = side.matrices.parameters
+    return less.keys() <= more.keys() and int(numbers[extra].sum()) <= EXTRA_SHARE * int(numbers[list(more.values())].sum())
 
 
 def _places(side: Side) -> dict[Place, int]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_registry.evidence.nulls import median
-from modelkin_registry.evidence.places import ROTARY_NORMS, SHOWN_AS, ComponentPair, PlaceCosine
+from modelkin_registry.evidence.places import INFORMATIVE, ROTARY_NORMS, SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.start import learned_shares, sampled_shares
 from modelkin_registry.relations.deltas import normalised_deltas, same_bytes, stacks_kept
@@ -32,6 +32,7 @@ FEWEST_GAINS = 256  # gains in all that such an r must rest on
 # Adapters: mean r of the changes. From one seed on one base, pairs trained on other tasks reach 0.88, on parts of one task 0.95; trained on
 # from another 0.8 to 1. Below, a change that is the other's plus something independent in each of many matrices: slopes of 1 throughout.
 CHANGES, INDEPENDENT_CHANGES, FEWEST_CHANGES = 0.92, 0.7, 16
+EQUAL_SHARE = 0.5  # of a component's informative weights, in two matrices or more: what moved from a common start is nowhere equal
 FEWEST = 2  # matrices, or vectors of gains: one place decides nothing
 LEARNED_SD = 2.0  # standard errors of r granted to chance
 
@@ -51,6 +52,8 @@ def shows_descent(pair: ComponentPair) -> bool:
     kept = kept_places(pair)
     if pair.changes_only:
         return _changes_agree(pair, kept)
+    if _mostly_equal(pair, kept):
+        return True
     if not kept and not _by_experts(pair):
         return True  # seen in other coordinates, in several layers: a common start would show in the same coordinates
     gains = _gains(pair)
@@ -59,6 +62,21 @@ def shows_descent(pair: ComponentPair) -> bool:
     if max(common, r) >= COMMON or min(common, r) >= COMMON_IN_BOTH:
         return True
     return (r >= KEPT_GAINS and _far_learned(pair, gains) and _straight(pair, kept, gains)) or _elsewhere(pair)
+
+
+def _mostly_equal(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> bool:
+    """Whether half of the component's weights or more are the relative's to the last bit: no training from one start leaves that.
+
+    Frozen draws of a public seed do (bases of VeRA and RandLoRA, reservoirs), so some of them must show that they were learned.
+    """
+    equal = {p.query_row for p in kept if same_bytes(p.query_row, p.relative_row, pair)}
+    if not (learned_shares(pair.query, sorted(equal)) > 0).any():
+        return False
+    table = pair.query.matrices
+    own = [
+        row for row, p in enumerate(table.places) if p.component == pair.query.component and SHOWN_AS.get(p.family, p.family) in INFORMATIVE
+    ]
+    return len(equal) >= FEWEST and int(table.parameters[list(equal)].sum()) >= EQUAL_SHARE * int(table.parameters[own].sum())
 
 
 def kept_places(pair: ComponentPair) -> list[PlaceCosine]:

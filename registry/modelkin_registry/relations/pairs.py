@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
 from modelkin_registry.answers.relations import RELATIONS, has_evidence
-from modelkin_registry.counterparts.common_names import under_common_names
+from modelkin_registry.counterparts.common_names import named_further, under_common_names
+from modelkin_registry.counterparts.copying.copies import Copy, copy_of
 from modelkin_registry.evidence.families import judge_components
 from modelkin_registry.evidence.judge import Judge, Strangers
 from modelkin_registry.evidence.nulls import SMALLEST_P, strangers_spread
@@ -19,8 +20,9 @@ from modelkin_registry.evidence.side import Side
 from modelkin_registry.relations.alternatives import alternatives
 from modelkin_registry.relations.changes import what_changed
 from modelkin_registry.relations.decisions import Relation, component_relation
-from modelkin_registry.relations.whole import informative_sizes, model_relation, parts_of, whole_copy
+from modelkin_registry.relations.whole import copy_relation, informative_sizes, model_relation, parts_of
 
+NAMING = 8  # nearest relatives that name the tensors of a query whose own names tell nothing: one for each of its components
 TINY = 1e-9  # coverage of a model of which nothing was understood
 
 
@@ -49,6 +51,7 @@ class Held:
     origin: str
     model_id: int
     measured: tuple[Measurement, ...]
+    copy: Copy | None
     judge: Judge
 
     def kin(self) -> Kin:
@@ -62,24 +65,29 @@ class Held:
 
 def hold(query: Fingerprint, relative: Fingerprint, name: str, judge: Judge, *, origin: str = "", model_id: int = 0) -> Held:
     """Measure every component that both have; tensors of other names that hold the same stand for each other."""
-    common = under_common_names(query, relative, judge)
+    copy, common = copy_of(query, relative), under_common_names(query, relative, judge)
     query, relative = common.query, common.relative
     measured = tuple(measure_components(Side(query, ours), Side(relative, theirs)) for ours, theirs in common.components)
-    return Held(query, relative, name, origin, model_id, measured, judge)
+    return Held(query, relative, name, origin, model_id, measured, copy, judge)
 
 
 def under_their_names(query: Fingerprint, evident: Iterable[Held]) -> Fingerprint | None:
-    """The query under the names of its nearest relative, where its own tell nothing; None where they do, or nothing is near."""
-    read = [held for held in evident if held.query is not query]
-    return min(read, key=lambda held: order(held.kin())).query if read else None
+    """The query under the names of its nearest relatives, where its own tell nothing; None where they do, or nothing is near."""
+    read = sorted((held for held in evident if held.query is not query), key=lambda held: order(held.kin()))[:NAMING]
+    if not read:
+        return None
+    named = read[0].query
+    for held in read[1:]:
+        named = named_further(named, query, held.relative, held.judge)
+    return named
 
 
 def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
-    copied = whole_copy(held.query, held.relative)
-    found = [(pair, Relation("identical") if copied and _same_name(pair) else component_relation(pair)) for pair in pairs]
-    relation = Relation("identical") if copied else model_relation(found, held.query)
+    copied = copy_relation(held.copy) if held.copy is not None else None
+    found = [(pair, copied if copied and _same_name(pair) else component_relation(pair)) for pair in pairs]
+    relation = copied or model_relation(found, held.query)
     components = [_component_evidence(pair, one) for pair, one in found if one.name != "not comparable"]
-    parts = parts_of(found, held.query, copied=copied)
+    parts = parts_of(found, held.query, copied=copied.name if copied else "")
     comparable = sum(pair.comparable_parameters for pair in pairs)
     inherited = sum(pair.inherited_parameters for pair, one in found if one.is_descent) if relation.is_descent else 0
     weight = sum(pair.inherited_weight * pair.comparable_parameters for pair in pairs)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.parts import Part
 from modelkin_registry.answers.relations import COPIES, RELATIONS
+from modelkin_registry.counterparts.copying.copies import Copy
 from modelkin_registry.evidence.places import INFORMATIVE, ComponentPair
 from modelkin_registry.relations.decisions import OTHER_PARTS, Relation, shown
-from modelkin_registry.relations.deltas import EXTRA_SHARE
 
-Key = tuple[int, int, bytes]  # rows, columns and digest of a tensor
 Found = Sequence[tuple[ComponentPair, Relation]]
-FEWEST_NUMBERS = 64  # numbers that are not constant from which equal digests say that two models are one: fewer may be a default
 LEAST_COMPARED = 0.5  # share of the query's informative numbers that must have been compared before anything is said of the whole
 
 
@@ -31,66 +28,26 @@ def informative_sizes(model: Fingerprint) -> dict[str, int]:
     return dict(sizes if any(sizes.values()) else everything)
 
 
-def measured(model: Fingerprint) -> int:
-    """Numbers that the fingerprint speaks of; what is packed in a form that was not decoded is not among them."""
-    return int(model.matrices.parameters.sum()) + int(model.vectors.length.sum())
-
-
-def whole_copy(query: Fingerprint, relative: Fingerprint) -> bool:
-    """Whether all that the query holds is in the relative to the last bit, under whatever names, and little else is there.
-
-    By digests at level full, by sampled rows and whole vectors where a side was probed. What was not read of the query could be anything.
-    The relative may hold a head or a component more, but no layer more of a stack.
-    """
-    if measured(query) < query.about.parameters or query.about.dtypes.keys() != relative.about.dtypes.keys():
-        return False
-    full = bool(query.matrices.digest.shape[1] and relative.matrices.digest.shape[1])
-    ours, theirs = list(_numbers(query, full)), list(_numbers(relative, full))
-    left = Counter(key for key, _ in ours)
-    extra = []
-    for key, place in theirs:
-        if left[key] > 0:
-            left[key] -= 1
-        else:
-            extra.append((key, place))
-    known = {place.component for _, place in ours}
-    if not ours or any(left.values()) or any(place.layer != NO_LAYER and place.component in known for _, place in extra):
-        return False
-    size, more = (sum(_length(key) for key, _ in side) for side in (ours, extra))
-    return size >= FEWEST_NUMBERS and more <= EXTRA_SHARE * (size + more)
-
-
-def _numbers(model: Fingerprint, full: bool) -> Iterator[tuple[Key, Place]]:
-    """(rows, columns and digest, place) of each tensor that is not constant."""
-    table, vectors = model.matrices, model.vectors
-    for row, place in enumerate(table.places):
-        if table.sd[row] > 0:
-            content = table.digest[row].tobytes() if full else table.probe[row].tobytes() + table.scale[row].tobytes()
-            yield (int(table.rows[row]), int(table.columns[row]), content), place
-    for row, place in enumerate(vectors.places):
-        if not vectors.constant[row]:
-            yield (1, int(vectors.length[row]), vectors.digest[row].tobytes()), place
-
-
-def _length(key: Key) -> int:
-    return key[0] * key[1]
-
-
 def best_found(found: Found) -> dict[str, tuple[ComponentPair, Relation]]:
     """Of each component of the query the counterpart that tells most."""
     ranked = sorted(found, key=lambda one: (RELATIONS[one[1].name].rank, one[0].inherited_parameters, one[0].comparable_parameters))
     return {pair.query.component: (pair, relation) for pair, relation in ranked}
 
 
-def parts_of(found: Found, query: Fingerprint, *, copied: bool) -> tuple[Part, ...]:
-    """Every component of the query, the largest first. `copied`: the whole is known to be equal."""
+def copy_relation(copy: Copy) -> Relation:
+    """What a model is whose every number is the relative's: as they are, in another container or order."""
+    return Relation("identical" if copy.exact else "reparameterised" if copy.reordered else "recast")
+
+
+def parts_of(found: Found, query: Fingerprint, *, copied: str) -> tuple[Part, ...]:
+    """Every component of the query, the largest first. `copied`: the relation of a whole that is known to hold the same numbers."""
     sizes, best = informative_sizes(query), best_found(found)
     total = sum(sizes.values()) or 1
     parts = []
     for name, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):
         pair, relation = best.get(name, (None, Relation("not comparable")))
         if copied:
-            parts.append(Part(name, round(size / total, 4), "identical", pair.relative.component if pair else None, 1.0, 1.0))
+            parts.append(Part(name, round(size / total, 4), copied, pair.relative.component if pair else None, 1.0, 1.0))
         elif pair is None or relation.name == "not comparable" or not size:
             parts.append(Part(name, round(size / total, 4), None, None, 0.0, 0.0))
         else:

@@ -18,6 +18,7 @@ from modelkin_registry.store.records import DISPLACED, HUB, NewModel, StoredMode
 from modelkin_registry.store.rows import IndexRows
 
 AT_ONCE = 256  # fingerprints in memory at once
+SAME_WEIGHTS = 0.9  # share of an outdated fingerprint's digests that are there again; a newer version may take a few tensors otherwise
 
 
 class Known:
@@ -84,6 +85,12 @@ class Known:
         shown = self.store.show(record.name)
         names = {record.origin.split("@")[0], *shown["former_names"]}
         return any(one["origin"].split("@")[0] in names for one in shown["revisions"][0]["sources"])
+
+
+def same_weights(outdated: StoredModel, fingerprint: Fingerprint) -> bool:
+    """Whether a fingerprint is of the weights that an outdated one was made of: by digests, which are the same in every spec."""
+    before, now = fingerprints.weight_digests(outdated.blob), fingerprints.weight_digests(fingerprint.to_bytes())
+    return bool(before) and len(before & now) >= SAME_WEIGHTS * len(before)
 
 
 def rows_of(blob: bytes) -> list[IndexRows]:

@@ -26,7 +26,7 @@ from modelkin_indexer import spec
 from modelkin_indexer.errors import SharedFileError
 from modelkin_registry.sharing.records import SharedFingerprint, SharedModel, count, read_model
 
-VERSION = 1
+VERSION = 1  # of the file's form: others are refused by name
 MANIFEST, MODELS = "modelkin.json", "models.jsonl"
 MAX_MANIFEST = 1 << 16  # bytes
 MAX_LINE = 64 << 20  # bytes of one model's line

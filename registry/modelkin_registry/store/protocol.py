@@ -224,6 +224,9 @@ class Store(Protocol):
             ValueError: rows that are not unit vectors, or of another size than the registry's rows of that kind.
         """
 
+    def renew(self, revision: int, record: NewModel, vectors: Sequence[IndexRows]) -> None:
+        """Put this fingerprint of the same weights in the place of a revision's outdated ones."""
+
     def repair_vectors(self, revision: int, fingerprint: int, vectors: Sequence[IndexRows]) -> None:
         """Make a revision's search rows anew, unless another fingerprint stands for it by now. The truth is not touched."""
 
@@ -248,16 +251,19 @@ class Store(Protocol):
         """Number of models."""
 
     def count_revisions(self) -> int:
-        """Number of revisions, all of which are searched. Raises RegistryError where a model has none."""
+        """Number of revisions that are searched: all but outdated ones."""
 
     def names(self) -> list[str]:
         """All models' names, sorted; former names and revisions left out."""
 
     def numbers(self, *, current: bool = False) -> list[int]:
-        """The numbers of all revisions, or of the `current` ones alone, ascending."""
+        """The numbers of all revisions that are searched, or of the `current` ones of them alone, ascending."""
+
+    def outdated(self) -> list[int]:
+        """The numbers of revisions whose fingerprints are of another spec, which are not searched, ascending."""
 
     def current_of(self, names: Iterable[str]) -> list[int]:
-        """Numbers of the current revisions of the models that have these present names, ascending."""
+        """Numbers of the current revisions of the models that have these present names, ascending; outdated ones are left out."""
 
     def revisions_of(self, model: int) -> list[int]:
         """Numbers of a model's revisions, oldest first."""

@@ -41,6 +41,7 @@ NOT_RANDOM = "step 0 is not a random initialisation"
 STRAIGHT = "steps lie on a straight line between two models"
 STRAIGHT_NOISY = "steps lie on a straight line between two models, with independent noise added"
 NOISE = "steps are the last model with independent noise added"
+APART = DESCENT_FREE - {"shared initialisation"}  # early checkpoints of one run share little beyond its start
 BROKEN = "neighbouring checkpoints do not come from one run"
 REVERSED = "the last checkpoint is a random initialisation and the first is not: the order may be reversed"
 BACKWARDS = "the series moves away from its own end"
@@ -173,7 +174,7 @@ def _independent(parts: Sequence[Floats], verdict: str, check: str, what: str) -
 def _broken(steps: Sequence[Step], series: Sequence[Fingerprint]) -> list[Found]:
     """Neighbours that share nothing learned, once training has begun."""
     trained = [not examine_start(model).passed for model in series]
-    apart = [at for at in range(1, len(steps)) if steps[at].relation in DESCENT_FREE and trained[at - 1]]
+    apart = [at for at in range(1, len(steps)) if steps[at].relation in APART and trained[at - 1]]
     broken = [f"{steps[at - 1].name} and {steps[at].name} ({steps[at].relation})" for at in apart]
     sentence = f"Neighbours without evidence of descent: {', '.join(broken) or 'none'}."
     return [(BROKEN, TrajectoryFinding("neighbours", float(len(broken)), "a run: 0", bool(broken), sentence))]

@@ -26,7 +26,7 @@ KEPT = 2048  # fingerprints in memory at once: 200 MB of large ones
 WHOLE_SHARE = 0.5  # share of the smaller model's weights from which a link is one of whole models, not of parts
 FEWEST_SLOPES = 8  # matrices from which slopes are compared
 LEAST_SLOPE_GAP = 0.02  # mean difference of slopes below which sketches of a few dozen matrices tell nothing (noise of one: 0.09 x change)
-TINY = 1e-12
+TINY = 1e-12  # instead of no spread at all, where every slope is the same
 MOVED = 2.0  # added to the weight of links in other coordinates: more than any distance
 
 

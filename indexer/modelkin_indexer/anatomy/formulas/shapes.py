@@ -13,7 +13,7 @@ Bools = npt.NDArray[np.bool_]
 FLAT = 1e-6  # of the table's largest number: what is not above the floor
 WIDE = 1.0  # decades by which a line's order must be unlikely to count: of 6 numbers 1 in 22 orders has one bump
 UNLIKELY = 12.0  # decades that all lines together must be unlikely by
-FEWEST_BUMPS = 4
+FEWEST_BUMPS = 4  # lines, and peaks that differ: a filter bank or a resizing has more
 OWN_PEAK = 0.25  # of the bumps have a peak of their own: rows that all rise are no filters (the decays of Mamba)
 BANDED = 0.5  # of a line's numbers, at most, that a resizing takes
 EVEN = 0.7  # of three numbers that follow each other and are not all the most common one, so many keep their step
@@ -22,7 +22,7 @@ CLEAR = 2.0  # times what rounding leaves: the middle step, at least
 FEWEST_STEPS = 32  # of all lines together
 SMOOTH = 0.75  # of the inner numbers of the lines that their neighbours predict
 PREDICTED = 3e-4  # of the spread of the numbers around: trained numbers are off by more than all of it, 1 in 3,000 by less
-SHORTEST_CURVE = 16
+SHORTEST_CURVE = 16  # numbers of a line: six neighbours foretell each, so shorter ones say little
 # Six neighbours give the middle of a curve of degree 5: (1, -6, 15, ., 15, -6, 1) / 20.
 NEIGHBOURS = np.array([1.0, -6.0, 15.0, 0.0, 15.0, -6.0, 1.0]) / 20
 

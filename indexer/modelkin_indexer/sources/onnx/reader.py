@@ -13,6 +13,7 @@ from math import prod
 
 from modelkin_indexer.errors import UnsupportedFormat
 from modelkin_indexer.results.beside import SourceFile
+from modelkin_indexer.source import Unread
 from modelkin_indexer.sources.onnx.graph import Constant, Graph, Node, read_graph
 from modelkin_indexer.sources.onnx.ports import QUANTISED_LSTM, RECURRENT, Names, Use, use_of
 from modelkin_indexer.sources.onnx.recurrent import recurrent_tensors, unquantised_tensors
@@ -122,9 +123,9 @@ class _Tensors:
             op = users[0].op if users else "no operator"
             self._unread[f"ONNX, {constant.dtype} of {op}"] += constant.extent.length
 
-    def unread(self) -> tuple[tuple[str, int], ...]:
+    def unread(self) -> Unread:
         """What could be weights and is not read, by kind, with its bytes."""
-        return tuple(self._unread.items())
+        return tuple(sorted(self._unread.items()))
 
     def notes(self) -> tuple[str, ...]:
         """What was left out, for a person to know."""

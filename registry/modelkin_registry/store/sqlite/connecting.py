@@ -141,12 +141,18 @@ def _prepared_to_read(connection: sqlite3.Connection, path: Path, key_name: str)
     _check_not_blank(connection, path)
     _check_ours(connection, path)
     if _steps_done(connection) != STEPS:
-        raise RegistryError(
-            f"{path}: written by an older modelkin and has to be brought up to date, but it cannot be written. Run `modelkin list` once "
-            "where the file and its folder may be written, or copy it there."
-        )
+        raise _to_be_brought_up(path)
     _check_meta(connection, path, key_name)
+    if _value(connection, "SELECT spec != ? FROM meta", spec.VERSION):
+        raise _to_be_brought_up(path)
     return connection
+
+
+def _to_be_brought_up(path: Path) -> RegistryError:
+    return RegistryError(
+        f"{path}: written by an older modelkin and has to be brought up to date, but it cannot be written. Run `modelkin list` once "
+        "where the file and its folder may be written, or copy it there."
+    )
 
 
 def _set_up(connection: sqlite3.Connection) -> None:
@@ -173,7 +179,24 @@ def _prepared(connection: sqlite3.Connection, path: Path, create: bool, key_name
     if blank or _steps_done(connection) != STEPS:
         _migrate(connection, path, key_name)
     _check_meta(connection, path, key_name)
+    if _value(connection, "SELECT spec != ? FROM meta", spec.VERSION):
+        _take_out_older(connection)
     return connection
+
+
+def _take_out_older(connection: sqlite3.Connection) -> None:
+    """Search rows of an older spec say nothing to a newer one: they go, and their fingerprints stay until they are made anew."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        older = "SELECT DISTINCT revision.model, revision.id, 'put', ? FROM vector JOIN revision ON revision.id = vector.revision"
+        connection.execute(f"INSERT INTO change (model, revision, what, at) {older} ORDER BY revision.id", [now()])
+        connection.execute("DELETE FROM vector WHERE fingerprint IN (SELECT id FROM fingerprint WHERE spec != ?)", [spec.VERSION])
+        connection.execute("UPDATE meta SET spec = ?", [spec.VERSION])
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _is_blank(connection: sqlite3.Connection) -> bool:
@@ -234,9 +257,10 @@ def _check_meta(connection: sqlite3.Connection, path: Path, key_name: str) -> No
     if row is None:
         raise RegistryError(f"{path}: {REMEDIES[sqlite3.SQLITE_CORRUPT]}.")
     made_by, made_with = row
-    if made_by != spec.VERSION:
+    if made_by not in (spec.VERSION, *spec.OLDER):
         raise RegistryError(
-            f"{path}: holds fingerprints of spec {made_by!r}, this version reads {spec.VERSION!r}. Index again into a new registry."
+            f"{path}: holds fingerprints of spec {made_by!r}, this version reads {spec.VERSION!r}. "
+            "Upgrade with `pip install --upgrade modelkin`."
         )
     if made_with != key_name:
         raise RegistryError(
@@ -244,5 +268,5 @@ def _check_meta(connection: sqlite3.Connection, path: Path, key_name: str) -> No
         )
 
 
-def _value(connection: sqlite3.Connection, statement: str) -> int:
-    return int(connection.execute(statement).fetchone()[0])
+def _value(connection: sqlite3.Connection, statement: str, *values: str) -> int:
+    return int(connection.execute(statement, values).fetchone()[0])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from modelkin_registry.store.records import KeptFingerprint
-from modelkin_registry.store.sqlite.session import Session
+from modelkin_registry.store.sqlite.marks import SEALED
+from modelkin_registry.store.sqlite.session import Session, seal_of
 
 ORPHANS = {
     "models without a revision": "SELECT name FROM model WHERE redirect_to IS NULL AND id NOT IN (SELECT model FROM revision)",
@@ -35,6 +36,10 @@ class Inspection:
     def damage(self) -> Iterator[str]:
         """What is wrong with the file as SQLite sees it."""
         yield from (line for (line,) in self._session.each("PRAGMA integrity_check") if line != "ok")
+        for table in SEALED:
+            for row in self._session.each(f"SELECT * FROM {table}"):  # noqa: S608
+                if seal_of(table, dict(row)) != row["checksum"]:
+                    yield f"row {row['id']} of table {table} is not what was stored"
 
     def lost_references(self) -> Iterator[str]:
         """Rows that refer to rows which are not there."""

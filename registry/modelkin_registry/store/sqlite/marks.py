@@ -8,4 +8,13 @@ STEPS = (
     "3 structure",
     "4 backgrounds",
     "5 revisions are searched, senders",
+    "6 fingerprints by spec",
+    "7 checksums of rows",
 )  # all steps of schema.py, in order
+# Tables of the truth whose rows carry a checksum, over these columns in this order.
+SEALED: dict[str, tuple[str, ...]] = {
+    "model": ("name", "added", "redirect_to", "sender"),
+    "revision": ("model", "content", "files", "parameters", "bytes_total", "config", "added"),
+    "fingerprint": ("revision", "level", "spec", "key", "coverage", "about", "digest", "bytes", "added"),
+    "source": ("revision", "who", "origin", "first_seen", "last_seen", "files"),
+}

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError, UnknownModel
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_registry.answers.upkeep import ListedModel
 from modelkin_registry.store.digests import digest_of
 from modelkin_registry.store.records import Change, StoredModel, digits_of
 from modelkin_registry.store.sqlite.claims import ClaimTable
-from modelkin_registry.store.sqlite.session import DOCTOR, Session
+from modelkin_registry.store.sqlite.session import DOCTOR, Session, sealed
 from modelkin_registry.store.sqlite.structure import StructureTable
 from modelkin_registry.store.sqlite.vectors import CHANGED
 from modelkin_registry.store.words import kept_words
@@ -26,24 +27,25 @@ SUGGESTED_AMONG = 5_000  # models up to which close names are looked for: 0.1 s;
 CALLED = """SELECT coalesce(target.id, model.id) AS model, coalesce(target.name, model.name) AS name,
     coalesce(target.sender, model.sender) AS sender
     FROM model LEFT JOIN model AS target ON target.id = model.redirect_to WHERE model.name = ?"""
-LAST_ORIGIN = "SELECT origin FROM source WHERE source.revision = revision.id ORDER BY last_seen DESC, id DESC LIMIT 1"
+LAST_SOURCE = "SELECT id FROM source AS other WHERE other.revision = revision.id ORDER BY last_seen DESC, id DESC LIMIT 1"
 # Left joins: what is missing is damage, and must not pass for a model that was removed.
-STORED = f"""SELECT searched.model AS model_id, searched.name AS model, sender, revision.added AS added, searched.revision AS revision,
-    current, fingerprint.id AS fingerprint, searched.content AS content, level, spec, key, parameters, bytes_total, coverage, about,
-    config, ({LAST_ORIGIN}) AS origin, digest, data AS blob
-    FROM searched JOIN revision ON revision.id = searched.revision LEFT JOIN fingerprint ON fingerprint.id = searched.fingerprint
-    LEFT JOIN blob ON blob.fingerprint = fingerprint.id WHERE searched.revision IN (SELECT value FROM json_each(?))"""  # noqa: S608
-LISTED = f"""SELECT searched.name AS model, level, parameters, json_extract(about, '$.components') AS components, model.added AS added,
-    ({LAST_ORIGIN}) AS source, (SELECT count(*) FROM revision AS other WHERE other.model = searched.model) AS revisions,
-    searched.sender AS sender
-    FROM searched JOIN model ON model.id = searched.model JOIN revision ON revision.id = searched.revision
-    JOIN fingerprint ON fingerprint.id = searched.fingerprint WHERE current ORDER BY searched.name"""  # noqa: S608
-NAMED = "SELECT revision, name, content, current FROM searched WHERE revision IN (SELECT value FROM json_each(?))"
+TOLD = f"""SELECT revision.id AS number, model.id AS model_id, fingerprint.id AS fingerprint_id, searched.current AS current,
+    {sealed("model")}, {sealed("revision")}, {sealed("fingerprint")}, {sealed("source")}"""
+TABLES = f"""FROM searched JOIN revision ON revision.id = searched.revision JOIN model ON model.id = revision.model
+    LEFT JOIN fingerprint ON fingerprint.id = searched.fingerprint LEFT JOIN source ON source.id = ({LAST_SOURCE})"""
+STORED = f"""{TOLD}, data {TABLES} LEFT JOIN blob ON blob.fingerprint = fingerprint.id
+    WHERE searched.revision IN (SELECT value FROM json_each(?))"""  # noqa: S608
+LISTED = f"""{TOLD}, (SELECT count(*) FROM revision AS other WHERE other.model = model.id) AS revisions {TABLES}
+    WHERE searched.current ORDER BY model.name"""  # noqa: S608
+NAMED = f"""SELECT revision.id AS number, searched.current AS current, {sealed("model")}, {sealed("revision")}
+    FROM searched JOIN revision ON revision.id = searched.revision JOIN model ON model.id = revision.model
+    WHERE searched.revision IN (SELECT value FROM json_each(?))"""  # noqa: S608
 CURRENT_OF = "SELECT revision FROM searched WHERE current AND name IN (SELECT value FROM json_each(?)) ORDER BY revision"
 COUNTS = """SELECT count(*), count(DISTINCT model), (SELECT count(*) FROM model WHERE redirect_to IS NULL) FROM revision"""
+OUTDATED = "SELECT DISTINCT revision FROM fingerprint WHERE spec != ?"
 OF_FILES = """SELECT DISTINCT source.revision FROM source JOIN searched ON searched.revision = source.revision
     WHERE source.files = ? AND searched.sender = '' ORDER BY source.revision"""
-SOURCES = "SELECT * FROM source WHERE revision = ? ORDER BY last_seen DESC, id DESC"
+PARSED = ("files", "config", "about")  # columns that hold JSON
 
 
 class Reading(Session):
@@ -100,25 +102,30 @@ class Reading(Session):
         return int(self.value("SELECT count(*) FROM model WHERE redirect_to IS NULL"))
 
     def count_revisions(self) -> int:
-        """Number of revisions, all of which are searched. Raises RegistryError where a model has none."""
+        """Number of revisions that are searched: all but outdated ones. Raises RegistryError where a model has no revision."""
         ((revisions, models, all_models),) = self.rows(COUNTS)
         if models != all_models:
             raise RegistryError(f"{self.path}: {abs(all_models - models)} of {all_models} models are damaged. {DOCTOR}.")
-        return int(revisions)
+        return int(revisions) - len(self.outdated())
 
     def names(self) -> list[str]:
         """All models' names, sorted; former names and revisions left out."""
         return self.texts("SELECT name FROM model WHERE redirect_to IS NULL ORDER BY name")
 
     def numbers(self, *, current: bool = False) -> list[int]:
-        """The numbers of all revisions, or of the `current` ones alone, ascending."""
-        if current:
-            return self.column("SELECT max(id) FROM revision GROUP BY model ORDER BY max(id)")
-        return self.column("SELECT id FROM revision ORDER BY id")
+        """The numbers of all revisions that are searched, or of the `current` ones of them alone, ascending."""
+        outdated = set(self.outdated())
+        every = "SELECT max(id) FROM revision GROUP BY model ORDER BY max(id)" if current else "SELECT id FROM revision ORDER BY id"
+        return [number for number in self.column(every) if number not in outdated]
+
+    def outdated(self) -> list[int]:
+        """The numbers of revisions whose fingerprints are of another spec, which are not searched, ascending."""
+        return self.column(f"{OUTDATED} ORDER BY revision", [spec.VERSION])
 
     def current_of(self, names: Iterable[str]) -> list[int]:
-        """Numbers of the current revisions of the models that have these present names, ascending."""
-        return self.column(CURRENT_OF, [json.dumps(sorted(names))])
+        """Numbers of the current revisions of the models that have these present names, ascending; outdated ones are left out."""
+        outdated = set(self.outdated())
+        return [number for number in self.column(CURRENT_OF, [json.dumps(sorted(names))]) if number not in outdated]
 
     def revisions_of(self, model: int) -> list[int]:
         """Numbers of a model's revisions, oldest first."""
@@ -126,7 +133,7 @@ class Reading(Session):
 
     def names_of(self, revisions: Iterable[int]) -> dict[int, str]:
         """Names by number; numbers of removed ones are left out."""
-        return {row["revision"]: self._address(row["name"], row) for row in self.rows(NAMED, [_numbers(revisions)])}
+        return {row["number"]: self._address(row) for row in self.rows(NAMED, [_numbers(revisions)])}
 
     def models_of(self, revisions: Iterable[int]) -> dict[int, int]:
         """The models that revisions are of, by number; numbers of removed ones are left out."""
@@ -152,19 +159,36 @@ class Reading(Session):
 
     def stored(self, revisions: Iterable[int]) -> dict[int, StoredModel]:
         """The fingerprints that stand for these revisions; removed ones are left out. Raises RegistryError if one is damaged."""
-        return {row["revision"]: self._sound(row) for row in self.rows(STORED, [_numbers(revisions)])}
+        return {row["number"]: self._stored(row) for row in self.rows(STORED, [_numbers(revisions)])}
 
-    def _sound(self, row: sqlite3.Row) -> StoredModel:
-        values = dict(row) | {"name": self._address(row["model"], row), "current": bool(row["current"])}
-        if row["blob"] is None or digest_of(row["blob"]) != row["digest"]:
-            raise RegistryError(
-                f"{self.path}: the stored fingerprint of {values['name']!r} is damaged. Remove the model and add it again; {DOCTOR}."
-            )
-        try:
-            told = {"about": json.loads(values["about"]), "config": json.loads(values["config"])}
-        except (TypeError, ValueError) as error:
-            raise RegistryError(f"{self.path}: what is stored of {values['name']!r} is damaged. {DOCTOR}.") from error
-        return StoredModel(**values | told | {"origin": _told(values["origin"], values["sender"])})
+    def _stored(self, row: sqlite3.Row) -> StoredModel:
+        name, model, revision = self._address(row), self.whole(row, "model"), self.whole(row, "revision")
+        if row["data"] is None or digest_of(row["data"]) != row["fingerprint_digest"]:
+            raise RegistryError(f"{self.path}: the stored fingerprint of {name!r} is damaged. Remove the model and add it again; {DOCTOR}.")
+        fingerprint = self.whole(row, "fingerprint")
+        return StoredModel(
+            model_id=row["model_id"],
+            model=model["name"],
+            name=name,
+            sender=model["sender"],
+            added=revision["added"],
+            revision=row["number"],
+            current=bool(row["current"]),
+            fingerprint=row["fingerprint_id"],
+            content=revision["content"],
+            **{field: fingerprint[field] for field in ("level", "spec", "key", "coverage", "digest")},
+            parameters=revision["parameters"],
+            bytes_total=revision["bytes_total"],
+            about=json.loads(fingerprint["about"]),
+            config=json.loads(revision["config"]),
+            origin=self._origin(row),
+            blob=row["data"],
+        )
+
+    def _origin(self, row: sqlite3.Row) -> str:
+        """Where a revision came from, as noted last. What an import says of that stays its sender's word."""
+        origin, sender = self.whole(row, "source")["origin"], row["model_sender"]
+        return origin if not sender else f"from {sender}" + (f": {origin}" if origin else "")
 
     def blob(self, digest: str) -> bytes:
         """A fingerprint's bytes by their digest. Raises RegistryError if there are none, or damaged ones."""
@@ -174,28 +198,26 @@ class Reading(Session):
             raise RegistryError(f"{self.path}: a stored fingerprint is damaged. `modelkin doctor --check` names its model.")
         return bytes(found)
 
-    def _address(self, name: object, row: sqlite3.Row) -> str:
+    def _address(self, row: sqlite3.Row) -> str:
         """The name of a revision: its model's for the current one."""
-        content = self.text(row["content"])
-        return self.text(name) if row["current"] else f"{self.text(name)}@{digits_of(content)}"
+        name, content = self.whole(row, "model")["name"], self.whole(row, "revision")["content"]
+        return str(name) if row["current"] else f"{name}@{digits_of(content)}"
 
     # everything known
 
     def listed(self) -> list[ListedModel]:
         """One line a model, by name."""
         with self.reading():
-            found, count = self.dicts(LISTED), self.count()
+            found, count = self.rows(LISTED), self.count()
         if len(found) != count:
             raise RegistryError(f"{self.path}: {count - len(found)} of {count} models are damaged. {DOCTOR}.")
-        return [self._listed(line) for line in found]
+        return [self._listed(row) for row in found]
 
-    def _listed(self, line: dict[str, Any]) -> ListedModel:
-        try:
-            components = tuple(json.loads(line["components"] or "[]"))
-        except (TypeError, ValueError) as error:
-            raise RegistryError(f"{self.path}: what is stored of {line['model']!r} is damaged. {DOCTOR}.") from error
-        self.text(line["model"]), self.text(line["added"])
-        return ListedModel(**line | {"components": components, "source": _told(line["source"], line["sender"])})
+    def _listed(self, row: sqlite3.Row) -> ListedModel:
+        model, revision, fingerprint = (self.whole(row, table) for table in ("model", "revision", "fingerprint"))
+        components = tuple(json.loads(fingerprint["about"]).get("components", ()))
+        told = {"components": components, "added": model["added"], "source": self._origin(row), "sender": model["sender"]}
+        return ListedModel(model["name"], fingerprint["level"], revision["parameters"], revisions=row["revisions"], **told)
 
     def show(self, name: str) -> dict[str, Any]:
         """Everything known of a model except vectors: revisions with their fingerprints and sources, claims, former names. Newest first.
@@ -204,11 +226,11 @@ class Reading(Session):
         """
         with self.reading():
             model, revision = self._require(name)
-            added, sender = self.rows("SELECT added, sender FROM model WHERE id = ?", [model])[0]
+            told = self.whole(self.rows("SELECT * FROM model WHERE id = ?", [model])[0], "model", "")
             return {
                 "model": self.name_of(model) if revision is None else self.names_of([revision])[revision],
-                "added": added,
-                "sender": sender,
+                "added": told["added"],
+                "sender": told["sender"],
                 "former_names": self.texts("SELECT name FROM model WHERE redirect_to = ? ORDER BY name", [model]),
                 "claims": self.claims.of_model(model),
                 "structure": list(self._structure(model)),
@@ -216,12 +238,12 @@ class Reading(Session):
             }
 
     def _revision(self, number: int) -> dict[str, Any]:
-        (found,) = self._parsed("SELECT * FROM revision WHERE id = ?", number)
+        (found,) = self._parsed("revision", "id = ?", number)
         return {
             **found,
             "name": self.names_of([number])[number],
-            "fingerprints": self._parsed("SELECT * FROM fingerprint WHERE revision = ? ORDER BY id DESC", number),
-            "sources": self._parsed(SOURCES, number),
+            "fingerprints": self._parsed("fingerprint", "revision = ? ORDER BY id DESC", number),
+            "sources": self._parsed("source", "revision = ? ORDER BY last_seen DESC, id DESC", number),
         }
 
     def _structure(self, model: int) -> Iterator[dict[str, Any]]:
@@ -235,11 +257,11 @@ class Reading(Session):
                 former[name] = text
             yield shown
 
-    def _parsed(self, statement: str, number: int) -> list[dict[str, Any]]:
-        return [
-            {column: json.loads(value) if column in ("files", "config", "about") else value for column, value in row.items()}
-            for row in self.dicts(statement, [number])
-        ]
+    def _parsed(self, table: str, which: str, number: int) -> list[dict[str, Any]]:
+        """Rows of a sealed table, with what is JSON in them as values."""
+        rows = self.rows(f"SELECT * FROM {table} WHERE {which}", [number])  # noqa: S608
+        found = [{"id": row["id"], **self.whole(row, table, "")} for row in rows]
+        return [{name: json.loads(value) if name in PARSED else value for name, value in row.items()} for row in found]
 
     def models_of_files(self, files: Sequence[SourceFile]) -> list[int]:
         """Revisions that were read here from files of these names, sizes and digests. Those without digests are never the same."""
@@ -261,11 +283,6 @@ class Reading(Session):
     def changed(self, after: int) -> list[int]:
         """Revisions whose search rows may differ since change number `after`, removed ones too; ascending."""
         return self.column(f"{CHANGED} ORDER BY revision", [after])
-
-
-def _told(origin: str | None, sender: str) -> str:
-    """Where a model came from. What an import says of that stays its sender's word."""
-    return (origin or "") if not sender else f"from {sender}" + (f": {origin}" if origin else "")
 
 
 def _numbers(revisions: Iterable[int]) -> str:

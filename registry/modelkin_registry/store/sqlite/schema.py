@@ -25,7 +25,7 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from modelkin_registry.store.rows import checksum
-from modelkin_registry.store.sqlite.marks import MIGRATIONS, STEPS
+from modelkin_registry.store.sqlite.marks import MIGRATIONS, SEALED, STEPS
 
 migrations = Migrations(MIGRATIONS)
 
@@ -116,6 +116,12 @@ REVISION_TABLES = (
 )
 
 
+# Which fingerprints are of an older spec is asked at every opening; without an index every row would be read for it.
+SPEC_TABLES = ("CREATE INDEX fingerprint_spec ON fingerprint (spec, revision)",)
+
+SEALED_TABLES = tuple(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0" for table in SEALED)
+
+
 @migrations(name=STEPS[0])
 def _first(database: sqlite_utils.Database) -> None:
     for statement in TABLES:
@@ -145,6 +151,26 @@ def _fifth(database: sqlite_utils.Database) -> None:
     database.conn.create_function("checksum", -1, checksum, deterministic=True)
     for statement in REVISION_TABLES:
         database.conn.execute(statement)
+
+
+@migrations(name=STEPS[5])
+def _sixth(database: sqlite_utils.Database) -> None:
+    for statement in SPEC_TABLES:
+        database.conn.execute(statement)
+
+
+@migrations(name=STEPS[6])
+def _seventh(database: sqlite_utils.Database) -> None:
+    for statement in SEALED_TABLES:
+        database.conn.execute(statement)
+    seal(database.conn)
+
+
+def seal(connection: sqlite3.Connection) -> None:
+    """Give every row the checksum of what it holds now."""
+    connection.create_function("checksum", -1, checksum, deterministic=True)
+    for table, columns in SEALED.items():
+        connection.execute(f"UPDATE {table} SET checksum = checksum({', '.join(columns)})")  # noqa: S608
 
 
 def bring_up_to_date(connection: sqlite3.Connection) -> None:

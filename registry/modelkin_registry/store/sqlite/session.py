@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from modelkin_indexer.errors import RegistryError
+from modelkin_registry.store.rows import checksum
 from modelkin_registry.store.sqlite.connecting import REMEDIES, answered, explained, is_read_only
+from modelkin_registry.store.sqlite.marks import SEALED
 
 DOCTOR = "`modelkin doctor` shows what is still readable; restore the registry from a backup or an export"
+
+
+def sealed(table: str) -> str:
+    """The columns of such a table for a SELECT of several: each under the table's name and its own."""
+    return ", ".join(f"{table}.{column} AS {table}_{column}" for column in (*SEALED[table], "checksum"))
+
+
+def seal_of(table: str, row: Mapping[str, Any]) -> int:
+    """The checksum that a row ought to carry."""
+    return checksum(*(row[column] for column in SEALED[table]))
 
 
 class Session:
@@ -74,10 +86,27 @@ class Session:
 
     def insert(self, table: str, **values: Any) -> int:
         """Insert one row. Returns its number."""
+        if table in SEALED:
+            values["checksum"] = seal_of(table, values)
         columns, places = ", ".join(f'"{name}"' for name in values), ", ".join("?" * len(values))
         with answered(self.path):
             cursor = self.connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", [*values.values()])  # noqa: S608
             return int(cursor.lastrowid or 0)
+
+    def update(self, table: str, number: int, **values: Any) -> None:
+        """Change a row of a sealed table."""
+        row = {**self.whole(self.rows(f"SELECT * FROM {table} WHERE id = ?", [number])[0], table, ""), **values}  # noqa: S608
+        row["checksum"] = seal_of(table, row)
+        changed = {name: row[name] for name in (*values, "checksum")}
+        self.run(f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in changed)} WHERE id = ?", [*changed.values(), number])  # noqa: S608
+
+    def whole(self, row: sqlite3.Row, table: str, prefix: str | None = None) -> dict[str, Any]:
+        """A sealed table's columns of a row, held against their checksum. Raises RegistryError where they are not what was stored."""
+        prefix = f"{table}_" if prefix is None else prefix
+        found = {column: row[prefix + column] for column in SEALED[table]}
+        if seal_of(table, found) != row[prefix + "checksum"]:
+            raise RegistryError(f"{self.path}: a row of table {table} is damaged ({found.get('name', '')!r}). {DOCTOR}.")
+        return found
 
     def _cursor(self) -> sqlite3.Cursor:
         cursor = self.connection.cursor()

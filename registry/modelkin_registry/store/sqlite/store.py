@@ -28,8 +28,7 @@ from modelkin_registry.store.times import later_than, now
 from modelkin_registry.store.words import storable
 
 NEWEST = "SELECT id, content FROM revision WHERE model = ? ORDER BY id DESC LIMIT 1"
-SOURCE = """INSERT INTO source (revision, who, origin, first_seen, last_seen, files) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (revision, who, origin) DO UPDATE SET last_seen = excluded.last_seen, files = excluded.files"""
+SOURCE = "SELECT id FROM source WHERE revision = ? AND who = ? AND origin = ?"
 HELD = """SELECT revision.id AS revision, content, parameters, revision.added AS added,
     (SELECT origin FROM source WHERE source.revision = revision.id ORDER BY last_seen DESC, id DESC LIMIT 1) AS origin
     FROM revision WHERE model = ? ORDER BY revision.id DESC LIMIT 1"""
@@ -107,7 +106,7 @@ class SqliteStore(Reading):
         return self._back_again(record) or self._new_model(record), kept
 
     def _new_model(self, record: NewModel) -> int:
-        return self.insert("model", name=record.name, added=now(), sender=storable(record.sender))
+        return self.insert("model", name=record.name, added=now(), redirect_to=None, sender=storable(record.sender))
 
     def _taken(self, name: str, held: sqlite3.Row) -> NameTaken:
         there = self.rows(HELD, [held["model"]])[0]
@@ -143,14 +142,14 @@ class SqliteStore(Reading):
         return None
 
     def _give_name(self, model: int, name: str) -> None:
-        self.run("UPDATE model SET name = ? WHERE id = ?", [name, model])
+        self.update("model", model, name=name)
         self._log(model, "rename")
 
     def _revision_for(self, model: int, record: NewModel) -> int:
         for newest in self.rows(NEWEST, [model]):
             if newest["content"] in (record.content, record.known_as):
                 if newest["content"] != record.content:
-                    self.run("UPDATE revision SET content = ? WHERE id = ?", [record.content, newest["id"]])
+                    self.update("revision", newest["id"], content=record.content)
                 return int(newest["id"])
         files, config = as_json([asdict(file) for file in record.files]), as_json(dict(record.config))
         described = {"parameters": record.parameters, "bytes_total": record.bytes_total, "config": config, "files": files}
@@ -159,14 +158,18 @@ class SqliteStore(Reading):
     def _note_source(self, revision: int, record: NewModel) -> None:
         at = later_than(self.value("SELECT max(last_seen) FROM source WHERE revision = ?", [revision]))
         files = as_json([asdict(file) for file in record.files])
-        self.run(SOURCE, [revision, storable(record.who), storable(record.origin), at, at, files])
+        who, origin = storable(record.who), storable(record.origin)
+        if (known := self.value(SOURCE, [revision, who, origin])) is not None:
+            self.update("source", known, last_seen=at, files=files)
+        else:
+            self.insert("source", revision=revision, who=who, origin=origin, first_seen=at, last_seen=at, files=files)
 
     def _add_fingerprint(self, model: int, revision: int, record: NewModel, encoded: Sequence[EncodedRows]) -> None:
         described: Mapping[str, Any] = {
             "level": record.level,
             "spec": record.spec,
             "key": record.key,
-            "coverage": record.coverage,
+            "coverage": float(record.coverage),
             "about": as_json(dict(record.about)),
             "digest": digest_of(record.blob),
             "bytes": len(record.blob),
@@ -180,6 +183,17 @@ class SqliteStore(Reading):
         if self.value("SELECT fingerprint FROM searched WHERE revision = ?", [revision]) == fingerprint:
             self.vectors.replace(revision, fingerprint, encoded)
             self._log(model, "put", revision)
+
+    def renew(self, revision: int, record: NewModel, vectors: Sequence[IndexRows]) -> None:
+        """Put this fingerprint of the same weights in the place of a revision's outdated ones."""
+        self._check(record)
+        encoded = [encode(rows) for rows in vectors]
+        sizes = {"parameters": record.parameters, "bytes_total": record.bytes_total}
+        with self.batch():
+            for model in self.models_of([revision]).values():
+                self.run("DELETE FROM fingerprint WHERE revision = ? AND spec != ?", [revision, spec.VERSION])
+                self.update("revision", revision, content=record.content, config=as_json(dict(record.config)), **sizes)
+                self._add_fingerprint(model, revision, record, encoded)
 
     def repair_vectors(self, revision: int, fingerprint: int, vectors: Sequence[IndexRows]) -> None:
         """Make a revision's search rows anew, unless another fingerprint stands for it by now. The truth is not touched."""
@@ -216,7 +230,7 @@ class SqliteStore(Reading):
                 raise RegistryError(f"{self.path}: the name {new!r} is taken by {held['name']!r}. Choose another, or remove that model.")
             self.run("DELETE FROM model WHERE name = ? AND redirect_to = ?", [new, model])
             self._give_name(model, new)
-            self.insert("model", name=former, added=now(), redirect_to=model)
+            self.insert("model", name=former, added=now(), redirect_to=model, sender="")
 
     def _log(self, model: int, what: str, revision: int | None = None) -> None:
         self.insert("change", model=model, revision=revision, what=what, at=now())

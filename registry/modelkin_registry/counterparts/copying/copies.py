@@ -1,0 +1,166 @@
+"""Whether one model holds the very numbers of another, under whatever names and in whatever layout: by digests of all that it holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from modelkin_indexer.places import NO_LAYER, Place
+from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
+from modelkin_registry.counterparts.contents import same_contents, value_keys
+from modelkin_registry.counterparts.copying.faces import united, units_of
+from modelkin_registry.counterparts.copying.vector_unions import vectors_held
+from modelkin_registry.counterparts.pairing import FEWEST_NUMBERS, Pair
+
+Key = tuple[int, int, bytes]  # rows, columns and digest of a tensor
+EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) and still be called one
+SAME_SKETCH = 2e-3  # difference of two sketches of the same rows by the rounding of float16
+FEWEST_LAYERS = 2  # tensors of one shape that make a stack
+AGREE = 0.95  # share of the layers that keep their partners from which layer numbers mean something
+
+
+@dataclass(frozen=True)
+class Copy:
+    """How the numbers of the query stand in the relative.
+
+    `exact`: to the last bit, tensor by tensor. Else the values are the same: `turned` tensors are stored turned round, `united` are put
+    together or cut apart, and `reordered` have their rows or columns in another order.
+    """
+
+    exact: bool
+    turned: int = 0
+    united: int = 0
+    reordered: int = 0
+
+
+def copy_of(query: Fingerprint, relative: Fingerprint) -> Copy | None:
+    """How the query is the relative, None unless all that it holds is there and little else is.
+
+    The relative may hold a head or a component more, but no layer more of a stack. What was not read of the query could be anything.
+    At level probe sampled rows and whole vectors stand for the digests.
+    """
+    if measured(query) < query.about.parameters:
+        return None
+    full = bool(query.matrices.digest.shape[1] and relative.matrices.digest.shape[1])
+    if full and not _may_be(query.matrices, relative.matrices):
+        return None
+    if query.about.dtypes.keys() == relative.about.dtypes.keys() and _to_the_last_bit(query, relative, full):
+        return Copy(True)
+    return _by_value(query, relative) if full else None
+
+
+def measured(model: Fingerprint) -> int:
+    """Numbers that the fingerprint speaks of; what is packed in a form that was not decoded is not among them."""
+    return int(model.matrices.parameters.sum()) + int(model.vectors.length.sum())
+
+
+def _may_be(ours: Matrices, theirs: Matrices) -> bool:
+    """Whether any matrix that says something is in both; true where none says anything."""
+    mine, their = value_keys(ours), value_keys(theirs)
+    return not mine.any() or len(np.intersect1d(mine[mine != 0], their)) > 0
+
+
+def _to_the_last_bit(query: Fingerprint, relative: Fingerprint, full: bool) -> bool:
+    ours, theirs = list(_tensors(query, full)), list(_tensors(relative, full))
+    waiting: dict[Key, list[Place]] = {}
+    for key, place in reversed(ours):
+        waiting.setdefault(key, []).append(place)
+    pairs, extra = [], []
+    for key, place in theirs:
+        if waiting.get(key):
+            pairs.append((waiting[key].pop(), place))
+        else:
+            extra.append((key, place))
+    if not ours or any(waiting.values()) or not layers_in_order(pairs):
+        return False
+    if layers_more([(key[0], key[1], place) for key, place in ours], [(key[0], key[1], place) for key, place in extra]):
+        return False
+    size, more = (sum(key[0] * key[1] for key, _ in side) for side in (ours, extra))
+    return size >= FEWEST_NUMBERS and more <= EXTRA_SHARE * (size + more)
+
+
+def _tensors(model: Fingerprint, full: bool) -> Iterator[tuple[Key, Place]]:
+    """(rows, columns and digest, place) of each tensor that is not constant."""
+    table, vectors = model.matrices, model.vectors
+    for row, place in enumerate(table.places):
+        if table.sd[row] > 0:
+            content = table.digest[row].tobytes() if full else table.probe[row].tobytes() + table.scale[row].tobytes()
+            yield (int(table.rows[row]), int(table.columns[row]), content), place
+    for row, place in enumerate(vectors.places):
+        if not vectors.constant[row]:
+            yield (1, int(vectors.length[row]), vectors.digest[row].tobytes()), place
+
+
+Sized = Sequence[tuple[int, int, Place]]  # rows, columns and place of tensors
+
+
+def layers_more(ours: Sized, extra: Sized) -> bool:
+    """Whether what the relative holds besides is a layer of a component that we have, or, where names tell no layers, one of a stack's."""
+    components = {place.component for _, _, place in ours}
+    shapes = Counter((rows, columns) for rows, columns, _ in ours if min(rows, columns) > 1)
+    return any(
+        place.component in components if place.layer != NO_LAYER else shapes[rows, columns] >= FEWEST_LAYERS
+        for rows, columns, place in extra
+    )
+
+
+def layers_in_order(pairs: Sequence[tuple[Place, Place]]) -> bool:
+    """Whether layers that keep together stand in their order. Where names are lost, or lie, layer numbers mean nothing."""
+    both = Counter((a.component, a.layer, b.component, b.layer) for a, b in pairs if NO_LAYER not in (a.layer, b.layer))
+    most: dict[tuple[str, int], tuple[int, str, int]] = {}
+    for (component, layer, their_component, their_layer), count in both.items():
+        most[component, layer] = max(most.get((component, layer), (0, "", 0)), (count, their_component, -their_layer))
+    if sum(count for count, _, _ in most.values()) < AGREE * both.total():
+        return True
+    order = [(component, their, -layer) for (component, _), (_, their, layer) in sorted(most.items())]
+    return all(a[2] < b[2] for a, b in pairwise(order) if a[:2] == b[:2])
+
+
+def sized(table: Matrices, rows: Iterable[int]) -> Sized:
+    """Rows of a table with their sizes."""
+    return [(int(table.rows[row]), int(table.columns[row]), table.places[row]) for row in rows]
+
+
+def _by_value(query: Fingerprint, relative: Fingerprint) -> Copy | None:
+    table, other = query.matrices, relative.matrices
+    pairs = [pair for pair in same_contents(table, other) if not pair.repeats]
+    rest = [
+        [row for row in np.flatnonzero(value_keys(side)).tolist() if row not in known]
+        for side, known in ((table, {pair.ours for pair in pairs}), (other, {pair.theirs for pair in pairs}))
+    ]
+    units = units_of(query, rest[0]), units_of(relative, rest[1])
+    unions = united(*units)
+    used = [{number for union in unions for number in union[side]} for side in (0, 1)]
+    if len(used[0]) < len(units[0]) or not vectors_held(query.vectors, relative.vectors):
+        return None
+    if not layers_in_order([(table.places[pair.ours], other.places[pair.theirs]) for pair in pairs]):
+        return None
+    extra = sorted({unit.row for number, unit in enumerate(units[1]) if number not in used[1]})
+    size, more = int(table.parameters.sum()), int(other.parameters[extra].sum())
+    if more > EXTRA_SHARE * (size + more) or size < FEWEST_NUMBERS:
+        return None
+    if layers_more(sized(table, range(len(table))), sized(other, extra)):
+        return None
+    alone = [len(ours) == len(theirs) == 1 for ours, theirs in unions]
+    return Copy(
+        False,
+        turned=sum(_is_turned(table, other, pair) for pair in pairs) + sum(alone),
+        united=len(alone) - sum(alone),
+        reordered=sum(_is_reordered(table, other, pair) for pair in pairs),
+    )
+
+
+def _is_turned(table: Matrices, other: Matrices, pair: Pair) -> bool:
+    return bool((table.numbers[pair.ours] != other.numbers[pair.theirs]).any())
+
+
+def _is_reordered(table: Matrices, other: Matrices, pair: Pair) -> bool:
+    """Whether the sampled rows differ though the numbers are the same, in one orientation."""
+    if _is_turned(table, other, pair) or table.rows[pair.ours] != other.rows[pair.theirs]:
+        return False
+    apart = np.abs(table.probe[pair.ours].astype(float) - other.probe[pair.theirs].astype(float))
+    return bool(apart.max() > SAME_SKETCH)

@@ -1,0 +1,84 @@
+"""Vectors put together and cut apart: biases of q, k and v in one. Their digests do not add up, but their sums and sums of squares do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_indexer.results.fingerprint import Vectors
+from modelkin_registry.counterparts.contents import same_vectors
+
+Floats = npt.NDArray[np.float64]
+TOLERANCE = 1e-4  # of a sum, in the size of what is added up: mean and sd are single precision
+MOST_PARTS = 4  # vectors that one may be put together from: q, k, v and one more
+MOST_TRIED = 24  # vectors of one model that are tried together: more are too many ways, and say too little
+
+
+def vectors_held(ours: Vectors, theirs: Vectors) -> bool:
+    """Whether every vector of ours is among theirs, whole, put together with others or in parts. Single numbers exporters may drop."""
+    pairs = [pair for pair in same_vectors(ours, theirs) if not pair.repeats]
+    left = [row for row in _varied(ours) if row not in {pair.ours for pair in pairs}]
+    free = [row for row in _varied(theirs) if row not in {pair.theirs for pair in pairs}]
+    if not left:
+        return True
+    if len(left) > MOST_TRIED * MOST_PARTS:
+        return False
+    for row in list(left):
+        turned = next((other for other in free if _reordered(ours, row, theirs, other)), None)
+        if turned is not None:
+            left.remove(row)
+            free.remove(turned)
+    for wholes, parts, rows, others in ((ours, theirs, left, free), (theirs, ours, free, left)):
+        for row in list(rows):
+            chosen = _parts_of(wholes, row, parts, others)
+            if chosen:
+                rows.remove(row)
+                for part in chosen:
+                    others.remove(part)
+    return not left
+
+
+def _varied(table: Vectors) -> list[int]:
+    return np.flatnonzero(np.logical_not(table.constant) & (table.length > 1)).tolist()
+
+
+def _reordered(table: Vectors, row: int, other: Vectors, at: int) -> bool:
+    """Whether both may hold the same numbers in another order."""
+    ours, theirs = _sums(table, [row])[0], _sums(other, [at])[0]
+    same = ours[0] == theirs[0] and bool((np.abs(ours - theirs) <= _tolerance(ours)).all())
+    return same and bool((table.quantiles[row] == other.quantiles[at]).all())
+
+
+def _parts_of(table: Vectors, row: int, other: Vectors, rows: Sequence[int]) -> tuple[int, ...]:
+    """Two to MOST_PARTS rows of the other table that may be this one's parts, those next to each other first."""
+    target, sizes = _sums(table, [row])[0], _sums(other, rows)
+    near = [at for at in range(len(rows)) if other.length[rows[at]] < table.length[row]]
+    for count in range(2, MOST_PARTS + 1):
+        for start in range(0, len(near), MOST_TRIED // 2):
+            some = np.array(near[start : start + MOST_TRIED], np.int64)
+            ways = _ways(len(some), count)
+            apart = np.abs(sizes[some[ways]].sum(axis=1) - target)
+            fitting = np.flatnonzero((apart <= _tolerance(target)).all(axis=1))
+            if len(fitting):
+                return tuple(rows[at] for at in some[ways[fitting[0]]].tolist())
+    return ()
+
+
+def _tolerance(sums: Floats) -> Floats:
+    return TOLERANCE * np.array([0.0, np.sqrt(sums[0] * sums[2]), sums[2]])
+
+
+@lru_cache(maxsize=128)
+def _ways(among: int, count: int) -> npt.NDArray[np.int64]:
+    return np.array(list(combinations(range(among), count)), np.int64).reshape(-1, count)
+
+
+def _sums(table: Vectors, rows: Sequence[int]) -> Floats:
+    """(n, 3): number, sum and sum of squares of each vector."""
+    at = list(rows)
+    length, mean, sd = (getattr(table, name)[at].astype(float) for name in ("length", "mean", "sd"))
+    return np.stack([length, length * mean, length * (mean**2 + sd**2)], axis=1)

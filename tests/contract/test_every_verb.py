@@ -1,0 +1,175 @@
+"""What holds of every verb: its cases come from the command line's own table, so that a new one cannot be left out."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import keyword
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import safetensors.numpy
+
+import modelkin
+from benchmarks.house.rooms import ROOT
+from calls import run
+from hub_server import Hub, serving
+from modelkin_cli.main import VERBS, cli
+from modelkin_registry.answers.contract import CONTRACT
+from modelkin_registry.answers.plain import Plain
+from tiny_models import tiny_llama
+
+# A call of each verb on `parent` and `stranger` registered in r.db, `child` beside them, and a Hub with org/tiny.
+CALLS = {
+    "add": ["child", "parent"],
+    "query": ["child"],
+    "compare": ["child", "parent"],
+    "tree": [],
+    "trajectory": ["parent", "child"],
+    "decompose": ["child"],
+    "sync": ["org/tiny"],
+    "list": [],
+    "show": ["parent"],
+    "rename": ["parent", "mother"],
+    "remove": ["stranger", "--yes"],
+    "fingerprint": ["child", "-o", "child.modelkin"],
+    "export": ["out.modelkin-registry"],
+    "import": ["given.modelkin-registry"],
+    "push": ["me/mine"],
+    "pull": ["me/mine"],
+    "calibrate": [],
+    "doctor": [],
+}
+BATCH = ("add", "sync")  # one object a line
+CALLBACK = 25  # lines of a callback at most, its docstring aside: it parses, calls one function, prints
+every_verb = pytest.mark.parametrize("verb", VERBS)
+
+
+@pytest.fixture
+def ready(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    import huggingface_hub.constants
+
+    assert run("export", "given.modelkin-registry").exit_code == 0
+    with serving(Hub()) as hub:
+        monkeypatch.delenv("MODELKIN_OFFLINE")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", "hf_mine")
+        hub.put("org/tiny", {"model.safetensors": safetensors.numpy.save(tiny_llama(7))})
+        assert run("push", "me/mine").exit_code == 0
+        yield filled
+
+
+def function_of(verb: str) -> Any:
+    return getattr(modelkin, verb + "_" * keyword.iskeyword(verb))
+
+
+def command_of(verb: str) -> click.Command:
+    found = cli.get_command(click.Context(cli), verb)
+    assert found is not None
+    return found
+
+
+def test_every_verb_has_a_call() -> None:
+    assert set(CALLS) == set(VERBS)
+
+
+@every_verb
+def test_it_answers_in_three_forms(ready: Path, verb: str) -> None:
+    said = run(verb, *CALLS[verb], "--json")
+    assert said.exit_code == 0, said.output
+    lines = said.stdout.splitlines() if verb in BATCH else [said.stdout]
+    assert lines
+    for line in lines:
+        answer = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        assert next(iter(answer.items())) == ("contract", CONTRACT)
+    for file in ("child.modelkin", "out.modelkin-registry"):
+        Path(file).unlink(missing_ok=True)
+
+
+@every_verb
+@pytest.mark.parametrize("form", [[], ["--quiet"]], ids=["people", "quiet"])
+def test_it_answers_people_and_pipes(ready: Path, verb: str, form: list[str]) -> None:
+    said = run(verb, *CALLS[verb], *form)
+    assert said.exit_code == 0, said.output
+    assert "\x1b" not in said.output
+    assert "Traceback" not in said.output
+    if form and verb != "trajectory":  # whose name is a verdict in words
+        assert all(len(line.split()) == 1 for line in said.stdout.splitlines())
+
+
+@every_verb
+def test_its_errors_have_one_form(ready: Path, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise ArithmeticError("nobody foresaw this")
+
+    name = {"list": "open"}.get(verb, verb + "_" * keyword.iskeyword(verb))
+    monkeypatch.setattr(modelkin, name, crash, raising=False)
+    said = run(verb, *CALLS[verb], "--json")
+    assert said.exit_code == 5
+    assert json.loads(said.stdout)["error"]["kind"] == "ArithmeticError"
+    assert len(said.stderr.splitlines()) <= 2
+    wrong = run(verb, *CALLS[verb], "--no-such-option", "--json")
+    assert wrong.exit_code == 2
+    assert json.loads(wrong.stdout)["error"]["code"] == 2
+
+
+@every_verb
+def test_without_a_registry_it_makes_one_or_says_so(models: Path, verb: str) -> None:
+    said = run(verb, *CALLS[verb], "--json", registry="none.db")
+    if verb in ("add", "fingerprint", "compare"):  # the first makes it, the others need none
+        assert said.exit_code == 0
+    else:
+        assert said.exit_code in (3, 4)  # 3 where the Hub or a file is asked for first
+        assert json.loads(said.stdout.splitlines()[-1])["error"]["message"]
+    assert Path("none.db").exists() == (verb in ("add", "import", "sync"))
+
+
+@every_verb
+def test_it_is_the_same_in_python(ready: Path, verb: str) -> None:
+    """The options of the command are arguments of the function, under the same names; results are answers."""
+    function = inspect.signature(function_of(verb), eval_str=True)
+    assert issubclass(function.return_annotation, Plain)
+    known = set(function.parameters) | {"level", "threads", "file", "adapter_base", "limit", "max_bytes"}
+    screen = {"as_json", "quiet", "registry", "key_file", "offline", "debug", "fail_on", "help"}
+    named = {option.name for option in command_of(verb).params if isinstance(option, click.Option)} - screen
+    own = {
+        "add": {"name"},
+        "compare": {"layers", "resume", "exact", "align", "controls"},
+        "decompose": {"parents", "base", "recipe"},
+        "fingerprint": {"target"},
+        "remove": {"yes"},
+        "sync": {"ids_from", "journal"} | set(modelkin.wishes.SyncOptions.__annotations__),
+        "tree": {"as_dot", "picture"},
+    }
+    assert named <= known | own.get(verb, set())
+
+
+@every_verb
+def test_its_callback_parses_calls_one_function_and_prints(verb: str) -> None:
+    module = verb + "_" * keyword.iskeyword(verb)
+    tree = ast.parse((ROOT / "cli" / "modelkin_cli" / "commands" / f"{module}.py").read_text(encoding="utf-8"))
+    (callback,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "command"]
+    first, last = callback.body[1], callback.body[-1]
+    assert (last.end_lineno or 0) - first.lineno < CALLBACK
+    asked = {
+        node.func.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "modelkin"
+    }
+    assert asked - {"open", "ExactWishes"} <= {module}
+    assert asked
+
+
+@every_verb
+def test_its_help_has_an_example_that_is_its_own(verb: str) -> None:
+    command = command_of(verb)
+    text = run(verb, "--help", registry=None).stdout
+    assert command.short_help == VERBS[verb]
+    assert f"  modelkin {verb}" in text
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert f"## modelkin {verb}\n" in page

@@ -1,0 +1,88 @@
+"""A small file of every container of the register, and the numbers that it holds."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import tflite
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+import gguf_files
+import tflite_files
+
+Array = Any
+Write = Callable[[Path, Array], None]
+SHAPE = (32, 64)
+
+
+def numbers() -> Array:
+    """The matrix that each file holds."""
+    return np.random.default_rng(5).standard_normal(SHAPE).astype(np.float32)
+
+
+def _safetensors(path: Path, weight: Array) -> None:
+    path.write_bytes(safetensors.numpy.save({"fc.weight": weight}))
+
+
+def _torch(path: Path, weight: Array) -> None:
+    torch.save({"fc.weight": torch.from_numpy(weight)}, path)
+
+
+def _script(path: Path, weight: Array) -> None:
+    layer = torch.nn.Linear(*reversed(SHAPE), bias=False)
+    layer.weight.data = torch.from_numpy(weight)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript files are no longer made, and still met
+        torch.jit.save(torch.jit.trace(layer, torch.zeros(1, SHAPE[1])), path)
+
+
+def _npz(path: Path, weight: Array) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **{"fc.weight": weight})
+
+
+def _npy(path: Path, weight: Array) -> None:
+    with path.open("wb") as file:
+        np.save(file, weight)
+
+
+def _gguf(path: Path, weight: Array) -> None:
+    gguf_files.write(path, {"output.weight": weight})
+
+
+def _ctranslate2(path: Path, weight: Array) -> None:
+    text = lambda words: struct.pack("<H", len(words) + 1) + words.encode() + b"\0"  # noqa: E731
+    out = struct.pack("<I", 6) + text("TransformerSpec") + struct.pack("<II", 3, 1)
+    out += text("decoder/embeddings/weight") + struct.pack("<B2I", 2, *weight.shape) + struct.pack("<BI", 0, weight.nbytes)
+    path.write_bytes(out + weight.tobytes() + struct.pack("<I", 0))
+
+
+def _onnx(path: Path, weight: Array) -> None:
+    tensor = numpy_helper.from_array(weight, "fc.weight")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Gemm", ["x", "fc.weight"], ["y"], transB=1)], "g", ends[:1], ends[1:], [tensor])
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString())
+
+
+def _tflite(path: Path, weight: Array) -> None:
+    given = [tflite_files.Given("input", shape=(1, SHAPE[1])), tflite_files.Given("dense", weight)]
+    path.write_bytes(tflite_files.written(given, [(tflite.BuiltinOperator.FULLY_CONNECTED, [0, 1], [0])]))
+
+
+# Container -> suffix -> how such a file is written. A container or suffix that is missing here fails tests/contract.
+EXAMPLES: dict[str, dict[str, Write]] = {
+    "safetensors": {".safetensors": _safetensors},
+    "PyTorch": {".bin": _torch, ".pt": _torch, ".pth": _torch, ".ckpt": _torch, ".jit": _script},
+    "NumPy": {".npz": _npz, ".npy": _npy},
+    "GGUF": {".gguf": _gguf},
+    "CTranslate2": {".bin": _ctranslate2},
+    "ONNX": {".onnx": _onnx},
+    "TFLite": {".tflite": _tflite},
+}
