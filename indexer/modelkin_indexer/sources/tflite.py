@@ -23,7 +23,7 @@ from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.sources.stored.decoded import DecodedSource, Origin, Presented
 from modelkin_indexer.sources.stored.extents import Extent, OpenFiles, StoredTensor
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, PICK, read_config
-from modelkin_indexer.sources.stored.scales import WHOLE, Scales
+from modelkin_indexer.sources.stored.scales import SCALED, Scales
 from modelkin_indexer.sources.stored.strided import Strided
 
 NAMES = ("FLOAT64", "FLOAT32", "FLOAT16", "BFLOAT16", "INT8", "UINT8", "INT16", "UINT16", "INT32", "INT4")
@@ -156,7 +156,7 @@ class _Reader:
         if len(shape) > MAX_AXES or any(axis < 0 for axis in shape):
             raise DamagedFile(f"has the impossible shape {list(shape)}", path=self._path, remedy=FETCH_AGAIN)
         dtype = DTYPES.get(tensor.Type(), "")
-        scales = self._scales(tensor, dtype, shape) if dtype in WHOLE else None
+        scales = self._scales(tensor, dtype, shape) if dtype in SCALED else None
         if (dtype not in FLOATS and scales is None) or tensor.Sparsity() is not None or prod(shape) < 2:
             self._left_out["single numbers" if prod(shape) == 1 else dtype or f"type {tensor.Type()}"] += 1
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,14 @@ DTYPES = {
     "BOOL": "BOOL",
     "INT4": "I4",
     "UINT4": "U4",
+    "INT2": "I2",
+    "UINT2": "U2",
+    "FLOAT4E2M1": "F4",
+    "FLOAT8E8M0": "F8_E8M0",
 }
-HALF_BYTES = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+PARTS_OF_BYTES = {"INT4": 4, "UINT4": 4, "INT2": 2, "UINT2": 2, "FLOAT4E2M1": 4}
+# Types that are not read, in bits; all others are unknown.
+OTHER_BITS = {"FLOAT8E4M3FNUZ": 8, "FLOAT8E5M2FNUZ": 8, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6, "COMPLEX64": 64, "COMPLEX128": 128}
 WHOLE_ATTRIBUTES = (onnx.AttributeProto.INT, onnx.AttributeProto.INTS)
 MAX_AXES = 8
 # What merging graphs puts before the names of a branch's values.
@@ -85,13 +92,16 @@ class Node:
 
 @dataclass
 class Graph:
-    """All nodes and constants of a model, those of branches too, with `users` (node, number of the input) and the maker of each value."""
+    """All nodes and constants of a model, those of branches too, with `users` (node, number of the input) and the maker of each value.
+
+    `unread`: constants of types that are not read, by kind, with their bytes.
+    """
 
     constants: dict[str, Constant] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     users: dict[str, list[tuple[Node, int]]] = field(default_factory=dict)
     makers: dict[str, Node] = field(default_factory=dict)
-    unread: list[str] = field(default_factory=list)
+    unread: list[tuple[str, int]] = field(default_factory=list)
 
 
 def read_graph(path: Path, files: OpenFiles) -> Graph:
@@ -123,7 +133,8 @@ class _Reader:
         self._check_names(graph)
         for tensor in graph.initializer:
             self._constant(tensor, tensor.name, here, branch)
-        self.graph.unread += [sparse.values.name for sparse in graph.sparse_initializer]
+        for sparse in graph.sparse_initializer:
+            self._unread("sparse", sparse.values, 64 + OTHER_BITS.get(_kind(sparse.values), 32))
         for given in graph.input:
             self._define(given.name, here)
         for node in graph.node:
@@ -177,13 +188,18 @@ class _Reader:
         if len(shape) > MAX_AXES or any(axis < 0 for axis in shape):
             raise DamagedFile(f"has the impossible shape {list(shape)[:9]}", path=self._path, tensor=name, remedy=FETCH_AGAIN)
         value = here[name] = f"{len(self.graph.constants)}.{len(self.graph.nodes)}.{name}"
-        kind = onnx.TensorProto.DataType.Name(tensor.data_type) if tensor.data_type in onnx.TensorProto.DataType.values() else "?"
+        kind = _kind(tensor)
         if kind not in DTYPES:
-            self.graph.unread.append(name)
+            self._unread(kind, tensor, OTHER_BITS.get(kind, 0))
             return
         extent = self._extent(tensor, name)
         plain = BRANCH.sub("", name)
         self.graph.constants[value] = Constant(value, plain, DTYPES[kind], shape, extent, branch, len(self.graph.constants))
+
+    def _unread(self, kind: str, tensor: Any, bits: int) -> None:
+        """Count a constant that is not read: numbers of so many bits, or text, which is none."""
+        if kind != "STRING":
+            self.graph.unread.append((f"ONNX, {kind.lower()} constants", max(1, prod(tensor.dims) * bits // 8)))
 
     def _extent(self, tensor: Any, name: str) -> Extent:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -193,7 +209,8 @@ class _Reader:
             return self._files.extent(self._number, start, length, name)
         try:
             values = np.ascontiguousarray(numpy_helper.to_array(tensor))
-            held = pack_halves(values) if tensor.data_type in HALF_BYTES else values.tobytes()
+            bits = PARTS_OF_BYTES.get(_kind(tensor))
+            held = packed(values, bits) if bits else values.tobytes()
         except (ValueError, TypeError, KeyError) as error:
             raise DamagedFile(f"cannot be decoded ({error})", path=self._path, tensor=name, remedy=FETCH_AGAIN) from error
         return Extent(self._number, 0, len(held), held)
@@ -211,10 +228,17 @@ class _Reader:
         return self._files.extent(number, start, length, name)
 
 
-def pack_halves(values: npt.NDArray[Any]) -> bytes:
-    """Numbers of 4 bits, two in a byte, the first in the low half."""
-    halves = np.append(values.astype(np.uint8) & 15, np.zeros(values.size % 2, np.uint8))
-    return bytes((halves[::2] | halves[1::2] << 4).astype(np.uint8))
+def _kind(tensor: Any) -> str:
+    known = onnx.TensorProto.DataType.values()
+    return str(onnx.TensorProto.DataType.Name(tensor.data_type)) if tensor.data_type in known else f"type {tensor.data_type}"
+
+
+def packed(values: npt.NDArray[Any], bits: int) -> bytes:
+    """Numbers of a few bits, several in a byte, from the lowest bits on."""
+    each = 8 // bits
+    codes = np.zeros(-(-values.size // each) * each, np.uint8)
+    codes[: values.size] = values.reshape(-1).view(np.uint8) & ((1 << bits) - 1)
+    return bytes(np.bitwise_or.reduce(codes.reshape(-1, each) << np.arange(0, 8, bits, dtype=np.uint8), axis=1))
 
 
 def _natural(text: str) -> int:

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelkin_indexer.sources.onnx.graph import Constant, Graph, Node
 
 
 @dataclass(frozen=True)
 class Port:
-    """An input that takes weights. `input_first`: as a matrix [in, out]. `scale`, `zero`: the inputs with scales and zero points, or 0."""
+    """An input that takes weights. `input_first`: as a matrix [in, out]. `scale`, `zero`: the inputs with scales and zero points, or 0.
+
+    `factor`: an input whose number the scales are multiplied with.
+    """
 
     parameter: str
     input_first: bool = False
     scale: int = 0
     zero: int = 0
+    factor: int = 0
 
 
 WEIGHT, TURNED, BIAS = Port("weight"), Port("weight", True), Port("bias")
@@ -46,14 +50,30 @@ PORTS: dict[str, dict[int, Port]] = {
     "ConvInteger": {1: Port("weight", zero=3)},
     "DynamicQuantizeMatMul": {1: Port("weight", True, 2, 3), 4: BIAS},
     "MatMulIntegerToFloat": {1: Port("weight", True, 3, 5), 6: BIAS},
+    "ConvIntegerToFloat": {1: Port("weight", scale=3, zero=5), 6: BIAS},
     "QLinearMatMul": {3: Port("weight", True, 4, 5)},
-    "QLinearConv": {3: Port("weight", scale=4, zero=5)},
-    "QGemm": {3: Port("weight", True, 4, 5)},
+    "QLinearConv": {3: Port("weight", scale=4, zero=5), 8: Port("bias", scale=4, factor=1)},
+    "QGemm": {3: Port("weight", True, 4, 5), 6: Port("bias", scale=4, factor=1)},
     "MatMulNBits": {1: Port("weight", scale=2, zero=3), 5: BIAS},
+    "MatMulBnb4": {1: Port("weight", scale=2)},
+    "GatherBlockQuantized": {0: Port("weight", scale=2, zero=3)},
+    "Attention": {1: TURNED, 2: BIAS},
+    "PackedAttention": {1: TURNED, 2: BIAS},
+    "QAttention": {1: Port("weight", True, 4, 7), 2: BIAS},
+    "EmbedLayerNormalization": {2: Port("words"), 3: Port("positions"), 4: Port("segments"), 5: WEIGHT, 6: BIAS},
+    "QEmbedLayerNormalization": {
+        2: Port("words", scale=8, zero=13),
+        3: Port("positions", scale=9, zero=14),
+        4: Port("segments", scale=10, zero=15),
+        5: Port("weight", scale=11, zero=16),
+        6: Port("bias", scale=12, zero=17),
+    },
 }
 RECURRENT = ("LSTM", "GRU", "RNN")
+QUANTISED_LSTM = "DynamicQuantizeLSTM"
 TRANSPOSABLE = ("Gemm", "FusedMatMul", "QGemm")  # with an attribute transB
 PASSING = ("Identity", "Cast", "DequantizeLinear", "Transpose", "Reshape", "Unsqueeze", "Squeeze")
+PLAIN_STEPS = ("Identity", "Cast", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Gather")  # between a constant and who scales with it
 RESCALING = ("Cast", "Mul", "Add")  # what may stand between a product of whole numbers and its bias
 BIAS_STEPS = 3
 MAX_STEPS = 8  # operators between a constant and the one that takes it as a weight
@@ -63,7 +83,7 @@ LOST = re.compile(
     re.ASCII,
 )
 HEAD = "lm_head.weight"  # a table of tokens that is read under this name is tied to the head, and is called after its own module
-STORED_AS = re.compile(r"(?:_quantized|_quant|_Transposed|_DQ_Q\d+|_Q4(?:G\d+)?|_QDQ)+$")
+STORED_AS = re.compile(r"(?:_quantized|_quant|_Transposed|_DQ_Q\d+|_Q\d(?:G\d+)?|_Bnb4|_QDQ)+$")
 SCOPE_STEP = re.compile(r"'([^']*)'")
 
 
@@ -71,49 +91,102 @@ SCOPE_STEP = re.compile(r"'([^']*)'")
 class Use:
     """How a constant is used: the node that takes it as a weight and at which port, None where none does.
 
-    `turned`: the constant is a matrix [in, out]. `scaled` is the node that dequantises it on the way, if one does.
+    `turned`: the constant is a matrix [in, out]. `scaling` says how it is dequantised on the way, if it is.
     """
 
     node: Node | None = None
     port: Port | None = None
     index: int = 0
     turned: bool = False
-    scaled: Node | None = None
+    scaling: Scaling | None = None
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How a constant becomes weights on the way: the `node` that does it, and the values of scale and zero point ("" for none).
+
+    `swapped`: the node has the transpose of the constant before it. `by_row`: rows of both are taken out before.
+    """
+
+    node: Node
+    scale: str
+    zero: str
+    swapped: bool = False
+    by_row: bool = False
 
 
 def use_of(graph: Graph, constant: Constant) -> Use:
     """The use that says most: as a table, then as a matrix, then any."""
-    return min(_uses(graph, constant.value, MAX_STEPS), key=_order, default=Use())
+    return min(_uses(graph, constant.value, Way(MAX_STEPS)), key=_order, default=Use())
 
 
 def _order(use: Use) -> tuple[bool, bool, bool, int]:
     node = use.node
-    return node is None, node is not None and node.op != "Gather", use.scaled is None, node.order if node is not None else 0
+    return node is None, node is not None and node.op != "Gather", use.scaling is None, node.order if node is not None else 0
 
 
-def _uses(graph: Graph, value: str, steps: int, turned: bool = False, scaled: Node | None = None) -> Iterator[Use]:
+@dataclass(frozen=True)
+class Way:
+    """What happened to a constant so far: steps that may follow, whether it was transposed and how dequantised, what was subtracted."""
+
+    steps: int
+    turned: bool = False
+    scaling: Scaling | None = None
+    zero: str = ""
+    gathered: bool = False
+
+
+def _uses(graph: Graph, value: str, way: Way) -> Iterator[Use]:
     for node, index in graph.users.get(value, ())[:MAX_USERS]:
         port = PORTS.get(node.op, {}).get(index)
         if port is not None:
             first = port.input_first and not (node.op in TRANSPOSABLE and node.number("transB", 0))
-            yield Use(node, port, index, first != turned, scaled or _after_gather(graph, node))
-        elif node.op in RECURRENT and index in (1, 2, 3):
-            yield Use(node, None, index, False, scaled)
-        elif node.op in PASSING and not index and steps and node.outputs:
-            swaps = node.op == "Transpose" and node.numbers.get("perm", (1, 0))[-2:] in ((1, 0), (2, 1))
-            dequantises = node if node.op == "DequantizeLinear" else scaled
-            if dequantises is not None:
-                yield Use(scaled=dequantises, turned=False)
-            yield from _uses(graph, node.outputs[0], steps - 1, turned != swaps, dequantises)
+            scaling = way.scaling
+            if scaling is None and node.op == "Gather" and node.outputs:
+                after = _uses(graph, node.outputs[0], replace(way, steps=GATHERED_STEPS, gathered=True))
+                scaling = next((use.scaling for use in after if use.scaling is not None), None)
+            yield Use(node, port, index, first != way.turned, scaling)
+        elif node.op in (*RECURRENT, QUANTISED_LSTM) and index in (1, 2, 3):
+            yield Use(node, None, index, False, way.scaling)
+        elif way.steps and node.outputs and (further := _passed(graph, node, index, way)) is not None:
+            if further.scaling is not None:
+                yield Use(scaling=further.scaling)
+            yield from _uses(graph, node.outputs[0], further)
 
 
+def _passed(graph: Graph, node: Node, index: int, way: Way) -> Way | None:
+    """The way behind one more operator; None if it is no step between a constant and the one that takes it as a weight."""
+    way = replace(way, steps=way.steps - 1)
+    if node.op in ("Sub", "Mul") and way.scaling is None and len(node.inputs) == 2:
+        other, by_row = constant_behind(graph, node.inputs[1 - index])
+        if not other or (node.op == "Sub" and index):
+            return None
+        if node.op == "Sub":
+            return replace(way, zero=other)
+        return replace(way, scaling=Scaling(node, other, way.zero, way.turned, way.gathered and by_row))
+    if node.op not in PASSING or index:
+        return None
+    if node.op == "DequantizeLinear":
+        scale, zero = (node.inputs[number] if number < len(node.inputs) else "" for number in (1, 2))
+        return replace(way, scaling=Scaling(node, scale, zero, way.turned))
+    swaps = node.op == "Transpose" and node.numbers.get("perm", (1, 0))[-2:] in ((1, 0), (2, 1))
+    return replace(way, turned=way.turned != swaps)
+
+
+def constant_behind(graph: Graph, value: str) -> tuple[str, bool]:
+    """The constant that a value is, but for its shape or type ("" if it is none), and whether it is some rows of it."""
+    rows = False
+    for _ in range(GATHERED_STEPS):
+        maker = graph.makers.get(value)
+        if value in graph.constants or maker is None:
+            break
+        rows = rows or maker.op == "Gather"
+        value = maker.inputs[0] if maker.op in PLAIN_STEPS and maker.inputs else ""
+    return (value if value in graph.constants else ""), rows
+
+
+GATHERED_STEPS = 4  # from a table of whole numbers, or of scales, to the operator that multiplies them
 MAX_USERS = 64  # of one value, looked at; a table of positions is read by each layer
-
-
-def _after_gather(graph: Graph, node: Node) -> Node | None:
-    """The node that dequantises what a table of whole numbers gives."""
-    followers = graph.users.get(node.outputs[0], ()) if node.op == "Gather" and node.outputs else ()
-    return next((user for user, index in followers if user.op == "DequantizeLinear" and not index), None)
 
 
 class Names:

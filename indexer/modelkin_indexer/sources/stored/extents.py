@@ -82,7 +82,7 @@ class OpenFiles:
 class StoredTensor:
     """One tensor: its parts one after the other are its bytes in C order. `scales` turn stored whole numbers into weights.
 
-    `transposed`: what is stored is the transpose of the matrix `shape`.
+    `transposed`: what is stored is the transpose of the matrix `shape`. Rows that are wider by their scales' shape are filled up.
     """
 
     name: str
@@ -98,14 +98,18 @@ class StoredTensor:
         if 0 in self.shape:
             raise UnsupportedFormat(f"has no values (shape {self.shape})", path=where, tensor=self.name, remedy="Export without it.")
         bits = BITS[self.dtype] if self.scales is None else self.scales.bits
-        wanted, there = -(-prod(self.shape) * bits // 8), sum(part.length for part in self.parts)
+        numbers = prod(self.shape if self.scales is None else self.scales.shape)
+        wanted, there = -(-numbers * bits // 8), sum(part.length for part in self.parts)
         if wanted != there or wanted > MAX_BYTES:
             problem = f"has {there:,} bytes, but {wanted:,} by its shape {list(self.shape)} and type {self.dtype}"
             raise DamagedFile(problem, path=where, tensor=self.name, remedy=FETCH_AGAIN)
         dtype = self.dtype if self.scales is None else DECODED
         info = TensorInfo(self.name, dtype, self.shape, prod(self.shape) * BITS[dtype] // 8, self.transposed)
         stored = Parts(self.name, self.parts, files)
-        return Presented(info, stored if self.scales is None else Scaled(stored, self.scales))
+        if self.scales is None:
+            return Presented(info, stored)
+        scaled = Scaled(stored, self.scales)
+        return Presented(info, scaled if numbers == prod(self.shape) else FilledUp(scaled, self.scales.shape[-1], self.shape[-1]))
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,27 @@ class Parts:
         else:
             start = part.start + skip
             out[:] = np.frombuffer(part.held[start : start + out.nbytes], np.uint8)
+
+
+@dataclass(frozen=True)
+class FilledUp:
+    """The first `columns` of rows of `width` numbers."""
+
+    stored: Scaled
+    width: int
+    columns: int
+
+    @property
+    def block_bytes(self) -> int:
+        return self.columns * DECODED_BYTES
+
+    def decode(self, start: int, out: Bytes) -> int:
+        """See `Decoder`."""
+        first, rows = start // self.block_bytes, out.nbytes // self.block_bytes
+        wide = np.empty(rows * self.width * DECODED_BYTES, np.uint8)
+        count = self.stored.decode(first * self.width * DECODED_BYTES, wide)
+        out.reshape(rows, -1)[:] = wide.reshape(rows, -1)[:, : self.block_bytes]
+        return count
 
 
 @dataclass(frozen=True)
