@@ -43,6 +43,7 @@ CALLS = {
     "pull": ["me/mine"],
     "calibrate": [],
     "doctor": [],
+    "upgrade": [],
 }
 BATCH = ("add", "sync")  # one object a line
 CALLBACK = 25  # lines of a callback at most, its docstring aside: it parses, calls one function, prints
