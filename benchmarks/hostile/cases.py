@@ -1,4 +1,4 @@
-"""Damaged and hostile weights files of every kind we could think of, made from one small sound model. Same seed, same bytes."""
+"""Damaged, hostile and odd weights files of every kind we could think of, made from one small sound model. Same seed, same bytes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from benchmarks.hostile.containers import write_cases
+from benchmarks.hostile.expected import NOTED, REFUSED
 
 SEED = 20260717
 HIDDEN, MIDDLE, TOKENS, LAYERS = 32, 48, 64, 2
@@ -29,11 +30,11 @@ Header = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """One hostile source. `late`: its header is sound and only its values show what is wrong. `large`: takes seconds or much disk."""
+    """One source, and what has to become of it. `large`: takes seconds or much disk."""
 
     kind: str
     path: Path
-    late: bool = False
+    outcome: str = REFUSED
     large: bool = False
 
 
@@ -74,17 +75,18 @@ def make_cases(folder: Path, large: bool = True) -> list[Case]:
         "lying entry": lying_entries,
         "odd header": odd_headers,
         "other contents": other_contents,
+        "odd but read": odd_but_read,
     }
     for kind, maker in makers.items():
         for number, content in enumerate(maker(header, data, rng)):
             path = folder / f"{kind.replace(' ', '-')}-{number:03}.safetensors"
             path.write_bytes(content)
-            cases.append(Case(kind, path))
+            cases.append(Case(kind, path, NOTED if maker is odd_but_read else REFUSED))
     cases += not_finite(folder, rng)
     cases += other_formats(folder)
     cases += links(folder)
     cases += indexes(folder)
-    cases += [Case(kind, path, late=late) for kind, path, late in write_cases(folder, bomb_mark(folder), SEED)]
+    cases += [Case(kind, path, outcome) for kind, path, outcome in write_cases(folder, bomb_mark(folder), SEED)]
     return cases + (large_headers(folder) if large else [])
 
 
@@ -135,7 +137,7 @@ def lying_entries(header: Header, data: bytes, rng: random.Random) -> Iterator[b
     changes: list[dict[str, Any]] = [{"dtype": value} for value in dtypes]
     changes += [{"shape": value} for value in (*shapes, *empty_shapes)]
     changes += [{"data_offsets": value} for value in (*pairs, *far_pairs)]
-    changes += [{"extra": 1}, {member: header[names[3]][member] for member in ("shape", "data_offsets")}]
+    changes += [{member: header[names[3]][member] for member in ("shape", "data_offsets")}]
     for change in changes:
         for name in (first, rng.choice([*names[1:3], *names[4:-1], last])):
             yield compose({**header, name: {**header[name], **change}}, data)
@@ -155,7 +157,7 @@ def odd_headers(header: Header, data: bytes, _: random.Random) -> Iterator[bytes
     for repeated in (member, b'"__metadata__":{},"__metadata__":{}', b'"__metadata__":{"a":"b","a":"c"}'):
         yield compose(b"{" + repeated + b"," + text[1:], data)
     yield compose(text.replace(b'"dtype":"F32"', b'"dtype":"F32","dtype":"F32"', 1), data)
-    for metadata in (b"[]", b"1", b"null", b'"text"', b'{"a":1}', b'{"a":null}', b'{"a":{"b":"c"}}', b"{1:2}"):
+    for metadata in (b"[]", b"1", b'"text"', b'{"a":1}', b'{"a":null}', b'{"a":{"b":"c"}}', b"{1:2}"):
         yield compose(b'{"__metadata__":' + metadata + b"," + text[1:], data)
     for value in (b"[" * 900 + b"]" * 900, b"[" * 100_000, b'{"a":' * 5000, b"NaN", b"Infinity", b"1e400", b"9" * 5000, b"true"):
         yield compose(b'{"bad":' + value + b"," + text[1:], data)
@@ -174,10 +176,18 @@ def holes_and_overlaps(header: Header, data: bytes) -> Iterator[bytes]:
     for name in (names[0], names[len(names) // 2], names[-1]):
         yield compose({other: entry for other, entry in header.items() if other != name}, data)
         yield compose({**header, "twin": header[name]}, data)
-        begin, _ = header[name]["data_offsets"]
-        yield compose({**header, "empty": {"dtype": "F32", "shape": [0, HIDDEN], "data_offsets": [begin, begin]}}, data)
     yield compose({}, b"")
     yield compose({}, data)
+
+
+def odd_but_read(header: Header, data: bytes, _: random.Random) -> Iterator[bytes]:
+    """What the format's own library reads: no metadata, other members in an entry, tensors without a number."""
+    text = compose(header, b"")[8:]
+    yield compose(b'{"__metadata__":null,' + text[1:], data)
+    for name in (next(iter(header)), list(header)[-1]):
+        yield compose({**header, name: {**header[name], "extra": 1}}, data)
+        begin, _end = header[name]["data_offsets"]
+        yield compose({**header, "empty": {"dtype": "F32", "shape": [0, HIDDEN], "data_offsets": [begin, begin]}}, data)
 
 
 def other_contents(_: Header, data: bytes, rng: random.Random) -> Iterator[bytes]:
@@ -208,7 +218,7 @@ def not_finite(folder: Path, rng: random.Random) -> list[Case]:
                 bad = np.full(count, value).astype(numpy_type).tobytes()
                 path = folder / f"not-finite-{len(cases):03}.safetensors"
                 path.write_bytes(compose(header, data[:begin] + bad + data[begin + len(bad) :]))
-                cases.append(Case("not finite", path, late=True))
+                cases.append(Case("not finite", path, NOTED))
     return cases
 
 
@@ -281,14 +291,16 @@ def indexes(folder: Path) -> list[Case]:
     name = next(iter(header))
     sound = dict.fromkeys(header, shard)
     shards: list[Any] = ["../outside/victim", "/etc/passwd", "..", ".", "", "a/b.safetensors", "..\\x.safetensors", "x\0.safetensors"]
-    shards += ["missing.safetensors", "%2e%2e/x.safetensors", "link.safetensors", "pipe.safetensors", INDEX, ".safetensors", "n" * 5000]
+    shards += ["%2e%2e/x.safetensors", "link.safetensors", "pipe.safetensors", INDEX, ".safetensors", "n" * 5000]
     shards += [1, None, [shard], {"file": shard}, True]
     maps: list[Any] = [{**sound, name: target} for target in shards]
-    maps += [{**sound, "no.such.tensor": shard}, {}, [], None, "text"]
+    maps += [{}, [], None, "text"]
     texts = [json.dumps({"metadata": {}, "weight_map": value}).encode() for value in maps]
     good = json.dumps(sound).encode()
     texts += [b"", b"[]", b"{}", b"null", b'{"weight_map":' + good, b'{"weight_map":' + good + b',"weight_map":' + good + b"}"]
     texts += [b'{"weight_map":{' + good[1:-1] + b"," + good[1:-1] + b"}}", b'{"metadata":' + b"[" * 100_000, b"\xff\xfe{}", bytes(1000)]
+    stale: list[Header] = [{**sound, name: "missing.safetensors"}, {**sound, "no.such.tensor": shard}]  # beside complete shards
+    texts += [json.dumps({"metadata": {}, "weight_map": value}).encode() for value in stale]
     cases = []
     for number, text in enumerate(texts):
         path = folder / f"index-{number:03}"
@@ -297,8 +309,8 @@ def indexes(folder: Path) -> list[Case]:
         (path / "link.safetensors").symlink_to("../outside/victim")
         os.mkfifo(path / "pipe.safetensors")
         (path / INDEX).write_bytes(text)
-        cases.append(Case("index", path))
-    os.truncate(path / INDEX, 10**11)
+        cases.append(Case("index", path, REFUSED if number < len(texts) - len(stale) else NOTED))
+    os.truncate(cases[len(maps)].path / INDEX, 10**11)
     return cases
 
 

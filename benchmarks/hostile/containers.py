@@ -1,4 +1,4 @@
-"""Damaged and hostile files of the other containers: at least 200 each, every one of which has to be refused. Same seed, same bytes,
+"""Damaged and hostile files of the other containers: at least 200 each, and what has to become of each. Same seed, same bytes,
 but for the folder that pickles name and the addresses that PyTorch numbers storages by.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 import tflite
 import torch
 
+from benchmarks.hostile.expected import LATE, NOTED, REFUSED
 from benchmarks.hostile.graphs import ct2_bytes, ct2_files, ct2_names, onnx_files, onnx_model
 
 CUTS = 90  # places at which a sound file is cut
@@ -29,7 +30,7 @@ CALLS = (
     *("importlib.import_module", "ctypes.CDLL", "code.interact", "pty.spawn", "sys.exit", "operator.attrgetter", "functools.partial"),
     *("types.FunctionType", "types.CodeType", "torch._utils.__builtins__", "collections.OrderedDict.fromkeys", "torch.nn.Module"),
 )
-Make = Callable[[random.Random, Path], Iterator[tuple[bytes, bool]]]
+Make = Callable[[random.Random, Path], Iterator[tuple[bytes, str]]]
 Tensors = dict[str, Any]
 
 
@@ -50,9 +51,9 @@ def not_finite(rng: random.Random, dtype: type) -> Iterator[Tensors]:
             yield tensors
 
 
-def cut(whole: bytes, rng: random.Random) -> Iterator[tuple[bytes, bool]]:
+def cut(whole: bytes, rng: random.Random) -> Iterator[tuple[bytes, str]]:
     for length in [0, 1, 2, 3, 4, 8, *rng.sample(range(9, len(whole) - 1), CUTS), len(whole) - 1]:
-        yield whole[:length], False
+        yield whole[:length], REFUSED
 
 
 def torch_bytes(value: Any, legacy: bool) -> bytes:
@@ -81,7 +82,7 @@ def with_pickle(data: bytes, storages: dict[str, bytes], root: str = "archive") 
     return stream.getvalue()
 
 
-def torch_zip(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]:
+def torch_zip(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
     """Archives: cut, with cut, false or calling pickles, with storages that are missing or short, compressed, with bad numbers."""
     whole = torch_bytes(as_torch(sound()), legacy=False)
     yield from cut(whole, rng)
@@ -90,35 +91,35 @@ def torch_zip(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]:
     data = members["data.pkl"]
     storages = {name.removeprefix("data/"): stored for name, stored in members.items() if name.startswith("data/")}
     for length in rng.sample(range(len(data) - 1), 60):
-        yield with_pickle(data[:length], storages), False
+        yield with_pickle(data[:length], storages), REFUSED
     for key in storages:
-        yield with_pickle(data, {other: stored for other, stored in storages.items() if other != key}), False
+        yield with_pickle(data, {other: stored for other, stored in storages.items() if other != key}), REFUSED
         for length in rng.sample(range(len(storages[key])), 5):
-            yield with_pickle(data, {**storages, key: storages[key][:length]}), False
+            yield with_pickle(data, {**storages, key: storages[key][:length]}), REFUSED
     for name in CALLS:
-        yield with_pickle(calling(name, mark), storages), False
-    yield from ((bad, False) for bad in (with_pickle(b"", {}), with_pickle(data, {}, ""), b"PK\x03\x04" + rng.randbytes(4096)))
+        yield with_pickle(calling(name, mark), storages), REFUSED
+    yield from ((bad, REFUSED) for bad in (with_pickle(b"", {}), with_pickle(data, {}, ""), b"PK\x03\x04" + rng.randbytes(4096)))
     for tensors in not_finite(rng, np.float32):
-        yield torch_bytes(as_torch(tensors), legacy=False), True
+        yield torch_bytes(as_torch(tensors), legacy=False), NOTED
 
 
-def torch_legacy(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]:
+def torch_legacy(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
     """Streams of pickles: cut, with other magic numbers, calling, plain pickles of every protocol, with bad numbers."""
     whole = torch_bytes(as_torch(sound()), legacy=True)
     yield from cut(whole, rng)
     head = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
     for name in CALLS:
-        yield calling(name, mark), False
-        yield head + calling(name, mark), False
+        yield calling(name, mark), REFUSED
+        yield head + calling(name, mark), REFUSED
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         for value in ({}, {"a": np.ones(3)}, [1, 2], None, "text"):
-            yield pickle.dumps(value, protocol), False
+            yield pickle.dumps(value, protocol), REFUSED
     for wrong in (0, 1, 2**80, "magic", None):
-        yield pickle.dumps(wrong, 2) + whole[len(pickle.dumps(0x1950A86A20F9469CFC6C, 2)) :], False
+        yield pickle.dumps(wrong, 2) + whole[len(pickle.dumps(0x1950A86A20F9469CFC6C, 2)) :], REFUSED
     for step in (b"c", b"i", b"o", b"P", b"\x82\x01", b"\x97", b"q\xff" * 9, b"r\xff\xff\xff\xff", b"(" * 9999, b"\x8b\xff\xff\xff\x7f"):
-        yield head + b"\x80\x02" + step + b".", False
+        yield head + b"\x80\x02" + step + b".", REFUSED
     for tensors in not_finite(rng, np.float16):
-        yield torch_bytes(as_torch(tensors), legacy=True), True
+        yield torch_bytes(as_torch(tensors), legacy=True), NOTED
 
 
 def npz_bytes(tensors: Tensors, compressed: bool = False) -> bytes:
@@ -139,31 +140,31 @@ def zipped(name: str, data: bytes) -> bytes:
     return stream.getvalue()
 
 
-def numpy_archives(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]:
+def numpy_archives(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
     """Archives: cut, with array headers that lie, objects, compressed floods, bad numbers."""
     yield from cut(npz_bytes(sound()), rng)
     kinds = ("|O", "<c8", "<c16", ">f4", "<U3", "|S3", "|V2", "<M8[s]", "<f16", "<f3", "zz", "")
     for kind in kinds:
         for shape in ("(8,)", "(2, 4)"):
-            yield zipped("a.npy", npy_bytes(f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}}}", bytes(32))), False
+            yield zipped("a.npy", npy_bytes(f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}}}", bytes(32))), REFUSED
     shapes = ("(7,)", "(10,)", "(-8,)", "(2**80,)", "(1099511627776, 1099511627776)", "8", "None", "('8',)", "(8.0,)", "[8]", "(True,)")
     for shape in shapes:
         for order in ("False", "True", "1"):
-            yield zipped("a.npy", npy_bytes(f"{{'descr': '<f4', 'fortran_order': {order}, 'shape': {shape}}}", bytes(36))), False
+            yield zipped("a.npy", npy_bytes(f"{{'descr': '<f4', 'fortran_order': {order}, 'shape': {shape}}}", bytes(36))), REFUSED
     for text in ("", "{}", "[", "(" * 3000, f"__import__('os').mkdir({str(mark)!r})", "{'descr': '<f4'}", "1", "{1: 2}", "\0" * 99):
-        yield zipped("a.npy", npy_bytes(text, bytes(32))), False
+        yield zipped("a.npy", npy_bytes(text, bytes(32))), REFUSED
     for version in ((0, 0), (1, 1), (2, 0), (3, 0), (9, 9)):
-        yield zipped("a.npy", b"\x93NUMPY" + bytes(version) + bytes(64)), False
+        yield zipped("a.npy", b"\x93NUMPY" + bytes(version) + bytes(64)), REFUSED
     for name in ("a.txt", "a", "../a.npy.exe", "pickle.pkl"):
-        yield zipped(name, bytes(64)), False
+        yield zipped(name, bytes(64)), REFUSED
     rounded = np.random.default_rng(1).integers(-9, 9, (400, 200)).astype(np.float32)
     whole = npz_bytes({"model.layers.0.mlp.up_proj.weight": rounded}, compressed=True)
     for at in rng.sample(range(len(whole) // 2, len(whole) - 400), 30):
-        yield whole[:at] + b"\xff" * 64 + whole[at + 64 :], True
-    yield zipped("a.npy", npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (25000000,)}", bytes(100_000_000))), False
+        yield whole[:at] + b"\xff" * 64 + whole[at + 64 :], LATE
+    yield zipped("a.npy", npy_bytes("{'descr': '<f4', 'fortran_order': False, 'shape': (25000000,)}", bytes(100_000_000))), REFUSED
     for dtype in (np.float32, np.float16):
         for tensors in not_finite(rng, dtype):
-            yield npz_bytes(tensors, compressed=dtype is np.float16), True
+            yield npz_bytes(tensors, compressed=dtype is np.float16), NOTED
 
 
 def gguf_bytes(tensors: Tensors, folder: Path, kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32) -> bytes:
@@ -183,17 +184,19 @@ def gguf_bytes(tensors: Tensors, folder: Path, kind: gguf.GGMLQuantizationType =
     return data
 
 
-def gguf_files(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]:
+def gguf_files(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
     """Files: cut, with every number of their header replaced by ones that cannot be, with bad numbers in plain and quantised tensors."""
     whole = gguf_bytes(sound(), mark.parent)
     yield from cut(whole, rng)
     for at, width, values in gguf_fields(whole):
         for value in values:
-            yield whole[:at] + (value % (1 << 8 * width)).to_bytes(width, "little") + whole[at + width :], False
+            yield whole[:at] + (value % (1 << 8 * width)).to_bytes(width, "little") + whole[at + width :], REFUSED
+    for at in gguf_axes(whole):
+        yield whole[:at] + bytes(8) + whole[at + 8 :], NOTED
     for kind in (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.Q8_0):
         for tensors in not_finite(rng, np.float32):
             tensors = {name: values if values.shape[1] == 32 else values.reshape(48, 32) for name, values in tensors.items()}
-            yield gguf_bytes(tensors, mark.parent, kind), True
+            yield gguf_bytes(tensors, mark.parent, kind), NOTED
 
 
 def gguf_fields(whole: bytes) -> Iterator[tuple[int, int, tuple[int, ...]]]:
@@ -214,11 +217,16 @@ def gguf_fields(whole: bytes) -> Iterator[tuple[int, int, tuple[int, ...]]]:
         yield at, 8, (0, name + 5, 2**20, 2**62, -1)
         at += 8 + name
         yield at, 4, (0, 5, 9, -1)
-        yield at + 4, 8, (0, 2**20, 2**40, 2**63, -1)
-        yield at + 12, 8, (0, 2**20, 2**40, 2**63, -1)
+        yield at + 4, 8, (2**20, 2**40, 2**63, -1)
+        yield at + 12, 8, (2**20, 2**40, 2**63, -1)
         yield at + 20, 4, (4, 5, 31, 99, -1)
         yield at + 24, 8, (1, 33, 2**40, 2**62, -32)
         at += 32
+
+
+def gguf_axes(whole: bytes) -> list[int]:
+    """Where the lengths of the tensors' axes stand: a tensor without a number is written by some converters."""
+    return [at for at, _, values in gguf_fields(whole) if values == (2**20, 2**40, 2**63, -1)]
 
 
 def tflite_bytes(tensors: Tensors, lies: dict[str, Any] | None = None) -> bytes:
@@ -265,35 +273,35 @@ def tflite_bytes(tensors: Tensors, lies: dict[str, Any] | None = None) -> bytes:
     return bytes(b.Output())
 
 
-def tflite_files(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]:
+def tflite_files(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
     """Files: cut, with shapes, types, buffers and scales that do not fit, without their mark, with bad numbers."""
     whole = tflite_bytes(sound())
     yield from cut(whole, rng)
     for name in sound():
         for shape in ((48, 33), (47, 32), (48,), (1,) * 9, (-48, -32), (2**31 - 1, 2**31 - 1), (2**30, 48, 32), (49, 32)):
-            yield tflite_bytes(sound(), {name: {"shape": shape}}), False
+            yield tflite_bytes(sound(), {name: {"shape": shape}}), REFUSED
         for kind in (1, 10):
-            yield tflite_bytes(sound(), {name: {"type": kind}}), False
+            yield tflite_bytes(sound(), {name: {"type": kind}}), REFUSED
         for buffer in (6, 7, 2**20, 2**32 - 1):
-            yield tflite_bytes(sound(), {name: {"buffer": buffer}}), False
+            yield tflite_bytes(sound(), {name: {"buffer": buffer}}), REFUSED
     whole_numbers = {name: np.ones(values.shape, np.int8) for name, values in sound().items()}
     for name in whole_numbers:
         for scale in ([1.0] * 7, [np.nan], [np.inf], [1.0] * 2):
-            yield tflite_bytes(whole_numbers, {other: {"scale": scale if other == name else [0.1]} for other in whole_numbers}), False
+            yield tflite_bytes(whole_numbers, {other: {"scale": scale if other == name else [0.1]} for other in whole_numbers}), REFUSED
     for at in range(4, 8):
-        yield whole[:at] + b"?" + whole[at + 1 :], False
+        yield whole[:at] + b"?" + whole[at + 1 :], REFUSED
     for dtype in (np.float32, np.float16):
         for tensors in not_finite(rng, dtype):
-            yield tflite_bytes(tensors), True
+            yield tflite_bytes(tensors), NOTED
 
 
-def onnx_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]:
+def onnx_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
     """What hostile_graphs.py makes of sound weights as ONNX."""
     cuts = cut(onnx_model(sound()).SerializeToString(), rng)
     yield from onnx_files(sound(), not_finite(rng, np.float32), cuts)
 
 
-def ct2_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, bool]]:
+def ct2_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
     """What hostile_graphs.py makes of sound weights as CTranslate2."""
     cuts = cut(ct2_bytes(ct2_names(sound())), rng)
     yield from ct2_files(sound(), not_finite(rng, np.float32), cuts, rng)
@@ -310,12 +318,12 @@ MAKERS: dict[str, tuple[str, Make]] = {
 }
 
 
-def write_cases(folder: Path, mark: Path, seed: int) -> Iterator[tuple[str, Path, bool]]:
-    """Write all of them below `folder`: kind, path, and whether only the values show what is wrong."""
+def write_cases(folder: Path, mark: Path, seed: int) -> Iterator[tuple[str, Path, str]]:
+    """Write all of them below `folder`: kind, path, and what has to become of it."""
     for kind, (suffix, maker) in MAKERS.items():
         within = folder / kind.replace(" ", "-").lower()
         within.mkdir()
-        for number, (content, late) in enumerate(maker(random.Random(seed), mark)):
+        for number, (content, outcome) in enumerate(maker(random.Random(seed), mark)):
             path = within / f"{kind.replace(' ', '-').lower()}-{number:03}{suffix}"
             path.write_bytes(content)
-            yield kind, path, late
+            yield kind, path, outcome

@@ -1,4 +1,5 @@
-"""Gives every hostile file to the installed command and checks that each is refused by name, in bounded memory, and that nothing is stored.
+"""Gives every hostile file to the installed command and checks that each is refused by name, in bounded memory, and that nothing is
+stored; and that the odd files which publishers write are read.
 
     python -m benchmarks.hostile.files [--command modelkin]
 
@@ -21,6 +22,7 @@ from typing import Any
 
 from benchmarks.common.results import write_result
 from benchmarks.hostile.cases import SEED, Case, bomb_mark, compose, make_cases, sound_model
+from benchmarks.hostile.expected import NOTED, REFUSED
 from modelkin_indexer.errors import SourceError
 from modelkin_indexer.opening import open_source
 
@@ -32,20 +34,20 @@ TIMEOUT = 900  # seconds for one command; a hang is a failure
 
 
 def opening_problems(cases: list[Case]) -> list[str]:
-    """What is wrong with how `open_source` takes the cases: each must raise a SourceError naming it, or open if it is `late`."""
+    """What is wrong with how `open_source` takes the cases: those to be refused must raise a SourceError naming it."""
     problems = []
     for case in cases:
         try:
             open_source(case.path).close()
         except SourceError as error:
-            if case.late:
+            if case.outcome != REFUSED:
                 problems.append(f"{case.path.name}: refused at opening: {error}")
             elif str(case.path) not in str(error):
                 problems.append(f"{case.path.name}: not named in: {error}")
         except Exception as error:
             problems.append(f"{case.path.name}: {type(error).__name__} is not a SourceError: {error}")
         else:
-            if not case.late:
+            if case.outcome == REFUSED:
                 problems.append(f"{case.path.name}: opened as if sound")
     return problems
 
@@ -90,6 +92,19 @@ def command_problems(command: Command, cases: list[Case]) -> list[str]:
     return problems
 
 
+def odd_problems(command: Command, cases: list[Case]) -> list[str]:
+    """What is wrong with one `add` of files that have to be read: numbers that are none must lower the coverage."""
+    code, lines = command.add([case.path for case in cases])
+    problems = [] if code == 0 else [f"{cases[0].path.name} and {len(cases) - 1} more: exit code {code}"]
+    for case in cases:
+        line = lines.get(str(case.path), {"status": "no line"})
+        if line["status"] != "added":
+            problems.append(f"{case.path.name}: {line['status']}: {line.get('reason')}")
+        elif "not-finite" in case.path.name and line["coverage"] == 1:
+            problems.append(f"{case.path.name}: coverage 1")
+    return problems
+
+
 def peak_mb() -> float:
     """The largest memory any command took so far. A child's count starts from this process's own peak, so that has to stay small."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
@@ -106,9 +121,14 @@ def run(command_name: str, folder: Path) -> dict[str, Any]:
     (folder / "cases").mkdir()
     cases = make_cases(folder / "cases")
     problems += opening_problems([case for case in cases if not case.large])
-    for start in range(0, len(cases), BATCH):
-        problems += command_problems(command, cases[start : start + BATCH])
-    singles = cases[::SINGLE_EVERY]
+    odd = [case for case in cases if case.outcome == NOTED]
+    bad = [case for case in cases if case.outcome != NOTED]
+    aside = Command(command_name, folder / "odd")
+    for start in range(0, len(odd), BATCH):
+        problems += odd_problems(aside, odd[start : start + BATCH])
+    for start in range(0, len(bad), BATCH):
+        problems += command_problems(command, bad[start : start + BATCH])
+    singles = bad[::SINGLE_EVERY]
     for case in singles:
         problems += command_problems(command, [case])
     peak, after = peak_mb(), command.stored()
@@ -120,7 +140,8 @@ def run(command_name: str, folder: Path) -> dict[str, Any]:
         problems.append("a pickle was run")
     return {
         "seed": SEED,
-        "cases": len(cases),
+        "cases": len(bad),
+        "odd_but_read": len(odd),
         "kinds": dict(Counter(case.kind for case in cases)),
         "run_singly": len(singles),
         "problems": problems,

@@ -1,4 +1,4 @@
-"""Damaged and hostile ONNX and CTranslate2 files, at least 200 each, every one of which has to be refused."""
+"""Damaged and hostile ONNX and CTranslate2 files, at least 200 each, and what has to become of each."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 import onnx
 
+from benchmarks.hostile.expected import NOTED, REFUSED
+
 CT2_TYPES = ("float32", "int8", "int16", "int32", "float16")
-Case = tuple[bytes, bool]
+Case = tuple[bytes, str]
 Tensors = dict[str, Any]
 
 
@@ -46,21 +48,21 @@ def onnx_files(tensors: Tensors, not_finite: Iterator[Tensors], cuts: Iterator[C
         for dims in ((48, 33), (47, 32), (-48, -32), (2**62, 4), (2**31, 2**31), (0, 32), (1,) * 70):
             model, tensor = changed(number)
             tensor.dims[:] = dims
-            yield model.SerializeToString(), False
+            yield model.SerializeToString(), REFUSED
         for kind in (onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16):
             model, tensor = changed(number)
             tensor.data_type = kind
-            yield model.SerializeToString(), False
+            yield model.SerializeToString(), REFUSED
         for data in (tensor.raw_data[:-1], tensor.raw_data[:-4], tensor.raw_data + b"\0\0\0\0"):
             model, tensor = changed(number)
             tensor.raw_data = data
-            yield model.SerializeToString(), False
+            yield model.SerializeToString(), REFUSED
         for place in ("../elsewhere.bin", "/etc/passwd", "", ".", "/home", "a/../../b.bin", "C:\\windows\\system32"):
             model, tensor = changed(number)
             external(tensor, location=place)
-            yield model.SerializeToString(), False
+            yield model.SerializeToString(), REFUSED
     for tensors in not_finite:
-        yield onnx_model(tensors).SerializeToString(), True
+        yield onnx_model(tensors).SerializeToString(), NOTED
 
 
 def ct2_text(words: str) -> bytes:
@@ -96,18 +98,18 @@ def ct2_files(tensors: Tensors, not_finite: Iterator[Tensors], cuts: Iterator[Ca
     yield from cuts
     sound = ct2_names(tensors)
     for version in (0, 1, 3, 7, 99, 2**31, 2**32 - 1):
-        yield ct2_bytes(sound, version=version), False
+        yield ct2_bytes(sound, version=version), REFUSED
     for count in (len(sound) + 1, len(sound) + 9, 2**20, 2**31, 2**32 - 1):
-        yield ct2_bytes(sound, count=count), False
+        yield ct2_bytes(sound, count=count), REFUSED
     for name in sound:
         for shape in ((48, 33), (47, 32), (48,), (1,) * 9, (1,) * 255, (2**32 - 1, 2**32 - 1), (2**31, 2), (0, 32)):
-            yield ct2_bytes(sound, {name: {"shape": shape}}), False
+            yield ct2_bytes(sound, {name: {"shape": shape}}), REFUSED
         for kind in (1, 2, 4, 6, 99, 255):
-            yield ct2_bytes(sound, {name: {"kind": kind}}), False
+            yield ct2_bytes(sound, {name: {"kind": kind}}), REFUSED
         for size in (0, 1, 48 * 32 * 4 - 4, 2**31, 2**32 - 1):
-            yield ct2_bytes(sound, {name: {"size": size}}), False
+            yield ct2_bytes(sound, {name: {"size": size}}), REFUSED
     whole = ct2_bytes(sound)
     for extra in (1, 4, 64):
-        yield whole + rng.randbytes(extra), False
+        yield whole + rng.randbytes(extra), REFUSED
     for tensors in not_finite:
-        yield ct2_bytes(ct2_names(tensors)), True
+        yield ct2_bytes(ct2_names(tensors)), NOTED

@@ -51,5 +51,5 @@ def test_problems_are_seen(hostile: ModuleType, tmp_path: Path) -> None:
     sound, damaged = tmp_path / "sound.safetensors", tmp_path / "damaged.safetensors"
     sound.write_bytes(hostile.compose(*hostile.sound_model()))
     damaged.write_bytes(b"damaged")
-    problems = hostile.opening_problems([hostile.Case("sound", sound), hostile.Case("damaged", damaged, late=True)])
+    problems = hostile.opening_problems([hostile.Case("sound", sound), hostile.Case("damaged", damaged, hostile.NOTED)])
     assert [problem.split(":")[0] for problem in problems] == ["sound.safetensors", "damaged.safetensors"]

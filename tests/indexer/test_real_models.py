@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from importlib.resources import files
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,13 @@ RELATED = {
     frozenset(TWINS): {"quantized"},
     frozenset(("PP-OCRv3-det-ch", "PP-OCRv3-det-en")): {"fine-tuned", "continued"},
     frozenset(("PP-OCRv4-rec-ch", "PP-OCRv4-rec-en")): {"transplanted"},
-    # one pretrained backbone: kernels correlate at 0.86, 0.84, 0.73, 0.72, ... and on the mean of 41 at 0.31
-    frozenset(("PP-OCRv4-det-ch", "PP-OCRv4-mobile-seal-det")): {"transplanted", "continued"},
     frozenset(("dnsmos-p835", "dnsmos-p835-personalised")): {"fine-tuned"},
-    frozenset(("magika-standard-v3.2", "magika-standard-v3.3")): {"continued"},
     frozenset(("silero-vad-6.2.3-16k", "silero-vad-6.2.0")): {"fine-tuned", "transplanted"},
 }
+# Kin whose weights do not tell whether more than one random start is in common. Of the v4 detectors some kernels correlate at 0.86, 0.83
+# and 0.81, as two runs on parts of one task do from one seed, and the mean of 50 is 0.34; of the magikas the matrices at 0.26 and 0.50.
+DETECTORS = ("PP-OCRv4-det-ch", "PP-OCRv4-mobile-seal-det", "PP-OCRv5-det")
+ONE_START = {frozenset(pair) for pair in (*combinations(DETECTORS, 2), ("magika-standard-v3.2", "magika-standard-v3.3"))}
 TABLE: list[dict[str, Any]] = json.loads((files("modelkin_data") / "starter" / "models.json").read_text("utf-8"))["models"]
 STARTERS = 75
 Tensors = dict[str, Any]
@@ -239,4 +241,6 @@ def test_strangers_in_the_starter_registry_are_not_accused(registry: Registry) -
     told = {pair: name for pair, name in found.items() if name not in DESCENT_FREE}
     assert told.keys() == {(a, b) for a, b in found if frozenset((a, b)) in RELATED}
     assert all(name in RELATED[frozenset(pair)] for pair, name in told.items())
+    started = {frozenset(pair) for pair, name in found.items() if name == "shared initialisation"}
+    assert started == ONE_START
     assert len({content_digest(found) for found in fingerprints.values()}) == len(fingerprints) == STARTERS

@@ -78,7 +78,7 @@ def _formula(values: Singles) -> str:
     """The formula that gives a whole tensor back, or ""."""
     if not values.size or np.isnan(values).any():
         return ""
-    if np.ptp(values) == 0:
+    if values.min() == values.max():
         return "constant"
     bounded = _bounded(values)
     wide, error = bounded.astype(np.float64), rounding(bounded)

@@ -44,7 +44,8 @@ class LeftOut:
         for m in measured:
             tensors = [view.tensor for view in m.piece.views]
             reason = fixed_reason(self._source, m.piece, m.sampled.rows, m.sampled.numbers, m.held)
-            if reason == CONSTANT and m.piece.place.family not in UNTOUCHED and tensors[0] not in unsure:
+            surely_weights = m.piece.place.family not in UNTOUCHED and tensors[0] not in unsure
+            if surely_weights and (reason == CONSTANT or (m.unusable is not None and m.unusable.share > MOSTLY)):
                 reason = ""
             if m.piece.place.family == "head" and same_values(m, tokens.get(m.piece.place.component)):
                 reason = reason or "the head is the embedding (tied)"

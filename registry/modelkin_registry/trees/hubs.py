@@ -17,7 +17,9 @@ import numpy as np
 FEWEST = 3  # children whose pairs say whether their hub is their base: with two the one pair has no error
 MOST = 12  # neighbours looked at, the nearest: 66 pairs
 CHANCE_SD = 2.0  # standard errors of the excess that are chance
-NO_SHARE = 0.03  # of the children's own way from the hub that the hub's way from a base may be, at the upper end of its interval
+NO_SHARE = (
+    1 / 16
+)  # of the children's own way from the hub that the hub's way from a base may be, at the upper end: a quarter of their change, squared
 SMALLEST_R = 1e-3  # below, a correlation is none, and its logarithm would be all noise
 ROUNDING = 1e-9  # of logarithms
 
