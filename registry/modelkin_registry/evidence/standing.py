@@ -36,22 +36,24 @@ class ChannelResult:
     strong: bool
 
 
-def channel_result(family: str, channel: str, places: Sequence[PlaceCosine], judge: Judge) -> ChannelResult:
-    """The mean cosine of a family's places in one channel, judged; its p-value is corrected for channels and models searched."""
+def channel_result(family: str, channel: str, places: Sequence[PlaceCosine], judge: Judge, looks: int = 1) -> ChannelResult:
+    """The mean cosine of a family's places in one channel, judged; its p-value is corrected for `looks` channels and models searched."""
     r = sum(place.cosine for place in places) / len(places)
     null = average_null([place.null for place in places], family, channel, judge)
     z = (r - null.mean) / null.sd
     signed = abs(r) if channel == "probe" else r  # a negated copy is a copy; a Gram matrix has no sign
-    return ChannelResult(r, null, z, two_sided_p(z, len(CHANNELS) * judge.searched), signed >= CHANNEL_R[channel])
+    return ChannelResult(r, null, z, two_sided_p(z, looks * judge.searched), signed >= CHANNEL_R[channel])
 
 
-def matrix_result(family: str, channel: str, places: Sequence[PlaceCosine], measured: Measurement, judge: Judge) -> ChannelResult:
+def matrix_result(
+    family: str, channel: str, places: Sequence[PlaceCosine], measured: Measurement, judge: Judge, looks: int
+) -> ChannelResult:
     """The same of matrices: in gram and anchored only places count that have other layers to stand out from, or the very same numbers."""
     if channel == "probe":
-        return channel_result(family, channel, places, judge)
+        return channel_result(family, channel, places, judge, looks)
     same = [p for p in places if same_numbers(p, measured)]
     apart = [p for p in places if p.null.mean != 0.0]
-    found = channel_result(family, channel, apart or places, judge)
+    found = channel_result(family, channel, apart or places, judge, looks)
     if len(same) == len(places):
         return found
     layers = {p.layers[0] for p in apart if p.cosine >= CHANNEL_R[channel]}
@@ -83,9 +85,12 @@ class Standing:
 
 
 def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, judge: Judge, limit: float) -> Standing:
-    """The first channel that shows a family below `limit`, by its mean or by a few strong places; else the first one measured."""
+    """The first channel that shows a family below `limit`, by its mean or by a few strong places; else the first one measured.
+
+    Its p-value is then that of one look: nothing was chosen by what the channels show.
+    """
     places = {c: mine for c in CHANNELS if (mine := [p for p in group if p.channel == c])}
-    results = {c: matrix_result(family, c, mine, measured, judge) for c, mine in places.items()}
+    results = {c: matrix_result(family, c, mine, measured, judge, len(places)) for c, mine in places.items()}
     evident = [c for c, result in results.items() if result.strong and result.p_value <= limit]
     if evident:
         forged = evident[0] == "probe" and contradicted(group, measured)
@@ -95,8 +100,11 @@ def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, j
         found = channel_result(family, "probe", strong, judge)
         return Standing({**results, "probe": replace(found, p_value=p_value)}, "probe", strong, True, few=True)
     alike = measured.changes_only and "gram" in results and results["gram"].r >= CHANNEL_R["gram"] and results["gram"].p_value <= limit
-    channel = "gram" if alike else next(iter(results))
-    return Standing(results, channel, places[channel])
+    if alike:
+        return Standing(results, "gram", places["gram"])
+    first = next(iter(results))
+    one_look = replace(results[first], p_value=two_sided_p(results[first].z, judge.searched))
+    return Standing({**results, first: one_look}, first, places[first])
 
 
 def strong_places(family: str, places: Sequence[PlaceCosine], judge: Judge) -> tuple[list[PlaceCosine], float]:

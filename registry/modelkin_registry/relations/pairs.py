@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -152,12 +153,17 @@ def _component_evidence(pair: ComponentPair, relation: Relation) -> ComponentEvi
 
 
 def _overall_p(components: Sequence[ComponentEvidence], relation: Relation) -> float | None:
-    """The smallest p-value of an informative family, corrected for the number of families looked at."""
+    """The smallest p-value of an informative family, corrected for the number of families looked at: sketches of theirs are independent.
+
+    Šidák (1967), Rectangular confidence regions for the means of multivariate normal distributions.
+    """
     values = [f.p_value for c in components for f in c.families if f.informative and f.p_value is not None]
     if not values or relation.name == "not comparable":
         return None
     least = min(values)
-    return SMALLEST_P if least <= SMALLEST_P else min(1.0, least * len(values))
+    if least <= SMALLEST_P or least >= 1.0:
+        return least
+    return -math.expm1(len(values) * math.log1p(-least))
 
 
 def nearest_kin(kin: Sequence[Kin], held: Mapping[int, Held], k: int, *, show_all: bool = False) -> list[Relative]:
