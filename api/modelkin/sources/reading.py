@@ -13,7 +13,6 @@ from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing, hub_id
 from modelkin.sources.network import hub_client
 from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer.errors import FingerprintError, SourceNotFound, UnsupportedFormat
-from modelkin_indexer.opening import open_source
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -90,6 +89,7 @@ def _hub_reading(source: str, name: str, how: HowToRead, listener: Listener, reg
 def _opened(path: Path, how: HowToRead) -> Source:
     """The weights at a path; of an adapter, with a base given, their sum."""
     from modelkin_indexer.adapters.source import AdapterSource, on_base
+    from modelkin_indexer.opening import open_source  # brings every reader of quantised weights and adapters
 
     weights = open_source(path, how.file)
     if how.base is None:
