@@ -44,8 +44,8 @@ def command(
     """
     with output.listening() as listener:
         answer = modelkin.decompose(source, parents=(*parents, *more), base=base, listener=listener, **call)
-    merge = answer.merge or {"parents": []}
-    output.answer(answer, (parent["model"] for parent in merge["parents"]), lambda console: merge_page(answer, console))
+    parents_found = answer.merge.parents if answer.merge else ()
+    output.answer(answer, (parent.model for parent in parents_found), lambda console: merge_page(answer, console))
     if recipe:
         _write(recipe, answer, output)
 

@@ -34,6 +34,7 @@ Sketches = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # rows, and 
 
 
 UNDECODED = ", not decoded"
+NOT_FINITE = "values that are no finite numbers"  # how damaged tensors are told in `unread`
 
 
 @dataclass(frozen=True)
