@@ -30,6 +30,18 @@ def printing(callback: Callback) -> Callback:
     return with_output
 
 
+class ReadingCommand(click.Command):
+    """A verb that reads models: its help ends with the kinds of file that are read."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from modelkin_indexer.sources.register import CONTAINERS  # only the help needs it here
+
+        kinds = ", ".join(f"{one.name} ({' '.join(one.suffixes)})" for one in CONTAINERS)
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(f"Kinds of file: {kinds}.")
+
+
 def reading(callback: Callback) -> Callback:
     """`--level`, `--threads`, `--file`, `--adapter-base` and `--strict`, as part of `call`."""
     levels = "full reads every byte once; probe reads a few rows of each matrix. Default: full; of a Hub id probe."

@@ -14,12 +14,12 @@ from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.aligned import aligned_page
 from modelkin_cli.pages.answers import compare_page
-from modelkin_cli.reading_options import printing, reading
+from modelkin_cli.reading_options import ReadingCommand, printing, reading
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers.asked import CompareAnswer
 
 
-@click.command("compare", short_help="Hold two models against each other.")
+@click.command("compare", cls=ReadingCommand, short_help="Hold two models against each other.")
 @click.argument("a")
 @click.argument("b")
 @click.option("--control", "controls", multiple=True, metavar="C", help="A third model, to show what its figures are. May be repeated.")
