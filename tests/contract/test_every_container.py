@@ -54,10 +54,8 @@ def test_every_container_and_suffix_has_an_example() -> None:
 def test_the_help_of_verbs_that_read_models_names_them_all() -> None:
     for verb in VERBS:
         said = " ".join(run(verb, "--help", registry=None).stdout.split())
-        reads = "--adapter-base" in said
-        assert [one.name for one in CONTAINERS if f"{one.name} ({' '.join(one.suffixes)})" in said] == [
-            one.name for one in CONTAINERS
-        ] * reads
+        told = [one for one in CONTAINERS if f"{one.name} ({' '.join(one.suffixes)})" in said]
+        assert told == (list(CONTAINERS) if "--adapter-base" in said else [])
     assert not [one for one in CONTAINERS if one.name in run("--help", registry=None).stdout]
 
 
