@@ -11,7 +11,8 @@ import pytest
 import models
 from calls import run
 from modelkin_data import backgrounds
-from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
+from modelkin_indexer.results.channels import CHANNELS
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.registry import Registry
 from modelkin_registry.relations.calibration import FEWEST_LINEAGES, measure_backgrounds
 
