@@ -1,7 +1,8 @@
-"""Run every bash and python block of a Markdown page, in order, in one folder: `python docs/run_blocks.py PAGE [FOLDER]`.
+"""Run every bash and python block of a Markdown page, in order, in one folder: `python docs/run_blocks.py PAGE [FOLDER [BLOCK...]]`.
 
 Blocks of other kinds (text, sql, json) are shown, not run. Python blocks of a page are one program, run with the Python of the environment
-that a block made (`.venv`), else with this one. FOLDER defaults to a new empty one.
+that a block made (`.venv`), else with this one. FOLDER defaults to a new empty one; BLOCK are numbers
+of blocks, from 1, where not all are to run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Container
 from pathlib import Path
 
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -60,13 +62,15 @@ class Program:
             os.close(self.done)
 
 
-def run(page: Path, folder: Path) -> int:
-    """Run a page's blocks in the folder. Returns how many ran; stops at the first that fails."""
+def run(page: Path, folder: Path, wanted: Container[int] | None = None) -> int:
+    """Run a page's blocks in the folder, or those of these numbers. Returns how many ran; stops at the first that fails."""
     program, count = Program(folder), 0
     try:
-        for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        for number, (kind, text) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")), 1):
+            if wanted is not None and number not in wanted:
+                continue
             count += 1
-            print(f"--- {page.name}, block {count} ({kind})", flush=True)
+            print(f"--- {page.name}, block {number} ({kind})", flush=True)
             if kind == "python":
                 program.run(text)
             else:
@@ -77,6 +81,6 @@ def run(page: Path, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    page, *folder = map(Path, sys.argv[1:])
+    page, folder, *numbers = [*sys.argv[1:], ""] if len(sys.argv) == 2 else sys.argv[1:]
     with tempfile.TemporaryDirectory() as empty:
-        print(f"{page}: {run(page, folder[0] if folder else Path(empty))} blocks ran")
+        print(f"{page}: {run(Path(page), Path(folder or empty), [*map(int, numbers)] or None)} blocks ran")

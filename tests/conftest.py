@@ -39,14 +39,3 @@ def filled(models: Path) -> Path:
     """The models, with `parent` and `stranger` in r.db."""
     assert run("add", "parent", "stranger").exit_code == 0
     return models
-
-
-KNOWN_FAILURES = Path(__file__).parent / "data" / "known_failures.txt"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that were written for earlier behaviour and wait for a decision are named in one list, and told as expected failures."""
-    known = set(KNOWN_FAILURES.read_text(encoding="utf-8").split("\n"))
-    for item in items:
-        if item.nodeid in known or item.nodeid.partition("[")[0] in known:
-            item.add_marker(pytest.mark.xfail(reason="named in tests/data/known_failures.txt", strict=False))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from modelkin.keeping import doctor as doctor
     from modelkin.keeping import export as export
     from modelkin.keeping import import_ as import_
+    from modelkin.keeping import journal as journal
     from modelkin.keeping import list as list
     from modelkin.keeping import open as open
     from modelkin.keeping import pull as pull
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from modelkin.keeping import sync as sync
     from modelkin.keeping import upgrade as upgrade
     from modelkin.questions import compare as compare
-    from modelkin.questions import compare_exact as compare_exact
     from modelkin.questions import decompose as decompose
     from modelkin.questions import fingerprint as fingerprint
     from modelkin.questions import query as query
@@ -41,18 +41,18 @@ if TYPE_CHECKING:
     from modelkin.questions import trajectory as trajectory
     from modelkin.questions import tree as tree
     from modelkin.registry import Registry as Registry
-    from modelkin.wishes import ExactWishes as ExactWishes
     from modelkin.wishes import Listener as Listener
     from modelkin.wishes import Reading as Reading
     from modelkin_indexer.results.fingerprint import Fingerprint as Fingerprint
 
-_QUESTIONS = ("compare", "compare_exact", "decompose", "fingerprint", "query", "read", "trajectory", "tree")
+_QUESTIONS = ("compare", "decompose", "fingerprint", "query", "read", "trajectory", "tree")
 _KEEPING = (
     "add",
     "calibrate",
     "doctor",
     "export",
     "import_",
+    "journal",
     "list",
     "open",
     "pull",
@@ -63,7 +63,7 @@ _KEEPING = (
     "sync",
     "upgrade",
 )
-_WISHES = ("ExactWishes", "Listener", "Reading")
+_WISHES = ("Listener", "Reading")
 _HOME = {
     **dict.fromkeys(_QUESTIONS, "modelkin.questions"),
     **dict.fromkeys(_KEEPING, "modelkin.keeping"),

@@ -12,7 +12,7 @@ from modelkin.keys import read_key
 from modelkin.registries import OnDemand
 from modelkin.registry import Registry
 from modelkin.settings import Settings
-from modelkin.wishes import SILENT, HowToRead, Listener, Options, how_to_read
+from modelkin.wishes import SILENT, ExactOptions, HowToRead, Listener, Options, how_to_read
 
 AnyRegistry = Registry | str | os.PathLike[str] | None
 
@@ -36,6 +36,10 @@ class ReadingCall(Call, Options, total=False):
     """The same, with how sources are read (see `Options`)."""
 
 
+class ComparingCall(ReadingCall, ExactOptions, total=False):
+    """The same, with how an exact comparison goes (see `ExactOptions`)."""
+
+
 def options_of(call: ReadingCall) -> Options:
     """That part of a call that says how sources are read."""
     return {
@@ -43,6 +47,7 @@ def options_of(call: ReadingCall) -> Options:
         "threads": call.get("threads"),
         "file": call.get("file"),
         "adapter_base": call.get("adapter_base"),
+        "strict": call.get("strict", False),
     }
 
 

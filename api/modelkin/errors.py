@@ -9,6 +9,8 @@ from modelkin_indexer.errors import (
     FingerprintError,
     JournalError,
     ModelkinError,
+    NameTaken,
+    NoCheckpoints,
     Offline,
     RegistryError,
     SharedFileError,
@@ -19,12 +21,17 @@ from modelkin_indexer.errors import (
     UnusableKey,
     UnusableValues,
 )
+from modelkin_registry.answers.contract import CONTRACT
+from modelkin_registry.answers.plain import Plain
 
 __all__ = [
     "DamagedFile",
+    "Failure",
     "FingerprintError",
     "JournalError",
     "ModelkinError",
+    "NameTaken",
+    "NoCheckpoints",
     "Offline",
     "Problem",
     "RegistryError",
@@ -44,7 +51,7 @@ OURS = "This is a fault of modelkin: --debug shows where it happened."
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Plain):
     """An error as JSON tells it: `code` is the exit code, `kind` its class, `message` says what is wrong, `remedy` what helps."""
 
     code: int
@@ -63,6 +70,14 @@ class Problem:
         where = "" if self.path is None else f"{self.path}: "
         tensor = "" if self.tensor is None else f"tensor {self.tensor!r}: "
         return f"{where}{tensor}{self.message}" + (f". {self.remedy}" if self.remedy else "")
+
+
+@dataclass(frozen=True)
+class Failure(Plain):
+    """The JSON contract's object of a call that ended with an error."""
+
+    error: Problem
+    contract: int = CONTRACT
 
 
 def problem_of(error: BaseException) -> Problem:

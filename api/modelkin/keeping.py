@@ -11,7 +11,7 @@ from modelkin.registries import examine_registry
 from modelkin.registry import Registry
 from modelkin.taking import sharing
 from modelkin.wishes import SILENT, Asked, Listener, SyncOptions
-from modelkin_registry.answers.shared import Exported, Imported, Pushed, Synced, Syncing
+from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
 from modelkin_registry.answers.upkeep import Added, Additions, Calibration, Examination, Listing, Removed, Renamed, Renewed, Shown, Upgrade
 
 
@@ -55,6 +55,12 @@ def sync(
     call: Call = {"registry": registry, "key_file": key_file, "offline": offline, "listener": listener}
     with opened(call, create=True, starter=starter) as found:
         return found.sync(*ids, each=each, **wishes)
+
+
+def journal(**call: Unpack[Call]) -> Journal:
+    """What `sync` did with which repository of the Hub, or why not."""
+    with opened(call) as registry:
+        return registry.journal()
 
 
 def list(**call: Unpack[Call]) -> Listing:  # named as the verb is

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Unpack
 
 from modelkin.answering.comparing import Pair
 from modelkin.answering.comparing import compare as compare_sides
 from modelkin.answering.writing import write_fingerprint, written_to
-from modelkin.calls import Call, ReadingCall, demanded, how_of, listener_of, opened, options_of
+from modelkin.calls import Call, ComparingCall, ReadingCall, demanded, how_of, listener_of, opened, options_of
 from modelkin.sources.reading import reading_of
-from modelkin.wishes import Asked, ExactWishes, Reading
+from modelkin.wishes import Asked, Reading, exact_wishes
 from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer
 from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer
@@ -53,27 +52,14 @@ def compare(
     b: Asked,
     *,
     controls: Sequence[Asked] = (),
-    exact: ExactWishes | None = None,
+    exact: bool = False,
     align: bool = False,
-    **call: Unpack[ReadingCall],
+    **call: Unpack[ComparingCall],
 ) -> CompareAnswer:
-    """Model A against model B, family by family: `Registry.compare`. Two sources need no registry."""
+    """Model A against model B, family by family, or with `exact` number by number too: `Registry.compare`. Two sources need no registry."""
+    wishes = exact_wishes(exact, call)
     with demanded(call) as registry:
-        return compare_sides(Pair(a, b, controls), how_of(call), registry, listener_of(call), exact, align=align)
-
-
-def compare_exact(
-    a: Asked,
-    b: Asked,
-    *,
-    controls: Sequence[Asked] = (),
-    resume: str | os.PathLike[str] | None = None,
-    all_layers: bool = False,
-    **call: Unpack[ReadingCall],
-) -> CompareAnswer:
-    """The same number by number: every byte of all sides is read. `resume` is a journal to go on from."""
-    wishes = ExactWishes(None if resume is None else Path(resume), all_layers)
-    return compare(a, b, controls=controls, exact=wishes, **call)
+        return compare_sides(Pair(a, b, controls), how_of(call), registry, listener_of(call), wishes, align=align)
 
 
 def decompose(source: Asked, *, parents: Sequence[Asked] = (), base: Asked | None = None, **call: Unpack[ReadingCall]) -> DecomposeAnswer:

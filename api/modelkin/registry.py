@@ -19,11 +19,11 @@ from modelkin.sources.network import hub_client
 from modelkin.sources.reading import name_of, reading_of
 from modelkin.taking import sharing
 from modelkin.taking.adding import Batch
-from modelkin.wishes import Asked, ExactWishes, HowToRead, Listener, Options, Reading, SyncOptions, how_to_read
+from modelkin.wishes import Asked, CompareOptions, HowToRead, Listener, Options, Reading, SyncOptions, exact_wishes, how_to_read
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry import registry as kept
 from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer
-from modelkin_registry.answers.shared import Exported, Imported, Pushed, Synced, Syncing
+from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
 from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer
 from modelkin_registry.answers.upkeep import (
@@ -124,35 +124,24 @@ class Registry:
         b: Asked,
         *,
         controls: Sequence[Asked] = (),
-        exact: ExactWishes | None = None,
+        exact: bool = False,
         align: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[CompareOptions],
     ) -> CompareAnswer:
         """Model A against model B, family by family; each is a source, or the name of a registered model.
 
         Args:
             controls: third models; a figure that they reach too says nothing of A and B.
-            exact: compare number by number too; A, B and controls must be weights then.
+            exact: compare number by number too: every byte of A, B and controls is read, which must be weights then (see `ExactOptions`).
             align: work out and undo a change of coordinates, and test what agrees then.
 
         Raises:
             SourceError: a side that is neither there nor registered, or cannot be read.
             FingerprintError: sides made with different keys.
+            ValueError: `resume` or `layers` without `exact`.
         """
-        return compare(Pair(a, b, controls), self._how(options), self._demand(), self.listener, exact, align=align)
-
-    def compare_exact(
-        self,
-        a: Asked,
-        b: Asked,
-        *,
-        controls: Sequence[Asked] = (),
-        resume: Path | None = None,
-        all_layers: bool = False,
-        **options: Unpack[Options],
-    ) -> CompareAnswer:
-        """The same number by number: every byte of all sides is read. `resume` is a journal to go on from. Raises as `compare`."""
-        return self.compare(a, b, controls=controls, exact=ExactWishes(resume, all_layers), **options)
+        wishes = exact_wishes(exact, options)
+        return compare(Pair(a, b, controls), self._how(options), self._demand(), self.listener, wishes, align=align)
 
     def decompose(
         self, source: Asked, *, parents: Sequence[Asked] = (), base: Asked | None = None, **options: Unpack[Options]
@@ -230,9 +219,9 @@ class Registry:
 
         return synced(self.inner, ids, wishes, self._key, self.settings.offline, self.listener, each or (lambda _: None))
 
-    def journal(self) -> tuple[dict[str, object], ...]:
-        """What was done with which repository of the Hub, or why not."""
-        return tuple(self.inner.store.hub.entries())
+    def journal(self) -> Journal:
+        """What `sync` did with which repository of the Hub, or why not."""
+        return Journal(tuple(self.inner.store.hub.entries()))
 
     def upgrade(self, *, hub: bool = False, each: Callable[[Renewed], None] | None = None, threads: int | None = None) -> Upgrade:
         """Make fingerprints of an older spec anew: from the folders and files that they came from, and those that come with modelkin.

@@ -55,7 +55,7 @@ SILENT = Listener()
 class HowToRead:
     """How sources become fingerprints. `level` None means the default, and leaves a written fingerprint as it is.
 
-    `base` is the model that the changes of an adapter are added to; `offline` forbids to ask the Hub.
+    `base` is the model that the changes of an adapter are added to; `offline` forbids to ask the Hub; `strict` refuses damaged tensors.
     """
 
     key: Key
@@ -64,6 +64,7 @@ class HowToRead:
     file: str | None = None
     base: Path | None = None
     offline: bool = False
+    strict: bool = False
 
 
 class Options(TypedDict, total=False):
@@ -73,12 +74,14 @@ class Options(TypedDict, total=False):
     threads       threads; the result does not depend on them
     file          which file of a folder is read, where it holds several models
     adapter_base  the base of an adapter: the sum is looked at
+    strict        refuse a model with damaged tensors (NaN, infinite numbers), which else are left out and told
     """
 
     level: Literal["probe", "full"] | None
     threads: int | None
     file: str | None
-    adapter_base: Path | None
+    adapter_base: str | os.PathLike[str] | None
+    strict: bool
 
 
 def how_to_read(key: Key, options: Options, offline: bool = False) -> HowToRead:
@@ -86,7 +89,8 @@ def how_to_read(key: Key, options: Options, offline: bool = False) -> HowToRead:
     level, base = options.get("level"), options.get("adapter_base")
     if level not in (None, "probe", "full"):
         raise ValueError(f"level {level!r}: it is 'probe' or 'full'")
-    return HowToRead(key, level, options.get("threads"), options.get("file"), None if base is None else Path(base), offline)
+    adapter = None if base is None else Path(base)
+    return HowToRead(key, level, options.get("threads"), options.get("file"), adapter, offline, options.get("strict", False))
 
 
 class SyncOptions(TypedDict, total=False):
@@ -101,6 +105,7 @@ class SyncOptions(TypedDict, total=False):
     dry_run                say what would be read, with its bytes, and do nothing
     workers, rate          repositories read at once (4); requests a second at most (10)
     level                  "probe" or "full" (the default)
+    strict                 refuse models with damaged tensors
     """
 
     author: str | None
@@ -115,6 +120,22 @@ class SyncOptions(TypedDict, total=False):
     workers: int
     rate: float
     level: Literal["probe", "full"] | None
+    strict: bool
+
+
+class ExactOptions(TypedDict, total=False):
+    """An exact comparison, as options of a call.
+
+    resume  keep finished tensors in this journal, and go on where it ends
+    layers  "same" (the default), or "all": each layer is held against each other one too
+    """
+
+    resume: str | os.PathLike[str] | None
+    layers: Literal["same", "all"]
+
+
+class CompareOptions(Options, ExactOptions, total=False):
+    """How sources are read, and how an exact comparison goes."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +144,22 @@ class ExactWishes:
 
     resume: Path | None = None
     all_layers: bool = False
+
+
+def exact_wishes(exact: bool, options: ExactOptions) -> ExactWishes | None:
+    """What a call asks of an exact comparison; None where it asks for none.
+
+    Raises:
+        ValueError: options of an exact comparison without one, or layers that there are none of.
+    """
+    resume, layers = options.get("resume"), options.get("layers", "same")
+    if layers not in ("same", "all"):
+        raise ValueError(f"layers {layers!r}: it is 'same' or 'all'")
+    if not exact:
+        if resume is not None or layers != "same":
+            raise ValueError("`resume` and `layers` are for an exact comparison (exact=True)")
+        return None
+    return ExactWishes(None if resume is None else Path(resume), layers == "all")
 
 
 @dataclass(frozen=True)

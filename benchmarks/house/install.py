@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import results
+from benchmarks.house.environment import faults, installed
 
 BASH = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
-CUDA = re.compile(r"^(nvidia|cuda|triton|cupy)", re.IGNORECASE)
 LARGEST = 10  # packages that are told with their bytes
 
 
@@ -48,23 +48,10 @@ def measured(commit: str) -> dict[str, Any]:
         "cpu_seconds": round(busy, 1),
         "megabytes": round(sum(packages.values()) / 1e6),
         "packages": len(packages),
-        "cuda": sorted(name for name in packages if CUDA.match(name)),
+        "faults": faults(packages),
         "largest": {name: round(size / 1e6, 1) for name, size in sorted(packages.items(), key=lambda item: -item[1])[:LARGEST]},
         "answer": done.stdout.splitlines()[0],
     }
-
-
-def installed(environment: Path) -> dict[str, int]:
-    """Bytes on disk by what lies in site-packages; the rest of the environment is `(environment)`."""
-    site = next(environment.glob("lib/python*/site-packages"))
-    found = {entry.name: _bytes(entry) for entry in site.iterdir()}
-    return {**found, "(environment)": _bytes(environment) - sum(found.values())}
-
-
-def _bytes(place: Path) -> int:
-    """Blocks that a file or folder takes, as du counts them."""
-    files = [place, *place.rglob("*")] if place.is_dir() and not place.is_symlink() else [place]
-    return sum(file.lstat().st_blocks * 512 for file in files)
 
 
 def _children() -> float:
@@ -81,6 +68,8 @@ def main() -> None:
     share = {name: round(after[name] / before[name], 3) for name in ("seconds", "cpu_seconds", "megabytes")}
     target = results.write_result("install", {"before": before, "after": after, "after / before": share})
     print(f"{target.name}: {share}")
+    if after["faults"]:
+        parser.exit(1, f"the default environment: {'; '.join(after['faults'])}\n")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ from benchmarks.truth.peers import theirs
 from modelkin_indexer.exact.comparison import ExactOptions, read_exact
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
-from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
+from modelkin_indexer.results.channels import CHANNELS
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.evidence.families import by_family, channel_result
 from modelkin_registry.evidence.judge import ALONE

@@ -105,7 +105,7 @@ def told(relative: Relative | None) -> dict[str, Any]:
 def asked(registry: Registry, fingerprint: Fingerprint) -> tuple[dict[str, Relative], dict[str, float], list[str]]:
     """Relatives by name, parents of a merge with their weights, and the names in the answer's order."""
     answer = registry.query(fingerprint, k=SHOWN, show_all=True)
-    merge = {parent["model"]: parent["weight"] for parent in (answer.merge or {}).get("parents", [])}
+    merge = {parent.model: parent.weight for parent in (answer.merge.parents if answer.merge else ())}
     return {one.model: one for one in answer.relatives}, merge, [one.model for one in answer.relatives if is_descent(one)]
 
 

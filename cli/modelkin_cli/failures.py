@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import click
 
+from modelkin.errors import Failure, Problem, problem_of
 from modelkin_cli.pages.text import printable
 
-CONTRACT = 1
 USAGE, INTERRUPTED = 2, 130
 
 
@@ -30,31 +30,25 @@ class Teller:
     def usage(self, error: click.ClickException) -> int:
         """A call that cannot be understood."""
         error.show()
-        self._tell(error.exit_code, "UsageError", error.format_message())
+        self._tell(Problem(error.exit_code, "UsageError", error.format_message()))
         return error.exit_code
 
     def error(self, error: BaseException) -> int:
         """Anything else that went wrong."""
-        from modelkin.errors import problem_of  # by now something of it has been imported
-
         problem = problem_of(error)
         if self.debug:
             click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
         click.echo(f"error: {printable(str(problem))}", err=True)
-        if self.as_json:
-            self._print(asdict(problem))
+        self._tell(problem)
         return problem.code
 
     def interrupted(self, error: BaseException) -> int:
         """Ctrl-C. A verb may have said in the error what is done and stays."""
         words = str(error) if isinstance(error, KeyboardInterrupt) and str(error) else "Interrupted."
         click.echo(words, err=True)
-        self._tell(INTERRUPTED, "Interrupted", words)
+        self._tell(Problem(INTERRUPTED, "Interrupted", words))
         return INTERRUPTED
 
-    def _tell(self, code: int, kind: str, message: str) -> None:
+    def _tell(self, problem: Problem) -> None:
         if self.as_json:
-            self._print({"code": code, "kind": kind, "message": message, "path": None, "tensor": None, "remedy": None})
-
-    def _print(self, error: dict[str, object]) -> None:
-        click.echo(json.dumps({"contract": CONTRACT, "error": error}))
+            click.echo(json.dumps(Failure(problem).to_dict()))

@@ -139,7 +139,8 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 def cli() -> None:
     """What is this model closest to, in which of its parts, and how sure can we be?
 
-    SOURCE is a local file of weights (safetensors, PyTorch, GGUF, ONNX, NumPy) or a folder with one model, or a Hub id (org/name).
+    SOURCE is a local file of weights, a folder with one model, or a Hub id (org/name). The help of `add` and of other verbs that read
+    models names the kinds of file.
 
     \b
     Example:

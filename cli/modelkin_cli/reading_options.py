@@ -14,6 +14,7 @@ from modelkin_cli.options import FILE
 from modelkin_cli.output import Output
 
 Callback = Callable[..., Any]
+STRICT = "Refuse a model with damaged tensors (NaN, infinite numbers). Without, these are left out, told and counted as unread."
 
 
 def printing(callback: Callback) -> Callback:
@@ -29,19 +30,32 @@ def printing(callback: Callback) -> Callback:
     return with_output
 
 
+class ReadingCommand(click.Command):
+    """A verb that reads models: its help ends with the kinds of file that are read."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from modelkin_indexer.sources.register import CONTAINERS  # only the help needs it here
+
+        kinds = ", ".join(f"{one.name} ({' '.join(one.suffixes)})" for one in CONTAINERS)
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(f"Kinds of file: {kinds}.")
+
+
 def reading(callback: Callback) -> Callback:
-    """`--level`, `--threads`, `--file` and `--adapter-base`, as part of `call`."""
+    """`--level`, `--threads`, `--file`, `--adapter-base` and `--strict`, as part of `call`."""
     levels = "full reads every byte once; probe reads a few rows of each matrix. Default: full; of a Hub id probe."
 
     @click.option("--level", type=click.Choice(["probe", "full"]), help=levels)
     @click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="Threads. The result does not depend on it.")
     @click.option("--file", metavar="NAME", help="Which file of the folder to read, where it holds several models.")
     @click.option("--adapter-base", type=FILE, metavar="PATH", help="The base of an adapter (PEFT LoRA, DoRA): the sum is looked at.")
+    @click.option("--strict", is_flag=True, help=STRICT)
     @functools.wraps(callback)
     def with_reading(
-        *arguments: Any, level: str | None, threads: int | None, file: str | None, adapter_base: Path | None, **options: Any
+        *arguments: Any, level: str | None, threads: int | None, file: str | None, adapter_base: Path | None, strict: bool, **options: Any
     ) -> Any:
-        how = {"level": level, "threads": threads, "file": file, "adapter_base": adapter_base}
+        how = {"level": level, "threads": threads, "file": file, "adapter_base": adapter_base, "strict": strict}
         return callback(*arguments, reading=how, **options)
 
     return with_reading

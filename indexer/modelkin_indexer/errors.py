@@ -3,6 +3,7 @@
     ModelkinError
     ├── SourceError             weights cannot be read (exit code 3)
     │   ├── SourceNotFound      no such file, folder or usable weights in it
+    │   │   └── NoCheckpoints   a folder that was given for a series has none in it (exit code 2)
     │   ├── DamagedFile         the file contradicts itself: truncated, lying header, overlap, duplicate key
     │   ├── UnsupportedFormat   readable, but of a kind that this version does not decode
     │   ├── UnusableValues      NaN or infinite weights
@@ -43,6 +44,12 @@ class SourceError(ModelkinError):
 
 class SourceNotFound(SourceError):
     """There is nothing to read there."""
+
+
+class NoCheckpoints(SourceNotFound):
+    """A folder that was given for a series of checkpoints has none in it: the call names the wrong one, no file is bad."""
+
+    exit_code = 2
 
 
 class DamagedFile(SourceError):

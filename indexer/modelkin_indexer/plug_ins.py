@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 CONTAINERS = "modelkin.containers"  # each leads to a `sources.register.Container`, whose `leaf` is a module of that package
@@ -15,6 +14,8 @@ _LOG = logging.getLogger("modelkin")
 @cache
 def loaded(group: str) -> tuple[Any, ...]:
     """What the entry points of a group lead to, in the order of their names. One that cannot be loaded is told to the log and left out."""
+    from importlib.metadata import entry_points  # as long to import as a small registry takes to answer
+
     found = []
     for point in sorted(entry_points(group=group), key=lambda point: (point.name, point.value)):
         try:

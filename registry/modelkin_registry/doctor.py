@@ -84,8 +84,8 @@ def _orphans(store: Store) -> Iterator[Finding]:
 def _backgrounds(store: Store) -> Iterator[Finding]:
     told = store.backgrounds.told()
     if told is not None:
-        where = f"on {told['models']} models here ({told['measured'][:10]})"
-        detail = f"{told['used']} of {told['measured_for']} measured {where}, the others shipped"
+        where = f"on {told.models} models here ({told.measured[:10]})"
+        detail = f"{told.used} of {told.measured_for} measured {where}, the others shipped"
         yield Finding("backgrounds", "ok", detail)
 
 

@@ -14,12 +14,13 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import modelkin
 import modelkin_registry.answers
 from calls import ROOT, environment, run
-from modelkin.errors import FingerprintError, ModelkinError, Offline, RegistryError, SourceNotFound, UnknownModel
+from modelkin.errors import FingerprintError, ModelkinError, Offline, RegistryError, SourceNotFound, UnknownModel, UnusableValues
 from modelkin_cli.main import VERBS
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.plain import TABLES, Plain
@@ -100,18 +101,46 @@ def test_comparing_needs_no_registry_and_takes_names_of_one(filled: Path, own_fo
     read = modelkin.read("child"), modelkin.read("moved").fingerprint
     assert modelkin.compare(*read).relation == "fine-tuned"
     with pytest.raises(ValueError, match="give paths"):
-        modelkin.compare_exact(*read)
+        modelkin.compare(*read, exact=True)
     with pytest.raises(RegistryError):
         modelkin.compare("child", "nobody", registry="none.db")
 
 
 def test_an_exact_comparison(filled: Path) -> None:
-    answer = modelkin.compare_exact("child", "parent", resume="j", registry="r.db")
+    answer = modelkin.compare("child", "parent", exact=True, resume="j", registry="r.db")
     assert Path("j").exists()
     assert answer.exact
     assert json.dumps(answer.to_dict(), allow_nan=False)
     said = json.loads(run("compare", "child", "parent", "--exact", "--json").stdout)
     assert answer.to_dict() == said
+
+
+def test_options_of_an_exact_comparison_need_one(registry: modelkin.Registry) -> None:
+    for options in ({"layers": "all"}, {"resume": "j"}):
+        with pytest.raises(ValueError, match="exact=True"):
+            modelkin.compare("child", "parent", **options)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="exact=True"):
+            registry.compare("child", "parent", **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'same' or 'all'"):
+        registry.compare("child", "parent", exact=True, layers="each")  # type: ignore[arg-type]
+    whole = registry.compare("child", "parent", exact=True, layers="all")
+    assert whole.exact_summary is not None
+    assert whole.exact_summary.layer_matrices
+
+
+def test_damaged_tensors_are_refused_where_that_is_asked_for(filled: Path) -> None:
+    tensors = tiny_llama(1)
+    name = "model.layers.0.mlp.up_proj.weight"
+    tensors[name] = np.full_like(tensors[name], np.nan)
+    save_model(filled / "damaged", tensors)
+    assert modelkin.query("damaged", registry="r.db").relatives[0].model == "parent"
+    modelkin.fingerprint("damaged", "damaged.modelkin")
+    for source in ("damaged", "damaged.modelkin"):
+        with pytest.raises(UnusableValues, match="up_proj"):
+            modelkin.query(source, registry="r.db", strict=True)
+        said = run("query", source, "--strict", "--json")
+        assert (said.exit_code, json.loads(said.stdout)["error"]["kind"]) == (3, "UnusableValues")
+    assert [one.status for one in modelkin.add("damaged", "child", registry="r.db", strict=True).results] == ["failed", "added"]
 
 
 def test_taking_apart_and_series(registry: modelkin.Registry) -> None:
@@ -174,7 +203,7 @@ def test_upkeep(registry: modelkin.Registry, filled: Path) -> None:
         registry.remove("mother", "nobody")
     assert registry.remove("mother").removed == ("mother",)
     assert [one.model for one in registry.list().models] == ["stranger"]
-    assert registry.journal() == ()
+    assert registry.journal().entries == ()
     assert isinstance(registry.get("stranger"), Fingerprint)
     assert modelkin.doctor(registry=registry).clean
     assert modelkin.doctor(registry="r.db").registry == "r.db"
@@ -317,4 +346,4 @@ def test_errors_are_one_family() -> None:
     assert isinstance(modelkin.errors, types.ModuleType)
     for name in modelkin.errors.__all__:
         found = getattr(modelkin.errors, name)
-        assert not isinstance(found, type) or name == "Problem" or issubclass(found, ModelkinError)
+        assert not isinstance(found, type) or issubclass(found, Plain) or issubclass(found, ModelkinError)

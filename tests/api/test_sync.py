@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def everything(path: str = "r.db") -> dict[str, Any]:
     with SqliteStore.open(Path(path), create=False) as store:
         models = {name: plain(store.show(name)) for name in store.names()}
         journal = [
-            {k: v for k, v in entry.items() if k not in ("noted", "seen", "tries", "model", "bytes")} for entry in store.hub.entries()
+            {k: v for k, v in asdict(entry).items() if k not in ("noted", "seen", "tries", "model", "bytes")}
+            for entry in store.hub.entries()
         ]
         return {"models": models, "journal": journal, "ids": store.numbers()}
 
@@ -171,7 +173,7 @@ def test_renamed_and_removed_repositories_leave_no_hole(hub: Hub) -> None:
         assert registry.show("org/one")["model"] == "org/uno"
         assert registry.store.names() == ["org/two", "org/uno"]
         assert hub_status(registry) == [True]
-        states = {str(entry["repo"]): entry["state"] for entry in registry.store.hub.entries()}
+        states = {entry.repo: entry.state for entry in registry.store.hub.entries()}
     assert states == {"org/one": "renamed", "org/uno": "done", "org/two": "gone"}
     assert sync("--author", "org", "--relist") == []
     hub.put("org/uno", files(12))

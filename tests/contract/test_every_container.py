@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from benchmarks.house.rooms import ROOT
+from calls import run
 from container_examples import EXAMPLES, SHAPE, numbers
 from modelkin.sources.naming import hub_id
+from modelkin_cli.main import VERBS
 from modelkin_indexer.errors import SourceError
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
@@ -47,6 +49,14 @@ def read_all(path: Path) -> None:
 def test_every_container_and_suffix_has_an_example() -> None:
     assert {name: set(forms) for name, forms in EXAMPLES.items()} == {one.name: set(one.suffixes) for one in CONTAINERS}
     assert len({one.name for one in CONTAINERS}) == len(CONTAINERS)
+
+
+def test_the_help_of_verbs_that_read_models_names_them_all() -> None:
+    for verb in VERBS:
+        said = " ".join(run(verb, "--help", registry=None).stdout.split())
+        told = [one for one in CONTAINERS if f"{one.name} ({' '.join(one.suffixes)})" in said]
+        assert told == (list(CONTAINERS) if "--adapter-base" in said else [])
+    assert not [one for one in CONTAINERS if one.name in run("--help", registry=None).stdout]
 
 
 @every_form

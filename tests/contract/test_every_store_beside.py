@@ -65,7 +65,7 @@ def test_backgrounds_replace_each_other(store: Store) -> None:
             store.backgrounds.replace([wide, narrow], 10)
     told = store.backgrounds.told()
     assert told is not None
-    assert (told["measured_for"], told["used"], told["models"]) == (2, 1, 10)
+    assert (told.measured_for, told.used, told.models) == (2, 1, 10)
     assert store.backgrounds.used() == {("mlp", "probe"): 0.2}
     store.backgrounds.replace([], 10)
     assert store.backgrounds.told() is None
@@ -115,7 +115,7 @@ def test_a_repository_that_was_renamed_or_is_gone(store: Store) -> None:
     moved = Queued("org/new", "id of org/a", "1", "2026-01-01", "full")
     assert hub.former_name("id of org/a", "org/new") == "org/a"
     hub.rename("org/a", moved, "all")
-    states = {entry["repo"]: (entry["state"], entry["reason"]) for entry in hub.entries()}
+    states = {entry.repo: (entry.state, entry.reason) for entry in hub.entries()}
     assert states == {"org/a": ("renamed", "org/new"), "org/new": ("done", "")}
     assert hub.unseen_since("all", "2020") == ["org/new"]
     hub.see(["org/new"])

@@ -8,7 +8,7 @@ import json
 import keyword
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import click
 import pytest
@@ -47,6 +47,14 @@ CALLS = {
 }
 BATCH = ("add", "sync", "upgrade")  # one object a line; of an upgrade none where nothing is old
 CALLBACK = 25  # lines of a callback at most, its docstring aside: it parses, calls one function, prints
+SCREEN = {"as_json", "quiet", "debug", "fail_on"}  # options that say what people see
+# What a script has instead of an option: another argument of the function, a field of its answer, or a function of its own.
+INSTEAD = {
+    "decompose": {"recipe": "recipe"},
+    "remove": {"yes": "sure"},
+    "sync": {"ids_from": "ids", "journal": "journal"},
+    "tree": {"as_dot": "edges", "picture": "edges"},
+}
 every_verb = pytest.mark.parametrize("verb", VERBS)
 
 
@@ -67,6 +75,17 @@ def ready(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def function_of(verb: str) -> Any:
     return getattr(modelkin, verb + "_" * keyword.iskeyword(verb))
+
+
+def arguments_of(function: Any) -> dict[str, Any]:
+    """Every argument of a function with its default, those in the options that it takes among them."""
+    found: dict[str, Any] = {}
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            found |= dict.fromkeys(get_type_hints(get_args(parameter.annotation)[0]), parameter.empty)
+        else:
+            found[name] = parameter.default
+    return found
 
 
 def command_of(verb: str) -> click.Command:
@@ -133,21 +152,23 @@ def test_without_a_registry_it_makes_one_or_says_so(models: Path, verb: str) -> 
 @every_verb
 def test_it_is_the_same_in_python(ready: Path, verb: str) -> None:
     """The options of the command are arguments of the function, under the same names; results are answers."""
-    function = inspect.signature(function_of(verb), eval_str=True)
-    assert issubclass(function.return_annotation, Plain)
-    known = set(function.parameters) | {"level", "threads", "file", "adapter_base", "limit", "max_bytes"}
-    screen = {"as_json", "quiet", "registry", "key_file", "offline", "debug", "fail_on", "help"}
-    named = {option.name for option in command_of(verb).params if isinstance(option, click.Option)} - screen
-    own = {
-        "add": {"name"},
-        "compare": {"layers", "resume", "exact", "align", "controls"},
-        "decompose": {"parents", "base", "recipe"},
-        "fingerprint": {"target"},
-        "remove": {"yes"},
-        "sync": {"ids_from", "journal"} | set(modelkin.wishes.SyncOptions.__annotations__),
-        "tree": {"as_dot", "picture"},
-    }
-    assert named <= known | own.get(verb, set())
+    named = {str(option.name) for option in command_of(verb).params if isinstance(option, click.Option)} - SCREEN
+    arguments, instead = set(arguments_of(function_of(verb))), INSTEAD.get(verb, {})
+    answer = inspect.signature(function_of(verb), eval_str=True).return_annotation
+    assert issubclass(answer, Plain)
+    assert named - arguments == set(instead)
+    assert set(instead.values()) <= arguments | set(answer.__dataclass_fields__) | set(modelkin.__all__)
+
+
+@every_verb
+def test_it_is_a_method_of_an_open_registry(verb: str) -> None:
+    if verb == "fingerprint":  # asks none
+        return
+    method = getattr(modelkin.Registry, verb + "_" * keyword.iskeyword(verb))
+    function, own = arguments_of(function_of(verb)), arguments_of(method)
+    assert function.keys() - own.keys() <= {"registry", "key_file", "offline", "listener", "starter"}
+    assert own.keys() - function.keys() == {"self"}
+    assert {name: own[name] for name in own.keys() & function.keys()} == {name: function[name] for name in own.keys() & function.keys()}
 
 
 @every_verb
@@ -162,7 +183,7 @@ def test_its_callback_parses_calls_one_function_and_prints(verb: str) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "modelkin"
     }
-    assert asked - {"open", "ExactWishes"} <= {module}
+    assert asked - {"open"} <= {module, *INSTEAD.get(verb, {}).values()}
     assert asked
 
 

@@ -7,9 +7,11 @@ import re
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
+from pathlib import Path
 
 import pytest
 
+from benchmarks.house import environment
 from benchmarks.house.rooms import PACKAGES, PARTS, ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -54,6 +56,19 @@ def test_no_torch_without_asking() -> None:
     assert "torch" not in DEPENDENCIES
     assert "torch" in EXTRAS["gpu"]
     assert all("gpu" in path or path.endswith("_gpu.py") for path in imported().get("torch", set()))
+
+
+def test_an_environment_that_is_too_large_or_has_what_only_extras_bring_is_seen(tmp_path: Path) -> None:
+    site = tmp_path / "lib" / "python3.11" / "site-packages"
+    for name in ("numpy", "torchvision", "nvidia_cublas"):
+        (site / name).mkdir(parents=True)
+    (site / "numpy" / "core.so").write_bytes(b"1" * 2_000_000)
+    found = environment.installed(tmp_path)
+    assert 2_000_000 <= found["numpy"] < 2_100_000
+    assert environment.faults(found) == ["nvidia_cublas is installed", "torchvision is installed"]
+    large = {"numpy": (environment.MOST_MEGABYTES + 1) * 1_000_000}
+    assert environment.faults(large) == [f"{environment.MOST_MEGABYTES + 1} MB, more than {environment.MOST_MEGABYTES}"]
+    assert environment.faults({"numpy": 1}) == []
 
 
 @pytest.mark.parametrize("name", DEPENDENCIES)

@@ -50,6 +50,9 @@ def test_blocks_are_found_and_stop_at_the_first_failure(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     assert script("run_blocks").run(page, tmp_path / "there") == 3
     assert (tmp_path / "there" / "ran").exists()
+    (tmp_path / "there" / "ran").unlink()
+    assert script("run_blocks").run(page, tmp_path / "there", [1, 3]) == 2
+    assert not (tmp_path / "there" / "ran").exists()
     page.write_text("```python\nraise SystemExit(3)\n```\n```bash\ntouch after\n```\n")
     with pytest.raises(subprocess.CalledProcessError):
         script("run_blocks").run(page, tmp_path / "there")

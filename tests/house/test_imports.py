@@ -53,7 +53,9 @@ FLOORS = {
 # All that the registry takes from the indexer.
 DATA_TYPES = {"errors", "gram_vectors", "places", "results", "sketch", "spec"}
 HEAVY = {"torch", "faiss", "huggingface_hub", "numpy", "safetensors", "sqlite_utils", "rich", "matplotlib", "gguf"}
-MOST_FILES = 13  # of a folder: with more nobody finds anything
+FEWEST_FILES, MOST_FILES = 3, 13  # of a folder: with fewer it is no wall, with more nobody finds anything
+# Rooms of one subject that stand beside larger ones of their kind; the top of a part holds its face.
+SMALL_ROOMS = {("indexer", "sources.ctranslate2"), ("registry", "structure"), ("registry", "trajectories")}
 ONE_A_VERB = {("cli", "commands")}  # a file a verb: the list is the table of verbs
 
 
@@ -91,6 +93,8 @@ def test_no_circle_between_the_files_of_a_folder(part: str, folder: str) -> None
 def test_a_folder_can_be_taken_in_at_a_glance(part: str, folder: str) -> None:
     files = [path for path in (rooms.ROOT / part / PACKAGES[part] / Path(*folder.split("."))).glob("*.py") if path.name != "__init__.py"]
     assert len(files) <= MOST_FILES or (part, folder) in ONE_A_VERB
+    is_data = not any((rooms.ROOT / part / PACKAGES[part] / Path(*folder.split("."))).rglob("[!_]*.py"))
+    assert (len(files) < FEWEST_FILES and not is_data) == ((part, folder) in SMALL_ROOMS)
 
 
 def test_a_package_has_no_logic_of_its_own() -> None:
@@ -124,29 +128,29 @@ def test_no_module_imports_its_own_top_package(part: str) -> None:
     assert {name for name in own if not rooms.room(name, part)} == set()
 
 
-def loaded_after(*arguments: str) -> set[str]:
-    """Top-level modules that a call has imported when it ends."""
-    at_exit = "atexit.register(lambda: print('\\n' + ' '.join(sys.modules), file=sys.stderr))"
-    code = f"import atexit, sys\nfrom modelkin_cli.main import main\n{at_exit}\nmain()"
-    paths = os.pathsep.join(str(rooms.ROOT / part) for part in PARTS)
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, check=True
+def loaded_after(*calls: list[str]) -> set[str]:
+    """Top-level modules that calls in one process have imported when it ends."""
+    code = (
+        "import sys\nfrom modelkin_cli.main import cli\n"
+        f"codes = [cli.main(call, standalone_mode=False) for call in {calls!r}]\n"
+        "print('\\n' + ' '.join(sys.modules), file=sys.stderr)\nsys.exit(max(codes))"
     )
+    paths = os.pathsep.join(str(rooms.ROOT / part) for part in PARTS)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, check=True)
     return {name.split(".")[0] for name in done.stderr.splitlines()[-1].split()}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
-    loaded = loaded_after(*(arguments or ["--version"]))
+    loaded = loaded_after(arguments or ["--version"])
     assert "modelkin_cli" in loaded
     assert loaded & HEAVY == set()
 
 
-@pytest.mark.parametrize("level", ["probe", "full"])
-def test_the_verbs_import_no_torch(tmp_path: Path, level: str) -> None:
+def test_the_verbs_import_no_torch(tmp_path: Path) -> None:
     model = str(save_model(tmp_path / "a", tiny_llama(1)))
-    registry = ["--registry", str(tmp_path / "registry.db")]
-    for call in (["add", model], ["query", model], ["compare", model, "a"]):
-        loaded = loaded_after(*registry, *call, "--level", level, "-q")
-        assert "numpy" in loaded
-        assert loaded & {"torch", "huggingface_hub", "matplotlib", "gguf"} == set()
+    calls = [["add", model], ["query", model], ["compare", model, "a"]]
+    asked = [["--registry", str(tmp_path / f"{level}.db"), *call, "--level", level, "-q"] for level in ("probe", "full") for call in calls]
+    loaded = loaded_after(*asked)
+    assert "numpy" in loaded
+    assert loaded & {"torch", "huggingface_hub", "matplotlib", "gguf"} == set()

@@ -11,7 +11,8 @@ import pytest
 import models
 from calls import run
 from modelkin_data import backgrounds
-from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
+from modelkin_indexer.results.channels import CHANNELS
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.registry import Registry
 from modelkin_registry.relations.calibration import FEWEST_LINEAGES, measure_backgrounds
 
@@ -73,7 +74,8 @@ def test_a_registry_judges_by_its_own_backgrounds_and_says_so(known: dict[str, F
     with Registry.open(path) as registry:
         assert registry.backgrounds == pytest.approx(measured)
         told = registry.query(query).registry.calibrated
-        assert (told["models"], told["used"]) == (len(known), len(measured))
+        assert told is not None
+        assert (told.models, told.used) == (len(known), len(measured))
         assert "measured on" in next(finding.detail for finding in registry.examine() if finding.check == "backgrounds")
         registry.backgrounds = wider
         after = registry.compare(query, known["m01"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import models
-from modelkin_registry.answers.asked import QueryAnswer
+from modelkin_registry.answers.asked import Merge, QueryAnswer
 from modelkin_registry.registry import Registry
 
 Family = dict[str, models.Tensors]
@@ -42,8 +42,8 @@ def by_tensor(family: Family, rule: Callable[[str, list[models.Array]], models.A
 
 
 def said(answer: QueryAnswer) -> dict[str, float]:
-    assert answer.merge is not None
-    return {parent["model"]: parent["weight"] for parent in answer.merge["parents"]}
+    assert isinstance(answer.merge, Merge)
+    return {parent.model: parent.weight for parent in answer.merge.parents}
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def said(answer: QueryAnswer) -> dict[str, float]:
 def test_weights_are_found(registry: Registry, tmp_path: Path, family: Family, weights: dict[str, float], how: str) -> None:
     answer = ask(registry, tmp_path, mixed(family, weights))
     assert said(answer) == pytest.approx(weights, abs=0.01)
-    assert answer.merge is not None
-    assert answer.merge["complete"]
+    assert isinstance(answer.merge, Merge)
+    assert answer.merge.complete
     assert answer.explanation[0].startswith(f"q is best explained as {how}")
     relations = [relative.relation for relative in answer.relatives]
     assert relations[: relations.count("merged")] == ["merged"] * relations.count("merged")
@@ -72,8 +72,8 @@ def test_the_common_base_takes_part(registry: Registry, tmp_path: Path, family: 
     relations = {relative.model: (relative.relation, *relative.also) for relative in answer.relatives}
     assert "merged" in relations["base"]
     assert "merged" not in relations["tuned-3"]
-    assert answer.merge is not None
-    assert answer.merge["base"] == "base"
+    assert isinstance(answer.merge, Merge)
+    assert answer.merge.base == "base"
 
 
 def test_weights_that_change_with_depth(registry: Registry, tmp_path: Path, family: Family) -> None:
@@ -82,9 +82,9 @@ def test_weights_that_change_with_depth(registry: Registry, tmp_path: Path, fami
         return (1 - share) * parts[0] + share * parts[1]
 
     answer = ask(registry, tmp_path, by_tensor(family, rule, "tuned-1", "tuned-2"))
-    assert answer.merge is not None
-    assert answer.merge["method"] == "gradient"
-    layers = {part["layer"]: part["weights"][1]["weight"] for part in answer.merge["layers"] if part["layer"] is not None}
+    assert isinstance(answer.merge, Merge)
+    assert answer.merge.method == "gradient"
+    layers = {part.layer: part.weights[1].weight for part in answer.merge.layers if part.layer is not None}
     assert layers == pytest.approx({n: n / (models.LAYERS - 1) for n in range(models.LAYERS)}, abs=0.02)
 
 
@@ -95,8 +95,8 @@ def test_spherical_merge_of_strangers(registry: Registry, tmp_path: Path, family
         return np.asarray((np.sin(0.7 * angle) * a + np.sin(0.3 * angle) * b) / np.sin(angle))
 
     answer = ask(registry, tmp_path, by_tensor(family, rule, "base", "other"))
-    assert answer.merge is not None
-    assert answer.merge["method"] == "slerp"
+    assert isinstance(answer.merge, Merge)
+    assert answer.merge.method == "slerp"
     assert said(answer) == pytest.approx({"base": 0.7, "other": 0.3}, abs=0.02)
 
 
@@ -108,9 +108,9 @@ def test_changes_dropped_at_random(registry: Registry, tmp_path: Path, family: F
         return base + sum(0.5 * (one - base) * (rng.random(base.shape) < 0.5) / 0.5 for one in tuned)
 
     answer = ask(registry, tmp_path, by_tensor(family, rule, "base", "tuned-2", "tuned-3"))
-    assert answer.merge is not None
-    assert answer.merge["method"] == "sparsified"
-    found = {parent["model"]: (parent["weight"], parent["sd"]) for parent in answer.merge["parents"]}
+    assert isinstance(answer.merge, Merge)
+    assert answer.merge.method == "sparsified"
+    found = {parent.model: (parent.weight, parent.sd) for parent in answer.merge.parents}
     assert set(found) == {"base", "tuned-2", "tuned-3"}
     assert all(abs(found[name][0] - 0.5) < 4 * found[name][1] < 0.3 for name in ("tuned-2", "tuned-3"))
 
@@ -127,8 +127,8 @@ def elected(base: models.Array, tuned: list[models.Array], density: float) -> mo
 def test_signs_elected(registry: Registry, tmp_path: Path, family: Family, density: float) -> None:
     made = by_tensor(family, lambda _, parts: elected(parts[0], parts[1:], density), "base", "tuned-2", "tuned-3")
     answer = ask(registry, tmp_path, made)
-    assert answer.merge is not None
-    assert answer.merge["method"] == "sign election"
+    assert isinstance(answer.merge, Merge)
+    assert answer.merge.method == "sign election"
     assert set(said(answer)) == {"base", "tuned-2", "tuned-3"}
     assert "elects their signs" in answer.explanation[0]
 
@@ -136,9 +136,9 @@ def test_signs_elected(registry: Registry, tmp_path: Path, family: Family, densi
 def test_a_missing_parent_shows_in_what_is_left(registry: Registry, tmp_path: Path, family: Family) -> None:
     registry.remove("tuned-3")
     answer = ask(registry, tmp_path, mixed(family, {"tuned-1": 0.45, "tuned-2": 0.45, "tuned-3": 0.1}))
-    assert answer.merge is not None
-    assert not answer.merge["complete"]
-    assert answer.merge["residual"] > 5 * answer.merge["rounding"]
+    assert isinstance(answer.merge, Merge)
+    assert not answer.merge.complete
+    assert answer.merge.residual > 5 * answer.merge.rounding
     assert "a parent is missing" in answer.explanation[1]
 
 

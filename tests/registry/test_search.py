@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
+from modelkin_indexer.results.channels import CHANNELS
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.relations import RELATIONS, has_evidence
 from modelkin_registry.evidence import nulls
 from modelkin_registry.evidence.judge import ALONE, Judge

@@ -10,7 +10,7 @@ from pathlib import Path
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing
 from modelkin.sources.reading import name_of, reading_of
 from modelkin.wishes import Asked, HowToRead, Listener
-from modelkin_indexer.errors import SourceNotFound
+from modelkin_indexer.errors import NoCheckpoints
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.sources.register import weights_suffixes
 
@@ -19,6 +19,7 @@ def series_of(checkpoints: Sequence[Asked], how: HowToRead, listener: Listener) 
     """Names and fingerprints of checkpoints; of one folder alone, of those in it.
 
     Raises:
+        NoCheckpoints: the one folder has none in it.
         SourceError: one is not there, or cannot be read; only local files are, for a series is not published checkpoint by checkpoint.
     """
     found: list[Asked] = [existing(os.fspath(one), from_hub=False) if isinstance(one, (str, os.PathLike)) else one for one in checkpoints]
@@ -35,7 +36,7 @@ def in_order(folder: Path) -> list[Path]:
     ends = (*weights_suffixes(), FINGERPRINT_SUFFIX)
     found = [path for path in inside if path.is_dir()] or [path for path in inside if path.name.lower().endswith(ends)]
     if not found:
-        raise SourceNotFound("has neither subfolders nor weights files in it", path=folder, remedy="Give the checkpoints one by one.")
+        raise NoCheckpoints("has neither subfolders nor weights files in it", path=folder, remedy="Give the checkpoints one by one.")
     return sorted(found, key=_natural)
 
 

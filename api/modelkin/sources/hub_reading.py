@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import platformdirs
 
+from modelkin.sources.damage import refuse_damage
 from modelkin.wishes import Begin, HowToRead, Reading
 from modelkin.words import size as in_words
 from modelkin_indexer import spec
@@ -147,6 +148,8 @@ def _read(remote: RemoteFiles, files: Needed, how: HowToRead, known: Fingerprint
                 known,
                 (f"Files with the same digests are registered, from {repo.name} or a copy: their fingerprint is used.",),
             )
+            if how.strict:
+                refuse_damage(known, repo.name)
         claims, notes = claims_of(folder)
         structure = structure_of(folder)
         notes = tuple(note.replace(f"{folder}/", "") for note in (*more, *notes))
@@ -167,7 +170,7 @@ def _fingerprint(remote: RemoteFiles, folder: Path, how: HowToRead, begin: Begin
     with closing(open_source(folder, how.file)) as weights:
         if level == FULL:
             done = begin(remote.reader.repo.name, sum(info.nbytes for info in weights.tensors.values()))
-        fingerprint = fingerprint_source(weights, level=level, key=how.key, threads=how.threads, progress=done)
+        fingerprint = fingerprint_source(weights, level=level, key=how.key, threads=how.threads, progress=done, strict=how.strict)
         return fingerprint, weights.notes
 
 

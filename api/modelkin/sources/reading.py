@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelkin.sources.damage import refuse_damage
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing, hub_id
 from modelkin.sources.network import hub_client
 from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer.errors import FingerprintError, SourceNotFound, UnsupportedFormat
-from modelkin_indexer.opening import open_source
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -64,7 +64,8 @@ def read_source(source: str, how: HowToRead, listener: Listener, registry: Store
 
     with closing(_opened(path, how)) as weights:
         done = listener.begin(weights.name, sum(info.nbytes for info in weights.tensors.values()))
-        fingerprint = fingerprint_source(weights, level=how.level or DEFAULT_LEVEL, key=how.key, threads=how.threads, progress=done)
+        level = how.level or DEFAULT_LEVEL
+        fingerprint = fingerprint_source(weights, level=level, key=how.key, threads=how.threads, progress=done, strict=how.strict)
         claims, claim_notes = claims_of(path)
         return Reading(
             weights.name, fingerprint, str(path.resolve()), weights.files, weights.notes + claim_notes, claims, structure_of(path)
@@ -90,6 +91,7 @@ def _hub_reading(source: str, name: str, how: HowToRead, listener: Listener, reg
 def _opened(path: Path, how: HowToRead) -> Source:
     """The weights at a path; of an adapter, with a base given, their sum."""
     from modelkin_indexer.adapters.source import AdapterSource, on_base
+    from modelkin_indexer.opening import open_source  # brings every reader of quantised weights and adapters
 
     weights = open_source(path, how.file)
     if how.base is None:
@@ -113,4 +115,6 @@ def _written(path: Path, how: HowToRead) -> Reading:
     level = fingerprint.about.level
     if how.level not in (None, level):
         raise FingerprintError(f"{path}: a fingerprint of level {level}, not {how.level}. Leave --level out, or index the weights again.")
+    if how.strict:
+        refuse_damage(fingerprint, path)
     return Reading(path.stem, fingerprint, str(path.resolve()), (SourceFile(path.name, path.stat().st_size),))

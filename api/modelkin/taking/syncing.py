@@ -214,7 +214,13 @@ def synced(
     if not (wanted.ids or wanted.author or wanted.task or wanted.library or wanted.min_downloads):
         raise ValueError("nothing says which repositories are wanted: give ids, author, task, library or min_downloads")
     client = hub_client("what is new or changed", listener.announce, offline=offline, rate=wishes.get("rate"))
-    sync = Sync(registry, client, wanted, how_to_read(key, {"level": wishes.get("level")}), wishes.get("workers", WORKERS))
+    sync = Sync(
+        registry,
+        client,
+        wanted,
+        how_to_read(key, {"level": wishes.get("level"), "strict": wishes.get("strict", False)}),
+        wishes.get("workers", WORKERS),
+    )
     again = {"relist": wishes.get("relist", False), "retry": wishes.get("retry", False)}
     found = sync.sizes() if wishes.get("dry_run") else steps(sync, wishes.get("limit"), **again)
     done = []

@@ -10,13 +10,13 @@ import modelkin
 from modelkin_cli.options import calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages import figures
-from modelkin_cli.reading_options import printing, reading, starter_option
+from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option
 from modelkin_registry.answers.upkeep import Added
 
 STATUSES = ("added", "unchanged", "failed")
 
 
-@click.command("add", short_help="Index models and keep their fingerprints.")
+@click.command("add", cls=ReadingCommand, short_help="Index models and keep their fingerprints.")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--as", "name", metavar="NAME", help="Name of the model, with one SOURCE. Default: the name of its folder.")
 @click.option("--replace", is_flag=True, help="Take the name of a model with other weights; that model is kept as NAME@DIGITS.")

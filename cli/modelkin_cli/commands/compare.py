@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console, RenderableType
@@ -14,12 +14,12 @@ from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.aligned import aligned_page
 from modelkin_cli.pages.answers import compare_page
-from modelkin_cli.reading_options import printing, reading
+from modelkin_cli.reading_options import ReadingCommand, printing, reading
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers.asked import CompareAnswer
 
 
-@click.command("compare", short_help="Hold two models against each other.")
+@click.command("compare", cls=ReadingCommand, short_help="Hold two models against each other.")
 @click.argument("a")
 @click.argument("b")
 @click.option("--control", "controls", multiple=True, metavar="C", help="A third model, to show what its figures are. May be repeated.")
@@ -40,7 +40,7 @@ def command(
     b: str,
     controls: tuple[str, ...],
     exact: bool,
-    layers: str,
+    layers: Literal["same", "all"],
     align: bool,
     resume: Path | None,
     fail_on: tuple[str, ...],
@@ -61,9 +61,10 @@ def command(
     """
     if not exact and (resume is not None or layers == "all"):
         raise click.UsageError("--resume and --layers are for --exact")
-    wishes = modelkin.ExactWishes(resume, layers == "all") if exact else None
     with output.listening() as listener:
-        answer = modelkin.compare(a, b, controls=controls, exact=wishes, align=align, listener=listener, **call)
+        answer = modelkin.compare(
+            a, b, controls=controls, exact=exact, layers=layers, resume=resume, align=align, listener=listener, **call
+        )
     output.answer(answer, (answer.relation,), lambda console: _pages(answer, console))
     names = violations(fail_on, answer.relation, answer.also, answer.components)
     if names := [*names, *(word for word in fail_on if word == answer.verdict)]:
@@ -75,7 +76,7 @@ def _pages(answer: CompareAnswer, console: Console) -> Iterator[RenderableType]:
     yield from compare_page(answer, console)
     if answer.aligned is not None:
         yield from aligned_page(answer.aligned)
-    if answer.exact:
+    if answer.exact_summary is not None:
         from modelkin_cli.pages.exact import exact_page  # brings the exact comparison's own imports
 
-        yield from exact_page(answer.exact_summary or {})
+        yield from exact_page(answer.exact_summary)

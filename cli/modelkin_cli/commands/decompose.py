@@ -11,11 +11,11 @@ import modelkin
 from modelkin_cli.options import calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.merge import merge_page
-from modelkin_cli.reading_options import printing, reading
+from modelkin_cli.reading_options import ReadingCommand, printing, reading
 from modelkin_registry.answers.asked import DecomposeAnswer
 
 
-@click.command("decompose", short_help="Take a merge apart: its parents, and in what proportion.")
+@click.command("decompose", cls=ReadingCommand, short_help="Take a merge apart: its parents, and in what proportion.")
 @click.argument("source")
 @click.argument("more", nargs=-1, metavar="[PARENT]...")
 @click.option("--parents", multiple=True, metavar="A B ...", help="Parents: sources or registered models. Default: they are sought.")
@@ -44,8 +44,8 @@ def command(
     """
     with output.listening() as listener:
         answer = modelkin.decompose(source, parents=(*parents, *more), base=base, listener=listener, **call)
-    merge = answer.merge or {"parents": []}
-    output.answer(answer, (parent["model"] for parent in merge["parents"]), lambda console: merge_page(answer, console))
+    parents_found = answer.merge.parents if answer.merge else ()
+    output.answer(answer, (parent.model for parent in parents_found), lambda console: merge_page(answer, console))
     if recipe:
         _write(recipe, answer, output)
 

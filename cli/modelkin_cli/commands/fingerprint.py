@@ -12,10 +12,10 @@ from modelkin.sources.naming import FINGERPRINT_SUFFIX
 from modelkin.words import size
 from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
-from modelkin_cli.reading_options import printing, reading
+from modelkin_cli.reading_options import ReadingCommand, printing, reading
 
 
-@click.command("fingerprint", short_help="Write a model's fingerprint to a file.")
+@click.command("fingerprint", cls=ReadingCommand, short_help="Write a model's fingerprint to a file.")
 @click.argument("source")
 @click.option(
     "--output", "-o", "target", type=FILE, required=True, metavar="FILE", help=f"Where to write it, a name ending in {FINGERPRINT_SUFFIX}."

@@ -10,13 +10,13 @@ import modelkin
 from modelkin_cli.options import calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.answers import query_page
-from modelkin_cli.reading_options import printing, reading, starter_option
+from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers.asked import QueryAnswer
 from modelkin_registry.registry import SHOWN
 
 
-@click.command("query", short_help="Find the nearest relatives of a model.")
+@click.command("query", cls=ReadingCommand, short_help="Find the nearest relatives of a model.")
 @click.argument("source")
 @click.option("-k", type=click.IntRange(1), default=SHOWN, metavar="N", help=f"Relatives shown at most. Default: {SHOWN}.")
 @click.option("--all", "show_all", is_flag=True, help="Show the nearest models without evidence too.")

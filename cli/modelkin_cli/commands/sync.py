@@ -12,7 +12,6 @@ import modelkin
 from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
 from modelkin_cli.reading_options import printing, starter_option
-from modelkin_registry.answers.contract import CONTRACT
 from modelkin_registry.answers.shared import Synced, Syncing
 
 FILTERS = ("author", "task", "library", "min_downloads")  # one of them says which repositories are wanted
@@ -34,6 +33,7 @@ FILTERS = ("author", "task", "library", "min_downloads")  # one of them says whi
 @click.option("--workers", type=click.IntRange(1, 64), default=4, metavar="N", help="Repositories read at once. Default: 4.")
 @click.option("--rate", type=click.FloatRange(0.01), default=10.0, metavar="N", help="Requests a second at most. Default: 10.")
 @click.option("--level", type=click.Choice(["probe", "full"]), help="As of `modelkin add`. Default: full.")
+@click.option("--strict", is_flag=True, help="Refuse models with damaged tensors, as of `modelkin add`.")
 @starter_option
 @printing
 @calling
@@ -89,7 +89,5 @@ def _words(one: Synced) -> str:
 
 
 def _print_journal(output: Output, call: dict[str, Any]) -> None:
-    with modelkin.open(**call) as registry:
-        for entry in registry.journal():
-            words = f"{entry['state']:10}{entry['repo']}: {entry['noted']} {entry['reason']}"
-            output.line({"contract": CONTRACT, **entry}, str(entry["repo"]), words.rstrip())
+    for entry in modelkin.journal(**call).entries:
+        output.line(entry, entry.repo, f"{entry.state:10}{entry.repo}: {entry.noted} {entry.reason}".rstrip())

@@ -10,10 +10,10 @@ import modelkin
 from modelkin_cli.options import calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.trajectory import trajectory_page
-from modelkin_cli.reading_options import printing, reading, starter_option
+from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option
 
 
-@click.command("trajectory", short_help="Examine checkpoints said to lead from scratch to a model.")
+@click.command("trajectory", cls=ReadingCommand, short_help="Examine checkpoints said to lead from scratch to a model.")
 @click.argument("checkpoints", nargs=-1, required=True, metavar="DIR|CHECKPOINT...")
 @starter_option
 @reading

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -13,7 +12,7 @@ from modelkin_cli.pages import figures
 from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
 from modelkin_indexer.results.exact import LayerMatrix
-from modelkin_registry.answers.exact import GroupFigures, Spread, Strangers
+from modelkin_registry.answers.exact import ExactSummary, GroupFigures, Spread, Strangers
 from modelkin_registry.exact.preservation import KEPT
 
 ROWS_NOTE = (
@@ -36,10 +35,9 @@ LABEL_WIDTH = 12  # `other layers`
 MATRIX_ROWS = 4  # layers shown of a matrix of all layers; --json has the rest
 
 
-def exact_page(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
+def exact_page(summary: ExactSummary) -> Iterator[RenderableType]:
     """The tables of an exact comparison."""
-    families: Sequence[GroupFigures] = summary["families"]
-    roles: Sequence[GroupFigures] = summary["roles"]
+    families, roles = summary.families, summary.roles
     norms = [group for group in roles if group.family == "norm"]
     informative = [group for group in families if group.informative]
     yield Text("\nNumber by number\n", style="bold")
@@ -53,7 +51,7 @@ def exact_page(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text()
     yield measures_table([*informative, *norms], SPREADS)
     yield Text(MEASURES_NOTE, style="dim")
-    yield from _layer_tables(summary["layer_matrices"])
+    yield from _layer_tables(summary.layer_matrices)
 
 
 def cosine_table(groups: Sequence[GroupFigures]) -> Table:

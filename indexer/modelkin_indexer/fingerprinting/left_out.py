@@ -12,6 +12,7 @@ from modelkin_indexer.anatomy.table_reading import fixed_reason, whole_tensor
 from modelkin_indexer.errors import UnusableValues
 from modelkin_indexer.fingerprinting.measure import NO_DIGEST, MatrixMeasure, VectorMeasure
 from modelkin_indexer.places import Anatomy
+from modelkin_indexer.results.fingerprint import NOT_FINITE
 from modelkin_indexer.source import BITS, Source
 from modelkin_indexer.sources.stored.usable import Unusable
 
@@ -85,9 +86,9 @@ class LeftOut:
         if unusable.share > MOSTLY:
             self.unusable.update(tensors)
             size = sum(self._source.tensors[name].nbytes for name in set(tensors))
-            self.unread.append((f"values that are no finite numbers: most of {tensors[0]}", size))
+            self.unread.append((f"{NOT_FINITE}: most of {tensors[0]}", size))
             return False
-        what = f"values that are no finite numbers: {unusable.where} of {tensors[0]}"
+        what = f"{NOT_FINITE}: {unusable.where} of {tensors[0]}"
         self.unread.append((what, max(1, unusable.numbers * BITS[info.dtype] // 8)))
         return True
 

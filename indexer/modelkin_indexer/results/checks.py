@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from modelkin_indexer import spec
 from modelkin_indexer.places import FAMILIES, NO_LAYER, Place
+from modelkin_indexer.results.channels import CHANNELS, TABLE
 
 Array = npt.NDArray[Any]
 MAX_BYTES = 1 << 28  # of a fingerprint; a trillion-parameter mixture of experts takes about 10 MB
@@ -72,9 +73,9 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
     "experts": {"expert": ("iu", 0, MAX_EXPERTS, False)},
 }
 # Columns of several numbers a row, and the kinds of their types.
-WIDE = {"probe": "f", "gram": "f", "anchored": "f", "sketch": "f", "quantiles": "f", "digest": "u", "numbers": "u", "blocks": "u"}
-UNITS = ("probe", "gram", "anchored", "sketch")
-FULL_ONLY = ("gram", "anchored", "digest", "numbers", "blocks")  # columns that level probe has not
+WIDE = {**dict.fromkeys((*CHANNELS, "sketch", "quantiles"), "f"), **dict.fromkeys(("digest", "numbers", "blocks"), "u")}
+UNITS = (*CHANNELS, "sketch")
+FULL_ONLY = (*(one.name for one in TABLE if one.full), "digest", "numbers", "blocks")  # columns that level probe has not
 
 
 def check_bytes(data: bytes) -> None:

@@ -20,20 +20,19 @@ from safetensors import SafetensorError
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError
-from modelkin_indexer.gram_vectors import without_leading
 from modelkin_indexer.places import Place
-from modelkin_indexer.results import checks
+from modelkin_indexer.results import channels, checks
 
 Array = npt.NDArray[Any]
 EXPERT_ROLES = ("gate", "up", "down", "router")  # slots of a single expert's vector
 SIDES = ("none", "in", "out")
-CHANNELS = ("probe", "gram", "anchored")
 METADATA_KEY = "modelkin fingerprint"
 KNOWN_LAYOUTS = 256  # tuples of places kept: most models of a registry are laid out like many others
 Sketches = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]  # rows, and their lengths
 
 
 UNDECODED = ", not decoded"
+NOT_FINITE = "values that are no finite numbers"  # how damaged tensors are told in `unread`
 
 
 @dataclass(frozen=True)
@@ -128,9 +127,9 @@ class Matrices:
 
     @cached_property
     def sketches(self) -> dict[str, Sketches]:
-        """Each channel's sketches ready for arithmetic, made once; gram ones without their strongest direction."""
-        gram = without_leading(self.gram) if self.gram.shape[1] else self.gram
-        return {"probe": _ready(self.probe), "gram": _ready(gram), "anchored": _ready(self.anchored)}
+        """Each channel's sketches ready for arithmetic, made once."""
+        stored = ((one, getattr(self, one.name)) for one in channels.TABLE)
+        return {one.name: _ready(one.compared(column) if column.shape[1] else column) for one, column in stored}
 
     @cached_property
     def parameters(self) -> Array:
@@ -264,9 +263,7 @@ TABLES: dict[str, type[Any]] = {"matrices": Matrices, "vectors": Vectors, "exper
 SUMS = ("numbers", "blocks")
 WIDTHS: dict[str, dict[str, tuple[int, ...]]] = {
     "matrices": {
-        "probe": (spec.PROBE_NUMBERS,),
-        "gram": (0, spec.GRAM_NUMBERS),
-        "anchored": (0, spec.GRAM_NUMBERS),
+        **{one.name: (0, one.numbers) if one.full else (one.numbers,) for one in channels.TABLE},
         "digest": (0, 16),
         "numbers": (0, 2),
         "blocks": (0, spec.EIGHTHS + spec.PREFIXES),

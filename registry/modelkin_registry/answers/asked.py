@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from modelkin_registry.answers.claims import Contradiction, StructureBeside, WeighedClaim
 from modelkin_registry.answers.contract import CONTRACT
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, Relative
+from modelkin_registry.answers.exact import Aligned, ExactRow, ExactSummary
 from modelkin_registry.answers.parts import Examined, Part
 from modelkin_registry.answers.plain import Plain
 
@@ -29,13 +29,103 @@ class Subject(Plain):
 
 
 @dataclass(frozen=True)
+class Calibrated(Plain):
+    """What a registry measured on its own strangers: in how many families, how many of these are used, on how many models, and when."""
+
+    measured_for: int
+    used: int
+    models: int
+    measured: str
+
+
+@dataclass(frozen=True)
 class Searched(Plain):
     """The registry that was asked. `calibrated`: what was measured on its own strangers; None if nothing was."""
 
     models: int
     spec: str
     key: str
-    calibrated: dict[str, Any] | None
+    calibrated: Calibrated | None
+
+
+@dataclass(frozen=True)
+class MergeParent(Plain):
+    """A model that a merge was made of, and its share, with the standard error; None of a share that was counted."""
+
+    model: str
+    weight: float
+    sd: float | None
+
+
+@dataclass(frozen=True)
+class MergeWeight(Plain):
+    """A parent's share of one part of a merge, with the standard error."""
+
+    weight: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class MergePart(Plain):
+    """A component, layer or the norms of a merge: each parent's share of it, in the order of `Merge.parents`, and what they leave.
+
+    `residual`: length left unexplained / the length of the part.
+    """
+
+    part: str
+    component: str | None
+    layer: int | None
+    weights: tuple[MergeWeight, ...]
+    residual: float
+
+
+@dataclass(frozen=True)
+class Merge(Plain):
+    """A weighted merge. Weights sum to one; `method` is None where it is none of those known.
+
+    `rounding`: the residual that the stored type alone leaves; `complete`: no more than that is left. `base`: the model that the parents
+    were trained from. `alike`: parents that are hard to tell apart; `condition`: of the equations, large where weights are unsure.
+    """
+
+    parents: tuple[MergeParent, ...]
+    residual: float
+    method: str | None
+    rounding: float
+    complete: bool
+    base: str | None
+    components: tuple[MergePart, ...]
+    layers: tuple[MergePart, ...]
+    norms: MergePart | None
+    alike: tuple[tuple[str, str], ...]
+    condition: float
+
+
+@dataclass(frozen=True)
+class LayerOf(Plain):
+    """A layer of another model."""
+
+    model: str
+    layer: int
+
+
+@dataclass(frozen=True)
+class MergedLayer(Plain):
+    """A layer, and the one that it is, unchanged."""
+
+    part: str
+    component: str
+    layer: int
+    from_: LayerOf
+
+
+@dataclass(frozen=True)
+class MergeByLayer(Plain):
+    """A merge of whole layers: a parent's weight is its share of them, and nothing is left to explain (`residual` is None)."""
+
+    parents: tuple[MergeParent, ...]
+    residual: None
+    method: str
+    layers: tuple[MergedLayer, ...]
 
 
 @dataclass(frozen=True)
@@ -45,7 +135,7 @@ class QueryAnswer(Plain):
     query: Subject
     registry: Searched
     relatives: tuple[Relative, ...]
-    merge: dict[str, Any] | None
+    merge: Merge | MergeByLayer | None
     explanation: tuple[str, ...]
     warnings: tuple[str, ...]
     claims: tuple[WeighedClaim, ...] = ()
@@ -63,8 +153,8 @@ class DecomposeAnswer(Plain):
 
     query: Subject
     registry: Searched | None
-    merge: dict[str, Any] | None
-    fit: dict[str, Any] | None
+    merge: Merge | MergeByLayer | None
+    fit: Merge | None
     recipe: str | None
     explanation: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -87,9 +177,9 @@ class CompareAnswer(Plain):
     warnings: tuple[str, ...]
     claims: tuple[WeighedClaim, ...] = ()
     structure: StructureBeside | None = None
-    exact: tuple[dict[str, Any], ...] | None = None
-    exact_summary: dict[str, Any] | None = None
-    aligned: dict[str, Any] | None = None
+    exact: tuple[ExactRow, ...] | None = None
+    exact_summary: ExactSummary | None = None
+    aligned: Aligned | None = None
     verdict: str = ""
     examined: Examined | None = None
     compared: float = 0.0

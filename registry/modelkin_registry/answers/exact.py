@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from modelkin_indexer.results.exact import LayerMatrix, NotCompared
+from modelkin_indexer.results.aligned import AlignedRole, ChannelMap
+from modelkin_indexer.results.exact import LayerMatrix, NotCompared, TensorComparison
+from modelkin_registry.answers.plain import Plain
 
 
 @dataclass(frozen=True)
-class Spread:
+class Spread(Plain):
     """Mean and standard deviation over tensors, and their number."""
 
     mean: float
@@ -19,7 +20,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Strangers:
+class Strangers(Plain):
     """One set of figures to hold a pair's against. `name` says what: within A, mismatched layers, or a control with A or B."""
 
     name: str
@@ -30,7 +31,7 @@ class Strangers:
 
 
 @dataclass(frozen=True)
-class GroupFigures:
+class GroupFigures(Plain):
     """A family (role "") or a role of it, over its tensors. `shared` counts tensors that stand out; `p_value` is corrected for all."""
 
     component: str
@@ -51,10 +52,18 @@ class GroupFigures:
 
 
 @dataclass(frozen=True)
+class ExactRow(TensorComparison, Plain):
+    """A pair of tensors, judged: how likely strangers agree as far, and how that was come by, or why there is no p-value (`p_kind`)."""
+
+    p_value: float | None = None
+    p_kind: str = ""
+
+
+@dataclass(frozen=True)
 class ExactAnswer:
     """An exact comparison judged. `rows` are the contract's objects, one a pair of tensors."""
 
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[ExactRow, ...]
     families: tuple[GroupFigures, ...]
     roles: tuple[GroupFigures, ...]
     not_compared: tuple[NotCompared, ...]
@@ -62,7 +71,7 @@ class ExactAnswer:
 
 
 @dataclass(frozen=True)
-class Preservation:
+class Preservation(Plain):
     """One component's answer. `outcome`: "selective", "all kept", "matrices only", "strangers" or "not comparable"."""
 
     component: str
@@ -77,7 +86,7 @@ class Preservation:
 
 
 @dataclass(frozen=True)
-class RecoveredFamily:
+class RecoveredFamily(Plain):
     """One family before and after. `null_mean`, `null_sd`: what mismatched layers show after the same search; p is one-sided.
 
     `finding`: recovered (it was in other coordinates), kept (it agreed before), none, or not judged (too few layers to compare with).
@@ -93,3 +102,23 @@ class RecoveredFamily:
     p_value: float | None
     orders: Mapping[str, int]
     finding: str
+
+
+@dataclass(frozen=True)
+class ExactSummary(Plain):
+    """An exact comparison by family and by role of a family, each beside strangers' figures, and what was not compared."""
+
+    families: tuple[GroupFigures, ...]
+    roles: tuple[GroupFigures, ...]
+    preservation: tuple[Preservation, ...]
+    not_compared: tuple[NotCompared, ...]
+    layer_matrices: tuple[LayerMatrix, ...]
+
+
+@dataclass(frozen=True)
+class Aligned(Plain):
+    """The aligned test: the change of coordinates by component of A, and what agrees once it is undone, by family and role of a layer."""
+
+    maps: Mapping[str, ChannelMap]
+    families: tuple[RecoveredFamily, ...]
+    roles: tuple[AlignedRole, ...]

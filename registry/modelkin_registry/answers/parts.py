@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from modelkin_registry.answers.plain import Plain
 
@@ -31,6 +30,15 @@ class Part(Plain):
 
 
 @dataclass(frozen=True)
+class Unread(Plain):
+    """What of a model was not decoded or not understood: bytes, and their share of all; None where that is not known."""
+
+    what: str
+    bytes: int | None
+    share: float | None
+
+
+@dataclass(frozen=True)
 class Examined(Plain):
     """How much of the query was held against anything. `models` were searched, `models_comparable` had a part of its kind and shape.
 
@@ -41,5 +49,5 @@ class Examined(Plain):
     models: int
     models_comparable: int
     share: float
-    unread: tuple[dict[str, Any], ...]
+    unread: tuple[Unread, ...]
     parts_without_counterpart: tuple[str, ...]

@@ -19,10 +19,16 @@ TABLES: dict[str, tuple[tuple[str, ...], ...]] = {
     "ComponentEvidence": (("families",),),
     "CompareAnswer": (("components", "families"),),
     "DecomposeAnswer": (("merge", "parents"), ("fit", "parents")),
+    "Merge": (("parents",),),
+    "MergeByLayer": (("parents",),),
+    "ExactSummary": (("families",),),
+    "Aligned": (("families",),),
     "TreeAnswer": (("edges",),),
     "TrajectoryAnswer": (("steps",),),
     "Additions": (("results",),),
     "Syncing": (("results",),),
+    "Journal": (("entries",),),
+    "Upgrade": (("results",),),
     "Listing": (("models",),),
     "Calibration": (("backgrounds",),),
     "Examination": (("findings",),),
@@ -76,8 +82,9 @@ def _followed(value: Any, way: Sequence[str]) -> Iterator[dict[str, Any]]:
         yield _flat(value)
         return
     inside = _fields(value).get(way[0]) or ()
-    for item in (inside,) if isinstance(inside, Mapping) else inside:
-        passed = _flat(item) if len(way) > 1 and not isinstance(inside, Mapping) else {}
+    several = isinstance(inside, (list, tuple))
+    for item in inside if several else (inside,):
+        passed = _flat(item) if len(way) > 1 and several else {}
         for row in _followed(item, way[1:]):
             yield passed | row
 

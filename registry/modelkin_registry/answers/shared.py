@@ -92,3 +92,38 @@ class Syncing(Plain):
     results: tuple[Synced, ...]
     bytes: int
     contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class JournalEntry(Plain):
+    """What was done with one repository of the Hub, or why not, as the registry's table `hub_repo` holds it.
+
+    `state`: "waiting", "done", "failed" or "gone"; `tries` so far, and whether the last failure may pass; `revision`, `modified`: its
+    commit and the time of that; `content`: digest of its files; `bytes` were read; `model`: the number of the stored model; `noted`,
+    `seen`: when this was noted, and when a listing last had it.
+    """
+
+    repo: str
+    hub_id: str
+    revision: str
+    modified: str
+    level: str
+    selection: str
+    state: str
+    reason: str
+    tries: int
+    passing: int
+    content: str
+    bytes: int
+    model: int | None
+    noted: str
+    seen: str
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Journal(Plain):
+    """What was done with which repository of the Hub, by name."""
+
+    entries: tuple[JournalEntry, ...]
+    contract: int = CONTRACT

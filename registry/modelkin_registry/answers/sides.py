@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from modelkin_indexer.results.fingerprint import UNDECODED, Fingerprint
 from modelkin_registry.answers.asked import Subject
+from modelkin_registry.answers.parts import Unread
 
 COVERAGE_WARNED = 0.95  # below this share of placed bytes the reader is told
 GUESSED_WARNED = 0.05  # from this share of guessed places the reader is told
@@ -38,12 +37,12 @@ def describe(fingerprint: Fingerprint, source: str) -> Subject:
     )
 
 
-def unread_of(fingerprint: Fingerprint) -> tuple[dict[str, Any], ...]:
+def unread_of(fingerprint: Fingerprint) -> tuple[Unread, ...]:
     """What of a model was not decoded or not understood: what, bytes and share of all bytes; the largest first."""
     about = fingerprint.about
     named = " ".join(entry["what"] for entry in about.unread)
-    told = ({**entry, "share": entry["bytes"] / about.bytes_total if about.bytes_total else None} for entry in about.unread)
-    return (*told, *({"what": name, "bytes": None, "share": None} for name in about.unplaced if name not in named))
+    told = (Unread(one["what"], one["bytes"], one["bytes"] / about.bytes_total if about.bytes_total else None) for one in about.unread)
+    return (*told, *(Unread(name, None, None) for name in about.unplaced if name not in named))
 
 
 def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:

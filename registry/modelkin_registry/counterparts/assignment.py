@@ -139,7 +139,7 @@ def _assigned(z: Floats) -> tuple[Ints, Ints]:
     """The assignment with the largest sum, of the rows that have any cell worth it."""
     rows = np.flatnonzero(z.max(axis=1) >= LEVELS_OF_Z[0])
     best = z[rows].argmax(axis=1)
-    if len(np.unique(best)) == len(best):
+    if len(set(best.tolist())) == len(best):
         return rows, best  # each row may have its best
     from scipy.optimize import linear_sum_assignment  # half a second that few models take
 

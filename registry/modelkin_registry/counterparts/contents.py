@@ -42,12 +42,12 @@ def same_vectors(ours: Vectors, theirs: Vectors) -> tuple[Pair, ...]:
 
 
 def _equal(ours: Keys, theirs: Keys, our_places: tuple[Place, ...], their_places: tuple[Place, ...]) -> tuple[Pair, ...]:
-    common = np.intersect1d(ours, theirs)
-    common = common[common != 0]
-    if not len(common):
+    sides: tuple[list[int], list[int]] = ours.tolist(), theirs.tolist()
+    common = set(sides[0]) & set(sides[1]) - {0}  # by Python's sets: numpy's bring numpy.ma, which takes as long as a small query
+    if not common:
         return ()
-    rows = [np.flatnonzero(np.isin(side, common)).tolist() for side in (ours, theirs)]
-    mine, other = (grouped(keys[at].tolist(), at) for keys, at in zip((ours, theirs), rows, strict=True))
+    rows = [[row for row, key in enumerate(side) if key in common] for side in sides]
+    mine, other = (grouped([side[row] for row in at], at) for side, at in zip(sides, rows, strict=True))
     named = same_places(our_places, their_places)
     return tuple(pair for key in mine for pair in _of_equal_content(mine[key], other[key], named))
 

@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.results.fingerprint import CHANNELS
+from modelkin_indexer.results.channels import CHANNELS, TABLE
 from modelkin_registry.evidence.nulls import sketch_noise, typical
 from modelkin_registry.evidence.similarity import Similarities
 
 Floats = npt.NDArray[np.float64]
 CELL_Z = 4.8  # a lone cell counts from here: 1 in 1.2 million by chance, so under 1 % for 48 x 48 layers in three channels
-# The least r that is evidence, in a cell or a family, whatever its p-value. Probe: strangers reach 0.10 (heads on the same frozen
-# features). Gram: strangers share dominant directions (0.37). Anchored: barely trained strangers with one tokenizer reach 0.34.
-CHANNEL_R = {"probe": 0.12, "gram": 0.4, "anchored": 0.5}
+CHANNEL_R = {one.name: one.least_r for one in TABLE}
 RUN_Z = 2.5  # enough for a cell that continues the run of its neighbours
 RUN_BONUS = 0.5  # what continuing a run is worth against a cell of equal look, in standard deviations
 ALIGNING_FAMILIES = ("attention", "mlp", "expert", "conv", "ssm")

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer import spec
+from modelkin_indexer.results.channels import TABLE
 from modelkin_registry.evidence.judge import Judge
 
 Floats = npt.NDArray[np.float64]
-GRAM_LEFT = (spec.DIRECTIONS - 1) * spec.DIRECTIONS // 2 - 1  # free numbers of a Gram matrix less a direction and the isotropic part
-SKETCH_NUMBERS = {"probe": spec.PROBE_NUMBERS, "gram": GRAM_LEFT, "anchored": spec.GRAM_NUMBERS, "vector": spec.VECTOR_NUMBERS}
+SKETCH_NUMBERS = {**{one.name: one.free for one in TABLE}, "vector": spec.VECTOR_NUMBERS}
 FEWEST_MISMATCHES = 12  # below this many mismatched cells a measured spread is too uncertain to replace the sketch's own
 NORMAL_PER_MAD = 1.4826  # median absolute deviation to standard deviation of a normal
 SMALLEST_P = 1e-30  # a tail further out is not measured by anything; smaller values are reported as this

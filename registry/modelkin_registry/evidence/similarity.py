@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.places import Place
-from modelkin_indexer.results.fingerprint import CHANNELS, KNOWN_LAYOUTS, SIDES, Matrices, Sketches
+from modelkin_indexer.results.channels import CHANNELS
+from modelkin_indexer.results.fingerprint import KNOWN_LAYOUTS, SIDES, Matrices, Sketches
 from modelkin_registry.evidence.side import Side
 
 Floats = npt.NDArray[np.float64]

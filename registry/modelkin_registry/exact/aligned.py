@@ -11,13 +11,12 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from scipy.special import stdtr
 
 from modelkin_indexer.results.aligned import AlignedReading, AlignedRole, ChannelMap
 from modelkin_registry.answers.asked import CompareAnswer
-from modelkin_registry.answers.exact import RecoveredFamily
+from modelkin_registry.answers.exact import Aligned, RecoveredFamily
 from modelkin_registry.evidence.nulls import reported_p
 from modelkin_registry.evidence.places import SHOWN_AS
 
@@ -144,9 +143,6 @@ def with_recovery(answer: CompareAnswer, reading: AlignedReading) -> CompareAnsw
     """A comparison with what the aligned test adds: its sentences after the headline, its figures under `aligned`."""
     families = judge_recovery(reading)
     headline, *rest = answer.explanation
-    figures: dict[str, Any] = {
-        "maps": {component: replace(found, matrix=None) for component, found in reading.maps.items()},
-        "families": families,
-        "roles": reading.roles,
-    }
+    maps = {component: replace(found, matrix=None) for component, found in reading.maps.items()}
+    figures = Aligned(maps, tuple(families), reading.roles)
     return replace(answer, aligned=figures, explanation=(headline, *recovery_sentences(reading.maps, families), *rest))

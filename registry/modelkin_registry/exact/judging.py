@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 from scipy.special import stdtr
 
 from modelkin_indexer.results.exact import ExactReading, TensorComparison
-from modelkin_registry.answers.exact import ExactAnswer, GroupFigures, Spread, Strangers
+from modelkin_registry.answers.exact import ExactAnswer, ExactRow, GroupFigures, Spread, Strangers
 from modelkin_registry.evidence.nulls import reported_p
 from modelkin_registry.evidence.places import INFORMATIVE, NORM_P, NORM_R, ROTARY_NORMS, SHOWN_AS, STRUCTURED_ROLES
 
@@ -81,9 +80,9 @@ def judge_exact(reading: ExactReading, controls: Mapping[str, tuple[Pairs, Pairs
     )
 
 
-def _row(pair: TensorComparison) -> dict[str, Any]:
+def _row(pair: TensorComparison) -> ExactRow:
     p = p_value(pair)
-    return {**asdict(pair), "p_value": p.value, "p_kind": p.kind}
+    return ExactRow(**{field.name: getattr(pair, field.name) for field in fields(pair)}, p_value=p.value, p_kind=p.kind)
 
 
 Named = Callable[[TensorComparison], str]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from modelkin_registry.answers.asked import CompareAnswer
-from modelkin_registry.answers.exact import ExactAnswer, GroupFigures, Preservation, Strangers
+from modelkin_registry.answers.exact import ExactAnswer, ExactRow, ExactSummary, GroupFigures, Preservation, Strangers
 from modelkin_registry.answers.relations import BLIND
 from modelkin_registry.evidence.nulls import SMALLEST_P
 from modelkin_registry.exact.judging import MEASURES
@@ -40,7 +39,7 @@ def exact_sentences(answer: ExactAnswer, tests: Sequence[Preservation]) -> list[
 
 def _headline(answer: ExactAnswer, informative: Sequence[GroupFigures]) -> str:
     kept = [f for f in informative if f.finding in KEPT]
-    count = f"{len(answer.rows)} tensors, {sum(row['n'] for row in answer.rows):,} numbers"
+    count = f"{len(answer.rows)} tensors, {sum(row.n for row in answer.rows):,} numbers"
     if not informative:
         return f"Number by number ({count}): only low-information tensors could be compared, which show no descent."
     if not kept:
@@ -75,12 +74,12 @@ def _p(family: GroupFigures) -> str:
     return f" (p below {SMALLEST_P:.0e})" if family.p_value <= SMALLEST_P else f" (p {family.p_value:.1g})"
 
 
-def _difference_sentences(rows: Sequence[dict[str, Any]]) -> list[str]:
+def _difference_sentences(rows: Sequence[ExactRow]) -> list[str]:
     """What B - A is, where the two are close: nothing, a change of type, of low rank, or dense."""
-    rows = [row for row in rows if row["pearson"] is not None]  # constants are alike everywhere
-    equal = [row for row in rows if row["equal_fraction"] == 1]
-    recast = [row for row in rows if row["equal_fraction"] < 1 and row["half_unit_fraction"] == 1]
-    ranks = sorted(row["delta"]["rank"] for row in rows if is_low_rank(row) and row not in recast)
+    rows = [row for row in rows if row.pearson is not None]  # constants are alike everywhere
+    equal = [row for row in rows if row.equal_fraction == 1]
+    recast = [row for row in rows if row.equal_fraction < 1 and row.half_unit_fraction == 1]
+    ranks = sorted(row.delta.rank for row in rows if row.delta is not None and is_low_rank(row) and row not in recast)
     sentences = []
     if equal:
         sentences.append(f"{len(equal)} of {len(rows)} tensors are equal bit by bit.")
@@ -92,13 +91,13 @@ def _difference_sentences(rows: Sequence[dict[str, Any]]) -> list[str]:
     return sentences
 
 
-def is_low_rank(row: dict[str, Any]) -> bool:
+def is_low_rank(row: ExactRow) -> bool:
     """Whether the difference of a pair is of low rank and, but for rounding, nothing else."""
-    delta = row["delta"]
-    if delta is None or delta["saturated"] or not 0 < delta["rank"] <= min(delta["rows"], delta["columns"]) // LOW_RANK_SHARE:
+    delta = row.delta
+    if delta is None or delta.saturated or not 0 < delta.rank <= min(delta.rows, delta.columns) // LOW_RANK_SHARE:
         return False
-    rounded = delta["left_over_rounding"] is not None and delta["left_over_rounding"] <= LEFT_OVER
-    return bool(rounded or 1 - delta["captured"] <= WITHOUT_REST)
+    rounded = delta.left_over_rounding is not None and delta.left_over_rounding <= LEFT_OVER
+    return bool(rounded or 1 - delta.captured <= WITHOUT_REST)
 
 
 def _measure_sentence(answer: ExactAnswer) -> list[str]:
@@ -138,11 +137,5 @@ def with_exact(answer: CompareAnswer, exact: ExactAnswer) -> CompareAnswer:
     sentences = exact_sentences(exact, tests)
     missed = answer.relation in BLIND and any(f.informative and f.finding in KEPT for f in exact.families)
     told = [sentences[0], headline, *sentences[1:]] if missed else [headline, *sentences]
-    summary = {
-        "families": exact.families,
-        "roles": exact.roles,
-        "preservation": tests,
-        "not_compared": exact.not_compared,
-        "layer_matrices": exact.matrices,
-    }
+    summary = ExactSummary(exact.families, exact.roles, tuple(tests), exact.not_compared, exact.matrices)
     return replace(answer, exact=exact.rows, exact_summary=summary, explanation=(*told, *rest))

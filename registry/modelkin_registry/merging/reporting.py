@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -49,7 +48,7 @@ def sought(
     by_layer = layer_merge(attribute_layers(near))
     if by_layer:
         answer = _answer(query, None, source=source, registry=registry, words=[layer_sentence(subject, by_layer)])
-        return _with_layers(answer, layer_object(by_layer), layer_recipe(by_layer, query))
+        return replace(answer, merge=layer_object(by_layer), recipe=layer_recipe(by_layer, query))
     nearest = next((f" Its nearest relative is {one.model} ({one.relation})." for one in near if is_descent(one)), "")
     words = [f"{subject} is not explained as a merge of registered models.{nearest}"]
     return _answer(query, None, source=source, registry=registry, words=words)
@@ -74,10 +73,6 @@ def _answer(
         explanation=tuple(words),
         warnings=warnings_about(query, source),
     )
-
-
-def _with_layers(answer: DecomposeAnswer, merge: dict[str, Any], text: str | None) -> DecomposeAnswer:
-    return replace(answer, merge=merge, recipe=text)
 
 
 def _subject(source: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
+from modelkin_registry.answers.asked import LayerOf, Merge, MergeByLayer, MergedLayer, MergeParent, MergePart, MergeWeight
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.merging.by_layer import LayerMerge
@@ -23,31 +23,28 @@ ILL = 1e4  # condition number from which weights are called hard to tell apart
 TRAINED = "models trained on the texts of both, at once or in turn, look much the same in sketches"
 
 
-def merge_object(found: Decomposition) -> dict[str, Any]:
+def merge_object(found: Decomposition) -> Merge:
     """The contract's `merge` object."""
-    return {
-        "parents": [{"model": p.model, "weight": round(p.weight, 4), "sd": _sd(p.sd)} for p in found.parents],
-        "residual": round(found.residual, 5),
-        "method": found.method or None,
-        "rounding": round(found.rounding, 5),
-        "complete": found.complete,
-        "base": found.base,
-        "components": [_part(part) for part in found.components],
-        "layers": [_part(part) for part in found.layers],
-        "norms": _part(found.norms) if found.norms else None,
-        "alike": [list(pair) for pair in found.alike],
-        "condition": round(found.condition, 1),
-    }
+    return Merge(
+        parents=tuple(MergeParent(p.model, round(p.weight, 4), _sd(p.sd)) for p in found.parents),
+        residual=round(found.residual, 5),
+        method=found.method or None,
+        rounding=round(found.rounding, 5),
+        complete=found.complete,
+        base=found.base,
+        components=tuple(map(_part, found.components)),
+        layers=tuple(map(_part, found.layers)),
+        norms=_part(found.norms) if found.norms else None,
+        alike=found.alike,
+        condition=round(found.condition, 1),
+    )
 
 
-def layer_object(found: LayerMerge) -> dict[str, Any]:
+def layer_object(found: LayerMerge) -> MergeByLayer:
     """The same for a merge by layers: a weight is a parent's share of the layers, and layers say where they are from."""
-    layers = [
-        {"part": f"layer {layer}", "component": component, "layer": layer, "from": {"model": model, "layer": theirs}}
-        for component, layer, model, theirs in found.layers
-    ]
-    parents = [{"model": model, "weight": round(share, 4), "sd": None} for model, share in found.shares.items()]
-    return {"parents": parents, "residual": None, "method": "by layer", "layers": layers}
+    layers = (MergedLayer(f"layer {layer}", component, layer, LayerOf(model, theirs)) for component, layer, model, theirs in found.layers)
+    parents = tuple(MergeParent(model, round(share, 4), None) for model, share in found.shares.items())
+    return MergeByLayer(parents, None, "by layer", tuple(layers))
 
 
 def layer_sentence(subject: str, found: LayerMerge) -> str:
@@ -56,15 +53,9 @@ def layer_sentence(subject: str, found: LayerMerge) -> str:
     return f"{subject} is best explained as a merge by layers: of its layers that are another's unchanged, {shares}."
 
 
-def _part(part: Part) -> dict[str, Any]:
-    weights = [{"weight": round(w, 4), "sd": _sd(sd)} for w, sd in zip(part.weights, part.sds, strict=True)]
-    return {
-        "part": part.part,
-        "component": part.component or None,
-        "layer": part.layer,
-        "weights": weights,
-        "residual": round(part.residual, 5),
-    }
+def _part(part: Part) -> MergePart:
+    weights = (MergeWeight(round(w, 4), _sd(sd)) for w, sd in zip(part.weights, part.sds, strict=True))
+    return MergePart(part.part, part.component or None, part.layer, tuple(weights), round(part.residual, 5))
 
 
 def _sd(value: float) -> float:

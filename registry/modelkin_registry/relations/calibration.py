@@ -19,7 +19,8 @@ import numpy as np
 from modelkin_data import backgrounds
 from modelkin_indexer import spec
 from modelkin_indexer.gram_vectors import UPPER, UPPER_WEIGHTS
-from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
+from modelkin_indexer.results.channels import CHANNELS
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.relations import has_evidence
 from modelkin_registry.answers.upkeep import OwnBackground
 from modelkin_registry.evidence.families import by_family

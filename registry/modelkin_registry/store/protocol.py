@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
+from modelkin_registry.answers.asked import Calibrated
+from modelkin_registry.answers.shared import JournalEntry
 from modelkin_registry.answers.upkeep import ListedModel, OwnBackground
 from modelkin_registry.evidence.judge import Strangers
 from modelkin_registry.store.records import (
@@ -90,7 +92,7 @@ class Backgrounds(Protocol):
     def used(self) -> Strangers:
         """(family, channel) -> spread between strangers, where it replaces the shipped default."""
 
-    def told(self) -> dict[str, Any] | None:
+    def told(self) -> Calibrated | None:
         """What an answer says of them: families measured and in use, on how many models, and when. None if never measured."""
 
 
@@ -138,7 +140,7 @@ class Journal(Protocol):
     def see(self, repos: Iterable[str]) -> None:
         """A listing has these now."""
 
-    def entries(self) -> Iterator[dict[str, object]]:
+    def entries(self) -> Iterator[JournalEntry]:
         """The whole journal, by repository."""
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import eigh
 
 from modelkin_indexer.adapters.formulas.change import Shape
 from modelkin_indexer.quantised.packing import Floats
@@ -57,6 +56,8 @@ def _less(rows: Rows, taken: Callable[[Doubles], tuple[Doubles, Doubles]], shape
 
 def _singular(whole: Doubles, rank: int, *, largest: bool) -> tuple[Doubles, Doubles]:
     """The part of a matrix that its largest or smallest singular values make: projected on their vectors."""
+    from scipy.linalg import eigh  # a third of a second that weights without such an adapter do without
+
     tall = whole.shape[0] >= whole.shape[1]
     gram: Any = whole.T @ whole if tall else whole @ whole.T
     size = len(gram)

@@ -61,7 +61,7 @@ def measured(model: Fingerprint) -> int:
 def _may_be(ours: Matrices, theirs: Matrices) -> bool:
     """Whether any matrix that says something is in both; true where none says anything."""
     mine, their = value_keys(ours), value_keys(theirs)
-    return not mine.any() or len(np.intersect1d(mine[mine != 0], their)) > 0
+    return not mine.any() or not set(mine[mine != 0].tolist()).isdisjoint(their.tolist())
 
 
 def _to_the_last_bit(query: Fingerprint, relative: Fingerprint, full: bool) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from modelkin_registry.answers.asked import Calibrated
 from modelkin_registry.answers.upkeep import OwnBackground
 from modelkin_registry.evidence.judge import Strangers
 from modelkin_registry.store.sqlite.session import Session
@@ -33,7 +33,7 @@ class BackgroundTable:
         rows = self._session.rows("SELECT family, channel, sd FROM background WHERE used")
         return {(row["family"], row["channel"]): row["sd"] for row in rows}
 
-    def told(self) -> dict[str, Any] | None:
+    def told(self) -> Calibrated | None:
         """What an answer says of them: families measured and in use, on how many models, and when. None if never measured."""
         found = self._session.dicts(TOLD)[0]
-        return found if found["measured_for"] else None
+        return Calibrated(**found) if found["measured_for"] else None

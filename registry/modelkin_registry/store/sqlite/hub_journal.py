@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from modelkin_registry.answers.shared import JournalEntry
 from modelkin_registry.store.records import Queued
 from modelkin_registry.store.sqlite.session import Session
 from modelkin_registry.store.times import now
@@ -116,7 +117,7 @@ class HubJournal:
         at = now()
         self._session.run_many("UPDATE hub_repo SET seen = ? WHERE repo = ?", [(at, repo) for repo in repos])
 
-    def entries(self) -> Iterator[dict[str, object]]:
+    def entries(self) -> Iterator[JournalEntry]:
         """The whole journal, by repository."""
         for row in self._session.each("SELECT * FROM hub_repo ORDER BY repo"):
-            yield dict(row)
+            yield JournalEntry(**dict(row))
