@@ -38,14 +38,21 @@ def fingerprint(source: Asked, target: str | os.PathLike[str], **call: Unpack[Re
 
 
 def query(
-    source: Asked, *, k: int = SHOWN, show_all: bool = False, exact: bool = False, starter: bool = True, **call: Unpack[ReadingCall]
+    source: Asked,
+    *,
+    k: int = SHOWN,
+    show_all: bool = False,
+    exact: bool = False,
+    tensors: bool = False,
+    starter: bool = True,
+    **call: Unpack[ReadingCall],
 ) -> QueryAnswer:
     """The registered models nearest to a source, with evidence: `Registry.query`.
 
     `starter`: begin a new registry of the user's own with the models that come with modelkin.
     """
     with opened(call, starter=starter) as registry:
-        return registry.query(source, k=k, show_all=show_all, exact=exact, **options_of(call))
+        return registry.query(source, k=k, show_all=show_all, exact=exact, tensors=tensors, **options_of(call))
 
 
 def compare(
@@ -55,11 +62,12 @@ def compare(
     controls: Sequence[Asked] = (),
     exact: ExactWishes | None = None,
     align: bool = False,
+    tensors: bool = False,
     **call: Unpack[ReadingCall],
 ) -> CompareAnswer:
     """Model A against model B, family by family: `Registry.compare`. Two sources need no registry."""
     with demanded(call) as registry:
-        return compare_sides(Pair(a, b, controls), how_of(call), registry, listener_of(call), exact, align=align)
+        return compare_sides(Pair(a, b, controls), how_of(call), registry, listener_of(call), exact, align=align, tensors=tensors)
 
 
 def compare_exact(

@@ -45,7 +45,8 @@ def _shaped(table: Matrices) -> Floats:
 
 def _contents(fingerprint: Fingerprint) -> Floats:
     digests = sorted(set(_digests(fingerprint)))[:MOST_DIGESTS]
-    return np.array([_signs(digest, CONTENT_NUMBERS) for digest in digests], np.int8).reshape(-1, CONTENT_NUMBERS).sum(axis=0, dtype=float)
+    signs = np.array([_signs(digest, CONTENT_NUMBERS) for digest in digests], np.int8).reshape(-1, CONTENT_NUMBERS)
+    return np.asarray(signs.sum(axis=0, dtype=np.float64))
 
 
 def _digests(fingerprint: Fingerprint) -> Iterator[bytes]:
