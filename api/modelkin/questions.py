@@ -37,14 +37,21 @@ def fingerprint(source: Asked, target: str | os.PathLike[str], **call: Unpack[Re
 
 
 def query(
-    source: Asked, *, k: int = SHOWN, show_all: bool = False, exact: bool = False, starter: bool = True, **call: Unpack[ReadingCall]
+    source: Asked,
+    *,
+    k: int = SHOWN,
+    show_all: bool = False,
+    exact: bool = False,
+    tensors: bool = False,
+    starter: bool = True,
+    **call: Unpack[ReadingCall],
 ) -> QueryAnswer:
     """The registered models nearest to a source, with evidence: `Registry.query`.
 
     `starter`: begin a new registry of the user's own with the models that come with modelkin.
     """
     with opened(call, starter=starter) as registry:
-        return registry.query(source, k=k, show_all=show_all, exact=exact, **options_of(call))
+        return registry.query(source, k=k, show_all=show_all, exact=exact, tensors=tensors, **options_of(call))
 
 
 def compare(
@@ -54,12 +61,13 @@ def compare(
     controls: Sequence[Asked] = (),
     exact: bool = False,
     align: bool = False,
+    tensors: bool = False,
     **call: Unpack[ComparingCall],
 ) -> CompareAnswer:
     """Model A against model B, family by family, or with `exact` number by number too: `Registry.compare`. Two sources need no registry."""
     wishes = exact_wishes(exact, call)
     with demanded(call) as registry:
-        return compare_sides(Pair(a, b, controls), how_of(call), registry, listener_of(call), wishes, align=align)
+        return compare_sides(Pair(a, b, controls), how_of(call), registry, listener_of(call), wishes, align=align, tensors=tensors)
 
 
 def decompose(source: Asked, *, parents: Sequence[Asked] = (), base: Asked | None = None, **call: Unpack[ReadingCall]) -> DecomposeAnswer:

@@ -102,7 +102,14 @@ class Registry:
         return reading_of(source, self._how(options), self.listener, self.inner.store)
 
     def query(
-        self, source: Asked, *, k: int = SHOWN, show_all: bool = False, exact: bool = False, **options: Unpack[Options]
+        self,
+        source: Asked,
+        *,
+        k: int = SHOWN,
+        show_all: bool = False,
+        exact: bool = False,
+        tensors: bool = False,
+        **options: Unpack[Options],
     ) -> QueryAnswer:
         """The registered models nearest to a source, with evidence.
 
@@ -111,12 +118,13 @@ class Registry:
             k: relatives at most.
             show_all: add the nearest models without evidence.
             exact: hold every registered model against it, not only those that the index finds.
+            tensors: list each tensor with its counterpart in each relative (`counterparts.tensors`).
 
         Raises:
             SourceError: nothing there, or weights that cannot be read.
             FingerprintError: made with another key or spec than the registry's.
         """
-        return asking.query(self.inner, source, self._how(options), self.listener, Search(k, show_all, exact))
+        return asking.query(self.inner, source, self._how(options), self.listener, Search(k, show_all, exact, tensors))
 
     def compare(
         self,
@@ -126,6 +134,7 @@ class Registry:
         controls: Sequence[Asked] = (),
         exact: bool = False,
         align: bool = False,
+        tensors: bool = False,
         **options: Unpack[CompareOptions],
     ) -> CompareAnswer:
         """Model A against model B, family by family; each is a source, or the name of a registered model.
@@ -134,6 +143,7 @@ class Registry:
             controls: third models; a figure that they reach too says nothing of A and B.
             exact: compare number by number too: every byte of A, B and controls is read, which must be weights then (see `ExactOptions`).
             align: work out and undo a change of coordinates, and test what agrees then.
+            tensors: list each tensor of A with its counterpart in B (`counterparts.tensors`).
 
         Raises:
             SourceError: a side that is neither there nor registered, or cannot be read.
@@ -141,7 +151,7 @@ class Registry:
             ValueError: `resume` or `layers` without `exact`.
         """
         wishes = exact_wishes(exact, options)
-        return compare(Pair(a, b, controls), self._how(options), self._demand(), self.listener, wishes, align=align)
+        return compare(Pair(a, b, controls), self._how(options), self._demand(), self.listener, wishes, align=align, tensors=tensors)
 
     def decompose(
         self, source: Asked, *, parents: Sequence[Asked] = (), base: Asked | None = None, **options: Unpack[Options]

@@ -49,8 +49,9 @@ class Renamed:
         self._source = source
         self._names = {"".join(rng.choices(string.ascii_lowercase, k=LETTERS)): name for name in source.tensors}
         self.path, self.name, self.files, self.notes = source.path, source.name, source.files, source.notes
-        self.quantization = source.quantization
+        self.quantization, self.unread = source.quantization, source.unread
         self.config: Mapping[str, Any] = {}
+        self.metadata: Mapping[str, str] = {}
         self.tensors: Mapping[str, TensorInfo] = {new: replace(source.tensors[old], name=new) for new, old in sorted(self._names.items())}
 
     @property

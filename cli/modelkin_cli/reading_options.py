@@ -66,3 +66,5 @@ starter_option = click.option(
     default=True,
     help="Begin a new registry of yours with the models that come with modelkin. Default: yes.",
 )
+
+tensors_option = click.option("--tensors", is_flag=True, help="List each tensor with its counterpart, and how that was found.")

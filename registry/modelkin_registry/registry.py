@@ -136,18 +136,20 @@ class Registry:
         candidates: int = SEARCHED,
         claims: Sequence[Claim] = (),
         structure: Sequence[StructurePart] = (),
+        tensors: bool = False,
     ) -> QueryAnswer:
         """The registered models nearest to a fingerprint, with evidence.
 
         `show_all` adds the nearest without evidence; `exact` confirms every registered model instead of the index's candidates. Models that
-        `claims` name are held against it too, and each claim is told beside what the weights show; it changes nothing else.
+        `claims` name are held against it too, and each claim is told beside what the weights show; it changes nothing else. `tensors` lists
+        every tensor with its counterpart in each relative.
 
         Raises:
             FingerprintError: made with another key or spec than the registry's.
         """
         self._require_same_recipe(fingerprint)
         with self.store.reading():
-            searched = self._searchable()
+            searched, own_names = self._searchable(), fingerprint
             wanted = self.store.numbers() if exact else self._candidates(fingerprint, candidates, k, show_all)
             declared = lineage_claims(base_claims(fingerprint, claims), self.store.claims.aliases())
             named = self.store.current_of(model for _, model in declared if model)
@@ -160,6 +162,8 @@ class Registry:
             ordered = nearest_kin(best, evident, k, show_all=show_all)
             merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(best, key=order))], evident)
             ordered = with_declared_base(ordered, fingerprint, declared, kin, self.get, k)
+            measured = evident.values() if fingerprint is own_names else ()
+            ordered = self.known.with_counterparts(own_names, ordered, measured, self.judge(searched), tensors=tensors)
         weighed = weigh(declared, [*(one.relative for one in kin), *ordered])
         differing = contradictions(Path(source).name, claims, weighed, ordered, self.claims_of)
         about: dict[str, Any] = {

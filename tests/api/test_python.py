@@ -300,6 +300,21 @@ def test_an_answer_as_a_table(filled: Path) -> None:
     assert modelkin.rename("parent", "mother", registry="r.db").to_pandas().iloc[0].to_dict() == {"model": "mother", "former": "parent"}
 
 
+def test_counterparts_as_a_table(filled: Path) -> None:
+    answer = modelkin.compare("child", "parent", tensors=True)
+    assert answer.counterparts is not None
+    frame = answer.counterparts.to_pandas()
+    assert list(frame.columns) == ["query", "relative", "found", "r", "channel", "parameters"]
+    assert (frame["query"] == frame["relative"]).all()
+    assert len(frame) == answer.counterparts.total > 0
+    asked = modelkin.query("child", registry="r.db", tensors=True).relatives[0].counterparts
+    assert asked == answer.counterparts
+    plain = modelkin.compare("child", "parent").counterparts
+    assert plain is not None
+    assert plain.tensors is None
+    assert plain.total == answer.counterparts.total
+
+
 def test_without_pandas_it_is_said_how_to_get_it(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"pip install 'modelkin\[pandas\]'"):

@@ -219,6 +219,22 @@ def test_sources_and_names_can_be_mixed(filled: Path) -> None:
     assert "modelkin list" in missing.stderr
 
 
+@pytest.mark.parametrize("call", [("query", "child"), ("compare", "child", "parent")])
+def test_tensors_are_listed_with_their_counterparts(filled: Path, call: tuple[str, ...]) -> None:
+    plain, listed = (json.loads(run(*call, *more, "--json").stdout) for more in ((), ("--tensors",)))
+    if call[0] == "query":
+        plain, listed = plain["relatives"][0], listed["relatives"][0]
+    assert plain["counterparts"].pop("tensors") is None
+    rows = listed["counterparts"].pop("tensors")
+    assert plain["counterparts"] == listed["counterparts"]
+    assert len(rows) == sum(listed["counterparts"][way] for way in ("digest", "sketch", "shape", "name", "none")) > 0
+    assert set(rows[0]) == {"query", "relative", "found", "r", "channel", "parameters"}
+    page = run(*call, "--tensors").stdout
+    assert "Tensors of child and their counterparts in parent" in page
+    assert "text.0.attention.q" in page
+    assert "Tensors of child" not in run(*call).stdout
+
+
 def test_a_raw_cosine_never_stands_without_that_of_strangers(models: Path) -> None:
     out = run("compare", "fake", "stranger", "--control", "parent", registry=None, width=100).stdout
     table = out.split("low-information: says nothing of the other weights")[1].split("Layer by layer")[0]

@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import product
+from dataclasses import fields, replace
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelkin_indexer.places import Place
 from modelkin_indexer.results.channels import CHANNELS
-from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
 from modelkin_registry.answers.relations import RELATIONS, has_evidence
 from modelkin_registry.evidence import nulls
 from modelkin_registry.evidence.judge import ALONE, Judge
@@ -30,6 +32,7 @@ from modelkin_registry.store import rows
 ROOT = Path(__file__).parents[2]
 PARTS = ("indexer", "registry", "api", "cli", "data")
 STRANGERS = 40
+NUMBERS = count()  # of fingerprints made
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,7 @@ def parent(space: Any) -> Any:
 
 
 def printed(space: Any, model: Any, *, full: bool = False) -> Fingerprint:
-    found: Fingerprint = space.fingerprint(model, np.random.default_rng(2), full=full)
+    found: Fingerprint = space.fingerprint(model, np.random.default_rng([2, next(NUMBERS)]), full=full)  # digests of its own
     return found
 
 
@@ -145,11 +148,12 @@ FIFTY = Judge(50, {}, {})
 
 def test_judging_again_is_judging_with_that_background(space: Any, parent: Any) -> None:
     child = printed(space, space.child(np.random.default_rng(6), parent, 0.3))
-    held = hold(child, printed(space, parent), "parent", FIFTY)
+    known = printed(space, parent)
+    held = hold(child, known, "parent", FIFTY)
     wide = {(family, "probe"): 0.2 for family in ("attention", "mlp", "embedding", "norm")}
-    assert held.kin() == measure_kin(child, printed(space, parent), "parent", FIFTY)
+    assert held.kin() == measure_kin(child, known, "parent", FIFTY)
     again = held.widened(wide).kin()
-    assert again == measure_kin(child, printed(space, parent), "parent", FIFTY.widened(wide))
+    assert again == measure_kin(child, known, "parent", FIFTY.widened(wide))
     assert again.relative.components[0].families[0].null_sd > held.kin().relative.components[0].families[0].null_sd
 
 
@@ -204,6 +208,40 @@ def test_one_layer_of_a_stranger_is_enough_for_a_vote(space: Any, parent: Any, r
     other = space.fresh(np.random.default_rng(9), layers=6)
     query = printed(space, {"text": other["text"].with_layer(4, parent["text"], 1)})
     assert names(registry, candidates.find_candidates(registry.index, query, nearest=0))[0] == "parent"
+
+
+def nameless(model: Fingerprint) -> Fingerprint:
+    """The same without any name: each tensor of family `mlp`, outside all layers, in an order that tells nothing."""
+    order = np.random.default_rng(13).permutation(len(model.matrices))
+    columns = {field.name: getattr(model.matrices, field.name)[order] for field in fields(model.matrices) if field.name != "places"}
+    matrices = Matrices(tuple(Place("text", -1, "mlp", f"tensor {at}") for at in range(len(order))), **columns)
+    vectors = replace(model.vectors, places=tuple(Place("text", -1, "bias", f"vector {at}") for at in range(len(model.vectors))))
+    return replace(model, matrices=matrices, vectors=vectors, about=replace(model.about, guessed=1.0, layers={}))
+
+
+def voted(registry: Registry, query: Fingerprint) -> list[str]:
+    return names(registry, candidates.find_candidates(registry.index, query, nearest=0))
+
+
+def test_what_bears_no_name_is_found_by_what_it_holds(space: Any, parent: Any, registry: Registry) -> None:
+    for cosine in (1.0, 0.9, 0.6):
+        query = nameless(printed(space, space.child(np.random.default_rng(14), parent, cosine)))
+        assert {rows.kind for rows in candidates.index_rows(query)} >= {"shaped", "contents"}
+        assert voted(registry, query)[0] == "parent"
+    strangers = [nameless(printed(space, space.fresh(np.random.default_rng(200 + at), layers=6))) for at in range(20)]
+    assert [name for query in strangers for name in voted(registry, query)] == []
+
+
+def test_equal_numbers_are_found_turned_round_too(space: Any, parent: Any, tmp_path: Path) -> None:
+    """Turned matrices have other rows, so other sketches; their two digests are exchanged."""
+    known = printed(space, parent, full=True)
+    other = nameless(printed(space, space.fresh(np.random.default_rng(15), layers=6), full=True))
+    with Registry.open(tmp_path / "registry.sqlite") as registry:
+        registry.add("known", known)
+        assert voted(registry, other) == []
+        table = nameless(known).matrices
+        turned = replace(other.matrices, rows=table.columns, columns=table.rows, numbers=table.numbers[:, ::-1])
+        assert voted(registry, replace(other, matrices=turned)) == ["known"]
 
 
 def test_nearest_without_a_vote_are_ordered_by_all_families_together(space: Any, registry: Registry) -> None:

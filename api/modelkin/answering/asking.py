@@ -18,11 +18,12 @@ EMPTY = "The registry is empty; fill it with `modelkin add SOURCE...`."
 
 @dataclass(frozen=True)
 class Search:
-    """How far a query goes: relatives shown, whether those without evidence too, and whether every model is confirmed."""
+    """How far a query goes: relatives shown, whether those without evidence too, whether every model is confirmed, and tensors listed."""
 
     k: int = SHOWN
     show_all: bool = False
     exact: bool = False
+    tensors: bool = False
 
 
 def query(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, search: Search) -> QueryAnswer:
@@ -40,6 +41,7 @@ def query(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, 
         exact=search.exact,
         claims=reading.claims,
         structure=reading.structure,
+        tensors=search.tensors,
     )
     told = reading.notes if reading.remote else ()  # what the Hub's cost, and what more would cost, is part of the answer
     return replace(answer, warnings=(*answer.warnings, *(f"{source}: {note}" for note in told)))

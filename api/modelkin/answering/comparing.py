@@ -35,7 +35,14 @@ class Pair:
 
 
 def compare(
-    pair: Pair, how: HowToRead, registry: OnDemand, listener: Listener, exact: ExactWishes | None = None, *, align: bool = False
+    pair: Pair,
+    how: HowToRead,
+    registry: OnDemand,
+    listener: Listener,
+    exact: ExactWishes | None = None,
+    *,
+    align: bool = False,
+    tensors: bool = False,
 ) -> CompareAnswer:
     """What A shows of B. The registry is asked only for names that are not here, and for its backgrounds.
 
@@ -53,6 +60,7 @@ def compare(
         controls={side.name: side.fingerprint for side in others},
         judge=judge_of(registry),
         claims={side.name: side.claims for side in (a, b)},
+        tensors=tensors,
     )
     answer = replace(answer, structure=structure_of_sides(a, b))
     if align:

@@ -14,7 +14,7 @@ from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.aligned import aligned_page
 from modelkin_cli.pages.answers import compare_page
-from modelkin_cli.reading_options import ReadingCommand, printing, reading
+from modelkin_cli.reading_options import ReadingCommand, printing, reading, tensors_option
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers.asked import CompareAnswer
 
@@ -31,6 +31,7 @@ from modelkin_registry.answers.asked import CompareAnswer
     "--align", is_flag=True, help="Work out and undo a change of coordinates (order, signs, rotation), and test what agrees then."
 )
 @click.option("--resume", type=FILE, metavar="FILE", help="With --exact: keep finished tensors in this journal, and go on where it ends.")
+@tensors_option
 @fail_on_option
 @reading
 @printing
@@ -43,6 +44,7 @@ def command(
     layers: Literal["same", "all"],
     align: bool,
     resume: Path | None,
+    tensors: bool,
     fail_on: tuple[str, ...],
     output: Output,
     call: dict[str, Any],
@@ -63,7 +65,7 @@ def command(
         raise click.UsageError("--resume and --layers are for --exact")
     with output.listening() as listener:
         answer = modelkin.compare(
-            a, b, controls=controls, exact=exact, layers=layers, resume=resume, align=align, listener=listener, **call
+            a, b, controls=controls, exact=exact, layers=layers, resume=resume, align=align, tensors=tensors, listener=listener, **call
         )
     output.answer(answer, (answer.relation,), lambda console: _pages(answer, console))
     names = violations(fail_on, answer.relation, answer.also, answer.components)

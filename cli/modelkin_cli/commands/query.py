@@ -10,7 +10,7 @@ import modelkin
 from modelkin_cli.options import calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.answers import query_page
-from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option
+from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option, tensors_option
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers.asked import QueryAnswer
 from modelkin_registry.registry import SHOWN
@@ -21,6 +21,7 @@ from modelkin_registry.registry import SHOWN
 @click.option("-k", type=click.IntRange(1), default=SHOWN, metavar="N", help=f"Relatives shown at most. Default: {SHOWN}.")
 @click.option("--all", "show_all", is_flag=True, help="Show the nearest models without evidence too.")
 @click.option("--exact", is_flag=True, help="Hold the model against every registered one, not only those that the index finds.")
+@tensors_option
 @starter_option
 @fail_on_option
 @reading
@@ -31,6 +32,7 @@ def command(
     k: int,
     show_all: bool,
     exact: bool,
+    tensors: bool,
     starter: bool,
     fail_on: tuple[str, ...],
     output: Output,
@@ -48,7 +50,7 @@ def command(
       modelkin query models/mystery --fail-on descent --json
     """
     with output.listening() as listener:
-        answer = modelkin.query(source, k=k, show_all=show_all, exact=exact, starter=starter, listener=listener, **call)
+        answer = modelkin.query(source, k=k, show_all=show_all, exact=exact, tensors=tensors, starter=starter, listener=listener, **call)
     names = (relative.model for relative in answer.relatives if not relative.declared)
     output.answer(answer, names, lambda console: query_page(answer, console))
     _judge(answer, fail_on, output)

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelkin_cli.pages import figures
+from modelkin_cli.pages.counterparts import counterparts_page
 from modelkin_cli.pages.pictures import LOW_INFORMATION, heat_strip, legend
 from modelkin_cli.pages.sheets import Sheet
 from modelkin_cli.pages.tables import RELATIVES_NOTE, family_table, low_information_table, relation_text, relatives_table
@@ -36,6 +37,8 @@ def query_page(answer: QueryAnswer, console: Console) -> Iterator[RenderableType
         yield from _strip(component, first.model, answer.query.layers, console)
     if first.components:
         yield from legend(console.width, ascii_only=console.options.ascii_only)
+    for relative in answer.relatives:
+        yield from counterparts_page(relative.counterparts, answer.query.source, relative.model)
     for beside in answer.structure:
         yield from _structure(beside, console)
 
@@ -65,6 +68,7 @@ def compare_page(answer: CompareAnswer, console: Console) -> Iterator[Renderable
     if answer.components:
         yield from legend(console.width, ascii_only=console.options.ascii_only)
         yield Text(COMPARE_NOTE, style="dim")
+    yield from counterparts_page(answer.counterparts, answer.a.source, answer.b.source)
     if answer.structure is not None:
         yield from _structure(answer.structure, console)
 

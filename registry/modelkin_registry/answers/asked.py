@@ -8,7 +8,7 @@ from modelkin_registry.answers.claims import Contradiction, StructureBeside, Wei
 from modelkin_registry.answers.contract import CONTRACT
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, Relative
 from modelkin_registry.answers.exact import Aligned, ExactRow, ExactSummary
-from modelkin_registry.answers.parts import Examined, Part
+from modelkin_registry.answers.parts import Counterparts, Examined, Part
 from modelkin_registry.answers.plain import Plain
 
 
@@ -186,4 +186,5 @@ class CompareAnswer(Plain):
     shared_of_all: float = 0.0
     parts: tuple[Part, ...] = ()
     alternatives: tuple[str, ...] = ()
+    counterparts: Counterparts | None = None
     contract: int = CONTRACT

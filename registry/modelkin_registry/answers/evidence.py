@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from modelkin_registry.answers.parts import Part
+from modelkin_registry.answers.parts import Counterparts, Part
 from modelkin_registry.answers.plain import Plain
 
 
@@ -56,7 +56,7 @@ class Relative(Plain):
     `sampled`: one side was read at level probe only. `quantization`: where the relation is `quantized`, side ("query" or "relative") -> how
     it stores its weights. `declared`: the relation is what an adapter's file says, which its weights cannot show. `compared` is the share
     of all informative parameters of the query that was held against this model, `shared_of_all` the share of them that carries evidence.
-    `alternatives` are the explanations that no fact excludes, of ALTERNATIVES.
+    `alternatives` are the explanations that no fact excludes, of ALTERNATIVES. `counterparts` is None of a relative without evidence.
     """
 
     model: str
@@ -73,6 +73,7 @@ class Relative(Plain):
     shared_of_all: float = 0.0
     parts: tuple[Part, ...] = ()
     alternatives: tuple[str, ...] = ()
+    counterparts: Counterparts | None = None
 
 
 @dataclass(frozen=True)

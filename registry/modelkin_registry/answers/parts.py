@@ -39,6 +39,47 @@ class Unread(Plain):
 
 
 @dataclass(frozen=True)
+class Counterpart(Plain):
+    """A tensor of the query, or several that are one there, and what stands for it in the relative.
+
+    query, relative  component.layer.family.role, those of several with " + " between; of tensors whose names tell nothing the role is
+                     the name. `relative` is None without a counterpart: then nothing is said of the tensor
+    found            "digest" (the same numbers), "sketch" (near by what they hold), "shape" (what was left, by shape and spread) or "name"
+    r                correlation, 1.0 by digest; None where nothing tells
+    channel          what r was measured in
+    parameters       numbers in the query's tensor
+    """
+
+    query: str
+    relative: str | None
+    found: str | None
+    r: float | None
+    channel: str | None
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Counterparts(Plain):
+    """How the query's tensors found their counterparts: how many by what, `none` of them, and how many under other names (`renamed`).
+
+    Constant tensors, which say nothing, are not counted. `tensors` are the pairs themselves, where they were asked for.
+    """
+
+    digest: int = 0
+    sketch: int = 0
+    shape: int = 0
+    name: int = 0
+    none: int = 0
+    renamed: int = 0
+    tensors: tuple[Counterpart, ...] | None = None
+
+    @property
+    def total(self) -> int:
+        """All of the query's tensors that say something."""
+        return self.digest + self.sketch + self.shape + self.name + self.none
+
+
+@dataclass(frozen=True)
 class Examined(Plain):
     """How much of the query was held against anything. `models` were searched, `models_comparable` had a part of its kind and shape.
 

@@ -17,6 +17,7 @@ TABLES: dict[str, tuple[tuple[str, ...], ...]] = {
     "QueryAnswer": (("relatives",),),
     "Relative": (("components", "families"),),
     "ComponentEvidence": (("families",),),
+    "Counterparts": (("tensors",),),
     "CompareAnswer": (("components", "families"),),
     "DecomposeAnswer": (("merge", "parents"), ("fit", "parents")),
     "Merge": (("parents",),),

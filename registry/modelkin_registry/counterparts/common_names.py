@@ -22,12 +22,16 @@ LINKED = 0.5  # share of what is paired of a component that is another's, from w
 
 @dataclass(frozen=True)
 class Common:
-    """Both sides under one naming. `pairs` are those that made it so, empty where names were good enough."""
+    """Both sides under one naming. `pairs` are those that made it so, empty where names were good enough.
+
+    `own_names` are the query and the relative under their own names, row by row the same.
+    """
 
     query: Fingerprint
     relative: Fingerprint
     components: tuple[tuple[str, str], ...]
     pairs: Pairs
+    own_names: tuple[Fingerprint, Fingerprint]
 
 
 def under_common_names(query: Fingerprint, relative: Fingerprint, judge: Judge) -> Common:
@@ -37,16 +41,18 @@ def under_common_names(query: Fingerprint, relative: Fingerprint, judge: Judge) 
     if untold(query.about) > UNTOLD and untold(relative.about) < untold(query.about):
         query, pairs = without_twins(query, relative, pairs)
         pairs = _with_rest(query, relative, pairs)
+        own_names = query, relative
         query = adopt(query, relative, pairs)
     elif pairs or untold(relative.about) > UNTOLD:
         back = turned(pairs)
         if untold(relative.about) > UNTOLD:
             relative, back = without_twins(relative, query, back)
             back = _with_rest(relative, query, back)
+        own_names = query, relative
         relative, pairs = adopt(relative, query, back), turned(back)
     else:
-        return Common(query, relative, named_components(query.about, relative.about), pairs)
-    return Common(query, relative, _linked_components(query, relative, pairs), pairs)
+        return Common(query, relative, named_components(query.about, relative.about), pairs, (query, relative))
+    return Common(query, relative, _linked_components(query, relative, pairs), pairs, own_names)
 
 
 def named_further(named: Fingerprint, query: Fingerprint, relative: Fingerprint, judge: Judge) -> Fingerprint:

@@ -34,7 +34,7 @@ def matched(query: Fingerprint, relative: Fingerprint, judge: Judge) -> Pairs:
     mine, their = {pair.ours for pair in pairs}, {pair.theirs for pair in pairs}
     pairs += [Pair(a, b, NAME) for a in np.flatnonzero(settled).tolist() if a not in mine and (b := int(named[a])) not in their]
     pairs += by_sketches(query, relative, _rest(len(table), (p.ours for p in pairs)), _rest(len(other), (p.theirs for p in pairs)), judge)
-    if not any(_at_odds(table.places[pair.ours], other.places[pair.theirs]) for pair in pairs):
+    if not any(at_odds(table.places[pair.ours], other.places[pair.theirs]) for pair in pairs):
         return Pairs()
     used = sorted({pair.theirs for pair in pairs})
     pairs += repeated(query, relative, _rest(len(table), (p.ours for p in pairs)), used, judge)
@@ -59,7 +59,7 @@ def _rest(count: int, taken: Iterable[int]) -> list[int]:
     return [row for row in range(count) if row not in known]
 
 
-def _at_odds(ours: Place, theirs: Place) -> bool:
+def at_odds(ours: Place, theirs: Place) -> bool:
     """Whether names would not have made this pair: a layer of another number they would, since layers are mapped by what they hold."""
     layered = (ours.layer == NO_LAYER) == (theirs.layer == NO_LAYER)
     roles = ours[2:] == theirs[2:] or grown_from(ours) == theirs[2:] or grown_from(theirs) == ours[2:]

@@ -13,6 +13,7 @@ from modelkin_registry.evidence.alignment import CHANNEL_R
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import Null, average_null, two_sided_p
 from modelkin_registry.evidence.places import Measurement, PlaceCosine
+from modelkin_registry.evidence.similarity import is_folded
 
 # Gram and anchored: layers in which a family must agree, each beyond what neighbouring layers have in common. A layer that reads (or
 # writes) what both models read looks alike in its Gram matrix though nothing is copied: 44 of 150 pairs of digit classifiers by one layer.
@@ -95,7 +96,7 @@ def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, j
     if evident:
         forged = evident[0] == "probe" and contradicted(group, measured)
         return Standing(results, evident[0], places[evident[0]], not forged, contradicted=forged)
-    strong, p_value = strong_places(family, places.get("probe", []), judge)
+    strong, p_value = strong_places(family, places.get("probe", []), measured, judge)
     if strong and p_value <= limit and not measured.changes_only:
         found = channel_result(family, "probe", strong, judge)
         return Standing({**results, "probe": replace(found, p_value=p_value)}, "probe", strong, True, few=True)
@@ -107,17 +108,23 @@ def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, j
     return Standing({**results, first: one_look}, first, places[first])
 
 
-def strong_places(family: str, places: Sequence[PlaceCosine], judge: Judge) -> tuple[list[PlaceCosine], float]:
+def strong_places(family: str, places: Sequence[PlaceCosine], measured: Measurement, judge: Judge) -> tuple[list[PlaceCosine], float]:
     """Places of the probe channel that stand out one by one, and the p-value of so much excess over all of them; none and 1 if they do not.
 
-    The sum of z^2 over all places against chi-square, and FEWEST_STRONG places of STRONG_SD each: strangers show neither.
+    The sum of z^2 over all places against chi-square, and FEWEST_STRONG places of STRONG_SD each: strangers show neither. The short sketch
+    of a single expert cannot reach that many; there equal digests of all its numbers say as much.
     """
     spread = judge.between_models(family, "probe")
     z = [(p.cosine - p.null.mean) / math.hypot(p.null.sd, spread) for p in places]
-    strong = [p for p, one in zip(places, z, strict=True) if abs(one) >= STRONG_SD and abs(p.cosine) >= STRONG_R]
+    reached = [abs(one) >= STRONG_SD or _same_expert(p, measured) for p, one in zip(places, z, strict=True)]
+    strong = [p for p, enough in zip(places, reached, strict=True) if enough and abs(p.cosine) >= STRONG_R]
     if len(places) < FEWEST_PLACES or len(strong) < FEWEST_STRONG:
         return [], 1.0
     return strong, min(1.0, chi_square_p(sum(one**2 for one in z), len(z)) * len(CHANNELS) * judge.searched)
+
+
+def _same_expert(place: PlaceCosine, measured: Measurement) -> bool:
+    return is_folded(measured.query.matrices, place.query_row) and same_numbers(place, measured)
 
 
 def chi_square_p(value: float, freedom: int) -> float:

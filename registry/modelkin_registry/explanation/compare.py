@@ -18,7 +18,7 @@ from modelkin_registry.claims.declared import claim_sentence, lineage_claims, we
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.explanation.relatives import DISTILLATION, control_sentences, relative_sentences, untrained_sentences
 from modelkin_registry.explanation.verdict import examined_by, verdict
-from modelkin_registry.relations.pairs import measure_kin
+from modelkin_registry.relations.pairs import hold, measure_kin
 
 
 def compare_fingerprints(
@@ -30,16 +30,19 @@ def compare_fingerprints(
     controls: Mapping[str, Fingerprint],
     judge: Judge,
     claims: Mapping[str, Sequence[Claim]] | None = None,
+    tensors: bool = False,
 ) -> CompareAnswer:
     """What A shows of B, and what third models show of both. Raises FingerprintError if they were made with different keys.
 
     `claims` are what the folders of A and B say, by their names here; those that name the other one are told beside what the weights show.
+    `tensors` lists every tensor of A with its counterpart in B.
     """
     for name, side in {b_name: b, **controls}.items():
         if side.about.key != a.about.key:
             raise FingerprintError(f"{a_name} was made with key {a.about.key!r}, {name} with {side.about.key!r}. Index both with one key.")
-    kin = measure_kin(a, b, b_name, judge)
-    relative, examined = kin.relative, examined_by(a, [kin], 1)
+    held = hold(a, b, b_name, judge)
+    kin = held.kin()
+    relative, examined = replace(kin.relative, counterparts=held.counterparts(tensors=tensors)), examined_by(a, [kin], 1)
     subject, named = Path(a_name).name, replace(relative, model=Path(b_name).name)
     compared = tuple(Control(name, _families(a, third, judge), _families(b, third, judge)) for name, third in sorted(controls.items()))
     weighed = _claimed(relative, {a_name: a, b_name: b}, claims or {})
@@ -67,6 +70,7 @@ def compare_fingerprints(
         shared_of_all=relative.shared_of_all,
         parts=relative.parts,
         alternatives=relative.alternatives,
+        counterparts=relative.counterparts,
     )
 
 

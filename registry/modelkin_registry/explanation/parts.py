@@ -77,10 +77,34 @@ def compared_sentence(relative: Relative) -> list[str]:
     """How much of the whole the shares speak of, where that is not nearly all."""
     if relative.compared >= COMPARED_TOLD or not is_descent(relative):
         return []
+    found = relative.counterparts
+    lone = f" ({found.none} of {found.total} tensors have no counterpart there)" if found is not None and found.none else ""
     return [
-        f"Of all its weights {share_words(relative.compared)} could be held against {relative.model}, and "
+        f"Of all its weights {share_words(relative.compared)} could be held against {relative.model}{lone}, and "
         f"{share_words(relative.shared_of_all)} carry the evidence; of the rest nothing is said."
     ]
+
+
+def renamed_sentences(subject: str, relative: Relative) -> list[str]:
+    """That tensors bear other names in the relative, and how they were found; and which stand for each other by their shape alone."""
+    found = relative.counterparts
+    if found is None or not is_descent(relative):
+        return []
+    sentences = []
+    if found.renamed and found.digest == found.total:
+        sentences.append(f"The same tensors under other names: {found.digest} of {found.total} by digest.")
+    elif found.renamed:
+        held = [f"{count} by {what}" for what, count in (("digest", found.digest), ("sketch", found.sketch)) if count]
+        sentences.append(
+            f"Tensors of {subject} bear other names in {relative.model}: {found.digest + found.sketch} of {found.total} were found there "
+            f"by what they hold ({', '.join(held)})."
+        )
+    if found.shape:
+        sentences.append(
+            f"For {found.shape} of {found.total} tensors nothing but shape tells a counterpart: that they differ is no sign that "
+            f"{relative.model} has nothing like them."
+        )
+    return sentences
 
 
 def nothing_found(subject: str, examined: Examined) -> str:

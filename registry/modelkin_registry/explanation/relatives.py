@@ -10,7 +10,7 @@ from modelkin_registry.answers.relations import COPIES, DESCENT_FREE, RELATIONS
 from modelkin_registry.evidence.initialisation import examine_start
 from modelkin_registry.evidence.nulls import SMALLEST_P
 from modelkin_registry.evidence.places import FURTHER_P
-from modelkin_registry.explanation.parts import compared_sentence, part_sentences, share_words
+from modelkin_registry.explanation.parts import compared_sentence, part_sentences, renamed_sentences, share_words
 
 DISTILLATION = "Training on another model's outputs (distillation, synthetic data) leaves no trace in weights and cannot be seen here."
 SAME_R = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
@@ -34,6 +34,7 @@ def relative_sentences(subject: str, relative: Relative, searched: int | None = 
     sentences = [headline(subject, relative)]
     if relative.declared:
         return sentences
+    sentences += renamed_sentences(subject, relative)
     sentences += part_sentences(subject, relative) + compared_sentence(relative)
     sentences += _not_excluded(subject, relative) + _chance(relative, searched)
     for component in relative.components:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
+from modelkin_registry.answers.parts import Counterparts
 from modelkin_registry.answers.relations import RELATIONS, has_evidence
-from modelkin_registry.counterparts.common_names import named_further, under_common_names
+from modelkin_registry.counterparts.common_names import Common, named_further, under_common_names
 from modelkin_registry.counterparts.copying.copies import Copy, copy_of
+from modelkin_registry.counterparts.table import counterparts
 from modelkin_registry.evidence.families import judge_components
 from modelkin_registry.evidence.judge import Judge, Strangers
 from modelkin_registry.evidence.nulls import SMALLEST_P, strangers_spread
@@ -46,14 +48,27 @@ def measure_kin(query: Fingerprint, relative: Fingerprint, name: str, judge: Jud
 class Held:
     """Two models held against each other and measured. Judging costs little of that, and may be done again."""
 
-    query: Fingerprint
-    relative: Fingerprint
+    common: Common
     name: str
     origin: str
     model_id: int
     measured: tuple[Measurement, ...]
     copy: Copy | None
     judge: Judge
+
+    @property
+    def query(self) -> Fingerprint:
+        """The query under common names."""
+        return self.common.query
+
+    @property
+    def relative(self) -> Fingerprint:
+        """The relative under common names."""
+        return self.common.relative
+
+    def counterparts(self, *, tensors: bool = False) -> Counterparts:
+        """How the query's tensors found their counterparts; with `tensors` each of them."""
+        return counterparts(self.common, self.measured, tensors=tensors)
 
     def kin(self) -> Kin:
         """What the measurements say."""
@@ -67,9 +82,8 @@ class Held:
 def hold(query: Fingerprint, relative: Fingerprint, name: str, judge: Judge, *, origin: str = "", model_id: int = 0) -> Held:
     """Measure every component that both have; tensors of other names that hold the same stand for each other."""
     copy, common = copy_of(query, relative), under_common_names(query, relative, judge)
-    query, relative = common.query, common.relative
-    measured = tuple(measure_components(Side(query, ours), Side(relative, theirs)) for ours, theirs in common.components)
-    return Held(query, relative, name, origin, model_id, measured, copy, judge)
+    measured = tuple(measure_components(Side(common.query, ours), Side(common.relative, theirs)) for ours, theirs in common.components)
+    return Held(common, name, origin, model_id, measured, copy, judge)
 
 
 def under_their_names(query: Fingerprint, evident: Iterable[Held]) -> Fingerprint | None:

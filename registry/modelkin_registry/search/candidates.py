@@ -11,9 +11,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer import sketch, spec
+from modelkin_indexer import sketch
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.evidence.similarity import rows_by_role
+from modelkin_registry.search.nameless import CONTENTS, SHAPED, nameless_rows
 from modelkin_registry.search.ranking import Hits
 from modelkin_registry.store.rows import CODE_BITS, IndexRows
 
@@ -30,7 +31,6 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
 }
 GRAM_FAMILIES = ("attention", "mlp", "expert")
 LAYER_FAMILIES = ("attention", "mlp", "expert")
-WHOLE_NUMBERS = 256  # numbers of the whole-model vector: tells siblings apart once families have found their cluster
 VOTE_Z = 4.5  # a hit counts as a vote this many standard deviations above 0 (its vector's own noise): one stranger of 300,000 does
 CODE_Z = 6.0  # sign codes are many and coarse: a layer's vote needs more
 CODE_NOISE = np.pi / (2 * np.sqrt(CODE_BITS))  # sd of cos(pi * hamming / bits) between strangers
@@ -54,7 +54,7 @@ def index_rows(fingerprint: Fingerprint) -> list[IndexRows]:
     sum/FAMILY       probe sketches summed over layers: hardly notices added, dropped or re-ordered layers
     gram/, anchored/ the same of the other channels (level full): finds copies in other coordinates
     layer/FAMILY     one row a layer: finds single reused layers
-    whole            all families together: orders close siblings
+    shaped, contents depend on no name (nameless.py); `shaped` also orders close siblings
     """
     found: list[IndexRows] = []
     for component in fingerprint.about.components:
@@ -69,9 +69,7 @@ def index_rows(fingerprint: Fingerprint) -> list[IndexRows]:
             if layers:
                 rows = np.array([sketch.unit(layered[family][layer])[0] for layer in layers], np.float32)
                 found.append(IndexRows(f"layer/{family}", component, tuple(layers), rows))
-        if sums:
-            found.append(_single("whole", component, _whole(sums)))
-    return [rows for rows in found if rows.rows.any()]
+    return [rows for rows in (*found, *nameless_rows(fingerprint)) if rows.rows.any()]
 
 
 def _family_rows(fingerprint: Fingerprint, component: str, family: str, channel: str) -> dict[int, Floats]:
@@ -97,16 +95,6 @@ def _single(kind: str, component: str, vector: Floats) -> IndexRows:
     return IndexRows(kind, component, (-1,), vector.astype(np.float32)[None, :])
 
 
-def _whole(sums: Mapping[str, Floats]) -> Floats:
-    """Families' vectors through fixed signs into one."""
-    total = np.zeros(WHOLE_NUMBERS)
-    for family, vector in sums.items():
-        total += np.einsum(
-            "d,dw->w", vector, sketch.signs(spec.PUBLIC_KEY, f"whole/{family}", len(vector), WHOLE_NUMBERS)
-        )  # as in sign_codes
-    return sketch.unit(total)[0]
-
-
 def find_candidates(
     index: Index, fingerprint: Fingerprint, *, limit: int = SEARCHED, nearest: int = NEAREST, exact: bool = False
 ) -> list[int]:
@@ -118,20 +106,20 @@ def find_candidates(
     for rows in index_rows(fingerprint):
         layered = rows.kind.startswith("layer/")
         hits = search(rows.kind, rows.rows, max(limit, nearest) if layered else max(HITS, limit, nearest))
-        if rows.kind == "whole":  # repeats the families: it orders those with a vote, and gives none
-            wholes |= {revision: wholes[revision] + score for revision, score in _pairs(hits)}
-            continue
         discount = 2 * math.log(len(rows.rows) ** 2)  # the best of so many looks is as rare as one of sqrt(z^2 - this): exp(-z^2 / 2) looks
         noise = CODE_NOISE if layered else 1 / math.sqrt(np.count_nonzero(rows.rows))  # slots that no role fills say nothing
         for revision, score in _pairs(hits):
             z = score / noise
             if z >= (CODE_Z if layered else VOTE_Z):
-                votes[revision] += score
-            seen[revision].append(math.sqrt(max(z * z - discount, 0.0)))
+                votes[revision] += 0.0 if rows.kind == SHAPED else score
+            if rows.kind == SHAPED:  # repeats the families where names tell them: it orders what has a vote
+                wholes[revision] = score
+            elif rows.kind != CONTENTS:  # of unequal numbers digests say nothing
+                seen[revision].append(math.sqrt(max(z * z - discount, 0.0)))
     voted = sorted(votes, key=lambda revision: (-votes[revision] - wholes[revision], revision))
     together = {revision: sum(found) / math.sqrt(len(found)) for revision, found in seen.items() if revision not in votes}
     near = sorted(together, key=lambda revision: (-together[revision], revision))
-    models = index.models_of(seen)
+    models = index.models_of([*seen, *votes])
     return [*islice(_at_most(voted, models, REVISIONS), limit), *islice(_at_most(near, models, 1), nearest)]
 
 

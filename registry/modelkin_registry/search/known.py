@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import has_evidence
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.relations.pairs import Held, Kin, hold, order
@@ -49,6 +50,22 @@ class Known:
             if has_evidence(kin.relative):
                 evident[held.model_id] = held
         return found, evident
+
+    def with_counterparts(
+        self, fingerprint: Fingerprint, relatives: Iterable[Relative], evident: Iterable[Held], judge: Judge, *, tensors: bool
+    ) -> list[Relative]:
+        """Relatives of a query with how its tensors found their counterparts, which is told of those with evidence.
+
+        `evident` is what was measured of this fingerprint; what is not among it is measured now.
+        """
+        known = {held.name: held for held in evident}
+        found = []
+        for one in relatives:
+            if has_evidence(one) and not one.declared:
+                held = known.get(one.model) or hold(fingerprint, self.named(one.model), one.model, judge)
+                one = replace(one, counterparts=held.counterparts(tensors=tensors))
+            found.append(one)
+        return found
 
     def _held(self, fingerprint: Fingerprint, wanted: Sequence[int], judge: Judge) -> Iterator[Held]:
         for start in range(0, len(wanted), AT_ONCE):

@@ -47,7 +47,8 @@ def units_of(model: Fingerprint, rows: Sequence[int]) -> list[Unit]:
             found += [Unit(row, ((lines // experts, width, digest),)) for digest in digests]
         else:
             along, across = (int(one) for one in table.numbers[row])
-            found.append(Unit(row, ((lines, width, along), (width, lines, across))))
+            faces = tuple(face for face in ((lines, width, along), (width, lines, across)) if face[2])  # 0: not known, of single experts
+            found += [Unit(row, faces)] if faces else []
     return [unit for unit in found if unit.size >= FEWEST_NUMBERS]
 
 

@@ -1,0 +1,151 @@
+"""Which tensor of the query stands for which of the relative, how that was found and how far they agree: counted, and one by one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from modelkin_indexer.places import NO_LAYER, Place
+from modelkin_indexer.results.channels import CHANNELS
+from modelkin_indexer.results.fingerprint import Fingerprint, Matrices, Vectors
+from modelkin_registry.answers.parts import Counterpart, Counterparts
+from modelkin_registry.counterparts.common_names import Common
+from modelkin_registry.counterparts.contents import Keys, value_keys, vector_keys
+from modelkin_registry.counterparts.copying.faces import united, units_of
+from modelkin_registry.counterparts.matching import at_odds
+from modelkin_registry.counterparts.pairing import DIGEST, NAME, SHAPE, Pair
+from modelkin_registry.evidence.places import Measurement, PlaceCosine
+
+MOST_LEFT = 256  # tensors of one side without a counterpart, up to which sums of them are tried: a deep model's fused ones
+TOGETHER = " + "  # between the names of tensors that stand for one
+PROBE, VECTOR = CHANNELS[0], "vector"
+
+
+@dataclass(frozen=True)
+class Match:
+    """Rows of the query's table and the rows of the relative's that stand for them, none where nothing does."""
+
+    ours: tuple[int, ...]
+    theirs: tuple[int, ...] = ()
+    found: str | None = None
+    r: float | None = None
+    channel: str | None = None
+
+
+def counterparts(common: Common, measured: Sequence[Measurement], *, tensors: bool = False) -> Counterparts:
+    """All tensors of the query that say something, with what they were held against; `tensors` lists them, the largest first."""
+    ours, theirs = common.own_names
+    matrices, vectors = list(_matrices(common, measured)), list(_vectors(common, measured))
+    counts: Counter[str] = Counter()
+    for match in chain(matrices, vectors):
+        counts[match.found or "none"] += len(match.ours)
+    renamed = _renamed(matrices, ours.matrices, theirs.matrices) + _renamed(vectors, ours.vectors, theirs.vectors)
+    rows = None
+    if tensors:
+        told = [*_told(matrices, ours.matrices, theirs.matrices, ours.matrices.parameters.tolist())]
+        told += _told(vectors, ours.vectors, theirs.vectors, ours.vectors.length.tolist())
+        rows = tuple(sorted(told, key=lambda row: (-row.parameters, row.query)))
+    return Counterparts(**counts, renamed=renamed, tensors=rows)
+
+
+def _matrices(common: Common, measured: Sequence[Measurement]) -> Iterator[Match]:
+    table, other = common.query.matrices, common.relative.matrices
+    cosines = _best(chain.from_iterable(one.places for one in measured))
+    single = _single(common.pairs.matrices, cosines, value_keys(table), value_keys(other))
+    sure = {row for row, (_, found) in single.items() if found != SHAPE}
+    unions = _unions(common.query, common.relative, sure, {single[row][0] for row in sure})
+    joined = {row for match in unions for row in match.ours}
+    yield from unions
+    for row in np.flatnonzero(table.sd > 0).tolist():
+        if row not in joined:
+            yield _match(row, single.get(row), cosines)
+
+
+def _vectors(common: Common, measured: Sequence[Measurement]) -> Iterator[Match]:
+    table, other = common.query.vectors, common.relative.vectors
+    cosines = _best(chain.from_iterable(one.vectors for one in measured))
+    single = _single(common.pairs.vectors, cosines, vector_keys(table), vector_keys(other))
+    for row in np.flatnonzero(np.logical_not(table.constant)).tolist():
+        yield _match(row, single.get(row), cosines)
+
+
+Cosines = dict[tuple[int, int], tuple[float, str]]  # (row of ours, row of theirs) -> cosine and its channel
+
+
+def _best(places: Iterable[PlaceCosine]) -> Cosines:
+    """Of each pair that was measured the cosine in the first channel that it has."""
+    found: Cosines = {}
+    order = {channel: at for at, channel in enumerate((*CHANNELS, VECTOR))}
+    for place in sorted(places, key=lambda place: order[place.channel]):
+        found.setdefault((place.query_row, place.relative_row), (place.cosine, place.channel))
+    return found
+
+
+def _single(pairs: Sequence[Pair], cosines: Cosines, ours: Keys, theirs: Keys) -> dict[int, tuple[int, str]]:
+    """Of each row its counterpart, and how it was found: by contents, else by name; equal numbers are told as such in any case."""
+    found = {pair.ours: (pair.theirs, pair.found) for pair in pairs}
+    for (row, other), _ in sorted(cosines.items(), key=lambda item: -item[1][0]):
+        found.setdefault(row, (other, NAME))
+    if not (len(ours) and len(theirs)):
+        return found
+    return {a: (b, DIGEST if ours[a] == theirs[b] and ours[a] != 0 else how) for a, (b, how) in found.items()}
+
+
+def _match(row: int, counterpart: tuple[int, str] | None, cosines: Cosines) -> Match:
+    if counterpart is None:
+        return Match((row,))
+    other, found = counterpart
+    r, channel = (1.0, DIGEST) if found == DIGEST else cosines.get((row, other), (None, None))
+    return Match((row,), (other,), found, r, channel)
+
+
+def _unions(query: Fingerprint, relative: Fingerprint, ours: set[int], theirs: set[int]) -> list[Match]:
+    """What is left and was put together or cut apart: digests add up (level full)."""
+    table, other = query.matrices, relative.matrices
+    keys = value_keys(table), value_keys(other)
+    rest = [[row for row in np.flatnonzero(side).tolist() if row not in known] for side, known in zip(keys, (ours, theirs), strict=True)]
+    if not all(rest) or max(map(len, rest)) > MOST_LEFT:
+        return []
+    units = units_of(query, rest[0]), units_of(relative, rest[1])
+    found: dict[tuple[int, ...], set[int]] = {}
+    for mine, their in united(*units):
+        rows = tuple(sorted({units[0][number].row for number in mine}))
+        found.setdefault(rows, set()).update(units[1][number].row for number in their)
+    taken: set[int] = set()
+    kept = []
+    for rows, others in found.items():
+        if taken.isdisjoint(rows):
+            taken.update(rows)
+            kept.append(Match(rows, tuple(sorted(others)), DIGEST, 1.0, DIGEST))
+    return kept
+
+
+def _renamed(matches: Iterable[Match], ours: Matrices | Vectors, theirs: Matrices | Vectors) -> int:
+    """How many bear other names there, though they hold what these hold."""
+    return sum(
+        len(match.ours)
+        for match in matches
+        if match.found not in (None, NAME, SHAPE)
+        and all(at_odds(ours.places[a], theirs.places[b]) for a in match.ours for b in match.theirs)
+    )
+
+
+def _told(matches: Iterable[Match], ours: Matrices | Vectors, theirs: Matrices | Vectors, sizes: Sequence[int]) -> Iterator[Counterpart]:
+    for match in matches:
+        yield Counterpart(
+            query=TOGETHER.join(name_of(ours.places[row]) for row in match.ours),
+            relative=TOGETHER.join(name_of(theirs.places[row]) for row in match.theirs) or None,
+            found=match.found,
+            r=None if match.r is None else round(match.r, 6),
+            channel=match.channel,
+            parameters=sum(sizes[row] for row in match.ours),
+        )
+
+
+def name_of(place: Place) -> str:
+    """A tensor by its place: component.layer.family.role."""
+    return ".".join((place.component, *([] if place.layer == NO_LAYER else [str(place.layer)]), *place[2:]))

@@ -1,0 +1,142 @@
+"""How the tensors of one model found those of another: counted, listed and told; what has no counterpart is not called foreign."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import models
+from modelkin_indexer.fingerprinting.indexing import fingerprint_source
+from modelkin_indexer.opening import open_source
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.asked import CompareAnswer
+from modelkin_registry.answers.parts import Counterparts
+from modelkin_registry.answers.relations import DESCENT_FREE
+from modelkin_registry.evidence.judge import ALONE
+from modelkin_registry.explanation.compare import compare_fingerprints
+from modelkin_registry.registry import Registry
+from models import Tensors
+
+
+def shuffled(tensors: Tensors) -> Tensors:
+    """The same tensors under names that tell nothing."""
+    order = np.random.default_rng(5).permutation(len(tensors))
+    return {f"p{number}": value for number, value in sorted(zip(order.tolist(), tensors.values(), strict=True))}
+
+
+Printed = Callable[..., Fingerprint]
+
+
+@pytest.fixture
+def printed(tmp_path: Path) -> Printed:
+    """A model's fingerprint; a file alone, without a config, unless its names are a Llama's."""
+
+    def make(name: str, tensors: Tensors, level: str = "full") -> Fingerprint:
+        if "lm_head.weight" in tensors:
+            return models.fingerprint(tmp_path / name, tensors, level=level, dtype=np.float32)
+        safetensors.numpy.save_file(tensors, tmp_path / f"{name}.safetensors")
+        return fingerprint_source(open_source(tmp_path / f"{name}.safetensors"), level=level)
+
+    return make
+
+
+def held(ours: Fingerprint, theirs: Fingerprint, *, tensors: bool = True) -> tuple[CompareAnswer, Counterparts]:
+    answer = compare_fingerprints(ours, theirs, a_name="a", b_name="b", controls={}, judge=ALONE, tensors=tensors)
+    assert answer.counterparts is not None
+    return answer, answer.counterparts
+
+
+def test_a_copy_under_other_names_is_told_tensor_by_tensor(printed: Printed) -> None:
+    base = models.llama(1)
+    answer, found = held(printed("a", shuffled(base)), printed("b", base))
+    assert answer.relation == "identical"
+    assert (found.digest, found.none, found.renamed) == (len(base), 0, len(base))
+    assert found.total == len(base)
+    assert found.tensors is not None
+    assert {(row.found, row.r) for row in found.tensors} == {("digest", 1.0)}
+    assert len({row.relative for row in found.tensors}) == len(base)
+    assert {"text.head.head", "text.3.attention.k", "text.norm.final"} <= {row.relative for row in found.tensors}
+    assert f"The same tensors under other names: {len(base)} of {len(base)} by digest." in answer.explanation
+
+
+def test_under_the_same_names_equal_numbers_are_told_too(printed: Printed) -> None:
+    base = models.llama(1)
+    mixed = models.part_from(models.trained_on(base, 2, 0.1), base, "mlp.up_proj")
+    answer, found = held(printed("a", mixed), printed("b", base))
+    assert answer.relation not in DESCENT_FREE
+    assert (found.digest, found.name, found.renamed) == (models.LAYERS, len(base) - models.LAYERS, 0)
+    assert found.tensors is not None
+    near = [row.r for row in found.tensors if row.found == "name" and row.r is not None]
+    assert 0.9 < min(near) < max(near) < 1
+    assert not any("other names" in sentence for sentence in answer.explanation)
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+def test_what_was_trained_on_is_found_by_sketch(level: str, printed: Printed) -> None:
+    base = models.llama(1)
+    ours = printed("a", shuffled(models.trained_on(base, 2, 0.2)), level)
+    answer, found = held(ours, printed("b", base, level))
+    assert (found.sketch, found.digest, found.none) == (len(base), 0, 0)
+    words = f"Tensors of a bear other names in b: {len(base)} of {len(base)} were found there by what they hold ({len(base)} by sketch)."
+    assert words in answer.explanation
+
+
+def test_put_together_tensors_are_one_row(printed: Printed) -> None:
+    base = models.llama(1)
+    fused = {name: value for name, value in base.items() if not name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight"))}
+    for layer in range(models.LAYERS):
+        parts = [base[f"model.layers.{layer}.self_attn.{name}_proj.weight"] for name in "qkv"]
+        fused[f"together{layer}"] = np.concatenate(parts)
+    _, found = held(printed("a", shuffled(fused)), printed("b", base))
+    assert (found.digest, found.none) == (len(fused), 0)
+    assert found.tensors is not None
+    together = {row.relative for row in found.tensors if row.relative is not None and " + " in row.relative}
+    assert together == {" + ".join(f"text.{layer}.attention.{name}" for name in "kqv") for layer in range(models.LAYERS)}
+
+
+def test_without_a_counterpart_nothing_is_said(printed: Printed) -> None:
+    base, rng = models.llama(1), np.random.default_rng(3)
+    more = shuffled(base) | {f"own{at}": rng.standard_normal((70, 1500)).astype(np.float32) for at in range(3)}
+    answer, found = held(printed("a", more), printed("b", base))
+    assert answer.relation not in DESCENT_FREE
+    assert found.none == 3
+    assert found.tensors is not None
+    lone = [row for row in found.tensors if row.relative is None]
+    assert [(row.found, row.r, row.parameters) for row in lone] == [(None, None, 105_000)] * 3
+    said = " ".join(answer.explanation)
+    assert f"(3 of {len(more)} tensors have no counterpart there)" in said
+    assert "of the rest nothing is said" in said
+    assert "no more alike" not in said
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+def test_strangers_have_counterparts_by_name_alone(level: str, printed: Printed) -> None:
+    first = printed("a", models.llama(1), level)
+    for seed in range(2, 6):
+        answer, found = held(first, printed(f"b{seed}", models.llama(seed), level))
+        assert answer.relation in DESCENT_FREE
+        assert (found.digest, found.sketch, found.renamed) == (0, 0, 0)
+
+
+def test_a_query_tells_it_of_each_relative(printed: Printed, tmp_path: Path) -> None:
+    """Of a query whose names tell nothing by its own names, not by those under which it was asked again."""
+    base = models.llama(1)
+    with Registry.open(tmp_path / "r.db") as registry:
+        registry.add("base", printed("base", base))
+        registry.add("stranger", printed("stranger", models.llama(9)))
+        query = printed("query", shuffled(base))
+        plain, listed = registry.query(query, show_all=True), registry.query(query, show_all=True, tensors=True)
+    assert [one.model for one in plain.relatives] == ["base", "stranger"]
+    assert plain.relatives[0].counterparts is not None
+    assert plain.relatives[0].counterparts.tensors is None
+    assert plain.relatives[0].counterparts.digest == len(base)
+    assert f"The same tensors under other names: {len(base)} of {len(base)} by digest." in plain.explanation
+    assert listed.relatives[1].counterparts is None
+    assert listed.relatives[0].counterparts is not None
+    rows = listed.relatives[0].counterparts.rows()
+    assert len(rows) == len(base)
+    assert {row["query"].rpartition(".")[2] for row in rows} == {f"p{number}" for number in range(len(base))}
