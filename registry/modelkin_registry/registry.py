@@ -159,7 +159,8 @@ class Registry:
                 wanted = self.store.numbers() if exact else self._candidates(fingerprint, candidates, k, show_all)
                 kin, evident = self.known.kin(fingerprint, list(dict.fromkeys([*wanted, *named])), self.judge(searched))
             best = self.known.best_revisions(kin)
-            ordered = nearest_kin(best, evident, k, show_all=show_all)
+            background = self.known.background(best, evident, self.judge(1))
+            ordered = nearest_kin(best, evident, background.spread, k, show_all=show_all)
             merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(best, key=order))], evident)
             ordered = with_declared_base(ordered, fingerprint, declared, kin, self.get, k)
             measured = evident.values() if fingerprint is own_names else ()
@@ -174,7 +175,8 @@ class Registry:
         }
         beside = [self.structure_beside(fingerprint, structure, one.model) for one in ordered[:STRUCTURE_SHOWN]]
         answer = query_answer(fingerprint, ordered, **about, claims=weighed, contradictions=differing)
-        return replace(answer, structure=tuple(beside), warnings=(*answer.warnings, *about_imported(ordered, self.store.senders())))
+        notes = (*answer.warnings, *about_imported(ordered, self.store.senders()), *([background.note] if background.note else []))
+        return replace(answer, structure=tuple(beside), warnings=notes)
 
     def weighed_claims(self, name: str) -> tuple[WeighedClaim, ...]:
         """What a registered model claims to be made from, beside what the weights show of it; nothing of an outdated fingerprint.
@@ -229,7 +231,7 @@ class Registry:
             wanted = self._candidates(fingerprint, SEARCHED, SHOWN, False)
             kin, evident = self.known.kin(fingerprint, wanted, self.judge(self._searchable()))
             best = self.known.best_revisions(kin)
-            near = nearest_kin(best, evident, SHOWN)
+            near = nearest_kin(best, evident, self.known.background(best, evident, self.judge(1)).spread, SHOWN)
             merge = self._merge(fingerprint, [*near, *(one.relative for one in sorted(best, key=order))], evident, base)
         return sought(fingerprint, merge, near, source=source, registry=self._about())
 

@@ -25,7 +25,8 @@ from modelkin_registry.evidence.judge import ALONE, Judge
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import Similarities, matrix_similarities, vector_similarities
 from modelkin_registry.registry import Registry
-from modelkin_registry.relations.pairs import hold, measure_kin, nearest_kin, own_strangers
+from modelkin_registry.relations.pairs import Held, hold, measure_kin, nearest_kin
+from modelkin_registry.relations.strangers import background, own_strangers
 from modelkin_registry.search import candidates, ranking
 from modelkin_registry.store import rows
 
@@ -165,14 +166,32 @@ def test_the_second_look_changes_nothing_but_how_far_down_it_goes(space: Any, pa
     held = {at: hold(query, printed(space, model), name, ALONE, model_id=at) for at, (name, model) in enumerate((kept | lone).items())}
     first = [one.kin() for one in held.values()]
     evident = {at: held[at] for at, one in enumerate(first) if has_evidence(one.relative)}
-    strangers = own_strangers(first)
+    strangers, _ = own_strangers(first)
     assert evident.keys() == {0, 1, 2, 3}
     assert any(strangers.values())
     again = [evident[at].widened(strangers).kin() if at in evident else one for at, one in enumerate(first)]
     order = sorted(again, key=lambda one: (-RELATIONS[one.relative.relation].rank, -round(one.closeness, 9), one.relative.model))
     for k in (1, 3, 20):
-        assert nearest_kin(first, evident, k, show_all=True) == [one.relative for one in order][:k]
-        assert nearest_kin(first, evident, k) == [one.relative for one in order if has_evidence(one.relative)][:k]
+        assert nearest_kin(first, evident, strangers, k, show_all=True) == [one.relative for one in order][:k]
+        assert nearest_kin(first, evident, strangers, k) == [one.relative for one in order if has_evidence(one.relative)][:k]
+
+
+def judged_among(query: Fingerprint, parent: Fingerprint, others: list[Fingerprint]) -> tuple[list[str], list[str], str]:
+    """What is found of a parent among others: by all that they show of the query, by what they show of one another too; and the note."""
+    held: dict[int, Held] = {at: hold(query, model, f"m{at}", ALONE, model_id=at) for at, model in enumerate([parent, *others])}
+    first = [one.kin() for one in held.values()]
+    evident = {at: held[at] for at, one in enumerate(first) if has_evidence(one.relative)}
+    assert evident.keys() == {0}
+    found = background(first, iter(others), ALONE)
+    spreads = (own_strangers(first)[0], found.spread)
+    return *([one.model for one in nearest_kin(first, evident, spread, 3)] for spread in spreads), found.note  # type: ignore[return-value]
+
+
+def test_models_planted_around_a_query_hide_no_relative(space: Any, parent: Any) -> None:
+    child = space.child(np.random.default_rng(60), parent, 0.3)
+    query, known = printed(space, child), printed(space, parent)
+    planted = [printed(space, space.child(np.random.default_rng(70 + at), child, 0.1)) for at in range(20)]
+    assert judged_among(query, known, planted) == ([], ["m0"], "")
 
 
 # candidates

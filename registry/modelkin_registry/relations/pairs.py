@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +16,7 @@ from modelkin_registry.counterparts.copying.copies import Copy, copy_of
 from modelkin_registry.counterparts.table import counterparts
 from modelkin_registry.evidence.families import judge_components
 from modelkin_registry.evidence.judge import Judge, Strangers
-from modelkin_registry.evidence.nulls import SMALLEST_P, strangers_spread
+from modelkin_registry.evidence.nulls import SMALLEST_P
 from modelkin_registry.evidence.places import ComponentPair, Measurement, measure_components
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.relations.alternatives import alternatives
@@ -138,17 +137,6 @@ def _same_name(pair: ComponentPair) -> bool:
     return pair.query.component == pair.relative.component
 
 
-def own_strangers(kin: Sequence[Kin]) -> Strangers:
-    """What the registry's own strangers show of a query, by family and channel: the nearest models without evidence, so a wide measure."""
-    values: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for one in kin:
-        if one.relative.relation == "unrelated":
-            for family in (f for c in one.relative.components for f in c.families):
-                if family.r is not None and family.null_mean is not None:
-                    values[family.family, family.channel].append(family.r - family.null_mean)
-    return {key: strangers_spread(found) for key, found in values.items()}
-
-
 def _component_evidence(pair: ComponentPair, relation: Relation) -> ComponentEvidence:
     """A component as it is told: nothing informative is inherited without descent."""
     keep = relation.is_descent
@@ -180,14 +168,13 @@ def _overall_p(components: Sequence[ComponentEvidence], relation: Relation) -> f
     return -math.expm1(len(values) * math.log1p(-least))
 
 
-def nearest_kin(kin: Sequence[Kin], held: Mapping[int, Held], k: int, *, show_all: bool = False) -> list[Relative]:
-    """The k best, those with evidence judged again with the registry's own strangers as background.
+def nearest_kin(kin: Sequence[Kin], held: Mapping[int, Held], strangers: Strangers, k: int, *, show_all: bool = False) -> list[Relative]:
+    """The k best, those with evidence judged again with the registry's own strangers as background (relations/strangers.py).
 
     Best first: descent, then shared initialisation and norms only, then the rest; low-rank changes first, then by closeness, ties by name.
     A wider background weakens evidence, so the second look goes only as far down as is shown. `held` has the models with evidence, by
     number.
     """
-    strangers = own_strangers(kin)
     doubtful = held if any(strangers.values()) else {}
     waiting = [(order(one), one.model_id in doubtful, one) for one in kin]
     heapq.heapify(waiting)  # names are unique, so nothing behind them is ever compared

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from modelkin_indexer.results import fingerprint as fingerprints
@@ -11,6 +11,7 @@ from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import has_evidence
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.relations.pairs import Held, Kin, hold, order
+from modelkin_registry.relations.strangers import Background, background
 from modelkin_registry.search.candidates import find_candidates, index_rows
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.digests import sampled_digest
@@ -66,6 +67,13 @@ class Known:
                 one = replace(one, counterparts=held.counterparts(tensors=tensors))
             found.append(one)
         return found
+
+    def background(self, kin: Sequence[Kin], evident: Mapping[int, Held], judge: Judge) -> Background:
+        """What the strangers among them show of the query, which evidence has to exceed; nothing where there is no evidence."""
+        if not evident:
+            return Background({})
+        strangers = (self.numbered(one.model_id) for one in kin if one.relative.relation == "unrelated")
+        return background(kin, strangers, judge)
 
     def _held(self, fingerprint: Fingerprint, wanted: Sequence[int], judge: Judge) -> Iterator[Held]:
         for start in range(0, len(wanted), AT_ONCE):
