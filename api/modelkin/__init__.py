@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from modelkin.keeping import open as open
     from modelkin.keeping import pull as pull
     from modelkin.keeping import push as push
+    from modelkin.keeping import refresh as refresh
     from modelkin.keeping import remove as remove
     from modelkin.keeping import rename as rename
     from modelkin.keeping import show as show
     from modelkin.keeping import sync as sync
     from modelkin.keeping import upgrade as upgrade
+    from modelkin.keys import key as key
     from modelkin.questions import compare as compare
     from modelkin.questions import decompose as decompose
     from modelkin.questions import fingerprint as fingerprint
@@ -57,6 +59,7 @@ _KEEPING = (
     "open",
     "pull",
     "push",
+    "refresh",
     "remove",
     "rename",
     "show",
@@ -69,6 +72,7 @@ _HOME = {
     **dict.fromkeys(_KEEPING, "modelkin.keeping"),
     **dict.fromkeys(_WISHES, "modelkin.wishes"),
     "Registry": "modelkin.registry",
+    "key": "modelkin.keys",
     "Fingerprint": "modelkin_indexer.results.fingerprint",
 }
 __all__ = sorted([*_HOME, "errors"])

@@ -12,7 +12,19 @@ from modelkin.registry import Registry
 from modelkin.taking import sharing
 from modelkin.wishes import SILENT, Asked, Listener, SyncOptions
 from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
-from modelkin_registry.answers.upkeep import Added, Additions, Calibration, Examination, Listing, Removed, Renamed, Renewed, Shown, Upgrade
+from modelkin_registry.answers.upkeep import (
+    Added,
+    Additions,
+    Calibration,
+    Examination,
+    Listing,
+    Refresh,
+    Removed,
+    Renamed,
+    Renewed,
+    Shown,
+    Upgrade,
+)
 
 
 def open(  # `modelkin.open`, as a file is opened
@@ -106,6 +118,21 @@ def upgrade(
     """Make fingerprints of an older spec anew from where their weights came from: `Registry.upgrade`."""
     with opened(call, starter=False) as registry:
         return registry.upgrade(hub=hub, each=each, threads=threads)
+
+
+def refresh(
+    into: str | os.PathLike[str],
+    new_key: str | os.PathLike[str],
+    *,
+    places: Sequence[str | os.PathLike[str]] = (),
+    hub: bool = False,
+    each: Callable[[Renewed], None] | None = None,
+    threads: int | None = None,
+    **call: Unpack[Call],
+) -> Refresh:
+    """Read a registry's models again under another key, into the registry of the file `into`: `Registry.refresh`."""
+    with opened(call, starter=False) as registry:
+        return registry.refresh(into, new_key, places=places, hub=hub, each=each, threads=threads)
 
 
 def export(file: str | os.PathLike[str], *, paths: bool = True, **call: Unpack[Call]) -> Exported:

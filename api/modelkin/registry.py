@@ -20,6 +20,7 @@ from modelkin.sources.reading import name_of, reading_of
 from modelkin.taking import sharing
 from modelkin.taking.adding import Batch
 from modelkin.wishes import Asked, CompareOptions, HowToRead, Listener, Options, Reading, SyncOptions, exact_wishes, how_to_read
+from modelkin_indexer.errors import RegistryError
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry import registry as kept
 from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer
@@ -32,6 +33,7 @@ from modelkin_registry.answers.upkeep import (
     Calibration,
     Examination,
     Listing,
+    Refresh,
     Removed,
     Renamed,
     Renewed,
@@ -251,6 +253,44 @@ class Registry:
             if each is not None:
                 each(one)
         return Upgrade(tuple(done))
+
+    def refresh(
+        self,
+        into: str | os.PathLike[str],
+        new_key: str | os.PathLike[str],
+        *,
+        places: Sequence[str | os.PathLike[str]] = (),
+        hub: bool = False,
+        each: Callable[[Renewed], None] | None = None,
+        threads: int | None = None,
+    ) -> Refresh:
+        """Read the models of this registry again under another key, into the registry of that file, which is made if there is none.
+
+        Names and claims go with them. What is not at hand is told. Stopped anywhere, it goes on with the next call.
+
+        Args:
+            new_key: a file with the other private key (`modelkin.key`).
+            places: folders in which the weights lie under their models' names; without, they are looked for where they came from.
+            hub: read those that came from the Hub there again.
+            each: is told what became of one, as soon as it is done.
+
+        Raises:
+            RegistryError: `into` is this registry, damaged, busy, or of another key.
+            UnusableKey: no key is in that file.
+        """
+        from modelkin.taking.refreshing import refreshed
+
+        settings = Settings(Path(into), Path(new_key), self.settings.offline)
+        if Path(into).resolve() == self.path.resolve():
+            raise RegistryError(f"{self.path}: is the registry that is read. Give another file for the models under the new key.")
+        done = []
+        with Registry.at(settings, create=True, starter=False, listener=self.listener) as other:
+            how = HowToRead(other._key, threads=threads, offline=settings.offline)
+            for one in refreshed(self.inner, other.inner, how, self.listener, places=[Path(place) for place in places], hub=hub):
+                done.append(one)
+                if each is not None:
+                    each(one)
+            return Refresh(str(other.path), other._key.name, tuple(done))
 
     # models kept
 

@@ -37,6 +37,8 @@ VERBS = {
     "pull": "Take in a registry that is shared there.",
     "calibrate": "Measure what strangers in this registry look like.",
     "upgrade": "Make fingerprints of an older spec anew.",
+    "key": "Make, show or rotate a private key.",
+    "refresh": "Read a registry's models again under another key.",
     "doctor": "Check a registry and mend what is derived.",
 }
 PIPE_CLOSED = 141  # exit code when the reader of our output went away (128 + SIGPIPE)

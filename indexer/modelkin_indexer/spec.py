@@ -57,7 +57,5 @@ def private_key(secret: bytes) -> Key:
         FingerprintError: `secret` is not 32 bytes.
     """
     if len(secret) != 32:
-        raise FingerprintError(
-            f"a private key is 32 bytes, this one has {len(secret)}. Make one: python -c 'import secrets; print(secrets.token_hex(32))'"
-        )
+        raise FingerprintError(f"a private key is 32 bytes, this one has {len(secret)}. `modelkin key new FILE` makes one.")
     return Key("private-" + hashlib.blake2b(secret, person=b"modelkin key id", digest_size=6).hexdigest(), secret)

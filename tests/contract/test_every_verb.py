@@ -44,8 +44,10 @@ CALLS = {
     "calibrate": [],
     "doctor": [],
     "upgrade": [],
+    "key": ["new", "mine.key"],
+    "refresh": ["private.db", "given.key"],
 }
-BATCH = ("add", "sync", "upgrade")  # one object a line; of an upgrade none where nothing is old
+BATCH = ("add", "sync", "upgrade", "refresh")  # one object a line; of an upgrade none where nothing is old
 CALLBACK = 25  # lines of a callback at most, its docstring aside: it parses, calls one function, prints
 SCREEN = {"as_json", "quiet", "debug", "fail_on"}  # options that say what people see
 # What a script has instead of an option: another argument of the function, a field of its answer, or a function of its own.
@@ -63,6 +65,7 @@ def ready(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     import huggingface_hub.constants
 
     assert run("export", "given.modelkin-registry").exit_code == 0
+    modelkin.key("new", "given.key")
     with serving(Hub()) as hub:
         monkeypatch.delenv("MODELKIN_OFFLINE")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
@@ -141,7 +144,7 @@ def test_its_errors_have_one_form(ready: Path, monkeypatch: pytest.MonkeyPatch, 
 @every_verb
 def test_without_a_registry_it_makes_one_or_says_so(models: Path, verb: str) -> None:
     said = run(verb, *CALLS[verb], "--json", registry="none.db")
-    if verb in ("add", "fingerprint", "compare"):  # the first makes it, the others need none
+    if verb in ("add", "fingerprint", "compare", "key"):  # the first makes it, the others need none
         assert said.exit_code == 0
     else:
         assert said.exit_code in (3, 4)  # 3 where the Hub or a file is asked for first
@@ -162,7 +165,7 @@ def test_it_is_the_same_in_python(ready: Path, verb: str) -> None:
 
 @every_verb
 def test_it_is_a_method_of_an_open_registry(verb: str) -> None:
-    if verb == "fingerprint":  # asks none
+    if verb in ("fingerprint", "key"):  # ask none
         return
     method = getattr(modelkin.Registry, verb + "_" * keyword.iskeyword(verb))
     function, own = arguments_of(function_of(verb)), arguments_of(method)

@@ -139,6 +139,34 @@ class Upgrade(Plain):
 
 
 @dataclass(frozen=True)
+class Refresh(Plain):
+    """What became of all models of a registry that were read again under another key, into the registry of that file.
+
+    `status` of a result is "renewed", "there" (from an earlier call) or "left", with the reason.
+    """
+
+    registry: str
+    key: str
+    results: tuple[Renewed, ...]
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class KeyTold(Plain):
+    """What may be told of a private key: the file that holds it, the name that fingerprints carry, and the SHA-256 of its 32 bytes.
+
+    The hash, published before a call for submissions, binds to the key, which is published after it. `former`: the file that keeps the key
+    that was there before.
+    """
+
+    file: str
+    key: str
+    commitment: str
+    former: str | None
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
 class Finding(Plain):
     """One thing `doctor` looked at. `state` is "ok", "repaired" or "broken"."""
 

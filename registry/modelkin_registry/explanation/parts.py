@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from modelkin_indexer.spec import PUBLIC
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.parts import Examined, Part
 from modelkin_registry.answers.relations import COPIES, DESCENT_FREE, is_descent
@@ -20,6 +21,11 @@ KINDS = {
 NEVER_WHOLE = 0.995  # shares from here are told as nearly all, unless they are the whole
 COMPARED_TOLD = 0.98  # below this share compared the reader is told how much was
 LISTED = 6  # parts of one kind that are named
+# Changes that hid a model from level full: 21 % of one of 2.2 M parameters, 5 % at width 384, 1 to 2 % at widths 1,024 to 2,048.
+AVOIDABLE = (
+    " The registry's key is public: a model changed on purpose, in what the key looks at, by a few per cent may not be found. "
+    "A registry under a private key (`modelkin key`) rules that out."
+)
 
 
 def part_words(name: str) -> str:
@@ -107,8 +113,8 @@ def renamed_sentences(subject: str, relative: Relative) -> list[str]:
     return sentences
 
 
-def nothing_found(subject: str, examined: Examined) -> str:
-    """That nothing was found, and of how much; or that nothing was examined."""
+def nothing_found(subject: str, examined: Examined, key: str) -> str:
+    """That nothing was found, of how much, and what that is worth under the key; or that nothing was examined."""
     if examined.models_comparable == 0:
         return (
             f"{subject} was not examined: none of {examined.models} registered models has a part of its kind and shape. "
@@ -117,5 +123,5 @@ def nothing_found(subject: str, examined: Examined) -> str:
     held = f"{examined.models_comparable} of {examined.models} registered models were held against it in comparable parts"
     return (
         f"No relative by descent was found for {subject}: {held}, at most {share_words(examined.share)} of its weights at once. "
-        "This is no proof of training from scratch."
+        f"This is no proof of training from scratch.{AVOIDABLE if key == PUBLIC else ''}"
     )

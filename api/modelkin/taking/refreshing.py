@@ -1,0 +1,60 @@
+"""A registry's models read again under another key, into a registry of that key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from modelkin.errors import problem_of
+from modelkin.sources.naming import HUB_ID
+from modelkin.sources.reading import reading_of
+from modelkin.wishes import HowToRead, Listener
+from modelkin_registry.answers.upkeep import Renewed
+from modelkin_registry.registry import Registry
+from modelkin_registry.search.known import same_weights
+from modelkin_registry.store.records import StoredModel
+
+LEFT, THERE, RENEWED = "left", "there", "renewed"
+
+
+def refreshed(old: Registry, new: Registry, how: HowToRead, listener: Listener, *, places: Sequence[Path], hub: bool) -> Iterator[Renewed]:
+    """One result for each model, as soon as it is stored or left. Models that `new` has are passed over."""
+    for stored in sorted(old.store.stored(old.store.numbers(current=True)).values(), key=lambda one: one.model):
+        told = Renewed(stored.model, RENEWED, None, stored.level, stored.origin)
+        if stored.model in new.store:
+            yield replace(told, status=THERE)
+            continue
+        try:
+            reason = _read_again(old, new, stored, replace(how, level=stored.level), listener, places, hub)
+        except Exception as error:  # whatever is wrong with one source, the others are done
+            problem = problem_of(error)
+            reason = str(problem)
+            if problem.is_fault:
+                listener.fault(error)
+        yield replace(told, status=LEFT, reason=reason) if reason else told
+    new.refresh()
+
+
+def _read_again(
+    old: Registry, new: Registry, stored: StoredModel, how: HowToRead, listener: Listener, places: Sequence[Path], hub: bool
+) -> str:
+    """Read one model where it is at hand and keep it under its name, with its claims; why not, or ""."""
+    found = [path for path in _at_hand(stored, places) if path.exists()]
+    on_hub = HUB_ID.fullmatch(stored.origin) is not None
+    if not found and not (on_hub and hub):
+        return "it is on the Hub: add --hub" if on_hub else "its weights are not at hand: give their folder (--from)"
+    asked = str(found[0]) if found else f"hf://{stored.origin}"
+    reading = reading_of(asked, how, listener)
+    if not same_weights(stored, reading.fingerprint):
+        return f"other weights are there now: {asked}"
+    claims = old.claims_of(stored.model)
+    new.add(stored.model, reading.fingerprint, origin=stored.origin, files=reading.files, claims=claims, structure=reading.structure)
+    return ""
+
+
+def _at_hand(stored: StoredModel, places: Sequence[Path]) -> list[Path]:
+    """Where a model's weights may lie: under its name or its file's in one of the places, else where they were."""
+    names = dict.fromkeys([stored.model, Path(stored.origin).name] if stored.origin else [stored.model])
+    inside = [place / name for place in places for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
+    return [*inside, *([Path(stored.origin)] if stored.origin else [])]

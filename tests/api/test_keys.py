@@ -1,0 +1,92 @@
+"""Private keys: made, shown, rotated; and a registry's models read again under one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+import modelkin
+from calls import run
+from modelkin.errors import RegistryError, UnusableKey
+from modelkin_registry.answers.parts import NOTHING_FOUND, RELATED
+
+
+def test_a_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+    made = modelkin.key("new", tmp_path / "our.key")
+    secret = (tmp_path / "our.key").read_text().strip()
+    assert stat.S_IMODE((tmp_path / "our.key").stat().st_mode) == 0o600
+    assert made.commitment == "sha256:" + hashlib.sha256(bytes.fromhex(secret)).hexdigest()
+    assert modelkin.key("show", tmp_path / "our.key") == made
+    assert secret not in json.dumps(made.to_dict())
+    with pytest.raises(UnusableKey, match=r"our\.key: is there already"):
+        modelkin.key("new", tmp_path / "our.key")
+    assert (tmp_path / "our.key").read_text().strip() == secret
+
+
+def test_rotation_keeps_the_former_key(tmp_path: Path) -> None:
+    first = modelkin.key("new", tmp_path / "our.key")
+    second = modelkin.key("rotate", tmp_path / "our.key")
+    assert second.key != first.key
+    assert second.former == str(tmp_path / f"our.key.{first.key}")
+    assert modelkin.key("show", second.former).commitment == first.commitment
+    assert modelkin.key("show", tmp_path / "our.key").commitment == second.commitment
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["our.key", Path(second.former).name])
+
+
+@pytest.mark.parametrize("action", ["show", "rotate"])
+@pytest.mark.parametrize("content", ["", "zz" * 32, "00" * 31])
+def test_what_is_no_key_is_refused_and_left(tmp_path: Path, action: str, content: str) -> None:
+    path = tmp_path / "no.key"
+    path.write_text(content)
+    with pytest.raises(UnusableKey, match=r"no\.key: holds neither 32 bytes nor 64 hex digits"):
+        modelkin.key(action, path)  # type: ignore[arg-type]
+    assert path.read_text() == content
+
+
+def test_models_are_read_again_under_another_key(filled: Path) -> None:
+    modelkin.key("new", "our.key")
+    assert modelkin.query("child", registry="r.db").verdict == RELATED
+    first = modelkin.refresh("private.db", "our.key", registry="r.db")
+    assert {one.model: one.status for one in first.results} == {"parent": "renewed", "stranger": "renewed"}
+    answer = modelkin.query("child", registry="private.db", key_file="our.key")
+    assert (answer.relatives[0].model, answer.registry.key) == ("parent", first.key)
+    again = modelkin.refresh("private.db", "our.key", registry="r.db")
+    assert {one.status for one in again.results} == {"there"}
+
+
+def test_what_is_not_at_hand_is_told_and_found_in_a_folder_that_is_named(filled: Path) -> None:
+    modelkin.key("new", "our.key")
+    Path("elsewhere").mkdir()
+    Path("parent").rename("elsewhere/parent")
+    told = run("refresh", "private.db", "our.key", "--json", registry="r.db")
+    lines = [json.loads(line) for line in told.stdout.splitlines()]
+    assert {line["model"]: line["status"] for line in lines} == {"parent": "left", "stranger": "renewed"}
+    assert "--from" in lines[0]["reason"]
+    found = modelkin.refresh("private.db", "our.key", places=["elsewhere"], registry="r.db")
+    assert {one.model: one.status for one in found.results} == {"parent": "renewed", "stranger": "there"}
+
+
+def test_other_weights_do_not_take_a_models_name(filled: Path) -> None:
+    modelkin.key("new", "our.key")
+    Path("elsewhere").mkdir()
+    Path("stranger").rename("elsewhere/parent")
+    found = modelkin.refresh("private.db", "our.key", places=["elsewhere"], registry="r.db")
+    assert {one.model: one.status for one in found.results} == {"parent": "left", "stranger": "left"}
+    assert "other weights are there now" in str(found.results[0].reason)
+    with pytest.raises(RegistryError, match="is the registry that is read"):
+        modelkin.refresh("r.db", "our.key", registry="r.db")
+
+
+def test_under_the_public_key_nothing_found_says_what_that_is_worth(filled: Path) -> None:
+    """Whoever knows the key can avoid what it looks at; a private key's answer has no such sentence."""
+    modelkin.key("new", "our.key")
+    modelkin.refresh("private.db", "our.key", registry="r.db")
+    for registry, key_file, worth in (("r.db", None, True), ("private.db", "our.key", False)):
+        assert modelkin.remove("parent", registry=registry, key_file=key_file)
+        answer = modelkin.query("child", registry=registry, key_file=key_file)
+        assert answer.verdict == NOTHING_FOUND
+        assert any("key is public" in sentence for sentence in answer.explanation) == worth
