@@ -128,6 +128,7 @@ class Renewed(Plain):
     reason: str | None
     level: str
     origin: str
+    contract: int = CONTRACT
 
 
 @dataclass(frozen=True)
