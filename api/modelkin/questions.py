@@ -43,6 +43,7 @@ def query(
     show_all: bool = False,
     exact: bool = False,
     tensors: bool = False,
+    confirm: bool = False,
     starter: bool = True,
     **call: Unpack[ReadingCall],
 ) -> QueryAnswer:
@@ -51,7 +52,7 @@ def query(
     `starter`: begin a new registry of the user's own with the models that come with modelkin.
     """
     with opened(call, starter=starter) as registry:
-        return registry.query(source, k=k, show_all=show_all, exact=exact, tensors=tensors, **options_of(call))
+        return registry.query(source, k=k, show_all=show_all, exact=exact, tensors=tensors, confirm=confirm, **options_of(call))
 
 
 def compare(

@@ -111,6 +111,7 @@ class Registry:
         show_all: bool = False,
         exact: bool = False,
         tensors: bool = False,
+        confirm: bool = False,
         **options: Unpack[Options],
     ) -> QueryAnswer:
         """The registered models nearest to a source, with evidence.
@@ -121,12 +122,14 @@ class Registry:
             show_all: add the nearest models without evidence.
             exact: hold every registered model against it, not only those that the index finds.
             tensors: list each tensor with its counterpart in each relative (`counterparts.tensors`).
+            confirm: read the weights of the nearest models again, under a key drawn for this question alone (`confirmed`).
 
         Raises:
             SourceError: nothing there, or weights that cannot be read.
             FingerprintError: made with another key or spec than the registry's.
+            UnsupportedFormat: `confirm` of a fingerprint or a Hub id, which have no weights here.
         """
-        return asking.query(self.inner, source, self._how(options), self.listener, Search(k, show_all, exact, tensors))
+        return asking.query(self.inner, source, self._how(options), self.listener, Search(k, show_all, exact, tensors, confirm))
 
     def compare(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from modelkin.registries import OnDemand
 from modelkin.sources.reading import name_of, reading_of
@@ -18,12 +19,17 @@ EMPTY = "The registry is empty; fill it with `modelkin add SOURCE...`."
 
 @dataclass(frozen=True)
 class Search:
-    """How far a query goes: relatives shown, whether those without evidence too, whether every model is confirmed, and tensors listed."""
+    """How far a query goes.
+
+    Relatives shown, whether those without evidence too, whether every model is held against it, whether tensors are listed, and whether the
+    weights are read again under a fresh key.
+    """
 
     k: int = SHOWN
     show_all: bool = False
     exact: bool = False
     tensors: bool = False
+    confirm: bool = False
 
 
 def query(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, search: Search) -> QueryAnswer:
@@ -33,16 +39,13 @@ def query(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, 
     reading, source = reading_of(asked, how, listener, registry.store), name_of(asked)
     for note in () if reading.remote else reading.notes:
         listener.say(f"{source}: {note}")
-    answer = registry.query(
-        reading.fingerprint,
-        source=source,
-        k=search.k,
-        show_all=search.show_all,
-        exact=search.exact,
-        claims=reading.claims,
-        structure=reading.structure,
-        tensors=search.tensors,
-    )
+    beside: Any = {"source": source, "exact": search.exact, "claims": reading.claims, "structure": reading.structure}
+    answer = registry.query(reading.fingerprint, k=search.k, show_all=search.show_all, tensors=search.tensors, **beside)
+    if search.confirm:
+        from modelkin.answering.confirming import confirmed
+
+        wide = answer if search.show_all else registry.query(reading.fingerprint, k=search.k, show_all=True, **beside)
+        answer = confirmed(registry, asked, how, listener, answer, wide, tensors=search.tensors)
     told = reading.notes if reading.remote else ()  # what the Hub's cost, and what more would cost, is part of the answer
     return replace(answer, warnings=(*answer.warnings, *(f"{source}: {note}" for note in told)))
 

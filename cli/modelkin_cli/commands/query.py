@@ -21,6 +21,7 @@ from modelkin_registry.registry import SHOWN
 @click.option("-k", type=click.IntRange(1), default=SHOWN, metavar="N", help=f"Relatives shown at most. Default: {SHOWN}.")
 @click.option("--all", "show_all", is_flag=True, help="Show the nearest models without evidence too.")
 @click.option("--exact", is_flag=True, help="Hold the model against every registered one, not only those that the index finds.")
+@click.option("--confirm", is_flag=True, help="Read the weights of the nearest models again, under a key drawn for this question alone.")
 @tensors_option
 @starter_option
 @fail_on_option
@@ -32,6 +33,7 @@ def command(
     k: int,
     show_all: bool,
     exact: bool,
+    confirm: bool,
     tensors: bool,
     starter: bool,
     fail_on: tuple[str, ...],
@@ -50,7 +52,8 @@ def command(
       modelkin query models/mystery --fail-on descent --json
     """
     with output.listening() as listener:
-        answer = modelkin.query(source, k=k, show_all=show_all, exact=exact, tensors=tensors, starter=starter, listener=listener, **call)
+        wishes: dict[str, Any] = {"k": k, "show_all": show_all, "exact": exact, "tensors": tensors, "confirm": confirm}
+        answer = modelkin.query(source, **wishes, starter=starter, listener=listener, **call)
     names = (relative.model for relative in answer.relatives if not relative.declared)
     output.answer(answer, names, lambda console: query_page(answer, console))
     _judge(answer, fail_on, output)

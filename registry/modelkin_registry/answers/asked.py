@@ -129,6 +129,19 @@ class MergeByLayer(Plain):
 
 
 @dataclass(frozen=True)
+class Confirmation(Plain):
+    """A registered model whose weights were read again under a fresh key: what its fingerprint told, and what the weights tell.
+
+    `found` is None where they could not be read, with the `reason`.
+    """
+
+    model: str
+    told: str
+    found: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
 class QueryAnswer(Plain):
     """The answer to "what is this closest to?"."""
 
@@ -143,6 +156,7 @@ class QueryAnswer(Plain):
     structure: tuple[StructureBeside, ...] = ()
     verdict: str = ""
     examined: Examined | None = None
+    confirmed: tuple[Confirmation, ...] | None = None
     contract: int = CONTRACT
 
 

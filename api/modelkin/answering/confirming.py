@@ -1,0 +1,86 @@
+"""A query asked again of the weights themselves, under a key drawn for this one question: nobody can have prepared a model for it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from modelkin.errors import problem_of
+from modelkin.keys import KEY_BYTES
+from modelkin.sources.naming import FINGERPRINT_SUFFIX, hub_id
+from modelkin.sources.reading import name_of, reading_of
+from modelkin.wishes import Asked, HowToRead, Listener
+from modelkin_indexer.errors import UnsupportedFormat
+from modelkin_indexer.spec import private_key
+from modelkin_registry.answers.asked import Confirmation, QueryAnswer
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.registry import Registry
+
+MOST_READ = 5  # registered models read again: the nearest, those without evidence too
+GIVE_WEIGHTS = "Give a file or folder of weights, or leave --confirm out."
+NO_WEIGHTS = "its weights are not where they were read"
+
+
+def confirmed(
+    registry: Registry, asked: Asked, how: HowToRead, listener: Listener, answer: QueryAnswer, wide: QueryAnswer, *, tensors: bool
+) -> QueryAnswer:
+    """The answer by what the weights show under a fresh key; `wide` is the same answer with the nearest models without evidence.
+
+    Relatives whose weights are not at hand stay as they were told, and are named.
+
+    Raises:
+        UnsupportedFormat: the source is a fingerprint, or on the Hub: there are no weights here to read again.
+        SourceError: its weights cannot be read any more.
+    """
+    if not isinstance(asked, (str, os.PathLike)) or Path(asked).suffix == FINGERPRINT_SUFFIX or hub_id(os.fspath(asked)) is not None:
+        raise UnsupportedFormat("has no weights here to confirm an answer by", path=name_of(asked), remedy=GIVE_WEIGHTS)
+    how = replace(how, key=private_key(secrets.token_bytes(KEY_BYTES)))
+    candidates = [one for one in wide.relatives if one.compared > 0][:MOST_READ]
+    with tempfile.TemporaryDirectory() as folder, Registry.open(Path(folder) / "again.db", key_name=how.key.name) as again:
+        left = {one.model: _taken_in(again, registry, one.model, how, listener) for one in candidates}
+        read = [name for name, reason in left.items() if not reason]
+        if not read:
+            return _told(answer, candidates, {}, left)
+        reading = reading_of(asked, how, listener)
+        beside: Any = {"source": name_of(asked), "claims": reading.claims, "structure": reading.structure}
+        found = again.query(reading.fingerprint, k=MOST_READ, exact=True, tensors=tensors, **beside)
+    kept = [one for one in answer.relatives if one.model not in read]
+    fresh = {one.model: one.relation for one in found.relatives}
+    notes = tuple(dict.fromkeys((*answer.warnings, *found.warnings)))
+    relatives = (*found.relatives, *kept)
+    whole = replace(found, registry=answer.registry, relatives=relatives, warnings=notes, contradictions=answer.contradictions)
+    return _told(whole, candidates, {name: fresh.get(name, "unrelated") for name in read}, left)
+
+
+def _taken_in(again: Registry, registry: Registry, name: str, how: HowToRead, listener: Listener) -> str:
+    """Read a registered model's weights under the fresh key; why not, or ""."""
+    origin = registry.store.get(name).origin
+    if not origin or not Path(origin).exists():
+        return NO_WEIGHTS
+    try:
+        again.add(name, reading_of(origin, how, listener).fingerprint, origin=origin)
+    except Exception as error:  # whatever is wrong with one model, the others are read
+        problem = problem_of(error)
+        if problem.is_fault:
+            listener.fault(error)
+        return str(problem)
+    return ""
+
+
+def _told(answer: QueryAnswer, candidates: Iterable[Relative], fresh: dict[str, str], left: dict[str, str]) -> QueryAnswer:
+    """The answer with what became of each candidate, in fields and in words."""
+    rows = tuple(Confirmation(one.model, one.relation, fresh.get(one.model), left[one.model] or None) for one in candidates)
+    words = f"Read again under a key drawn for this question: {len(fresh)} of {answer.registry.models} registered models, the nearest."
+    differing = [
+        f"{row.model}: {row.told} by the registry's fingerprint, {row.found} by the weights under a fresh key, which is what is told here."
+        for row in rows
+        if row.found not in (None, row.told)
+    ]
+    unread = [f"{row.model} was not confirmed: {row.reason}." for row in rows if row.reason]
+    explanation = (*answer.explanation[:1], words, *answer.explanation[1:])
+    return replace(answer, confirmed=rows, explanation=explanation, warnings=(*answer.warnings, *differing, *unread))
