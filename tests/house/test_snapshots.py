@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from calls import process
+from calls import run
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 REAL = DATA / "real"
@@ -35,8 +36,9 @@ def answers(folder: Path) -> dict[str, Any]:
     """Every call's JSON, without what passes and with this tree's folder named `TREE`."""
     found = {}
     for name, call in CALLS.items():
-        done = process(*call, cwd=folder)
-        assert done.returncode in (0, 3), f"{name}: {done.stderr}"
+        with chdir(folder):
+            done = run(*call)
+        assert done.exit_code in (0, 3), f"{name}: {done.stderr}"
         said = done.stdout.replace(str(REAL), "TREE")
         found[name] = lasting([json.loads(line) for line in said.splitlines()] if name == "add" else json.loads(said))
     return found

@@ -66,8 +66,10 @@ def _with_kind(config: AdapterConfig, names: list[str]) -> AdapterConfig:
     if config.kind or config.there:
         return config if config.kind else replace(config, kind=LORA)
     for kind, tuner in TUNERS.items():
-        found = sorted_names(names, tuner.prefix) if tuner.changes is not None else None
-        if found is not None and found.modules and not found.whole:
+        if tuner.changes is None or sorted_names(names[:1], tuner.prefix).whole:  # of most models the first name tells that they are none
+            continue
+        found = sorted_names(names, tuner.prefix)
+        if found.modules and not found.whole:
             return replace(config, kind=kind)
     return config
 

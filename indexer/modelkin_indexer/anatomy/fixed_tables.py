@@ -151,7 +151,7 @@ def _formula_of_lines(lines: Floats, error: Rounding) -> str:
         return "waves"
     if waves.windowed_waves(lines, error):
         return "windowed waves"
-    for off in (FINE, error):  # numbers like 0.25 and 8 seem to be rounded, and are not
+    for off in dict.fromkeys((FINE, error)):  # numbers like 0.25 and 8 seem to be rounded, and are not
         if shapes.smooth(lines, off):
             return "curves"
         if shapes.even_steps(lines, off):

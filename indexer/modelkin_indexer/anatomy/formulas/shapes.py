@@ -72,15 +72,17 @@ def even_steps(lines: Floats, error: Rounding) -> bool:
         return False
     slack = SAME * float(np.ptp(lines)) + 3 * error.of(float(np.abs(lines).max(initial=0)))
     steps = np.diff(lines, axis=1)
+    even, fewest = np.abs(np.diff(steps, axis=1)) <= slack, min(8, lines.shape[1] // 2)
+    if (even.sum(axis=1) >= EVEN * fewest).mean() < MOST * OWN_PEAK:  # so few lines can be kept below that the rest need not be looked at
+        return False
     size = np.abs(steps)
     if not (size > slack).any() or np.median(size[size > SAME * np.ptp(lines)]) < CLEAR * slack:
         return False
-    even = np.abs(np.diff(steps, axis=1)) <= slack
     common = np.median(lines, axis=1, keepdims=True)
     usual = np.abs(lines - common) <= slack
     counted = ~(usual[:, :-2] & usual[:, 1:-1] & usual[:, 2:])
     number = counted.sum(axis=1)
-    told = number >= min(8, lines.shape[1] // 2)
+    told = number >= fewest
     if not told.any() or number.sum() < FEWEST_STEPS:
         return False
     kept = np.where(counted & even, 1, 0).sum(axis=1) >= EVEN * number
@@ -90,13 +92,18 @@ def even_steps(lines: Floats, error: Rounding) -> bool:
 def smooth(lines: Floats, error: Rounding) -> bool:
     """Whether the numbers of each line lie on a smooth curve, told by what six neighbours predict."""
     reach = len(NEIGHBOURS) // 2
-    if lines.shape[1] < SHORTEST_CURVE or np.median(np.abs(np.diff(lines, axis=1))) > lines.std():  # of noise the steps are as large
+    if lines.shape[1] < SHORTEST_CURVE:
         return False
     around = np.lib.stride_tricks.sliding_window_view(lines, len(NEIGHBOURS), axis=1)
+    missed = np.abs(around @ NEIGHBOURS - lines[:, reach:-reach])
+    most = PREDICTED * float(np.ptp(lines)) + 3 * error.of(float(np.abs(lines).max()))  # no spread is wider, no number larger
+    if (missed <= most).sum() < SMOOTH * max(SHORTEST_CURVE // 2, 0.5 * missed.size):  # of noise so few that the rest need not be looked at
+        return False
+    if np.median(np.abs(np.diff(lines, axis=1))) > lines.std():  # of noise the steps are as large
+        return False
     spread = around.std(axis=2)
     off = 3 * error.of(np.abs(around).max(axis=2))
     moving = spread > 8 * off
     if moving.sum() < max(SHORTEST_CURVE // 2, 0.5 * moving.size):
         return False
-    missed = np.abs(around @ NEIGHBOURS - lines[:, reach:-reach])
     return float((missed <= PREDICTED * spread + off)[moving].mean()) >= SMOOTH
