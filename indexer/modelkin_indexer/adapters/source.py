@@ -50,7 +50,8 @@ def adapter_of(source: Source) -> dict[str, Any] | None:
 def presented(source: Source) -> Source:
     """The source as it is if it is no adapter, else the changes that it makes, under the names of the base's weights.
 
-    Changes that only the base tells are left out and counted in `unread`. Closes the source if it raises.
+    Changes that only the base tells are counted in `unread`; where there are no others, the vectors of these are shown as they are stored.
+    Closes the source if it raises.
 
     Raises:
         DamagedFile: tensors that contradict each other, or an adapter_config.json that makes no sense.
@@ -66,6 +67,9 @@ def presented(source: Source) -> Source:
         shown = [(change, change.by_itself(parts)) for change in adapter.changes]
         plains = [plain for _, plain in shown if plain is not None] + list(_whole(parts, adapter))
         hidden = [Undecoded(f"{adapter.words}, of which only the base tells the change", c.uses) for c, plain in shown if plain is None]
+        if not plains:  # vectors say nothing of a change, but they tell the adapter itself again
+            names = {name: name for change, _ in shown for name in change.uses if _is_vector(parts, name)}
+            plains = list(_as_stored(parts, names))
         hidden += [Undecoded(f"{adapter.words}, parameters that are not known here", adapter.unknown)] if adapter.unknown else []
         found = plain_source(AdapterSource, counted, _once(plains, source), left_out=source.tensors, undecoded=_apart(hidden))
     except BaseException:
@@ -136,10 +140,18 @@ def _once(plains: Iterable[Plain], source: Source) -> list[Plain]:
 
 def _whole(parts: Parts, adapter: Adapter, names: _Names | None = None) -> Iterable[Plain]:
     """What an adapter holds whole, under the base's names."""
-    for name, plain in adapter.whole.items():
-        target = (names.of(plain) if names is not None else "") or plain
-        uses = (name, target) if target in parts.tensors else (name,)
+    return _as_stored(parts, {name: (names.of(plain) if names is not None else "") or plain for name, plain in adapter.whole.items()})
+
+
+def _as_stored(parts: Parts, names: Mapping[str, str]) -> Iterable[Plain]:
+    """Tensors as they are stored, under other names."""
+    for name, target in names.items():
+        uses = (name, target) if target in parts.tensors and target != name else (name,)
         yield Plain(target, parts.tensors[name].shape, "", uses, lambda start, stop, name=name: parts.rows(name, start, stop))  # type: ignore[misc]
+
+
+def _is_vector(parts: Parts, name: str) -> bool:
+    return max(parts.tensors[name].shape, default=0) == parts.tensors[name].elements
 
 
 class _Names:
