@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelkin_indexer.results.fingerprint import UNDECODED, Fingerprint
+from modelkin_indexer.spec import PUBLIC
 from modelkin_registry.answers.asked import Subject
 from modelkin_registry.answers.parts import Unread
 
@@ -52,7 +53,8 @@ def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:
     if about.level == "probe":
         share = about.bytes_read / about.bytes_total if about.bytes_total else 0.0
         unseen = "rows outside the sample, and copies in other coordinates, are seen at level full only"
-        found.append(f"{source}: {share:.1%} of the bytes were read (level probe); {unseen}.")
+        known = ", and anybody can know which rows the public key samples" if about.key == PUBLIC else ""
+        found.append(f"{source}: {share:.1%} of the bytes were read (level probe); {unseen}{known}.")
     if about.shards is not None:
         read, every = about.shards
         found.append(f"{source}: {read} of the {every} shards of a model; nothing here speaks of the rest.")
@@ -60,7 +62,8 @@ def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:
         found.append(f"{source}: not read: {entry['what']} ({entry['bytes']:,} bytes).")
     if about.coverage < COVERAGE_WARNED:
         names = ", ".join(about.unplaced[:3]) + (", ..." if len(about.unplaced) > 3 else "")
-        found.append(f"{source}: only {about.coverage:.0%} of the bytes are understood, and nothing here speaks of the rest: {names}.")
+        rest = f": {names}" if names else ""
+        found.append(f"{source}: only {about.coverage:.0%} of the bytes are understood, and nothing here speaks of the rest{rest}.")
     if about.guessed >= GUESSED_WARNED:
         found.append(f"{source}: {GUESSED.format(share=about.guessed)}")
     if is_change(fingerprint):
