@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from modelkin.registries import OnDemand
-from modelkin.sources.naming import hub_id
-from modelkin.sources.reading import read_source
+from modelkin.sources.naming import FINGERPRINT_SUFFIX, hub_id
+from modelkin.sources.reading import read_alike, read_source
 from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer.errors import RegistryError, SourceNotFound, UnknownModel
 from modelkin_indexer.results.beside import Claim, StructurePart
@@ -38,7 +39,27 @@ def sides_of(asked: Sequence[Asked], how: HowToRead, registry: OnDemand, listene
         RegistryError: a name needs a registry, and there is none.
     """
     found: dict[str, Side] = {}
-    return [_side(one, f"model {number}", how, registry, listener, found) for number, one in enumerate(asked, 1)]
+    sides = [_side(one, f"model {number}", how, registry, listener, found) for number, one in enumerate(asked, 1)]
+    return [_with_heads(one, side, sides, how, listener) for one, side in zip(asked, sides, strict=True)]
+
+
+def _with_heads(asked: Asked, side: Side, others: Sequence[Side], how: HowToRead, listener: Listener) -> Side:
+    """A side whose config tells no heads, with its fused attention taken apart as another side's heads have it, where that matters."""
+    telling = next((other for other in others if other is not side and _tells_heads(other)), None)
+    if telling is None or _tells_heads(side) or isinstance(asked, (Fingerprint, Reading)):
+        return side
+    path = Path(os.fspath(asked))
+    if not path.exists() or path.suffix == FINGERPRINT_SUFFIX:
+        return side
+    fingerprint = read_alike(path, how, listener, telling.fingerprint.about.config or {})
+    if fingerprint is None:
+        return side
+    listener.say(f"{side.name}: its files tell no number of heads; its attention is taken apart by the heads of {telling.name}.")
+    return replace(side, fingerprint=fingerprint)
+
+
+def _tells_heads(side: Side) -> bool:
+    return bool((side.fingerprint.about.config or {}).get("num_attention_heads"))
 
 
 def _side(asked: Asked, stand_in: str, how: HowToRead, registry: OnDemand, listener: Listener, found: dict[str, Side]) -> Side:

@@ -18,6 +18,8 @@ from modelkin_data import name_tables
 from modelkin_indexer.anatomy import layouts
 from modelkin_indexer.anatomy.buffers import SortedOut, sort_out
 from modelkin_indexer.anatomy.layouts import Grid
+from modelkin_indexer.anatomy.libraries.linears import LinearVotes
+from modelkin_indexer.anatomy.libraries.published import Published, published
 from modelkin_indexer.anatomy.names import Meaning, Naming
 from modelkin_indexer.anatomy.splits import SplitName, split_name
 from modelkin_indexer.anatomy.stacks import find_stacks
@@ -49,37 +51,51 @@ READS = {
 }
 
 
+@dataclass(frozen=True)
+class Told:
+    """What is told of a model beside its names and shapes. `interleaved`: gate and up of stacked experts take turns (None: as names and
+    config tell). `turned`: its library stores matrices [in, out], where shapes leave it open. `alike`: the config of a model that may have
+    the same shape, for numbers of heads that its own config does not tell.
+    """
+
+    interleaved: bool | None = None
+    turned: bool = False
+    alike: Mapping[str, Any] = field(default_factory=dict)
+
+
+NOTHING_TOLD = Told()
+
+
 def read_anatomy(
-    tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], interleaved: bool | None = None, given: SortedOut | None = None
+    tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], told: Told = NOTHING_TOLD, given: SortedOut | None = None
 ) -> Anatomy:
     """Places and views of a model's tensors.
 
-    `interleaved` says whether gate and up of stacked experts take turns (None: as names and config tell).
     `config` is the model's config.json, or empty: what it does not tell is worked out from shapes where they leave no choice. No tensor is
     dropped: each has a piece, is a constant, or is unplaced. A fused bias whose parts take turns has several views [1, n], which belong
     one after the other; biases of experts are pieces of experts with one view [1, n] an expert. `given` says what is no weight, where
     values were looked at for it.
     """
     sorted_out = given or sort_out(tensors, config)
-    model = _Model(sorted_out.weights, config, interleaved)
+    model = _Model(published(sorted_out.weights), config, told)
     pieces = _Pieces()
     unknown, guessed = [], []
     for split in model.splits:
-        meaning = model.naming.meaning(split)
-        parts = [] if split.name in sorted_out.doubtful else list(_parts(tensors[split.name], split, meaning, model))
+        meaning, info = model.naming.meaning(split), model.info(split)
+        parts = [] if info.name in sorted_out.doubtful else list(_parts(info, split, meaning, model))
         if not parts:
-            unknown.append(split.name)
-            parts = [_unknown_part(tensors[split.name], split, meaning, model)]
+            unknown.append(info.name)
+            parts = [_unknown_part(info, split, meaning, model)]
         elif meaning.guessed:
-            guessed.append(split.name)
+            guessed.append(info.name)
         for part in parts:
             pieces.add(part)
     return Anatomy(
         pieces.finished(),
-        tuple(sorted([*unknown, *sorted_out.packed])),
+        tuple(sorted({*unknown, *sorted_out.packed})),
         dict(sorted(sorted_out.constants.items())),
         model.layers,
-        tuple(sorted(guessed)),
+        tuple(sorted(set(guessed))),
         tuple(sorted(sorted_out.packed)),
     )
 
@@ -87,8 +103,9 @@ def read_anatomy(
 class _Model:
     """What the tensors of a model tell together: layer numbers, widths, and how its matrices are stored."""
 
-    def __init__(self, weights: Mapping[str, TensorInfo], config: Mapping[str, Any], interleaved: bool | None) -> None:
-        self.config, self._weights = config, weights
+    def __init__(self, tensors: Mapping[str, Published], config: Mapping[str, Any], told: Told) -> None:
+        self.config, self._told, self._published = config, told, tensors
+        self._weights = weights = {name: tensor.info for name, tensor in tensors.items()}
         text = layouts.config_section(config, "text")
         self.model_types = {str(section["model_type"]) for section in (config, text) if "model_type" in section}
         self.splits = [split_name(name) for name in sorted(weights, key=lambda name: (len(name), name))]
@@ -100,8 +117,11 @@ class _Model:
         self.layers, self._first_layer = self._number_layers()
         self._hidden = self._hidden_sizes()
         self._output_columns: dict[Place, int] = {}
+        self._down_columns: dict[Place, int] = {}
+        self._key_rows: dict[Place, int] = {}
         self._stored_input_first: dict[tuple[str, str], bool] = {}
-        self._interleaved = self._takes_turns() if interleaved is None else interleaved
+        self._linears = LinearVotes(told.turned)
+        self._interleaved = self._takes_turns() if told.interleaved is None else told.interleaved
         self._look_at_shapes()
 
     def _named(self) -> Naming:
@@ -112,10 +132,48 @@ class _Model:
         """The layer's number inside its component."""
         return NO_LAYER if split.layer is None else self._first_layer[split.stack] + split.layer
 
+    def info(self, split: SplitName) -> TensorInfo:
+        """The tensor, with the shape that it was published in and the name that it has in the file."""
+        return self._weights[split.name]
+
+    def stored(self, split: SplitName) -> Published:
+        """How the file lays the tensor out."""
+        return self._published[split.name]
+
     def shape(self, split: SplitName, meaning: Meaning) -> layouts.Shape:
         """What the split of a fused tensor rests on."""
         output = Place(meaning.component, self.layer(split), "attention", "cross_o" if meaning.role.startswith("cross_") else "o")
-        return layouts.config_shape(self.config, meaning.component, self._output_columns.get(output))
+        columns = self._output_columns.get(output)
+        found = layouts.config_shape(self.config, meaning.component, columns)
+        if found.heads is None and columns and _rests_on_heads(meaning, self.stored(split)):
+            size = self.head_size(split, meaning)
+            return layouts.Shape(columns // size, None, size, columns) if size else found
+        return found
+
+    def head_size(self, split: SplitName, meaning: Meaning) -> int | None:
+        """Rows of one head's queries: by the config, by that of a model of the same shape, by gains of that length, else the usual."""
+        own = layouts.config_shape(self.config, meaning.component, None).head_size
+        if own:
+            return own
+        alike = self._told.alike
+        if alike and layouts.config_hidden(alike, meaning.component) == self._hidden.get(meaning.component):
+            return layouts.config_shape(alike, meaning.component, None).head_size
+        place = Place(meaning.component, self.layer(split), "attention", "o")
+        columns, rows = self._output_columns.get(place, 0), self.info(split).shape[0]
+        keys = self._key_rows.get(place, (rows - columns) // 2)
+        return layouts.usual_head_size(columns, keys) if columns and keys > 0 else None
+
+    def is_gated(self, split: SplitName, meaning: Meaning) -> bool:
+        """Whether the first matrix of an MLP holds gate and up."""
+        down = self._down_columns.get(Place(meaning.component, self.layer(split), meaning.family, "down"))
+        return "gated" in self.stored(split).layout and down is not None and self.info(split).shape[0] == 2 * down
+
+    def is_turned(self, split: SplitName, meaning: Meaning) -> bool:
+        """Whether a plain matrix is stored [in, out], as all of its component are."""
+        info = self.info(split)
+        if len(info.shape) != 2 or info.transposed or split.parameter not in ("weight", "") or min(info.shape) < 2:
+            return False
+        return self._linears.is_turned(_unlayered(meaning), info.shape, self._width(meaning.component))
 
     def input_first(self, component: str, layout: str) -> bool:
         """Whether matrices of this layout (`conv1d` or `stacked`) are stored [in, out] in this component."""
@@ -155,7 +213,20 @@ class _Model:
                 lengths.setdefault(meaning.component, Counter())[self._weights[split.name].elements] += 1
         return {component: max(counts, key=lambda length: (counts[length], length)) for component, counts in lengths.items()}
 
+    def _width(self, component: str) -> int | None:
+        """Width of a component's residual stream, or of its table of tokens."""
+        return self._hidden.get(component) or layouts.config_hidden(self.config, component) or self._token_columns.get(component)
+
     def _look_at_shapes(self) -> None:
+        meanings = [(split, self.naming.meaning(split), self._weights[split.name]) for split in self.splits]
+        self._token_columns = {
+            meaning.component: info.shape[1]
+            for _, meaning, info in meanings
+            if (meaning.family, meaning.role) == ("embedding", "token") and len(info.shape) == 2
+        }
+        for split, meaning, info in meanings:
+            if meaning.known and split.parameter == "weight" and len(info.shape) == 2 and not _stored_layout(split, meaning, 2):
+                self._linears.take(_unlayered(meaning), info, self._width(meaning.component))
         for split in self.splits:
             meaning, shape = self.naming.meaning(split), self._weights[split.name].shape
             hidden = self._hidden.get(meaning.component) or layouts.config_hidden(self.config, meaning.component)
@@ -167,8 +238,13 @@ class _Model:
             meaning, shape = self.naming.meaning(split), self._weights[split.name].shape
             if meaning.family == "attention" and meaning.role in FACES_OUT and split.parameter == "weight" and len(shape) == 2:
                 turned = _stored_layout(split, meaning, 2) == "conv1d" and self.input_first(meaning.component, "conv1d")
+                turned = turned or self.is_turned(split, meaning)
                 place = Place(meaning.component, self.layer(split), meaning.family, meaning.role)
                 self._output_columns.setdefault(place, shape[0 if turned else 1])
+            if meaning.role == "down" and split.parameter == "weight" and len(shape) == 2:
+                self._down_columns[Place(meaning.component, self.layer(split), meaning.family, "down")] = shape[1]
+            if (meaning.family, meaning.role) == ("attention", "k") and split.parameter == "weight" and len(shape) == 2:
+                self._key_rows[Place(meaning.component, self.layer(split), "attention", "o")] = shape[0]
 
     def _takes_turns(self) -> bool:
         """As gpt-oss stores gate and up; without a config, its biases of stacked experts give it away."""
@@ -204,10 +280,14 @@ def _parts(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) 
         place = _place(meaning, meaning.role, split.parameter, model.layer(split))
         yield _Part(place, layouts.latent_views(info, meaning.role), "in")
         return
+    if (views := _by_heads(info, split, meaning, model)) is not None:
+        yield _Part(_place(meaning, meaning.role, split.parameter, model.layer(split)), views, "in", None, meaning.known)
+        return
     stacked = meaning.family == "expert" and split.expert is None and not meaning.role.startswith("shared_")
-    parts = (meaning.role,) if split.parameter.startswith("lora") else layouts.split_role(meaning.role)
+    fused = f"gate_{meaning.role}" if model.is_gated(split, meaning) else meaning.role
+    parts = (meaning.role,) if split.parameter.startswith("lora") else layouts.split_role(fused)
     shape = model.shape(split, meaning) if len(parts) > 1 else layouts.UNKNOWN_SHAPE
-    grouped = meaning.rule.layout == "grouped"
+    grouped = _is_grouped(meaning, model.stored(split))
     for expert, grid in (_stacked_grids if stacked else _grids)(info, split, meaning, model):
         rows = layouts.split_rows(grid.rows, parts, shape, grouped, model.interleaved(meaning))
         for role, some in zip(parts, rows, strict=True) if rows else [(meaning.role, layouts.Rows(0, grid.rows))]:
@@ -218,7 +298,32 @@ def _parts(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) 
 def _grids(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> Iterator[tuple[int | None, Grid]]:
     grid = layouts.stored_grid(info, squeeze=meaning.family != "conv")
     turned = _stored_layout(split, meaning, len(info.shape)) == "conv1d" and model.input_first(meaning.component, "conv1d")
-    yield split.expert, grid.transposed if turned and not grid.vector else grid
+    turned = turned or model.is_turned(split, meaning)
+    grid, rows = grid.transposed if turned and not grid.vector else grid, model.stored(split).rows
+    yield split.expert, grid if rows is None else grid.part(*rows)
+
+
+def _by_heads(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> tuple[View, ...] | None:
+    """A matrix whose rows stand in another order inside its heads; None for all others."""
+    layout = model.stored(split).layout
+    if "heads_first" in layout and len(info.shape) == 3:
+        return layouts.heads_first(info)
+    if "rope" not in layout or split.parameter != "weight" or len(info.shape) != 2 or info.transposed:
+        return None
+    size = model.head_size(split, meaning)
+    return layouts.rope_halves(info, size) if size else None
+
+
+def _unlayered(meaning: Meaning) -> Place:
+    return Place(meaning.component, NO_LAYER, meaning.family, meaning.role)
+
+
+def _is_grouped(meaning: Meaning, stored: Published) -> bool:
+    return meaning.rule.layout == "grouped" or "grouped" in stored.layout
+
+
+def _rests_on_heads(meaning: Meaning, stored: Published) -> bool:
+    return _is_grouped(meaning, stored) or "rope" in stored.layout
 
 
 def _stacked_grids(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> Iterator[tuple[int | None, Grid]]:

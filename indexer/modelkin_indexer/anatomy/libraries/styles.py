@@ -1,0 +1,64 @@
+"""Names in other writing: with slashes (Flax, TensorFlow), or with `_` where a dot is meant. Each name is spelt as torch would spell it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+
+from modelkin_data import name_tables
+
+SLASHES = 0.9  # share of the names with slashes from which they part names; ONNX graphs have some in names with dots
+KERNEL = "kernel"  # a matrix [in, out], as Flax and TensorFlow call it
+LEAVES = {KERNEL: "weight", "embedding": "weight", "embeddings": "weight", "scale": "weight", "gamma": "weight", "beta": "bias"}
+NUMBERED = re.compile(r"(?:^|(?<=\.))([A-Za-z_]*?(?:layers?|blocks?|h))_(?:\._)?(\d{1,5})(?=\.)")
+UNDERSCORED = re.compile(r"(?:layers?|blocks?|h)_\d{1,5}_")
+
+
+def spelt(names: Iterable[str]) -> dict[str, str]:
+    """Name -> the name with dots; empty where names are spelt so already."""
+    names = tuple(names)
+    if names and sum("/" in name for name in names) >= SLASHES * len(names):
+        return {name: _from_slashes(name) for name in names}
+    if names and not any("." in name or "/" in name for name in names) and any(UNDERSCORED.search(name) for name in names):
+        return {name: _from_underscores(name) for name in names}
+    return {}
+
+
+def is_kernel(name: str) -> bool:
+    """Whether a name is that of a matrix [in, out]."""
+    return _leaf(name) == KERNEL
+
+
+def _leaf(name: str) -> str:
+    return name.partition(":")[0].rpartition("/")[2]
+
+
+def _from_slashes(name: str) -> str:
+    *path, leaf = name.partition(":")[0].strip("/").split("/")
+    dotted = ".".join([*(part for part in path if part != "params"), LEAVES.get(leaf, leaf)])
+    return NUMBERED.sub(r"\1.\2", dotted)
+
+
+def _from_underscores(name: str) -> str:
+    """The words between underscores put together to those that the tables know, the longest first."""
+    words, found = name.split("_"), []
+    while words:
+        count = next((count for count in range(min(len(words), _longest()), 1, -1) if "_".join(words[:count]) in _known()), 1)
+        found.append("_".join(words[:count]))
+        words = words[count:]
+    return ".".join(found)
+
+
+@cache
+def _known() -> frozenset[str]:
+    """Parts of names with `_` in them that the tables name."""
+    tables = name_tables()
+    texts = [*(rule.name for rule in tables.rules), *tables.words.values(), *tables.wrappers, *tables.stacks]
+    texts += [part for rule in tables.components for part in rule.parts]
+    return frozenset(word for text in texts for word in re.findall(r"[A-Za-z0-9]+(?:_[A-Za-z0-9]+)+", text))
+
+
+@cache
+def _longest() -> int:
+    return max(word.count("_") + 1 for word in _known())
