@@ -192,6 +192,17 @@ def rope_halves(info: TensorInfo, size: int) -> tuple[View, ...] | None:
     return (View(info.name, 0, (rows // size, 2, size // 2, columns), (size * columns, columns, 2 * columns, 1)),)
 
 
+def swapped_halves(info: TensorInfo) -> tuple[View, ...] | None:
+    """The second half of the rows before the first, of a vector as two views; None for an odd number of rows."""
+    rows, columns = info.shape[0], prod(info.shape[1:])
+    half = rows // 2
+    if rows % 2:
+        return None
+    if len(info.shape) == 1:
+        return tuple(View(info.name, start, (1, half), (half, 1)) for start in (half, 0))
+    return (View(info.name, half * columns, (2, half, columns), (-half * columns, columns, 1)),)
+
+
 def usual_head_size(query: int, key: int) -> int | None:
     """The usual size of heads that so many rows of queries and of keys are made of; more than one head of queries, if any fits."""
     fitting = [size for size in USUAL_HEAD_SIZES if query % size == 0 and key % size == 0]

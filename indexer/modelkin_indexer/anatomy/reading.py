@@ -280,8 +280,9 @@ def _parts(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) 
         place = _place(meaning, meaning.role, split.parameter, model.layer(split))
         yield _Part(place, layouts.latent_views(info, meaning.role), "in")
         return
-    if (views := _by_heads(info, split, meaning, model)) is not None:
-        yield _Part(_place(meaning, meaning.role, split.parameter, model.layer(split)), views, "in", None, meaning.known)
+    if (views := _in_order(info, split, meaning, model)) is not None:
+        place = _place(meaning, meaning.role, split.parameter, model.layer(split))
+        yield _Part(place, views, _residual(meaning, place, layouts.stored_grid(info, squeeze=False)), None, meaning.known)
         return
     stacked = meaning.family == "expert" and split.expert is None and not meaning.role.startswith("shared_")
     fused = f"gate_{meaning.role}" if model.is_gated(split, meaning) else meaning.role
@@ -303,9 +304,11 @@ def _grids(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) 
     yield split.expert, grid if rows is None else grid.part(*rows)
 
 
-def _by_heads(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> tuple[View, ...] | None:
-    """A matrix whose rows stand in another order inside its heads; None for all others."""
+def _in_order(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> tuple[View, ...] | None:
+    """A tensor whose rows its library keeps in another order; None for all others."""
     layout = model.stored(split).layout
+    if "swapped" in layout and not info.transposed:
+        return layouts.swapped_halves(info)
     if "heads_first" in layout and len(info.shape) == 3:
         return layouts.heads_first(info)
     if "rope" not in layout or split.parameter != "weight" or len(info.shape) != 2 or info.transposed:

@@ -1,4 +1,4 @@
-"""Names in other writing: with slashes (Flax, TensorFlow), or with `_` where a dot is meant. Each name is spelt as torch would spell it."""
+"""Names in other writing: Flax's and TensorFlow's, or with `_` where a dot is meant. Each name is spelt as torch would spell it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import cache
 
 from modelkin_data import name_tables
 
-SLASHES = 0.9  # share of the names with slashes from which they part names; ONNX graphs have some in names with dots
 KERNEL = "kernel"  # a matrix [in, out], as Flax and TensorFlow call it
+KERNELS = 2  # of a file, from which it is one of theirs
 LEAVES = {KERNEL: "weight", "embedding": "weight", "embeddings": "weight", "scale": "weight", "gamma": "weight", "beta": "bias"}
 NUMBERED = re.compile(r"(?:^|(?<=\.))([A-Za-z_]*?(?:layers?|blocks?|h))_(?:\._)?(\d{1,5})(?=\.)")
 UNDERSCORED = re.compile(r"(?:layers?|blocks?|h)_\d{1,5}_")
@@ -18,8 +18,8 @@ UNDERSCORED = re.compile(r"(?:layers?|blocks?|h)_\d{1,5}_")
 def spelt(names: Iterable[str]) -> dict[str, str]:
     """Name -> the name with dots; empty where names are spelt so already."""
     names = tuple(names)
-    if names and sum("/" in name for name in names) >= SLASHES * len(names):
-        return {name: _from_slashes(name) for name in names}
+    if sum(is_kernel(name) for name in names) >= KERNELS:
+        return {name: _from_kernels(name) for name in names}
     if names and not any("." in name or "/" in name for name in names) and any(UNDERSCORED.search(name) for name in names):
         return {name: _from_underscores(name) for name in names}
     return {}
@@ -30,12 +30,17 @@ def is_kernel(name: str) -> bool:
     return _leaf(name) == KERNEL
 
 
+def _parts(name: str) -> list[str]:
+    """Of a name with slashes or dots; `:0` is the number of an output."""
+    return name.partition(":")[0].strip("/").replace("/", ".").split(".")
+
+
 def _leaf(name: str) -> str:
-    return name.partition(":")[0].rpartition("/")[2]
+    return _parts(name)[-1]
 
 
-def _from_slashes(name: str) -> str:
-    *path, leaf = name.partition(":")[0].strip("/").split("/")
+def _from_kernels(name: str) -> str:
+    *path, leaf = _parts(name)
     dotted = ".".join([*(part for part in path if part != "params"), LEAVES.get(leaf, leaf)])
     return NUMBERED.sub(r"\1.\2", dotted)
 
