@@ -8,8 +8,10 @@ from modelkin_indexer.places import Place, TensorInfo
 
 READ = ("q", "k", "v", "qkv", "kv", "gate", "up", "gate_up")  # roles whose matrices read the residual stream
 WRITE = ("o", "down")  # and those that write to it
-TOLD_BY = ("attention", "mlp", "expert")
-LINEAR = (*TOLD_BY, "router", "head")  # families of plain matrices: tables of tokens and positions are stored as elsewhere
+HEAD = "head"  # the role of the matrix that gives the tokens' scores: it reads the stream, and no vocabulary is as small as a stream is wide
+TOLD_BY = ("attention", "mlp", "expert", "head")
+LINEAR = (*TOLD_BY, "router")  # families of plain matrices: tables of tokens and positions are stored as elsewhere
+FEWEST_ROLES = 2  # that have to tell, but for the head: one alone may be another matrix than its name says
 
 
 class LinearVotes:
@@ -18,22 +20,24 @@ class LinearVotes:
     def __init__(self, told: bool) -> None:
         """`told`: the file says that its library stores them [in, out]."""
         self._told = told
-        self._votes: dict[str, set[tuple[bool, bool]]] = {}
+        self._votes: dict[str, set[tuple[str, bool]]] = {}
 
     def take(self, place: Place, info: TensorInfo, width: int | None) -> None:
         """A matrix of a component whose residual stream is that wide."""
-        if info.transposed or place.family not in TOLD_BY or place.role not in READ + WRITE or not width:
+        if info.transposed or place.family not in TOLD_BY or place.role not in (*READ, *WRITE, HEAD) or not width:
             return
-        writes = place.role in WRITE
         if info.shape[0] != info.shape[1] and width in info.shape:
-            self._votes.setdefault(place.component, set()).add((writes, info.shape[1 if writes else 0] == width))
+            votes = self._votes.setdefault(place.component, set())
+            votes.add((place.role, info.shape[1 if place.role in WRITE else 0] == width))
 
     def is_turned(self, place: Place, shape: Sequence[int], width: int | None) -> bool:
-        """Whether this matrix is stored [in, out]: all say so, of those that read and of those that write, or nothing speaks against it."""
+        """Whether this matrix is stored [in, out]: all whose shapes tell say so, or none does and the file says it."""
         if place.family not in LINEAR:
             return False
         votes = self._votes.get(place.component, set())
-        turned = votes == {(False, True), (True, True)} or (self._told and not votes)
+        roles = {role for role, _ in votes}
+        agreed = all(says for _, says in votes) and (len(roles) >= FEWEST_ROLES or HEAD in roles)
+        turned = agreed or (self._told and not votes)
         if turned and place.family in ("head", "router") and width in shape and shape[0] != shape[1]:
             return shape[0] == width
         return turned
