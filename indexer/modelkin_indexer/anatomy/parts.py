@@ -20,6 +20,7 @@ MAIN = "text"  # what a model without any other sign is called; a part that is n
 
 
 PADDLE = ("pd", "paddle", "paddlepaddle")  # `format` in a file's metadata
+GRAPHS = (".onnx", ".tflite")  # files that tell how each matrix is used: it is presented [out, in] whatever its name
 PADDLE_VERSION = "paddleformers_version"  # in the metadata, or in config.json
 
 
@@ -56,7 +57,7 @@ def _is_paddle(source: Source) -> bool:
 def _read(source: Source, alike: Mapping[str, Any] = MappingProxyType({})) -> Anatomy:
     """One model's anatomy; gate and up of stacked experts apart as their values show, and what is no weight as its values bear out."""
     sorted_out = borne_out(source)
-    told = Told(turned=_is_paddle(source), alike=alike)
+    told = Told(turned=_is_paddle(source), alike=alike, graph=any(file.name.lower().endswith(GRAPHS) for file in source.files))
     usual = read_anatomy(source.tensors, source.config, told, sorted_out)
     if stacked(usual):
         both = (replace(told, interleaved=interleaved) for interleaved in (False, True))

@@ -54,12 +54,14 @@ READS = {
 @dataclass(frozen=True)
 class Told:
     """What is told of a model beside its names and shapes. `interleaved`: gate and up of stacked experts take turns (None: as names and
-    config tell). `turned`: its library stores matrices [in, out], where shapes leave it open. `alike`: the config of a model that may have
-    the same shape, for numbers of heads that its own config does not tell.
+    config tell). `turned`: its library stores matrices [in, out], where shapes leave it open. `graph`: its matrices are presented [out, in]
+    whatever they are called. `alike`: the config of a model that may have the same shape, for numbers of heads that its own config does
+    not tell.
     """
 
     interleaved: bool | None = None
     turned: bool = False
+    graph: bool = False
     alike: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -77,7 +79,7 @@ def read_anatomy(
     values were looked at for it.
     """
     sorted_out = given or sort_out(tensors, config)
-    model = _Model(published(sorted_out.weights), config, told)
+    model = _Model(published(sorted_out.weights, kernels=not told.graph), config, told)
     pieces = _Pieces()
     unknown, guessed = [], []
     for split in model.splits:

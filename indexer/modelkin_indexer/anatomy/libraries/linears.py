@@ -8,7 +8,7 @@ from modelkin_indexer.places import Place, TensorInfo
 
 READ = ("q", "k", "v", "qkv", "kv", "gate", "up", "gate_up")  # roles whose matrices read the residual stream
 WRITE = ("o", "down")  # and those that write to it
-HEAD = "head"  # the role of the matrix that gives the tokens' scores: it reads the stream, and no vocabulary is as small as a stream is wide
+HEAD = "head"  # the matrix that scores tokens: it reads the stream, and there are more tokens than the stream is wide
 TOLD_BY = ("attention", "mlp", "expert", "head")
 LINEAR = (*TOLD_BY, "router")  # families of plain matrices: tables of tokens and positions are stored as elsewhere
 FEWEST_ROLES = 2  # that have to tell, but for the head: one alone may be another matrix than its name says

@@ -30,9 +30,9 @@ class Published:
     rows: tuple[int, int] | None = None
 
 
-def published(tensors: Mapping[str, TensorInfo]) -> dict[str, Published]:
-    """Published name -> tensor. Names of no known library stay as they are."""
-    spelling = spelt(tensors)
+def published(tensors: Mapping[str, TensorInfo], kernels: bool = True) -> dict[str, Published]:
+    """Published name -> tensor. Names of no known library stay as they are; without `kernels` also those of Flax and TensorFlow."""
+    spelling = spelt(tensors) if kernels else {}
     names = {spelling.get(name, name): name for name in tensors}
     if len(names) < len(tensors):
         names, spelling = {name: name for name in tensors}, {}
