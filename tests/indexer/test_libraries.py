@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from modelkin_indexer.anatomy.layouts import usual_head_size
 from modelkin_indexer.anatomy.libraries.styles import spelt
 from modelkin_indexer.anatomy.reading import Told, read_anatomy
 from modelkin_indexer.places import Place, TensorInfo
+from modelkin_indexer.sources.stored.files import read_config
 
 Values = dict[str, npt.NDArray[np.float32]]
 HEADS, GROUPS, SIZE, INNER, LAYERS, VOCABULARY = 4, 2, 6, 40, 2, 50
@@ -353,3 +355,21 @@ def test_a_stack_of_experts_as_mlx_names_it() -> None:
     anatomy = read_anatomy({name: TensorInfo(name, "F32", shape, 4 * prod(shape)) for name, shape in shapes.items()}, {})
     found = {piece.place.role: (len(piece.views), piece.views[0].shape) for piece in anatomy.pieces if piece.place.family == "expert"}
     assert found == {"gate": (3, (INNER, WIDTH)), "up": (3, (INNER, WIDTH)), "down": (3, (WIDTH, INNER))}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("params.json", '{"dim": 24, "n_heads": 4, "n_kv_heads": 2, "norm_eps": 1e-5}', {"hidden_size": 24, "num_attention_heads": 4}),
+        ("model_config.yaml", "name: x\nn_embd: 24\nn_head: 4\nn_query_groups: 2\n", {"hidden_size": 24, "num_attention_heads": 4}),
+        ("params.json", "[", None),
+        ("params.json", '["dim", 24]', None),
+    ],
+)
+def test_settings_of_a_library_stand_in_for_a_config(tmp_path: Path, file: str, text: str, told: dict[str, int] | None) -> None:
+    (tmp_path / file).write_text(text)
+    config, notes = read_config(tmp_path)
+    assert config == ({} if told is None else told | {"num_key_value_heads": 2})
+    assert [note.startswith(f"{file} left out") for note in notes] == [True] * (told is None)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    assert read_config(tmp_path) == ({"model_type": "llama"}, ())

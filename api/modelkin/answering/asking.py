@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from modelkin.registries import OnDemand
 from modelkin.sources.reading import name_of, reading_of
-from modelkin.sources.sides import sides_of
+from modelkin.sources.sides import Side, sides_of, with_heads
 from modelkin.wishes import Asked, HowToRead, Listener
 from modelkin_registry.answers.asked import DecomposeAnswer, QueryAnswer
 from modelkin_registry.merging.reporting import fitted
@@ -32,15 +33,13 @@ def query(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, 
     reading, source = reading_of(asked, how, listener, registry.store), name_of(asked)
     for note in () if reading.remote else reading.notes:
         listener.say(f"{source}: {note}")
-    answer = registry.query(
-        reading.fingerprint,
-        source=source,
-        k=search.k,
-        show_all=search.show_all,
-        exact=search.exact,
-        claims=reading.claims,
-        structure=reading.structure,
-    )
+    more: dict[str, Any] = {"source": source, "k": search.k, "show_all": search.show_all, "exact": search.exact}
+    answer = registry.query(reading.fingerprint, **more, claims=reading.claims, structure=reading.structure)
+    if answer.relatives:  # a file that tells no heads is read with those of the nearest
+        nearest = answer.relatives[0].model
+        again = with_heads(asked, Side(source, reading.fingerprint), [Side(nearest, registry.get(nearest))], how, listener).fingerprint
+        if again is not reading.fingerprint:
+            answer = registry.query(again, **more, claims=reading.claims, structure=reading.structure)
     told = reading.notes if reading.remote else ()  # what the Hub's cost, and what more would cost, is part of the answer
     return replace(answer, warnings=(*answer.warnings, *(f"{source}: {note}" for note in told)))
 

@@ -40,10 +40,10 @@ def sides_of(asked: Sequence[Asked], how: HowToRead, registry: OnDemand, listene
     """
     found: dict[str, Side] = {}
     sides = [_side(one, f"model {number}", how, registry, listener, found) for number, one in enumerate(asked, 1)]
-    return [_with_heads(one, side, sides, how, listener) for one, side in zip(asked, sides, strict=True)]
+    return [with_heads(one, side, sides, how, listener) for one, side in zip(asked, sides, strict=True)]
 
 
-def _with_heads(asked: Asked, side: Side, others: Sequence[Side], how: HowToRead, listener: Listener) -> Side:
+def with_heads(asked: Asked, side: Side, others: Sequence[Side], how: HowToRead, listener: Listener) -> Side:
     """A side whose config tells no heads, with its fused attention taken apart as another side's heads have it, where that matters."""
     telling = next((other for other in others if other is not side and _tells_heads(other)), None)
     if telling is None or _tells_heads(side) or isinstance(asked, (Fingerprint, Reading)):
