@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from modelkin_data import name_tables
 from modelkin_indexer.anatomy import layouts
 from modelkin_indexer.anatomy.buffers import SortedOut, sort_out
 from modelkin_indexer.anatomy.layouts import Grid
-from modelkin_indexer.anatomy.libraries.linears import LinearVotes
+from modelkin_indexer.anatomy.libraries.linears import TOLD_BY, LinearVotes
 from modelkin_indexer.anatomy.libraries.published import Published, published
 from modelkin_indexer.anatomy.names import Meaning, Naming
 from modelkin_indexer.anatomy.splits import SplitName, split_name
@@ -167,15 +167,19 @@ class _Model:
 
     def is_gated(self, split: SplitName, meaning: Meaning) -> bool:
         """Whether the first matrix of an MLP holds gate and up."""
+        if "gated" not in self.stored(split).layout:
+            return False
         down = self._down_columns.get(Place(meaning.component, self.layer(split), meaning.family, "down"))
-        return "gated" in self.stored(split).layout and down is not None and self.info(split).shape[0] == 2 * down
+        return down is not None and self.info(split).shape[0] == 2 * down
 
     def is_turned(self, split: SplitName, meaning: Meaning) -> bool:
         """Whether a plain matrix is stored [in, out], as all of its component are."""
         info = self.info(split)
-        if len(info.shape) != 2 or info.transposed or split.parameter not in ("weight", "") or min(info.shape) < 2:
+        if not self._linears.agree(meaning.component) or len(info.shape) != 2 or info.transposed or min(info.shape) < 2:
             return False
-        return self._linears.is_turned(_unlayered(meaning), info.shape, self._width(meaning.component))
+        if split.parameter not in ("weight", ""):
+            return False
+        return self._linears.is_turned(meaning.component, meaning.family, info.shape, self._width(meaning.component))
 
     def input_first(self, component: str, layout: str) -> bool:
         """Whether matrices of this layout (`conv1d` or `stacked`) are stored [in, out] in this component."""
@@ -227,8 +231,9 @@ class _Model:
             if (meaning.family, meaning.role) == ("embedding", "token") and len(info.shape) == 2
         }
         for split, meaning, info in meanings:
-            if meaning.known and split.parameter == "weight" and len(info.shape) == 2 and not _stored_layout(split, meaning, 2):
-                self._linears.take(_unlayered(meaning), info, self._width(meaning.component))
+            plain = split.parameter == "weight" and len(info.shape) == 2 and meaning.family in TOLD_BY and meaning.known
+            if plain and not _stored_layout(split, meaning, 2) and (width := self._width(meaning.component)):
+                self._linears.take(meaning.component, meaning.role, info, width)
         for split in self.splits:
             meaning, shape = self.naming.meaning(split), self._weights[split.name].shape
             hidden = self._hidden.get(meaning.component) or layouts.config_hidden(self.config, meaning.component)
@@ -243,10 +248,18 @@ class _Model:
                 turned = turned or self.is_turned(split, meaning)
                 place = Place(meaning.component, self.layer(split), meaning.family, meaning.role)
                 self._output_columns.setdefault(place, shape[0 if turned else 1])
-            if meaning.role == "down" and split.parameter == "weight" and len(shape) == 2:
-                self._down_columns[Place(meaning.component, self.layer(split), meaning.family, "down")] = shape[1]
-            if (meaning.family, meaning.role) == ("attention", "k") and split.parameter == "weight" and len(shape) == 2:
-                self._key_rows[Place(meaning.component, self.layer(split), "attention", "o")] = shape[0]
+        if any(tensor.layout for tensor in self._published.values()):
+            self._look_beside(meanings)
+
+    def _look_beside(self, meanings: Sequence[tuple[SplitName, Meaning, TensorInfo]]) -> None:
+        """Sizes of matrices that tell how others in their layer are laid out."""
+        for split, meaning, info in meanings:
+            if split.parameter != "weight" or len(info.shape) != 2:
+                continue
+            if meaning.role == "down":
+                self._down_columns[Place(meaning.component, self.layer(split), meaning.family, "down")] = info.shape[1]
+            elif (meaning.family, meaning.role) == ("attention", "k"):
+                self._key_rows[Place(meaning.component, self.layer(split), "attention", "o")] = info.shape[0]
 
     def _takes_turns(self) -> bool:
         """As gpt-oss stores gate and up; without a config, its biases of stacked experts give it away."""
@@ -309,6 +322,8 @@ def _grids(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) 
 def _in_order(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> tuple[View, ...] | None:
     """A tensor whose rows its library keeps in another order; None for all others."""
     layout = model.stored(split).layout
+    if not layout:
+        return None
     if "swapped" in layout and not info.transposed:
         return layouts.swapped_halves(info)
     if "heads_first" in layout and len(info.shape) == 3:
@@ -317,10 +332,6 @@ def _in_order(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Mode
         return None
     size = model.head_size(split, meaning)
     return layouts.rope_halves(info, size) if size else None
-
-
-def _unlayered(meaning: Meaning) -> Place:
-    return Place(meaning.component, NO_LAYER, meaning.family, meaning.role)
 
 
 def _is_grouped(meaning: Meaning, stored: Published) -> bool:

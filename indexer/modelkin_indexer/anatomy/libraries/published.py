@@ -36,8 +36,10 @@ def published(tensors: Mapping[str, TensorInfo], kernels: bool = True) -> dict[s
     names = {spelling.get(name, name): name for name in tensors}
     if len(names) < len(tensors):
         names, spelling = {name: name for name in tensors}, {}
-    found: dict[str, Published] = {}
     library = _library(names)
+    if library is None and not spelling:
+        return {name: Published(info) for name, info in tensors.items()}
+    found: dict[str, Published] = {}
     for name, stored in names.items():
         kernel = _kernel(name, tensors[stored]) if spelling and is_kernel(stored) else PLAIN
         for new, tensor in _of(library, name, tensors[stored], kernel, names, tensors):
@@ -54,7 +56,13 @@ def _kernel(name: str, info: TensorInfo) -> frozenset[str]:
 def _library(names: Iterable[str]) -> Library | None:
     """The library whose signs the names have."""
     text = "\n".join(names)
-    return next((one for one in libraries() if all(_pattern(sign).search(text) for sign in one.signs)), None)
+    likely = (one for one in libraries() if all(_literal(sign) in text for sign in one.signs))  # quicker than the expressions
+    return next((one for one in likely if all(_pattern(sign).search(text) for sign in one.signs)), None)
+
+
+def _literal(name: str) -> str:
+    """The longest part of a name that is no expression."""
+    return max(re.split(r"[#()|\[\]?]", re.sub(r"\([^)]*\)", "#", name)), key=len)
 
 
 @cache
