@@ -16,7 +16,8 @@ from numpy.lib.stride_tricks import as_strided
 from modelkin_data.libraries import libraries
 from modelkin_indexer.anatomy.layouts import usual_head_size
 from modelkin_indexer.anatomy.libraries.styles import spelt
-from modelkin_indexer.anatomy.reading import Told, read_anatomy
+from modelkin_indexer.anatomy.model import Told
+from modelkin_indexer.anatomy.reading import read_anatomy
 from modelkin_indexer.places import Place, TensorInfo
 from modelkin_indexer.sources.stored.files import read_config
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from modelkin_indexer.anatomy.borne_out import borne_out, by_name_alone
 from modelkin_indexer.anatomy.gate_up import better, stacked
-from modelkin_indexer.anatomy.reading import Told, read_anatomy
+from modelkin_indexer.anatomy.model import Told
+from modelkin_indexer.anatomy.reading import read_anatomy
 from modelkin_indexer.places import Anatomy, Piece, Place
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.composite import SEPARATOR, CompositeSource, Part
