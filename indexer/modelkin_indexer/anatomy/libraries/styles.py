@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
@@ -18,7 +19,8 @@ UNDERSCORED = re.compile(r"(?:layers?|blocks?|h)_\d{1,5}_")
 def spelt(names: Iterable[str]) -> dict[str, str]:
     """Name -> the name with dots; empty where names are spelt so already."""
     names = tuple(names)
-    if sum(is_kernel(name) for name in names) >= KERNELS:
+    leaves = Counter(_leaf(name) for name in names)
+    if leaves[KERNEL] >= KERNELS and leaves[KERNEL] > leaves["weight"]:  # torch has a few kernels among many weights
         return {name: _from_kernels(name) for name in names}
     if names and not any("." in name or "/" in name for name in names) and any(UNDERSCORED.search(name) for name in names):
         return {name: _from_underscores(name) for name in names}
