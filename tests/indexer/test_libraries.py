@@ -341,6 +341,7 @@ def test_names_are_left_alone_where_they_are_spelt_as_usual() -> None:
     assert spelt(llama()) == {}
     assert spelt(["a/b", "c/d/weight"]) == {}
     assert spelt(["conv_1", "features_2"]) == {}
+    assert spelt(["a.kernel", "b.kernel", "c.weight", "d.weight"]) == {}
 
 
 def test_heads_are_of_the_usual_size_where_nothing_tells() -> None:
