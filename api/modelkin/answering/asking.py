@@ -8,7 +8,7 @@ from typing import Any
 
 from modelkin.registries import OnDemand
 from modelkin.sources.reading import name_of, reading_of
-from modelkin.sources.sides import Side, sides_of, with_heads
+from modelkin.sources.sides import Side, as_others, sides_of
 from modelkin.wishes import Asked, HowToRead, Listener
 from modelkin_registry.answers.asked import DecomposeAnswer, QueryAnswer
 from modelkin_registry.merging.reporting import fitted
@@ -35,9 +35,9 @@ def query(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, 
         listener.say(f"{source}: {note}")
     more: dict[str, Any] = {"source": source, "k": search.k, "show_all": search.show_all, "exact": search.exact}
     answer = registry.query(reading.fingerprint, **more, claims=reading.claims, structure=reading.structure)
-    if answer.relatives:  # a file that tells no heads is read with those of the nearest
+    if answer.relatives:  # what its files leave open is read as the nearest has it
         nearest = answer.relatives[0].model
-        again = with_heads(asked, Side(source, reading.fingerprint), [Side(nearest, registry.get(nearest))], how, listener).fingerprint
+        again = as_others(asked, Side(source, reading.fingerprint), [Side(nearest, registry.get(nearest))], how, listener).fingerprint
         if again is not reading.fingerprint:
             answer = registry.query(again, **more, claims=reading.claims, structure=reading.structure)
     told = reading.notes if reading.remote else ()  # what the Hub's cost, and what more would cost, is part of the answer

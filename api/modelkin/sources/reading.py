@@ -71,20 +71,21 @@ def read_source(source: str, how: HowToRead, listener: Listener, registry: Store
         )
 
 
-def read_alike(path: Path, how: HowToRead, listener: Listener, config: Mapping[str, Any]) -> Fingerprint | None:
-    """The fingerprint of weights that tell nothing of their heads, read with the heads of a model that `config` is of.
+def read_alike(path: Path, how: HowToRead, listener: Listener, config: Mapping[str, Any], *, turned: bool = False) -> Fingerprint | None:
+    """The fingerprint of weights whose layout their files leave open: of fused attention with the heads of a model that `config` is of,
+    `turned` with square matrices taken for stored [in, out].
 
-    None where nothing in it depends on heads, or its width is another. Raises SourceError.
+    None where that makes no difference. Raises SourceError.
     """
     from modelkin_indexer.anatomy.parts import anatomy_of
     from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 
     with closing(_opened(path, how)) as weights:
-        if anatomy_of(weights, config) == anatomy_of(weights):
+        if anatomy_of(weights, config, turned) == anatomy_of(weights):
             return None
         done = listener.begin(weights.name, sum(info.nbytes for info in weights.tensors.values()))
         level = how.level or DEFAULT_LEVEL
-        return fingerprint_source(weights, level=level, key=how.key, threads=how.threads, progress=done, alike=config)
+        return fingerprint_source(weights, level=level, key=how.key, threads=how.threads, progress=done, alike=config, turned=turned)
 
 
 def _hub_reading(source: str, name: str, how: HowToRead, listener: Listener, registry: Store | None) -> Reading:

@@ -17,6 +17,7 @@ from modelkin_indexer.errors import RegistryError, SourceNotFound, UnknownModel
 from modelkin_indexer.results.beside import Claim, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.claims import StructureBeside
+from modelkin_registry.counterparts.orientation import is_nearer, may_be_turned
 from modelkin_registry.evidence.judge import ALONE, Judge
 from modelkin_registry.structure.comparison import Structure, compare_structure
 
@@ -40,22 +41,30 @@ def sides_of(asked: Sequence[Asked], how: HowToRead, registry: OnDemand, listene
     """
     found: dict[str, Side] = {}
     sides = [_side(one, f"model {number}", how, registry, listener, found) for number, one in enumerate(asked, 1)]
-    return [with_heads(one, side, sides, how, listener) for one, side in zip(asked, sides, strict=True)]
+    for number, one in enumerate(asked):  # one after the other: of two that leave their layout open one follows
+        sides[number] = as_others(one, sides[number], [side for other, side in enumerate(sides) if other != number], how, listener)
+    return sides
 
 
-def with_heads(asked: Asked, side: Side, others: Sequence[Side], how: HowToRead, listener: Listener) -> Side:
-    """A side whose config tells no heads, with its fused attention taken apart as another side's heads have it, where that matters."""
-    telling = next((other for other in others if other is not side and _tells_heads(other)), None)
-    if telling is None or _tells_heads(side) or isinstance(asked, (Fingerprint, Reading)):
+def as_others(asked: Asked, side: Side, others: Sequence[Side], how: HowToRead, listener: Listener) -> Side:
+    """A side read again as another's layout has it where its own files leave that open and it matters."""
+    if isinstance(asked, (Fingerprint, Reading)):
         return side
     path = Path(os.fspath(asked))
     if not path.exists() or path.suffix == FINGERPRINT_SUFFIX:
         return side
-    fingerprint = read_alike(path, how, listener, telling.fingerprint.about.config or {})
-    if fingerprint is None:
+    telling = next((other for other in others if _tells_heads(other)), None)
+    if telling is not None and not _tells_heads(side):
+        found = read_alike(path, how, listener, telling.fingerprint.about.config or {})
+        if found is not None:
+            listener.say(f"{side.name}: its files tell no number of heads; its attention is taken apart by the heads of {telling.name}.")
+            side = replace(side, fingerprint=found)
+    alike = next((other for other in others if may_be_turned(side.fingerprint, other.fingerprint)), None)
+    found = read_alike(path, how, listener, {}, turned=True) if alike is not None else None
+    if alike is None or found is None or not is_nearer(found, side.fingerprint, alike.fingerprint):
         return side
-    listener.say(f"{side.name}: its files tell no number of heads; its attention is taken apart by the heads of {telling.name}.")
-    return replace(side, fingerprint=fingerprint)
+    listener.say(f"{side.name}: its matrices are square, and are read as stored [in, out], as what {alike.name} holds shows.")
+    return replace(side, fingerprint=found)
 
 
 def _tells_heads(side: Side) -> bool:

@@ -25,10 +25,14 @@ GRAPHS = (".onnx", ".tflite")  # files that tell how each matrix is used: it is 
 PADDLE_VERSION = "paddleformers_version"  # in the metadata, or in config.json
 
 
-def anatomy_of(source: Source, alike: Mapping[str, Any] = MappingProxyType({})) -> Anatomy:
-    """What every tensor of a source is. `alike`: the config of a model that may have the same shape, for what its own does not tell."""
+def anatomy_of(source: Source, alike: Mapping[str, Any] = MappingProxyType({}), turned: bool = False) -> Anatomy:
+    """What every tensor of a source is.
+
+    `alike`: the config of a model that may have the same shape, for what its own does not tell. `turned`: matrices are taken for stored
+    [in, out] where their shapes leave it open.
+    """
     if not isinstance(source, CompositeSource):
-        return _read(source, alike)
+        return _read(source, alike, turned)
     taken: dict[str, str] = {}
     found = [_part_anatomy(part, taken) for part in source.parts]
     return Anatomy(
@@ -55,10 +59,11 @@ def _is_paddle(source: Source) -> bool:
     return str(metadata.get("format", "")).lower() in PADDLE or PADDLE_VERSION in metadata or PADDLE_VERSION in source.config
 
 
-def _read(source: Source, alike: Mapping[str, Any] = MappingProxyType({})) -> Anatomy:
+def _read(source: Source, alike: Mapping[str, Any] = MappingProxyType({}), turned: bool = False) -> Anatomy:
     """One model's anatomy; gate and up of stacked experts apart as their values show, and what is no weight as its values bear out."""
     sorted_out = borne_out(source)
-    told = Told(turned=_is_paddle(source), alike=alike, graph=any(file.name.lower().endswith(GRAPHS) for file in source.files))
+    graph = any(file.name.lower().endswith(GRAPHS) for file in source.files)
+    told = Told(turned=turned or _is_paddle(source), graph=graph, alike=alike)
     usual = read_anatomy(source.tensors, source.config, told, sorted_out)
     if stacked(usual):
         both = (replace(told, interleaved=interleaved) for interleaved in (False, True))

@@ -1,4 +1,4 @@
-"""Fused attention of files that tell no number of heads is taken apart by the heads of what they are held against."""
+"""What a file leaves open of its layout is read as what it is held against has it: numbers of heads, and which way square matrices lie."""
 
 from __future__ import annotations
 
@@ -79,3 +79,39 @@ def test_query_takes_the_heads_of_the_nearest(models: dict[str, Path], tmp_path:
 def test_number_by_number_with_the_heads_of_the_other_side(models: dict[str, Path]) -> None:
     answer = modelkin.compare_exact(models["copy"], models["original"])
     assert any(line.startswith("30 of 30 tensors are equal bit by bit") for line in answer.explanation)
+
+
+def squares(seed: int) -> Tensors:
+    """A model all of whose matrices but the token table are square."""
+    tensors = {name: value for name, value in tiny_llama(seed).items() if "mlp" not in name and "lm_head" not in name}
+    random = np.random.default_rng(seed)
+    more = {
+        f"model.layers.{layer}.mlp.{x}_proj.weight": (0.05 * random.standard_normal((HIDDEN, HIDDEN))).astype(np.float32)
+        for layer in range(3)
+        for x in ("gate", "up", "down")
+    }
+    return tensors | more
+
+
+def turned(tensors: Tensors) -> Tensors:
+    return {name: np.ascontiguousarray(value.T) if "_proj" in name else value for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+@pytest.mark.parametrize("turned_side", ["a", "b"])
+def test_square_matrices_are_tried_both_ways(tmp_path: Path, level: str, turned_side: str) -> None:
+    original = saved(tmp_path / "original", squares(1))
+    other = saved(tmp_path / "other", turned(tuned(squares(1), 3)))
+    sides = (other, original) if turned_side == "a" else (original, other)
+    answer = modelkin.compare(*sides, level=level)
+    assert (answer.relation, answer.shared) == ("fine-tuned", 1.0)
+    mixed = squares(2) | {"model.embed_tokens.weight": squares(1)["model.embed_tokens.weight"]}
+    answer = modelkin.compare(saved(tmp_path / "mixed", turned(mixed)), original, level=level)
+    assert answer.shared < 0.5  # the token table alone
+
+
+def test_query_tries_square_matrices_both_ways(tmp_path: Path) -> None:
+    with modelkin.open(tmp_path / "registry.db", create=True, starter=False) as registry:
+        registry.add(saved(tmp_path / "original", squares(1)))
+        nearest = registry.query(saved(tmp_path / "other", turned(tuned(squares(1), 3)))).relatives[0]
+    assert (nearest.relation, nearest.shared) == ("fine-tuned", 1.0)
