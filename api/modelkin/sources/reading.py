@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelkin.sources.damage import refuse_damage
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing, hub_id
@@ -70,6 +70,23 @@ def read_source(source: str, how: HowToRead, listener: Listener, registry: Store
         return Reading(
             weights.name, fingerprint, str(path.resolve()), weights.files, weights.notes + claim_notes, claims, structure_of(path)
         )
+
+
+def read_alike(path: Path, how: HowToRead, listener: Listener, config: Mapping[str, Any], *, turned: bool = False) -> Fingerprint | None:
+    """The fingerprint of weights whose layout their files leave open: of fused attention with the heads of a model that `config` is of,
+    `turned` with square matrices taken for stored [in, out].
+
+    None where that makes no difference. Raises SourceError.
+    """
+    from modelkin_indexer.anatomy.parts import anatomy_of
+    from modelkin_indexer.fingerprinting.indexing import fingerprint_source
+
+    with closing(_opened(path, how)) as weights:
+        if anatomy_of(weights, config, turned) == anatomy_of(weights):
+            return None
+        done = listener.begin(weights.name, sum(info.nbytes for info in weights.tensors.values()))
+        level = how.level or DEFAULT_LEVEL
+        return fingerprint_source(weights, level=level, key=how.key, threads=how.threads, progress=done, alike=config, turned=turned)
 
 
 def _hub_reading(source: str, name: str, how: HowToRead, listener: Listener, registry: Store | None) -> Reading:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from modelkin.registries import OnDemand
-from modelkin.sources.naming import hub_id
-from modelkin.sources.reading import read_source
+from modelkin.sources.naming import FINGERPRINT_SUFFIX, hub_id
+from modelkin.sources.reading import read_alike, read_source
 from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer.errors import RegistryError, SourceNotFound, UnknownModel
 from modelkin_indexer.results.beside import Claim, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.claims import StructureBeside
+from modelkin_registry.counterparts.orientation import is_nearer, may_be_turned
 from modelkin_registry.evidence.judge import ALONE, Judge
 from modelkin_registry.structure.comparison import Structure, compare_structure
 
@@ -38,7 +40,35 @@ def sides_of(asked: Sequence[Asked], how: HowToRead, registry: OnDemand, listene
         RegistryError: a name needs a registry, and there is none.
     """
     found: dict[str, Side] = {}
-    return [_side(one, f"model {number}", how, registry, listener, found) for number, one in enumerate(asked, 1)]
+    sides = [_side(one, f"model {number}", how, registry, listener, found) for number, one in enumerate(asked, 1)]
+    for number, one in enumerate(asked):  # one after the other: of two that leave their layout open one follows
+        sides[number] = as_others(one, sides[number], [side for other, side in enumerate(sides) if other != number], how, listener)
+    return sides
+
+
+def as_others(asked: Asked, side: Side, others: Sequence[Side], how: HowToRead, listener: Listener) -> Side:
+    """A side read again as another's layout has it where its own files leave that open and it matters."""
+    if isinstance(asked, (Fingerprint, Reading)):
+        return side
+    path = Path(os.fspath(asked))
+    if not path.exists() or path.suffix == FINGERPRINT_SUFFIX:
+        return side
+    telling = next((other for other in others if _tells_heads(other)), None)
+    if telling is not None and not _tells_heads(side):
+        found = read_alike(path, how, listener, telling.fingerprint.about.config or {})
+        if found is not None:
+            listener.say(f"{side.name}: its files tell no number of heads; its attention is taken apart by the heads of {telling.name}.")
+            side = replace(side, fingerprint=found)
+    alike = next((other for other in others if may_be_turned(side.fingerprint, other.fingerprint)), None)
+    found = read_alike(path, how, listener, {}, turned=True) if alike is not None else None
+    if alike is None or found is None or not is_nearer(found, side.fingerprint, alike.fingerprint):
+        return side
+    listener.say(f"{side.name}: its matrices are square, and are read as stored [in, out], as what {alike.name} holds shows.")
+    return replace(side, fingerprint=found)
+
+
+def _tells_heads(side: Side) -> bool:
+    return bool((side.fingerprint.about.config or {}).get("num_attention_heads"))
 
 
 def _side(asked: Asked, stand_in: str, how: HowToRead, registry: OnDemand, listener: Listener, found: dict[str, Side]) -> Side:

@@ -39,7 +39,7 @@ def read_aligned(a: Source, b: Source, layer_maps: LayerMaps | None = None, prog
     Raises:
         SourceError: weights cannot be read.
     """
-    ours, theirs = anatomy_of(a), anatomy_of(b)
+    ours, theirs = anatomy_of(a, b.config), anatomy_of(b, a.config)
     maps: dict[str, ChannelMap] = {}
     roles: list[AlignedRole] = []
     for component in ours.layers:

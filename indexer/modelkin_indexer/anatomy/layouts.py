@@ -17,7 +17,10 @@ SECTIONS = {
     "audio": ("audio_config", "speech_config"),
 }
 HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "encoder_attention_heads")
-KEY_VALUE_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
+KEY_VALUE_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "n_kv_heads", "n_query_groups", "multi_query_group_num")
+HEAD_SIZE = ("head_dim", "kv_channels", "d_kv", "head_size")
+# Of most public models, the most frequent first; a file that tells nothing of its heads is read with the first that fits.
+USUAL_HEAD_SIZES = (128, 64, 256, 96, 80, 160, 192, 112, 32, 16)
 HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "embed_dim")
 
 
@@ -36,6 +39,10 @@ class Grid:
     @property
     def transposed(self) -> Grid:
         return replace(self, rows=self.columns, columns=self.rows, row_step=self.column_step, column_step=self.row_step)
+
+    def part(self, start: int, count: int) -> Grid:
+        """Some of the rows."""
+        return replace(self, offset=self.offset + start * self.row_step, rows=count)
 
     def views(self, rows: Rows | None = None) -> tuple[View, ...]:
         """Some rows (or all) as one view; of a vector one view [1, n] for each block, to be read one after the other."""
@@ -171,10 +178,41 @@ def latent_views(info: TensorInfo, role: str) -> tuple[View, ...]:
     return (View(info.name, 0, (heads, rows, rank), strides),)
 
 
+def heads_first(info: TensorInfo) -> tuple[View, ...]:
+    """[heads, in, size] as rows of one head after the other."""
+    heads, columns, size = info.shape
+    return (View(info.name, 0, (heads, size, columns), (columns * size, 1, size)),)
+
+
+def rope_halves(info: TensorInfo, size: int) -> tuple[View, ...] | None:
+    """Rows of each head that take turns between its halves, one half after the other; None where heads of that size do not fit."""
+    rows, columns = info.shape
+    if size % 2 or rows % size:
+        return None
+    return (View(info.name, 0, (rows // size, 2, size // 2, columns), (size * columns, columns, 2 * columns, 1)),)
+
+
+def swapped_halves(info: TensorInfo) -> tuple[View, ...] | None:
+    """The second half of the rows before the first, of a vector as two views; None for an odd number of rows."""
+    rows, columns = info.shape[0], prod(info.shape[1:])
+    half = rows // 2
+    if rows % 2:
+        return None
+    if len(info.shape) == 1:
+        return tuple(View(info.name, start, (1, half), (half, 1)) for start in (half, 0))
+    return (View(info.name, half * columns, (2, half, columns), (-half * columns, columns, 1)),)
+
+
+def usual_head_size(query: int, key: int) -> int | None:
+    """The usual size of heads that so many rows of queries and of keys are made of; more than one head of queries, if any fits."""
+    fitting = [size for size in USUAL_HEAD_SIZES if query % size == 0 and key % size == 0]
+    return next((size for size in fitting if query > size), None)
+
+
 def config_shape(config: Mapping[str, Any], component: str, output_columns: int | None) -> Shape:
     """Heads of a component from the config's section for it, or from its top level."""
     section = config_section(config, component)
-    heads, hidden, size = _number(section, HEADS), _number(section, HIDDEN), _number(section, ("head_dim", "kv_channels", "d_kv"))
+    heads, hidden, size = _number(section, HEADS), _number(section, HIDDEN), _number(section, HEAD_SIZE)
     if size is None and heads and hidden and hidden % heads == 0:
         size = hidden // heads
     key, value = _number(section, ("qk_nope_head_dim",)), _number(section, ("v_head_dim",))

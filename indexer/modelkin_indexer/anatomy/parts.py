@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from modelkin_indexer.anatomy.borne_out import borne_out, by_name_alone
 from modelkin_indexer.anatomy.gate_up import better, stacked
+from modelkin_indexer.anatomy.model import Told
 from modelkin_indexer.anatomy.reading import read_anatomy
 from modelkin_indexer.places import Anatomy, Piece, Place
 from modelkin_indexer.source import Source
@@ -18,10 +20,19 @@ NUMBER = re.compile(r"_(\d{1,2})$")  # text_encoder_2 is the second of its kind
 MAIN = "text"  # what a model without any other sign is called; a part that is no language model has its own name
 
 
-def anatomy_of(source: Source) -> Anatomy:
-    """What every tensor of a source is."""
+PADDLE = ("pd", "paddle", "paddlepaddle")  # `format` in a file's metadata
+GRAPHS = (".onnx", ".tflite")  # files that tell how each matrix is used: it is presented [out, in] whatever its name
+PADDLE_VERSION = "paddleformers_version"  # in the metadata, or in config.json
+
+
+def anatomy_of(source: Source, alike: Mapping[str, Any] = MappingProxyType({}), turned: bool = False) -> Anatomy:
+    """What every tensor of a source is.
+
+    `alike`: the config of a model that may have the same shape, for what its own does not tell. `turned`: matrices are taken for stored
+    [in, out] where their shapes leave it open.
+    """
     if not isinstance(source, CompositeSource):
-        return _read(source)
+        return _read(source, alike, turned)
     taken: dict[str, str] = {}
     found = [_part_anatomy(part, taken) for part in source.parts]
     return Anatomy(
@@ -43,12 +54,20 @@ def config_of(source: Source, tensor: str) -> Mapping[str, Any]:
     return next(part.source.config for part in source.parts if part.name == name)
 
 
-def _read(source: Source) -> Anatomy:
+def _is_paddle(source: Source) -> bool:
+    metadata = source.metadata
+    return str(metadata.get("format", "")).lower() in PADDLE or PADDLE_VERSION in metadata or PADDLE_VERSION in source.config
+
+
+def _read(source: Source, alike: Mapping[str, Any] = MappingProxyType({}), turned: bool = False) -> Anatomy:
     """One model's anatomy; gate and up of stacked experts apart as their values show, and what is no weight as its values bear out."""
     sorted_out = borne_out(source)
-    usual = read_anatomy(source.tensors, source.config, given=sorted_out)
+    graph = any(file.name.lower().endswith(GRAPHS) for file in source.files)
+    told = Told(turned=turned or _is_paddle(source), graph=graph, alike=alike)
+    usual = read_anatomy(source.tensors, source.config, told, sorted_out)
     if stacked(usual):
-        readings = [read_anatomy(source.tensors, source.config, interleaved, sorted_out) for interleaved in (False, True)]
+        both = (replace(told, interleaved=interleaved) for interleaved in (False, True))
+        readings = [read_anatomy(source.tensors, source.config, one, sorted_out) for one in both]
         usual = better(source, usual, next(reading for reading in readings if reading != usual))
     return replace(usual, claimed=by_name_alone(sorted_out, source.tensors))
 

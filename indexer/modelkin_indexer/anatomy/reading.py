@@ -1,6 +1,8 @@
 """What every tensor of a model is: from names, shapes, dtypes and config.json to places and oriented views. Reads no values.
 
 names.py    a name -> stack, layer, expert, module; a module -> family and role, by the tables
+libraries/  names and layouts of other libraries -> published ones
+model.py    what all tensors of a model tell together
 layouts.py  a stored shape -> views [out, in], for transposed, fused and stacked tensors
 buffers.py  what is no weight, and packed weights
 here        all put together, one piece for each place
@@ -14,19 +16,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelkin_data import name_tables
 from modelkin_indexer.anatomy import layouts
 from modelkin_indexer.anatomy.buffers import SortedOut, sort_out
 from modelkin_indexer.anatomy.layouts import Grid
-from modelkin_indexer.anatomy.names import Meaning, Naming
-from modelkin_indexer.anatomy.splits import SplitName, split_name
-from modelkin_indexer.anatomy.stacks import find_stacks
-from modelkin_indexer.places import NO_LAYER, Anatomy, Piece, Place, TensorInfo, View
+from modelkin_indexer.anatomy.libraries.published import published
+from modelkin_indexer.anatomy.model import FACES_OUT, NOTHING_TOLD, Model, Told, is_grouped, stored_layout
+from modelkin_indexer.anatomy.names import Meaning
+from modelkin_indexer.anatomy.splits import SplitName
+from modelkin_indexer.places import Anatomy, Piece, Place, TensorInfo, View
 
 MAX_EXPERTS = 65536  # a stack of more is no stack of experts: each becomes a view, and a header may claim any number
-FACES_OUT = ("o", "cross_o", "down", "shared_down", "out")  # roles whose rows are written to the residual stream
 TOKEN_TABLES = (("embedding", "token"), ("head", "head"))
-INPUT_NORMS = ("attention_input", "mlp_input", "mixer_input", "final")
 ATTENTION_READS, MLP_READS = ("attention_input", "mixer_input"), ("mlp_input",)
 READS = {
     ("attention", "q"): ATTENTION_READS,
@@ -50,141 +50,37 @@ READS = {
 
 
 def read_anatomy(
-    tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], interleaved: bool | None = None, given: SortedOut | None = None
+    tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], told: Told = NOTHING_TOLD, given: SortedOut | None = None
 ) -> Anatomy:
     """Places and views of a model's tensors.
 
-    `interleaved` says whether gate and up of stacked experts take turns (None: as names and config tell).
     `config` is the model's config.json, or empty: what it does not tell is worked out from shapes where they leave no choice. No tensor is
     dropped: each has a piece, is a constant, or is unplaced. A fused bias whose parts take turns has several views [1, n], which belong
     one after the other; biases of experts are pieces of experts with one view [1, n] an expert. `given` says what is no weight, where
     values were looked at for it.
     """
     sorted_out = given or sort_out(tensors, config)
-    model = _Model(sorted_out.weights, config, interleaved)
+    model = Model(published(sorted_out.weights, kernels=not told.graph), config, told)
     pieces = _Pieces()
     unknown, guessed = [], []
     for split in model.splits:
-        meaning = model.naming.meaning(split)
-        parts = [] if split.name in sorted_out.doubtful else list(_parts(tensors[split.name], split, meaning, model))
+        meaning, info = model.naming.meaning(split), model.info(split)
+        parts = [] if info.name in sorted_out.doubtful else list(_parts(info, split, meaning, model))
         if not parts:
-            unknown.append(split.name)
-            parts = [_unknown_part(tensors[split.name], split, meaning, model)]
+            unknown.append(info.name)
+            parts = [_unknown_part(info, split, meaning, model)]
         elif meaning.guessed:
-            guessed.append(split.name)
+            guessed.append(info.name)
         for part in parts:
             pieces.add(part)
     return Anatomy(
         pieces.finished(),
-        tuple(sorted([*unknown, *sorted_out.packed])),
+        tuple(sorted({*unknown, *sorted_out.packed})),
         dict(sorted(sorted_out.constants.items())),
         model.layers,
-        tuple(sorted(guessed)),
+        tuple(sorted(set(guessed))),
         tuple(sorted(sorted_out.packed)),
     )
-
-
-class _Model:
-    """What the tensors of a model tell together: layer numbers, widths, and how its matrices are stored."""
-
-    def __init__(self, weights: Mapping[str, TensorInfo], config: Mapping[str, Any], interleaved: bool | None) -> None:
-        self.config, self._weights = config, weights
-        text = layouts.config_section(config, "text")
-        self.model_types = {str(section["model_type"]) for section in (config, text) if "model_type" in section}
-        self.splits = [split_name(name) for name in sorted(weights, key=lambda name: (len(name), name))]
-        self.naming = self._named()
-        unknown = {split.name for split in self.splits if not self.naming.meaning(split).known}
-        if unknown:
-            self.splits = find_stacks(self.splits, unknown)
-            self.naming = self._named()
-        self.layers, self._first_layer = self._number_layers()
-        self._hidden = self._hidden_sizes()
-        self._output_columns: dict[Place, int] = {}
-        self._stored_input_first: dict[tuple[str, str], bool] = {}
-        self._interleaved = self._takes_turns() if interleaved is None else interleaved
-        self._look_at_shapes()
-
-    def _named(self) -> Naming:
-        shapes = {name: info.shape for name, info in self._weights.items()}
-        return Naming(self.splits, shapes, str(self.config.get("model_type", "")))
-
-    def layer(self, split: SplitName) -> int:
-        """The layer's number inside its component."""
-        return NO_LAYER if split.layer is None else self._first_layer[split.stack] + split.layer
-
-    def shape(self, split: SplitName, meaning: Meaning) -> layouts.Shape:
-        """What the split of a fused tensor rests on."""
-        output = Place(meaning.component, self.layer(split), "attention", "cross_o" if meaning.role.startswith("cross_") else "o")
-        return layouts.config_shape(self.config, meaning.component, self._output_columns.get(output))
-
-    def input_first(self, component: str, layout: str) -> bool:
-        """Whether matrices of this layout (`conv1d` or `stacked`) are stored [in, out] in this component."""
-        default = layout == "stacked" and not self.model_types.isdisjoint(name_tables().input_first)
-        return self._stored_input_first.get((component, layout), default)
-
-    def interleaved(self, meaning: Meaning) -> bool:
-        """Whether rows of gate and up take turns in stacked experts."""
-        return meaning.family == "expert" and self._interleaved
-
-    def _number_layers(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Layers by component, and each stack's first number. Of a component's stacks the longest comes first, those inside others last."""
-        lengths: dict[tuple[str, str], int] = {}
-        for split in self.splits:
-            if split.layer is not None:
-                key = self.naming.meaning(split).component, split.stack
-                lengths[key] = max(lengths.get(key, 0), split.layer + 1)
-        layers: dict[str, int] = {}
-        first: dict[str, int] = {}
-        stacks = {stack for _, stack in lengths}
-
-        def order(entry: tuple[tuple[str, str], int]) -> tuple[str, bool, int, str]:
-            (component, stack), length = entry
-            return component, any(stack.startswith(f"{outer}.") for outer in stacks), -length, stack
-
-        for (component, stack), length in sorted(lengths.items(), key=order):
-            first[stack] = layers.get(component, 0)
-            layers[component] = first[stack] + length
-        return layers, first
-
-    def _hidden_sizes(self) -> dict[str, int]:
-        """Width of each component's residual stream: the length of most norms that read it."""
-        lengths: dict[str, Counter[int]] = {}
-        for split in self.splits:
-            meaning = self.naming.meaning(split)
-            if meaning.family == "norm" and meaning.role in INPUT_NORMS and split.parameter == "weight":
-                lengths.setdefault(meaning.component, Counter())[self._weights[split.name].elements] += 1
-        return {component: max(counts, key=lambda length: (counts[length], length)) for component, counts in lengths.items()}
-
-    def _look_at_shapes(self) -> None:
-        for split in self.splits:
-            meaning, shape = self.naming.meaning(split), self._weights[split.name].shape
-            hidden = self._hidden.get(meaning.component) or layouts.config_hidden(self.config, meaning.component)
-            layout = _stored_layout(split, meaning, len(shape))
-            if layout and hidden and shape[-1] != shape[-2] and hidden in shape[-2:]:
-                writes = meaning.role in FACES_OUT
-                self._stored_input_first.setdefault((meaning.component, layout), shape[-1 if writes else -2] == hidden)
-        for split in self.splits:
-            meaning, shape = self.naming.meaning(split), self._weights[split.name].shape
-            if meaning.family == "attention" and meaning.role in FACES_OUT and split.parameter == "weight" and len(shape) == 2:
-                turned = _stored_layout(split, meaning, 2) == "conv1d" and self.input_first(meaning.component, "conv1d")
-                place = Place(meaning.component, self.layer(split), meaning.family, meaning.role)
-                self._output_columns.setdefault(place, shape[0 if turned else 1])
-
-    def _takes_turns(self) -> bool:
-        """As gpt-oss stores gate and up; without a config, its biases of stacked experts give it away."""
-        if self.model_types:
-            return not self.model_types.isdisjoint(name_tables().interleaved_gate_up)
-        meanings = ((split, self.naming.meaning(split)) for split in self.splits if split.parameter == "bias" and split.expert is None)
-        return any((meaning.family, meaning.role) == ("expert", "gate_up") for _, meaning in meanings)
-
-
-def _stored_layout(split: SplitName, meaning: Meaning, axes: int) -> str:
-    """Which of the layouts whose axes may be turned round this weight has: `stacked`, `conv1d` or ""."""
-    if split.parameter not in ("weight", ""):
-        return ""
-    if meaning.family == "expert" and split.expert is None and axes == 3:
-        return "stacked"
-    return "conv1d" if meaning.rule.layout == "conv1d" and axes == 2 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,16 +94,21 @@ class _Part:
     named: bool = True
 
 
-def _parts(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> Iterator[_Part]:
+def _parts(info: TensorInfo, split: SplitName, meaning: Meaning, model: Model) -> Iterator[_Part]:
     """The parts of a known tensor; none if no rule knows it or its shape is not what the rule means."""
     if meaning.family == "attention" and meaning.role in layouts.FUSED["kv_b"] and len(info.shape) == 3 and not info.transposed:
         place = _place(meaning, meaning.role, split.parameter, model.layer(split))
         yield _Part(place, layouts.latent_views(info, meaning.role), "in")
         return
+    if (views := _in_order(info, split, meaning, model)) is not None:
+        place = _place(meaning, meaning.role, split.parameter, model.layer(split))
+        yield _Part(place, views, _residual(meaning, place, layouts.stored_grid(info, squeeze=False)), None, meaning.known)
+        return
     stacked = meaning.family == "expert" and split.expert is None and not meaning.role.startswith("shared_")
-    parts = (meaning.role,) if split.parameter.startswith("lora") else layouts.split_role(meaning.role)
+    fused = f"gate_{meaning.role}" if model.is_gated(split, meaning) else meaning.role
+    parts = (meaning.role,) if split.parameter.startswith("lora") else layouts.split_role(fused)
     shape = model.shape(split, meaning) if len(parts) > 1 else layouts.UNKNOWN_SHAPE
-    grouped = meaning.rule.layout == "grouped"
+    grouped = is_grouped(meaning, model.stored(split))
     for expert, grid in (_stacked_grids if stacked else _grids)(info, split, meaning, model):
         rows = layouts.split_rows(grid.rows, parts, shape, grouped, model.interleaved(meaning))
         for role, some in zip(parts, rows, strict=True) if rows else [(meaning.role, layouts.Rows(0, grid.rows))]:
@@ -215,13 +116,30 @@ def _parts(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) 
             yield _Part(place, grid.views(some), _residual(meaning, place, grid), expert, meaning.known)
 
 
-def _grids(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> Iterator[tuple[int | None, Grid]]:
+def _grids(info: TensorInfo, split: SplitName, meaning: Meaning, model: Model) -> Iterator[tuple[int | None, Grid]]:
     grid = layouts.stored_grid(info, squeeze=meaning.family != "conv")
-    turned = _stored_layout(split, meaning, len(info.shape)) == "conv1d" and model.input_first(meaning.component, "conv1d")
-    yield split.expert, grid.transposed if turned and not grid.vector else grid
+    turned = stored_layout(split, meaning, len(info.shape)) == "conv1d" and model.input_first(meaning.component, "conv1d")
+    turned = turned or model.is_turned(split, meaning)
+    grid, rows = grid.transposed if turned and not grid.vector else grid, model.stored(split).rows
+    yield split.expert, grid if rows is None else grid.part(*rows)
 
 
-def _stacked_grids(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> Iterator[tuple[int | None, Grid]]:
+def _in_order(info: TensorInfo, split: SplitName, meaning: Meaning, model: Model) -> tuple[View, ...] | None:
+    """A tensor whose rows its library keeps in another order; None for all others."""
+    layout = model.stored(split).layout
+    if not layout:
+        return None
+    if "swapped" in layout and not info.transposed:
+        return layouts.swapped_halves(info)
+    if "heads_first" in layout and len(info.shape) == 3:
+        return layouts.heads_first(info)
+    if "rope" not in layout or split.parameter != "weight" or len(info.shape) != 2 or info.transposed:
+        return None
+    size = model.head_size(split, meaning)
+    return layouts.rope_halves(info, size) if size else None
+
+
+def _stacked_grids(info: TensorInfo, split: SplitName, meaning: Meaning, model: Model) -> Iterator[tuple[int | None, Grid]]:
     axes = 2 if split.parameter == "bias" else 3
     if len(info.shape) == axes and info.shape[0] <= MAX_EXPERTS:
         yield from enumerate(layouts.expert_grids(info, model.input_first(meaning.component, "stacked")))
@@ -244,7 +162,7 @@ def _residual(meaning: Meaning, place: Place, grid: Grid) -> str:
     return "out" if place.family == meaning.family and place.role in FACES_OUT else "in"
 
 
-def _unknown_part(info: TensorInfo, split: SplitName, meaning: Meaning, model: _Model) -> _Part:
+def _unknown_part(info: TensorInfo, split: SplitName, meaning: Meaning, model: Model) -> _Part:
     """A tensor that no pattern knows, under its own name; outside the stacks its layer is the first number in the name, if any."""
     grid = layouts.stored_grid(info, squeeze=False)
     number = _NUMBER.search(split.rest)

@@ -72,7 +72,7 @@ def read_exact(a: Source, b: Source, options: ExactOptions) -> ExactReading:
 
 def common_places(a: Source, b: Source, layer_maps: LayerMaps | None = None) -> tuple[list[PlacePair], list[NotCompared]]:
     """Counterparts that may be compared; fixed tables, which strangers share bit by bit, are left out and named."""
-    pairs, left = pair_places(anatomy_of(a), anatomy_of(b), layer_maps)
+    pairs, left = pair_places(anatomy_of(a, b.config), anatomy_of(b, a.config), layer_maps)
     kept = []
     for pair in pairs:
         reason = _table_reason(a, pair.a) or _table_reason(b, pair.b)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -46,16 +47,20 @@ def fingerprint_source(
     threads: int | None = None,
     progress: Progress = lambda _: None,
     strict: bool = False,
+    alike: Mapping[str, Any] = MappingProxyType({}),
+    turned: bool = False,
 ) -> Fingerprint:
     """Index one source.
 
+    `alike` is the config of another model, whose numbers of heads fused attention is taken apart by where the own config tells none and
+    both are of one width; `turned` takes matrices for stored [in, out] where their shapes leave it open.
     `progress` is called with numbers of bytes as they are done (level full). The result does not depend on `threads`. Weights that are no
     numbers (NaN, infinite) are left out and told; `strict` refuses them.
 
     Raises:
         SourceError: the weights cannot be read; UnusableValues: none of them is a number, or with `strict` one is not.
     """
-    anatomy = anatomy_of(source)
+    anatomy = anatomy_of(source, alike, turned)
     with threadpool_limits(1), ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1)) as pool:
         try:
             vectors = _each(pool, lambda piece: measure_vector(source, piece, key), (p for p in anatomy.pieces if _is_vector(p)))

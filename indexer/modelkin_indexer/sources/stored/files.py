@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,18 @@ from modelkin_indexer.errors import DamagedFile, SourceError, SourceNotFound, Un
 # up to 24 times its text, so this also bounds memory to 200 MB.
 MAX_CONFIG = 8_000_000
 CONFIG = "config.json"
+# Where there is none: what Meta and Mistral put beside consolidated files, and LitGPT beside its own; their words and config.json's.
+PARAMETERS = ("params.json", "model_config.yaml")
+SETTINGS = {
+    "hidden_size": ("dim", "n_embd"),
+    "num_hidden_layers": ("n_layers", "n_layer"),
+    "num_attention_heads": ("n_heads", "n_head"),
+    "num_key_value_heads": ("n_kv_heads", "n_query_groups"),
+    "head_dim": ("head_dim", "head_size"),
+    "intermediate_size": ("hidden_dim", "intermediate_size"),
+    "vocab_size": ("vocab_size", "padded_vocab_size"),
+}
+NUMBER = re.compile(r"^([a-z_]+): (\d{1,9})$", re.MULTILINE)  # a line of YAML that sets a whole number
 CACHE_PREFIX = "models--"  # a repository's folder in the Hugging Face cache: models--org--name/{blobs,snapshots,refs}
 
 PICK = "pass `--file NAME` to read one file only."
@@ -124,10 +137,13 @@ def read_start(path: Path, limit: int) -> bytearray:
 
 
 def read_config(folder: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """The parsed config.json of a folder and notes about it. A missing one is {}, a broken one {} with a note: it never stops indexing."""
+    """The parsed config.json of a folder and notes about it. A missing one is {}, a broken one {} with a note: it never stops indexing.
+
+    Where there is none, the same of a library's own file of settings, in config.json's words.
+    """
     path = folder / CONFIG
     if not os.path.lexists(path):
-        return {}, ()
+        return _settings(folder)
     try:
         config = json.loads(read_small(path, MAX_CONFIG).decode("utf-8"))
         json.dumps(config, ensure_ascii=False).encode("utf-8")  # lone surrogates could not be stored or printed later
@@ -138,6 +154,22 @@ def read_config(folder: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     if not isinstance(config, dict):
         return {}, (f"config.json left out: {path} is not a JSON object.",)
     return config, ()
+
+
+def _settings(folder: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Whole numbers of the first other file of settings that is there."""
+    path = next((folder / name for name in PARAMETERS if os.path.lexists(folder / name)), None)
+    if path is None:
+        return {}, ()
+    try:
+        text = read_small(path, MAX_CONFIG).decode("utf-8")
+        stated = json.loads(text) if path.suffix == ".json" else {name: int(number) for name, number in NUMBER.findall(text)}
+    except (SourceError, ValueError, RecursionError) as error:
+        return {}, (f"{path.name} left out: {_brief(error)}",)
+    if not isinstance(stated, dict):
+        return {}, (f"{path.name} left out: it is not a JSON object.",)
+    found = {word: next((stated[name] for name in names if type(stated.get(name)) is int), None) for word, names in SETTINGS.items()}
+    return {word: number for word, number in found.items() if number is not None}, ()
 
 
 def cache_folder(folder: Path) -> Path | None:

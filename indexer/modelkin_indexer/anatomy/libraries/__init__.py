@@ -1,0 +1,1 @@
+"""Weights as other libraries name and lay them out."""
