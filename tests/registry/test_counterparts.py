@@ -91,11 +91,20 @@ def test_put_together_tensors_are_one_row(printed: Printed) -> None:
     for layer in range(models.LAYERS):
         parts = [base[f"model.layers.{layer}.self_attn.{name}_proj.weight"] for name in "qkv"]
         fused[f"together{layer}"] = np.concatenate(parts)
-    _, found = held(printed("a", shuffled(fused)), printed("b", base))
+    answer, found = held(printed("a", shuffled(fused)), printed("b", base))
+    assert answer.relation == "identical"
     assert (found.digest, found.none) == (len(fused), 0)
     assert found.tensors is not None
     together = {row.relative for row in found.tensors if row.relative is not None and " + " in row.relative}
     assert together == {" + ".join(f"text.{layer}.attention.{name}" for name in "kqv") for layer in range(models.LAYERS)}
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+def test_a_head_that_is_the_embedding_counts_once(level: str, printed: Printed) -> None:
+    base = models.llama(1)
+    base["lm_head.weight"] = base["model.embed_tokens.weight"]
+    for ours, theirs in ((shuffled(base), base), (base, shuffled(base))):
+        assert held(printed("a", ours, level), printed("b", theirs, level))[0].relation == "identical"
 
 
 def test_without_a_counterpart_nothing_is_said(printed: Printed) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
+from modelkin_indexer import spec
 from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
 from modelkin_registry.counterparts.contents import same_contents, value_keys
 from modelkin_registry.counterparts.copying.faces import united, units_of
 from modelkin_registry.counterparts.copying.vector_unions import vectors_held
+from modelkin_registry.counterparts.moving import chosen_rows
 from modelkin_registry.counterparts.pairing import FEWEST_NUMBERS, Pair
 
 Key = tuple[int, int, bytes]  # rows, columns and digest of a tensor
@@ -28,10 +30,11 @@ class Copy:
     """How the numbers of the query stand in the relative.
 
     `exact`: to the last bit, tensor by tensor. Else the values are the same: `turned` tensors are stored turned round, `united` are put
-    together or cut apart, and `reordered` have their rows or columns in another order.
+    together or cut apart, and `reordered` have their rows or columns in another order. `same_types`: in the same number formats.
     """
 
     exact: bool
+    same_types: bool = True
     turned: int = 0
     united: int = 0
     reordered: int = 0
@@ -48,9 +51,35 @@ def copy_of(query: Fingerprint, relative: Fingerprint) -> Copy | None:
     full = bool(query.matrices.digest.shape[1] and relative.matrices.digest.shape[1])
     if full and not _may_be(query.matrices, relative.matrices):
         return None
-    if query.about.dtypes.keys() == relative.about.dtypes.keys() and _to_the_last_bit(query, relative, full):
+    query, relative = told_once(query, full), told_once(relative, full)
+    same_types = query.about.dtypes.keys() == relative.about.dtypes.keys()
+    if same_types and _to_the_last_bit(query, relative, full):
         return Copy(True)
-    return _by_value(query, relative) if full else None
+    return _by_value(query, relative, same_types=same_types) if full else None
+
+
+def told_once(model: Fingerprint, full: bool) -> Fingerprint:
+    """A model without token tables that it holds a second time: a head that is the embedding counts once, as where names tell it."""
+    table = model.matrices
+    is_tall = (table.rows > spec.TALL * table.columns) | (table.rows >= spec.TALL_ROWS)
+    tall = np.flatnonzero(is_tall & (table.experts == 1) & (table.sd > 0))
+    if len(tall) < 2:
+        return model
+    known: set[bytes] = set()
+    twins = []
+    for row in tall.tolist():
+        content = _content(table, row, full)
+        if table.places[row].layer == NO_LAYER and content in known:
+            twins.append(row)
+        known.add(content)
+    if not twins:
+        return model
+    return replace(model, matrices=chosen_rows(table, np.setdiff1d(np.arange(len(table)), twins)))
+
+
+def _content(table: Matrices, row: int, full: bool) -> bytes:
+    """What two equal tensors have in common: the digest, or at level probe the sketch and its length."""
+    return bytes(table.digest[row].tobytes() if full else table.probe[row].tobytes() + table.scale[row].tobytes())
 
 
 def measured(model: Fingerprint) -> int:
@@ -88,8 +117,7 @@ def _tensors(model: Fingerprint, full: bool) -> Iterator[tuple[Key, Place]]:
     table, vectors = model.matrices, model.vectors
     for row, place in enumerate(table.places):
         if table.sd[row] > 0:
-            content = table.digest[row].tobytes() if full else table.probe[row].tobytes() + table.scale[row].tobytes()
-            yield (int(table.rows[row]), int(table.columns[row]), content), place
+            yield (int(table.rows[row]), int(table.columns[row]), _content(table, row, full)), place
     for row, place in enumerate(vectors.places):
         if not vectors.constant[row]:
             yield (1, int(vectors.length[row]), vectors.digest[row].tobytes()), place
@@ -125,7 +153,7 @@ def sized(table: Matrices, rows: Iterable[int]) -> Sized:
     return [(int(table.rows[row]), int(table.columns[row]), table.places[row]) for row in rows]
 
 
-def _by_value(query: Fingerprint, relative: Fingerprint) -> Copy | None:
+def _by_value(query: Fingerprint, relative: Fingerprint, *, same_types: bool) -> Copy | None:
     table, other = query.matrices, relative.matrices
     pairs = [pair for pair in same_contents(table, other) if not pair.repeats]
     rest = [
@@ -148,6 +176,7 @@ def _by_value(query: Fingerprint, relative: Fingerprint) -> Copy | None:
     alone = [len(ours) == len(theirs) == 1 for ours, theirs in unions]
     return Copy(
         False,
+        same_types,
         turned=sum(_is_turned(table, other, pair) for pair in pairs) + sum(alone),
         united=len(alone) - sum(alone),
         reordered=sum(_is_reordered(table, other, pair) for pair in pairs),
