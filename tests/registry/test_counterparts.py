@@ -81,7 +81,8 @@ def test_what_was_trained_on_is_found_by_sketch(level: str, printed: Printed) ->
     ours = printed("a", shuffled(models.trained_on(base, 2, 0.2)), level)
     answer, found = held(ours, printed("b", base, level))
     assert (found.sketch, found.digest, found.none) == (len(base), 0, 0)
-    words = f"Tensors of a bear other names in b: {len(base)} of {len(base)} were found there by what they hold ({len(base)} by sketch)."
+    count = len(base)
+    words = f"{count} of {count} tensors of a bear other names in b: by what they hold {count} by sketch were found there."
     assert words in answer.explanation
 
 

@@ -22,7 +22,7 @@ Key = tuple[int, int, bytes]  # rows, columns and digest of a tensor
 EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) and still be called one
 SAME_SKETCH = 2e-3  # difference of two sketches of the same rows by the rounding of float16
 FEWEST_LAYERS = 2  # tensors of one shape that make a stack
-AGREE = 0.95  # share of the layers that keep their partners from which layer numbers mean something
+AGREE = 0.95  # share of the layers that keep their partners, and of tensors that keep their roles, from which layer numbers mean something
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,13 @@ def layers_more(ours: Sized, extra: Sized) -> bool:
 
 
 def layers_in_order(pairs: Sequence[tuple[Place, Place]]) -> bool:
-    """Whether layers that keep together stand in their order. Where names are lost, or lie, layer numbers mean nothing."""
-    both = Counter((a.component, a.layer, b.component, b.layer) for a, b in pairs if NO_LAYER not in (a.layer, b.layer))
+    """Whether layers that keep together stand in their order. Where names are lost, or lie, or are another library's, which counts
+    layers in its own way, layer numbers mean nothing.
+    """
+    layered = [(a, b) for a, b in pairs if NO_LAYER not in (a.layer, b.layer)]
+    if sum(a[2:] == b[2:] for a, b in layered) < AGREE * len(layered):
+        return True
+    both = Counter((a.component, a.layer, b.component, b.layer) for a, b in layered)
     most: dict[tuple[str, int], tuple[int, str, int]] = {}
     for (component, layer, their_component, their_layer), count in both.items():
         most[component, layer] = max(most.get((component, layer), (0, "", 0)), (count, their_component, -their_layer))
