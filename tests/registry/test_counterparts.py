@@ -108,6 +108,19 @@ def test_a_head_that_is_the_embedding_counts_once(level: str, printed: Printed) 
         assert held(printed("a", ours, level), printed("b", theirs, level))[0].relation == "identical"
 
 
+def test_another_library_counts_its_layers_in_its_own_way(printed: Printed) -> None:
+    """Layers from the last to the first under other names are the same model; under the same names they are another."""
+    base = models.llama(1)
+    backwards = models.with_layers(base, [*range(models.LAYERS)][::-1])
+    other = {name.replace("self_attn", "mixer").replace("_proj", "x").replace("layernorm", "scale"): v for name, v in backwards.items()}
+    other["head.weight"] = other.pop("lm_head.weight")
+    theirs = printed("b", base)
+    answer = held(printed("a", other), theirs)[0]
+    assert answer.relation == "identical"
+    assert not any("strangers" in sentence and "no more alike" in sentence for sentence in answer.explanation)
+    assert held(printed("c", backwards), theirs)[0].relation == "layers rearranged"
+
+
 def test_without_a_counterpart_nothing_is_said(printed: Printed) -> None:
     base, rng = models.llama(1), np.random.default_rng(3)
     more = shuffled(base) | {f"own{at}": rng.standard_normal((70, 1500)).astype(np.float32) for at in range(3)}
