@@ -81,7 +81,8 @@ def test_what_was_trained_on_is_found_by_sketch(level: str, printed: Printed) ->
     ours = printed("a", shuffled(models.trained_on(base, 2, 0.2)), level)
     answer, found = held(ours, printed("b", base, level))
     assert (found.sketch, found.digest, found.none) == (len(base), 0, 0)
-    words = f"Tensors of a bear other names in b: {len(base)} of {len(base)} were found there by what they hold ({len(base)} by sketch)."
+    count = len(base)
+    words = f"{count} of {count} tensors of a bear other names in b: by what they hold {count} by sketch were found there."
     assert words in answer.explanation
 
 
@@ -91,11 +92,33 @@ def test_put_together_tensors_are_one_row(printed: Printed) -> None:
     for layer in range(models.LAYERS):
         parts = [base[f"model.layers.{layer}.self_attn.{name}_proj.weight"] for name in "qkv"]
         fused[f"together{layer}"] = np.concatenate(parts)
-    _, found = held(printed("a", shuffled(fused)), printed("b", base))
+    answer, found = held(printed("a", shuffled(fused)), printed("b", base))
+    assert answer.relation == "identical"
     assert (found.digest, found.none) == (len(fused), 0)
     assert found.tensors is not None
     together = {row.relative for row in found.tensors if row.relative is not None and " + " in row.relative}
     assert together == {" + ".join(f"text.{layer}.attention.{name}" for name in "kqv") for layer in range(models.LAYERS)}
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+def test_a_head_that_is_the_embedding_counts_once(level: str, printed: Printed) -> None:
+    base = models.llama(1)
+    base["lm_head.weight"] = base["model.embed_tokens.weight"]
+    for ours, theirs in ((shuffled(base), base), (base, shuffled(base))):
+        assert held(printed("a", ours, level), printed("b", theirs, level))[0].relation == "identical"
+
+
+def test_another_library_counts_its_layers_in_its_own_way(printed: Printed) -> None:
+    """Layers from the last to the first under other names are the same model; under the same names they are another."""
+    base = models.llama(1)
+    backwards = models.with_layers(base, [*range(models.LAYERS)][::-1])
+    other = {name.replace("self_attn", "mixer").replace("_proj", "x").replace("layernorm", "scale"): v for name, v in backwards.items()}
+    other["head.weight"] = other.pop("lm_head.weight")
+    theirs = printed("b", base)
+    answer = held(printed("a", other), theirs)[0]
+    assert answer.relation == "identical"
+    assert not any("strangers" in sentence and "no more alike" in sentence for sentence in answer.explanation)
+    assert held(printed("c", backwards), theirs)[0].relation == "layers rearranged"
 
 
 def test_without_a_counterpart_nothing_is_said(printed: Printed) -> None:

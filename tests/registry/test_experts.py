@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
+import pytest
+import safetensors.numpy
 
 import models
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
@@ -75,6 +78,24 @@ def test_some_experts_of_a_stranger(tmp_path: Path) -> None:
             assert given.relation == "transplanted"
             assert [f.family for x in given.components for f in x.families if f.inherited] == ["expert"]
             assert 0.15 < given.shared < 0.2  # three of eight experts, which are 47 % of the parameters
+
+
+def test_some_experts_of_a_stranger_under_names_that_tell_nothing(tmp_path: Path) -> None:
+    """Each of them is a matrix by itself then, which no name tells from those of the host."""
+    host, donor = mixture(1), mixture(2)
+    child = {k: donor[k] if any(f".experts.{n}." in k for n in (1, 4, 6)) else v for k, v in host.items()}
+    order = np.random.default_rng(3).permutation(len(child))
+    named = index(tmp_path / "named", child)
+    safetensors.numpy.save_file(
+        {f"p{at}": value.astype(ml_dtypes.bfloat16) for at, value in zip(order, child.values(), strict=True)},
+        tmp_path / "renamed.safetensors",
+    )
+    renamed = fingerprint_source(open_source(tmp_path / "renamed.safetensors"), level="full")
+    for relative in (index(tmp_path / "host", host), index(tmp_path / "donor", donor)):
+        before, after = (measure_kin(query, relative, "relative", ALONE).relative for query in (named, renamed))
+        assert before.relation == after.relation == "transplanted"
+        assert after.shared == pytest.approx(before.shared, abs=0.05)
+        assert 0.1 < after.shared < 0.9
 
 
 def test_two_mixtures_apart(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from modelkin_registry.counterparts.common_names import Common
 from modelkin_registry.counterparts.contents import Keys, value_keys, vector_keys
 from modelkin_registry.counterparts.copying.faces import united, units_of
 from modelkin_registry.counterparts.matching import at_odds
-from modelkin_registry.counterparts.pairing import DIGEST, NAME, SHAPE, Pair
+from modelkin_registry.counterparts.pairing import DIGEST, NAME, SHAPE, SKETCH, Pair
 from modelkin_registry.evidence.places import Measurement, PlaceCosine
 
 MOST_LEFT = 256  # tensors of one side without a counterpart, up to which sums of them are tried: a deep model's fused ones
@@ -56,7 +56,7 @@ def _matrices(common: Common, measured: Sequence[Measurement]) -> Iterator[Match
     table, other = common.query.matrices, common.relative.matrices
     cosines = _best(chain.from_iterable(one.places for one in measured))
     single = _single(common.pairs.matrices, cosines, value_keys(table), value_keys(other))
-    sure = {row for row, (_, found) in single.items() if found != SHAPE}
+    sure = {row for row, (other, found) in single.items() if _is_sure(found, cosines.get((row, other)))}
     unions = _unions(common.query, common.relative, sure, {single[row][0] for row in sure})
     joined = {row for match in unions for row in match.ours}
     yield from unions
@@ -93,6 +93,11 @@ def _single(pairs: Sequence[Pair], cosines: Cosines, ours: Keys, theirs: Keys) -
     if not (len(ours) and len(theirs)):
         return found
     return {a: (b, DIGEST if ours[a] == theirs[b] and ours[a] != 0 else how) for a, (b, how) in found.items()}
+
+
+def _is_sure(found: str, cosine: tuple[float, str] | None) -> bool:
+    """Whether no sum of tensors has to be tried for a row: its name and shape tell one, or its contents."""
+    return found in (DIGEST, SKETCH) or (found == NAME and cosine is not None and cosine[1] == PROBE)
 
 
 def _match(row: int, counterpart: tuple[int, str] | None, cosines: Cosines) -> Match:

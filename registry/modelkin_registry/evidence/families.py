@@ -11,7 +11,6 @@ import numpy as np
 from modelkin_indexer.results.channels import CHANNELS
 from modelkin_registry.answers.evidence import FamilyEvidence
 from modelkin_registry.evidence.alignment import CHANNEL_R
-from modelkin_registry.evidence.experts import EXPERT_COSINE
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import reported_p, two_sided_p
 from modelkin_registry.evidence.places import (
@@ -239,8 +238,6 @@ def _inherited_parameters(families: Sequence[FamilyEvidence], measured: Measurem
         ours = [p for p in measured.places if SHOWN_AS.get(p.family, p.family) == family.family]
         chosen = [p for p in ours if p.channel == family.channel] or [p._replace(cosine=family.r or 0.0) for p in ours]
         matched = experts if family.family == "expert" and experts is not None and experts.share > 0 else None
-        if family.family == "expert" and matched is None:
-            chosen = _taken_over(chosen)
         part = matched.share if matched else 1.0
         sizes = [part * float(measured.query.matrices.parameters[p.query_row]) for p in chosen]
         weight = sum(size * (matched.cosine if matched else abs(p.cosine)) for size, p in zip(sizes, chosen, strict=True))
@@ -250,18 +247,3 @@ def _inherited_parameters(families: Sequence[FamilyEvidence], measured: Measurem
     size = sum(size for size, _ in closest)
     elsewhere = sum(size for size, _ in seen) * weight / size if size else sum(weight for _, weight in seen)
     return int(total), weight + elsewhere
-
-
-def _taken_over(places: Sequence[PlaceCosine]) -> list[PlaceCosine]:
-    """Without single experts that stand alone, as `gate 3` does, and show nothing while others are matched: each is judged by itself."""
-    alone: dict[tuple[int, str], list[float]] = defaultdict(list)
-    for place in places:
-        if (number := _expert_number(place)) is not None:
-            alone[place.layers[0], number].append(abs(place.cosine))
-    found = {expert for expert, cosines in alone.items() if sum(cosines) / len(cosines) >= EXPERT_COSINE}
-    return [p for p in places if not found or (number := _expert_number(p)) is None or (p.layers[0], number) in found]
-
-
-def _expert_number(place: PlaceCosine) -> str | None:
-    number = place.role.rpartition(" ")[2]
-    return number if number.isdigit() else None

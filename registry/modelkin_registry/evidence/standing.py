@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,10 +11,10 @@ import numpy as np
 
 from modelkin_indexer.results.channels import CHANNELS
 from modelkin_registry.evidence.alignment import CHANNEL_R
+from modelkin_registry.evidence.experts import EXPERT_COSINE
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import Null, average_null, two_sided_p
 from modelkin_registry.evidence.places import Measurement, PlaceCosine
-from modelkin_registry.evidence.similarity import is_folded
 
 # Gram and anchored: layers in which a family must agree, each beyond what neighbouring layers have in common. A layer that reads (or
 # writes) what both models read looks alike in its Gram matrix though nothing is copied: 44 of 150 pairs of digit classifiers by one layer.
@@ -88,15 +89,17 @@ class Standing:
 def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, judge: Judge, limit: float) -> Standing:
     """The first channel that shows a family below `limit`, by its mean or by a few strong places; else the first one measured.
 
-    Its p-value is then that of one look: nothing was chosen by what the channels show.
+    Its p-value is then that of one look: nothing was chosen by what the channels show. Of experts that stand alone some may be another
+    model's: where some are matched and some are not, their mean says nothing.
     """
     places = {c: mine for c in CHANNELS if (mine := [p for p in group if p.channel == c])}
     results = {c: matrix_result(family, c, mine, measured, judge, len(places)) for c, mine in places.items()}
     evident = [c for c, result in results.items() if result.strong and result.p_value <= limit]
-    if evident:
+    experts = matched_experts(places.get("probe", []))
+    if evident and not (experts and len(experts) < sum(_is_alone(p) for p in places["probe"])):
         forged = evident[0] == "probe" and contradicted(group, measured)
         return Standing(results, evident[0], places[evident[0]], not forged, contradicted=forged)
-    strong, p_value = strong_places(family, places.get("probe", []), measured, judge)
+    strong, p_value = strong_places(family, places.get("probe", []), judge)
     if strong and p_value <= limit and not measured.changes_only:
         found = channel_result(family, "probe", strong, judge)
         return Standing({**results, "probe": replace(found, p_value=p_value)}, "probe", strong, True, few=True)
@@ -108,23 +111,33 @@ def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, j
     return Standing({**results, first: one_look}, first, places[first])
 
 
-def strong_places(family: str, places: Sequence[PlaceCosine], measured: Measurement, judge: Judge) -> tuple[list[PlaceCosine], float]:
+def strong_places(family: str, places: Sequence[PlaceCosine], judge: Judge) -> tuple[list[PlaceCosine], float]:
     """Places of the probe channel that stand out one by one, and the p-value of so much excess over all of them; none and 1 if they do not.
 
-    The sum of z^2 over all places against chi-square, and FEWEST_STRONG places of STRONG_SD each: strangers show neither. The short sketch
-    of a single expert cannot reach that many; there equal digests of all its numbers say as much.
+    The sum of z^2 over all places against chi-square, and FEWEST_STRONG places of STRONG_SD each, or of matched experts: strangers show
+    neither.
     """
     spread = judge.between_models(family, "probe")
     z = [(p.cosine - p.null.mean) / math.hypot(p.null.sd, spread) for p in places]
-    reached = [abs(one) >= STRONG_SD or _same_expert(p, measured) for p, one in zip(places, z, strict=True)]
+    experts = matched_experts(places)
+    reached = [abs(one) >= STRONG_SD or p in experts for p, one in zip(places, z, strict=True)]
     strong = [p for p, enough in zip(places, reached, strict=True) if enough and abs(p.cosine) >= STRONG_R]
     if len(places) < FEWEST_PLACES or len(strong) < FEWEST_STRONG:
         return [], 1.0
     return strong, min(1.0, chi_square_p(sum(one**2 for one in z), len(z)) * len(CHANNELS) * judge.searched)
 
 
-def _same_expert(place: PlaceCosine, measured: Measurement) -> bool:
-    return is_folded(measured.query.matrices, place.query_row) and same_numbers(place, measured)
+def matched_experts(places: Sequence[PlaceCosine]) -> set[PlaceCosine]:
+    """Places of experts that stand alone, as `gate 3` does, and are found by their matrices together: a sketch of one is short."""
+    alone: dict[tuple[int, str], list[PlaceCosine]] = defaultdict(list)
+    for place in filter(_is_alone, places):
+        alone[place.layers[0], place.role.rpartition(" ")[2]].append(place)
+    found = (mine for mine in alone.values() if sum(abs(p.cosine) for p in mine) >= EXPERT_COSINE * len(mine))
+    return {place for mine in found for place in mine}
+
+
+def _is_alone(place: PlaceCosine) -> bool:
+    return place.family == "expert" and place.role.rpartition(" ")[2].isdigit()
 
 
 def chi_square_p(value: float, freedom: int) -> float:

@@ -102,8 +102,8 @@ def renamed_sentences(subject: str, relative: Relative) -> list[str]:
     elif found.renamed:
         held = [f"{count} by {what}" for what, count in (("digest", found.digest), ("sketch", found.sketch)) if count]
         sentences.append(
-            f"Tensors of {subject} bear other names in {relative.model}: {found.digest + found.sketch} of {found.total} were found there "
-            f"by what they hold ({', '.join(held)})."
+            f"{found.renamed} of {found.total} tensors of {subject} bear other names in {relative.model}: by what they hold "
+            f"{' and '.join(held)} were found there."
         )
     if found.shape:
         sentences.append(

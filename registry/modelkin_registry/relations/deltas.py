@@ -184,7 +184,9 @@ def same_bytes(a: int, b: int, pair: ComponentPair) -> bool:
     """Equal digests at full level; equal sketches of the sampled rows where a side was only probed."""
     ours, theirs = pair.query.matrices, pair.relative.matrices
     if ours.digest.shape[1] and theirs.digest.shape[1]:
-        return bool((ours.digest[a] == theirs.digest[b]).all())
+        if ours.digest[a].any() and theirs.digest[b].any():
+            return bool((ours.digest[a] == theirs.digest[b]).all())
+        return bool(ours.numbers[a].any() and (ours.numbers[a] == theirs.numbers[b]).all())  # a single expert of a stack
     return bool((ours.probe[a] == theirs.probe[b]).all() and ours.scale[a] == theirs.scale[b])
 
 

@@ -35,8 +35,8 @@ def best_found(found: Found) -> dict[str, tuple[ComponentPair, Relation]]:
 
 
 def copy_relation(copy: Copy) -> Relation:
-    """What a model is whose every number is the relative's: as they are, in another container or order."""
-    return Relation("identical" if copy.exact else "reparameterised" if copy.reordered else "recast")
+    """What a model is whose every number is the relative's: as they are, however laid out; in other number formats, or in another order."""
+    return Relation("reparameterised" if copy.reordered else "identical" if copy.exact or copy.same_types else "recast")
 
 
 def parts_of(found: Found, query: Fingerprint, *, copied: str) -> tuple[Part, ...]:

@@ -7,7 +7,7 @@ rows is about the share of tensors that both have.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -35,18 +35,18 @@ def nameless_rows(fingerprint: Fingerprint) -> list[IndexRows]:
 
 
 def _shaped(table: Matrices) -> Floats:
-    telling = (table.sd > 0) & (table.parameters >= FEWEST_NUMBERS)
-    shapes, group = np.unique(np.column_stack([table.rows, table.columns, table.experts])[telling], axis=0, return_inverse=True)
-    sums = np.zeros((len(shapes), spec.PROBE_NUMBERS))
-    np.add.at(sums, group.reshape(-1), table.probe[telling].astype(np.float64))
-    signs = [_signs(f"shape {shape}".encode(), spec.PROBE_NUMBERS) for shape in shapes.tolist()]
-    return np.asarray((sums * np.array(signs).reshape(sums.shape)).sum(axis=0))
+    shapes = list(zip(table.rows.tolist(), table.columns.tolist(), table.experts.tolist(), strict=True))
+    telling = np.flatnonzero((table.sd > 0) & (table.parameters >= FEWEST_NUMBERS)).tolist()
+    groups: dict[tuple[int, int, int], list[int]] = {}
+    for row in telling:
+        groups.setdefault(shapes[row], []).append(row)
+    sums = np.array([table.probe[rows].astype(np.float64).sum(axis=0) for rows in groups.values()]).reshape(-1, spec.PROBE_NUMBERS)
+    return np.asarray((sums * _signs([f"shape {list(shape)}".encode() for shape in groups], spec.PROBE_NUMBERS)).sum(axis=0))
 
 
 def _contents(fingerprint: Fingerprint) -> Floats:
     digests = sorted(set(_digests(fingerprint)))[:MOST_DIGESTS]
-    signs = np.array([_signs(digest, CONTENT_NUMBERS) for digest in digests], np.int8).reshape(-1, CONTENT_NUMBERS)
-    return np.asarray(signs.sum(axis=0, dtype=np.float64))
+    return np.asarray(_signs(digests, CONTENT_NUMBERS).sum(axis=0, dtype=np.float64))
 
 
 def _digests(fingerprint: Fingerprint) -> Iterator[bytes]:
@@ -55,13 +55,14 @@ def _digests(fingerprint: Fingerprint) -> Iterator[bytes]:
     large = (table.sd > 0) & (table.parameters >= FEWEST_NUMBERS)
     for number in (*table.numbers[large].ravel().tolist(), *experts.numbers.ravel().tolist()):
         if number:
-            yield int(number).to_bytes(8, "little")
+            yield number.to_bytes(8, "little")
     varied = ~vectors.constant.astype(bool) & (vectors.length >= FEWEST_NUMBERS)
     for digest in vectors.digest[varied]:
         yield b"vector" + digest.tobytes()
 
 
-def _signs(name: bytes, count: int) -> npt.NDArray[np.int8]:
-    """±1 (count,), a pure function of a name."""
-    bits = hashlib.blake2b(name, digest_size=count // 8, person=b"modelkin search").digest()
-    return np.unpackbits(np.frombuffer(bits, np.uint8)).astype(np.int8) * 2 - 1
+def _signs(names: Sequence[bytes], count: int) -> npt.NDArray[np.int8]:
+    """±1 (names, count), each row a pure function of a name."""
+    size = count // 8
+    bits = b"".join([hashlib.blake2b(name, digest_size=size, person=b"modelkin search").digest() for name in names])
+    return np.unpackbits(np.frombuffer(bits, np.uint8)).astype(np.int8).reshape(-1, count) * 2 - 1

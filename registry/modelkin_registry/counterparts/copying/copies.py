@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
+from modelkin_indexer import spec
 from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
 from modelkin_registry.counterparts.contents import same_contents, value_keys
 from modelkin_registry.counterparts.copying.faces import united, units_of
 from modelkin_registry.counterparts.copying.vector_unions import vectors_held
+from modelkin_registry.counterparts.moving import chosen_rows
 from modelkin_registry.counterparts.pairing import FEWEST_NUMBERS, Pair
 
 Key = tuple[int, int, bytes]  # rows, columns and digest of a tensor
 EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) and still be called one
 SAME_SKETCH = 2e-3  # difference of two sketches of the same rows by the rounding of float16
 FEWEST_LAYERS = 2  # tensors of one shape that make a stack
-AGREE = 0.95  # share of the layers that keep their partners from which layer numbers mean something
+AGREE = 0.95  # share of the layers that keep their partners, and of tensors that keep their roles, from which layer numbers mean something
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,11 @@ class Copy:
     """How the numbers of the query stand in the relative.
 
     `exact`: to the last bit, tensor by tensor. Else the values are the same: `turned` tensors are stored turned round, `united` are put
-    together or cut apart, and `reordered` have their rows or columns in another order.
+    together or cut apart, and `reordered` have their rows or columns in another order. `same_types`: in the same number formats.
     """
 
     exact: bool
+    same_types: bool = True
     turned: int = 0
     united: int = 0
     reordered: int = 0
@@ -48,9 +51,35 @@ def copy_of(query: Fingerprint, relative: Fingerprint) -> Copy | None:
     full = bool(query.matrices.digest.shape[1] and relative.matrices.digest.shape[1])
     if full and not _may_be(query.matrices, relative.matrices):
         return None
-    if query.about.dtypes.keys() == relative.about.dtypes.keys() and _to_the_last_bit(query, relative, full):
+    query, relative = told_once(query, full), told_once(relative, full)
+    same_types = query.about.dtypes.keys() == relative.about.dtypes.keys()
+    if same_types and _to_the_last_bit(query, relative, full):
         return Copy(True)
-    return _by_value(query, relative) if full else None
+    return _by_value(query, relative, same_types=same_types) if full else None
+
+
+def told_once(model: Fingerprint, full: bool) -> Fingerprint:
+    """A model without token tables that it holds a second time: a head that is the embedding counts once, as where names tell it."""
+    table = model.matrices
+    is_tall = (table.rows > spec.TALL * table.columns) | (table.rows >= spec.TALL_ROWS)
+    tall = np.flatnonzero(is_tall & (table.experts == 1) & (table.sd > 0))
+    if len(tall) < 2:
+        return model
+    known: set[bytes] = set()
+    twins = []
+    for row in tall.tolist():
+        content = _content(table, row, full)
+        if table.places[row].layer == NO_LAYER and content in known:
+            twins.append(row)
+        known.add(content)
+    if not twins:
+        return model
+    return replace(model, matrices=chosen_rows(table, np.setdiff1d(np.arange(len(table)), twins)))
+
+
+def _content(table: Matrices, row: int, full: bool) -> bytes:
+    """What two equal tensors have in common: the digest, or at level probe the sketch and its length."""
+    return bytes(table.digest[row].tobytes() if full else table.probe[row].tobytes() + table.scale[row].tobytes())
 
 
 def measured(model: Fingerprint) -> int:
@@ -88,8 +117,7 @@ def _tensors(model: Fingerprint, full: bool) -> Iterator[tuple[Key, Place]]:
     table, vectors = model.matrices, model.vectors
     for row, place in enumerate(table.places):
         if table.sd[row] > 0:
-            content = table.digest[row].tobytes() if full else table.probe[row].tobytes() + table.scale[row].tobytes()
-            yield (int(table.rows[row]), int(table.columns[row]), content), place
+            yield (int(table.rows[row]), int(table.columns[row]), _content(table, row, full)), place
     for row, place in enumerate(vectors.places):
         if not vectors.constant[row]:
             yield (1, int(vectors.length[row]), vectors.digest[row].tobytes()), place
@@ -109,8 +137,13 @@ def layers_more(ours: Sized, extra: Sized) -> bool:
 
 
 def layers_in_order(pairs: Sequence[tuple[Place, Place]]) -> bool:
-    """Whether layers that keep together stand in their order. Where names are lost, or lie, layer numbers mean nothing."""
-    both = Counter((a.component, a.layer, b.component, b.layer) for a, b in pairs if NO_LAYER not in (a.layer, b.layer))
+    """Whether layers that keep together stand in their order. Where names are lost, or lie, or are another library's, which counts
+    layers in its own way, layer numbers mean nothing.
+    """
+    layered = [(a, b) for a, b in pairs if NO_LAYER not in (a.layer, b.layer)]
+    if sum(a[2:] == b[2:] for a, b in layered) < AGREE * len(layered):
+        return True
+    both = Counter((a.component, a.layer, b.component, b.layer) for a, b in layered)
     most: dict[tuple[str, int], tuple[int, str, int]] = {}
     for (component, layer, their_component, their_layer), count in both.items():
         most[component, layer] = max(most.get((component, layer), (0, "", 0)), (count, their_component, -their_layer))
@@ -125,7 +158,7 @@ def sized(table: Matrices, rows: Iterable[int]) -> Sized:
     return [(int(table.rows[row]), int(table.columns[row]), table.places[row]) for row in rows]
 
 
-def _by_value(query: Fingerprint, relative: Fingerprint) -> Copy | None:
+def _by_value(query: Fingerprint, relative: Fingerprint, *, same_types: bool) -> Copy | None:
     table, other = query.matrices, relative.matrices
     pairs = [pair for pair in same_contents(table, other) if not pair.repeats]
     rest = [
@@ -148,6 +181,7 @@ def _by_value(query: Fingerprint, relative: Fingerprint) -> Copy | None:
     alone = [len(ours) == len(theirs) == 1 for ours, theirs in unions]
     return Copy(
         False,
+        same_types,
         turned=sum(_is_turned(table, other, pair) for pair in pairs) + sum(alone),
         united=len(alone) - sum(alone),
         reordered=sum(_is_reordered(table, other, pair) for pair in pairs),

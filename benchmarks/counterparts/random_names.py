@@ -1,10 +1,11 @@
 """What is found of models whose tensors bear random names, without a config: by descent, by name, and of strangers nothing.
 
-    python -m benchmarks.truth.random_names BENCH_DIR [--universe dev] [--derived DIR] [--work DIR] [--level full] [--only A,B]
+    python -m benchmarks.counterparts.random_names BENCH_DIR [--universe dev] [--derived DIR] [--work DIR] [--level full] [--only A,B]
 
 BENCH_DIR as in benchmarks.truth.lineage. Each child of the universe's truth is asked for twice in a registry of the parents: under its own
-names, and with every tensor under twelve random letters. Then the parents are registered under random names, and asked for under their own.
-Writes results/random_names.json: what differs between the two answers, pair by pair.
+names, and with every tensor under twelve random letters. And every model is asked for under random names in a registry of all of them and
+of three strangers of each one's very shapes: whether the search without names finds it, and what it is called against itself. Writes
+results/random_names.json: counts, and the answers that differ.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import string
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,15 +32,19 @@ from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.results import fingerprint as fingerprints
-from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
 from modelkin_indexer.source import Source
 from modelkin_indexer.spec import LEVELS
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import is_descent
+from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.registry import Registry
+from modelkin_registry.relations.pairs import hold
+from modelkin_registry.search.candidates import find_candidates
 
 LETTERS = 12  # of a random name
 SHOWN = 100  # relatives asked for: all of a universe
+STRANGERS, SEED = 3, 14  # strangers of each model's shapes, and what they are drawn by
 
 
 class Renamed:
@@ -132,7 +138,48 @@ def scored(pairs: list[dict[str, Any]], models: Mapping[str, Path], level: str, 
             rows.append(
                 {"child": child, "merge was": before[1], "merge now": after[1], "first was": before[2][:3], "first now": after[2][:3]}
             )
-    return {"level": level, "rows": rows, "summary": summary(rows)}
+    return {"summary": summary(rows), "differs": [row for row in rows if differs(row)], "alone": found_alone(models, level, work)}
+
+
+def stranger(model: Fingerprint, random: np.random.Generator) -> Fingerprint:
+    """A model of the same names and shapes that has nothing else in common with it."""
+    table, vectors, experts = model.matrices, model.vectors, model.experts
+    matrices = replace(
+        table,
+        **{channel: _units(random, getattr(table, channel)) for channel in CHANNELS},
+        digest=random.integers(0, 256, table.digest.shape, np.uint8),
+        numbers=random.integers(1, 1 << 63, table.numbers.shape, np.uint64),
+    )
+    others = replace(vectors, sketch=_units(random, vectors.sketch), digest=random.integers(0, 256, vectors.digest.shape, np.uint8))
+    single = replace(experts, numbers=random.integers(1, 1 << 63, experts.numbers.shape, np.uint64))
+    return replace(model, matrices=matrices, vectors=others, experts=single)
+
+
+def _units(random: np.random.Generator, like: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
+    values = random.standard_normal(like.shape)
+    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True) if values.size else values, np.float16)
+
+
+def found_alone(models: Mapping[str, Path], level: str, work: Path) -> dict[str, Any]:
+    """Every model under random names among all models and their strangers: candidates by votes, and what it is called against itself."""
+    random_numbers = np.random.default_rng(SEED)
+    named: dict[str, int] = Counter()
+    missed, strangers = [], 0
+    with tempfile.TemporaryDirectory() as folder, Registry.open(Path(folder) / "all.db") as registry:
+        with registry.store.batch():
+            for name in sorted(models):
+                known = printed(models[name], level, renamed=False, work=work)
+                registry.add(name, known)
+                for number in range(STRANGERS):
+                    registry.add(f"stranger-{number}-of-{name}", stranger(known, random_numbers))
+        for name in sorted(models):
+            asked_for = printed(models[name], level, renamed=True, work=work)
+            voted = registry.store.names_of(find_candidates(registry.index, asked_for, nearest=0)).values()
+            strangers += sum(other.startswith("stranger-") for other in voted)
+            missed += [name] if name not in voted else []
+            named[hold(asked_for, registry.get(name), name, ALONE).kin().relative.relation] += 1
+    counts = {"models": len(models), "found": len(models) - len(missed), "strangers with a vote": strangers}
+    return counts | {"missed": missed, "called": dict(sorted(named.items()))}
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -209,12 +256,11 @@ def main() -> None:
         truth = json.loads((universe / "truth.json").read_text())
         found = list(chosen(truth, universe, derived, set(filter(None, args.only.split(",")))))
         models = {name: path for _, paths in found for name, path in paths.items()}
-        results = [scored([pair for pair, _ in found], models, level, work) for level in args.level or LEVELS]
-    for result in results:
-        for row in result["rows"]:
-            if differs(row):
-                print(result["level"], json.dumps(row))
-        print(json.dumps(result["summary"], indent=1))
+        results = {level: scored([pair for pair, _ in found], models, level, work) for level in args.level or LEVELS}
+    for level, result in results.items():
+        for row in result["differs"]:
+            print(level, json.dumps(row))
+        print(json.dumps({"level": level, "summary": result["summary"], "alone": result["alone"]}, indent=1))
     if not args.no_file:
         write_result("random_names", results)
 
