@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelkin_indexer.results.fingerprint import About, Fingerprint
-from modelkin_registry.counterparts.by_tensor import by_tensor
 from modelkin_registry.counterparts.left_over import matrices_left, vectors_left
 from modelkin_registry.counterparts.matching import matched
+from modelkin_registry.counterparts.names.by_tensor import by_tensor
+from modelkin_registry.counterparts.names.renaming import adopt, turned
+from modelkin_registry.counterparts.names.seen_as import without_twins
 from modelkin_registry.counterparts.opened import opened
 from modelkin_registry.counterparts.pairing import NAME, Pair, Pairs
-from modelkin_registry.counterparts.renaming import adopt, turned
-from modelkin_registry.counterparts.seen_as import without_twins
 from modelkin_registry.evidence.judge import Judge
 
 UNTOLD = 0.5  # share of the bytes whose names tell nothing, from which a model is read under another's names

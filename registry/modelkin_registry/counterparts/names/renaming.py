@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.counterparts.by_role import by_role
-from modelkin_registry.counterparts.by_tensor import by_tensor
+from modelkin_registry.counterparts.names.by_role import by_role
+from modelkin_registry.counterparts.names.by_tensor import by_tensor
 from modelkin_registry.counterparts.pairing import Pair, Pairs
 
 AGREE = 0.95  # share of the pairs that follow one rule (role by role, layer by layer) from which the rule is what was renamed

@@ -9,9 +9,9 @@ from dataclasses import replace
 from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import About, Experts, Fingerprint
 from modelkin_registry.counterparts.moving import Places, moved
+from modelkin_registry.counterparts.names.seen_as import seen_as
 from modelkin_registry.counterparts.opened import numbered
 from modelkin_registry.counterparts.pairing import Pair, Pairs
-from modelkin_registry.counterparts.seen_as import seen_as
 
 Key = tuple[str, int, int]  # component, layer and number of the copy
 
