@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from modelkin_data.libraries import libraries
 from modelkin_indexer.anatomy.layouts import usual_head_size
+from modelkin_indexer.anatomy.libraries.published import published
 from modelkin_indexer.anatomy.libraries.styles import spelt
 from modelkin_indexer.anatomy.model import Told
 from modelkin_indexer.anatomy.reading import read_anatomy
@@ -375,3 +376,11 @@ def test_settings_of_a_library_stand_in_for_a_config(tmp_path: Path, file: str, 
     assert [note.startswith(f"{file} left out") for note in notes] == [True] * (told is None)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     assert read_config(tmp_path) == ({"model_type": "llama"}, ())
+
+
+def test_kernels_stored_outputs_first_are_left_as_they_are() -> None:
+    shapes = {"dense/kernel:0": (6, 4), "dense/bias:0": (6,), "dense_1/kernel:0": (3, 6), "dense_1/bias:0": (3,)}
+    tensors = {name: TensorInfo(name, "F32", shape, 4 * prod(shape)) for name, shape in shapes.items()}
+    assert set(published(tensors)) == set(shapes)
+    turned_round = {name: TensorInfo(name, "F32", info.shape[::-1], info.nbytes) for name, info in tensors.items()}
+    assert {tensor.info.shape for tensor in published(turned_round).values()} == set(shapes.values())

@@ -9,7 +9,7 @@ from functools import cache
 from math import prod
 
 from modelkin_data.libraries import Library, LibraryRow, libraries
-from modelkin_indexer.anatomy.libraries.styles import is_kernel, spelt
+from modelkin_indexer.anatomy.libraries.styles import KERNEL, is_kernel, spelt
 from modelkin_indexer.places import TensorInfo
 
 PARAMETER = re.compile(r"\.(weight|bias)$")
@@ -32,7 +32,7 @@ class Published:
 
 def published(tensors: Mapping[str, TensorInfo], kernels: bool = True) -> dict[str, Published]:
     """Published name -> tensor. Names of no known library stay as they are; without `kernels` also those of Flax and TensorFlow."""
-    spelling = spelt(tensors) if kernels else {}
+    spelling = spelt(tensors) if kernels and not _outputs_first(tensors) else {}
     names = {spelling.get(name, name): name for name in tensors}
     if len(names) < len(tensors):
         names, spelling = {name: name for name in tensors}, {}
@@ -47,6 +47,17 @@ def published(tensors: Mapping[str, TensorInfo], kernels: bool = True) -> dict[s
                 return {old: Published(info) for old, info in tensors.items()}
             found[new] = tensor
     return found
+
+
+def _outputs_first(tensors: Mapping[str, TensorInfo]) -> bool:
+    """Whether kernels are stored [out, in] for all their name, as offsets beside them show, which are as long as there are outputs."""
+    votes = 0
+    for name, info in tensors.items():
+        if len(info.shape) > 1 and is_kernel(name):
+            bias = tensors.get("bias".join(name.rsplit(KERNEL, 1)))
+            outputs = bias.elements if bias is not None else 0
+            votes += (info.shape[0] == outputs) - (info.shape[-1] == outputs)
+    return votes > 0
 
 
 def _kernel(name: str, info: TensorInfo) -> frozenset[str]:
