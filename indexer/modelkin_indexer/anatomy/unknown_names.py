@@ -12,6 +12,7 @@ from modelkin_indexer.anatomy.splits import SplitName
 
 Shape = Sequence[int]
 TOKEN_RATIO = 4  # a table of at least so many rows for each column, as wide as the residual stream, may hold tokens
+WEIGHTS = re.compile(r"(^|_)(weights?|kernel)(_|$)")  # what a converter fused a norm into is still called so
 WITHOUT_FRAME = ("embedding", "position", "head")  # their rows are tokens or positions: Gram matrices of strangers' rows agree
 
 
@@ -71,8 +72,8 @@ def _vector_family(parts: list[str], parameter: str) -> str:
 
 def _matrix_family(parts: list[str], split: SplitName, axes: int) -> str:
     """The family by the last part that has a word of one, `anywhere` before all, `weak` after all."""
-    if not split.parameter and any(_has_word(part, _words().norms) for part in parts[-1:]):
-        return "norm"
+    if axes == 2 and not split.parameter and any(_has_word(part, _words().norms) and not WEIGHTS.search(part) for part in parts[-1:]):
+        return "norm"  # gains of several norms in one table
     rooms = [room for room in _words().rooms if not (room.outside and split.stack) and (room.family != "conv" or axes > 2)]
     for stage in (1, 0, -1):
         for part in reversed(parts):
