@@ -26,7 +26,8 @@ from tiny_models import tiny_llama
 CONFIG = json.dumps({"model_type": "llama", "num_hidden_layers": 3, "hidden_size": 48, "num_attention_heads": 4}).encode()
 DEADLINE, PAUSE = 1.0, 0.05  # seconds: of a call here, and between the bytes of a slow answer
 PATIENT = 20 * DEADLINE  # seconds for a whole command on a busy machine; what does not end takes for ever
-SHORT = {"DEADLINE": DEADLINE, "IDLE": 0.4, "PATIENCE": 0.2, "BODY": 1 << 16, "ITEMS": 5000, "PAGES": 8, "MALFORMED": 3, "SLOWEST": 1 << 30}
+SHORT: dict[str, float] = {"DEADLINE": DEADLINE, "IDLE": 0.4, "PATIENCE": 0.2, "SLOWEST": 1 << 30}
+FEW: dict[str, int] = {"BODY": 1 << 16, "ITEMS": 5000, "PAGES": 8, "THIN": 5, "MALFORMED": 3}
 TOKEN = "hf_secret"
 
 
@@ -41,7 +42,7 @@ def hub(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
         monkeypatch.setattr("modelkin_indexer.hub.client.FIRST_WAIT", 0.001)
-        for name, value in SHORT.items():
+        for name, value in {**SHORT, **FEW}.items():
             monkeypatch.setattr(limits, name, value)
         for number, name in enumerate(("org/good", "org/bad")):
             hub.put(name, {"model.safetensors": safetensors.numpy.save(tiny_llama(number)), "config.json": CONFIG, "README.md": b"#"})
@@ -136,11 +137,16 @@ def test_a_time_to_come_hides_nothing_that_follows(hub: Hub) -> None:
     assert sync("--author", "org") == {"org/bad": None}
 
 
+def hundred(number: int) -> list[Any]:
+    return [hostile.entry(number * 100 + one) for one in range(100)]
+
+
 LISTS: dict[str, tuple[Callable[[Hub], hostile.Answer], str]] = {
     "to itself": (lambda hub: hostile.pages(lambda _: f"{hub.url}/api/models?a", lambda n: [hostile.entry(n)]), "comes back"),
     "in a circle": (lambda hub: hostile.pages(lambda n: f"{hub.url}/api/models?{n % 3}", lambda n: [hostile.entry(n)]), "comes back"),
     "the same again": (lambda hub: hostile.pages(lambda n: f"{hub.url}/api/models?{n}", lambda _: [hostile.entry(0)]), "comes back"),
-    "on and on": (lambda hub: hostile.pages(lambda n: f"?{n}", lambda n: [hostile.entry(n)]), "more than 8 pages"),
+    "on and on": (lambda _: hostile.pages(lambda n: f"?{n}", hundred), "more than 8 pages"),
+    "thin": (lambda hub: hostile.pages(lambda n: f"{hub.url}/api/models?{n}", lambda n: [hostile.entry(n)]), "in 6 pages and goes on"),
     "elsewhere": (lambda hub: hostile.pages(lambda n: f"{hub.store}/api/models?{n}", lambda n: [hostile.entry(n)]), "goes on elsewhere"),
     "endless": (lambda _: hostile.endless(b"["), "longer than"),
     "slow": (lambda _: hostile.slow_body(PAUSE), "had not ended"),
@@ -164,6 +170,7 @@ def test_a_hostile_list_ends(hub: Hub, case: str) -> None:
 def test_a_list_of_little_in_much_time_ends(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "LISTED", 0.0)
     monkeypatch.setattr(limits, "PAGES", 1000)
+    monkeypatch.setattr(limits, "THIN", 1000)
     hub.hostile["/api/models?"] = hostile.pages(lambda n: f"?{n}", lambda n: time.sleep(0.2) or [hostile.entry(n)])
     done = run("sync", "--author", "org", "--rate", "1000")
     assert done.exit_code == 3
@@ -248,6 +255,25 @@ def test_a_download_is_refused_as_soon_as_it_is_longer_than_announced(hub: Hub, 
     assert "fewer bytes than the 100" in " ".join(run("pull", "me/registry", registry="other.db").output.split())
 
 
+UPLOADS: dict[str, tuple[hostile.Answer, str]] = {
+    "endless": (hostile.endless(), "longer than"),
+    "packed": (hostile.packed, "longer than"),
+    "packed twice": (hostile.packed_twice, "packed several times"),
+    "slow head": (hostile.slow_head(PAUSE), "had not ended"),
+    "a number": (hostile.whole(b"5"), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", UPLOADS)
+def test_a_hostile_answer_to_an_upload_ends(hub: Hub, case: str) -> None:
+    sync("org/good")
+    answer, words = UPLOADS[case]
+    hub.hostile["/api/"] = answer
+    done = run("push", "me/registry")
+    assert done.exit_code == 3, done.output
+    assert words in " ".join(done.output.split())
+
+
 def test_what_is_in_memory_at_once_is_bounded() -> None:
     budget, held, most = Budget(10), 0, 0
     lock = threading.Lock()
@@ -271,8 +297,8 @@ def test_what_is_in_memory_at_once_is_bounded() -> None:
 
 
 def test_a_page_or_description_of_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadAnswer, match="10,001 entries"):
-        page_of(json.dumps([0] * 10_001).encode(), 1)
+    with pytest.raises(BadAnswer, match="2,001 entries"):
+        page_of(json.dumps([0] * 2001).encode(), 1)
     said = {**hostile.entry(1), "siblings": [{"rfilename": "a"}] * 20_001}
     with pytest.raises(ValueError, match="20,001 files"):
         repo_of(json.dumps(said).encode())

@@ -294,6 +294,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if fitting := [start for start in self.hub.hostile if self.path.startswith(start)]:
+            self.hub.hostile[max(fitting, key=len)](self)
+            return None
         if not (self.headers.get("Authorization") or "").startswith("Bearer "):
             return self._say(401, headers={"X-Error-Message": "Invalid username or password."})
         parts = urlsplit(self.path).path.strip("/").split("/")

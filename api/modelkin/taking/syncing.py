@@ -93,7 +93,8 @@ class Sync:
         try:
             return replace(self.client.repo(name), files=())
         except HubError as error:
-            return error
+            error.__cause__ = error.__context__ = None  # the frames behind it hold the answer that was refused
+            return error.with_traceback(None)
 
     def _absent(self, name: str, error: HubError) -> Synced:
         """A named repository that the Hub does not show: one that was stored stays, and says so."""

@@ -20,7 +20,7 @@ from modelkin_indexer.hub import limits
 from modelkin_indexer.hub.budget import Budget
 from modelkin_indexer.hub.described import Repo, Unreadable, files_of, page_of, repo_of
 from modelkin_indexer.hub.errors import CLIENT_ERRORS, BadAnswer, Cut, HubError, hub_error
-from modelkin_indexer.hub.exchange import Answer, Call, address, exchange, joined, origin
+from modelkin_indexer.hub.exchange import Answer, Call, address, bounded, exchange, joined, origin
 from modelkin_indexer.results.beside import SourceFile
 
 RATE = 10.0  # requests a second; what an account may do is more, what a visitor may do the server says by status 429
@@ -29,6 +29,7 @@ FIRST_WAIT = 1.0  # seconds before the second try of a call; each further one wa
 TRIES = 5  # of one call: waits of 1, 2, 4, 8 s, or what the server's Retry-After says
 PAGE = 1000  # repositories listed at once, the most that the Hub gives
 FIELDS = ("sha", "lastModified", "downloads", "tags", "pipeline_tag", "library_name", "usedStorage", "gated", "disabled")
+UPLOAD_CALLS = 4  # beside that of the file itself: the repository made, the way told, the upload prepared and committed
 BUSY = (408, 429, 500, 502, 503, 504)  # statuses after which the same call may succeed
 PASSING = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, Cut)
 ERROR_HEADERS = ("X-Error-Code", "X-Error-Message")  # what huggingface_hub tells a refusal's kind by
@@ -70,7 +71,7 @@ class HubClient:
         """Page after page. Addresses and pages that came before end it, and so does a list that brings too little for its time."""
         url: str | None = str(httpx2.URL(f"{self.endpoint}/api/models", params=parameters))
         seen: set[bytes] = set()
-        listed = unreadable = 0
+        listed = unreadable = thin = 0
         left = limits.DEADLINE
         for number in range(1, limits.PAGES + 1):
             assert url is not None
@@ -90,6 +91,9 @@ class HubClient:
             url = self._next_page(answer)
             if not page or url is None:
                 return
+            thin += len(page) < PAGE / 10
+            if thin > limits.THIN:
+                raise BadAnswer(f"its list brought {listed:,} repositories in {number:,} pages and goes on")
             if left <= 0:
                 took = limits.DEADLINE + listed * limits.LISTED
                 raise BadAnswer(f"its list brought {listed:,} repositories in {took:,.0f} s", passing=True)
@@ -172,12 +176,17 @@ class HubClient:
     def push(self, dataset: str, file: Path, name: str, *, private: bool) -> str:
         """Upload a file into a dataset repository, made if it is not there. Returns the commit. Raises HubError."""
         api = HfApi(endpoint=self.endpoint, token=self._token, library_name="modelkin")
-        try:
+
+        def upload() -> str:
             api.create_repo(dataset, repo_type="dataset", private=private, exist_ok=True)
-            done = api.upload_file(path_or_fileobj=file, path_in_repo=name, repo_id=dataset, repo_type="dataset")
+            return str(api.upload_file(path_or_fileobj=file, path_in_repo=name, repo_id=dataset, repo_type="dataset").oid)
+
+        try:
+            return bounded(upload, UPLOAD_CALLS * limits.DEADLINE + limits.deadline(file.stat().st_size))
         except CLIENT_ERRORS as error:
             raise hub_error(error, dataset) from error
-        return str(done.oid)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:  # huggingface_hub trusts the shape of an answer
+            raise _not_read(error, dataset) from error
 
     def pull(self, dataset: str, revision: str, name: str, target: Path) -> int:
         """Bring a file of a dataset repository, no longer than was said. What is in it has to check itself. Returns its bytes.

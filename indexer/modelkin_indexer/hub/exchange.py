@@ -12,14 +12,15 @@ import atexit
 import os
 import threading
 import zlib
-from collections.abc import Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, BinaryIO, TypeVar
 
 import httpx2
-from huggingface_hub import get_async_session
+from huggingface_hub import get_async_session, get_session
 
 from modelkin_indexer.hub import limits
 from modelkin_indexer.hub.errors import BadAnswer, Cut
@@ -166,6 +167,65 @@ async def _body(response: httpx2.Response, call: Call, data: bytearray) -> int:
     except zlib.error as error:
         raise BadAnswer("its content cannot be decompressed") from error
     return size
+
+
+def bounded(do: Callable[[], Result], seconds: float) -> Result:
+    """What calls of huggingface_hub's own come to, whose answers it would read whole and for ever: in so many seconds, and few bytes each.
+
+    Raises:
+        BadAnswer: they had not ended in time; what is left of them ends with the process.
+    """
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            with _bounded_session():
+                future.set_result(do())
+        except BaseException as error:  # noqa: BLE001: it is raised where the result is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="hub-upload", daemon=True).start()
+    try:
+        return future.result(seconds)
+    except TimeoutError as error:
+        raise BadAnswer(f"it had not ended after {seconds:,.0f} s", passing=True) from error
+
+
+@contextmanager
+def _bounded_session() -> Iterator[None]:
+    session = get_session()
+    hooks, timeout = session.event_hooks, session.timeout
+    session.event_hooks, session.timeout = {**hooks, "response": [_bound, *hooks["response"]]}, httpx2.Timeout(limits.IDLE)
+    try:
+        yield
+    finally:
+        session.event_hooks, session.timeout = hooks, timeout
+
+
+def _bound(response: httpx2.Response) -> None:
+    """A short body, packed once at most, and no word of how long to wait."""
+    for name in ("retry-after", "ratelimit"):
+        response.headers.pop(name, None)
+    if "," in response.headers.get("content-encoding", ""):
+        raise BadAnswer("its content is packed several times")
+    assert isinstance(response.stream, httpx2.SyncByteStream)
+    response.stream = _ShortStream(response.stream)
+
+
+class _ShortStream(httpx2.SyncByteStream):
+    def __init__(self, stream: httpx2.SyncByteStream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for chunk in self._stream:
+            size += len(chunk)
+            if size > limits.DRAINED:  # a thousand times that once it is decompressed
+                raise BadAnswer(f"it is longer than {limits.DRAINED:,} bytes")
+            yield chunk
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 class _Line:
