@@ -71,6 +71,19 @@ def wide(_: Hub) -> hostile.Answer:
     return hostile.whole('["\U0001f600'.encode() + b"a" * 5_200_000 + b'"' + b',{"":0}' * 99_000 + b"]")
 
 
+def heavy(hub: Hub) -> hostile.Answer:
+    """Files beside the weights as long as may be, and of digests that nobody knows."""
+    hub.hostile[FILE] = hostile.whole(b" " * (40 << 20))
+    beside = [{"rfilename": name, "size": 40 << 20} for name in ("tokenizer.json", "vocab.json", "merges.txt", "modeling.py")]
+    weights = {"rfilename": "model.safetensors", "size": 40 << 30, "lfs": {"sha256": "0" * 64, "size": 40 << 30}}
+    return hostile.described(hub, ID, lambda said: said.update(siblings=[weights, *beside]))
+
+
+def long(hub: Hub) -> hostile.Answer:
+    """A file that is mapped, of more bytes than a disk has."""
+    return hostile.described(hub, ID, lambda said: said.update(siblings=[{"rfilename": "model.tflite", "size": 1 << 40}]))
+
+
 DESCRIPTIONS: dict[str, Callable[[Hub], hostile.Answer]] = {
     "endless": lambda _: hostile.endless(),
     "packed": lambda _: hostile.packed,
@@ -122,6 +135,8 @@ def cases() -> dict[str, Case]:
     found["download, endless"] = Case(PULL, "/datasets/me/registry", lambda _: hostile.endless(b""))
     found["download, endless, of no stated length"] = Case(PULL, "/datasets/you/registry", lambda _: hostile.endless(b""))
     found["download, slow head"] = Case(PULL, "/datasets/me/registry", SLOW["slow head"], waits=1)
+    found["files beside the weights, as long as may be"] = Case(FINGERPRINT, DESCRIBE, heavy)
+    found["a mapped file, longer than may be"] = Case(FINGERPRINT, DESCRIBE, long)
     found["upload, endless"] = Case(PUSH, "/api/", lambda _: hostile.endless())
     found["upload, packed"] = Case(PUSH, "/api/", lambda _: hostile.packed)
     return found

@@ -28,6 +28,7 @@ DEADLINE, PAUSE = 1.0, 0.05  # seconds: of a call here, and between the bytes of
 PATIENT = 20 * DEADLINE  # seconds for a whole command on a busy machine; what does not end takes for ever
 SHORT: dict[str, float] = {"DEADLINE": DEADLINE, "IDLE": 0.4, "PATIENCE": 0.2, "SLOWEST": 1 << 30}
 FEW: dict[str, int] = {"BODY": 1 << 16, "ITEMS": 5000, "PAGES": 8, "THIN": 5, "MALFORMED": 3}
+MAPPED = [{"rfilename": "model.tflite", "size": 1 << 40}]
 TOKEN = "hf_secret"
 
 
@@ -81,6 +82,7 @@ DESCRIPTIONS: dict[str, tuple[Callable[[Hub], hostile.Answer], str]] = {
     "a number": (lambda _: hostile.whole(b"5"), "not a description"),
     "no text": (lambda _: hostile.whole(b"\xff\xfe\xfd"), "cannot be read"),
     "siblings": (lambda hub: hostile.described(hub, "org/bad", lambda said: said.update(siblings=5)), "siblings is no list"),
+    "mapped": (lambda hub: hostile.described(hub, "org/bad", lambda said: said.update(siblings=MAPPED)), "more than 2,147,483,648"),
     "name": (lambda hub: hostile.described(hub, "org/bad", lambda said: said.update(id=None)), "id is missing"),
     "half a character": (lambda hub: hostile.described(hub, "org/bad", lambda said: said.update(sha="\ud800")), "sha is no text"),
     "time": (lambda hub: hostile.described(hub, "org/bad", lambda said: said.update(lastModified="9999")), "lastModified is no time"),

@@ -19,8 +19,9 @@ LISTED = 0.01  # seconds that each listed repository adds to the deadline of its
 MALFORMED = 100  # entries of one list that cannot be read, after which it is taken for no list of models
 NAME = 1024  # characters of a repository's or file's name; no file system takes longer paths
 SIZE = 1 << 60  # bytes of a file; more cannot be meant
-IN_FLIGHT = 64 << 20  # bytes of ranges that are in memory at once, over all threads of a client: 8 whole pieces
-OTHER = 64 << 20  # bytes of a file beside the weights, which is fetched in one piece; the largest public vocabularies have 35 MB
+IN_FLIGHT = 48 << 20  # bytes of ranges that are in memory at once, over all threads of a client: 6 whole pieces
+MAPPED = 2 << 30  # bytes of a file that has to be on disk whole; a TFLite file's addresses reach no further
+OTHER = 40 << 20  # bytes of a file beside the weights, which is fetched in one piece; the largest public vocabularies have 35 MB
 
 
 def deadline(size: int = 0) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from modelkin_indexer.errors import DamagedFile, SourceError
+from modelkin_indexer.hub import limits
 from modelkin_indexer.hub.cache import RangeCache, cache_key
 from modelkin_indexer.hub.client import HubClient
 from modelkin_indexer.hub.described import Repo
@@ -69,13 +70,17 @@ class RemoteFiles:
 
     def fetch_heads(self) -> None:
         """What is read of any repository of this kind: the small files whole, and the headers of the large ones."""
+        mapped = [file for file in self._needed.weights if file.name.endswith(MAPPED)]
+        for file in mapped:
+            if file.size > limits.MAPPED:
+                where = f"{self.reader.repo.name}/{file.name}"
+                raise HubError(f"has {file.size:,} bytes, more than {limits.MAPPED:,}", path=where, remedy="No such file can be that long.")
         large = [file for file in self._needed.weights if not self._is_whole(file)]
         small = [file.name for file in self.files.values() if file not in large]
         self.fetch([(name, 0, self.files[name].size) for name in small] + [(file.name, 0, HEAD) for file in large])
         self.fetch([(file.name, HEAD, self._header_end(file)) for file in large if file.name.endswith(SUFFIX)])
-        for file in self._needed.weights:
-            if file.name.endswith(MAPPED):
-                self._bring_whole(file)
+        for file in mapped:
+            self._bring_whole(file)
 
     def fetch(self, wanted: Iterable[Wanted], told: Told = lambda _: None) -> None:
         """Bring ranges to hand, many at once, near ones together. `told` hears of bytes that came. Raises HubError."""
