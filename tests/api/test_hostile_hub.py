@@ -14,10 +14,11 @@ import pytest
 import safetensors.numpy
 
 import hostile_hub as hostile
-from calls import run
+from calls import ROOT, run
 from hub_server import Hub, serving
 from modelkin_indexer.hub import limits
 from modelkin_indexer.hub.budget import Budget
+from modelkin_indexer.hub.client import PAGE, TRIES, UPLOAD_CALLS
 from modelkin_indexer.hub.described import page_of, repo_of
 from modelkin_indexer.hub.errors import BadAnswer
 from modelkin_indexer.hub.exchange import joined, origin
@@ -304,3 +305,23 @@ def test_a_page_or_description_of_too_many_is_refused(monkeypatch: pytest.Monkey
     said = {**hostile.entry(1), "siblings": [{"rfilename": "a"}] * 20_001}
     with pytest.raises(ValueError, match="20,001 files"):
         repo_of(json.dumps(said).encode())
+
+
+def test_the_limits_are_those_that_the_docs_state() -> None:
+    page = (ROOT / "docs" / "method" / "sharing.md").read_text(encoding="utf-8")
+    table = page.partition("| of | at most |")[2].partition("\n\n")[0]
+    stated = (
+        f"{limits.IDLE:.0f} s, then another try: {TRIES} in all",
+        f"{limits.DEADLINE:.0f} s; {limits.PATIENCE:.0f} s more",
+        f"{limits.DEADLINE:.0f} s, and 1 s for each {limits.SLOWEST >> 10} KiB; no byte more",
+        f"{limits.BODY >> 20} MiB, {limits.ITEMS:,} items, {limits.FILES:,} files, {limits.ENTRIES:,} repositories",
+        f"{limits.PAGES:,} pages, {limits.THIN} of them thin (under {PAGE // 10} repositories)",
+        f"{limits.DEADLINE:.0f} s, and {limits.LISTED * 1000:.0f} ms for each repository",
+        f"| {limits.HOPS}, none from https to http",
+        f"{limits.IN_FLIGHT >> 20} MiB over all threads; a file beside the weights {limits.OTHER >> 20} MiB",
+        f"a TFLite file {limits.MAPPED >> 30} GiB",
+        f"{UPLOAD_CALLS * limits.DEADLINE + limits.deadline():.0f} s, and 1 s for each",
+        f"answers of {limits.DRAINED >> 10} KiB",
+    )
+    assert [words for words in stated if words not in table] == []
+    assert f"; {limits.MALFORMED} of them end it" in page
