@@ -105,7 +105,8 @@ class Hub:
     """The state of a Hub, and of the store at another address that sends large files. `requests` counts by what was asked for.
 
     `busy` answers so many requests with 429 first. `faults` are what the next ranges get: a status, "cut", or a function to call first.
-    `bandwidth` is in bytes a second, of all answers together.
+    `bandwidth` is in bytes a second, of all answers together. `hostile` are answers of other kinds, by the beginning of a path: the longest
+    that fits is called with the handler instead. `told_tokens` are those that came to the store's address, which should hear none.
     """
 
     def __init__(self) -> None:
@@ -119,6 +120,7 @@ class Hub:
         self.bandwidth = 0.0
         self.faults: list[int | str | Callable[[], object]] = []
         self.sent = 0
+        self.hostile: dict[str, Callable[[Any], object]] = {}
         self.told_tokens: set[str] = set()
         self.signature = "s1"
         self._free = 0.0
@@ -171,6 +173,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         address = urlsplit(self.path)
         path, query = unquote(address.path), parse_qs(address.query)
+        if self.headers.get("Authorization") and not self.hub.url.endswith(f":{self.server.server_address[1]}"):
+            self.hub.told_tokens.add(self.headers["Authorization"])
+        if fitting := [start for start in self.hub.hostile if self.path.startswith(start)]:
+            self.hub.hostile[max(fitting, key=len)](self)
+            return None
         if path == "/count":
             return self._json({**self.hub.requests, "bytes": self.hub.sent})
         if not self.hub.is_known(path):
@@ -194,6 +201,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._stored(parts, query)
         if parts[0] == "datasets":
             return self._dataset(parts)
+        if parts[:2] == ["api", "datasets"]:
+            return self._describe_dataset("/".join(parts[2:4]))
         return self._describe(parts, query) if kind == "describe" else self._file(parts)
 
     def do_HEAD(self) -> None:
@@ -252,8 +261,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def _stored(self, parts: list[str], query: dict[str, list[str]]) -> None:
         """What the store sends: a range of a file, to whoever has the signature."""
-        if self.headers.get("Authorization"):
-            self.hub.told_tokens.add(self.headers["Authorization"])
         if query.get("signature") != [self.hub.signature]:
             return self._say(403)
         with self.hub.lock:
@@ -287,6 +294,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if fitting := [start for start in self.hub.hostile if self.path.startswith(start)]:
+            self.hub.hostile[max(fitting, key=len)](self)
+            return None
         if not (self.headers.get("Authorization") or "").startswith("Bearer "):
             return self._say(401, headers={"X-Error-Message": "Invalid username or password."})
         parts = urlsplit(self.path).path.strip("/").split("/")
@@ -315,6 +325,12 @@ class Handler(BaseHTTPRequestHandler):
             return self._say(404, headers={"X-Error-Code": "EntryNotFound"})
         digest = hashlib.sha1(data).hexdigest()
         return self._say(200, data, headers={"X-Repo-Commit": digest, "ETag": f'"{digest}"'})
+
+    def _describe_dataset(self, name: str) -> None:
+        files = self.hub.datasets.get(name)
+        if files is None:
+            return self._say(401, headers={"X-Error-Code": "RepoNotFound"})
+        return self._json({"id": name, "sha": "main", "siblings": [_sibling(file, data, True) for file, data in files.items()]})
 
     def _json(self, value: Any, headers: dict[str, str] | None = None) -> None:
         self._say(200, json.dumps(value).encode(), headers={"Content-Type": "application/json", **(headers or {})})

@@ -23,6 +23,7 @@ from modelkin_indexer.fingerprinting.indexing import fingerprint_source, read_as
 from modelkin_indexer.hub.cache import RangeCache
 from modelkin_indexer.hub.claims import hub_claims
 from modelkin_indexer.hub.client import HubClient
+from modelkin_indexer.hub.described import Repo
 from modelkin_indexer.hub.errors import HubError
 from modelkin_indexer.hub.folders import Needed, needed
 from modelkin_indexer.hub.remote_files import RemoteFiles, remote_folder
@@ -33,12 +34,13 @@ from modelkin_registry.store.opening import open_store
 from modelkin_registry.store.protocol import Store
 from modelkin_registry.store.records import Queued
 
-UNFORESEEN = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError, AssertionError)
+UNFORESEEN = Exception  # of one repository among many, whose files are a stranger's
 CACHE, CACHE_BYTES = "MODELKIN_CACHE", "MODELKIN_CACHE_BYTES"  # environment: where ranges are kept, and how many bytes of them
 CACHED = 4 << 30  # bytes of ranges kept by default: some 150 models of 8B at level probe
 SCRATCH = 512 << 20  # bytes on disk of what is read but not kept
 KEPT_SHARE = 0.25  # of the cache that one model may take at level full; a larger one is streamed past it
 WORTH_KEEPING = 64 << 20  # bytes of weights below which a sync, which reads each repository once, leaves the cache to others
+NAMED = 5  # files named in a note
 ROUNDS = 2  # plans of what to read: some layouts are told by values, and are planned for once these are at hand
 PROBE, FULL = "probe", "full"
 Known = Callable[[Needed], Fingerprint | None]
@@ -152,7 +154,7 @@ def _read(remote: RemoteFiles, files: Needed, how: HowToRead, known: Fingerprint
                 refuse_damage(known, repo.name)
         claims, notes = claims_of(folder)
         structure = structure_of(folder)
-        notes = tuple(note.replace(f"{folder}/", "") for note in (*more, *notes))
+        notes = tuple(note.replace(f"{folder}/", "") for note in (*more, *notes, *_left_out(repo)))
     claims = tuple(dict.fromkeys([*claims, *hub_claims(repo)]))
     return Reading(repo.name, fingerprint, f"{repo.name}@{repo.commit}", files.identity, notes, claims, structure)
 
@@ -197,6 +199,14 @@ def _costs(reading: Reading, remote: RemoteFiles, files: Needed, name: str) -> t
         f"{said} Level full would read all {in_words(_bytes(files))} of the weights, and see what rearranged neurons, heads or hidden "
         f"channels hide, single experts, and whether every byte is the same: add --level full.",
     )
+
+
+def _left_out(repo: Repo) -> tuple[str, ...]:
+    """What of the Hub's own description cannot be read."""
+    if not repo.left_out:
+        return ()
+    named = ", ".join(repo.left_out[:NAMED]) + (", ..." if len(repo.left_out) > NAMED else "")
+    return (f"{len(repo.left_out)} entries of the Hub's list of files cannot be read and are left out: {named}.",)
 
 
 def _bytes(files: Needed) -> int:

@@ -9,18 +9,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from modelkin.sources.hub_reading import Brought, bring_model, hub_size
+from modelkin.sources.hub_reading import UNFORESEEN, Brought, bring_model, hub_size
 from modelkin.sources.network import hub_client
 from modelkin.sources.reading import DEFAULT_LEVEL
 from modelkin.wishes import HowToRead, Listener, SyncOptions, how_to_read
 from modelkin_indexer.errors import ModelkinError, RegistryError, SourceError
 from modelkin_indexer.hub.claims import SAYS
-from modelkin_indexer.hub.client import HubClient, Repo
+from modelkin_indexer.hub.client import HubClient
+from modelkin_indexer.hub.described import Repo, Unreadable
 from modelkin_indexer.hub.errors import HubError
 from modelkin_indexer.hub.wanted import Wanted
 from modelkin_indexer.results.beside import Claim
@@ -58,10 +60,14 @@ class Sync:
             return
         found = self.wanted.listed(self.client, newest)
         while repos := list(islice(found, LISTED_AT_ONCE)):
-            latest = max(latest, *(repo.modified for repo in repos))
-            yield from self._take_note(repos)
+            listed = [repo for repo in repos if isinstance(repo, Repo)]
+            latest = max([latest, *(repo.modified for repo in listed)])
+            yield from self._take_note(listed)
+            yield from (_unreadable(one) for one in repos if isinstance(one, Unreadable))
         with self.store.batch():
-            self.journal.note_newest(self.selection, "" if self.wanted.by_downloads else latest)
+            self.journal.note_newest(
+                self.selection, "" if self.wanted.by_downloads else min(latest, began)
+            )  # a time to come would hide all
         if everything:
             yield from self._missing(began)
 
@@ -83,10 +89,12 @@ class Sync:
                 yield self._absent(name, found)
 
     def _described(self, name: str) -> Repo | HubError:
+        """Without its files: many of these wait at once."""
         try:
-            return self.client.repo(name)
+            return replace(self.client.repo(name), files=())
         except HubError as error:
-            return error
+            error.__cause__ = error.__context__ = None  # the frames behind it hold the answer that was refused
+            return error.with_traceback(None)
 
     def _absent(self, name: str, error: HubError) -> Synced:
         """A named repository that the Hub does not show: one that was stored stays, and says so."""
@@ -166,20 +174,34 @@ class Sync:
 
     def sizes(self) -> Iterator[Synced]:
         """Of everything that a sync would take in, the bytes that it would read. Writes nothing. Raises HubError."""
-        found = (repo.name for repo in self._wanted_now())
-        for name, size in self._parallel(self._size, found):
-            yield size if isinstance(size, Synced) else Synced(name, "wanted", None, None, size)
+        for name, size in self._parallel(self._size, self._wanted_now()):
+            yield size if isinstance(size, Synced) else Synced(str(name), "wanted", None, None, size)
 
-    def _wanted_now(self) -> Iterator[Repo]:
-        newest = self.journal.newest(self.selection)
-        listed = map(self.client.repo, self.wanted.ids) if self.wanted.ids else self.wanted.listed(self.client, newest)
-        return (repo for repo in listed if self.journal.is_news(self._queued(repo)))
+    def _wanted_now(self) -> Iterator[str | Unreadable]:
+        """Names of what is new; what cannot be read of the list."""
+        if self.wanted.ids:
+            for name in self.wanted.ids:
+                repo = self._described(name)
+                if isinstance(repo, HubError):
+                    yield Unreadable(name, str(repo))
+                elif self.journal.is_news(self._queued(repo)):
+                    yield repo.name
+            return
+        for found in self.wanted.listed(self.client, self.journal.newest(self.selection)):
+            if isinstance(found, Unreadable):
+                yield found
+            elif self.journal.is_news(self._queued(found)):
+                yield found.name
 
-    def _size(self, name: str) -> int | Synced:
+    def _size(self, name: str | Unreadable) -> int | Synced:
+        if isinstance(name, Unreadable):
+            return _unreadable(name)
         try:
             return hub_size(self.client, name, self.how)
         except SourceError as error:
             return Synced(name, "failed", str(error))
+        except UNFORESEEN as error:
+            return Synced(name, "failed", f"{name}: cannot be read ({type(error).__name__}: {error})")
 
     def _parallel(
         self, do: Callable[[Item], Result], items: Iterator[Item] | list[Item] | tuple[Item, ...]
@@ -198,6 +220,10 @@ class Sync:
                 yield first, future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _unreadable(one: Unreadable) -> Synced:
+    return Synced(one.name, "failed", one.reason)
 
 
 def synced(

@@ -55,7 +55,7 @@ class RangeCache:
             at = max(at, high)
         return [*gaps, *([(at, stop)] if at < stop else [])]
 
-    def put(self, key: str, start: int, data: bytes) -> None:
+    def put(self, key: str, start: int, data: bytes | bytearray) -> None:
         """Keep bytes from `start` on. What cannot be written is not kept."""
         if not data:
             return

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from modelkin_indexer.beside.claims import MAX_OF_A_KIND, MAX_VALUE
-from modelkin_indexer.hub.client import Repo
+from modelkin_indexer.hub.described import Repo
 from modelkin_indexer.results.beside import Claim
 
 SAYS = "Hub"

@@ -20,6 +20,18 @@ GONE = (errors.RepositoryNotFoundError,)
 FORBIDDEN = (401, 403)
 
 
+class BadAnswer(Exception):
+    """An answer that is not read further. `problem` says why; `passing`: another may be better."""
+
+    def __init__(self, problem: str, passing: bool = False) -> None:
+        super().__init__(problem)
+        self.problem, self.passing = problem, passing
+
+
+class Cut(httpx2.TransportError):
+    """The connection broke in the middle of an answer's body."""
+
+
 class HubError(SourceError):
     """The Hub refused or failed. `passing`: the same call may succeed later; `gone`: there is no such repository (any more)."""
 
@@ -34,6 +46,11 @@ def hub_error(error: Exception, repo: str) -> HubError:
         if isinstance(error, kind):
             is_gone = isinstance(error, GONE) and not isinstance(error, errors.GatedRepoError)
             return HubError(problem, path=repo, remedy=remedy, gone=is_gone)
+    if isinstance(error, BadAnswer):
+        remedy = "Try again later." if error.passing else "Nothing more of it is read. Check HF_ENDPOINT."
+        return HubError(f"the Hub's answer is not taken: {error.problem}", path=repo, remedy=remedy, passing=error.passing)
+    if isinstance(error, Cut):
+        return HubError(f"the Hub's answer does not come whole ({_brief(error)})", path=repo, remedy="Try again later.", passing=True)
     if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
         status = error.response.status_code
         remedy = "Log in with `hf auth login` or HF_TOKEN." if status in FORBIDDEN else "Try again later."
@@ -45,4 +62,4 @@ def _brief(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-CLIENT_ERRORS = (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, errors.HFValidationError, httpx2.HTTPError)
+CLIENT_ERRORS = (BadAnswer, errors.HfHubHTTPError, errors.OfflineModeIsEnabled, errors.HFValidationError, httpx2.HTTPError)

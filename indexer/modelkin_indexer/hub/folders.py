@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from modelkin_indexer.beside.claims import READERS
 from modelkin_indexer.beside.structure import is_structure
 from modelkin_indexer.errors import SourceError, SourceNotFound
-from modelkin_indexer.hub.client import Repo
+from modelkin_indexer.hub import limits
+from modelkin_indexer.hub.described import Repo
 from modelkin_indexer.hub.errors import HubError
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.sources.folders import weights_in, weights_of
@@ -19,7 +20,6 @@ from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.sources.stored.files import CONFIG, MAX_CONFIG
 
 PARTS = ("model_index.json", "modules.json")  # a folder with one of these is several models, each in a folder of its own
-MAX_FILES = 20_000  # of a repository; the largest public models have about 1,000
 MAX_OTHERS = 64  # files fetched beside the weights
 SMALL = 1 << 20  # bytes of a vocabulary, code or licence that are always read
 STRUCTURE_SHARE = 0.05  # of the weights' bytes, up to which a larger one is read
@@ -63,8 +63,6 @@ def needed(repo: Repo, file: str | None = None) -> Needed:
         SourceError: no weights, several models, names that no folder can have.
     """
     names = {file.name: file for file in repo.files if _is_plain(file.name)}
-    if len(names) > MAX_FILES:
-        raise HubError(f"has {len(names):,} files, more than {MAX_FILES:,}", path=repo.name, remedy="It is left out.")
     with TemporaryDirectory(prefix="modelkin-") as made:
         root = Path(made) / "repo"
         try:
@@ -127,7 +125,7 @@ def _is_read(file: SourceFile, weights: int) -> bool:
     """Whether a file beside weights of so many bytes is read: claims, configs, and structure where it is small beside them."""
     name = PurePosixPath(file.name).name
     if name == file.name and is_structure(name):
-        return file.size <= max(SMALL, weights * STRUCTURE_SHARE)
+        return file.size <= min(max(SMALL, weights * STRUCTURE_SHARE), limits.OTHER)
     is_config = name in READERS or (name.endswith(".json") and not name.startswith(NOT_NEEDED))
     return is_config and file.size <= MAX_CONFIG
 

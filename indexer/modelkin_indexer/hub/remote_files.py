@@ -11,8 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from modelkin_indexer.errors import DamagedFile, SourceError
+from modelkin_indexer.hub import limits
 from modelkin_indexer.hub.cache import RangeCache, cache_key
-from modelkin_indexer.hub.client import HubClient, Repo
+from modelkin_indexer.hub.client import HubClient
+from modelkin_indexer.hub.described import Repo
 from modelkin_indexer.hub.errors import HubError
 from modelkin_indexer.hub.folders import Needed, stand_in
 from modelkin_indexer.hub.ranges import CHANGED, RangeReader
@@ -40,7 +42,7 @@ class RemoteFiles:
         self._needed = needed
         self._keys = {file.name: cache_key(client.endpoint, _identity(repo, file)) for file in self.files.values()}
         self._lock = threading.Lock()
-        self._coming: dict[Wanted, Future[bytes]] = {}
+        self._coming: dict[Wanted, Future[bytearray]] = {}
         self._noted: list[Wanted] | None = None
         self.root = Path()
 
@@ -68,13 +70,17 @@ class RemoteFiles:
 
     def fetch_heads(self) -> None:
         """What is read of any repository of this kind: the small files whole, and the headers of the large ones."""
+        mapped = [file for file in self._needed.weights if file.name.endswith(MAPPED)]
+        for file in mapped:
+            if file.size > limits.MAPPED:
+                where = f"{self.reader.repo.name}/{file.name}"
+                raise HubError(f"has {file.size:,} bytes, more than {limits.MAPPED:,}", path=where, remedy="No such file can be that long.")
         large = [file for file in self._needed.weights if not self._is_whole(file)]
         small = [file.name for file in self.files.values() if file not in large]
         self.fetch([(name, 0, self.files[name].size) for name in small] + [(file.name, 0, HEAD) for file in large])
         self.fetch([(file.name, HEAD, self._header_end(file)) for file in large if file.name.endswith(SUFFIX)])
-        for file in self._needed.weights:
-            if file.name.endswith(MAPPED):
-                self._bring_whole(file)
+        for file in mapped:
+            self._bring_whole(file)
 
     def fetch(self, wanted: Iterable[Wanted], told: Told = lambda _: None) -> None:
         """Bring ranges to hand, many at once, near ones together. `told` hears of bytes that came. Raises HubError."""
@@ -140,7 +146,7 @@ class RemoteFiles:
             out[at - start : end - start] = memoryview(data)[at - low : end - low]
             at = end
 
-    def _come(self, name: str, start: int, stop: int) -> bytes:
+    def _come(self, name: str, start: int, stop: int) -> bytearray:
         """A range from the Hub, kept. Threads that ask for the same one at once wait for one request."""
         with self._lock:
             future = self._coming.get((name, start, stop))
@@ -150,10 +156,11 @@ class RemoteFiles:
         if not is_mine:
             return future.result()
         try:
-            data = self.reader.read(file := self.files[name], start, stop)
-            if stop - start == file.size:
-                self._check(file, data)
-            self.cache.put(self._keys[name], start, data)
+            with self.reader.client.in_flight.holding(stop - start):
+                data = self.reader.read(file := self.files[name], start, stop)
+                if stop - start == file.size:
+                    self._check(file, data)
+                self.cache.put(self._keys[name], start, data)
             future.set_result(data)
         except BaseException as error:
             future.set_exception(error)
@@ -163,7 +170,7 @@ class RemoteFiles:
                 del self._coming[name, start, stop]
         return data
 
-    def _check(self, file: SourceFile, data: bytes) -> None:
+    def _check(self, file: SourceFile, data: bytearray) -> None:
         """That a whole file is the one that was announced. Raises HubError."""
         kind, _, digest = file.digest.rpartition(":")
         is_git = kind == "git"

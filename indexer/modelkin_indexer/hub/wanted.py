@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from modelkin_indexer.hub.client import HubClient, Repo
+from modelkin_indexer.hub.client import HubClient
+from modelkin_indexer.hub.described import Repo, Unreadable
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,13 @@ class Wanted:
         """Whether repositories come by downloads, which change without a commit; else the last modified ones come first."""
         return self.min_downloads > 0
 
-    def listed(self, client: HubClient, newest: str) -> Iterator[Repo]:
-        """The repositories of the filter, back to those last modified at `newest`. Raises HubError."""
+    def listed(self, client: HubClient, newest: str) -> Iterator[Repo | Unreadable]:
+        """The repositories of the filter, back to those last modified at `newest`; entries that are none, by name. Raises HubError."""
         sort = "downloads" if self.by_downloads else "lastModified"
         for repo in client.repos(author=self.author, pipeline_tag=self.task, filter=self.library, sort=sort, direction=-1):
+            if isinstance(repo, Unreadable):
+                yield repo
+                continue
             if repo.downloads < self.min_downloads or (not self.by_downloads and repo.modified < newest):
                 return
             yield repo
