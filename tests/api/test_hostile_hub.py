@@ -153,7 +153,7 @@ LISTS: dict[str, tuple[Callable[[Hub], hostile.Answer], str]] = {
     "elsewhere": (lambda hub: hostile.pages(lambda n: f"{hub.store}/api/models?{n}", lambda n: [hostile.entry(n)]), "goes on elsewhere"),
     "endless": (lambda _: hostile.endless(b"["), "longer than"),
     "slow": (lambda _: hostile.slow_body(PAUSE), "had not ended"),
-    "nulls": (lambda _: hostile.whole(json.dumps([None] * 9).encode()), "entries of its list are no repositories"),
+    "nulls": (lambda _: hostile.whole(json.dumps([None] * 9).encode()), "9 of the 9 entries of its list are no repositories"),
     "a word": (lambda _: hostile.whole(b'"models"'), "no list of models"),
 }
 
@@ -204,7 +204,8 @@ def test_the_token_goes_to_the_origin_of_the_hub_only(hub: Hub) -> None:
 
     def told(handler: Any) -> None:
         heard.append(handler.headers.get("Authorization"))
-        hostile.whole(json.dumps(hub.repos["org/bad"].described(True)).encode())(handler)
+        assert handler.headers.get("Cookie") is None
+        hostile.whole(json.dumps(hub.repos["org/bad"].described(True)).encode(), Set_Cookie="seen=before; Path=/")(handler)
 
     hub.hostile["/elsewhere"] = told
     for place, secret in ((hub.store, None), (hub.url.replace("127.0.0.1", "localhost"), None), (hub.url, f"Bearer {TOKEN}")):
@@ -325,3 +326,12 @@ def test_the_limits_are_those_that_the_docs_state() -> None:
     )
     assert [words for words in stated if words not in table] == []
     assert f"; {limits.MALFORMED} of them end it" in page
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_mirror_without_descriptions_says_in_its_headers_how_long_a_file_is(hub: Hub, status: int) -> None:
+    sync("org/good")
+    pushed = json.loads(run("push", "me/registry", "--json").stdout)
+    hub.hostile["/api/datasets"] = hostile.whole(b"", status)
+    pulled = json.loads(run("pull", "me/registry", "--json", registry="other.db").stdout)
+    assert (pulled["added"], pulled["digest"]) == (1, pushed["digest"])

@@ -32,6 +32,7 @@ FIELDS = ("sha", "lastModified", "downloads", "tags", "pipeline_tag", "library_n
 UPLOAD_CALLS = 4  # beside that of the file itself: the repository made, the way told, the upload prepared and committed
 BUSY = (408, 429, 500, 502, 503, 504)  # statuses after which the same call may succeed
 PASSING = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, Cut)
+UNLISTED = (401, 404)  # of a description that is not there: then its files are not there either, or this is a mirror of files alone
 ERROR_HEADERS = ("X-Error-Code", "X-Error-Message")  # what huggingface_hub tells a refusal's kind by
 SECONDS = re.compile(r"\d{1,9}")
 LIMITED = re.compile(r";\s*r\s*=\s*0+\s*;\s*t\s*=\s*(\d{1,9})(?!\d)")  # header RateLimit: none remaining, and seconds until there are
@@ -84,8 +85,8 @@ class HubClient:
                 raise BadAnswer(f"its list comes back to what came before, on page {number}")
             seen |= marks
             listed, unreadable = listed + len(page), unreadable + sum(isinstance(one, Unreadable) for one in page)
-            if unreadable > limits.MALFORMED:
-                raise BadAnswer(f"more than {limits.MALFORMED} entries of its list are no repositories")
+            if unreadable > max(limits.MALFORMED, listed // 10):
+                raise BadAnswer(f"{unreadable:,} of the {listed:,} entries of its list are no repositories")
             left += len(page) * limits.LISTED - (time.monotonic() - began)
             yield from page
             url = self._next_page(answer)
@@ -221,8 +222,9 @@ class HubClient:
             size = {file.name: file.size for file in files}.get(name)
             if size is not None:
                 return f"{at}{quote(commit, safe='')}/{quote(name)}", size
-        except (errors.RepositoryNotFoundError, errors.RemoteEntryNotFoundError):  # and so is the file, or this is such a mirror
-            pass
+        except errors.HfHubHTTPError as error:
+            if error.response.status_code not in UNLISTED:
+                raise
         url = f"{at}{quote(revision, safe='')}/{quote(name)}"
         answer = self.ask(url, 0, limits.DEADLINE)
         raise_for(answer)
