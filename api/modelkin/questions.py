@@ -9,7 +9,7 @@ from typing import Unpack
 from modelkin.answering.comparing import Pair
 from modelkin.answering.comparing import compare as compare_sides
 from modelkin.answering.writing import write_fingerprint, written_to
-from modelkin.audit.auditing import audited
+from modelkin.auditing.looks import audited
 from modelkin.calls import Call, ComparingCall, ReadingCall, demanded, how_of, listener_of, opened, options_of
 from modelkin.sources.reading import reading_of
 from modelkin.wishes import Asked, Reading, exact_wishes

@@ -8,20 +8,23 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from modelkin.audit.examined import NO_WEIGHTS, NOT_FULL, Examined, Found
+from modelkin.auditing.examined import NO_WEIGHTS, NOT_FULL, Examined, Found, counted
 from modelkin_indexer.places import Piece, Place
 from modelkin_indexer.results.fingerprint import NOT_FINITE
 from modelkin_indexer.source import Source
-from modelkin_registry.answers.asked import Unusual
 
 Singles = npt.NDArray[np.float32]
 GRIDS = {"F32": {"BF16": 16, "F16": 13}, "F64": {"BF16": 16, "F16": 13}, "F16": {"BF16": 16}}  # bits of a single below a coarser grid's
+STORED = {"F16": 13}  # bits of a single that a type's own numbers do not have
 BLOCKS, BLOCK_NUMBERS = 8, 8192  # read of each matrix, evenly over its rows
 NORMAL = 2.0**-14  # smallest number that F16 holds with all its bits
 NEAR = 0.125  # steps of the grid that are near it: a quarter of all numbers by chance
 FEWEST = 1000  # numbers off the grid from which their share near it is told: by chance it is 0.25 with a deviation of 0.014
-# Share of the numbers off the grid that are near it, as a multiple of what chance gives.
+# Share of the numbers off the grid that are near it, as a multiple of what chance gives. In 1,900 matrices of 85 real models it is 1.15 at
+# most but in one (2.0); noise of 0.1 % of the numbers on BF16 gives 2.0, of 0.01 % 4. More than 0.15 % is not seen.
 CROWDED = 1.6
+# Share of a file's matrices that are so from which it is told: of the same models the most is 1 in 38: positions of a fine-tuned MiniLM.
+WIDELY = 0.25
 
 
 def not_finite(it: Examined) -> Found:
@@ -43,8 +46,8 @@ def zeroed(it: Examined) -> Found:
     whole = sorted(
         {(place.component, place.layer) for place in empty if place.layer >= 0} - {(p.component, p.layer) for p in _filled(it, empty)}
     )
-    words = f"All {'numbers' if it.is_full else 'sampled numbers'} of {len(empty)} matrices are zero"
-    layers = f", which are all matrices of {len(whole)} layers" if whole else ""
+    words = f"All {'numbers' if it.is_full else 'sampled numbers'} of {counted(len(empty), 'matrix', 'matrices')} are zero"
+    layers = f", which are all matrices of {counted(len(whole), 'layer')}" if whole else ""
     return [it.unusual("zeroed", f"{words}{layers}.", it.names(empty))]
 
 
@@ -79,36 +82,38 @@ def fine_noise(it: Examined) -> Found:
     """Numbers that crowd around a coarser type's, without being them."""
     if it.source is None:
         return NO_WEIGHTS
-    pieces = [piece for piece in it.pieces.values() if not piece.is_vector and _dtype(it.source, piece) in GRIDS]
-    if it.source.quantization or not pieces:
+    if it.source.quantization or not any(_dtype(it.source, piece) in GRIDS for piece in it.pieces.values() if not piece.is_vector):
         return "only numbers stored as F64, F32 or F16 are looked at, which have a coarser grid beside them"
-    return [one for grid in ("F16", "BF16") if (one := _crowded(it, it.source, pieces, grid)) is not None][:1]
+    for grid in ("BF16", "F16"):
+        looked_at = crowds(it, it.source, grid)
+        crowded = [(piece, crowd) for piece, crowd in looked_at if crowd > CROWDED]
+        if len(crowded) > WIDELY * len(looked_at):
+            times = float(np.median([crowd for _, crowd in crowded]))
+            words = (
+                f"In {len(crowded)} of {len(looked_at)} matrices {times:.1f} times as many numbers as by chance are near numbers of {grid} "
+                f"without being these, as where numbers stored in {grid} were changed by less than its step, by further training or by noise."
+            )
+            return [it.unusual("fine-noise", words, it.names([piece.place for piece, _ in crowded]))]
+    return []
 
 
 def _dtype(source: Source, piece: Piece) -> str:
     return source.tensors[piece.views[0].tensor].dtype
 
 
-def _crowded(it: Examined, source: Source, pieces: Sequence[Piece], grid: str) -> Unusual | None:
-    """The matrices whose numbers crowd around those of `grid`."""
-    names, shares = [], []
-    for piece in pieces:
-        bits = GRIDS[_dtype(source, piece)].get(grid)
-        near, chance = near_grid(_some(source, piece), bits, stored=13 if _dtype(source, piece) == "F16" else 0) if bits else (0.0, 1.0)
-        if near > CROWDED * chance:
-            names += [view.tensor for view in piece.views]
-            shares.append(near)
-    if not names:
-        return None
-    words = (
-        f"Of the numbers that are not {grid} numbers {np.median(shares):.0%} are within an eighth of a step of one (25 % by chance): as where "
-        f"numbers stored in {grid} were changed since by less than its step, by further training or by noise."
-    )
-    return it.unusual("fine-noise", words, list(dict.fromkeys(names)))
+def crowds(it: Examined, source: Source, grid: str) -> list[tuple[Piece, float]]:
+    """Each matrix that can be looked at, with the share of its numbers near `grid` as a multiple of chance."""
+    found = []
+    for piece in it.pieces.values():
+        bits = GRIDS.get(_dtype(source, piece), {}).get(grid)
+        if bits is not None and not piece.is_vector:
+            crowd = near_grid(_some(source, piece), bits, STORED.get(_dtype(source, piece), 0))
+            found += [(piece, crowd)] if crowd is not None else []
+    return found
 
 
-def near_grid(numbers: Singles, bits: int, stored: int = 0) -> tuple[float, float]:
-    """Of the numbers off a grid the share that is near it, and what chance gives.
+def near_grid(numbers: Singles, bits: int, stored: int = 0) -> float | None:
+    """Of the numbers off a grid the share that is near it, as a multiple of what chance gives; None where they are too few.
 
     Args:
         numbers: of a matrix.
@@ -119,10 +124,10 @@ def near_grid(numbers: Singles, bits: int, stored: int = 0) -> tuple[float, floa
     steps = 1 << (bits - stored)
     low = (usable.view(np.uint32) & np.uint32((1 << bits) - 1)) >> np.uint32(stored)
     off = low[low > 0].astype(np.int64)
-    distances = np.minimum(np.arange(1, steps), steps - np.arange(1, steps)) / steps
     if len(off) < FEWEST:
-        return 0.0, 1.0
-    return float(np.mean(distances[off - 1] <= NEAR)), float(np.mean(distances <= NEAR))
+        return None
+    distances = np.minimum(np.arange(1, steps), steps - np.arange(1, steps)) / steps
+    return float(np.mean(distances[off - 1] <= NEAR) / np.mean(distances <= NEAR))
 
 
 def _some(source: Source, piece: Piece) -> Singles:

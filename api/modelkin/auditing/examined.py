@@ -82,6 +82,11 @@ class Examined:
         return Unusual(code, sentence, tuple(tensors[:NAMED]), len(tensors), size, share)
 
 
+def counted(number: int, one: str, several: str = "") -> str:
+    """`1 layer`, `3 layers`."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 @contextmanager
 def examined(asked: Asked, how: HowToRead, listener: Listener) -> Iterator[Examined]:
     """A source, open while it is looked at. Raises SourceError, FingerprintError."""

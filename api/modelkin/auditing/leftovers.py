@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from modelkin.audit.examined import NO_WEIGHTS, Examined, Found
+from modelkin.auditing.examined import NO_WEIGHTS, Examined, Found
 from modelkin_indexer.results.fingerprint import NOT_FINITE
 
 # Share of the names that tables know from which the others are remarkable. Of 34 small trained transformers and 5 real ones all names are

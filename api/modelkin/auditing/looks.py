@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from modelkin.audit import contents, coordinates, leftovers, sizes
-from modelkin.audit.examined import Examined, Found, examined
+from modelkin.auditing import contents, coordinates, leftovers, sizes
+from modelkin.auditing.examined import Examined, Found, examined
 from modelkin.sources.reading import name_of
 from modelkin.wishes import Asked, HowToRead, Listener
 from modelkin_registry.answers.asked import AuditAnswer, Looked, Unusual

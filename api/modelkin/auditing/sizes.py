@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from modelkin.audit.examined import IS_CHANGE, NO_WEIGHTS, Examined, Found
+from modelkin.auditing.examined import IS_CHANGE, NO_WEIGHTS, Examined, Found
 from modelkin_indexer.anatomy import layouts
 from modelkin_indexer.places import Place
 
