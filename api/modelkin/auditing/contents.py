@@ -91,7 +91,7 @@ def fine_noise(it: Examined) -> Found:
             times = float(np.median([crowd for _, crowd in crowded]))
             words = (
                 f"In {len(crowded)} of {len(looked_at)} matrices {times:.1f} times as many numbers as by chance are near numbers of {grid} "
-                f"without being these, as where numbers stored in {grid} were changed by less than its step, by further training or by noise."
+                f"without being these, as where numbers stored in {grid} were changed by less than its step, by training or noise."
             )
             return [it.unusual("fine-noise", words, it.names([piece.place for piece, _ in crowded]))]
     return []
