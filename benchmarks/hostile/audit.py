@@ -34,7 +34,7 @@ def figures(it: Examined) -> Iterator[Figure]:
     if it.source is None or it.is_change:
         return
     stacks, units = defaultdict(list), defaultdict(list)
-    for pair in coordinates.pairs(it, it.source):
+    for pair in it.pairs:
         stacks[pair.words, pair.first.component].append(pair.ratio)
         if pair.r is not None:
             units[pair.words, pair.first.component].append(pair.r)

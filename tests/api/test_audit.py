@@ -113,7 +113,7 @@ BESIDE = {
     "rotated": {"folded"},
     "hidden as a mask": {"unknown-names"},
     "Adam's moments": {"unknown-names"},
-    "long vector": {"unknown-names"},
+    "long vector": {"unknown-names", "unplaced"},
 }
 
 

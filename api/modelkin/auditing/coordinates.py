@@ -8,51 +8,30 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from modelkin.auditing.examined import IS_CHANGE, NO_WEIGHTS, NOT_FULL, Examined, Found, counted
+from modelkin.auditing.units import Pair
 from modelkin_data import name_tables
 from modelkin_indexer.anatomy import layouts
-from modelkin_indexer.places import Piece, Place
+from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import SIDES
-from modelkin_indexer.source import Source
 from modelkin_registry.evidence.start import learned_share
 
-Floats = npt.NDArray[np.float64]
 FEWEST_GAINS = 3  # norms of a component from which "all of them" says something
 FEWEST_LAYERS = 3  # layers of which one can differ from the others
-FEWEST_UNITS = 32  # units from which a correlation of -0.6 is no chance (p below 0.001)
 TRAINED = 0.5  # share of a component's matrices that no random start gives, from which it was trained: of starts nearly none
 # Correlation between the logarithms of the norms of two matrices' units, from which scales were moved: in the middle layer of a component,
-# and in any layer. Short training keeps both alike (0 to 0.97 in 33 small nets); the least in real models is -0.46 in the middle and -0.86
-# in one layer (Qwen 2.5, up and down), of v and o -0.73 (Gemma 3). Scales drawn from exp(+-1) give -0.9 to -1 (benchmarks/results/audit).
+# and in any layer. Short training keeps them alike (-0.1 to 0.97 in 33 small nets). The least in real models is -0.46 in the middle layer,
+# -0.86 in one (Qwen 2.5, up and down), and -0.73 of v and o (Gemma 3). Scales drawn from exp(+-1) give -0.9 to -1. (results/audit.json)
 OPPOSITE_MIDDLE, OPPOSITE = -0.75, -0.95
 # Logarithm of the ratio of the norms of two matrices of a layer, less its median over the layers: twice the largest of the same models.
 APART = {"q and k": 1.3, "v and o": 1.9, "up and down": 4.4}
-PAIRS = {
-    "q and k": (("attention", "q"), ("attention", "k")),
-    "v and o": (("attention", "v"), ("attention", "o")),
-    "up and down": (("mlp", "up"), ("mlp", "down")),
-}
-WRITES = ("o", "down")  # roles whose columns are units
 # Spread of the norms along the residual stream, in units of what a stream in random orientation gives, up to which none of its channels
 # stands out. Nets turned on purpose: 0.9 to 1.1. Of real transformers 1.5 (T5) to 6.5 (Whisper); nets trained for some minutes have 0.6 to
 # 1, turned or not, which the sentence says.
 EVEN = 1.15
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two matrices of one layer, and the norms of the units that they share; `r` is None where they cannot be told apart."""
-
-    words: str
-    first: Place
-    second: Place
-    r: float | None
-    ratio: float
 
 
 def folded(it: Examined) -> Found:
@@ -140,9 +119,9 @@ def _evenness(it: Examined, row: int) -> float:
 
 def rescaled_units(it: Examined) -> Found:
     """Layers in which the units of one matrix are large where those of the other are small."""
-    if (why := _not_paired(it)) or it.source is None:
-        return why or NO_WEIGHTS
-    held = list(pairs(it, it.source))
+    if why := _not_paired(it):
+        return why
+    held = it.pairs
     if not any(pair.r is not None for pair in held):
         return "no two matrices of a layer have units in common that can be told apart"
     found = []
@@ -170,10 +149,10 @@ def _opposite(held: Sequence[Pair]) -> Iterator[tuple[str, list[Pair]]]:
 
 def rescaled_layers(it: Examined) -> Found:
     """Layers whose two matrices differ in size as no other layer's."""
-    if (why := _not_paired(it)) or it.source is None:
-        return why or NO_WEIGHTS
+    if why := _not_paired(it):
+        return why
     stacks: dict[tuple[str, str], list[Pair]] = defaultdict(list)
-    for pair in pairs(it, it.source):
+    for pair in it.pairs:
         stacks[pair.words, pair.first.component].append(pair)
     if not any(len(held) >= FEWEST_LAYERS for held in stacks.values()):
         return f"no {FEWEST_LAYERS} layers have two such matrices"
@@ -195,55 +174,3 @@ def _not_paired(it: Examined) -> str:
     if it.source is None:
         return NO_WEIGHTS
     return IS_CHANGE if it.is_change else "" if it.is_full else NOT_FULL
-
-
-def pairs(it: Examined, source: Source) -> Iterator[Pair]:
-    """The pairs of each layer whose matrices are there, not zero, and whose units belong together."""
-    for place, piece in it.pieces.items():
-        for words, (first, second) in PAIRS.items():
-            other = it.pieces.get(place._replace(family=second[0], role=second[1])) if (place.family, place.role) == first else None
-            if other is not None and place in it.rows and other.place in it.rows:
-                one, two = _unit_norms(source, piece), _unit_norms(source, other)
-                one, two = _in_groups(it, place, one, two)
-                if one.any() and two.any():
-                    yield Pair(words, place, other.place, _log_correlation(one, two), _ratio(one, two))
-
-
-def _unit_norms(source: Source, piece: Piece) -> Floats:
-    """Root mean squares of the rows of a matrix, or of its columns where these are the units."""
-    from modelkin_indexer.sources.stored import values  # a written fingerprint does without the indexer's imports
-
-    rows, columns = [], np.zeros(piece.views[0].columns)
-    for view in piece.views:
-        for start, stop in values.row_blocks(view):
-            block = values.read_rows(source, view, start, stop)
-            squares = np.where(np.isfinite(block), block, 0).astype(np.float64) ** 2
-            rows.append(squares.mean(axis=1))
-            columns += squares.sum(axis=0)
-    return np.sqrt(columns / sum(map(len, rows)) if piece.place.role in WRITES else np.concatenate(rows))
-
-
-def _in_groups(it: Examined, place: Place, one: Floats, two: Floats) -> tuple[Floats, Floats]:
-    """The units of both, as many: where heads of q (columns of o) share one of k (v), theirs are put together."""
-    size = layouts.config_shape(it.config, place.component, None).head_size
-    few, many = sorted((len(one), len(two)))
-    if few == many or not size or few % size or many % few:
-        return one, two
-    many_norms = (one if len(one) == many else two).reshape(few // size, many // few, size)
-    grouped = np.sqrt((many_norms**2).mean(axis=1)).ravel()
-    return (grouped, two) if len(one) == many else (one, grouped)
-
-
-def _log_correlation(one: Floats, two: Floats) -> float | None:
-    if len(one) != len(two):
-        return None
-    both = (one > 0) & (two > 0)
-    if both.sum() < FEWEST_UNITS:
-        return None
-    logs = np.log(one[both]), np.log(two[both])
-    return float(np.corrcoef(*logs)[0, 1]) if min(map(np.ptp, logs)) > 0 else None
-
-
-def _ratio(one: Floats, two: Floats) -> float:
-    """Logarithm of the ratio of the median units, which few large ones do not move."""
-    return math.log(np.median(one[one > 0]) / np.median(two[two > 0]))

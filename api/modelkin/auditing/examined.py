@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from modelkin.auditing.units import Pair, pairs
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing, hub_id
 from modelkin.sources.reading import DEFAULT_LEVEL, opened, reading_of
 from modelkin.wishes import Asked, HowToRead, Listener
@@ -44,6 +45,12 @@ class Examined:
     def rows(self) -> Mapping[Place, int]:
         """The row of each matrix in the fingerprint."""
         return {place: row for row, place in enumerate(self.fingerprint.matrices.places)}
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The matrices of each layer that have units in common: of weights, all of which are read for it once."""
+        matrices = {place: piece for place, piece in self.pieces.items() if place in self.rows}
+        return tuple(pairs(self.source, matrices)) if self.source is not None else ()
 
     @property
     def matrices(self) -> Matrices:
