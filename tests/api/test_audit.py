@@ -236,6 +236,24 @@ def test_names_cannot_steer_a_terminal(tmp_path: Path) -> None:
     assert "&lt;b&gt;" in modelkin.audit(write(tmp_path / "b", one_more("model.layers.2.<b>.weight", Q)))._repr_html_()
 
 
+def test_a_config_may_say_anything(tmp_path: Path) -> None:
+    names = (
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "vocab_size",
+        "intermediate_size",
+    )
+    for number, said in enumerate((10**12, 10**4000, -1, True, "6", [6], {"a": 6}, None, 0.5)):
+        answer = audit(tmp_path / str(number), llama(1), **dict.fromkeys(names, said))
+        assert codes(answer) <= {"layers", "hidden-size", "vocabulary", "mlp-width"}
+        assert ("layers" in codes(answer)) == (said == 10**12)
+    folder = write(tmp_path / "types", llama(1), SINGLES, {"model_type": {"a": 1}, "text_config": [1]})
+    assert codes(modelkin.audit(folder)) == set()
+
+
 def test_findings_fail_a_call_only_where_asked(tmp_path: Path) -> None:
     folder = str(write(tmp_path / "a", changed(Q, np.zeros_like)))
     assert run("audit", folder, registry=None).exit_code == 0

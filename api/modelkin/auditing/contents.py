@@ -32,9 +32,9 @@ def not_finite(it: Examined) -> Found:
     entries = [one for one in it.fingerprint.about.unread if one["what"].startswith(NOT_FINITE)]
     if not entries:
         return []
-    names = [one["what"].removeprefix(f"{NOT_FINITE}: ").partition(" of ")[2] for one in entries]
-    where = entries[0]["what"].removeprefix(f"{NOT_FINITE}: ")
-    return [it.unusual("not-finite", f"NaN, infinite or absurdly large numbers ({where}).", names, sum(one["bytes"] for one in entries))]
+    told = [one["what"].removeprefix(f"{NOT_FINITE}: ").partition(" of ") for one in entries]
+    words = f"NaN, infinite or absurdly large numbers in {counted(len(told), 'tensor')} (of the first: {told[0][0]})."
+    return [it.unusual("not-finite", words, [name for _, _, name in told], sum(one["bytes"] for one in entries))]
 
 
 def zeroed(it: Examined) -> Found:

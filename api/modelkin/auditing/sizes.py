@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 from modelkin.auditing.examined import IS_CHANGE, NO_WEIGHTS, Examined, Found
@@ -15,6 +16,8 @@ MLP = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "d_ff")
 VOCABULARY = ("vocab_size",)
 MORE_LAYERS = "num_nextn_predict_layers"  # that predict a further token: stored after the others, and not counted with them
 LATENT = ("q_lora_rank", "kv_lora_rank", "attn_output_gate", "embedding_size", "global_head_dim")  # sizes that follow from more numbers
+GAPS = 5  # missing layers named
+LARGEST = 1 << 40  # a config may say any number: above this it is no size
 Sizes = Mapping[str, Any]
 
 
@@ -28,7 +31,7 @@ def _layers(it: Examined, config: Sizes, said: int) -> Found:
     most = said + (_number(config, (MORE_LAYERS,)) or 0)
     if said <= len(there) <= most:
         return []
-    gaps = sorted(set(range(said)) - there)[:5]
+    gaps = list(islice((layer for layer in range(said) if layer not in there), GAPS))
     words = f"config.json says {said:,} layers, tensors are there of {len(there):,}"
     return [it.unusual("layers", words + (f"; the first without any: {', '.join(map(str, gaps))}." if gaps else "."), ())]
 
@@ -48,9 +51,9 @@ def heads(it: Examined) -> Found:
 
     def look(config: Sizes, _: int) -> Found:
         shape = layouts.config_shape(it.config, TEXT, None)
-        if any(name in config for name in LATENT) or not shape.heads or not shape.head_size:
+        if any(name in config for name in LATENT) or not shape.heads or not shape.head_size or shape.heads * shape.head_size > LARGEST:
             return "the sizes of heads follow from more than their number in this architecture"
-        keys = shape.key_value_heads or shape.heads
+        keys = min(shape.key_value_heads or shape.heads, LARGEST)
         return [
             *_held(it, "heads", "attention", "q", shape.heads * shape.head_size),
             *_held(it, "heads", "attention", "k", keys * shape.head_size),
@@ -72,7 +75,7 @@ def _with_config(it: Examined, names: tuple[str, ...], look: Callable[[Sizes, in
     config = layouts.config_section(it.config, TEXT)
     said = _number(config, names)
     if said is None or config.get("is_encoder_decoder"):
-        return "config.json says nothing of it" if said is None else "an encoder and a decoder have sizes of their own"
+        return "config.json says no usable number of it" if said is None else "an encoder and a decoder have sizes of their own"
     if TEXT not in {place.component for place in it.pieces}:
         return "there is no language model in it"
     return look(config, said)
@@ -95,4 +98,4 @@ def _held(it: Examined, code: str, family: str, role: str, said: int, *, columns
 
 def _number(config: Sizes, names: tuple[str, ...]) -> int | None:
     found = (config.get(name) for name in names)
-    return next((value for value in found if type(value) is int and value > 0), None)
+    return next((value for value in found if type(value) is int and 0 < value <= LARGEST), None)
