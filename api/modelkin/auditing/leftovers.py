@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 from modelkin.auditing.examined import NO_WEIGHTS, Examined, Found
+from modelkin_indexer.anatomy.splits import split_name
+from modelkin_indexer.places import Piece
 from modelkin_indexer.results.fingerprint import NOT_FINITE
 
 # Share of the names that tables know from which the others are remarkable: of 159 models (benchmarks/results/audit.json) those whose
@@ -62,7 +64,10 @@ def unknown_names(it: Examined) -> Found:
     known = every - len(unknown)
     if not every or known < MOSTLY_KNOWN * every:
         return f"the tables know {known} of {every} names: this architecture is in none of them"
-    words = f"No table of names has these, beside {known} that one has; a loader that goes by such names leaves them out."
+    words = (
+        f"No table of names has these, beside {known} that one has; a loader by these tables leaves them out. Heads for a task and parts "
+        "of a new architecture are so too."
+    )
     return [it.unusual("unknown-names", words, unknown)] if unknown else []
 
 
@@ -74,13 +79,24 @@ def same_place(it: Examined) -> Found:
     for place, piece in it.pieces.items():
         copied = COPY.fullmatch(place.role)
         first = it.pieces.get(place._replace(role=copied[1])) if copied is not None else None
-        if first is not None and piece.named and first.named:
+        if first is not None and piece.named and first.named and _rivals(first, piece):
             pairs.append((first.views[0].tensor, [view.tensor for view in piece.views]))
     if not pairs:
         return []
     names = list(dict.fromkeys(name for _, tensors in pairs for name in tensors))
     words = f"Their place in the model is another tensor's too (of the first: {pairs[0][0]}); a loader uses one for each place."
     return [it.unusual("same-place", words, names)]
+
+
+def _rivals(first: Piece, second: Piece) -> bool:
+    """Whether two matrices would be loaded into one: of one size, and in one layer, or outside the layers in one module.
+
+    Models of several parts have places more than once, each in its own part.
+    """
+    one, two = (split_name(piece.views[0].tensor) for piece in (first, second))
+    modules = [split.module.rpartition(".")[0] for split in (one, two)]
+    beside = one.stack == two.stack if one.stack else modules[0] == modules[1] and not two.stack
+    return beside and not second.is_vector and first.views[0].shape == second.views[0].shape
 
 
 def training_state(it: Examined) -> Found:

@@ -16,6 +16,7 @@ MLP = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "d_ff")
 VOCABULARY = ("vocab_size",)
 MORE_LAYERS = "num_nextn_predict_layers"  # that predict a further token: stored after the others, and not counted with them
 LATENT = ("q_lora_rank", "kv_lora_rank", "attn_output_gate", "embedding_size", "global_head_dim")  # sizes that follow from more numbers
+SHARED = "num_hidden_groups"  # of layers that have weights of their own
 GAPS = 5  # missing layers named
 LARGEST = 1 << 40  # a config may say any number: above this it is no size
 Sizes = Mapping[str, Any]
@@ -76,8 +77,11 @@ def _with_config(it: Examined, names: tuple[str, ...], look: Callable[[Sizes, in
     said = _number(config, names)
     if said is None or config.get("is_encoder_decoder"):
         return "config.json says no usable number of it" if said is None else "an encoder and a decoder have sizes of their own"
-    if TEXT not in {place.component for place in it.pieces}:
-        return "there is no language model in it"
+    components = {place.component for place in it.pieces}
+    if components != {TEXT} or not any(place.layer >= 0 for place in it.pieces):
+        return "config.json is held against models that are one language model only"
+    if SHARED in config:
+        return "its layers share their weights"
     return look(config, said)
 
 
