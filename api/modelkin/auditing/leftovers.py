@@ -89,14 +89,13 @@ def same_place(it: Examined) -> Found:
 
 
 def _rivals(first: Piece, second: Piece) -> bool:
-    """Whether two matrices would be loaded into one: of one size, and in one layer, or outside the layers in one module.
+    """Whether two matrices would be loaded into one: of one size, and in one module of one layer.
 
     Models of several parts have places more than once, each in its own part.
     """
     one, two = (split_name(piece.views[0].tensor) for piece in (first, second))
-    modules = [split.module.rpartition(".")[0] for split in (one, two)]
-    beside = one.stack == two.stack if one.stack else modules[0] == modules[1] and not two.stack
-    return beside and not second.is_vector and first.views[0].shape == second.views[0].shape
+    modules = [(split.stack, split.layer, split.module.rpartition(".")[0]) for split in (one, two)]
+    return modules[0] == modules[1] and not second.is_vector and first.views[0].shape == second.views[0].shape
 
 
 def training_state(it: Examined) -> Found:

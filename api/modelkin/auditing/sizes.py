@@ -8,14 +8,16 @@ from typing import Any
 
 from modelkin.auditing.examined import IS_CHANGE, NO_WEIGHTS, Examined, Found
 from modelkin_indexer.anatomy import layouts
+from modelkin_indexer.anatomy.splits import split_name
 from modelkin_indexer.places import Place
 
 TEXT = "text"
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 MLP = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "d_ff")
+EMBEDDING = ("embedding_size", "word_embed_proj_dim")
 VOCABULARY = ("vocab_size",)
 MORE_LAYERS = "num_nextn_predict_layers"  # that predict a further token: stored after the others, and not counted with them
-LATENT = ("q_lora_rank", "kv_lora_rank", "attn_output_gate", "embedding_size", "global_head_dim")  # sizes that follow from more numbers
+LATENT = ("q_lora_rank", "kv_lora_rank", "attn_output_gate", "multi_query", "global_head_dim")  # sizes that follow from more numbers
 SHARED = "num_hidden_groups"  # of layers that have weights of their own
 GAPS = 5  # missing layers named
 LARGEST = 1 << 40  # a config may say any number: above this it is no size
@@ -38,8 +40,9 @@ def _layers(it: Examined, config: Sizes, said: int) -> Found:
 
 
 def hidden_size(it: Examined) -> Found:
-    """Width said against columns of the token table."""
-    return _with_config(it, layouts.HIDDEN, lambda _, said: _held(it, "hidden-size", "embedding", "token", said, columns=True))
+    """Width said against columns of the token table, unless tokens have a width of their own."""
+    names = (*EMBEDDING, *layouts.HIDDEN)
+    return _with_config(it, names, lambda _, said: _held(it, "hidden-size", "embedding", "token", said, columns=True))
 
 
 def vocabulary(it: Examined) -> Found:
@@ -78,25 +81,25 @@ def _with_config(it: Examined, names: tuple[str, ...], look: Callable[[Sizes, in
     if said is None or config.get("is_encoder_decoder"):
         return "config.json says no usable number of it" if said is None else "an encoder and a decoder have sizes of their own"
     components = {place.component for place in it.pieces}
-    if components != {TEXT} or not any(place.layer >= 0 for place in it.pieces):
-        return "config.json is held against models that are one language model only"
+    if components != {TEXT} or len({split_name(view.tensor).stack for piece in it.pieces.values() for view in piece.views} - {""}) != 1:
+        return "config.json is held against models that are one language model of one stack of layers"
     if SHARED in config:
         return "its layers share their weights"
     return look(config, said)
 
 
 def _held(it: Examined, code: str, family: str, role: str, said: int, *, columns: bool = False) -> list[Any]:
-    """Tensors of this role whose rows (or columns) are others than are said."""
+    """Tensors of this role whose rows (or columns) are others than are said; none where some have what is said: layers may differ."""
     sizes: dict[int, list[Place]] = {}
     for place, piece in it.pieces.items():
         if (place.component, place.family, place.role) == (TEXT, family, role) and not piece.is_vector:
             found = piece.views[0].columns if columns else sum(view.rows for view in piece.views)
-            if found != said:
-                sizes.setdefault(found, []).append(place)
+            sizes.setdefault(found, []).append(place)
     axis = "columns" if columns else "rows"
     return [
         it.unusual(code, f"config.json leads to {said:,} {axis} of {role}, stored are {found:,}.", it.names(places))
         for found, places in sorted(sizes.items())
+        if said not in sizes
     ]
 
 
