@@ -17,7 +17,14 @@ MLP = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "d_ff")
 EMBEDDING = ("embedding_size", "word_embed_proj_dim")
 VOCABULARY = ("vocab_size",)
 MORE_LAYERS = "num_nextn_predict_layers"  # that predict a further token: stored after the others, and not counted with them
-LATENT = ("q_lora_rank", "kv_lora_rank", "attn_output_gate", "multi_query", "head_ratio", "global_head_dim")  # sizes that follow from more numbers
+LATENT = (
+    "q_lora_rank",
+    "kv_lora_rank",
+    "attn_output_gate",
+    "multi_query",
+    "head_ratio",
+    "global_head_dim",
+)  # sizes follow from more numbers
 SHARED = "num_hidden_groups"  # of layers that have weights of their own
 GAPS = 5  # missing layers named
 LARGEST = 1 << 40  # a config may say any number: above this it is no size
