@@ -254,6 +254,17 @@ def test_a_config_may_say_anything(tmp_path: Path) -> None:
     assert codes(modelkin.audit(folder)) == set()
 
 
+def test_sizes_that_are_usual_are_not_told(tmp_path: Path) -> None:
+    tensors = llama(1)
+    assert codes(audit(tmp_path / "spare tokens", tensors, vocab_size=1020)) == set()
+    assert (
+        codes(audit(tmp_path / "narrow tokens", tensors, hidden_size=2 * HIDDEN, embedding_size=HIDDEN, head_dim=HIDDEN // HEADS)) == set()
+    )
+    gated = {name: np.concatenate([value, value * np.float32(0.9)]) if "q_proj" in name else value for name, value in tensors.items()}
+    assert codes(audit(tmp_path / "gated", gated)) == set()
+    assert codes(audit(tmp_path / "shared", without(".layers.5."), num_hidden_groups=1)) == set()
+
+
 def test_findings_fail_a_call_only_where_asked(tmp_path: Path) -> None:
     folder = str(write(tmp_path / "a", changed(Q, np.zeros_like)))
     assert run("audit", folder, registry=None).exit_code == 0

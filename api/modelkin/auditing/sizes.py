@@ -14,7 +14,7 @@ from modelkin_indexer.places import Place
 TEXT = "text"
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 MLP = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "d_ff")
-EMBEDDING = ("embedding_size", "word_embed_proj_dim")
+EMBEDDING = ("embedding_size", "input_embedding_size", "word_embed_proj_dim")
 VOCABULARY = ("vocab_size",)
 MORE_LAYERS = "num_nextn_predict_layers"  # that predict a further token: stored after the others, and not counted with them
 LATENT = (
@@ -25,7 +25,9 @@ LATENT = (
     "head_ratio",
     "global_head_dim",
 )  # sizes follow from more numbers
+ADJUSTED = "block_auto_adjust_ff_dim"
 SHARED = "num_hidden_groups"  # of layers that have weights of their own
+SPARE_TOKENS = 0.01  # rows beyond the vocabulary, as a share of it: 0.0008 at most in the architectures of transformers 5.23
 GAPS = 5  # missing layers named
 LARGEST = 1 << 40  # a config may say any number: above this it is no size
 Sizes = Mapping[str, Any]
@@ -39,7 +41,7 @@ def layers(it: Examined) -> Found:
 def _layers(it: Examined, config: Sizes, said: int) -> Found:
     there = {place.layer for place in it.pieces if place.component == TEXT and place.layer >= 0}
     most = said + (_number(config, (MORE_LAYERS,)) or 0)
-    if said <= len(there) <= most:
+    if said <= len(there) <= most or (len(there) > said and len(there) % said == 0):  # parts of a layer may be numbered as layers are
         return []
     gaps = list(islice((layer for layer in range(said) if layer not in there), GAPS))
     words = f"config.json says {said:,} layers, tensors are there of {len(there):,}"
@@ -75,6 +77,8 @@ def heads(it: Examined) -> Found:
 
 def mlp_width(it: Examined) -> Found:
     """Neurons said against rows of up."""
+    if ADJUSTED in it.config:
+        return "the width of the MLPs follows from more numbers in this architecture"
     return _with_config(it, MLP, lambda _, said: _held(it, "mlp-width", "mlp", "up", said))
 
 
@@ -106,8 +110,13 @@ def _held(it: Examined, code: str, family: str, role: str, said: int, *, columns
     return [
         it.unusual(code, f"config.json leads to {said:,} {axis} of {role}, stored are {found:,}.", it.names(places))
         for found, places in sorted(sizes.items())
-        if said not in sizes
+        if said not in sizes and not _is_spare(role, found, said, columns=columns)
     ]
+
+
+def _is_spare(role: str, found: int, said: int, *, columns: bool) -> bool:
+    """Whether more rows are usual: of a token table a few, of q twice as many where it holds a gate too."""
+    return not columns and ((role == "token" and said < found <= said * (1 + SPARE_TOKENS)) or (role == "q" and found == 2 * said))
 
 
 def _number(config: Sizes, names: tuple[str, ...]) -> int | None:
