@@ -17,6 +17,7 @@ MLP = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "d_ff")
 EMBEDDING = ("embedding_size", "input_embedding_size", "word_embed_proj_dim")
 VOCABULARY = ("vocab_size",)
 MORE_LAYERS = "num_nextn_predict_layers"  # that predict a further token: stored after the others, and not counted with them
+# Words of configs in which the sizes of heads follow from more numbers.
 LATENT = (
     "q_lora_rank",
     "kv_lora_rank",
