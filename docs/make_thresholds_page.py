@@ -17,6 +17,7 @@ FOLDERS = (
     "registry/modelkin_registry",
     "indexer/modelkin_indexer/fingerprinting",
     "indexer/modelkin_indexer/anatomy",
+    "api/modelkin/auditing",
 )
 NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 HEAD = """# Thresholds

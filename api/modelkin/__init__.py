@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from modelkin.keeping import sync as sync
     from modelkin.keeping import upgrade as upgrade
     from modelkin.keys import key as key
+    from modelkin.questions import audit as audit
     from modelkin.questions import compare as compare
     from modelkin.questions import decompose as decompose
     from modelkin.questions import fingerprint as fingerprint
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from modelkin.wishes import Reading as Reading
     from modelkin_indexer.results.fingerprint import Fingerprint as Fingerprint
 
-_QUESTIONS = ("compare", "decompose", "fingerprint", "query", "read", "trajectory", "tree")
+_QUESTIONS = ("audit", "compare", "decompose", "fingerprint", "query", "read", "trajectory", "tree")
 _KEEPING = (
     "add",
     "calibrate",

@@ -9,10 +9,11 @@ from typing import Unpack
 from modelkin.answering.comparing import Pair
 from modelkin.answering.comparing import compare as compare_sides
 from modelkin.answering.writing import write_fingerprint, written_to
+from modelkin.auditing.looks import audited
 from modelkin.calls import Call, ComparingCall, ReadingCall, demanded, how_of, listener_of, opened, options_of
 from modelkin.sources.reading import reading_of
 from modelkin.wishes import Asked, Reading, exact_wishes
-from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer
+from modelkin_registry.answers.asked import AuditAnswer, CompareAnswer, DecomposeAnswer, QueryAnswer
 from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer
 from modelkin_registry.answers.upkeep import Written
@@ -80,6 +81,19 @@ def decompose(source: Asked, *, parents: Sequence[Asked] = (), base: Asked | Non
             return weigh(registry, source, parents, how_of(call), listener_of(call), base)
     with opened(call) as registry:
         return registry.decompose(source, base=base, **options_of(call))
+
+
+def audit(source: Asked, **call: Unpack[ReadingCall]) -> AuditAnswer:
+    """What in a source is unusual for a model of its kind, as facts with numbers; no registry is asked.
+
+    What was left out and why, tensors that no loader would use, sizes that differ from config.json's, zeros and NaN, and weights in
+    coordinates that training does not leave. Of a fingerprint or a Hub id less can be looked at: `looked` tells what was.
+
+    Raises:
+        SourceError: nothing there, or weights that cannot be read.
+        FingerprintError: a fingerprint that is damaged.
+    """
+    return audited(source, how_of(call), listener_of(call))
 
 
 def tree(model: str | None = None, *, depth: int = 2, **call: Unpack[Call]) -> TreeAnswer:

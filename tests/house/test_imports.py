@@ -43,7 +43,7 @@ FLOORS = {
         {"errors", "keys", "settings", "wishes", "words"},
         {"registries"},
         {"sources"},
-        {"answering", "taking"},
+        {"answering", "auditing", "taking"},
         {"registry"},
         {"calls"},
         {"keeping", "questions"},

@@ -62,7 +62,7 @@ def read_source(source: str, how: HowToRead, listener: Listener, registry: Store
     from modelkin_indexer.beside.structure import structure_of
     from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 
-    with closing(_opened(path, how)) as weights:
+    with closing(opened(path, how)) as weights:
         done = listener.begin(weights.name, sum(info.nbytes for info in weights.tensors.values()))
         level = how.level or DEFAULT_LEVEL
         fingerprint = fingerprint_source(weights, level=level, key=how.key, threads=how.threads, progress=done, strict=how.strict)
@@ -105,7 +105,7 @@ def _hub_reading(source: str, name: str, how: HowToRead, listener: Listener, reg
         raise SourceNotFound(f"no such file or folder, and {error.problem}", path=source, remedy=error.remedy) from error
 
 
-def _opened(path: Path, how: HowToRead) -> Source:
+def opened(path: Path, how: HowToRead) -> Source:
     """The weights at a path; of an adapter, with a base given, their sum."""
     from modelkin_indexer.adapters.source import AdapterSource, on_base
     from modelkin_indexer.opening import open_source  # brings every reader of quantised weights and adapters

@@ -202,3 +202,41 @@ class CompareAnswer(Plain):
     alternatives: tuple[str, ...] = ()
     counterparts: Counterparts | None = None
     contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Unusual(Plain):
+    """One fact about a file that is unusual for a model of its kind, with its numbers. What it was done for, nobody can read from weights.
+
+    `code` is one of AUDITED. `tensors` are the first few of `count`; `bytes` are theirs, and `share` that of the model's bytes: None where
+    no bytes are meant, or where nothing tells them.
+    """
+
+    code: str
+    sentence: str
+    tensors: tuple[str, ...]
+    count: int
+    bytes: int | None
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Looked(Plain):
+    """One thing that an audit looks for: `state` is "found", "nothing found" or "not examined", with the reason."""
+
+    code: str
+    words: str
+    state: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class AuditAnswer(Plain):
+    """The answer to "what in this file is unusual?"; what was not examined is told too."""
+
+    query: Subject
+    findings: tuple[Unusual, ...]
+    looked: tuple[Looked, ...]
+    explanation: tuple[str, ...]
+    warnings: tuple[str, ...]
+    contract: int = CONTRACT

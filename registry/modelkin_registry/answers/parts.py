@@ -9,6 +9,30 @@ from modelkin_registry.answers.plain import Plain
 RELATED, NOTHING_FOUND, NOT_EXAMINED = "related", "nothing found", "not examined"
 ALTERNATIVES = ("query from relative", "relative from query", "both from a third")
 VERDICTS = (RELATED, NOTHING_FOUND, NOT_EXAMINED)
+# What an audit looks at, by the code of what it finds.
+AUDITED = {
+    "constants": "tensors that are never compared, since anybody computes them or a name and a form tell them",
+    "unread": "bytes that were not decoded or understood",
+    "unplaced": "tensors without a known place",
+    "oversized": "vectors as large as matrices",
+    "shards": "shards that are missing",
+    "unknown-names": "names that no table knows, beside names that it knows",
+    "same-place": "two tensors for one place",
+    "training-state": "what only training uses",
+    "layers": "layers against config.json",
+    "hidden-size": "width against config.json",
+    "vocabulary": "vocabulary against config.json",
+    "heads": "heads against config.json",
+    "mlp-width": "width of the MLPs against config.json",
+    "not-finite": "NaN, infinite and absurdly large numbers",
+    "zeroed": "matrices of zeros",
+    "repeated-layers": "layers that are equal",
+    "fine-noise": "small changes of numbers on a coarse grid",
+    "folded": "norm gains that are all 1",
+    "rescaled-units": "scales moved between units of two matrices",
+    "rescaled-layers": "scales moved between matrices of a layer",
+    "rotated": "a residual stream without directions of its own",
+}
 
 
 @dataclass(frozen=True)

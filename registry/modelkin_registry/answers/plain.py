@@ -19,6 +19,7 @@ TABLES: dict[str, tuple[tuple[str, ...], ...]] = {
     "ComponentEvidence": (("families",),),
     "Counterparts": (("tensors",),),
     "CompareAnswer": (("components", "families"),),
+    "AuditAnswer": (("findings",),),
     "DecomposeAnswer": (("merge", "parents"), ("fit", "parents")),
     "Merge": (("parents",),),
     "MergeByLayer": (("parents",),),
