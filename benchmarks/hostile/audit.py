@@ -72,17 +72,15 @@ def main() -> None:
             continue
         found[source.name] = Counter({code: len(some) for code, some in results.items() if some and not isinstance(some, str)})
         print(source.name, dict(found[source.name]), file=sys.stderr)
-    write_result(
-        "audit",
-        {
-            "models": len(found),
-            "models with a finding beside parts left out": sum(bool(set(codes) - set(LEFT_OUT)) for codes in found.values()),
-            "by kind": {code: sum(code in codes for codes in found.values()) for code in LOOKS},
-            "which": {name: dict(codes) for name, codes in found.items() if set(codes) - set(LEFT_OUT)},
-            "figures": {name: {"measured": len(some), "most": sorted(some, reverse=True)[:3]} for name, some in sorted(extremes.items())},
-            "not read": left,
-        },
-    )
+    result = {
+        "models": len(found),
+        "models with a finding beside parts left out": sum(bool(set(codes) - set(LEFT_OUT)) for codes in found.values()),
+        "by kind": {code: sum(code in codes for codes in found.values()) for code in LOOKS},
+        "which": {name: dict(codes) for name, codes in found.items() if set(codes) - set(LEFT_OUT)},
+        "figures": {name: {"measured": len(some), "most": sorted(some, reverse=True)[:3]} for name, some in sorted(extremes.items())},
+        "not read": left,
+    }
+    write_result("audit", result)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def read_alike(path: Path, how: HowToRead, listener: Listener, config: Mapping[s
     from modelkin_indexer.anatomy.parts import anatomy_of
     from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 
-    with closing(_opened(path, how)) as weights:
+    with closing(opened(path, how)) as weights:
         if anatomy_of(weights, config, turned) == anatomy_of(weights):
             return None
         done = listener.begin(weights.name, sum(info.nbytes for info in weights.tensors.values()))

@@ -181,7 +181,7 @@ def bounded(do: Callable[[], Result], seconds: float) -> Result:
         try:
             with _bounded_session():
                 future.set_result(do())
-        except BaseException as error:  # noqa: BLE001: it is raised where the result is waited for
+        except BaseException as error:  # raised where the result is waited for
             future.set_exception(error)
 
     threading.Thread(target=run, name="hub-upload", daemon=True).start()
