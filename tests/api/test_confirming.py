@@ -56,6 +56,14 @@ def test_weights_that_are_gone_are_told_and_the_answer_stands(filled: Path) -> N
     assert any("parent was not confirmed" in warning for warning in answer["warnings"])
 
 
+def test_with_no_weights_at_hand_nothing_is_said_to_be_confirmed(filled: Path) -> None:
+    shutil.rmtree("parent")
+    shutil.rmtree("stranger")
+    answer = modelkin.query("child", registry="r.db", confirm=True)
+    assert (answer.verdict, answer.explanation[1].split(":")[0]) == (RELATED, "Not confirmed")
+    assert {row.found for row in answer.confirmed or ()} == {None}
+
+
 def test_a_fingerprint_has_no_weights_to_confirm_by(filled: Path) -> None:
     assert run("fingerprint", "child", "-o", "child.modelkin").exit_code == 0
     said = run("query", "child.modelkin", "--confirm")

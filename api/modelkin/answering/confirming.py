@@ -76,6 +76,8 @@ def _told(answer: QueryAnswer, candidates: Iterable[Relative], fresh: dict[str, 
     """The answer with what became of each candidate, in fields and in words."""
     rows = tuple(Confirmation(one.model, one.relation, fresh.get(one.model), left[one.model] or None) for one in candidates)
     words = f"Read again under a key drawn for this question: {len(fresh)} of {answer.registry.models} registered models, the nearest."
+    if not fresh:
+        words = "Not confirmed: of the nearest registered models none has its weights at hand."
     differing = [
         f"{row.model}: {row.told} by the registry's fingerprint, {row.found} by the weights under a fresh key, which is what is told here."
         for row in rows
