@@ -142,6 +142,16 @@ def matrix(found: Sequence[Outcome], level: str) -> dict[str, str]:
     return rows
 
 
+def judged(found: Sequence[Outcome], level: str) -> dict[str, float]:
+    """Pairs of strangers that were judged, not merely without comparable parts: how many, and shares of their p-values."""
+    p = [
+        one.p_value
+        for one in found
+        if one.level == level and one.basis == "strangers" and one.query < one.relative and one.p_value is not None
+    ]
+    return {"pairs": len(p), **{f"p<={limit}": sum(value <= limit for value in p) / max(len(p), 1) for limit in (0.1, 0.01)}}
+
+
 def page(found: Sequence[Outcome], asked: Sequence[Mapping[str, object]], unread: Mapping[str, str]) -> str:
     """The results as a short page."""
     models = len({one.query for one in found})
@@ -155,6 +165,12 @@ def page(found: Sequence[Outcome], asked: Sequence[Mapping[str, object]], unread
             count = Counter(one.verdict for one in group)
             cells = " | ".join(str(count[verdict]) for verdict in ("right", "found", "missed", "clear", "accused"))
             lines.append(f"| {level} | {basis} | {len(group)} | {cells} |")
+    lines += ["", "Strangers that have comparable parts, once each, and how often their p is small:", ""]
+    for level in LEVELS:
+        told = judged(found, level)
+        lines.append(
+            f"- {level}: {told['pairs']} pairs, p at or below 0.1 in {told['p<=0.1']:.1%} and at or below 0.01 in {told['p<=0.01']:.1%}"
+        )
     lines += ["", "Asked of the starter registry, which of its models comes first:", ""]
     for level in LEVELS:
         first = [one for one in asked if one["level"] == level]
@@ -182,6 +198,7 @@ def main() -> None:
         "told": [asdict(one) for one in found if one.told],
         "letters": {letter: name for name, letter in LETTERS.items()},
         "all": {level: matrix(found, level) for level in LEVELS},
+        "judged_strangers": {level: judged(found, level) for level in LEVELS},
         "starter": asked,
         "unread": unread,
     }
