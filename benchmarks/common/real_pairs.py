@@ -82,6 +82,8 @@ DESCENDANTS = {
         ("silero-v6.2.3-st", "silero-v6.2.3"),  # 0.90 to 0.98 in the 16 kHz branch
         ("silero-v6.2.3-st", "silero-v6.2.3-16k_op15"),
         ("ppocr-v4det-rapid", "ppocr-v4seal"),  # 0.03 to 0.85
+        ("ppocr-v4det-rapid", "ppocr-v5det-oo4"),  # one backbone: 0.4 to 0.83 in some kernels
+        ("ppocr-v4seal", "ppocr-v5det-oo4"),
     ),
 }  # fmt: skip
 
@@ -117,7 +119,8 @@ HARD = (
     ("pmpnn-ca-002", "pmpnn-ca-010", "pmpnn-ca-020"),
     ("lmpnn-membrane-global", "lmpnn-membrane-residue"),
     ("ddddocr-common", "ddddocr-old"),
-    ("ppocr-v3det-rapid", "ppocr-v4det-rapid", "ppocr-v5det-oo4", "ppocr-v6det-small"),
+    ("ppocr-v3det-rapid", "ppocr-v4det-rapid", "ppocr-v6det-small"),
+    ("ppocr-v3det-rapid", "ppocr-v5det-oo4", "ppocr-v6det-small"),
     ("ppocr-v3rec", "ppocr-v4rec-rapid", "ppocr-v5rec-oo4", "ppocr-v6rec-small"),
     ("speechmos-sig", "speechmos-bakovr", "speechmos-sbo", "speechmos-v8"),
     ("oww051-alexa_v0.1", "oww051-hey_jarvis_v0.1", "oww051-hey_mycroft_v0.1", "oww051-weather_v0.1", "oww051-timer_v0.1"),
