@@ -18,6 +18,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ from modelkin_indexer.opening import open_source
 from modelkin_indexer.places import Piece
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.spec import DIRECTIONS, LEVELS, PUBLIC_KEY, Key, private_key
-from modelkin_registry.answers.relations import is_descent
+from modelkin_registry.answers.relations import RELATIONS, is_descent
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.relations.pairs import measure_kin
 
@@ -132,7 +133,7 @@ def cases(pairs: int) -> Iterator[tuple[int, int, str]]:
         yield WIDTHS[number % len(WIDTHS)], 10 * number, LEVELS[number % len(LEVELS)]
 
 
-def measure(pairs: int, work: Path) -> dict[str, object]:
+def measure(pairs: int, work: Path) -> dict[str, Any]:
     """Every attack on every pair."""
     found: dict[str, list[bool]] = defaultdict(list)
     change: dict[str, list[float]] = defaultdict(list)
@@ -173,7 +174,9 @@ def main() -> int:
         result = measure(args.pairs, Path(work))
     write_result("adversary", result, out=args.out)
     print(result)
-    return 0
+    evaded = any(row["found"] < row["of"] for group, row in result["copies_found"].items() if "private" in group)
+    accused = any(RELATIONS[name].descent for said in result["framed"].values() for name in said if name in RELATIONS)
+    return int(evaded or accused)
 
 
 if __name__ == "__main__":
