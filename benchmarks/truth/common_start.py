@@ -7,7 +7,8 @@ task, for several lengths, with and without weight decay, and the first layers o
 pictures from other seeds (a layer that reads what all read); and LoRA adapters of one seed on one base. Every pair is held against each
 other as `compare` does. As controls: trained on from a trained parent, siblings, frozen layers, long further training, merged adapters,
 rounded, pruned and half-precision copies, neurons re-ordered, adapters trained on, refactored and rounded. Writes
-results/common_start.json: relations by kind of pair, every accusation by name, and how much of each control is found (power). Takes about
+results/common_start.json: relations by kind of pair, the largest figures of pairs that descent is decided by, every accusation by name,
+and how much of each control is found (power). Takes about
 ten minutes of one core.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -33,8 +35,10 @@ from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.spec import LEVELS
 from modelkin_registry.answers.relations import DESCENT_FREE
+from modelkin_registry.evidence.families import judge_components
 from modelkin_registry.evidence.judge import ALONE
-from modelkin_registry.relations.pairs import measure_kin
+from modelkin_registry.relations import descent
+from modelkin_registry.relations.pairs import Held, hold
 
 SEEDS = (0, 42, 1234)
 ADAPTER_SEEDS = (0, 42, 3407)
@@ -47,21 +51,42 @@ class Tally:
     def __init__(self) -> None:
         self.relations: dict[str, Counter[str]] = defaultdict(Counter)
         self.accused: list[str] = []
+        self.largest: dict[str, dict[str, float]] = defaultdict(dict)
 
     def take(self, what: str, relation: str, name: str, *, control: bool) -> None:
         self.relations[what][relation] += 1
         if not control and relation not in DESCENT_FREE:
             self.accused.append(f"{what}: {name}: {relation}")
 
+    def reach(self, what: str, held: Held) -> None:
+        """Keep the largest figures that descent is decided by (relations/descent.py): what the thresholds there rest on."""
+        largest = self.largest[what]
+        for name, value in figures(held):
+            largest[name] = max(largest.get(name, -math.inf), round(value, 4))
+
     def plain(self) -> dict[str, object]:
         return {
             what: {
+                **({"largest": self.largest[what]} if what in self.largest else {}),
                 "pairs": sum(found.values()),
                 "descent": sum(n for relation, n in found.items() if relation not in DESCENT_FREE),
                 "relations": dict(sorted(found.items())),
             }
             for what, found in sorted(self.relations.items())
         }
+
+
+def figures(held: Held) -> Iterator[tuple[str, float]]:
+    """Shares of what was learned in common, by how much was learned and in how many matrices; of adapters the mean r of changes."""
+    for measured in held.measured:
+        pair = judge_components(measured, ALONE)
+        kept = descent.kept_places(pair)
+        if pair.changes_only:
+            if len(kept) >= descent.FEWEST:
+                yield "mean r of changes", float(np.mean([place.cosine for place in kept]))
+        elif (common := descent.learned_in_common(pair, kept)).matrices:
+            amount = "much" if common.amount >= descent.MUCH else "little" if common.amount >= descent.LITTLE else "less"
+            yield f"share, {amount} learned in {'one matrix' if common.matrices < descent.FEWEST else 'several'}", common.share
 
 
 class Models:
@@ -89,8 +114,10 @@ class Models:
         for number, (what, one, other) in enumerate(pairs):
             a, b = (one, other) if number % 2 else (other, one)
             for level, tally in tallies.items():
-                relation = measure_kin(self._known[a, level], self._known[b, level], b, ALONE).relative.relation
-                tally.take(what, relation, f"{label} {a} ~ {b}", control=control)
+                held = hold(self._known[a, level], self._known[b, level], b, ALONE)
+                tally.take(what, held.kin().relative.relation, f"{label} {a} ~ {b}", control=control)
+                if not control:
+                    tally.reach(what, held)
 
 
 def runs_of(kind: Kind, seed: int, law: str, decay: float) -> Iterator[tuple[str, torch.nn.Module]]:

@@ -50,10 +50,20 @@ def test_weights_that_are_gone_are_told_and_the_answer_stands(filled: Path) -> N
     said = run("query", "child", "--confirm", "--json")
     answer = json.loads(said.stdout)
     assert said.exit_code == 0
-    assert answer["relatives"][0]["model"] == "parent"
+    assert (answer["relatives"][0]["model"], answer["verdict"]) == ("parent", RELATED)
+    assert not answer["explanation"][0].startswith("No relative")
     told = {one["model"]: one for one in answer["confirmed"]}
     assert (told["parent"]["found"], told["parent"]["reason"]) == (None, "its weights are not where they were read")
     assert any("parent was not confirmed" in warning for warning in answer["warnings"])
+
+
+def test_other_weights_in_a_models_place_confirm_nothing(filled: Path) -> None:
+    shutil.rmtree("parent")
+    shutil.copytree("stranger", "parent")
+    answer = modelkin.query("child", registry="r.db", confirm=True)
+    told = {row.model: row for row in answer.confirmed or ()}
+    assert (answer.verdict, told["parent"].found) == (RELATED, None)
+    assert "other weights are there now" in str(told["parent"].reason)
 
 
 def test_with_no_weights_at_hand_nothing_is_said_to_be_confirmed(filled: Path) -> None:

@@ -19,7 +19,10 @@ from modelkin_indexer.errors import UnsupportedFormat
 from modelkin_indexer.spec import private_key
 from modelkin_registry.answers.asked import Confirmation, QueryAnswer
 from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.relations import RELATIONS
+from modelkin_registry.explanation.query import query_answer
 from modelkin_registry.registry import Registry
+from modelkin_registry.search.known import same_weights
 
 MOST_READ = 5  # registered models read again: the nearest, those without evidence too
 GIVE_WEIGHTS = "Give a file or folder of weights, or leave --confirm out."
@@ -51,19 +54,33 @@ def confirmed(
         found = again.query(reading.fingerprint, k=MOST_READ, exact=True, tensors=tensors, **beside)
     kept = [one for one in answer.relatives if one.model not in read]
     fresh = {one.model: one.relation for one in found.relatives}
+    assert answer.examined is not None
+    whole = query_answer(
+        reading.fingerprint,
+        sorted((*found.relatives, *kept), key=lambda one: -RELATIONS[one.relation].rank),
+        source=name_of(asked),
+        registry=answer.registry,
+        examined=answer.examined,
+        merge=None,
+        claims=answer.claims,
+        contradictions=answer.contradictions,
+    )
     notes = tuple(dict.fromkeys((*answer.warnings, *found.warnings)))
-    relatives = (*found.relatives, *kept)
-    whole = replace(found, registry=answer.registry, relatives=relatives, warnings=notes, contradictions=answer.contradictions)
+    whole = replace(whole, merge=found.merge, structure=answer.structure, warnings=notes)
     return _told(whole, candidates, {name: fresh.get(name, "unrelated") for name in read}, left)
 
 
 def _taken_in(again: Registry, registry: Registry, name: str, how: HowToRead, listener: Listener) -> str:
     """Read a registered model's weights under the fresh key; why not, or ""."""
-    origin = registry.store.get(name).origin
+    stored = registry.store.get(name)
+    origin = stored.origin
     if not origin or not Path(origin).exists():
         return NO_WEIGHTS
     try:
-        again.add(name, reading_of(origin, how, listener).fingerprint, origin=origin)
+        fingerprint = reading_of(origin, replace(how, level=stored.level), listener).fingerprint
+        if not same_weights(stored, fingerprint):
+            return f"other weights are there now: {origin}"
+        again.add(name, fingerprint, origin=origin)
     except Exception as error:  # whatever is wrong with one model, the others are read
         problem = problem_of(error)
         if problem.is_fault:

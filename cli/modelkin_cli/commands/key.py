@@ -20,10 +20,10 @@ from modelkin_cli.reading_options import printing
 def command(action: Literal["new", "show", "rotate"], file: Path, output: Output) -> None:
     """Make, show or rotate the private key in FILE.
 
-    Whoever knows a registry's key can change a model by a few per cent so that it is not found there; the public key is known to all. `new`
-    draws a key into a file that only you may read, `rotate` another one into the same file and keeps the former beside it. Neither the key
-    nor a part of it is ever printed: its name is what fingerprints carry, and its commitment, published before a call for submissions,
-    binds you to the key, which you publish after it.
+    Whoever knows a registry's key can change a model, in what the key looks at, so that it is not found there; the public key is known to
+    all. `new` draws a key into a file that only you may read, `rotate` another one into the same file and keeps the former beside it.
+    Neither the key nor a part of it is ever printed: its name is what fingerprints carry, and its commitment, published before a call for
+    submissions, binds you to the key, which you publish after it.
 
     \b
     Example:

@@ -21,10 +21,10 @@ KINDS = {
 NEVER_WHOLE = 0.995  # shares from here are told as nearly all, unless they are the whole
 COMPARED_TOLD = 0.98  # below this share compared the reader is told how much was
 LISTED = 6  # parts of one kind that are named
-# Changes that hid a model from level full: 21 % of one of 2.2 M parameters, 5 % at width 384, 1 to 2 % at widths 1,024 to 2,048.
+# What a change takes that hides a copy from a known key, and what a private key leaves of that: benchmarks/results/adversary.json.
 AVOIDABLE = (
-    " The registry's key is public: a model changed on purpose, in what the key looks at, by a few per cent may not be found. "
-    "A registry under a private key (`modelkin key`) rules that out."
+    " The registry's key is public: a model changed on purpose in what the key looks at may not be found. "
+    "What a private key looks at (`modelkin key`) nobody can know."
 )
 
 
