@@ -15,6 +15,7 @@ from modelkin_registry.evidence.experts import EXPERT_COSINE
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import Null, average_null, two_sided_p
 from modelkin_registry.evidence.places import Measurement, PlaceCosine
+from modelkin_registry.evidence.planted import in_few_rows
 
 # Gram and anchored: layers in which a family must agree, each beyond what neighbouring layers have in common. A layer that reads (or
 # writes) what both models read looks alike in its Gram matrix though nothing is copied: 44 of 150 pairs of digit classifiers by one layer.
@@ -75,7 +76,8 @@ def same_numbers(place: PlaceCosine, measured: Measurement) -> bool:
 class Standing:
     """How a family stands: by channel what it shows, the channel that decides, and its places there.
 
-    `few`: evidence rests on a few places alone, which `places` are. `contradicted`: the sampled rows agree and the whole matrices do not.
+    `few`: evidence rests on a few places alone, which `places` are. `contradicted`: the sampled rows agree and the whole matrices do not,
+    or some of the sampled rows agree and the others do not.
     """
 
     results: Mapping[str, ChannelResult]
@@ -97,12 +99,13 @@ def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, j
     evident = [c for c, result in results.items() if result.strong and result.p_value <= limit]
     experts = matched_experts(places.get("probe", []))
     if evident and not (experts and len(experts) < sum(_is_alone(p) for p in places["probe"])):
-        forged = evident[0] == "probe" and contradicted(group, measured)
+        forged = evident[0] == "probe" and (contradicted(group, measured) or (len(evident) == 1 and in_few_rows(places["probe"], measured)))
         return Standing(results, evident[0], places[evident[0]], not forged, contradicted=forged)
     strong, p_value = strong_places(family, places.get("probe", []), judge)
     if strong and p_value <= limit and not measured.changes_only:
         found = channel_result(family, "probe", strong, judge)
-        return Standing({**results, "probe": replace(found, p_value=p_value)}, "probe", strong, True, few=True)
+        forged = in_few_rows(places["probe"], measured)
+        return Standing({**results, "probe": replace(found, p_value=p_value)}, "probe", strong, not forged, few=True, contradicted=forged)
     alike = measured.changes_only and "gram" in results and results["gram"].r >= CHANNEL_R["gram"] and results["gram"].p_value <= limit
     if alike:
         return Standing(results, "gram", places["gram"])

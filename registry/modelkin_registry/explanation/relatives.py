@@ -22,8 +22,8 @@ WAYS = {
     "both from a third": "both made from a third model",
 }
 CONTRADICTED = (
-    "agree in the rows that are looked at and not in the whole matrices, as where rows were put in from elsewhere to agree; "
-    "channels that contradict each other support no relation."
+    "agree in rows that are looked at and not in the rest of what is compared, as where rows were put in from elsewhere to agree; "
+    "figures that contradict each other support no relation."
 )
 UNTRAINED = "What {subject} holds looks like an untrained start: two copies of one untrained network, which its seed gives to anybody."
 QUANTIZED_RELATIVE = "is consistent with the model of which {model} is a quantised copy{stored}"

@@ -1,0 +1,46 @@
+"""Agreement that sits in some of the sampled rows alone: what rows leave that were put in from another model, and what no training does.
+
+A sketch keeps each sampled row apart, and equal matrices of all layers are sampled in the same rows. What was trained from another model
+agrees in all of them alike; where rows were put in, some agree and the rest does not.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from modelkin_indexer import sketch, spec
+from modelkin_registry.evidence.places import Measurement, PlaceCosine
+from modelkin_registry.evidence.similarity import is_folded
+
+ROWS = spec.MATRIX_BLOCKS * spec.MATRIX_BLOCK_ROWS
+WIDTH = spec.PROBE_NUMBERS // ROWS  # numbers of a sketch that a row has
+FEWEST_MATRICES = 4  # of one shape, over which each row's cosine is averaged: strangers' then have a deviation of 0.125
+# Mean cosine of a row from which it is another model's, where three rows beside it in its block are not: centring leaves 0.75 of 1.
+SAME_ROW = 0.6
+OTHER_ROW = 0.25  # two deviations of strangers'
+FEWEST_OTHERS = ROWS // 2
+
+
+def in_few_rows(places: Sequence[PlaceCosine], measured: Measurement) -> bool:
+    """Whether matrices of one shape agree in some sampled rows and in half of them or more not at all."""
+    ours, theirs = measured.query.matrices, measured.relative.matrices
+    shapes: dict[tuple[int, int], list[PlaceCosine]] = defaultdict(list)
+    for place in places:
+        a, b = place.query_row, place.relative_row
+        shape = int(ours.rows[a]), int(ours.columns[a])
+        plain = ours.experts[a] == theirs.experts[b] == 1 and shape == (int(theirs.rows[b]), int(theirs.columns[b]))
+        if plain and not sketch.is_tall(*shape) and not is_folded(ours, a):
+            shapes[shape].append(place)
+    for same in (same for same in shapes.values() if len(same) >= FEWEST_MATRICES):
+        x = ours.sketches["probe"][0][[p.query_row for p in same]].reshape(-1, ROWS, WIDTH)
+        y = theirs.sketches["probe"][0][[p.relative_row for p in same]].reshape(-1, ROWS, WIDTH)
+        lengths = np.linalg.norm(x, axis=2) * np.linalg.norm(y, axis=2)
+        if not lengths.all():
+            continue
+        rows = np.abs(((x * y).sum(axis=2) / lengths).mean(axis=0))
+        if (rows >= SAME_ROW).any() and np.count_nonzero(rows <= OTHER_ROW) >= FEWEST_OTHERS:
+            return True
+    return False
