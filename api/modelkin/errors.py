@@ -21,8 +21,7 @@ from modelkin_indexer.errors import (
     UnusableKey,
     UnusableValues,
 )
-from modelkin_registry.answers.contract import CONTRACT
-from modelkin_registry.answers.plain import Plain
+from modelkin_registry.answers.plain import CONTRACT, Plain
 
 __all__ = [
     "DamagedFile",

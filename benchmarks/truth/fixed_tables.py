@@ -26,8 +26,8 @@ import benchmarks.common.table_kinds_more  # noqa: F401 (its kinds join the othe
 from benchmarks.common.results import write_result
 from benchmarks.common.table_kinds import MAKERS, Table
 from benchmarks.common.weight_forms import FORMS
-from modelkin_indexer.anatomy.fixed_tables import table_reason
-from modelkin_indexer.anatomy.table_reading import whole_tensor
+from modelkin_indexer.anatomy.constants.fixed_tables import table_reason
+from modelkin_indexer.anatomy.constants.table_reading import whole_tensor
 from modelkin_indexer.errors import ModelkinError
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source

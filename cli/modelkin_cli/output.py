@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from modelkin.wishes import Listener
 from modelkin_cli.pages.text import printable
-from modelkin_registry.answers.contract import to_plain
+from modelkin_registry.answers.plain import to_plain
 
 Told = Callable[[int], None]
 NARROWEST = 12  # columns: the words of an answer are whole from here on, and a narrower terminal breaks the lines itself

@@ -9,8 +9,8 @@ import pytest
 from modelkin.words import size
 from modelkin_cli.pages import figures
 from modelkin_cli.pages.pictures import SCALE, heat_strip, legend, step_of
-from modelkin_registry.answers.contract import to_plain
 from modelkin_registry.answers.evidence import ComponentEvidence, FamilyEvidence
+from modelkin_registry.answers.plain import to_plain
 from modelkin_registry.evidence.nulls import SMALLEST_P
 
 

@@ -19,8 +19,7 @@ from benchmarks.house.rooms import ROOT
 from calls import run
 from hub_server import Hub, serving
 from modelkin_cli.main import VERBS, cli
-from modelkin_registry.answers.contract import CONTRACT
-from modelkin_registry.answers.plain import Plain
+from modelkin_registry.answers.plain import CONTRACT, Plain
 from tiny_models import tiny_llama
 
 # A call of each verb on `parent` and `stranger` registered in r.db, `child` beside them, and a Hub with org/tiny.

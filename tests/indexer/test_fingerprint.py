@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import models
 from modelkin_indexer import spec
-from modelkin_indexer.anatomy.table_reading import SMALL
+from modelkin_indexer.anatomy.constants.table_reading import SMALL
 from modelkin_indexer.errors import FingerprintError, UnusableValues
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source

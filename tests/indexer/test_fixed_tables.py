@@ -11,7 +11,7 @@ import pytest
 import benchmarks.common.table_kinds_more  # noqa: F401 (its kinds join the others)
 from benchmarks.common.table_kinds import MAKERS, Table
 from modelkin_data import table_formulas, table_reasons
-from modelkin_indexer.anatomy.fixed_tables import integer_reason, looks_fixed, rows_reason, table_reason, vector_reason
+from modelkin_indexer.anatomy.constants.fixed_tables import integer_reason, looks_fixed, rows_reason, table_reason, vector_reason
 
 Singles = npt.NDArray[np.float32]
 LARGE = 200_000  # numbers: larger tables are left to the benchmark

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import Tensors, fingerprint, llama, trained_on
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.spec import PUBLIC_KEY
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.relations.pairs import measure_kin
+from models import Tensors, fingerprint, llama, trained_on
 
 
 def with_rows_of(stranger: Tensors, innocent: Tensors, blocks: int) -> Tensors:

@@ -12,8 +12,8 @@ from rich.console import Console, RenderableType
 import modelkin
 from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
-from modelkin_cli.pages.aligned import aligned_page
 from modelkin_cli.pages.answers import compare_page
+from modelkin_cli.pages.exact import aligned_page
 from modelkin_cli.reading_options import ReadingCommand, printing, reading, tensors_option
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers.asked import CompareAnswer

@@ -1,4 +1,7 @@
-"""Tables of an exact comparison: every figure beside the strangers', norms apart from what is evidence."""
+"""Tables of comparisons that read all weights: exact ones, and what undoing a change of coordinates brings.
+
+Every figure stands beside the strangers', norms apart from what is evidence.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,16 @@ from modelkin_cli.pages import figures
 from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
 from modelkin_indexer.results.exact import LayerMatrix
-from modelkin_registry.answers.exact import ExactSummary, GroupFigures, Spread, Strangers
+from modelkin_registry.answers.exact import Aligned, ExactSummary, GroupFigures, Spread, Strangers
 from modelkin_registry.exact.preservation import KEPT
 
 ROWS_NOTE = (
     "Mean ± sd over tensors. floor: the cosine that means and spreads alone give. Lines below A, B are strangers' figures: a figure that "
     "they reach too says nothing. Samples stand for whole tensors within A and between mismatched layers."
+)
+ALIGNED_NOTE = (
+    "Pearson r on channels that nothing was fitted on. mismatched: the same search against layers that are no counterparts. "
+    "Token tables of strangers with one tokenizer align too: they are no evidence."
 )
 MEASURES_NOTE = (
     "No evidence by themselves: they compare sizes and spreads, which trained models have in common. L2: |B - A| / |A|. equal, half unit: "
@@ -128,3 +135,26 @@ def _layer_tables(matrices: Sequence[LayerMatrix]) -> Iterator[RenderableType]:
 
 def _average(cells: Sequence[float]) -> str:
     return figures.correlation(sum(cells) / len(cells)) if cells else figures.NOTHING
+
+
+def aligned_page(found: Aligned) -> Iterator[RenderableType]:
+    """The tables of the aligned test."""
+    yield Text("\nCoordinates undone\n", style="bold")
+    right = ("r before", "r after", "mismatched", "p")
+    if found.maps:
+        table = new_table("residual stream of", "fitted on", "map", *right[:2], "rows shuffled", right=(*right[:2], "rows shuffled"))
+        for component, one in found.maps.items():
+            cells = [figures.NOTHING if r is None else figures.correlation(r) for r in (one.before, one.after, one.shuffled)]
+            table.add_row(printable(component), printable(one.table), one.kind, *cells, style="dim")
+        yield table
+        yield Text()
+    table = new_table("family", "finding", "units", *right, right=right)
+    for family in found.families:
+        cells = [figures.NOTHING if r is None else figures.correlation(r) for r in (family.before, family.after, family.null_mean)]
+        style = "bold" if family.finding in ("recovered", "kept") else "dim"
+        name = family.family if family.component == "text" else f"{family.component} {family.family}"
+        table.add_row(
+            Text(printable(name), style=style), family.finding, ", ".join(family.orders), *cells, figures.probability(family.p_value)
+        )
+    yield table
+    yield Text(ALIGNED_NOTE, style="dim")

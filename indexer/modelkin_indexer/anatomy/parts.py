@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from modelkin_indexer.anatomy.borne_out import borne_out, by_name_alone
+from modelkin_indexer.anatomy.constants.borne_out import borne_out, by_name_alone
 from modelkin_indexer.anatomy.gate_up import better, stacked
 from modelkin_indexer.anatomy.model import Told
 from modelkin_indexer.anatomy.reading import read_anatomy

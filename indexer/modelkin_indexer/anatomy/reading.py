@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelkin_indexer.anatomy import layouts
-from modelkin_indexer.anatomy.buffers import SortedOut, sort_out
+from modelkin_indexer.anatomy.constants.buffers import SortedOut, sort_out
 from modelkin_indexer.anatomy.layouts import Grid
 from modelkin_indexer.anatomy.libraries.published import published
 from modelkin_indexer.anatomy.model import FACES_OUT, NOTHING_TOLD, Model, Told, is_grouped, stored_layout

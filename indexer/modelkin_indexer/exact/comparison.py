@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from modelkin_indexer.anatomy.fixed_tables import CONSTANT
+from modelkin_indexer.anatomy.constants.fixed_tables import CONSTANT
+from modelkin_indexer.anatomy.constants.table_reading import fixed_reason
 from modelkin_indexer.anatomy.parts import anatomy_of
-from modelkin_indexer.anatomy.table_reading import fixed_reason
 from modelkin_indexer.exact import layer_samples
 from modelkin_indexer.exact.delta_spectrum import delta_spectrum
 from modelkin_indexer.exact.journal import Journal

@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 from modelkin_data import name_tables
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.anatomy import layouts
+from modelkin_indexer.anatomy.constants.table_reading import is_small
 from modelkin_indexer.anatomy.parts import anatomy_of, config_of
-from modelkin_indexer.anatomy.table_reading import is_small
 from modelkin_indexer.errors import UnusableValues
 from modelkin_indexer.fingerprinting import measure
 from modelkin_indexer.fingerprinting.about import about

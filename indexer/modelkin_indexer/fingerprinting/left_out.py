@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modelkin_indexer.anatomy.borne_out import longest_axis
-from modelkin_indexer.anatomy.fixed_tables import CONSTANT, integer_reason, vector_reason
-from modelkin_indexer.anatomy.table_reading import fixed_reason, whole_tensor
+from modelkin_indexer.anatomy.constants.borne_out import longest_axis
+from modelkin_indexer.anatomy.constants.fixed_tables import CONSTANT, integer_reason, vector_reason
+from modelkin_indexer.anatomy.constants.table_reading import fixed_reason, whole_tensor
 from modelkin_indexer.errors import UnusableValues
 from modelkin_indexer.fingerprinting.measure import NO_DIGEST, MatrixMeasure, VectorMeasure
 from modelkin_indexer.places import Anatomy

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import xxhash
 
 from modelkin_indexer import sketch, spec
-from modelkin_indexer.anatomy.table_reading import is_held
+from modelkin_indexer.anatomy.constants.table_reading import is_held
 from modelkin_indexer.fingerprinting import channels
 from modelkin_indexer.fingerprinting.channels import RowCollector
 from modelkin_indexer.fingerprinting.experts import SingleExperts, single_experts

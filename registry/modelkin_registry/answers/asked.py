@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelkin_registry.answers.claims import Contradiction, StructureBeside, WeighedClaim
-from modelkin_registry.answers.contract import CONTRACT
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, Relative
 from modelkin_registry.answers.exact import Aligned, ExactRow, ExactSummary
 from modelkin_registry.answers.parts import Counterparts, Examined, Part
-from modelkin_registry.answers.plain import Plain
+from modelkin_registry.answers.plain import CONTRACT, Plain
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,17 @@
-"""What every answer can do: become JSON, a table for pandas, and a page of a notebook."""
+"""What every answer can do: become JSON by the contract, a table for pandas, and a page of a notebook."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from modelkin_registry.answers.contract import to_plain
-
 if TYPE_CHECKING:
     import pandas
 
+CONTRACT = 1  # of the JSON: fields may be added within it, never renamed or dropped
 # Where an answer's rows are: fields one inside the other, of the first way that leads to any. What is not named here is a row by itself.
 TABLES: dict[str, tuple[tuple[str, ...], ...]] = {
     "QueryAnswer": (("relatives",),),
@@ -31,6 +31,7 @@ TABLES: dict[str, tuple[tuple[str, ...], ...]] = {
     "Syncing": (("results",),),
     "Journal": (("entries",),),
     "Upgrade": (("results",),),
+    "Refresh": (("results",),),
     "Listing": (("models",),),
     "Calibration": (("backgrounds",),),
     "Examination": (("findings",),),
@@ -39,6 +40,23 @@ TABLES: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 SHOWN = 50  # rows on a page of a notebook
 NEEDS_PANDAS = "to_pandas() needs pandas: pip install 'modelkin[pandas]'"
+
+
+def to_plain(value: Any) -> Any:
+    """A result as JSON can hold it: objects by field ("contract" first), lists, and null for what is no finite number.
+
+    A field whose name is a word of Python's has an underscore after it there, and none here (`from_`).
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        found = {field.name.rstrip("_"): to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"contract": found.pop("contract"), **found} if "contract" in found else found
+    if isinstance(value, Mapping):
+        return {str(name): to_plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if hasattr(value, "item"):  # a number of numpy's
+        return to_plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Plain:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelkin_registry.answers.contract import CONTRACT
-from modelkin_registry.answers.plain import Plain
+from modelkin_registry.answers.plain import CONTRACT, Plain
 
 
 @dataclass(frozen=True)

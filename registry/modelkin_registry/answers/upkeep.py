@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelkin_registry.answers.claims import WeighedClaim
-from modelkin_registry.answers.contract import CONTRACT
-from modelkin_registry.answers.plain import Plain
+from modelkin_registry.answers.plain import CONTRACT, Plain
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.anatomy.formulas.rounding import Rounding
+from modelkin_indexer.anatomy.constants.formulas.rounding import Rounding
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.anatomy.fixed_tables import looks_fixed, rows_reason, table_reason
+from modelkin_indexer.anatomy.constants.fixed_tables import looks_fixed, rows_reason, table_reason
 from modelkin_indexer.places import Piece, TensorInfo, View
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.anatomy.formulas.rounding import SAME, Rounding, equal
+from modelkin_indexer.anatomy.constants.formulas.rounding import SAME, Rounding, equal
 
 Floats = npt.NDArray[np.float64]
 ORTHOGONAL = 1e-4  # of a row's energy: inner products of different rows of signs; the nearest to 0 that is not 0 is 1 / length

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
 
-from modelkin_indexer.anatomy.formulas.rounding import SAME, Rounding
+from modelkin_indexer.anatomy.constants.formulas.rounding import SAME, Rounding
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

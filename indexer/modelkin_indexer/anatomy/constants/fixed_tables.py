@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_data import table_reasons
-from modelkin_indexer.anatomy.formulas import kernels, lattices, shapes, waves
-from modelkin_indexer.anatomy.formulas.rounding import FINE, Rounding, equal, rounding
+from modelkin_indexer.anatomy.constants.formulas import kernels, lattices, shapes, waves
+from modelkin_indexer.anatomy.constants.formulas.rounding import FINE, Rounding, equal, rounding
 from modelkin_indexer.sources.stored.usable import LARGEST, usable
 
 Singles = npt.NDArray[np.float32]

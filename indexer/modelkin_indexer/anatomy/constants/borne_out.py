@@ -7,9 +7,9 @@ from math import prod
 
 import numpy as np
 
-from modelkin_indexer.anatomy.buffers import INTEGERS, SCALE_BYTES, SortedOut, is_vector, sort_out
-from modelkin_indexer.anatomy.fixed_tables import integer_reason, rows_reason, table_reason
-from modelkin_indexer.anatomy.table_reading import whole_tensor
+from modelkin_indexer.anatomy.constants.buffers import INTEGERS, SCALE_BYTES, SortedOut, is_vector, sort_out
+from modelkin_indexer.anatomy.constants.fixed_tables import integer_reason, rows_reason, table_reason
+from modelkin_indexer.anatomy.constants.table_reading import whole_tensor
 from modelkin_indexer.places import TensorInfo, View
 from modelkin_indexer.source import BITS, Source
 from modelkin_indexer.sources.stored import values
