@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from modelkin.answering import asking
-from modelkin.answering.asking import Search
 from modelkin.answering.comparing import Pair, compare
+from modelkin.answering.nearest import Search
 from modelkin.answering.series import series_of
 from modelkin.keys import read_key
 from modelkin.registries import OnDemand, examine, open_registry

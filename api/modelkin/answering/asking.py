@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
+from modelkin.answering.nearest import Search, ask, nearest_to
 from modelkin.registries import OnDemand
 from modelkin.sources.reading import name_of, reading_of
-from modelkin.sources.sides import Side, as_others, sides_of
+from modelkin.sources.sides import sides_of
 from modelkin.wishes import Asked, HowToRead, Listener
 from modelkin_registry.answers.asked import DecomposeAnswer, QueryAnswer
 from modelkin_registry.merging.reporting import fitted
-from modelkin_registry.registry import SHOWN, Registry
+from modelkin_registry.registry import Registry
 
 EMPTY = "The registry is empty; fill it with `modelkin add SOURCE...`."
-
-
-@dataclass(frozen=True)
-class Search:
-    """How far a query goes.
-
-    Relatives shown, whether those without evidence too, whether every model is held against it, whether tensors are listed, and whether the
-    weights are read again under a fresh key.
-    """
-
-    k: int = SHOWN
-    show_all: bool = False
-    exact: bool = False
-    tensors: bool = False
-    confirm: bool = False
 
 
 def query(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, search: Search) -> QueryAnswer:
@@ -39,19 +24,12 @@ def query(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, 
     reading, source = reading_of(asked, how, listener, registry.store), name_of(asked)
     for note in () if reading.remote else reading.notes:
         listener.say(f"{source}: {note}")
-    fingerprint = reading.fingerprint
-    beside: dict[str, Any] = {"source": source, "exact": search.exact, "claims": reading.claims, "structure": reading.structure}
-    shown: dict[str, Any] = {"k": search.k, "show_all": search.show_all, "tensors": search.tensors}
-    answer = registry.query(fingerprint, **shown, **beside)
-    if answer.relatives:  # what its files leave open is read as the nearest has it
-        nearest = answer.relatives[0].model
-        again = as_others(asked, Side(source, fingerprint), [Side(nearest, registry.get(nearest))], how, listener).fingerprint
-        if again is not fingerprint:
-            fingerprint, answer = again, registry.query(again, **shown, **beside)
+    fingerprint, answer = nearest_to(registry, asked, reading, how, listener, search)
     if search.confirm:
         from modelkin.answering.confirming import confirmed
 
-        wide = answer if search.show_all else registry.query(fingerprint, k=search.k, show_all=True, **beside)
+        every = replace(search, show_all=True, tensors=False)
+        wide = answer if search.show_all else ask(registry, fingerprint, source, reading, every)
         answer = confirmed(registry, asked, how, listener, answer, wide, tensors=search.tensors)
     told = reading.notes if reading.remote else ()  # what the Hub's cost, and what more would cost, is part of the answer
     return replace(answer, warnings=(*answer.warnings, *(f"{source}: {note}" for note in told)))

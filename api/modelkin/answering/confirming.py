@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from modelkin.answering.nearest import Search, nearest_to
 from modelkin.errors import problem_of
 from modelkin.keys import KEY_BYTES
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, hub_id
@@ -42,7 +42,7 @@ def confirmed(
     """
     if not isinstance(asked, (str, os.PathLike)) or Path(asked).suffix == FINGERPRINT_SUFFIX or hub_id(os.fspath(asked)) is not None:
         raise UnsupportedFormat("has no weights here to confirm an answer by", path=name_of(asked), remedy=GIVE_WEIGHTS)
-    how = replace(how, key=private_key(secrets.token_bytes(KEY_BYTES)))
+    how = replace(how, key=private_key(secrets.token_bytes(KEY_BYTES)), level="full")  # all of the weights, whatever was asked for before
     candidates = [one for one in wide.relatives if one.compared > 0][:MOST_READ]
     with tempfile.TemporaryDirectory() as folder, Registry.open(Path(folder) / "again.db", key_name=how.key.name) as again:
         left = {one.model: _taken_in(again, registry, one.model, how, listener) for one in candidates}
@@ -50,13 +50,12 @@ def confirmed(
         if not read:
             return _told(answer, candidates, {}, left)
         reading = reading_of(asked, how, listener)
-        beside: Any = {"source": name_of(asked), "claims": reading.claims, "structure": reading.structure}
-        found = again.query(reading.fingerprint, k=MOST_READ, exact=True, tensors=tensors, **beside)
+        fingerprint, found = nearest_to(again, asked, reading, how, listener, Search(MOST_READ, exact=True, tensors=tensors))
     kept = [one for one in answer.relatives if one.model not in read]
     fresh = {one.model: one.relation for one in found.relatives}
     assert answer.examined is not None
     whole = query_answer(
-        reading.fingerprint,
+        fingerprint,
         sorted((*found.relatives, *kept), key=lambda one: -RELATIONS[one.relation].rank),
         source=name_of(asked),
         registry=answer.registry,
@@ -77,7 +76,7 @@ def _taken_in(again: Registry, registry: Registry, name: str, how: HowToRead, li
     if not origin or not Path(origin).exists():
         return NO_WEIGHTS
     try:
-        fingerprint = reading_of(origin, replace(how, level=stored.level), listener).fingerprint
+        fingerprint = reading_of(origin, how, listener).fingerprint
         if not same_weights(stored, fingerprint):
             return f"other weights are there now: {origin}"
         again.add(name, fingerprint, origin=origin)

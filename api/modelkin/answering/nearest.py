@@ -1,0 +1,55 @@
+"""What a registry has nearest to what was read of a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelkin.sources.reading import name_of
+from modelkin.sources.sides import Side, as_others
+from modelkin.wishes import Asked, HowToRead, Listener, Reading
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.asked import QueryAnswer
+from modelkin_registry.registry import SHOWN, Registry
+
+
+@dataclass(frozen=True)
+class Search:
+    """How far a query goes.
+
+    Relatives shown, whether those without evidence too, whether every model is held against it, whether tensors are listed, and whether the
+    weights are read again under a fresh key.
+    """
+
+    k: int = SHOWN
+    show_all: bool = False
+    exact: bool = False
+    tensors: bool = False
+    confirm: bool = False
+
+
+def nearest_to(
+    registry: Registry, asked: Asked, reading: Reading, how: HowToRead, listener: Listener, search: Search
+) -> tuple[Fingerprint, QueryAnswer]:
+    """The answer for what was read, and the fingerprint that it is of: what its files leave open is read as the nearest has it."""
+    source, fingerprint = name_of(asked), reading.fingerprint
+    answer = ask(registry, fingerprint, source, reading, search)
+    if answer.relatives:
+        nearest = answer.relatives[0].model
+        again = as_others(asked, Side(source, fingerprint), [Side(nearest, registry.get(nearest))], how, listener).fingerprint
+        if again is not fingerprint:
+            fingerprint, answer = again, ask(registry, again, source, reading, search)
+    return fingerprint, answer
+
+
+def ask(registry: Registry, fingerprint: Fingerprint, source: str, reading: Reading, search: Search) -> QueryAnswer:
+    """The answer for one fingerprint of what was read."""
+    return registry.query(
+        fingerprint,
+        source=source,
+        k=search.k,
+        show_all=search.show_all,
+        exact=search.exact,
+        tensors=search.tensors,
+        claims=reading.claims,
+        structure=reading.structure,
+    )
