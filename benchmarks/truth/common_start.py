@@ -87,6 +87,10 @@ def figures(held: Held) -> Iterator[tuple[str, float]]:
         elif (common := descent.learned_in_common(pair, kept)).matrices:
             amount = "much" if common.amount >= descent.MUCH else "little" if common.amount >= descent.LITTLE else "less"
             yield f"share, {amount} learned in {'one matrix' if common.matrices < descent.FEWEST else 'several'}", common.share
+            if common.matrices >= descent.FEWEST:
+                yield "lesser of the share in several and of r of gains", min(common.share, descent.mean_of_gains(pair))
+        if not pair.changes_only:
+            yield "r of gains", descent.mean_of_gains(pair)
 
 
 class Models:

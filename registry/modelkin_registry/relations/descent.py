@@ -61,11 +61,11 @@ def shows_descent(pair: ComponentPair) -> bool:
         return True
     if not kept and not _by_experts(pair):
         return True  # seen in other coordinates, in several layers: a common start would show in the same coordinates
-    gains = _gains(pair)
-    r = float(np.mean([v.cosine for v in gains])) if len(gains) >= FEWEST else 0.0
+    r = mean_of_gains(pair)
     common = learned_in_common(pair, kept)
     if r >= COMMON or common.is_descent or (common.matrices >= FEWEST and min(common.share, r) >= COMMON_IN_BOTH):
         return True
+    gains = _gains(pair)
     return (r >= KEPT_GAINS and _far_learned(pair, gains) and _straight(pair, kept, gains)) or _elsewhere(pair)
 
 
@@ -141,6 +141,12 @@ def _learned(pair: ComponentPair, side: Side, rows: Sequence[int], found: _Matri
 
 def _by_experts(pair: ComponentPair) -> bool:
     return pair.experts is not None and pair.experts.share > 0
+
+
+def mean_of_gains(pair: ComponentPair) -> float:
+    """Mean r of vectors that start at one value, so that all they hold was learned; 0 with fewer than FEWEST."""
+    found = [vector.cosine for vector in _gains(pair)]
+    return float(np.mean(found)) if len(found) >= FEWEST else 0.0
 
 
 def _gains(pair: ComponentPair) -> list[PlaceCosine]:
