@@ -1,13 +1,15 @@
-"""Speed, memory and resumption of exact comparison: `python -m benchmarks.speed.exact [FOLDER]`.
+"""Speed, memory and resumption of exact comparison: `python -m benchmarks.speed.exact [--folder FOLDER] [--before PYTHON]`.
 
 Speed is told beside two limits, on the same files in the same run: reading both files from end to end, and numpy.corrcoef of each pair of
-tensors, which computes one of the figures instead of all; per second, and per second of processor time where others use the machine too.
+tensors, which computes one of the figures instead of all; per second, and per second of processor time where others use the machine too. With the Python of an environment that holds an earlier
+build, that build reads the same pairs in turn, and the largest difference of each figure is told.
 Memory is the largest resident set of a process of its own. A comparison is killed (SIGKILL) in its middle and run again with the same
 journal. Results: benchmarks/results/exact.json.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -22,26 +24,25 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
-from benchmarks.common.results import write_result
-
-WIDTH = 2048
-LAYERS = (4, 8, 16)  # models of about 134, 268 and 537 MB
+SHAPES = ((2048, 4), (2048, 16), (4096, 4))  # width, layers: models of about 134, 537 and 537 MB
+TURNS = 3  # of each build, one after the other; the quickest counts
 CHUNK = 16 << 20
+FIGURES = ("pearson", "cosine", "relative_l2", "equal_fraction", "half_unit_fraction", "mean_abs_difference", "wasserstein", "kolmogorov")
 
 
-def model(folder: Path, seed: int, layers: int) -> Path:
+def model(folder: Path, seed: int, width: int, layers: int) -> Path:
     """A decoder of bfloat16 noise. Seed 2 is seed 1 with a little noise added, so that spectra of differences are computed too."""
     tensors = {}
     for layer in range(layers):
         at = f"model.layers.{layer}."
-        shapes = {f"self_attn.{x}_proj.weight": (WIDTH // 2, WIDTH) for x in "qkv"} | {"self_attn.o_proj.weight": (WIDTH, WIDTH // 2)}
-        shapes |= {"mlp.up_proj.weight": (WIDTH, WIDTH), "mlp.down_proj.weight": (WIDTH, WIDTH)}
+        shapes = {f"self_attn.{x}_proj.weight": (width // 2, width) for x in "qkv"} | {"self_attn.o_proj.weight": (width, width // 2)}
+        shapes |= {"mlp.up_proj.weight": (width, width), "mlp.down_proj.weight": (width, width)}
         for number, (name, shape) in enumerate(shapes.items()):
             values = np.random.default_rng([1 if seed == 2 else seed, layer, number]).standard_normal(shape, np.float32) * 0.02
             if seed == 2:
                 values += np.random.default_rng([2, layer, number]).standard_normal(shape, np.float32) * 0.002
             tensors[at + name] = values.astype(ml_dtypes.bfloat16)
-        tensors[at + "input_layernorm.weight"] = np.ones(WIDTH, ml_dtypes.bfloat16)
+        tensors[at + "input_layernorm.weight"] = np.ones(width, ml_dtypes.bfloat16)
     folder.mkdir()
     safetensors.numpy.save_file(tensors, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
@@ -71,16 +72,21 @@ def plain_numpy(a: Path, b: Path) -> float:
 
 
 def exact_alone(a: str, b: str) -> None:
-    """One exact reading in this process; prints seconds and the largest resident set in MB."""
-    from modelkin_indexer.exact.comparison import ExactOptions, read_exact
-    from modelkin_indexer.opening import open_source
+    """One exact reading in this process, by whichever build it has; prints seconds, the largest resident set in MB, and the figures."""
+    try:
+        from modelkin_indexer.exact.comparison import ExactOptions, read_exact
+        from modelkin_indexer.opening import open_source
+    except ImportError:  # builds before the folders of today
+        from modelkin_indexer.exact import ExactOptions, read_exact  # type: ignore[attr-defined, no-redef]
+        from modelkin_indexer.sources import open_source  # type: ignore[attr-defined, no-redef]
 
     one, other = open_source(Path(a)), open_source(Path(b))
     before = resident_peak()
     began, busy = time.perf_counter(), time.process_time()
-    read_exact(one, other, ExactOptions())
+    pairs = read_exact(one, other, ExactOptions()).pairs
     seconds, busy = time.perf_counter() - began, time.process_time() - busy
-    print(json.dumps({"seconds": seconds, "cpu_seconds": busy, "peak_mb": resident_peak(), "imports_mb": before}))
+    figures = [[getattr(pair, field) for field in FIGURES] for pair in pairs]
+    print(json.dumps({"seconds": seconds, "cpu_seconds": busy, "peak_mb": resident_peak(), "imports_mb": before, "figures": figures}))
 
 
 def resident_peak() -> float:
@@ -89,22 +95,40 @@ def resident_peak() -> float:
     return int(line.split()[1]) / 1024
 
 
-def measured(a: Path, b: Path) -> dict[str, Any]:
+def read_by(python: str, a: Path, b: Path) -> dict[str, Any]:
+    alone = subprocess.run([python, __file__, "--alone", str(a), str(b)], capture_output=True, text=True, check=True)
+    return dict(json.loads(alone.stdout))
+
+
+def measured(a: Path, b: Path, before: str | None) -> dict[str, Any]:
     """One pair: rates in MB of both files a second."""
     size = sum((side / "model.safetensors").stat().st_size for side in (a, b)) / 1e6
     reading = plain_reading(a, b)
-    alone = subprocess.run([sys.executable, __file__, "--alone", str(a), str(b)], capture_output=True, text=True, check=True)
-    found = json.loads(alone.stdout)
-    reference = plain_numpy(a, b)
-    rates = {"exact": found["seconds"], "reading alone": reading}
-    busy = {"exact": found["cpu_seconds"], "numpy.corrcoef alone": reference}
-    return {
+    builds = {"exact": sys.executable} | ({"the earlier build": before} if before else {})
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in builds}
+    for _ in range(TURNS):
+        for name, python in builds.items():
+            found[name].append(read_by(python, a, b))
+    fastest = {name: min(runs, key=lambda run: run["cpu_seconds"]) for name, runs in found.items()}
+    rates = {name: run["seconds"] for name, run in fastest.items()} | {"reading alone": reading}
+    busy = {name: run["cpu_seconds"] for name, run in fastest.items()} | {"numpy.corrcoef alone": plain_numpy(a, b)}
+    told: dict[str, Any] = {
         "megabytes_of_both": round(size),
         "megabytes_per_second": {name: round(size / seconds) for name, seconds in rates.items()},
         "megabytes_per_processor_second": {name: round(size / seconds) for name, seconds in busy.items()},
-        "peak_mb": round(found["peak_mb"]),
-        "of_these_imports_mb": round(found["imports_mb"]),
+        "peak_mb": {name: round(run["peak_mb"]) for name, run in fastest.items()},
+        "of_these_imports_mb": {name: round(run["imports_mb"]) for name, run in fastest.items()},
     }
+    if before:
+        told["times_less_processor_time"] = round(busy["the earlier build"] / busy["exact"], 2)
+        told["largest_difference"] = differences(fastest["exact"]["figures"], fastest["the earlier build"]["figures"])
+    return told
+
+
+def differences(figures: list[list[float | None]], others: list[list[float | None]]) -> dict[str, float]:
+    """By figure, the largest difference of two builds over all tensors."""
+    columns = zip(FIGURES, zip(*figures, strict=True), zip(*others, strict=True), strict=True)
+    return {name: max(0.0 if x == y else abs(x - y) for x, y in zip(ours, theirs, strict=True)) for name, ours, theirs in columns}
 
 
 def resumed(a: Path, b: Path, folder: Path) -> dict[str, Any]:
@@ -128,18 +152,22 @@ def resumed(a: Path, b: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def main(place: str | None) -> None:
-    result: dict[str, Any] = {"cores": os.cpu_count(), "pairs": {}}
+def main(place: str | None, before: str | None) -> None:
+    from modelkin_indexer.exact.compiled import CORE
+
+    result: dict[str, Any] = {"cores": os.cpu_count(), "compiled core": CORE is not None, "pairs": {}}
     with tempfile.TemporaryDirectory(dir=place) as name:
         folder = Path(name)
-        for layers in LAYERS:
-            a, near, far = (model(folder / f"{layers}-{seed}", seed, layers) for seed in (1, 2, 3))
+        for width, layers in SHAPES:
+            a, near, far = (model(folder / f"{width}-{layers}-{seed}", seed, width, layers) for seed in (1, 2, 3))
             for what, other in (("related, with spectra", near), ("strangers", far)):
-                result["pairs"][f"{layers} layers, {what}"] = measured(a, other)
-            if layers == LAYERS[0]:
+                result["pairs"][f"width {width}, {layers} layers, {what}"] = measured(a, other, before)
+            if (width, layers) == SHAPES[0]:
                 result["resumption"] = resumed(a, near, folder)
-    peaks = [pair["peak_mb"] for pair in result["pairs"].values()]
+    peaks = [pair["peak_mb"]["exact"] for pair in result["pairs"].values()]
     result["largest_peak_over_smallest"] = round(max(peaks) / min(peaks), 2)
+    from benchmarks.common.results import write_result  # not there where an earlier build runs this file
+
     write_result("exact", result)
     print(json.dumps(result, indent=1))
 
@@ -148,4 +176,8 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--alone"]:
         exact_alone(*sys.argv[2:4])
     else:
-        main(sys.argv[1] if len(sys.argv) > 1 else None)
+        arguments = argparse.ArgumentParser()
+        arguments.add_argument("--folder")
+        arguments.add_argument("--before", help="the Python of an environment that holds an earlier build")
+        chosen = arguments.parse_args()
+        main(chosen.folder, chosen.before)

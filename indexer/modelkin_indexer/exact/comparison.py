@@ -18,7 +18,7 @@ from modelkin_indexer.anatomy.constants.fixed_tables import CONSTANT
 from modelkin_indexer.anatomy.constants.table_reading import fixed_reason
 from modelkin_indexer.anatomy.parts import anatomy_of
 from modelkin_indexer.exact import layer_samples
-from modelkin_indexer.exact.delta_spectrum import delta_spectrum
+from modelkin_indexer.exact.delta_spectrum import Sketch, delta_spectrum, described, has_rank
 from modelkin_indexer.exact.journal import Journal
 from modelkin_indexer.exact.pairing import LayerMaps, PlacePair, pair_places
 from modelkin_indexer.exact.totals import PairTotals, Sides
@@ -151,34 +151,48 @@ def _dtype(source: Source, piece: Piece) -> str:
 def compare_pair(a: Source, b: Source, pair: PlacePair, progress: Progress = lambda _: None) -> TensorComparison:
     """All statistics of one pair; numbers that are none count as zeros.
 
-    Related matrices are read two more times, for the spectrum of their difference.
+    Related matrices are read once more, for the spectrum of their difference; stacks of matrices, and those that begin unlike, twice.
     """
     axis = channel_axis(pair.a)
     sides = Sides(pair.a, pair.b, _dtype(a, pair.a), _dtype(b, pair.b), axis)
-    channels = pair.rows if axis == ROWS else pair.a.views[0].columns
+    columns = pair.a.views[0].columns
+    channels = pair.rows if axis == ROWS else columns
     totals = PairTotals(sides, pair.a.parameters if pair.a.is_vector else channels, pair.numbers)
     moved = np.zeros(len(pair.a.views))
+    ranked = not pair.a.is_vector and has_rank(pair.rows, columns)
+    sketch = Sketch(pair.rows, columns) if ranked and len(moved) == 1 else None
     for view, start, first, second in _blocks(a, b, pair):
         before = totals.squared_distance
         totals.add(start, first, second)
         moved[view] += totals.squared_distance - before
+        if sketch is not None and totals.squared_distance < RELATED_L2**2 * totals.squared_length:
+            sketch.add(start, np.subtract(second, first, out=second))
+        else:
+            sketch = None
         progress(first.size * (values.bits(sides.dtype_a) + values.bits(sides.dtype_b)) // 8)
     result = totals.result()
-    if pair.a.is_vector or result.relative_l2 is None or not 0 < result.relative_l2 < RELATED_L2:
+    if not ranked or result.relative_l2 is None or not 0 < result.relative_l2 < RELATED_L2:
         return result
-    return replace(result, delta=_spectrum(a, b, pair, int(np.argmax(moved)), totals.rounding / len(pair.a.views), progress))
+    return replace(result, delta=_spectrum(a, b, pair, int(np.argmax(moved)), sketch, totals.rounding / len(moved), progress))
 
 
-def _spectrum(a: Source, b: Source, pair: PlacePair, view: int, rounding: float, progress: Progress) -> DeltaSpectrum | None:
+def _spectrum(
+    a: Source, b: Source, pair: PlacePair, view: int, sketch: Sketch | None, rounding: float, progress: Progress
+) -> DeltaSpectrum | None:
     """The spectrum of one matrix's difference: of a stack of experts the one that moved furthest."""
     one = replace(pair, a=replace(pair.a, views=pair.a.views[view : view + 1]), b=replace(pair.b, views=pair.b.views[view : view + 1]))
 
-    def blocks() -> Iterator[tuple[int, Singles]]:
+    def differences() -> Iterator[tuple[int, Singles]]:
         for _, start, first, second in _blocks(a, b, one):
             progress(0)
             yield start, np.subtract(second, first, out=second)
 
-    return delta_spectrum(blocks, pair.rows, pair.a.views[0].columns, rounding)
+    if sketch is None:
+        sketch = Sketch(pair.rows, pair.a.views[0].columns)
+        for start, block in differences():
+            sketch.add(start, block)
+    found = delta_spectrum(sketch, differences())
+    return None if found is None else described(sketch, found, rounding)
 
 
 def _blocks(a: Source, b: Source, pair: PlacePair) -> Iterator[tuple[int, int, Singles, Singles]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -13,17 +14,53 @@ EXACT_NUMBERS = 1 << 18  # up to here values are kept and sorted: every norm, an
 # Bins in the order of their values: negative numbers, whose bits grow with their size, from the largest size down, then the others.
 _ORDER = np.concatenate([np.arange(BINS - 1, BINS // 2 - 1, -1), np.arange(BINS // 2)])
 _HALF_BIN = 0x8000
+SHIFT = 16
+WAITING = 1 << 19  # values counted together: adding a count to the others costs as much as 60,000 of them
+LARGEST_COUNT = (1 << 32) - 1
 
 
 class Histogram:
     """Counts of float32 values by their upper 16 bits: exact for BF16 and narrower exponents, else bins 1/128 of their value wide."""
 
     def __init__(self) -> None:
-        self.counts: Counts = np.zeros(BINS, np.int64)
+        self._counts: Counts = np.zeros(BINS, np.int64)
+        self._waiting = np.empty(WAITING, np.int32)  # bins of values that are not counted yet
+        self._full = 0
+        self._room = np.zeros(BINS, np.uint32)  # what others count
+        self._promised = 0
 
     def add(self, values: Singles) -> None:
         """Count contiguous values."""
-        self.counts += np.bincount(values.reshape(-1).view(np.uint32) >> np.uint32(16), minlength=BINS)
+        flat = values.reshape(-1).view(np.uint32)
+        for start in range(0, flat.size, WAITING):
+            some = flat[start : start + WAITING]
+            if self._full + some.size > WAITING:
+                self._count()
+            waiting = self._waiting[self._full : self._full + some.size]
+            np.right_shift(some, np.uint32(SHIFT), out=waiting.view(np.uint32))
+            self._full += some.size
+
+    def room(self, numbers: int) -> npt.NDArray[np.uint32]:
+        """Where the caller may count so many values more, by their upper 16 bits."""
+        if self._promised + numbers > LARGEST_COUNT:
+            self._count()
+        self._promised += numbers
+        return self._room
+
+    def ordered(self) -> Counts:
+        """Counts in the order of `positions`."""
+        self._count()
+        return np.asarray(self._counts[_ORDER])
+
+    def _count(self) -> None:
+        if self._full:
+            new = np.empty(BINS, np.int32)
+            histogram = faiss.ivec_hist  # type: ignore[attr-defined]  # three times as fast as numpy's bincount
+            histogram(self._full, faiss.swig_ptr(self._waiting), BINS, faiss.swig_ptr(new))
+            self._counts += new
+        self._counts += self._room
+        self._room[:] = 0
+        self._full = self._promised = 0
 
 
 def positions(exact: bool) -> Floats:
@@ -35,17 +72,14 @@ def positions(exact: bool) -> Floats:
         return np.asarray(bits.view(np.float32), np.float64)
 
 
-def ordered(histogram: Histogram) -> Counts:
-    """Counts in the order of `positions`."""
-    return np.asarray(histogram.counts[_ORDER])
-
-
-def sorted_counts(a: Singles, b: Singles) -> tuple[Floats, Counts, Counts]:
-    """Distinct values of both, ascending, and how often each has them."""
-    distinct, where = np.unique(np.concatenate([a, b]), return_inverse=True)
-    parts = where.reshape(-1)[: a.size], where.reshape(-1)[a.size :]
-    counts = [np.bincount(part, minlength=distinct.size) for part in parts]
-    return distinct.astype(np.float64), counts[0], counts[1]
+def sorted_distances(a: Singles, b: Singles) -> tuple[float, float]:
+    """Wasserstein-1 and Kolmogorov-Smirnov distance of two sets of one size."""
+    a, b = np.sort(a), np.sort(b)
+    both = np.concatenate([a, b])
+    order = np.argsort(both, kind="stable")
+    last = np.append(np.diff(both[order]) > 0, True)
+    gap = np.cumsum(np.where(order < a.size, 1, -1))[last]
+    return float(np.abs(a.astype(np.float64) - b).mean()), float(np.abs(gap).max()) / a.size
 
 
 def distances(values: Floats, a: Counts, b: Counts) -> tuple[float, float]:

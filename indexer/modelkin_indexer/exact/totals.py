@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.exact import distributions
+from modelkin_indexer.exact.compiled import CompiledSums, usable_for
 from modelkin_indexer.exact.distributions import EXACT_NUMBERS, Histogram
-from modelkin_indexer.exact.units import SIXTEEN_BITS, coarser
+from modelkin_indexer.exact.part_sums import Centre, PartSums, is_far_from_zero, part_rows
+from modelkin_indexer.exact.units import SIXTEEN_BITS
 from modelkin_indexer.places import Piece
 from modelkin_indexer.results.exact import TensorComparison
 
@@ -49,58 +51,58 @@ class _Sums(NamedTuple):
     bb: float
     ab: float
     dd: float
+    distance: float
 
 
 class PairTotals:
-    """Running totals over blocks of two tensors; `result` is what they come to."""
+    """Running totals over blocks of two tensors; `result` is what they come to.
+
+    Tensors of up to EXACT_NUMBERS numbers are sorted, longer ones counted in histograms. Short ones, vectors and what lies far from 0 are
+    summed in float64, others in float32 (see `part_sums`).
+    """
 
     def __init__(self, sides: Sides, channels: int, numbers: int) -> None:
         self.sides = sides
-        self.rounding = 0.0
-        self._n, self._sums = 0, np.zeros(6)
-        self._equal = self._within = 0
-        self._size = 0.0
         self._by_channel: Floats = np.zeros(channels)
         self._kept: list[tuple[Singles, Singles]] | None = [] if numbers <= EXACT_NUMBERS else None
-        self._histograms = Histogram(), Histogram(), Histogram()
+        self._histograms = () if self._kept is not None else (Histogram(), Histogram(), Histogram())
+        form = CompiledSums if usable_for(sides.dtype_a, sides.dtype_b) else PartSums
+        self._sums = form(sides.dtype_a, sides.dtype_b)
 
     @property
     def squared_distance(self) -> float:
-        return float(self._sums[5])
+        return float(self._sums.values[5])
+
+    @property
+    def squared_length(self) -> float:
+        """Of A."""
+        return float(self._sums.values[2])
+
+    @property
+    def rounding(self) -> float:
+        """The energy that a change to the coarser type leaves in the difference."""
+        return float(self._sums.values[7]) / 12
 
     def add(self, start: int, a: Singles, b: Singles) -> None:
-        """Take in rows [start, start + len(a)) of both, contiguous."""
-        wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
-        x, y = wide_a.reshape(-1), wide_b.reshape(-1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            d = np.abs(b - a)
-        wide_d = y - x
-        self._n += a.size
-        self._sums += (x.sum(), y.sum(), x @ x, y @ y, x @ y, wide_d @ wide_d)
-        self._size += float(np.abs(wide_d).sum())
-        self._equal += int(np.count_nonzero(a == b))
-        units = coarser(self.sides.dtype_a, self.sides.dtype_b, np.maximum(np.abs(a), np.abs(b)))
-        self._within += int(np.count_nonzero(d <= units * np.float32(0.5)))
-        self.rounding += float(np.square(units, dtype=np.float64).sum()) / 12
-        self._add_channels(start, wide_a, wide_b)
+        """Take in rows [start, start + len(a)) of both, contiguous, of numbers no larger than `usable.LARGEST`."""
+        rows = self.sides.channel_axis == 0
+        fine = self._kept is not None or self.sides.a.is_vector or is_far_from_zero(a) or is_far_from_zero(b)
+        wide = (a.astype(np.float64), b.astype(np.float64)) if fine else (a, b)
+        centre = Centre.of_rows(*wide) if rows else None
+        step = part_rows(a.shape[1])
+        for first in range(0, len(a), step):
+            part = slice(first, first + step)
+            channels = self._sums.add(wide[0][part], wide[1][part], centre, self._histograms)
+            target = self._by_channel[start + first : start + first + len(channels)] if rows else self._by_channel
+            target += channels
+        if centre is not None:
+            self._sums.add_product(centre)
         if self._kept is not None:
             self._kept.append((a.reshape(-1).copy(), b.reshape(-1).copy()))
-        else:
-            for histogram, values in zip(self._histograms, (a, b, d), strict=True):
-                histogram.add(values)
-
-    def _add_channels(self, start: int, a: Floats, b: Floats) -> None:
-        """Each channel's part of the product, both sides centred over the channels (rows: over those of the block)."""
-        axis = self.sides.channel_axis
-        product = (a - a.mean(axis=axis, keepdims=True)) * (b - b.mean(axis=axis, keepdims=True))
-        if axis == 1:
-            self._by_channel += product.sum(axis=0)
-        else:
-            self._by_channel[start : start + len(a)] += product.sum(axis=1)
 
     @property
     def finite(self) -> bool:
-        return bool(np.isfinite(self._sums).all())
+        return bool(np.isfinite(self._sums.values).all())
 
     def result(self) -> TensorComparison:
         """The statistics of everything added so far."""
@@ -108,7 +110,7 @@ class PairTotals:
         spread = s.sd_a * s.sd_b
         varies = s.sd_a > CONSTANT_SPREAD * abs(s.mean_a) and s.sd_b > CONSTANT_SPREAD * abs(s.mean_b) and spread > 0
         pearson = min(1.0, max(-1.0, (s.ab / s.n - s.mean_a * s.mean_b) / spread)) if varies else None
-        if varies and self._equal == s.n:
+        if varies and self._sums.equal == s.n:
             pearson = 1.0  # without the rounding of sums
         lengths = math.sqrt(s.aa * s.bb)
         channel_t, channels = _student(self._by_channel) if varies else (None, 0)
@@ -138,9 +140,9 @@ class PairTotals:
             permutations=permutations,
             exceeded=exceeded,
             relative_l2=math.sqrt(s.dd / s.aa) if s.aa > 0 else None,
-            equal_fraction=self._equal / s.n,
-            half_unit_fraction=self._within / s.n,
-            mean_abs_difference=self._size / s.n,
+            equal_fraction=self._sums.equal / s.n,
+            half_unit_fraction=self._sums.within / s.n,
+            mean_abs_difference=s.distance / s.n,
             p99_abs_difference=tail,
             cv_difference=_variation_difference(s),
             variance_ratio=(s.sd_b / s.sd_a) ** 2 if s.sd_a > 0 else None,
@@ -150,15 +152,15 @@ class PairTotals:
         )
 
     def _moments(self) -> _Sums:
-        a, b, aa, bb, ab, dd = self._sums.tolist()
-        n = self._n
+        a, b, aa, bb, ab, dd, distance, _ = self._sums.values.tolist()
+        n = self._sums.n
         mean_a, mean_b = a / n, b / n
         sd_a, sd_b = math.sqrt(max(aa / n - mean_a**2, 0.0)), math.sqrt(max(bb / n - mean_b**2, 0.0))
-        return _Sums(n, mean_a, mean_b, sd_a, sd_b, aa, bb, ab, dd)
+        return _Sums(n, mean_a, mean_b, sd_a, sd_b, aa, bb, ab, dd, distance)
 
     def _permuted(self, pearson: float | None) -> tuple[int, int]:
         """How often sampled orders of a vector's entries reach |pearson|, and how many were tried."""
-        vector = self.sides.permute and self.sides.a.is_vector and self._n <= PERMUTED_NUMBERS
+        vector = self.sides.permute and self.sides.a.is_vector and self._sums.n <= PERMUTED_NUMBERS
         if pearson is None or self._kept is None or not vector:
             return 0, 0
         a, b = (np.concatenate([part[side] for part in self._kept]).astype(np.float64) for side in (0, 1))
@@ -171,10 +173,10 @@ class PairTotals:
         """Wasserstein-1, Kolmogorov-Smirnov, the error bound of the latter, and the tail of absolute differences."""
         if self._kept is not None:
             a, b = (np.concatenate([part[side] for part in self._kept]) for side in (0, 1))
-            w1, ks = distributions.distances(*distributions.sorted_counts(a, b))
+            w1, ks = distributions.sorted_distances(a, b)
             return w1, ks, 0.0, float(np.quantile(np.abs(b - a), TAIL, method="higher"))
         exact = self.sides.dtype_a in SIXTEEN_BITS and self.sides.dtype_b in SIXTEEN_BITS
-        count_a, count_b, count_d = (distributions.ordered(histogram) for histogram in self._histograms)
+        count_a, count_b, count_d = (histogram.ordered() for histogram in self._histograms)
         w1, ks = distributions.distances(distributions.positions(exact), count_a, count_b)
         error = 0.0 if exact else distributions.fullest_bin(count_a, count_b)
         return w1, ks, error, distributions.quantile(distributions.positions(exact=False), count_d, TAIL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -38,6 +39,7 @@ class Unit:
         return np.maximum(powers, np.float32(self.smallest)) * np.float32(2.0**-self.digits)
 
 
+@cache
 def unit_of(dtype: str) -> Unit:
     """The unit of one stored type."""
     if dtype not in _FLOATS:
