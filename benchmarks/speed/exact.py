@@ -1,8 +1,9 @@
 """Speed, memory and resumption of exact comparison: `python -m benchmarks.speed.exact [--folder FOLDER] [--before PYTHON]`.
 
 Speed is told beside two limits, on the same files in the same run: reading both files from end to end, and numpy.corrcoef of each pair of
-tensors, which computes one of the figures instead of all; per second, and per second of processor time where others use the machine too. With the Python of an environment that holds an earlier
-build, that build reads the same pairs in turn, and the largest difference of each figure is told.
+tensors, which computes one of the figures instead of all; per second, and per second of processor time where others use the machine too.
+With the Python of an environment that holds an earlier build, that build reads the same pairs in turn, and the largest difference of each
+figure is told.
 Memory is the largest resident set of a process of its own. A comparison is killed (SIGKILL) in its middle and run again with the same
 journal. Results: benchmarks/results/exact.json.
 """
