@@ -20,6 +20,7 @@ def small_floats(exponent: int, mantissa: int) -> Floats:
     return np.concatenate([positive, -positive]).astype(np.float32)
 
 
+FOUR_BITS = np.arange(16, dtype=np.float32)  # codes that are numbers themselves
 # OCP Microscaling Formats 1.0
 FP4_VALUES = small_floats(2, 1)
 FP6_E2M3_VALUES = small_floats(2, 3)
@@ -63,6 +64,25 @@ def nibbles(packed: Bytes, *, high_first: bool = False) -> Bytes:
     numbers[..., 1 if high_first else 0] = packed & np.uint8(15)
     numbers[..., 0 if high_first else 1] = packed >> np.uint8(4)
     return numbers.reshape(*packed.shape[:-1], -1)
+
+
+def nibble_values(packed: Bytes, values: Floats, *, high_first: bool = False) -> Floats:
+    """The values (16) of two four-bit codes a byte along the last axis, as `nibbles` orders them: looked up two at a time."""
+    low, high = np.tile(values, 16), np.repeat(values, 16)
+    pairs = np.stack([high, low] if high_first else [low, high], axis=1).view(np.uint64).reshape(-1)
+    found = np.empty((*packed.shape[:-1], packed.shape[-1] * 2), np.float32)
+    np.take(pairs, packed, out=found.view(np.uint64), mode="clip")  # codes are below 256: nothing is clipped, and no copy is made
+    return found
+
+
+def by_groups(operation: np.ufunc, numbers: Floats, groups: Floats, size: int) -> None:
+    """Change numbers [n, columns] in place by those of their groups [n, groups] of `size` columns; [n, 1] is for all columns."""
+    columns = numbers.shape[1]
+    if groups.shape[1] > 1 and columns % size == 0 and numbers.flags.c_contiguous:
+        grouped = numbers.reshape(len(numbers), -1, size)
+        operation(grouped, groups[:, : columns // size, None], out=grouped)
+    else:
+        operation(numbers, over_columns(groups, size, columns), out=numbers)
 
 
 def over_columns(groups: Floats, size: int, columns: int) -> Floats:

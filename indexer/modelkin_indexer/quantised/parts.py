@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo, View
@@ -16,8 +18,12 @@ from modelkin_indexer.quantised.packing import Bytes, Floats
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
 
+Words = npt.NDArray[Any]
 Rows = Callable[[int, int], Floats]
 FETCH_COMPLETE = "Download or export the model again, with all its tensors and its config.json."
+HELD_BYTES = 64 << 20  # of a matrix that is read whole: one of 4-bit codes of 11,008 x 4,096 numbers has 22 MB
+HELD_SHARE = 64  # parts of the columns, one of which is enough for that: level probe asks for a few
+PADDING = 16  # words
 MAX_SMALL = 1 << 16  # bytes of a side tensor that is read whole while opening: descriptions, code books
 
 
@@ -52,6 +58,7 @@ class Parts:
 
     def __init__(self, source: Source, taken: Collection[str] = ()) -> None:
         self.source = source
+        self._kept = threading.local()
         self.tensors: Mapping[str, TensorInfo] = {name: info for name, info in source.tensors.items() if name not in taken}
 
     @cached_property
@@ -110,7 +117,8 @@ class Parts:
 
     def columns(self, name: str, start: int, stop: int) -> Floats:
         """Columns of a stored matrix, each as a row."""
-        return values.read_rows(self.source, _turned(self.tensors[name]), start, stop)
+        turned = self.turned(name, start, stop)
+        return values.decode(self.tensors[name].dtype, turned.view(np.uint8).reshape(-1)).reshape(turned.shape)
 
     def raw_rows(self, name: str, start: int, stop: int) -> Bytes:
         """As `rows`, undecoded: [stop - start, bytes of a row]."""
@@ -119,6 +127,25 @@ class Parts:
     def raw_columns(self, name: str, start: int, stop: int) -> Bytes:
         """As `columns`, undecoded: [stop - start, bytes of a column]."""
         return values.read_stored(self.source, _turned(self.tensors[name]), start, stop).reshape(stop - start, -1)
+
+    def turned(self, name: str, start: int, stop: int) -> Words:
+        """Columns [start, stop) of a stored matrix, each as a row, undecoded: unsigned words [stop - start, rows].
+
+        Columns are scattered all over a matrix. One of which more than a little is asked for is read whole, and kept while this thread asks
+        for tensors of the same module.
+        """
+        info, module = self.tensors[name], name.rpartition(".")[0]
+        rows, columns = info.shape
+        word = f"<u{values.bits(info.dtype) // 8}"
+        kept: dict[str, Words] = self._kept.words if getattr(self._kept, "module", None) == module else {}
+        if name not in kept:
+            if info.nbytes > HELD_BYTES or (stop - start) * HELD_SHARE < columns:
+                return self.raw_columns(name, start, stop).view(word)
+            padded = np.empty((rows, columns + PADDING), word)  # rows a power of two apart would meet in one place of a cache
+            padded[:, :columns] = self.source.read(name, 0, info.nbytes).view(word).reshape(rows, columns)
+            kept[name] = np.ascontiguousarray(padded[:, :columns].T)
+            self._kept.module, self._kept.words = module, kept
+        return kept[name][start:stop]
 
     def span(self, name: str, start: int, stop: int) -> Floats:
         """Numbers [start, stop) of a stored tensor in C order."""

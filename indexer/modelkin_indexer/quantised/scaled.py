@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from modelkin_indexer.places import TensorInfo
-from modelkin_indexer.quantised.packing import Floats, exponents, over_columns
+from modelkin_indexer.quantised.packing import Floats, by_groups, exponents
 from modelkin_indexer.quantised.parts import Parts, Plain
 
 FLOATS = {"F8_E4M3": "fp8 e4m3", "F8_E5M2": "fp8 e5m2"}
@@ -128,8 +128,8 @@ def scaled_weight(parts: Parts, info: TensorInfo, scale: str) -> Plain:
     def rows(start: int, stop: int) -> Floats:
         numbers = parts.rows(info.name, start, stop)
         if zero is not None:
-            numbers -= over_columns(scale_rows(parts, zero, grid, start, stop), grid.width, grid.columns)
-        numbers *= over_columns(scale_rows(parts, scale, grid, start, stop) * factor, grid.width, grid.columns)
+            by_groups(np.subtract, numbers, scale_rows(parts, zero, grid, start, stop), grid.width)
+        by_groups(np.multiply, numbers, scale_rows(parts, scale, grid, start, stop) * factor, grid.width)
         return numbers
 
     kind = "bitsandbytes int8" if scale.endswith(".SCB") else f"{WORDS[info.dtype]}, {grid.words}"

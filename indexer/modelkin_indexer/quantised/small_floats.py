@@ -13,8 +13,8 @@ from modelkin_indexer.quantised.packing import (
     FP6_E3M2_VALUES,
     Bytes,
     Floats,
+    by_groups,
     nibbles,
-    over_columns,
     unpack_bits,
 )
 from modelkin_indexer.quantised.parts import Parts
@@ -63,7 +63,7 @@ class SmallFloats:
         if self.overall is not None:
             with np.errstate(invalid="ignore", over="ignore"):
                 scales = scales * self.overall.over_rows(self.parts, start, stop)
-        numbers *= over_columns(scales, self.size, self.columns)
+        by_groups(np.multiply, numbers, scales, self.size)
         return numbers
 
     def _numbers(self, packed: Bytes) -> Floats:

@@ -14,9 +14,9 @@ import numpy as np
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.parts import Plain, Undecoded
 from modelkin_indexer.source import Source, Unread
+from modelkin_indexer.sources.stored import values
 from modelkin_indexer.sources.stored.decoded import Bytes, DecodedSource, Origin, Presented
 
-BLOCK_BYTES = 4 << 20  # decoded bytes of a block: weights packed along their outputs are read in runs of one column of a block each
 SPARSE = 8  # a request of less than this part of a block is decoded alone, not with its block: the probe level reads a few rows
 DTYPE, WIDTH = "F32", 4
 SHARE_NAMED = 0.05  # share of the quantised numbers from which a kind of quantisation is named: a few odd layers say little of a model
@@ -118,7 +118,7 @@ def plain_source(
 def _presented(counted: Counted, plain: Plain) -> Presented:
     row_bytes = plain.shape[-1] * WIDTH
     info = TensorInfo(plain.name, DTYPE, plain.shape, prod(plain.shape) * WIDTH)
-    return Presented(info, _Rows(counted, plain, row_bytes, max(1, BLOCK_BYTES // row_bytes) * row_bytes))
+    return Presented(info, _Rows(counted, plain, row_bytes, max(1, values.BLOCK_BYTES // row_bytes) * row_bytes))
 
 
 def _unread(source: Source, undecoded: Iterable[Undecoded]) -> Unread:

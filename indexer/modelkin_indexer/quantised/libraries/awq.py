@@ -12,14 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modelkin_indexer.places import View
 from modelkin_indexer.quantised.libraries.gptq import is_packed, packed_along_outputs
-from modelkin_indexer.quantised.packing import Bytes, Floats, nibbles
+from modelkin_indexer.quantised.packing import Floats, by_groups
 from modelkin_indexer.quantised.parts import Parts, Plain
-from modelkin_indexer.sources.stored.values import read_stored
 
-IN_WORD = 8
-ORDER = np.array([0, 4, 1, 5, 2, 6, 3, 7])  # which number of a word holds output 0, 1, ... of its eight
+BITS, IN_WORD = 4, 8
+ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # which number of a word holds output 0, 1, ... of its eight
 
 
 def plain_tensors(parts: Parts) -> Iterator[Plain]:
@@ -41,21 +39,23 @@ class _Layer:
     size: int
 
     def rows(self, start: int, stop: int) -> Floats:
-        numbers = self._numbers("qweight", start, stop).T.astype(np.float32, order="C")
-        zeros = np.repeat(self._numbers("qzeros", start, stop).T.astype(np.float32), self.size, axis=1)
-        scales = np.repeat(self.parts.columns(f"{self.module}.scales", start, stop), self.size, axis=1)
-        numbers -= zeros[:, : self.inputs]
-        numbers *= scales[:, : self.inputs]
+        numbers = self._numbers("qweight", start, stop)
+        zeros = self._numbers("qzeros", start, stop)
+        by_groups(np.subtract, numbers, zeros, self.size)
+        by_groups(np.multiply, numbers, self.parts.columns(f"{self.module}.scales", start, stop), self.size)
         return numbers
 
-    def _numbers(self, last: str, start: int, stop: int) -> Bytes:
-        """Outputs [start, stop) of every row of a packed matrix."""
-        name = f"{self.module}.{last}"
-        rows, words = self.parts.tensors[name].shape
+    def _numbers(self, last: str, start: int, stop: int) -> Floats:
+        """Outputs [start, stop) of every row of a packed matrix, each as a row."""
         first, end = start // IN_WORD, -(-stop // IN_WORD)
-        packed = read_stored(self.parts.source, View(name, first, (rows, end - first), (words, 1)), 0, rows).reshape(rows, -1)
-        numbers = nibbles(packed).reshape(rows, end - first, IN_WORD)[:, :, ORDER].reshape(rows, -1)
-        return numbers[:, start - first * IN_WORD : stop - first * IN_WORD]
+        words = self.parts.turned(f"{self.module}.{last}", first, end)
+        numbers = np.empty((end - first, IN_WORD, words.shape[1]), np.float32)
+        codes = np.empty_like(words)
+        for output, place in enumerate(ORDER):
+            np.right_shift(words, np.uint32(BITS * place), out=codes)
+            np.bitwise_and(codes, np.uint32((1 << BITS) - 1), out=codes)
+            numbers[:, output] = codes.view(np.int32)  # integers with a sign become floats faster
+        return numbers.reshape(-1, words.shape[1])[start - first * IN_WORD : stop - first * IN_WORD]
 
 
 def _layer(parts: Parts, module: str) -> _Layer:

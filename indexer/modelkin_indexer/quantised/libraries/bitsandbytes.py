@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkin_indexer.quantised.packing import Floats, nibbles
+from modelkin_indexer.quantised.packing import Floats, by_groups, nibble_values
 from modelkin_indexer.quantised.parts import Found, Parts, Plain, Undecoded
 from modelkin_indexer.sources.stored import values
 
@@ -64,11 +64,15 @@ class _Weight:
         columns = self.shape[-1]
         first, last = start * columns, stop * columns
         packed = self.parts.raw_bytes(self.name, first // 2, -(-last // 2))
-        numbers = nibbles(packed, high_first=True)[first % 2 :][: last - first]
-        blocks = np.arange(first // self.block, -(-last // self.block))
-        sizes = np.minimum((blocks + 1) * self.block, last) - np.maximum(blocks * self.block, first)
-        found = self._code[numbers] * np.repeat(self._largest(int(blocks[0]), int(blocks[-1]) + 1), sizes)
-        return found.reshape(stop - start, columns)
+        numbers = nibble_values(packed, self._code, high_first=True)[first % 2 :][: last - first]
+        blocks = range(first // self.block, -(-last // self.block))
+        largest = self._largest(blocks.start, blocks.stop)
+        if first % self.block == 0 and last % self.block == 0:
+            by_groups(np.multiply, numbers.reshape(-1, self.block), largest[:, None], self.block)
+        else:
+            at = np.arange(blocks.start, blocks.stop)
+            numbers *= np.repeat(largest, np.minimum((at + 1) * self.block, last) - np.maximum(at * self.block, first))
+        return numbers.reshape(stop - start, columns)
 
     def _largest(self, start: int, stop: int) -> Floats:
         """absmax of blocks [start, stop)."""

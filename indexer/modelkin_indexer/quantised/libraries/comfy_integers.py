@@ -20,7 +20,7 @@ import numpy as np
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.group_scales import GroupScales
-from modelkin_indexer.quantised.packing import Bytes, Floats, nibbles, over_columns, unpack_bits
+from modelkin_indexer.quantised.packing import Bytes, Floats, by_groups, nibbles, unpack_bits
 from modelkin_indexer.quantised.parts import Parts, Plain
 from modelkin_indexer.quantised.rotated import is_size, turned
 from modelkin_indexer.quantised.scaled import scaled_weight
@@ -142,12 +142,12 @@ class _Grouped:
         kind = "F8_E4M3" if dtype == "U8" else ""  # a float kept as bytes
         relative = GroupScales(parts, f"{module}.weight_s_rel", groups, kind).rows(start, stop)
         numbers = self._levels(self._codes(self.layer.bytes_of(start, stop)))
-        numbers *= over_columns(relative, self.size, self.columns)
+        by_groups(np.multiply, numbers, relative, self.size)
         numbers = np.clip(np.rint(numbers), -INT8, INT8)
         numbers *= parts.span(f"{module}.weight_s_channel", start, stop)[:, None]
         if f"{module}.weight_correction" in parts.tensors:
             correction = parts.columns(f"{module}.weight_correction", start, stop)
-            numbers += over_columns(correction, self.size, self.columns)
+            by_groups(np.add, numbers, correction, self.size)
         return turned(numbers, self.turn)
 
     def _codes(self, packed: Bytes) -> Bytes:
@@ -174,8 +174,8 @@ def _awq(layer: Layer) -> Plain | None:
 
     def rows(start: int, stop: int) -> Floats:
         numbers = nibbles(layer.bytes_of(start, stop)).astype(np.float32) - np.float32(8)
-        numbers *= over_columns(layer.parts.columns(scale.name, start, stop), size, columns)
-        numbers += over_columns(layer.parts.columns(zeros.name, start, stop), size, columns)
+        by_groups(np.multiply, numbers, layer.parts.columns(scale.name, start, stop), size)
+        by_groups(np.add, numbers, layer.parts.columns(zeros.name, start, stop), size)
         return numbers
 
     return layer.plain(columns, f"awq 4 bits, groups of {size} (ComfyUI)", rows)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from modelkin_indexer.places import TensorInfo, View
-from modelkin_indexer.quantised.packing import Bytes, Floats, over_columns, unpack_bits, unpack_words
+from modelkin_indexer.quantised.packing import Bytes, Floats, by_groups, unpack_bits, unpack_words
 from modelkin_indexer.quantised.parts import Parts, Plain
 from modelkin_indexer.sources.stored.values import read_stored
 
@@ -64,8 +64,8 @@ class _Layer:
             scales, zeros = scales[:, groups], zeros[:, groups] if zeros is not None else None
         size = -(-self.inputs // self.groups) if groups is None else 1
         if zeros is not None:
-            numbers -= over_columns(zeros, size, self.inputs)
-        numbers *= over_columns(scales, size, self.inputs)
+            by_groups(np.subtract, numbers, zeros, size)
+        by_groups(np.multiply, numbers, scales, size)
         return numbers
 
     def _numbers(self, stream: Bytes, count: int) -> Floats:

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.places import TensorInfo, View
-from modelkin_indexer.quantised.packing import Bytes, Floats, over_columns, unpack_bits
+from modelkin_indexer.places import TensorInfo
+from modelkin_indexer.quantised.packing import FOUR_BITS, Bytes, Floats, by_groups, nibble_values, unpack_bits
 from modelkin_indexer.quantised.parts import INTEGERS, Parts, Plain
-from modelkin_indexer.sources.stored.values import read_stored
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
 ZERO_AS_IT_IS = ("gptq_v2", "auto_round", "auto_round:gptqmodel")  # formats that store the zero point itself
@@ -73,14 +72,14 @@ class _Layer:
         return tuple(name for name in names if name in self.parts.tensors)
 
     def rows(self, start: int, stop: int) -> Floats:
-        stream = self.parts.raw_columns(f"{self.module}.qweight", start, stop)
-        numbers = unpack_bits(stream, self.bits, self.inputs).astype(np.float32)
+        stream = self.parts.turned(f"{self.module}.qweight", start, stop).view(np.uint8)
+        numbers = nibble_values(stream, FOUR_BITS) if self.bits == 4 else unpack_bits(stream, self.bits, self.inputs).astype(np.float32)
         scales = self.parts.columns(f"{self.module}.scales", start, stop)
         zeros = self._zeros(start, stop)
         groups = self._group_of_input()
         if groups is None:
-            numbers -= over_columns(zeros, self.size or self.inputs, self.inputs)
-            numbers *= over_columns(scales, self.size or self.inputs, self.inputs)
+            by_groups(np.subtract, numbers, zeros, self.size or self.inputs)
+            by_groups(np.multiply, numbers, scales, self.size or self.inputs)
         else:
             numbers -= zeros[:, groups]
             numbers *= scales[:, groups]
@@ -90,7 +89,7 @@ class _Layer:
         """Zero points [outputs, groups] of some outputs."""
         stored = packed_columns(self.parts, f"{self.module}.qzeros", self.bits, start, stop)
         zeros = (stored + np.uint8(1)) & np.uint8((1 << self.bits) - 1) if self.wrapped else stored
-        return np.ascontiguousarray(zeros.T).astype(np.float32)
+        return zeros.astype(np.float32)
 
     def _group_of_input(self) -> npt.NDArray[np.int64] | None:
         """The group of each input; None where they follow each other in groups of one size."""
@@ -106,13 +105,14 @@ class _Layer:
 
 
 def packed_columns(parts: Parts, name: str, bits: int, start: int, stop: int) -> Bytes:
-    """Numbers [start, stop) of every row of a matrix of words packed along its rows: uint8 [rows, stop - start]."""
+    """Columns [start, stop) of a matrix of words packed along its rows, each as a row: uint8 [stop - start, rows]."""
     rows, words = parts.tensors[name].shape
     first = start // ALIGNED * bits
     last = min(words, -(-stop // ALIGNED) * bits)
-    stream = read_stored(parts.source, View(name, first, (rows, last - first), (words, 1)), 0, rows).reshape(rows, -1)
+    turned = parts.turned(name, first, last)
     skipped = start - start // ALIGNED * ALIGNED
-    return unpack_bits(stream, bits, skipped + stop - start)[:, skipped:]
+    stream = np.ascontiguousarray(turned.T).view(np.uint8).reshape(rows, -1)
+    return np.ascontiguousarray(unpack_bits(stream, bits, skipped + stop - start)[:, skipped:].T)
 
 
 def _layer(parts: Parts, module: str) -> _Layer:

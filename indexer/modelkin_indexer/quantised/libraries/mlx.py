@@ -23,7 +23,7 @@ import numpy as np
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.group_scales import GroupScales
-from modelkin_indexer.quantised.packing import Bytes, Floats, over_columns, unpack_bits
+from modelkin_indexer.quantised.packing import Bytes, Floats, by_groups, unpack_bits
 from modelkin_indexer.quantised.parts import Found, Parts, Plain, Undecoded
 from modelkin_indexer.quantised.small_floats import Overall, SmallFloats
 
@@ -152,9 +152,9 @@ class _Layer:
             return self._floats(scales).rows(start, stop)
         stream = self.parts.raw_rows(f"{self.module}.weight", start, stop)
         numbers = unpack_bits(stream, self.bits, self.columns).astype(np.float32)
-        numbers *= over_columns(scales.rows(start, stop), self.size, self.columns)
+        by_groups(np.multiply, numbers, scales.rows(start, stop), self.size)
         biases = GroupScales(self.parts, f"{self.module}.biases", groups).rows(start, stop)
-        numbers += over_columns(biases, self.size, self.columns)
+        by_groups(np.add, numbers, biases, self.size)
         return numbers
 
     def _floats(self, scales: GroupScales) -> SmallFloats:

@@ -22,7 +22,7 @@ import numpy as np
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.group_scales import GroupScales, tiled_size
-from modelkin_indexer.quantised.packing import Floats, nibbles, over_columns
+from modelkin_indexer.quantised.packing import Floats, by_groups, nibbles
 from modelkin_indexer.quantised.parts import Found, Parts, Plain, Undecoded
 from modelkin_indexer.quantised.scaled import scaled_weight
 from modelkin_indexer.quantised.small_floats import BITS, Overall, SmallFloats
@@ -115,8 +115,8 @@ class _Weight:
 
         def rows(start: int, stop: int) -> Floats:
             numbers = ((nibbles(self.parts.raw_rows(self.data.name, start, stop)).astype(np.int8) ^ 8) - np.int8(8)).astype(np.float32)
-            numbers *= over_columns(self.parts.columns(scale.name, start, stop), size, columns)
-            numbers += over_columns(self.parts.columns(zero.name, start, stop), size, columns)
+            by_groups(np.multiply, numbers, self.parts.columns(scale.name, start, stop), size)
+            by_groups(np.add, numbers, self.parts.columns(zero.name, start, stop), size)
             return numbers
 
         return Plain(self.name, (self.data.shape[0], columns), f"int4, groups of {size}", self.uses, rows)
