@@ -254,3 +254,30 @@ def constants() -> Iterable[Table]:
     yield np.broadcast_to(np.random.RandomState(0).randn(64), (128, 64)).copy()
     yield np.broadcast_to(np.linspace(0, 1, 100)[:, None], (100, 48)).copy()
     yield np.random.RandomState(1).choice([-1.0, 1.0], 256)
+
+
+@kind("Haar matrices")
+def haar() -> Iterable[Table]:
+    for n in (32, 128):
+        made = np.ones((1, 1))
+        while len(made) < n:
+            made = np.concatenate([np.kron(made, [[1, 1]]), math.sqrt(len(made)) * np.kron(np.eye(len(made)), [[1, -1]])]) / 1.0
+        yield made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+@kind("matrices of differences")
+def differences() -> Iterable[Table]:
+    for n in (48, 100):
+        yield 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
+        yield (np.eye(n, k=1) - np.eye(n, k=-1)) / 2
+        yield np.eye(n, k=2) - 4 * np.eye(n, k=1) + 6 * np.eye(n) - 4 * np.eye(n, k=-1) + np.eye(n, k=-2)
+
+
+@kind("bucketed distances")
+def buckets() -> Iterable[Table]:
+    for n, count, far in ((96, 32, 128), (64, 16, 40)):
+        d = np.arange(n)[None] - np.arange(n)[:, None]
+        half, size = count // 2, np.abs(d)
+        exact = half // 2
+        large = exact + (np.log(np.maximum(size, 1) / exact) / np.log(far / exact) * (half - exact)).astype(int)
+        yield (np.where(d > 0, half, 0) + np.where(size < exact, size, np.minimum(large, half - 1))).astype(np.int64)

@@ -12,6 +12,7 @@ import benchmarks.common.table_kinds_more  # noqa: F401 (its kinds join the othe
 from benchmarks.common.table_kinds import MAKERS, Table
 from modelkin_data import table_formulas, table_reasons
 from modelkin_indexer.anatomy.constants.fixed_tables import integer_reason, looks_fixed, rows_reason, table_reason, vector_reason
+from modelkin_indexer.anatomy.constants.formulas import patterns
 
 Singles = npt.NDArray[np.float32]
 LARGE = 200_000  # numbers: larger tables are left to the benchmark
@@ -108,6 +109,62 @@ def test_a_few_rows_of_a_large_table_are_enough_to_look_further(kind: str) -> No
         assert looks_fixed(matrix[numbers], numbers), table.shape
     weights = normal(8, 512)
     assert not looks_fixed(weights, numbers)
+
+
+@pytest.mark.parametrize("kind", ["bell-shaped filters", "distances smeared over centres", "positions on a grid", "mel filters"])
+def test_a_large_table_is_looked_into_whichever_way_it_is_turned(kind: str) -> None:
+    for table in MAKERS[kind]():
+        matrix = single(table).reshape(-1, table.shape[-1])
+        for turned in (matrix, np.ascontiguousarray(matrix.T)):
+            starts = [int(share * (len(turned) - 4)) for share in (0, 0.2, 0.4, 0.6, 0.8, 1)]
+            numbers = np.unique(np.concatenate([np.arange(start, start + 4) for start in starts]))
+            assert looks_fixed(turned[numbers], numbers), turned.shape
+
+
+def in_blocks(w: Singles) -> Singles:
+    """1 in a tenth of the blocks of 8 x 8 numbers, 0 elsewhere."""
+    chosen = np.random.default_rng(7).random((len(w) // 8 + 1, w.shape[1] // 8 + 1)) < 0.1
+    return np.kron(chosen, np.ones((8, 8)))[: len(w), : w.shape[1]].astype(np.float32)
+
+
+FEW_VALUES: dict[str, Callable[[Singles], Singles]] = {
+    "ternary": lambda w: np.clip(np.round(w), -1, 1),
+    "signs": np.sign,
+    "4 bits": lambda w: np.round(2 * w) / 2,
+    "ternary, each row eight times": lambda w: np.repeat(np.clip(np.round(w), -1, 1), 8, axis=0),
+    "ternary, most blocks cleared": lambda w: np.clip(np.round(w), -1, 1) * in_blocks(w),
+    "signs, the larger two of four": lambda w: (np.sign(w) * _larger_two(w)).astype(np.float32),
+    "3 bits, one of five kept": lambda w: np.where(np.abs(w) > 1.28, np.round(w * 2) / 2, 0).astype(np.float32),
+    "ternary, half of its channels cleared": lambda w: np.clip(np.round(w), -1, 1) * (np.arange(w.shape[1]) % 2),
+}
+
+
+def _larger_two(w: Singles) -> Singles:
+    fours = np.abs(w).reshape(-1, 4)
+    return (np.argsort(np.argsort(fours, axis=1), axis=1) > 1).reshape(w.shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(96, 64), (48, 16), (200, 12), (512, 256)])
+@pytest.mark.parametrize("kind", FEW_VALUES)
+def test_weights_of_few_values_are_in_no_regular_order(kind: str, shape: tuple[int, int]) -> None:
+    made = FEW_VALUES[kind](normal(*shape)).astype(np.float64)
+    assert not patterns.regular(made)
+    assert not patterns.regular(made.T)
+
+
+@pytest.mark.parametrize("kind", ["matrices of differences", "Haar matrices", "bucketed distances"])
+def test_few_values_in_a_regular_order_are_told_by_their_order_alone(kind: str) -> None:
+    for table in MAKERS[kind]():
+        made = single(table).astype(np.float64)
+        assert patterns.regular(made), table.shape
+        mixed = np.random.default_rng(0).permutation(made.ravel()).reshape(made.shape)
+        assert not patterns.regular(mixed), table.shape
+
+
+def test_rows_of_one_number_each_are_a_table() -> None:
+    rows = np.broadcast_to(normal(8)[:, None], (8, 48))
+    assert rows_reason(np.ascontiguousarray(rows), np.arange(8))
+    assert not rows_reason(np.ascontiguousarray(rows) + 0.01 * normal(8, 48), np.arange(8))
 
 
 def test_vectors() -> None:

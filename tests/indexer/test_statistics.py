@@ -48,6 +48,18 @@ def test_kurtosis_and_spreads_are_those_of_the_values_at_any_size(scale: float) 
     assert found.column_spread == pytest.approx(np.log(np.linalg.norm(values, axis=0)).std(), rel=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(64, 32), (32, 9), (48, 64)])
+@pytest.mark.parametrize("value", [0.37 / 9, 0.37, 0.7, -1e-9, 1e9])
+def test_of_equal_numbers_the_kurtosis_is_none_and_no_rounding(value: float, shape: tuple[int, int]) -> None:
+    assert moments(np.full(shape, value, np.float32)).statistics().kurtosis == 0
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0, 10.0])
+def test_kurtosis_beside_a_mean_is_kept_as_long_as_it_has_digits(mean: float) -> None:
+    values = np.random.default_rng(4).standard_normal((200, 64)).astype(np.float32)
+    assert moments(values + np.float32(mean)).statistics().kurtosis == pytest.approx(3.0, abs=0.15)
+
+
 def test_of_large_matrices_a_share_of_every_block_is_seen() -> None:
     found = moments(np.random.default_rng(2).standard_normal((2100, 600)).astype(np.float32), 100)
     assert found.statistics().seen == 21 * 7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import models
@@ -54,3 +55,36 @@ def test_only_the_layers_that_came_over_are_named(registry: Registry, tmp_path: 
 def test_layer_runs() -> None:
     assert layer_runs([(0, 0), (1, 1), (2, 2), (3, 1), (4, 2), (6, 5)]) == "0-2 from 0-2, 3-4 from 1-2, 6 from 5"
     assert layer_runs([]) == ""
+
+
+def tables_alone() -> models.Tensors:
+    positions = np.arange(96)[:, None] / 1e4 ** (np.arange(32) / 32)
+    front = np.concatenate([np.sin(positions), np.cos(positions)], 1).astype(np.float32)
+    return {"front.positions.weight": front, "front.window": np.hanning(400).astype(np.float32)}
+
+
+def test_a_file_of_tables_alone_is_told_as_that_and_shows_no_relation_to_its_own_copy(registry: Registry, tmp_path: Path) -> None:
+    one, other = (models.fingerprint(tmp_path / name, tables_alone()) for name in ("one", "other"))
+    answer = registry.compare(one, other, a_name="one", b_name="other")
+    assert (answer.relation, answer.verdict) == ("not comparable", "not examined")
+    assert answer.explanation[0].startswith(
+        "one holds nothing but tables that anybody computes (sines and cosines of positions, a smooth curve)"
+    )
+    assert "they are evidence of nothing: it was not compared with other" in answer.explanation[0]
+    assert not any("of the bytes are understood" in warning for warning in answer.warnings)
+
+
+def test_a_query_of_tables_alone_says_why_nothing_was_examined(registry: Registry, tmp_path: Path) -> None:
+    registry.add("front", models.fingerprint(tmp_path / "front", tables_alone()))
+    answer = registry.query(models.fingerprint(tmp_path / "query", tables_alone()), source="x/query")
+    assert (answer.verdict, answer.relatives) == ("not examined", ())
+    assert answer.explanation[0].startswith("query was not examined: it holds nothing but tables that anybody computes")
+
+
+def test_one_weight_beside_tables_is_held_against_others(registry: Registry, tmp_path: Path) -> None:
+    one, other = (
+        models.fingerprint(tmp_path / name, tables_alone() | models.part_from(models.llama(seed), models.llama(seed), "norm"))
+        for name, seed in (("one", 1), ("other", 2))
+    )
+    answer = registry.compare(one, other, a_name="one", b_name="other")
+    assert "nothing but tables" not in answer.explanation[0]

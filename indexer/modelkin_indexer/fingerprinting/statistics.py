@@ -14,6 +14,7 @@ Singles = npt.NDArray[np.float32]
 SHARE = 16  # of each block of rows the first sixteenth is looked at where all would cost time (a pass over all: a quarter of level full)
 SMALL = 1 << 20  # numbers up to which all rows are looked at
 NOTHING = float("nan")
+CANCELLED = float(np.finfo(np.float32).eps)  # of the fourth moment: sums in single precision end there, a smaller difference is chance
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,15 @@ class Moments:
         return Statistics(self.seen_rows, self._kurtosis(), log_spread(self._columns), log_spread(rows))
 
     def _kurtosis(self) -> float:
+        """0 of numbers that differ by no more than sums in single precision tell: the fourth central moment would be rounding alone."""
         count = self.seen_rows * len(self._columns)
         if not count:
             return 0.0
         mean, second, third, fourth = self._sums / count
         variance = second - mean**2
-        return float((fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4) / variance**2) if variance > 0 else 0.0
+        if variance <= 0 or variance**2 <= CANCELLED * fourth:
+            return 0.0
+        return float((fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4) / variance**2)
 
 
 def log_spread(squares: Floats) -> float:

@@ -9,6 +9,7 @@ from modelkin_registry.answers.parts import Unread
 
 COVERAGE_WARNED = 0.95  # below this share of placed bytes the reader is told
 GUESSED_WARNED = 0.05  # from this share of guessed places the reader is told
+KINDS_TOLD = 4  # kinds of tables that the reader is told
 UNREAD_WARNED = 5  # kinds of what was not read that the reader is told
 GUESSED = (
     "the places of {share:.0%} of the bytes are guessed from shapes alone: what is said of a family there holds for the weights compared, "
@@ -19,6 +20,17 @@ GUESSED = (
 def is_change(fingerprint: Fingerprint) -> bool:
     """Whether this is of an adapter without its base: its vectors are those of changes."""
     return fingerprint.about.adapter is not None and not fingerprint.about.adapter.get("added")
+
+
+def tables_alone(fingerprint: Fingerprint) -> str:
+    """Of a model that holds nothing but tables that anybody computes, and numbers that are all equal: what these are, in words; else ""."""
+    about = fingerprint.about
+    whole = not (about.unread or about.unplaced or about.shards or about.adapter)
+    if not (about.constants and whole) or len(fingerprint.matrices) or not fingerprint.vectors.constant.all():
+        return ""
+    kinds = dict.fromkeys(reason.removesuffix(" (a fixed table)") for reason in about.constants.values())
+    listed = ", ".join(list(kinds)[:KINDS_TOLD]) + (", ..." if len(kinds) > KINDS_TOLD else "")
+    return f"nothing but tables that anybody computes ({listed})"
 
 
 def describe(fingerprint: Fingerprint, source: str) -> Subject:
@@ -60,6 +72,8 @@ def warnings_about(fingerprint: Fingerprint, source: str) -> tuple[str, ...]:
         found.append(f"{source}: {read} of the {every} shards of a model; nothing here speaks of the rest.")
     for entry in about.unread[:UNREAD_WARNED]:
         found.append(f"{source}: not read: {entry['what']} ({entry['bytes']:,} bytes).")
+    if tables := tables_alone(fingerprint):
+        return (*found, f"{source}: holds {tables}: there are no weights in it to compare.")
     if about.coverage < COVERAGE_WARNED:
         names = ", ".join(about.unplaced[:3]) + (", ..." if len(about.unplaced) > 3 else "")
         rest = f": {names}" if names else ""

@@ -113,6 +113,11 @@ def renamed_sentences(subject: str, relative: Relative) -> list[str]:
     return sentences
 
 
+def no_weights(subject: str, tables: str) -> str:
+    """That a model holds nothing that could be examined."""
+    return f"{subject} was not examined: it holds {tables}, and whoever uses such tables has them. They are evidence of nothing."
+
+
 def nothing_found(subject: str, examined: Examined, key: str) -> str:
     """That nothing was found, of how much, and what that is worth under the key; or that nothing was examined."""
     if examined.models_comparable == 0:

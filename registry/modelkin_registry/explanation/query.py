@@ -11,9 +11,9 @@ from modelkin_registry.answers.claims import Contradiction, WeighedClaim
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.parts import Examined
 from modelkin_registry.answers.relations import is_descent
-from modelkin_registry.answers.sides import describe, warnings_about
+from modelkin_registry.answers.sides import describe, tables_alone, warnings_about
 from modelkin_registry.claims.declared import claim_sentence
-from modelkin_registry.explanation.parts import nothing_found
+from modelkin_registry.explanation.parts import no_weights, nothing_found
 from modelkin_registry.explanation.relatives import DISTILLATION, headline, relative_sentences, untrained_sentences
 from modelkin_registry.explanation.verdict import verdict
 from modelkin_registry.merging.by_layer import attribute_layers, layer_merge
@@ -44,7 +44,8 @@ def query_answer(
         explanation += relative_sentences(subject, relative, registry.models) + untrained_sentences(subject, fingerprint, relative)
     explanation += [headline(subject, relative) for relative in relatives[1:MENTIONED]]
     if not any(is_descent(relative) for relative in relatives):
-        explanation.insert(0, nothing_found(subject, examined, registry.key))
+        tables = tables_alone(fingerprint)
+        explanation.insert(0, no_weights(subject, tables) if tables else nothing_found(subject, examined, registry.key))
     explanation += map(claim_sentence, claims)
     explanation += [one.sentence for one in contradictions]
     explanation.append(DISTILLATION)

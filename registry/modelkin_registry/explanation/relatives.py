@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, FamilyEvidence, Relative
 from modelkin_registry.answers.relations import COPIES, DESCENT_FREE, RELATIONS
+from modelkin_registry.answers.sides import tables_alone
 from modelkin_registry.evidence.initialisation import examine_start
 from modelkin_registry.evidence.nulls import SMALLEST_P
 from modelkin_registry.evidence.places import FURTHER_P
@@ -24,6 +25,10 @@ WAYS = {
 CONTRADICTED = (
     "agree in rows that are looked at and not in the rest of what is compared, as where rows were put in from elsewhere to agree; "
     "figures that contradict each other support no relation."
+)
+TABLES = (
+    "{subject} holds {tables}. Whoever uses such tables has them, equal to the last bit or not, so they are evidence of nothing: "
+    "it was not compared with {other}."
 )
 UNTRAINED = "What {subject} holds looks like an untrained start: two copies of one untrained network, which its seed gives to anybody."
 QUANTIZED_RELATIVE = "is consistent with the model of which {model} is a quantised copy{stored}"
@@ -52,6 +57,14 @@ def headline(subject: str, relative: Relative) -> str:
     further = [name for name in relative.also if name != relative.relation]
     told = f" (also: {', '.join(further)})" if further else ""
     return f"{sentence}: {share_words(relative.shared)} of its comparable weights carry the evidence{told}."
+
+
+def compared_sentences(subject: str, model: Fingerprint, relative: Relative, other: Fingerprint) -> list[str]:
+    """What a comparison of two amounts to; of one that holds no weights at all, that."""
+    for one, side, rest in ((subject, model, relative.model), (relative.model, other, subject)):
+        if tables := tables_alone(side):
+            return [TABLES.format(subject=one, tables=tables, other=rest)]
+    return [*relative_sentences(subject, relative), *untrained_sentences(subject, model, relative)]
 
 
 def untrained_sentences(subject: str, model: Fingerprint, relative: Relative) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_data import table_reasons
-from modelkin_indexer.anatomy.constants.formulas import kernels, lattices, shapes, waves
+from modelkin_indexer.anatomy.constants.formulas import kernels, lattices, patterns, shapes, waves
 from modelkin_indexer.anatomy.constants.formulas.rounding import FINE, Rounding, equal, rounding
 from modelkin_indexer.sources.stored.usable import LARGEST, usable
 
@@ -32,6 +32,7 @@ STRIDES = (1, 2, 3, 4, 6, 9, 12)  # of numbers that take turns in a list of boxe
 KERNEL_AXES = {3: ((1, 2), (0, 1)), 4: ((2, 3), (0, 1), (1, 2))}  # [out, in, rows, columns], or TensorFlow's and TFLite's orders
 NARROW = 8  # columns of a list of boxes or points
 EMPTY, CROWDED = 0.9, 0.5  # share of zeros in rows that are looked at further; where they stand together, this is enough
+ALIKE = 0.3  # of the numbers' mean deviation: what neighbours on a curve lie apart; of independent ones 1.4 times as much as that
 TOGETHER = 0.5  # of the changes between zeros and other numbers that random places would give
 
 
@@ -58,7 +59,7 @@ def looks_fixed(rows: Singles, numbers: Ints) -> bool:
     """Whether some rows of a table are unlike weights in any way, so that it is worth reading more of it."""
     skipped = max(0, rows.shape[1] - COLUMNS_TRIED) // 2
     some = _bounded(rows[:, skipped : skipped + COLUMNS_TRIED]).astype(np.float64)
-    return bool(_formula_of_rows(some, numbers, rounding(rows))) or _is_bare(some)
+    return bool(_formula_of_rows(some, numbers, rounding(rows))) or _is_bare(some) or _is_drawn_out(some, numbers)
 
 
 def integer_reason(values: Singles) -> str:
@@ -85,7 +86,8 @@ def _formula(values: Singles) -> str:
     table = wide.reshape([n for n in wide.shape if n != 1])
     if table.ndim == 1:
         return _formula_of_vector(table, error)
-    return _few_values(table, error) or _lines(table, error) or _pairs(table, error) or _kernels(wide, table, error)
+    found = _few_values(table, error) or _lines(table, error) or _pairs(table, error) or _kernels(wide, table, error)
+    return found or ("pattern" if patterns.regular(table.reshape(len(table), -1)) else "")
 
 
 def _bounded(values: Singles) -> Singles:
@@ -210,7 +212,7 @@ def _formula_of_vector(vector: Floats, error: Rounding) -> str:
         return "mirrors"
     if lattices.coupling(vector, error):
         return "coupling"
-    return _folded(vector, error)
+    return _folded(vector, error) or ("pattern" if patterns.regular(vector[None]) else "")
 
 
 def _spaced(vector: Floats, error: Rounding) -> bool:
@@ -240,7 +242,7 @@ def _formula_of_rows(rows: Floats, numbers: Ints, error: Rounding) -> str:
     """The formula of some rows of a table."""
     if not rows.size or np.ptp(rows) == 0:
         return "constant"
-    if len(rows) > 1 and (rows == rows[:1]).all():
+    if (len(rows) > 1 and (rows == rows[:1]).all()) or (rows.shape[1] > 1 and (rows == rows[:, :1]).all()):
         return "same lines"
     if lattices.selects(rows, error):
         return "selection"
@@ -253,7 +255,21 @@ def _formula_of_rows(rows: Floats, numbers: Ints, error: Rounding) -> str:
     formula = _formula_of_lines(rows, error)
     if formula:
         return formula
-    return "waves" if waves.stepping_waves(rows, numbers) or waves.on_circles(rows) else ""
+    if waves.stepping_waves(rows, numbers) or waves.on_circles(rows):
+        return "waves"
+    return "pattern" if patterns.regular(rows) else ""
+
+
+def _is_drawn_out(rows: Floats, numbers: Ints) -> bool:
+    """Whether neighbours in any row, or any two neighbouring rows, are nearly alike, as in tables of curves."""
+    follow = np.flatnonzero(np.diff(numbers) == 1)
+    pairs = ((rows[:, :-1], rows[:, 1:]), (rows[follow], rows[follow + 1]))
+    for one, other in pairs:
+        if one.size and one.shape[1] > 1:
+            apart, spread = np.abs(one - other).mean(axis=1), np.abs(one - one.mean(axis=1, keepdims=True)).mean(axis=1)
+            if (apart < ALIKE * spread).any():
+                return True
+    return False
 
 
 def _is_bare(rows: Floats) -> bool:

@@ -1,0 +1,58 @@
+"""Tables of few values in a regular order, whatever the formula: told by how much shorter than chance they can be written down.
+
+Numbers drawn one by one from any distribution are written k bits shorter than their entropy with a probability of 2^-k at most. Weights in
+few values (ternary, 4 bits) are such draws, wherever pruning left them: neither the places of zeros nor the values in between must do so.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.uint8]
+MOST_VALUES = 256  # of one table: a code of a byte each
+FEWEST = 256  # numbers of a table, after equal lines are told once: of fewer the code's own words are longer than the numbers
+MOST_NUMBERS = 1 << 14  # of a table that are written down
+SHORTER = 0.5  # of the entropy, at most: draws need all of it, weights whose zeros stand in blocks of 8 x 8 need 0.8
+SAVED = 200.0  # bits that must be saved: chance saves so many once in 10^60
+HARDEST = 6  # of 9, by zlib's scale; 9 takes ten times as long
+
+
+def regular(table: Floats) -> bool:
+    """Whether a matrix, or a vector as one row, of few values has them in a regular order."""
+    some = table[: max(1, MOST_NUMBERS // table.shape[1])]
+    if some.size < FEWEST or len(np.unique(some.flat[:MOST_VALUES])) > MOST_VALUES // 2 or len(np.unique(some)) > MOST_VALUES:
+        return False
+    lines = _once(_once(some).T).T if min(some.shape) > 1 else some
+    if lines.size < FEWEST:
+        return False
+    values, codes = np.unique(lines, return_inverse=True)
+    codes = codes.reshape(lines.shape).astype(np.uint8)
+    common = np.bincount(codes.ravel(), minlength=len(values)).argmax()
+    needed, used = _bits(*((one != common).astype(np.uint8) for one in (codes, codes.T)))
+    further, spent = _bits(*(one[one != common] for one in (codes, codes.T)))
+    if needed + further - used - spent < SAVED:
+        return False
+    return used <= SHORTER * needed and spent <= SHORTER * further
+
+
+def _once(lines: Floats) -> Floats:
+    """Lines that stand there several times once, in their order: repeated heads and rows are no pattern of their values."""
+    _, first = np.unique(lines, axis=0, return_index=True)
+    return lines[np.sort(first)]
+
+
+def _bits(codes: Codes, turned: Codes) -> tuple[float, float]:
+    """Entropy of these codes, drawn one by one, and what the shorter of two orders takes when written down, beyond as many equal codes."""
+    counts = np.bincount(codes.ravel()).astype(float)
+    share = counts[counts > 0] / max(codes.size, 1)
+    needed = float(-(share * np.log2(share)).sum() * codes.size)
+    return needed, min(map(_written, (codes, turned))) - _written(np.zeros_like(codes)) if needed else 0.0
+
+
+def _written(codes: Codes) -> float:
+    code = zlib.compressobj(HARDEST, wbits=-zlib.MAX_WBITS)
+    return 8.0 * (len(code.compress(np.ascontiguousarray(codes).tobytes())) + len(code.flush()))
