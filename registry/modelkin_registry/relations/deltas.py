@@ -138,12 +138,12 @@ def _places(side: Side) -> dict[Place, int]:
 def _same_vectors(pair: ComponentPair) -> bool:
     """Whether every vector of the query's component has its equal, but for rounding to another number format.
 
-    Single numbers may be missing: exporters write them into the graph.
+    Single numbers may be missing: exporters write them into the graph; and constant vectors, which say nothing.
     """
     query, relative = pair.query, pair.relative
     theirs = {p._replace(component=""): row for row, p in enumerate(relative.vectors.places) if p.component == relative.component}
     ours = [(p._replace(component=""), row) for row, p in enumerate(query.vectors.places) if p.component == query.component]
-    needed = [(place, row) for place, row in ours if place in theirs or query.vectors.length[row] > 1]
+    needed = [(place, row) for place, row in ours if place in theirs or (query.vectors.length[row] > 1 and not query.vectors.constant[row])]
     return all(place in theirs and _same_vector(row, theirs[place], pair) for place, row in needed)
 
 
