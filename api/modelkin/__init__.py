@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelkin import errors as errors
+    from modelkin.fingerprints import fingerprint as fingerprint
+    from modelkin.fingerprints import read as read
     from modelkin.keeping import add as add
     from modelkin.keeping import calibrate as calibrate
     from modelkin.keeping import doctor as doctor
@@ -38,9 +40,7 @@ if TYPE_CHECKING:
     from modelkin.questions import audit as audit
     from modelkin.questions import compare as compare
     from modelkin.questions import decompose as decompose
-    from modelkin.questions import fingerprint as fingerprint
     from modelkin.questions import query as query
-    from modelkin.questions import read as read
     from modelkin.questions import trajectory as trajectory
     from modelkin.questions import tree as tree
     from modelkin.registry import Registry as Registry
@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from modelkin.wishes import Reading as Reading
     from modelkin_indexer.results.fingerprint import Fingerprint as Fingerprint
 
-_QUESTIONS = ("audit", "compare", "decompose", "fingerprint", "query", "read", "trajectory", "tree")
+_QUESTIONS = ("audit", "compare", "decompose", "query", "trajectory", "tree")
+_FINGERPRINTS = ("fingerprint", "read")
 _KEEPING = (
     "add",
     "calibrate",
@@ -70,6 +71,7 @@ _KEEPING = (
 _WISHES = ("Listener", "Reading")
 _HOME = {
     **dict.fromkeys(_QUESTIONS, "modelkin.questions"),
+    **dict.fromkeys(_FINGERPRINTS, "modelkin.fingerprints"),
     **dict.fromkeys(_KEEPING, "modelkin.keeping"),
     **dict.fromkeys(_WISHES, "modelkin.wishes"),
     "Registry": "modelkin.registry",

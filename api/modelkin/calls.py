@@ -6,15 +6,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from modelkin.keys import read_key
-from modelkin.registries import OnDemand
-from modelkin.registry import Registry
 from modelkin.settings import Settings
-from modelkin.wishes import SILENT, ExactOptions, HowToRead, Listener, Options, how_to_read
+from modelkin.wishes import SILENT, ExactOptions, HowToRead, Listener, OpenRegistry, Options, how_to_read
 
-AnyRegistry = Registry | str | os.PathLike[str] | None
+if TYPE_CHECKING:
+    from modelkin.registries import OnDemand
+    from modelkin.registry import Registry
+
+AnyRegistry = OpenRegistry | str | os.PathLike[str] | None
 
 
 class Call(TypedDict, total=False):
@@ -54,7 +56,7 @@ def options_of(call: ReadingCall) -> Options:
 def settings_of(call: Call) -> Settings:
     """Which registry and which key a call means, the environment's where it names none."""
     registry = call.get("registry")
-    if isinstance(registry, Registry):
+    if isinstance(registry, OpenRegistry):
         return registry.settings
     registry = registry or os.environ.get("MODELKIN_REGISTRY") or None
     key = call.get("key_file") or os.environ.get("MODELKIN_KEY_FILE") or None
@@ -64,7 +66,7 @@ def settings_of(call: Call) -> Settings:
 def listener_of(call: Call) -> Listener:
     """Who is told of what a call does."""
     registry = call.get("registry")
-    return registry.listener if isinstance(registry, Registry) else call.get("listener", SILENT)
+    return registry.listener if isinstance(registry, OpenRegistry) else call.get("listener", SILENT)
 
 
 def how_of(call: ReadingCall) -> HowToRead:
@@ -76,6 +78,8 @@ def how_of(call: ReadingCall) -> HowToRead:
 @contextmanager
 def opened(call: Call, *, create: bool = False, starter: bool = True) -> Iterator[Registry]:
     """The registry of a call: as it is if it is open, else opened, and closed at the end. Raises RegistryError."""
+    from modelkin.registry import Registry  # a tenth of a second that reading a source does without
+
     registry = call.get("registry")
     if isinstance(registry, Registry):
         yield registry
@@ -86,5 +90,8 @@ def opened(call: Call, *, create: bool = False, starter: bool = True) -> Iterato
 
 def demanded(call: Call) -> OnDemand:
     """The registry of a call that may do without one."""
+    from modelkin.registries import OnDemand  # as above
+    from modelkin.registry import Registry
+
     registry = call.get("registry")
     return OnDemand(settings_of(call), listener_of(call).say, registry.inner if isinstance(registry, Registry) else None)

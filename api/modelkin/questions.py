@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Unpack
 
 from modelkin.answering.comparing import Pair
 from modelkin.answering.comparing import compare as compare_sides
-from modelkin.answering.writing import write_fingerprint, written_to
 from modelkin.auditing.looks import audited
 from modelkin.calls import Call, ComparingCall, ReadingCall, demanded, how_of, listener_of, opened, options_of
-from modelkin.sources.reading import reading_of
-from modelkin.wishes import Asked, Reading, exact_wishes
+from modelkin.wishes import Asked, exact_wishes
 from modelkin_registry.answers.asked import AuditAnswer, CompareAnswer, DecomposeAnswer, QueryAnswer
 from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer
-from modelkin_registry.answers.upkeep import Written
 from modelkin_registry.registry import SHOWN
-
-
-def read(source: Asked, **call: Unpack[ReadingCall]) -> Reading:
-    """A source as its fingerprint, with what its folder says; no registry is asked. Raises SourceError, FingerprintError."""
-    return reading_of(source, how_of(call), listener_of(call))
-
-
-def fingerprint(source: Asked, target: str | os.PathLike[str], **call: Unpack[ReadingCall]) -> Written:
-    """Write the fingerprint of a source to a file, from which it can be queried, compared and added without the weights.
-
-    Raises:
-        ValueError: the name of `target` does not end in .modelkin.
-        SourceError: nothing there, or weights that cannot be read.
-        OSError: the file cannot be written.
-    """
-    path = written_to(target)  # a wrong name is told before the weights are read
-    return write_fingerprint(read(source, **call), source, path)
 
 
 def query(

@@ -19,7 +19,18 @@ from modelkin.sources.network import hub_client
 from modelkin.sources.reading import name_of, reading_of
 from modelkin.taking import sharing
 from modelkin.taking.adding import Batch
-from modelkin.wishes import Asked, CompareOptions, HowToRead, Listener, Options, Reading, SyncOptions, exact_wishes, how_to_read
+from modelkin.wishes import (
+    Asked,
+    CompareOptions,
+    HowToRead,
+    Listener,
+    OpenRegistry,
+    Options,
+    Reading,
+    SyncOptions,
+    exact_wishes,
+    how_to_read,
+)
 from modelkin_indexer.errors import RegistryError
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry import registry as kept
@@ -43,7 +54,7 @@ from modelkin_registry.answers.upkeep import (
 from modelkin_registry.registry import SHOWN
 
 
-class Registry:
+class Registry(OpenRegistry):
     """An open registry. Use it from the thread that opened it; several processes may have the same one open.
 
     >>> with Registry.open("models.db", create=True) as registry:  # doctest: +SKIP

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from modelkin.settings import Settings
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.spec import Key
@@ -46,6 +47,13 @@ class Listener:
     say: Say = _noted
     announce: Say = _noted
     fault: Callable[[Exception], None] = _logged
+
+
+class OpenRegistry:
+    """What a call takes of an open registry: `modelkin.Registry`, which takes a tenth of a second to import."""
+
+    settings: Settings
+    listener: Listener
 
 
 SILENT = Listener()

@@ -32,7 +32,8 @@ from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.results import fingerprint as fingerprints
-from modelkin_indexer.results.fingerprint import CHANNELS, Fingerprint
+from modelkin_indexer.results.channels import CHANNELS
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.source import Source
 from modelkin_indexer.spec import LEVELS
 from modelkin_registry.answers.evidence import Relative

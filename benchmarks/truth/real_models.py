@@ -60,7 +60,8 @@ class Outcome:
 
 def outcome(query: str, relative: str, level: str, answer: CompareAnswer, known: Mapping[tuple[str, str], Truth]) -> Outcome:
     """What became of one comparison."""
-    truth = Truth(("identical",), "same file") if query == relative else known.get((query, relative), Truth((), "strangers"))
+    itself = Truth(("identical",), "same file") if query == relative else Truth((), "strangers")
+    truth = known.get((query, relative), itself)
     r = {f"{c.query}/{f.family}": None if f.r is None else round(f.r, 4) for c in answer.components for f in c.families}
     verdict = _verdict(truth, answer.relation)
     return Outcome(

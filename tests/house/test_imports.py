@@ -40,13 +40,14 @@ FLOORS = {
         {"registry"},
     ],
     "api": [
-        {"errors", "keys", "settings", "wishes", "words"},
+        {"errors", "keys", "settings", "words"},
+        {"wishes"},
         {"registries"},
         {"sources"},
         {"answering", "auditing", "taking"},
         {"registry"},
         {"calls"},
-        {"keeping", "questions"},
+        {"fingerprints", "keeping", "questions"},
     ],
     "cli": [{"options", "pages", "verdicts"}, {"failures", "output"}, {"main", "reading_options"}, {"commands", "start"}, {"__main__"}],
 }

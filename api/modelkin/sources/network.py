@@ -6,7 +6,6 @@ import os
 import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from modelkin.wishes import Say
 from modelkin_indexer.errors import Offline
@@ -46,6 +45,8 @@ def hub_client(wanted: str, say: Say, *, offline: bool = False, rate: float | No
 
 def _require_host(endpoint: str) -> None:
     """That the Hub's name can be resolved, which its client would try for 23 seconds. A proxy resolves it itself."""
+    from urllib.request import getproxies, proxy_bypass  # brings a client that no local model needs
+
     address = urlsplit(endpoint)
     if address.hostname is None or (address.scheme in getproxies() and not proxy_bypass(address.hostname)):
         return

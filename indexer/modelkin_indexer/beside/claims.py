@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from modelkin_indexer.errors import SourceError
 from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.sources.folders import PLAIN_STEMS
@@ -54,7 +52,7 @@ def claims_of(path: Path) -> tuple[tuple[Claim, ...], tuple[str, ...]]:
         try:
             if folder is not None and os.path.lexists(folder / name):
                 found |= dict.fromkeys(_bounded(name, read(folder / name)))
-        except (SourceError, OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        except (SourceError, OSError, ValueError, RecursionError) as error:
             notes.append(f"claims of {name} left out: {_brief(error)}")
     return tuple(found), tuple(notes)
 
@@ -98,7 +96,12 @@ def _parsed(text: str) -> Any:
     """YAML as strings, lists and maps alone. In Python: the C parser ends the process on a thousand opening brackets."""
     if len(text) > MAX_YAML:
         raise ValueError(f"has {len(text):,} characters, more than the {MAX_YAML:,} that are parsed")
-    return yaml.load(text, yaml.BaseLoader)  # noqa: S506  # BaseLoader makes nothing but strings, lists and maps
+    import yaml  # only where there is some
+
+    try:
+        return yaml.load(text, yaml.BaseLoader)  # noqa: S506  # BaseLoader makes nothing but strings, lists and maps
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def _json_claims(keys: Mapping[str, str]) -> Callable[[Path], Iterator[tuple[str, str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ Singles = npt.NDArray[np.float32]
 # Not cryptographic, and need not be: who makes two tensors collide still has to match their sketches. 58 GB/s where BLAKE3 gives 6.
 VECTOR_DIGEST_BYTES = xxhash.xxh3_64().digest_size
 NO_DIGEST = b""
+QUIET = partial(np.errstate, over="ignore", invalid="ignore")  # what is no finite number is looked for, not warned of
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def probe_matrix(source: Source, piece: Piece, key: Key) -> MatrixMeasure:
         for block, some in zip(blocks, np.split(rows, np.cumsum([block.stop - block.start for block in blocks])[:-1]), strict=True):
             unusable.take(block.expert * piece.views[0].rows + block.start, some)
     moments = Moments(rows.size, rows.shape[1])
-    moments.add(rows)
+    with QUIET():
+        moments.add(rows)
     nothing = np.zeros(spec.GRAM_NUMBERS)
     return MatrixMeasure(
         piece=piece,
@@ -150,21 +153,22 @@ def _measured(
     hasher, words, moments = xxhash.xxh3_128(), WordSums(columns), Moments(piece.parameters, columns)
     grams = MatrixGrams(piece, key, frame, moments)
     held: list[Singles] | None = [] if unusable is None and is_held(source, piece) else None
-    for view, start, raw, block in _stream(source, piece):
-        hasher.update(raw.data)
-        if unusable is not None:
-            unusable.take(view * piece.views[0].rows + start, block)
-        if held is not None:
-            held.append(block.copy())
-        words.add(source.tensors[piece.views[view].tensor].dtype if unusable is None else "F32", raw, block)
-        moments.add(block)
-        if unusable is None and not np.isfinite(moments.squares):
-            raise _Unusable
-        for collector in (sampled, singles, anchors):
-            if collector is not None:
-                collector.take(view, start, block)
-        grams.add(view, start, block)
-        advance(raw.nbytes)
+    with QUIET():
+        for view, start, raw, block in _stream(source, piece):
+            hasher.update(raw.data)
+            if unusable is not None:
+                unusable.take(view * piece.views[0].rows + start, block)
+            if held is not None:
+                held.append(block.copy())
+            words.add(source.tensors[piece.views[view].tensor].dtype if unusable is None else "F32", raw, block)
+            moments.add(block)
+            if unusable is None and not np.isfinite(moments.squares):
+                raise _Unusable
+            for collector in (sampled, singles, anchors):
+                if collector is not None:
+                    collector.take(view, start, block)
+            grams.add(view, start, block)
+            advance(raw.nbytes)
     mean, digests = moments.total / piece.parameters, words.digests()
     gram, anchored = grams.vectors()
     return MatrixMeasure(

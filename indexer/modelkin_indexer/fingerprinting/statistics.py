@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,14 +47,13 @@ class Moments:
         return block[: -(-len(block) // self._share)]
 
     def add(self, block: Singles) -> None:
-        """Take in whole rows. `squares` is no finite number where a value is none or is too large."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            row_sums, row_squares = block @ self._ones, np.linalg.vecdot(block, block)
-            self.total += float(row_sums.sum(dtype=np.float64))
-            self.squares += float(row_squares.sum(dtype=np.float64))
+        """Take in whole rows. `squares` is no finite number where a value is none or is too large, of which numpy is not to warn."""
+        row_sums, row_squares = block @ self._ones, np.linalg.vecdot(block, block)
+        self.total += float(row_sums.sum(dtype=np.float64))
+        self.squares += float(row_squares.sum(dtype=np.float64))
         self._row_squares.append(row_squares)
         self.rows += int(np.count_nonzero(row_squares))
-        if np.isfinite(self.squares) and self.squares > 0:
+        if math.isfinite(self.squares) and self.squares > 0:
             self._look(block, row_sums, row_squares)
 
     def _look(self, block: Singles, row_sums: Singles, row_squares: Singles) -> None:
@@ -62,8 +62,8 @@ class Moments:
             self._scale = float(2.0 ** -np.round(np.log2(np.sqrt(self.squares / block.size))))
         values = self.seen(block) * np.float32(self._scale)
         squares = values * values
-        flat, flat_squares = values.ravel(), squares.ravel()
-        self._columns += squares.sum(axis=0)
+        flat, flat_squares = values.reshape(-1), squares.reshape(-1)
+        self._columns += np.add.reduce(squares, 0)
         first = float(row_sums[: len(values)].sum(dtype=np.float64)) * self._scale
         second = float(row_squares[: len(values)].sum(dtype=np.float64)) * self._scale**2
         self._sums += np.array([first, second, float(flat @ flat_squares), float(flat_squares @ flat_squares)])

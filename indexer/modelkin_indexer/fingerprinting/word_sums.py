@@ -41,21 +41,32 @@ class WordSums:
     def __init__(self, columns: int) -> None:
         self._rows: list[Words] = []
         self._columns = np.zeros(columns, np.uint32)
+        self._upper = np.zeros(columns, np.uint16)  # of words whose lower half is 0
 
     def add(self, dtype: str, raw: Bytes, block: Singles) -> None:
         """Stored bytes and values of the next rows.
 
         The upper half of a single is a BF16 value and the lower half then 0: the stored words are half as many bytes and as quick to add.
         """
-        words = raw.view(np.uint16).reshape(block.shape) if dtype == "BF16" else block.view(np.uint32)
-        shift = np.uint32(16 if dtype == "BF16" else 0)
-        self._rows.append(words.sum(axis=1, dtype=words.dtype).astype(np.uint32) << shift)
-        self._columns += words.sum(axis=0, dtype=words.dtype).astype(np.uint32) << shift
+        if dtype == "BF16":
+            words = raw.view(np.uint16).reshape(block.shape)
+            self._rows.append(np.add.reduce(words, 1, np.uint16))
+            self._upper += np.add.reduce(words, 0, np.uint16)
+        else:
+            words = block.view(np.uint32)
+            self._rows.append(np.add.reduce(words, 1, np.uint32))
+            self._columns += np.add.reduce(words, 0, np.uint32)
 
     def digests(self) -> Digests:
         """Of all that was taken in."""
-        rows, columns = mixed(np.concatenate(self._rows).astype(np.uint64)), mixed(self._columns.astype(np.uint64))
+        rows = mixed(np.concatenate([_whole(words) for words in self._rows]).astype(np.uint64))
+        columns = mixed((self._columns + _whole(self._upper)).astype(np.uint64))
         return Digests(np.array([rows.sum(dtype=np.uint64), columns.sum(dtype=np.uint64)], np.uint64), _parts(rows), rows)
+
+
+def _whole(sums: Words) -> Words:
+    """Sums of words as they are modulo 2^32, where only their upper halves were added."""
+    return sums if sums.dtype == np.uint32 else sums.astype(np.uint32) << np.uint32(16)
 
 
 def mixed(words: Sums) -> Sums:

@@ -200,6 +200,8 @@ class CompareAnswer(Plain):
     parts: tuple[Part, ...] = ()
     alternatives: tuple[str, ...] = ()
     counterparts: Counterparts | None = None
+    extra: float = 0.0
+    rounded: bool = False
     contract: int = CONTRACT
 
 

@@ -56,7 +56,9 @@ class Relative(Plain):
     `sampled`: one side was read at level probe only. `quantization`: where the relation is `quantized`, side ("query" or "relative") -> how
     it stores its weights. `declared`: the relation is what an adapter's file says, which its weights cannot show. `compared` is the share
     of all informative parameters of the query that was held against this model, `shared_of_all` the share of them that carries evidence.
-    `alternatives` are the explanations that no fact excludes, of ALTERNATIVES. `counterparts` is None of a relative without evidence.
+    `alternatives` are the explanations that no fact excludes, of ALTERNATIVES. `extra` is the share of this model's numbers that a copy
+    does not hold: all of the copy is in this model, which holds more. `rounded`: a `recast` copy in the same number formats, whose last
+    digits another converter rounded. `counterparts` is None of a relative without evidence.
     """
 
     model: str
@@ -74,6 +76,8 @@ class Relative(Plain):
     parts: tuple[Part, ...] = ()
     alternatives: tuple[str, ...] = ()
     counterparts: Counterparts | None = None
+    extra: float = 0.0
+    rounded: bool = False
 
 
 @dataclass(frozen=True)

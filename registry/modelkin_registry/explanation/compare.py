@@ -70,6 +70,8 @@ def compare_fingerprints(
         parts=relative.parts,
         alternatives=relative.alternatives,
         counterparts=relative.counterparts,
+        extra=relative.extra,
+        rounded=relative.rounded,
     )
 
 

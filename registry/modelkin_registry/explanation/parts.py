@@ -97,6 +97,8 @@ def renamed_sentences(subject: str, relative: Relative) -> list[str]:
     if found is None or not is_descent(relative):
         return []
     sentences = []
+    if found.none and relative.relation in COPIES:
+        sentences.append(f"{found.none} of {found.total} tensors, of two numbers at most, have no counterpart there.")
     if found.renamed and found.digest == found.total:
         sentences.append(f"The same tensors under other names: {found.digest} of {found.total} by digest.")
     elif found.renamed:

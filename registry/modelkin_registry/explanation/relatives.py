@@ -31,6 +31,12 @@ TABLES = (
     "it was not compared with {other}."
 )
 UNTRAINED = "What {subject} holds looks like an untrained start: two copies of one untrained network, which its seed gives to anybody."
+CONTAINED = {  # copies of which the relative holds more
+    "identical": "is wholly contained in {model}, weight for weight",
+    "recast": "is wholly contained in {model}, in another number format",
+}
+ROUNDED = "is {model} in everything it holds, but for rounding in the last digits, as other converters leave it"
+MORE = "{sentence}; {model} holds more: {share} of its weights have no counterpart in {subject}"
 QUANTIZED_RELATIVE = "is consistent with the model of which {model} is a quantised copy{stored}"
 
 
@@ -56,6 +62,8 @@ def headline(subject: str, relative: Relative) -> str:
         return sentence + "."
     further = [name for name in relative.also if name != relative.relation]
     told = f" (also: {', '.join(further)})" if further else ""
+    if relative.extra:
+        return MORE.format(sentence=sentence, model=relative.model, share=share_words(relative.extra), subject=subject) + f"{told}."
     return f"{sentence}: {share_words(relative.shared)} of its comparable weights carry the evidence{told}."
 
 
@@ -95,6 +103,10 @@ def _meaning(relative: Relative) -> str:
         return SAMPLED
     if relative.relation == "quantized" and relative.quantization.keys() == {"relative"}:
         return QUANTIZED_RELATIVE
+    if relative.rounded:
+        return ROUNDED
+    if relative.extra and relative.relation in CONTAINED:
+        return CONTAINED[relative.relation]
     return RELATIONS[relative.relation].sentence
 
 

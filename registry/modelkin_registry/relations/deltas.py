@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.places import Place
+from modelkin_indexer.results.fingerprint import Matrices, Vectors
 from modelkin_registry.counterparts.copying.copies import EXTRA_SHARE, layers_more, sized
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine
@@ -29,6 +31,9 @@ HALVES = {"F16", "BF16"}
 ADAPTED_FAMILIES = ("attention", "mlp", "expert")  # what adapters are put on
 ADAPTED_R = 0.7  # an adapter's delta is smaller than the weights it is added to (lineagebench: 0.05-0.2 of their energy)
 TINY = float(np.finfo(np.float64).tiny)
+# Float32 steps (2^-23) between means and spreads of one tensor that two converters made of the same numbers: folding a normalisation into
+# a kernel in another order moves each number by a step or so, and a mean by that over the root of its rows (measured: at most 1 step).
+STEPS = 4 * 2.0**-23
 SAME_VECTOR_R = 0.999  # centred cosine of a vector with itself in another number format
 FEWEST_EQUAL = 2  # matrices equal to the last bit that are more than a frozen one
 
@@ -133,12 +138,12 @@ def _places(side: Side) -> dict[Place, int]:
 def _same_vectors(pair: ComponentPair) -> bool:
     """Whether every vector of the query's component has its equal, but for rounding to another number format.
 
-    Single numbers may be missing: exporters write them into the graph.
+    Single numbers may be missing: exporters write them into the graph; and constant vectors, which say nothing.
     """
     query, relative = pair.query, pair.relative
     theirs = {p._replace(component=""): row for row, p in enumerate(relative.vectors.places) if p.component == relative.component}
     ours = [(p._replace(component=""), row) for row, p in enumerate(query.vectors.places) if p.component == query.component]
-    needed = [(place, row) for place, row in ours if place in theirs or query.vectors.length[row] > 1]
+    needed = [(place, row) for place, row in ours if place in theirs or (query.vectors.length[row] > 1 and not query.vectors.constant[row])]
     return all(place in theirs and _same_vector(row, theirs[place], pair) for place, row in needed)
 
 
@@ -150,7 +155,20 @@ def _same_vector(a: int, b: int, pair: ComponentPair) -> bool:
     near = abs(float(ours.mean[a]) - float(theirs.mean[b])) <= RECAST_DELTA * size
     cosine = float(ours.sketch[a].astype(float) @ theirs.sketch[b].astype(float))
     same_shape = cosine >= SAME_VECTOR_R or bool(ours.constant[a] and theirs.constant[b])
-    return pair.query.about.dtypes.keys() != pair.relative.about.dtypes.keys() and near and same_shape
+    if pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys():
+        return same_shape and _last_digits(ours, theirs, a, b, 1)
+    return near and same_shape
+
+
+def _last_digits(ours: Matrices | Vectors, theirs: Matrices | Vectors, a: int, b: int, rows: int) -> bool:
+    """Whether two tensors have one mean and one spread but for the last digits of single precision.
+
+    A change of relative size d in numbers independent of each other moves the mean by d / sqrt(n) of the spread, and one number that is
+    changed by c spreads by c / n; errors that whole rows share move it by 1 / sqrt(rows) of their size.
+    """
+    mean, other = float(ours.mean[a]), float(theirs.mean[b])
+    sd, spread = float(ours.sd[a]), float(theirs.sd[b])
+    return abs(mean - other) <= STEPS * (abs(other) + spread / math.sqrt(rows)) and abs(sd - spread) <= STEPS * spread
 
 
 def _copied(kept: Sequence[PlaceCosine], pair: ComponentPair) -> str:
@@ -166,13 +184,18 @@ def _copied_rows(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> str:
     same_precision = bool((ours.bits[a] == theirs.bits[b]).all()) and _halves(pair.query) == _halves(pair.relative)
     if all(same_bytes(x, y, pair) for x, y in rows):
         return "identical" if same_precision else "recast"
+    largest = RECAST_DELTA  # of an adapter's change, a product of factors, too, whose formats are not known
     if pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys() and not pair.changes_only:
-        return ""  # of an adapter's change, a product of factors, the formats of the factors are not known: rounding is as small as theirs
+        if not (same_precision and all(_last_digits(ours, theirs, x, y, int(theirs.rows[y])) for x, y in rows)):
+            return (
+                ""  # of an adapter's change, a product of factors, the formats of the factors are not known: rounding is as small as theirs
+            )
+        largest = IDENTICAL_DELTA
     p, q = ours.probe[a].astype(float), theirs.probe[b].astype(float)  # float16 rows are of length 1 only nearly
     cosine = np.sum(p * q, axis=1) / np.maximum(np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1), TINY)
     x, y = ours.scale[a].astype(float), theirs.scale[b].astype(float)
     delta = np.sqrt(np.maximum(x**2 + y**2 - 2 * cosine * x * y, 0.0))
-    return "recast" if (delta <= RECAST_DELTA * y).all() else ""
+    return "recast" if (delta <= largest * y).all() else ""
 
 
 def _halves(side: Side) -> set[str]:

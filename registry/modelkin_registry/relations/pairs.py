@@ -22,9 +22,10 @@ from modelkin_registry.evidence.side import Side
 from modelkin_registry.relations.alternatives import alternatives
 from modelkin_registry.relations.changes import what_changed
 from modelkin_registry.relations.decisions import Relation, component_relation
-from modelkin_registry.relations.whole import copy_relation, informative_sizes, model_relation, parts_of
+from modelkin_registry.relations.whole import copied_relation, informative_sizes, model_relation, parts_of
 
 NAMING = 8  # nearest relatives that name the tensors of a query whose own names tell nothing: one for each of its components
+LESS_FOR_EXTRA = 1e-6  # closeness that a copy loses where the relative holds more: of several the one comes first that holds least besides
 TINY = 1e-9  # coverage of a model of which nothing was understood
 
 
@@ -97,9 +98,11 @@ def under_their_names(query: Fingerprint, evident: Iterable[Held]) -> Fingerprin
 
 
 def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
-    copied = copy_relation(held.copy) if held.copy is not None else None
-    found = [(pair, copied if copied and _same_name(pair) else component_relation(pair)) for pair in pairs]
+    apart = [(pair, component_relation(pair)) for pair in pairs]
+    copied = copied_relation(held.copy, lambda: model_relation(apart, held.query))
+    found = [(pair, copied if copied and _same_name(pair) else relation) for pair, relation in apart]
     relation = copied or model_relation(found, held.query)
+    extra = held.copy.extra if held.copy is not None and copied else 0.0
     components = [_component_evidence(pair, one) for pair, one in found if one.name != "not comparable"]
     parts = parts_of(found, held.query, copied=copied.name if copied else "")
     comparable = sum(pair.comparable_parameters for pair in pairs)
@@ -121,8 +124,10 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
             shared_of_all=round(sum(part.share * part.shared for part in parts) * held.query.about.coverage, 4),
             parts=parts,
             alternatives=alternatives(relation, [pair for pair, _ in found]),
+            extra=round(extra, 4),
+            rounded=relation.name == "recast" and held.query.about.dtypes.keys() == held.relative.about.dtypes.keys(),
         ),
-        closeness=1.0 if copied else weight / everything if everything else 0.0,
+        closeness=1.0 - LESS_FOR_EXTRA * extra if copied else weight / everything if everything else 0.0,
         comparable_parameters=comparable,
         model_id=held.model_id,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.parts import Part
@@ -13,6 +13,10 @@ from modelkin_registry.evidence.places import INFORMATIVE, ComponentPair
 from modelkin_registry.relations.decisions import OTHER_PARTS, Relation, shown
 
 Found = Sequence[tuple[ComponentPair, Relation]]
+CUT_OUT = {
+    "layers rearranged",
+    "upcycled",
+}  # what the parts say of a copy that lacks layers or experts tells more than that it is contained
 LEAST_COMPARED = 0.5  # share of the query's informative numbers that must have been compared before anything is said of the whole
 
 
@@ -32,6 +36,18 @@ def best_found(found: Found) -> dict[str, tuple[ComponentPair, Relation]]:
     """Of each component of the query the counterpart that tells most."""
     ranked = sorted(found, key=lambda one: (RELATIONS[one[1].name].rank, one[0].inherited_parameters, one[0].comparable_parameters))
     return {pair.query.component: (pair, relation) for pair, relation in ranked}
+
+
+def copied_relation(copy: Copy | None, otherwise: Callable[[], Relation]) -> Relation | None:
+    """The relation of a model whose every number is the relative's; None of one that holds others as well.
+
+    Where the relative is mostly something else, or has layers more, its parts have to show descent too (`otherwise`), and nothing that says
+    what was left out.
+    """
+    if copy is None or copy.whole:
+        return copy_relation(copy) if copy is not None else None
+    relation = otherwise()
+    return copy_relation(copy) if relation.is_descent and CUT_OUT.isdisjoint((relation.name, *relation.also)) else None
 
 
 def copy_relation(copy: Copy) -> Relation:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from modelkin_data import table_reasons
 from modelkin_indexer.anatomy.constants.formulas import kernels, lattices, patterns, shapes, waves
+from modelkin_indexer.anatomy.constants.formulas.medians import median
 from modelkin_indexer.anatomy.constants.formulas.rounding import FINE, Rounding, equal, rounding
 from modelkin_indexer.sources.stored.usable import LARGEST, usable
 
@@ -274,7 +275,7 @@ def _is_drawn_out(rows: Floats, numbers: Ints) -> bool:
 
 def _is_bare(rows: Floats) -> bool:
     """Whether most numbers are the same one and stand together, as in filters, masks and selections; pruned weights are zero anywhere."""
-    common = np.median(rows)
+    common = median(rows)
     empty = rows == common
     share = float(empty.mean())
     if share >= EMPTY:

@@ -92,7 +92,7 @@ class _Tensors:
                 continue
             if found is not None:
                 yield self._scaled(constant, use, found)
-            elif constant.dtype in FLOATS and not self._finder.is_used(constant) and (use.node is not None or constant.extent.length > 8):
+            elif constant.dtype in FLOATS and not self._finder.is_used(constant) and (use.node is not None or prod(constant.shape) > 1):
                 yield self._plain(constant, use)
             else:
                 self._leave_out(constant, use)

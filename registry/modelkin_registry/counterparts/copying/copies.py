@@ -19,7 +19,7 @@ from modelkin_registry.counterparts.moving import chosen_rows
 from modelkin_registry.counterparts.pairing import FEWEST_NUMBERS, Pair
 
 Key = tuple[int, int, bytes]  # rows, columns and digest of a tensor
-EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) and still be called one
+EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) whatever else is seen of both
 SAME_SKETCH = 2e-3  # difference of two sketches of the same rows by the rounding of float16
 FEWEST_LAYERS = 2  # tensors of one shape that make a stack
 AGREE = 0.95  # share of the layers that keep their partners, and of tensors that keep their roles, from which layer numbers mean something
@@ -31,6 +31,8 @@ class Copy:
 
     `exact`: to the last bit, tensor by tensor. Else the values are the same: `turned` tensors are stored turned round, `united` are put
     together or cut apart, and `reordered` have their rows or columns in another order. `same_types`: in the same number formats.
+    `extra` is the share of the relative that the query lacks. Not `whole`: that is most of it, or layers of a stack, so that what the query
+    holds may have been cut out of the relative.
     """
 
     exact: bool
@@ -38,12 +40,15 @@ class Copy:
     turned: int = 0
     united: int = 0
     reordered: int = 0
+    extra: float = 0.0
+    whole: bool = True
 
 
 def copy_of(query: Fingerprint, relative: Fingerprint) -> Copy | None:
-    """How the query is the relative, None unless all that it holds is there and little else is.
+    """How the query is the relative, None unless all that it holds is there.
 
-    The relative may hold a head or a component more, but no layer more of a stack. What was not read of the query could be anything.
+    Of a whole copy the relative may hold a head or a component more, but no layer more of a stack. What was not read of the query could be
+    anything.
     At level probe sampled rows and whole vectors stand for the digests.
     """
     if measured(query) < query.about.parameters:
@@ -53,8 +58,8 @@ def copy_of(query: Fingerprint, relative: Fingerprint) -> Copy | None:
         return None
     query, relative = told_once(query, full), told_once(relative, full)
     same_types = query.about.dtypes.keys() == relative.about.dtypes.keys()
-    if same_types and _to_the_last_bit(query, relative, full):
-        return Copy(True)
+    if same_types and (copy := _to_the_last_bit(query, relative, full)) is not None:
+        return copy
     return _by_value(query, relative, same_types=same_types) if full else None
 
 
@@ -93,7 +98,7 @@ def _may_be(ours: Matrices, theirs: Matrices) -> bool:
     return not mine.any() or not set(mine[mine != 0].tolist()).isdisjoint(their.tolist())
 
 
-def _to_the_last_bit(query: Fingerprint, relative: Fingerprint, full: bool) -> bool:
+def _to_the_last_bit(query: Fingerprint, relative: Fingerprint, full: bool) -> Copy | None:
     ours, theirs = list(_tensors(query, full)), list(_tensors(relative, full))
     waiting: dict[Key, list[Place]] = {}
     for key, place in reversed(ours):
@@ -104,12 +109,11 @@ def _to_the_last_bit(query: Fingerprint, relative: Fingerprint, full: bool) -> b
             pairs.append((waiting[key].pop(), place))
         else:
             extra.append((key, place))
-    if not ours or any(waiting.values()) or not layers_in_order(pairs):
-        return False
-    if layers_more([(key[0], key[1], place) for key, place in ours], [(key[0], key[1], place) for key, place in extra]):
-        return False
     size, more = (sum(key[0] * key[1] for key, _ in side) for side in (ours, extra))
-    return size >= FEWEST_NUMBERS and more <= EXTRA_SHARE * (size + more)
+    if size < FEWEST_NUMBERS or any(waiting.values()) or not layers_in_order(pairs):
+        return None
+    stacked = layers_more([(key[0], key[1], place) for key, place in ours], [(key[0], key[1], place) for key, place in extra])
+    return Copy(True, extra=more / (size + more), whole=more <= EXTRA_SHARE * (size + more) and not stacked)
 
 
 def _tensors(model: Fingerprint, full: bool) -> Iterator[tuple[Key, Place]]:
@@ -174,10 +178,9 @@ def _by_value(query: Fingerprint, relative: Fingerprint, *, same_types: bool) ->
         return None
     extra = sorted({unit.row for number, unit in enumerate(units[1]) if number not in used[1]})
     size, more = int(table.parameters.sum()), int(other.parameters[extra].sum())
-    if more > EXTRA_SHARE * (size + more) or size < FEWEST_NUMBERS:
+    if size < FEWEST_NUMBERS:
         return None
-    if layers_more(sized(table, range(len(table))), sized(other, extra)):
-        return None
+    stacked = layers_more(sized(table, range(len(table))), sized(other, extra))
     alone = [len(ours) == len(theirs) == 1 for ours, theirs in unions]
     return Copy(
         False,
@@ -185,6 +188,8 @@ def _by_value(query: Fingerprint, relative: Fingerprint, *, same_types: bool) ->
         turned=sum(_is_turned(table, other, pair) for pair in pairs) + sum(alone),
         united=len(alone) - sum(alone),
         reordered=sum(_is_reordered(table, other, pair) for pair in pairs),
+        extra=more / (size + more),
+        whole=more <= EXTRA_SHARE * (size + more) and not stacked,
     )
 
 

@@ -15,11 +15,15 @@ from modelkin_registry.counterparts.contents import same_vectors
 Floats = npt.NDArray[np.float64]
 TOLERANCE = 1e-4  # of a sum, in the size of what is added up: mean and sd are single precision
 MOST_PARTS = 4  # vectors that one may be put together from: q, k, v and one more
+FEW = 2  # numbers of vectors that files may lack: graphs hold so few as constants, which readers of before took for none of the weights
 MOST_TRIED = 24  # vectors of one model that are tried together: more are too many ways, and say too little
 
 
 def vectors_held(ours: Vectors, theirs: Vectors) -> bool:
-    """Whether every vector of ours is among theirs, whole, put together with others or in parts. Single numbers exporters may drop."""
+    """Whether every vector of ours is among theirs, whole, put together with others or in parts.
+
+    Of FEW numbers one may be missing, but not another in its place.
+    """
     pairs = [pair for pair in same_vectors(ours, theirs) if not pair.repeats]
     left = [row for row in _varied(ours) if row not in {pair.ours for pair in pairs}]
     free = [row for row in _varied(theirs) if row not in {pair.theirs for pair in pairs}]
@@ -39,7 +43,7 @@ def vectors_held(ours: Vectors, theirs: Vectors) -> bool:
                 rows.remove(row)
                 for part in chosen:
                     others.remove(part)
-    return not left
+    return all(ours.length[row] <= FEW and ours.length[row] not in theirs.length[free] for row in left)
 
 
 def _varied(table: Vectors) -> list[int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln
 
+from modelkin_indexer.anatomy.constants.formulas.medians import median, medians
 from modelkin_indexer.anatomy.constants.formulas.rounding import SAME, Rounding
 
 Floats = npt.NDArray[np.float64]
@@ -43,7 +45,8 @@ def bumps(lines: Floats, error: Rounding) -> bool:
     if (np.where(rising, -steps, steps) > slack).any() or not _ordered(peaks):
         return False
     support = (raised > slack).sum(axis=1)
-    decades = (gammaln(support + 1) - (support - 1) * np.log(2)) / np.log(10)
+    orders = np.array([math.lgamma(count + 1) for count in support.tolist()])  # scipy's gammaln takes longer to import
+    decades = (orders - (support - 1) * np.log(2)) / np.log(10)
     return float(np.maximum(decades - WIDE, 0).sum()) >= UNLIKELY
 
 
@@ -76,9 +79,9 @@ def even_steps(lines: Floats, error: Rounding) -> bool:
     if (even.sum(axis=1) >= EVEN * fewest).mean() < MOST * OWN_PEAK:  # so few lines can be kept below that the rest need not be looked at
         return False
     size = np.abs(steps)
-    if not (size > slack).any() or np.median(size[size > SAME * np.ptp(lines)]) < CLEAR * slack:
+    if not (size > slack).any() or median(size[size > SAME * np.ptp(lines)]) < CLEAR * slack:
         return False
-    common = np.median(lines, axis=1, keepdims=True)
+    common = medians(lines)[:, None]
     usual = np.abs(lines - common) <= slack
     counted = ~(usual[:, :-2] & usual[:, 1:-1] & usual[:, 2:])
     number = counted.sum(axis=1)
@@ -94,13 +97,15 @@ def smooth(lines: Floats, error: Rounding) -> bool:
     reach = len(NEIGHBOURS) // 2
     if lines.shape[1] < SHORTEST_CURVE:
         return False
-    around = np.lib.stride_tricks.sliding_window_view(lines, len(NEIGHBOURS), axis=1)
-    missed = np.abs(around @ NEIGHBOURS - lines[:, reach:-reach])
+    inner = lines.shape[1] - 2 * reach
+    predicted = sum(factor * lines[:, at : at + inner] for at, factor in enumerate(NEIGHBOURS.tolist()) if factor)
+    missed = np.abs(predicted - lines[:, reach:-reach])
     most = PREDICTED * float(np.ptp(lines)) + 3 * error.of(float(np.abs(lines).max()))  # no spread is wider, no number larger
     if (missed <= most).sum() < SMOOTH * max(SHORTEST_CURVE // 2, 0.5 * missed.size):  # of noise so few that the rest need not be looked at
         return False
-    if np.median(np.abs(np.diff(lines, axis=1))) > lines.std():  # of noise the steps are as large
+    if median(np.abs(np.diff(lines, axis=1))) > lines.std():  # of noise the steps are as large
         return False
+    around = np.lib.stride_tricks.sliding_window_view(lines, len(NEIGHBOURS), axis=1)
     spread = around.std(axis=2)
     off = 3 * error.of(np.abs(around).max(axis=2))
     moving = spread > 8 * off

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from modelkin_indexer.anatomy.constants.formulas.medians import median
 from modelkin_indexer.anatomy.constants.formulas.rounding import Rounding
 
 Floats = npt.NDArray[np.float64]
@@ -90,7 +91,7 @@ def _recurrence(before: Floats, here: Floats, after: Floats) -> tuple[Floats, Fl
         cosine = np.where(own > 0, (both * here).sum(axis=1) / own, 0.0)
         missed = _but_jumps((both - cosine[:, None] * here) ** 2, (both != 0) | (here != 0))
         size = (both**2).sum(axis=1) + own
-        left = missed / (size + FAINT * np.median(size))
+        left = missed / (size + FAINT * median(size))
     return cosine, np.where(np.isfinite(left), left, 0.0)
 
 
@@ -99,6 +100,9 @@ def _but_jumps(missed: Floats, written: Bools) -> Floats:
     jumps = (JUMPS * written.sum(axis=1)).astype(np.int64)
     if not jumps.any():
         return np.asarray(missed.sum(axis=1))
+    if (jumps == jumps[0]).all():
+        kept = missed.shape[1] - int(jumps[0])
+        return np.asarray(np.partition(missed, kept, axis=1)[:, :kept].sum(axis=1))
     sums = np.cumsum(np.sort(missed, axis=1), axis=1)
     return np.asarray(sums[np.arange(len(sums)), missed.shape[1] - 1 - jumps])
 
@@ -126,7 +130,7 @@ def windowed_waves(lines: Floats, error: Rounding) -> bool:
     off, far = (np.where(away > limit, power, 0.0).sum(axis=1) / total for limit in (reach[:, None], BAND * bins))
     waves = (off <= LEFT) | (far <= STOPPED + error.relative**2)
     different = len(np.unique(peaks)) / len(peaks)
-    return bool(waves.mean() >= MOST and different >= DIFFERENT and np.median(peaks) > NEAR)
+    return bool(waves.mean() >= MOST and different >= DIFFERENT and median(peaks) > NEAR)
 
 
 def _support(lines: Floats) -> Ints:
@@ -157,7 +161,7 @@ def _round(a: Floats, b: Floats) -> bool:
     if np.ptp(size) > 2 * ROUND * size.max(initial=0):
         return False
     size = np.hypot(a, b)
-    whole = float(np.median(size)) if size.size else 0.0
+    whole = median(size) if size.size else 0.0
     if whole <= 0 or np.abs(size / whole - 1).max() > ROUND:
         return False
     share = np.abs(a).ravel() / whole

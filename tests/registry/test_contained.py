@@ -1,0 +1,134 @@
+"""A model whose every number is in another one that holds more: named as what it is, and told with how much more the other holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import models
+from modelkin_indexer.fingerprinting.indexing import fingerprint_source
+from modelkin_indexer.opening import open_source
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.asked import CompareAnswer
+from modelkin_registry.answers.relations import COPIES, DESCENT_FREE
+from modelkin_registry.evidence.judge import ALONE
+from modelkin_registry.explanation.compare import compare_fingerprints
+from modelkin_registry.registry import Registry
+from models import Tensors
+
+SHAPES = ((96, 24), (96, 24), (48, 96), (96, 80))
+Printed = Callable[..., Fingerprint]
+
+
+@pytest.fixture
+def printed(tmp_path: Path) -> Printed:
+    def make(name: str, tensors: Tensors, level: str = "full") -> Fingerprint:
+        path = tmp_path / f"{name}.safetensors"
+        safetensors.numpy.save_file({key: np.ascontiguousarray(value, np.float32) for key, value in tensors.items()}, path)
+        return fingerprint_source(open_source(path), level=level)
+
+    return make
+
+
+def branch(name: str, seed: int) -> Tensors:
+    """One of several nets in one file: two recurrent matrices of one shape, kernels and biases, with learned columns."""
+    rng = np.random.default_rng(seed)
+    found: Tensors = {}
+    for number, (rows, columns) in enumerate(SHAPES):
+        learned = rng.standard_normal((rows, 3)) @ rng.standard_normal((3, columns))
+        found[f"{name}.part_{'abcd'[number]}.weight"] = rng.laplace(size=(rows, columns)) + 0.5 * learned
+        found[f"{name}.part_{'abcd'[number]}.bias"] = rng.laplace(size=rows)
+    return found
+
+
+def asked(ours: Fingerprint, theirs: Fingerprint) -> CompareAnswer:
+    return compare_fingerprints(ours, theirs, a_name="small", b_name="large", controls={}, judge=ALONE)
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+def test_a_branch_is_contained_in_the_file_of_both(printed: Printed, level: str) -> None:
+    one, other = branch("wide", 1), branch("narrow", 2)
+    large = {f"net.{name}": value for name, value in {**one, **other}.items()}
+    answer = asked(printed("small", one, level), printed("large", large, level))
+    assert (answer.relation, answer.shared, answer.shared_of_all) == ("identical", 1.0, 1.0)
+    assert answer.extra == pytest.approx(0.5, abs=0.01)
+    assert "large holds more: 50 % of its weights have no counterpart in small" in answer.explanation[0]
+    assert "in everything it holds" not in answer.explanation[0]
+    assert answer.explanation[0].startswith("small is wholly contained in large, weight for weight" if level == "full" else "small agrees")
+    back = asked(printed("large", large, level), printed("small", one, level))
+    assert back.relation not in COPIES | DESCENT_FREE
+    assert back.shared_of_all == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_changed_branch_is_not_contained(printed: Printed) -> None:
+    one = branch("wide", 1)
+    changed = dict(one)
+    changed["wide.part_b.weight"] = one["wide.part_b.weight"] + np.random.default_rng(4).standard_normal((96, 24)) * 0.3
+    answer = asked(printed("small", changed), printed("large", {**one, **branch("narrow", 2)}))
+    assert answer.relation not in COPIES
+    assert answer.extra == 0
+
+
+def test_of_two_copies_the_one_that_holds_least_besides_comes_first(printed: Printed, tmp_path: Path) -> None:
+    one = branch("wide", 1)
+    both = {**one, **branch("narrow", 2)}
+    with Registry.open(tmp_path / "r.db") as registry:
+        registry.add("a-both", printed("a", both))
+        registry.add("b-same", printed("b", one))
+        found = registry.query(printed("query", one), source="query").relatives
+    assert [(one.model, one.relation) for one in found] == [("b-same", "identical"), ("a-both", "identical")]
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+def test_layers_left_out_are_told_as_that(tmp_path: Path, level: str) -> None:
+    base = models.llama(1, layers=6)
+    kept = {name: value for name, value in base.items() if not any(f"layers.{number}." in name for number in (2, 3, 4, 5))}
+    sides = [models.fingerprint(tmp_path / name, tensors, level=level) for name, tensors in (("small", kept), ("large", base))]
+    answer = asked(sides[0], sides[1])
+    assert answer.relation == "layers rearranged"
+    assert answer.extra == 0
+
+
+def folded(tensors: Tensors, order: int) -> Tensors:
+    """A normalisation folded into every kernel, in one of two orders of arithmetic, as two converters have it."""
+    found: Tensors = {}
+    for name, value in tensors.items():
+        if not name.endswith("weight"):
+            found[name] = value.astype(np.float32)
+            continue
+        rng = np.random.default_rng(len(name))
+        gain, spread = (rng.uniform(0.5, 2, (len(value), 1)).astype(np.float32) for _ in range(2))
+        single = value.astype(np.float32)
+        found[name] = single * (gain / spread) if order else single * gain / spread
+    return found
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+def test_rounding_of_another_converter_is_no_training(printed: Printed, level: str) -> None:
+    one = branch("wide", 1)
+    a, b = folded(one, 0), folded(one, 1)
+    assert sum((a[name] != b[name]).any() for name in a) == len(SHAPES)
+    answer = asked(printed("small", a, level), printed("large", b, level))
+    assert answer.relation == "recast"
+    assert answer.rounded
+    if level == "full":
+        assert "but for rounding in the last digits" in answer.explanation[0]
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e-3])
+def test_what_is_more_than_rounding_is_no_copy(printed: Printed, size: float) -> None:
+    one = folded(branch("wide", 1), 0)
+    rng = np.random.default_rng(7)
+    moved = {name: value * (1 + size * rng.standard_normal(value.shape)) for name, value in one.items()}
+    assert asked(printed("small", moved), printed("large", one)).relation not in COPIES
+
+
+def test_a_single_number_that_was_changed_is_no_rounding(printed: Printed) -> None:
+    one = folded(branch("wide", 1), 0)
+    rounded = {name: value * np.float32(1 + 2**-23) for name, value in one.items()}
+    rounded["wide.part_d.weight"][90, 70] += 0.5
+    assert asked(printed("small", rounded), printed("large", one)).relation not in COPIES
