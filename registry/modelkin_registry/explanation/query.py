@@ -44,7 +44,7 @@ def query_answer(
         explanation += relative_sentences(subject, relative, registry.models) + untrained_sentences(subject, fingerprint, relative)
     explanation += [headline(subject, relative) for relative in relatives[1:MENTIONED]]
     if not any(is_descent(relative) for relative in relatives):
-        explanation.insert(0, nothing_found(subject, examined, registry.key))
+        explanation.insert(0, nothing_found(subject, examined, registry.key, sampled=fingerprint.about.level == "probe"))
     explanation += map(claim_sentence, claims)
     explanation += [one.sentence for one in contradictions]
     explanation.append(DISTILLATION)
