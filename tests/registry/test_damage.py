@@ -11,7 +11,8 @@ import pytest
 
 from modelkin_indexer.errors import RegistryError
 from modelkin_indexer.results import fingerprint as fingerprints
-from modelkin_indexer.results.beside import Claim, SourceFile
+from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
+from modelkin_registry.answers.upkeep import OwnBackground
 from modelkin_registry.registry import Registry
 from registry_helpers import real_fingerprint
 
@@ -26,6 +27,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     with Registry.open(path) as registry:
         for number in range(MODELS):
             told: dict[str, Any] = {"origin": f"/models/{number}", "files": [SourceFile("model.safetensors", number)]}
+            told["structure"] = [StructurePart("licence", "LICENSE", f"{number}", b"Permission is granted.")]
             registry.add(
                 f"model-{number}", fingerprints.from_bytes(real_fingerprint(number)), **told, claims=[Claim("license", "mit", "README")]
             )
@@ -40,6 +42,17 @@ def answers(path: Path) -> Any:
         for answer in nearest:
             answer.pop("made", None)
         return registry.list(), [answer["relatives"] for answer in nearest]
+
+
+def beside(path: Path) -> Any:
+    """What is told beside the weights."""
+    with Registry.open(path, create=False) as registry:
+        return [(registry.show(line.model), registry.structure_of(line.model)) for line in registry.list()]
+
+
+def found_by_doctor(path: Path) -> bool:
+    with Registry.open(path, create=False) as registry:
+        return any(finding.state == "broken" for finding in registry.examine())
 
 
 def damaged(data: bytes, start: int, stop: int, content: bytes | None = None) -> bytes:
@@ -61,13 +74,14 @@ def places(data: bytes) -> Iterator[bytes]:
 def test_no_damage_gives_another_answer(sound: bytes, tmp_path: Path) -> None:
     path = tmp_path / "r.db"
     path.write_bytes(sound)
-    wanted, told = answers(path), []
+    wanted, said, told = answers(path), beside(path), []
     for number, content in enumerate(places(sound)):
         path = tmp_path / str(number) / "r.db"
         path.parent.mkdir()
         path.write_bytes(content)
         try:
             assert answers(path) == wanted
+            assert beside(path) == said or found_by_doctor(path)
         except RegistryError as error:
             told.append((error.exit_code, str(path) in str(error)))
     assert set(told) == {(4, True)}
@@ -96,3 +110,26 @@ def test_what_cannot_be_read_is_no_stranger(sound: bytes, tmp_path: Path, case: 
         connection.execute(NOT_STRANGERS[case])
     with Registry.open(path) as registry, pytest.raises(RegistryError, match="modelkin doctor"):
         registry.query(fingerprints.from_bytes(real_fingerprint(1)))
+
+
+SAID = {
+    "claim": "UPDATE claim SET value = 'apache-2.0' WHERE model = 2",
+    "withdrawn claim": "UPDATE claim SET last_seen = '2000-01-01' WHERE model = 2",
+    "structure": "UPDATE structure SET data = zeroblob(length(data)) WHERE model = 2",
+    "background": "UPDATE background SET sd = 9",
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_is_said_beside_the_weights_is_not_told_otherwise(sound: bytes, tmp_path: Path, case: str) -> None:
+    path = tmp_path / "r.db"
+    path.write_bytes(sound)
+    with Registry.open(path) as registry:
+        with registry.store.batch():
+            registry.store.backgrounds.replace([OwnBackground("probe", "mlp", 0.1, 0.1, 9, 9, True)], MODELS)
+        assert all(finding.state == "ok" for finding in registry.examine())
+        registry.store.connection.execute(SAID[case])  # type: ignore[attr-defined]  # SQLite's own
+        broken = [finding for finding in registry.examine() if finding.state == "broken"]
+        assert case.split()[-1] in " ".join(finding.detail for finding in broken)
+    with pytest.raises(RegistryError, match="modelkin doctor"):
+        beside(path)

@@ -8,6 +8,9 @@ from modelkin_registry.answers.plain import Plain
 
 RELATED, NOTHING_FOUND, NOT_EXAMINED = "related", "nothing found", "not examined"
 ALTERNATIVES = ("query from relative", "relative from query", "both from a third")
+EXAMINED_SHARE = (
+    0.5  # share of the query's informative weights held against one model, from which nothing found is said; below, not examined
+)
 VERDICTS = (RELATED, NOTHING_FOUND, NOT_EXAMINED)
 # What an audit looks at, by the code of what it finds.
 AUDITED = {
@@ -109,6 +112,7 @@ class Examined(Plain):
 
     `share` is that of the query's informative parameters, unread bytes among them, that the most comparable model could be held against;
     `unread` names what was not decoded or not understood, with bytes and share; `parts_without_counterpart` had none in any model.
+    `same_lengths` are models of whose matrices the query's have the lengths (Frobenius norms), place by place, though nothing else agrees.
     """
 
     models: int
@@ -116,3 +120,4 @@ class Examined(Plain):
     share: float
     unread: tuple[Unread, ...]
     parts_without_counterpart: tuple[str, ...]
+    same_lengths: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from modelkin_registry.answers.sides import describe, is_change, warnings_about
 from modelkin_registry.claims.adapters import base_claims, fits
 from modelkin_registry.claims.declared import claim_sentence, lineage_claims, weigh
 from modelkin_registry.evidence.judge import Judge
+from modelkin_registry.explanation.parts import lengths_sentence
 from modelkin_registry.explanation.relatives import DISTILLATION, compared_sentences, control_sentences
 from modelkin_registry.explanation.verdict import examined_by, verdict
 from modelkin_registry.relations.pairs import hold, measure_kin
@@ -56,6 +57,7 @@ def compare_fingerprints(
         components=relative.components,
         controls=compared,
         explanation=(
+            *([lengths_sentence(subject, [named.model])] if examined.same_lengths else []),
             *compared_sentences(subject, a, named, b),
             *control_sentences(subject, named, compared),
             *map(claim_sentence, weighed),

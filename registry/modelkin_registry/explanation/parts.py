@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from modelkin_indexer.spec import PUBLIC
 from modelkin_registry.answers.evidence import Relative
-from modelkin_registry.answers.parts import Examined, Part
+from modelkin_registry.answers.parts import EXAMINED_SHARE, Examined, Part
 from modelkin_registry.answers.relations import COPIES, DESCENT_FREE, is_descent
 
 DENOISERS = ("unet", "transformer")  # folders of a pipeline's denoiser
@@ -26,6 +26,8 @@ AVOIDABLE = (
     " The registry's key is public: a model changed on purpose in what the key looks at may not be found. "
     "What a private key looks at (`modelkin key`) nobody can know."
 )
+
+OTHER_COORDINATES = " Level probe looks at numbers where they stand: it does not see a copy in another order or other coordinates."
 
 
 def part_words(name: str) -> str:
@@ -74,8 +76,7 @@ def _what(part: Part, model: str) -> str:
 
 
 def _named(parts: Sequence[Part], subject: str) -> str:
-    names = [part_words(part.name) for part in parts[:LISTED]] + (["others"] if len(parts) > LISTED else [])
-    listed = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+    listed = _listed([part_words(part.name) for part in parts])
     return f"Of {subject}, the {listed} ({share_words(sum(part.share for part in parts))} of its weights)"
 
 
@@ -120,15 +121,42 @@ def no_weights(subject: str, tables: str) -> str:
     return f"{subject} was not examined: it holds {tables}, and whoever uses such tables has them. They are evidence of nothing."
 
 
-def nothing_found(subject: str, examined: Examined, key: str) -> str:
-    """That nothing was found, of how much, and what that is worth under the key; or that nothing was examined."""
+def _listed(names: Sequence[str]) -> str:
+    shown = [*names[:LISTED], *(["others"] if len(names) > LISTED else [])]
+    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + " and " + shown[-1]
+
+
+def nothing_found(subject: str, examined: Examined, key: str, *, sampled: bool = False) -> str:
+    """That nothing was found, of how much, and what that is worth under the key; or that too little was examined, and why.
+
+    `sampled`: the subject was read at level probe.
+    """
     if examined.models_comparable == 0:
         return (
             f"{subject} was not examined: none of {examined.models} registered models has a part of its kind and shape. "
             "This is no sign that it has no relative."
         )
+    known = AVOIDABLE if key == PUBLIC else ""
+    if examined.same_lengths:
+        return lengths_sentence(subject, examined.same_lengths) + known
+    if examined.share < EXAMINED_SHARE:
+        return (
+            f"{subject} was not examined to the end: at most {share_words(examined.share)} of its weights have a counterpart of their kind "
+            f"and shape in one of {examined.models} registered models, and in these nothing was found. The rest may be stored in parts, as "
+            f"products or in other shapes. This is no sign that it has no relative.{known}"
+        )
     held = f"{examined.models_comparable} of {examined.models} registered models were held against it in comparable parts"
     return (
         f"No relative by descent was found for {subject}: {held}, at most {share_words(examined.share)} of its weights at once. "
-        f"This is no proof of training from scratch.{AVOIDABLE if key == PUBLIC else ''}"
+        f"This is no proof of training from scratch.{OTHER_COORDINATES if sampled else ''}{known}"
+    )
+
+
+def lengths_sentence(subject: str, models: Sequence[str]) -> str:
+    """That lengths agree where nothing else does, which nobody may take for an examination."""
+    return (
+        f"{subject} was not examined to the end: its matrices have the lengths (Frobenius norms) of {_listed(models)}'s, place by place, "
+        "as a copy in other coordinates has them and models trained apart do not, while nothing else agrees. All else that is compared "
+        "depends on the order of tokens or on the coordinates of the residual stream. This tells neither that they are related nor that "
+        "they are not."
     )

@@ -6,14 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import Relative
-from modelkin_registry.answers.parts import NOT_EXAMINED, NOTHING_FOUND, RELATED, Examined
+from modelkin_registry.answers.parts import EXAMINED_SHARE, NOT_EXAMINED, NOTHING_FOUND, RELATED, Examined
 from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.answers.sides import unread_of
 from modelkin_registry.relations.pairs import Kin
-
-EXAMINED_SHARE = (
-    0.5  # share of the query's informative weights held against one model, from which nothing found is said; below, not examined
-)
 
 
 def examined_by(query: Fingerprint, kin: Sequence[Kin], searched: int) -> Examined:
@@ -26,6 +22,7 @@ def examined_by(query: Fingerprint, kin: Sequence[Kin], searched: int) -> Examin
         share=max((relative.compared for relative in relatives), default=0.0),
         unread=unread_of(query),
         parts_without_counterpart=tuple(name for name in query.about.components if name not in met),
+        same_lengths=tuple(sorted({one.relative.model for one in kin if one.same_lengths})),
     )
 
 
@@ -33,4 +30,4 @@ def verdict(relatives: Iterable[Relative], examined: Examined) -> str:
     """One of VERDICTS. What a file declares never changes it."""
     if any(is_descent(relative) for relative in relatives):
         return RELATED
-    return NOTHING_FOUND if examined.share >= EXAMINED_SHARE else NOT_EXAMINED
+    return NOT_EXAMINED if examined.share < EXAMINED_SHARE or examined.same_lengths else NOTHING_FOUND

@@ -22,6 +22,7 @@ from modelkin_registry.evidence.side import Side
 from modelkin_registry.relations.alternatives import alternatives
 from modelkin_registry.relations.changes import what_changed
 from modelkin_registry.relations.decisions import Relation, component_relation
+from modelkin_registry.relations.lengths import same_lengths
 from modelkin_registry.relations.whole import copied_relation, informative_sizes, model_relation, parts_of
 
 NAMING = 8  # nearest relatives that name the tensors of a query whose own names tell nothing: one for each of its components
@@ -31,12 +32,16 @@ TINY = 1e-9  # coverage of a model of which nothing was understood
 
 @dataclass(frozen=True)
 class Kin:
-    """One model held against another. `closeness` orders relatives: the share of all the query's weights that agree, times their cosine."""
+    """One model held against another. `closeness` orders relatives: the share of all the query's weights that agree, times their cosine.
+
+    `same_lengths`: nothing that was compared agrees, and yet matrices have the same lengths place by place (relations/lengths.py).
+    """
 
     relative: Relative
     closeness: float
     comparable_parameters: int
     model_id: int = 0
+    same_lengths: bool = False
 
 
 def measure_kin(query: Fingerprint, relative: Fingerprint, name: str, judge: Judge) -> Kin:
@@ -130,6 +135,7 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
         closeness=1.0 - LESS_FOR_EXTRA * extra if copied else weight / everything if everything else 0.0,
         comparable_parameters=comparable,
         model_id=held.model_id,
+        same_lengths=not relation.is_descent and same_lengths(held.query, held.relative, held.judge.searched),
     )
 
 

@@ -11,8 +11,9 @@ from modelkin_registry.store.sqlite.session import Session
 from modelkin_registry.store.times import now
 
 COLUMNS = "channel, family, sd, shipped, pairs, lineages, used"
-NEW = f"INSERT INTO background ({COLUMNS}, models, measured) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
-TOLD = "SELECT count(*) AS measured_for, sum(used) AS used, max(models) AS models, max(measured) AS measured FROM background"
+NEW = f"""INSERT INTO background ({COLUMNS}, models, measured, checksum)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, checksum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9))"""  # noqa: S608
+ALL = "SELECT * FROM background"
 
 
 class BackgroundTable:
@@ -25,15 +26,17 @@ class BackgroundTable:
         """Keep these and no others; none bring back the shipped defaults. `models`: how many the registry had."""
         at = now()
         self._session.run("DELETE FROM background")
-        rows = [(one.channel, one.family, one.sd, one.shipped, one.pairs, one.lineages, one.used, models, at) for one in found]
+        rows = [(one.channel, one.family, one.sd, one.shipped, one.pairs, one.lineages, int(one.used), models, at) for one in found]
         self._session.run_many(NEW, rows)
 
     def used(self) -> Strangers:
         """(family, channel) -> spread between strangers, where it replaces the shipped default."""
-        rows = self._session.rows("SELECT family, channel, sd FROM background WHERE used")
-        return {(row["family"], row["channel"]): row["sd"] for row in rows}
+        return {(row["family"], row["channel"]): row["sd"] for row in self._session.sound("background", ALL) if row["used"]}
 
     def told(self) -> Calibrated | None:
         """What an answer says of them: families measured and in use, on how many models, and when. None if never measured."""
-        found = self._session.dicts(TOLD)[0]
-        return Calibrated(**found) if found["measured_for"] else None
+        found = list(self._session.sound("background", ALL))
+        if not found:
+            return None
+        used, models = sum(row["used"] for row in found), max(row["models"] for row in found)
+        return Calibrated(measured_for=len(found), used=used, models=models, measured=max(row["measured"] for row in found))

@@ -11,12 +11,13 @@ from modelkin_registry.store.times import later_than
 from modelkin_registry.store.words import storable
 
 LATEST = "SELECT max(last_seen) FROM claim WHERE model = ?"
-NOTED = """INSERT INTO claim (model, kind, value, source, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (model, kind, value, source) DO UPDATE SET last_seen = excluded.last_seen"""
+NOTED = """INSERT INTO claim (model, kind, value, source, first_seen, last_seen, checksum)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, checksum(?1, ?2, ?3, ?4, ?5, ?6)) ON CONFLICT (model, kind, value, source) DO UPDATE SET
+    last_seen = excluded.last_seen, checksum = checksum(model, kind, value, source, first_seen, excluded.last_seen)"""
 # Of each file what it said when it was read last: what an older reading of it said was withdrawn since.
 CURRENT = """last_seen = (SELECT max(last_seen) FROM claim AS other WHERE other.model = claim.model AND other.source = claim.source)"""
 OF_MODEL = f"SELECT *, {CURRENT} AS current FROM claim WHERE model = ? ORDER BY kind, value, source"  # noqa: S608
-OF_ALL = f"""SELECT model.name, kind, value, source FROM claim JOIN model ON model.id = claim.model WHERE {CURRENT}
+OF_ALL = f"""SELECT model.name AS name, {CURRENT} AS current, claim.* FROM claim JOIN model ON model.id = claim.model
     ORDER BY model.name, kind, value, source"""  # noqa: S608
 ALIASES = """SELECT model.name AS name, coalesce(target.name, model.name) AS present,
     coalesce(target.sender, model.sender) AS sender FROM model LEFT JOIN model AS target ON target.id = model.redirect_to"""
@@ -35,12 +36,12 @@ class ClaimTable:
 
     def of_model(self, model: int) -> list[dict[str, Any]]:
         """Everything ever said of a model; `current` is False where the same file was read again and says it no longer."""
-        return [{**claim, "current": bool(claim["current"])} for claim in self._session.dicts(OF_MODEL, [model])]
+        return [{**claim, "current": bool(claim["current"])} for claim in self._session.sound("claim", OF_MODEL, [model])]
 
     def current(self) -> dict[str, list[Claim]]:
         """What is said of each model now, by its name."""
         found: dict[str, list[Claim]] = {}
-        for row in self._session.rows(OF_ALL):
+        for row in (row for row in self._session.sound("claim", OF_ALL) if row["current"]):
             found.setdefault(row["name"], []).append(Claim(row["kind"], row["value"], row["source"]))
         return found
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError
 from modelkin_registry.store.appearing import appearing
+from modelkin_registry.store.rows import checksum
 from modelkin_registry.store.sqlite.marks import APPLICATION_ID, MIGRATIONS, STEPS
 from modelkin_registry.store.times import now
 
@@ -161,6 +162,7 @@ def _set_up(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = FULL")  # an acknowledged model survives a power cut
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA trusted_schema = OFF")  # a registry may come from a stranger
+    connection.create_function("checksum", -1, checksum, deterministic=True)
 
 
 def _check_not_blank(connection: sqlite3.Connection, path: Path) -> None:

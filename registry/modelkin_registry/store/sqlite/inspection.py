@@ -39,7 +39,7 @@ class Inspection:
         for table in SEALED:
             for row in self._session.each(f"SELECT * FROM {table}"):  # noqa: S608
                 if seal_of(table, dict(row)) != row["checksum"]:
-                    yield f"row {row['id']} of table {table} is not what was stored"
+                    yield f"row {row[0]} of table {table} is not what was stored"
 
     def lost_references(self) -> Iterator[str]:
         """Rows that refer to rows which are not there."""

@@ -10,6 +10,7 @@ STEPS = (
     "5 revisions are searched, senders",
     "6 fingerprints by spec",
     "7 checksums of rows",
+    "8 checksums of what is said",
 )  # all steps of schema.py, in order
 # Tables of the truth whose rows carry a checksum, over these columns in this order.
 SEALED: dict[str, tuple[str, ...]] = {
@@ -17,4 +18,7 @@ SEALED: dict[str, tuple[str, ...]] = {
     "revision": ("model", "content", "files", "parameters", "bytes_total", "config", "added"),
     "fingerprint": ("revision", "level", "spec", "key", "coverage", "about", "digest", "bytes", "added"),
     "source": ("revision", "who", "origin", "first_seen", "last_seen", "files"),
+    "claim": ("model", "kind", "value", "source", "first_seen", "last_seen"),
+    "structure": ("model", "kind", "name", "digest", "data", "first_seen", "last_seen"),
+    "background": ("channel", "family", "sd", "shipped", "pairs", "lineages", "used", "models", "measured"),
 }

@@ -20,6 +20,7 @@ The view `searched` names the fingerprint that stands for each revision, that of
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Sequence
 
 import sqlite_utils
 from sqlite_utils import Migrations
@@ -119,7 +120,8 @@ REVISION_TABLES = (
 # Which fingerprints are of an older spec is asked at every opening; without an index every row would be read for it.
 SPEC_TABLES = ("CREATE INDEX fingerprint_spec ON fingerprint (spec, revision)",)
 
-SEALED_TABLES = tuple(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0" for table in SEALED)
+SEALED_FIRST = ("model", "revision", "fingerprint", "source")
+SEALED_THEN = ("claim", "structure", "background")
 
 
 @migrations(name=STEPS[0])
@@ -161,16 +163,25 @@ def _sixth(database: sqlite_utils.Database) -> None:
 
 @migrations(name=STEPS[6])
 def _seventh(database: sqlite_utils.Database) -> None:
-    for statement in SEALED_TABLES:
-        database.conn.execute(statement)
-    seal(database.conn)
+    _with_checksums(database.conn, SEALED_FIRST)
 
 
-def seal(connection: sqlite3.Connection) -> None:
+@migrations(name=STEPS[7])
+def _eighth(database: sqlite_utils.Database) -> None:
+    _with_checksums(database.conn, SEALED_THEN)
+
+
+def _with_checksums(connection: sqlite3.Connection, tables: Sequence[str]) -> None:
+    for table in tables:
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0")
+    seal(connection, tables)
+
+
+def seal(connection: sqlite3.Connection, tables: Iterable[str] = SEALED) -> None:
     """Give every row the checksum of what it holds now."""
     connection.create_function("checksum", -1, checksum, deterministic=True)
-    for table, columns in SEALED.items():
-        connection.execute(f"UPDATE {table} SET checksum = checksum({', '.join(columns)})")  # noqa: S608
+    for table in tables:
+        connection.execute(f"UPDATE {table} SET checksum = checksum({', '.join(SEALED[table])})")  # noqa: S608
 
 
 def bring_up_to_date(connection: sqlite3.Connection) -> None:

@@ -15,14 +15,15 @@ from modelkin_registry.store.words import storable
 
 HELD_AGAINST = 1000  # other models with code that are looked at to tell a common template
 LATEST = "SELECT max(last_seen) FROM structure WHERE model = ?"
-NOTED = """INSERT INTO structure (model, kind, name, digest, data, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (model, kind, name, digest) DO UPDATE SET last_seen = excluded.last_seen"""
+NOTED = """INSERT INTO structure (model, kind, name, digest, data, first_seen, last_seen, checksum)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, checksum(?1, ?2, ?3, ?4, ?5, ?6, ?7)) ON CONFLICT (model, kind, name, digest) DO UPDATE SET
+    last_seen = excluded.last_seen, checksum = checksum(model, kind, name, digest, data, first_seen, excluded.last_seen)"""
 # Of each file what it was when it was read last.
 CURRENT = """last_seen = (SELECT max(last_seen) FROM structure AS other WHERE other.model = structure.model)"""
-OF_MODEL = f"SELECT kind, name, digest, data FROM structure WHERE model = ? AND {CURRENT} ORDER BY kind, name"  # noqa: S608
-OTHERS = f"""SELECT model, data FROM structure WHERE kind = 'code' AND {CURRENT} AND model IN
+OF_MODEL = f"SELECT *, {CURRENT} AS current FROM structure WHERE model = ? ORDER BY kind, name"  # noqa: S608
+OTHERS = f"""SELECT * FROM structure WHERE kind = 'code' AND {CURRENT} AND model IN
     (SELECT DISTINCT model FROM structure WHERE kind = 'code' AND model != ? ORDER BY model DESC LIMIT ?)"""  # noqa: S608
-HISTORY = "SELECT kind, name, digest, data, first_seen, last_seen FROM structure WHERE model = ? ORDER BY kind, name, first_seen, digest"
+HISTORY = "SELECT * FROM structure WHERE model = ? ORDER BY kind, name, first_seen, digest"
 
 
 class StructureTable:
@@ -38,16 +39,18 @@ class StructureTable:
 
     def of_model(self, model: int) -> list[StructurePart]:
         """What lay beside its weights when they were looked at last."""
-        return [StructurePart(**row) for row in self._session.dicts(OF_MODEL, [model])]
+        found = [row for row in self._session.sound("structure", OF_MODEL, [model]) if row["current"]]
+        return [StructurePart(row["kind"], row["name"], row["digest"], row["data"]) for row in found]
 
     def kept(self, model: int) -> list[KeptStructure]:
         """Everything that ever lay there, by kind, name and time."""
-        return [KeptStructure(**row) for row in self._session.dicts(HISTORY, [model])]
+        found = self._session.sound("structure", HISTORY, [model])
+        return [KeptStructure(**{name: value for name, value in row.items() if name != "model"}) for row in found]
 
     def elsewhere(self, hashes: npt.NDArray[np.uint64], model: int) -> npt.NDArray[np.int64]:
         """In the code of how many other registered models each shingle is, (n,)."""
         seen: dict[int, list[npt.NDArray[np.bool_]]] = {}
-        for row in self._session.each(OTHERS, [model, HELD_AGAINST]):
+        for row in self._session.sound("structure", OTHERS, [model, HELD_AGAINST]):
             seen.setdefault(row["model"], []).append(np.isin(hashes, np.frombuffer(row["data"], SHINGLE)["hash"]))
         counts = np.zeros(len(hashes), np.int64)
         for found in seen.values():

@@ -1,0 +1,136 @@
+"""Copies that compute the same from other stored numbers: found, or told as not examined; and strangers are told as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import models
+from benchmarks.hostile import transforms
+from benchmarks.hostile.transforms import Net, Singles, Transform
+from modelkin_registry.answers.parts import NOT_EXAMINED, NOTHING_FOUND, RELATED
+from modelkin_registry.evidence.judge import ALONE
+from modelkin_registry.explanation.compare import compare_fingerprints
+from modelkin_registry.registry import Registry
+from modelkin_registry.relations.pairs import measure_kin
+
+LAYERS, TOKENS = 4, 512
+KEPT: tuple[Transform, ...] = (
+    transforms.folded,
+    transforms.rotated,
+    transforms.channels_permuted,
+    transforms.signs_flipped,
+    transforms.neurons_permuted,
+    transforms.heads_permuted,
+    transforms.keys_rescaled,
+    transforms.values_turned,
+    transforms.units_rescaled,
+    transforms.padded,
+    transforms.units_padded,
+    transforms.null_units,
+)
+
+
+def net(seed: int) -> Net:
+    """A model of which each layer's matrices have sizes of their own, as training leaves them."""
+    random, tensors = np.random.default_rng(seed), models.llama(seed, LAYERS)
+    tensors = {name: values[:TOKENS] if len(values) == models.VOCABULARY else values for name, values in tensors.items()}
+    tensors = {name: values * np.float32(random.uniform(0.8, 1.2)) if values.ndim == 2 else values for name, values in tensors.items()}
+    return Net(tensors, {**models.CONFIG, "num_hidden_layers": LAYERS, "num_key_value_heads": models.HEADS, "vocab_size": TOKENS}, None)
+
+
+def outputs(net: Net, tokens: Singles) -> Singles:
+    """Logits of a Llama without positions, which the transforms leave as they are, in float64."""
+    tensors = {name: values.astype(np.float64) for name, values in net.tensors.items()}
+
+    def normed(x: Singles, gain: str) -> Singles:
+        return x / np.sqrt((x**2).mean(-1, keepdims=True)) * tensors[f"{gain}.weight"]
+
+    def linear(x: Singles, name: str) -> Singles:
+        return x @ tensors[f"{name}.weight"].T
+
+    x = tensors["model.embed_tokens.weight"][tokens]
+    for at in net.layers:
+        h = normed(x, f"{at}input_layernorm")
+        q, k, v = (linear(h, f"{at}self_attn.{n}_proj").reshape(len(x), models.HEADS, -1).transpose(1, 0, 2) for n in "qkv")
+        weights = np.exp(q @ k.transpose(0, 2, 1))
+        mixed = (weights / weights.sum(-1, keepdims=True)) @ v
+        x = x + linear(mixed.transpose(1, 0, 2).reshape(len(x), -1), f"{at}self_attn.o_proj")
+        h = normed(x, f"{at}post_attention_layernorm")
+        gate = linear(h, f"{at}mlp.gate_proj")
+        x = x + linear(gate / (1 + np.exp(-gate)) * linear(h, f"{at}mlp.up_proj"), f"{at}mlp.down_proj")
+    return linear(normed(x, "model.norm"), "lm_head")
+
+
+@pytest.mark.parametrize("transform", KEPT, ids=lambda transform: transform.__name__)
+def test_the_transforms_change_no_output(transform: Transform) -> None:
+    before, random = net(1), np.random.default_rng(5)
+    tokens = random.integers(0, TOKENS, 20)
+    after = transform(before, random)
+    assert any(not np.array_equal(values, after.tensors[name]) for name, values in before.tensors.items())
+    np.testing.assert_allclose(outputs(after, tokens), outputs(before, tokens), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("transform", [transforms.as_products, transforms.as_uneven_products])
+def test_products_are_the_matrices(transform: Transform) -> None:
+    before = net(1)
+    after = transform(before, np.random.default_rng(5)).tensors
+    stem = "model.layers.0.mlp.up_proj"
+    first, second = [values.astype(np.float64) for name, values in sorted(after.items()) if name.startswith(stem)]
+    np.testing.assert_allclose(second @ first, before.tensors[f"{stem}.weight"], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    folder = tmp_path_factory.mktemp("lossless")
+    opened = Registry.open(folder / "r.db")
+    for seed in (1, 2, 3):
+        opened.add(f"model-{seed}", models.fingerprint(folder / f"{seed}", net(seed).tensors, dtype=np.float32))
+    return opened
+
+
+@pytest.mark.parametrize("dtype", [np.float32, "bfloat16"])
+@pytest.mark.parametrize("more", [(), (transforms.neurons_permuted, transforms.heads_permuted), (transforms.null_units, transforms.padded)])
+def test_turned_and_moved_is_not_nothing_found(registry: Registry, tmp_path: Path, more: tuple[Transform, ...], dtype: type | str) -> None:
+    moved, random = net(1), np.random.default_rng(7)
+    for step in (transforms.rotated, transforms.vocabulary_moved, *more):
+        moved = step(moved, random)
+    stored = {"dtype": dtype} if dtype != "bfloat16" else {}
+    query = models.fingerprint(tmp_path / "moved", moved.tensors, **stored)  # type: ignore[arg-type]
+    answer = registry.query(query, source="moved")
+    assert answer.examined is not None
+    assert (answer.verdict, answer.examined.same_lengths) == (NOT_EXAMINED, ("model-1",))
+    assert "model-1's, place by place" in answer.explanation[0]
+    compared = compare_fingerprints(query, registry.get("model-1"), a_name="moved", b_name="model-1", controls={}, judge=ALONE)
+    assert compared.verdict == NOT_EXAMINED
+    assert answer.explanation[0].startswith(compared.explanation[0])
+
+
+@pytest.mark.parametrize("transform", [transforms.as_products, transforms.rows_split])
+def test_what_is_stored_in_parts_and_turned_is_told_with_its_reason(registry: Registry, tmp_path: Path, transform: Transform) -> None:
+    random = np.random.default_rng(7)
+    moved = transform(transforms.rotated(net(1), random), random)
+    answer = registry.query(models.fingerprint(tmp_path / "moved", moved.tensors), source="moved")
+    assert answer.verdict in (RELATED, NOT_EXAMINED)
+    assert answer.verdict == RELATED or "stored in parts" in answer.explanation[0]
+
+
+def test_strangers_are_told_as_before(registry: Registry, tmp_path: Path) -> None:
+    answer = registry.query(models.fingerprint(tmp_path / "x", net(9).tensors), source="x")
+    assert answer.verdict == NOTHING_FOUND
+    assert answer.explanation[0].startswith("No relative by descent was found")
+
+
+def test_starts_of_one_recipe_have_no_lengths_in_common(tmp_path: Path) -> None:
+    """Drawn with one spread, another one for each layer: what they share is the recipe, and its lengths differ by chance."""
+    found = []
+    for seed in (1, 2):
+        random, start = np.random.default_rng(seed), models.llama(seed)
+        for name, values in start.items():
+            if values.ndim == 2:
+                depth = int(name.split(".")[2]) if ".layers." in name else 0
+                start[name] = (0.02 / np.sqrt(depth + 1) * random.standard_normal(values.shape)).astype(np.float32)
+        found.append(models.fingerprint(tmp_path / str(seed), start, dtype=np.float32))
+    assert not measure_kin(*found, "start", ALONE).same_lengths
