@@ -19,6 +19,7 @@ import numpy as np
 import tflite
 import torch
 
+from benchmarks.hostile import newer, written
 from benchmarks.hostile.expected import LATE, NOTED, REFUSED
 from benchmarks.hostile.graphs import ct2_bytes, ct2_files, ct2_names, onnx_files, onnx_model
 
@@ -307,6 +308,11 @@ def ct2_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
     yield from ct2_files(sound(), not_finite(rng, np.float32), cuts, rng)
 
 
+def keras_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
+    """What newer.py makes of sound weights as Keras."""
+    yield from newer.keras_files(sound(), not_finite(rng, np.float32), cut(written.keras_bytes(sound()), rng), rng)
+
+
 MAKERS: dict[str, tuple[str, Make]] = {
     "PyTorch zip": (".pt", torch_zip),
     "PyTorch legacy": (".bin", torch_legacy),
@@ -315,6 +321,7 @@ MAKERS: dict[str, tuple[str, Make]] = {
     "TFLite": (".tflite", tflite_files),
     "ONNX": (".onnx", onnx_cases),
     "CTranslate2": (".bin", ct2_cases),
+    "Keras": (".h5", keras_cases),
 }
 
 

@@ -48,12 +48,16 @@ class Container:
     leaf       the module that opens it, imported when a file of that kind is met; of this package with a dot before its name
     suffixes   of its files; a shard index is called as the file with `.index.json` after it
     recognises whether a file may be one, by its first bytes: decides between containers that share a suffix, and where there is none
+    extra      of modelkin, that brings the package which reads it; "" if that is always there
+    beside     endings of files of the same stem that hold its numbers
     """
 
     name: str
     leaf: str
     suffixes: tuple[str, ...]
     recognises: Callable[[bytes], bool]
+    extra: str = ""
+    beside: tuple[str, ...] = ()
 
     def open(self, weights: Weights) -> Source:
         """Open the files of one model. Raises SourceError."""
@@ -86,6 +90,12 @@ CONTAINERS = (
     Container("CTranslate2", ".ctranslate2.reader", (".bin",), lambda head: b"Spec\0" in head[6:38]),
     Container("ONNX", ".onnx.reader", (".onnx",), lambda head: head[:1] == b"\x08"),
     Container("TFLite", ".tflite", (".tflite",), lambda head: head[4:8] == b"TFL3"),
+    Container(
+        "Keras",
+        ".keras.reader",
+        (".keras", ".weights.h5", ".h5", ".hdf5"),
+        lambda head: head.startswith(b"\x89HDF\r\n\x1a\n") or head[30:43] == b"metadata.json",
+    ),
 )
 
 # Suffixes of weights that this version does not read, known only to say what was found.
@@ -94,7 +104,7 @@ OTHER_SUFFIXES = tuple(suffix for suffix in _KNOWN.split() if not any(suffix in 
 
 # What else only files are called: configs, formats that other programs keep weights in, archives. Such a name is never sent anywhere.
 _FILES = (
-    ".7z .arrow .bz2 .caffemodel .csv .dat .data .dduf .distcp .engine .eqx .gz .hdf5 .index .joblib .json .llamafile .lz4 .mar .mat "
+    ".7z .arrow .bz2 .caffemodel .csv .dat .data .dduf .distcp .engine .eqx .gz .index .joblib .json .llamafile .lz4 .mar .mat "
     ".mlmodel .mlpackage .mnn .model .ncnn .om .onnx_data .orbax .ort .ot .param .params .parquet .pb .pbtxt .pdiparams .pdmodel .pdopt "
     ".pdparams .pickle .plan .prototxt .pte .ptl .rar .rknn .t7 .tar .tensors .tgz .toml .torchscript .trt .txt .weights .xz .yaml .yml "
     ".zip .zst"

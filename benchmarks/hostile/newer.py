@@ -1,0 +1,76 @@
+"""Damaged and hostile files of Keras, at least 200 each, and what has to become of each."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from benchmarks.hostile.expected import LATE, NOTED, REFUSED
+from benchmarks.hostile.written import keras_archive, keras_bytes
+
+Case = tuple[bytes, str]
+Tensors = dict[str, Any]
+LIES = (0, 1, 2**31, 2**40, 2**62, 2**63, 2**64 - 1)  # that a number of 8 bytes is replaced by
+
+
+def written(write: Callable[[h5py.File], None]) -> bytes:
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        write(file)
+    return stream.getvalue()
+
+
+def keras_files(tensors: Tensors, not_finite: Iterator[Tensors], cuts: Iterator[Case], rng: random.Random) -> Iterator[Case]:
+    """Files: cut, with addresses and sizes that lie, links out of the file, numbers that lie elsewhere, compressed floods, bad numbers."""
+    yield from cuts
+    whole = keras_bytes(tensors)
+    for at, least in ((24, 1), (40, 2), (64, 0)):  # base, end, root object
+        for lie in LIES:
+            if lie >= least:
+                yield whole[:at] + struct.pack("<Q", lie) + whole[at + 8 :], REFUSED
+    for at in range(8):
+        yield whole[:at] + b"?" + whole[at + 1 :], REFUSED
+    for mark in (b"TREE", b"HEAP", b"SNOD"):
+        places = [at for at in range(len(whole)) if whole.startswith(mark, at)]
+        for at in rng.sample(places, min(16, len(places))):
+            yield whole[:at] + b"????" + whole[at + 4 :], REFUSED
+    for where in ("/etc/hostname", "../elsewhere.h5", "model.h5"):
+        yield written(lambda file, where=where: file.__setitem__("layers", h5py.ExternalLink(where, "/"))), REFUSED
+        yield written(lambda file, where=where: _outside(file, where)), REFUSED
+        yield written(lambda file, where=where: _virtual(file, where)), REFUSED
+    yield written(lambda file: file.create_dataset("layers/d/vars/0", (2**20, 2**10), "f4", chunks=(2**14, 2**10))), REFUSED
+    yield written(lambda file: file.create_dataset("layers/d/vars/0", (64, 64), "f4", chunks=(8, 64), compression="lzf")), REFUSED
+    yield written(lambda file: file.create_dataset("layers/d/vars/0", (64, 64), "f4", chunks=(8, 64))), REFUSED  # nothing in it
+    yield written(lambda file: file.create_group("layers/d/vars").create_dataset("kernel", data=np.ones((4, 4), np.float32))), REFUSED
+    yield written(lambda file: file.create_group("nothing")), REFUSED
+    yield written(lambda file: file.create_group("/".join(["layers", *"abcdefgh" * 9]))), REFUSED
+    yield written(lambda file: file.create_group("layers").__setitem__("again", file["/"])), REFUSED
+    for level in (0, 9):
+        squeezed = keras_bytes({name: np.round(values, 1) for name, values in tensors.items()}, compressed=True)
+        at = squeezed.rindex(b"\x78", 0, len(squeezed) - 40 - level)
+        yield squeezed[:at] + b"\xff" * 32 + squeezed[at + 32 :], LATE
+    yield keras_archive(whole, "weights.h5"), REFUSED
+    yield keras_archive(whole, method=zipfile.ZIP_DEFLATED), REFUSED
+    yield keras_archive(b""), REFUSED
+    archive = keras_archive(whole)
+    for length in rng.sample(range(len(archive) - 1), 20):
+        yield archive[:length], REFUSED
+    for tensors in not_finite:
+        yield keras_bytes(tensors), NOTED
+
+
+def _outside(file: h5py.File, where: str) -> None:
+    file.create_dataset("layers/d/vars/0", (8, 8), "f4", external=[(where, 0, 256)])
+
+
+def _virtual(file: h5py.File, where: str) -> None:
+    layout = h5py.VirtualLayout((8, 8), "f4")
+    layout[:] = h5py.VirtualSource(where, "x", (8, 8))
+    file.create_virtual_dataset("layers/d/vars/0", layout)
