@@ -1,4 +1,4 @@
-"""Damaged and hostile files of Keras, at least 200 each, and what has to become of each."""
+"""Damaged and hostile files of Keras and OpenVINO, at least 200 each, and what has to become of each."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 
 from benchmarks.hostile.expected import LATE, NOTED, REFUSED
-from benchmarks.hostile.written import keras_archive, keras_bytes
+from benchmarks.hostile.written import keras_archive, keras_bytes, openvino_files
 
+Files = dict[str, bytes]
 Case = tuple[bytes, str]
 Tensors = dict[str, Any]
 LIES = (0, 1, 2**31, 2**40, 2**62, 2**63, 2**64 - 1)  # that a number of 8 bytes is replaced by
@@ -74,3 +75,45 @@ def _virtual(file: h5py.File, where: str) -> None:
     layout = h5py.VirtualLayout((8, 8), "f4")
     layout[:] = h5py.VirtualSource(where, "x", (8, 8))
     file.create_virtual_dataset("layers/d/vars/0", layout)
+
+
+def openvino_cases(tensors: Tensors, not_finite: Iterator[Tensors], rng: random.Random) -> Iterator[tuple[Files, str]]:
+    """Folders: graph or bytes cut, constants that do not fit, documents with entities, of other kinds or nested, links, bad numbers."""
+    whole = openvino_files(tensors)
+    xml, data = whole.values()
+    yield from ((graph_of(xml[:length], data), REFUSED) for length in (0, 1, 8, *rng.sample(range(9, len(xml) - 8), 60)))
+    yield from ((graph_of(xml, data[:length]), REFUSED) for length in (0, 1, *rng.sample(range(2, len(data) - 1), 30), len(data) - 1))
+    yield {"openvino_model.xml": xml}, REFUSED
+    for name in tensors:
+        for key, lies in LYING.items():
+            for lie in lies:
+                yield openvino_files(tensors, {name: {key: lie}}), REFUSED
+    for entity in ENTITIES:
+        yield graph_of(xml.replace(b"?>", b"?>" + entity, 1), data), REFUSED
+    for place in [at for at in range(len(xml)) if xml.startswith((b"</", b"<layer "), at)][:30]:
+        yield graph_of(xml[:place] + b"!" + xml[place + 1 :], data), REFUSED
+    yield graph_of(b"<net>" + b"<layer>" * 200 + b"</layer>" * 200 + b"</net>", data), REFUSED
+    yield graph_of(b"<html><net/></html>", data), REFUSED
+    yield graph_of(b"<net></net>", data), REFUSED
+    yield graph_of(xml.replace(b'to-layer="2"', b'to-layer="99"'), data), REFUSED
+    yield graph_of(xml.replace(b'<layer id="2"', b'<layer id="1"'), data), REFUSED
+    for some in not_finite:
+        yield openvino_files(some), NOTED
+
+
+LYING = {
+    "shape": ("48, 33", "47, 32", "-48, -32", "1099511627776, 1099511627776", "a, b", ", ".join("1" * 9)),
+    "element_type": ("f64", "f16", "bf16"),
+    "offset": ("-4", "1099511627776", "x"),
+    "size": ("0", "-1", "4", "18446744073709551616"),
+}
+ENTITIES = (
+    b'<!DOCTYPE net [<!ENTITY a "aaaaaaaaaa">]>',
+    b'<!DOCTYPE net SYSTEM "http://localhost/x.dtd">',
+    b'<!DOCTYPE net [<!ENTITY a SYSTEM "file:///etc/passwd">]>',
+    b'<!DOCTYPE net [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;">]>',
+)
+
+
+def graph_of(xml: bytes, data: bytes) -> Files:
+    return {"openvino_model.xml": xml, "openvino_model.bin": data}

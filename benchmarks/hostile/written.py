@@ -31,3 +31,21 @@ def keras_archive(weights: bytes, name: str = "model.weights.h5", method: int = 
         archive.writestr("config.json", "{}")
         archive.writestr(name, weights)
     return stream.getvalue()
+
+
+def openvino_files(tensors: Tensors, lies: dict[str, dict[str, Any]] | None = None) -> dict[str, bytes]:
+    """A graph of one MatMul a matrix and its constants; `lies`: name -> attributes of its constant other than the true ones."""
+    layers, edges, at, number = [], [], 0, 1
+    layers.append('<layer id="0" name="x" type="Parameter" version="opset1"><data shape="?,?" element_type="f32"/></layer>')
+    for name, values in tensors.items():
+        said = {"element_type": {4: "f32", 2: "f16", 1: "i8"}[values.itemsize], "shape": ", ".join(map(str, values.shape))}
+        said |= {"offset": str(at), "size": str(values.nbytes), **(lies or {}).get(name, {})}
+        text = " ".join(f'{key}="{value}"' for key, value in said.items())
+        layers.append(f'<layer id="{number}" name="self.{name}" type="Const" version="opset1"><data {text}/></layer>')
+        layers.append(f'<layer id="{number + 1}" name="m{number}" type="MatMul" version="opset1"><data transpose_b="true"/></layer>')
+        edges.append(f'<edge from-layer="0" from-port="0" to-layer="{number + 1}" to-port="0"/>')
+        edges.append(f'<edge from-layer="{number}" from-port="0" to-layer="{number + 1}" to-port="1"/>')
+        at, number = at + values.nbytes, number + 2
+    head = '<?xml version="1.0"?>\n<net name="Model0" version="11">'
+    text = f"{head}<layers>{''.join(layers)}</layers><edges>{''.join(edges)}</edges></net>"
+    return {"openvino_model.xml": text.encode(), "openvino_model.bin": b"".join(values.tobytes() for values in tensors.values())}

@@ -4,7 +4,7 @@ by an entry point of the group `modelkin.containers`, which is asked only of fil
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -90,6 +90,7 @@ CONTAINERS = (
     Container("CTranslate2", ".ctranslate2.reader", (".bin",), lambda head: b"Spec\0" in head[6:38]),
     Container("ONNX", ".onnx.reader", (".onnx",), lambda head: head[:1] == b"\x08"),
     Container("TFLite", ".tflite", (".tflite",), lambda head: head[4:8] == b"TFL3"),
+    Container("OpenVINO", ".openvino.reader", (".xml",), lambda head: b"<net" in head, beside=(".bin",)),
     Container(
         "Keras",
         ".keras.reader",
@@ -124,6 +125,16 @@ def suffixes() -> tuple[str, ...]:
 def weights_suffixes() -> tuple[str, ...]:
     """The endings of files that can be read."""
     return tuple(dict.fromkeys(suffix for container in (*CONTAINERS, *others()) for suffix in container.suffixes))
+
+
+def owner_of(name: str, names: Collection[str]) -> str:
+    """The file, among `names`, whose numbers lie in the file `name` beside it; "" if that is a file of its own."""
+    for container in CONTAINERS:
+        for ending in container.beside:
+            owners = (name.removesuffix(ending) + suffix for suffix in container.suffixes if name.endswith(ending))
+            if owner := next((one for one in owners if one in names), ""):
+                return owner
+    return ""
 
 
 def rank(container: Container) -> int:
