@@ -314,6 +314,11 @@ def keras_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
     yield from newer.keras_files(sound(), not_finite(rng, np.float32), cut(written.keras_bytes(sound()), rng), rng)
 
 
+def flax_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
+    """What newer.py makes of sound weights as Flax."""
+    yield from newer.flax_files(sound(), not_finite(rng, np.float32), cut(written.flax_bytes(sound()), rng), rng)
+
+
 def openvino_cases(rng: random.Random, mark: Path) -> Iterator[tuple[newer.Files, str]]:
     """What newer.py makes of sound weights as OpenVINO."""
     yield from newer.openvino_cases(sound(), not_finite(rng, np.float32), rng)
@@ -328,6 +333,7 @@ MAKERS: dict[str, tuple[str, Make]] = {
     "ONNX": (".onnx", onnx_cases),
     "CTranslate2": (".bin", ct2_cases),
     "Keras": (".h5", keras_cases),
+    "Flax": (".msgpack", flax_cases),
     "OpenVINO": ("", openvino_cases),
 }
 

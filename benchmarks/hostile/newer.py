@@ -1,4 +1,4 @@
-"""Damaged and hostile files of Keras and OpenVINO, at least 200 each, and what has to become of each."""
+"""Damaged and hostile files of Keras, Flax and OpenVINO, at least 200 each, and what has to become of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from benchmarks.hostile.expected import LATE, NOTED, REFUSED
-from benchmarks.hostile.written import keras_archive, keras_bytes, openvino_files
+from benchmarks.hostile.written import flax_bytes, keras_archive, keras_bytes, openvino_files, packed, packed_array
 
 Files = dict[str, bytes]
 Case = tuple[bytes, str]
@@ -75,6 +75,32 @@ def _virtual(file: h5py.File, where: str) -> None:
     layout = h5py.VirtualLayout((8, 8), "f4")
     layout[:] = h5py.VirtualSource(where, "x", (8, 8))
     file.create_virtual_dataset("layers/d/vars/0", layout)
+
+
+def flax_files(tensors: Tensors, not_finite: Iterator[Tensors], cuts: Iterator[Case], rng: random.Random) -> Iterator[Case]:
+    """Files: cut, with shapes, types and lengths that do not fit, marks that are none, nests, floods of names, bad numbers."""
+    yield from cuts
+    for name, values in tensors.items():
+        shape, data = tuple(values.shape[::-1]), values.tobytes()
+        for lie in ((32, 47), (-32, -48), (2**40, 2**40), (2**62, 2), (1,) * 40, (32, 48, 2), "32", 7, ({},), ("a",), b"x"):
+            yield flax_bytes(tensors, {name: packed_array(lie, "float32", data)}), REFUSED
+        for kind in ("float64", "float16", "bfloat16", 7, {}, b"float32"):
+            yield flax_bytes(tensors, {name: packed_array(shape, kind, data)}), REFUSED
+        for bad in (data[:-4], b"", "text", 1, [data]):
+            yield flax_bytes(tensors, {name: packed_array(shape, "float32", bad)}), REFUSED
+        for chunks in ({}, {"0": values}, {"0": values.reshape(-1)[:7]}, {"0": "text"}, "text"):
+            some = {"__msgpack_chunked_array__": True, "shape": {"0": 48, "1": 33}, "chunks": chunks}
+            yield flax_bytes(tensors, {name: packed(some)}), REFUSED
+    for mark in (0xC1, 0xC6, 0xC9, 0xDB, 0xDD, 0xDF):
+        yield b"\x81\xa6params" + bytes([mark]) + b"\xff\xff\xff\xff" + rng.randbytes(64), REFUSED
+    yield b"\x81\xa1a" * 300 + b"\xc0", REFUSED
+    yield b"\x91" * 100_000, REFUSED
+    yield b"\xdd\x00\x98\x96\x80" + b"\xc0" * 10_000_000, REFUSED
+    yield b"\x81\xa1a\xc0", REFUSED
+    yield b"\x82\xa1a\xc0\xa1a\xc0", REFUSED
+    yield flax_bytes(tensors) + b"\xc0", REFUSED
+    for some in not_finite:
+        yield flax_bytes(some), NOTED
 
 
 def openvino_cases(tensors: Tensors, not_finite: Iterator[Tensors], rng: random.Random) -> Iterator[tuple[Files, str]]:

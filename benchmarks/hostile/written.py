@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from typing import Any
 
@@ -49,3 +50,36 @@ def openvino_files(tensors: Tensors, lies: dict[str, dict[str, Any]] | None = No
     head = '<?xml version="1.0"?>\n<net name="Model0" version="11">'
     text = f"{head}<layers>{''.join(layers)}</layers><edges>{''.join(edges)}</edges></net>"
     return {"openvino_model.xml": text.encode(), "openvino_model.bin": b"".join(values.tobytes() for values in tensors.values())}
+
+
+def packed(value: Any) -> bytes:
+    """A value as msgpack; arrays as Flax's extension."""
+    if isinstance(value, dict):
+        return b"\xdf" + struct.pack(">I", len(value)) + b"".join(packed(key) + packed(part) for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return b"\xdd" + struct.pack(">I", len(value)) + b"".join(map(packed, value))
+    if isinstance(value, str):
+        return b"\xd9" + struct.pack(">B", len(value.encode())) + value.encode()
+    if isinstance(value, bytes):
+        return b"\xc6" + struct.pack(">I", len(value)) + value
+    if isinstance(value, bool):
+        return b"\xc3" if value else b"\xc2"
+    if isinstance(value, int):
+        return b"\xd3" + struct.pack(">q", value)
+    return packed_array(value.shape, value.dtype.name, value.tobytes())
+
+
+def packed_array(shape: Any, kind: Any, data: Any, number: int = 1) -> bytes:
+    """Flax's extension, or one that lies."""
+    inside = packed((tuple(shape) if isinstance(shape, tuple) else shape, kind, data))
+    return b"\xc9" + struct.pack(">IB", len(inside), number) + inside
+
+
+def flax_bytes(tensors: Tensors, lies: dict[str, bytes] | None = None) -> bytes:
+    """The matrices [out, in] as kernels of modules of these names; `lies`: name -> what is in its kernel's place."""
+    inside: list[bytes] = []
+    for name, values in tensors.items():
+        kernel = (lies or {}).get(name) or packed(np.ascontiguousarray(values.T))
+        inside.append(packed(name.removesuffix(".weight")) + b"\x81\xa6kernel" + kernel)
+    assert len(inside) < 16
+    return b"\x81\xa6params" + bytes([0x80 + len(inside)]) + b"".join(inside)

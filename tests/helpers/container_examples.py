@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import gguf_files
 import tflite_files
-from benchmarks.hostile.written import keras_archive, keras_bytes, openvino_files
+from benchmarks.hostile.written import flax_bytes, keras_archive, keras_bytes, openvino_files
 
 Array = Any
 Write = Callable[[Path, Array], None]
@@ -85,6 +85,10 @@ def _keras_archive(path: Path, weight: Array) -> None:
     path.write_bytes(keras_archive(keras_bytes({"fc.weight": weight})))
 
 
+def _flax(path: Path, weight: Array) -> None:
+    path.write_bytes(flax_bytes({"fc.weight": weight}))
+
+
 def _openvino(path: Path, weight: Array) -> None:
     xml, data = openvino_files({"fc.weight": weight}).values()
     path.write_bytes(xml)
@@ -100,6 +104,7 @@ EXAMPLES: dict[str, dict[str, Write]] = {
     "CTranslate2": {".bin": _ctranslate2},
     "ONNX": {".onnx": _onnx},
     "TFLite": {".tflite": _tflite},
+    "Flax": {".msgpack": _flax},
     "OpenVINO": {".xml": _openvino},
     "Keras": {".keras": _keras_archive, ".weights.h5": _keras, ".h5": _keras, ".hdf5": _keras},
 }

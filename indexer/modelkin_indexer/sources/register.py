@@ -90,6 +90,14 @@ CONTAINERS = (
     Container("CTranslate2", ".ctranslate2.reader", (".bin",), lambda head: b"Spec\0" in head[6:38]),
     Container("ONNX", ".onnx.reader", (".onnx",), lambda head: head[:1] == b"\x08"),
     Container("TFLite", ".tflite", (".tflite",), lambda head: head[4:8] == b"TFL3"),
+    Container(
+        "Flax",
+        ".flax",
+        (".msgpack",),
+        lambda head: (
+            0x81 <= int.from_bytes(head[:1]) < 0x90 and 0xA0 < int.from_bytes(head[1:2]) < 0xC0
+        ),  # a few names, the first a short one
+    ),
     Container("OpenVINO", ".openvino.reader", (".xml",), lambda head: b"<net" in head, beside=(".bin",)),
     Container(
         "Keras",

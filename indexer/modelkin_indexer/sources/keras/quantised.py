@@ -17,7 +17,7 @@ import numpy.typing as npt
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.sources.keras.hdf5 import Array
-from modelkin_indexer.sources.keras.variables import laid
+from modelkin_indexer.sources.kernels import laid
 from modelkin_indexer.sources.stored.decoded import Presented
 from modelkin_indexer.sources.stored.extents import Extent, OpenFiles, StoredTensor
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN

@@ -1,6 +1,6 @@
 """Keras models: `.keras` archives, `.weights.h5`, and older `.h5` files (`model.save`, and tf_model.h5 of transformers).
 
-hdf5.py, messages.py  the file -> arrays and where they lie     variables.py  what the variables of a layer are, and how they lie
+hdf5.py, messages.py  the file -> arrays and where they lie     variables.py  what the variables of a layer are
 chunked.py            compressed arrays                         quantised.py  int8 and int4 with their scales
 
 The config in an archive is not read: layers of a stranger's classes and lambdas are code.
@@ -12,22 +12,19 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
-from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.results.beside import SourceFile
-from modelkin_indexer.source import BITS
 from modelkin_indexer.sources.keras.chunked import Chunked
 from modelkin_indexer.sources.keras.hdf5 import SAVE_AGAIN, Array, Group, Hdf5
 from modelkin_indexer.sources.keras.quantised import is_quantised, quantised, scales_of
-from modelkin_indexer.sources.keras.variables import Laid, laid, leaves_of, spelt, width_of
+from modelkin_indexer.sources.keras.variables import leaves_of
+from modelkin_indexer.sources.kernels import Laid, laid, shown, spelt, width_of
 from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.sources.stored.decoded import DecodedSource, Decoder, Origin, Plain, Presented
 from modelkin_indexer.sources.stored.extents import OpenFiles
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, PICK, read_config, read_exact
-from modelkin_indexer.sources.stored.strided import Strided
 from modelkin_indexer.sources.stored.zip_files import read_members
 
 WEIGHTS = "model.weights.h5"  # of an archive
@@ -107,10 +104,10 @@ class _Reader:
         width = width_of(Counter(v.array.shape[0] for layer in layers for v in layer if v.leaf == "gamma" and len(v.array.shape) == 1))
         found: dict[str, Presented] = {}
         for layer in layers:
-            for name, shown in self._layer(layer, width):
+            for name, tensor in self._layer(layer, width):
                 if name in found:
                     raise DamagedFile("is there twice", path=self._path, tensor=name, remedy=FETCH_AGAIN)
-                found[name] = shown
+                found[name] = tensor
         if not found and self.unread:
             what = ", ".join(sorted(self.unread)[:5])
             raise UnsupportedFormat(f"holds nothing but weights that are not read ({what})", path=self._path, remedy=SAVE_AGAIN)
@@ -135,9 +132,9 @@ class _Reader:
         if names[:1] == ["layers"]:
             names = names[1:]
         kind = f"{path[-2] if len(path) > 1 else ''}/{names[-1] if names else ''}".lower()
-        shown = tuple(names) or ("model",)
+        around = tuple(names) or ("model",)
         leaves = enumerate(zip(leaves_of(kind, arrays), arrays, strict=True))
-        return [_Variable(shown, kind, leaf or str(at), array) for at, (leaf, array) in leaves]
+        return [_Variable(around, kind, leaf or str(at), array) for at, (leaf, array) in leaves]
 
     def _named(self) -> Iterator[list[_Variable]]:
         """The variables of the older form: below a group for each layer, under their names."""
@@ -177,11 +174,4 @@ class _Reader:
         decoder: Decoder = Plain(descriptor, self._path, name, array.start or 0)
         if array.chunks is not None:
             decoder = Chunked(descriptor, self._path, name, array.dtype, array.shape, array.chunks)
-        info = TensorInfo(name, array.dtype, lies.shape, array.nbytes, lies.transposed)
-        if not lies.axes:
-            return Presented(info, decoder)
-        vector = Presented(TensorInfo(name, array.dtype, (prod(array.shape),), array.nbytes), decoder)
-        steps = [prod(array.shape[at + 1 :]) for at in range(len(array.shape))]
-        shape = tuple(array.shape[axis] for axis in lies.axes)
-        turned = Strided(vector, self._path, 0, shape, tuple(steps[axis] for axis in lies.axes))
-        return Presented(TensorInfo(name, array.dtype, lies.shape, prod(lies.shape) * BITS[array.dtype] // 8), turned)
+        return shown(name, array.dtype, array.shape, lies, decoder, self._path)
