@@ -112,6 +112,127 @@ def keras_case(suffix: str, mode: str = "") -> Case:
     return Case(write, ("keras", "jax"), {"int8": 8, "int4": 4}.get(mode, 32))
 
 
+def _torch_model(seed: int) -> Any:
+    """A small transformer of plain modules."""
+    import torch
+
+    class Layer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.input_layernorm = torch.nn.LayerNorm(WIDTH)
+            self.q_proj, self.k_proj = (torch.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(2))
+            self.up_proj, self.down_proj = torch.nn.Linear(WIDTH, NEURONS), torch.nn.Linear(NEURONS, WIDTH)
+
+        def forward(self, x: Any) -> Any:
+            y = self.input_layernorm(x)
+            return x + self.down_proj(torch.nn.functional.gelu(self.up_proj(self.k_proj(y) + self.q_proj(y))))
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed_tokens = torch.nn.Embedding(TOKENS, WIDTH)
+            self.layers = torch.nn.ModuleList(Layer() for _ in range(LAYERS))
+            self.lm_head = torch.nn.Linear(WIDTH, TOKENS, bias=False)
+
+        def forward(self, tokens: Any) -> Any:
+            x = self.embed_tokens(tokens)
+            for layer in self.layers:
+                x = layer(x)
+            return self.lm_head(x)
+
+    model, rng = Model().eval(), np.random.default_rng(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.from_numpy(uneven(rng, tuple(weight.shape[::-1])).T.copy()))
+    return model
+
+
+def openvino_case(mode: str = "", bits: int = 32, **options: Any) -> Case:
+    def write(folder: Path, seed: int) -> Written:
+        import openvino
+        import torch
+
+        model = _torch_model(seed)
+        graph = openvino.convert_model(model, example_input=torch.zeros(1, 16, dtype=torch.long))
+        if mode:
+            import nncf
+
+            graph = nncf.compress_weights(graph, mode=getattr(nncf.CompressWeightsMode, mode), **options)
+        openvino.save_model(graph, folder / "openvino_model.xml")
+        return Written(folder / "openvino_model.xml", {name: value.numpy() for name, value in model.state_dict().items()})
+
+    return Case(write, ("openvino", "torch", *(["nncf"] if mode else [])), bits)
+
+
+def flax_case(chunk: int = 0) -> Case:
+    def write(folder: Path, seed: int) -> Written:
+        import flax.linen as nn
+        import jax
+        from flax import serialization
+
+        class Layer(nn.Module):
+            @nn.compact
+            def __call__(self, x: Any) -> Any:
+                x = nn.LayerNorm(name="norm")(x + nn.MultiHeadDotProductAttention(4, qkv_features=WIDTH, name="attention")(x, x))
+                return x + nn.Dense(WIDTH, name="down")(nn.gelu(nn.Dense(NEURONS, name="up")(x)))
+
+        class Model(nn.Module):
+            @nn.compact
+            def __call__(self, tokens: Any, image: Any) -> Any:
+                x = nn.Embed(TOKENS, WIDTH, name="embed_tokens")(tokens)
+                for n in range(LAYERS):
+                    x = Layer(name=f"layers_{n}")(x)
+                y = nn.BatchNorm(use_running_average=True)(nn.Conv(16, (3, 3))(image))
+                return nn.Dense(10)(x.mean(1)), nn.Conv(16, (3, 3), feature_group_count=16)(y)
+
+        tokens, image = np.zeros((1, 8), int), np.zeros((1, 8, 8, 3), np.float32)
+        tree, rng = Model().init(jax.random.PRNGKey(seed), tokens, image), np.random.default_rng(seed)
+        tree = jax.tree.map(lambda array: uneven(rng, array.shape), tree)
+        before, serialization.MAX_CHUNK_SIZE = serialization.MAX_CHUNK_SIZE, chunk or serialization.MAX_CHUNK_SIZE
+        (folder / "flax_model.msgpack").write_bytes(serialization.to_bytes(tree))
+        serialization.MAX_CHUNK_SIZE = before
+        return Written(folder / "flax_model.msgpack", {"/".join(key): _of_flax(key, array) for key, array in _leaves(tree)})
+
+    return Case(write, ("flax", "jax"))
+
+
+def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Any:
+    for key, part in tree.items():
+        yield from _leaves(part, (*path, key)) if isinstance(part, dict) else [((*path, key), np.asarray(part))]
+
+
+def _of_flax(key: tuple[str, ...], array: Any) -> Any:
+    """An array as PyTorch lays it out."""
+    if key[-1] == "bias":
+        return array.reshape(-1)
+    if key[-1] != "kernel":
+        return array
+    if array.ndim == 4:
+        return array.transpose(3, 2, 0, 1)
+    return (array.reshape(array.shape[0], -1) if key[-2] in ("query", "key", "value") else array.reshape(-1, array.shape[-1])).T
+
+
+def paddle_case(kind: str) -> Case:
+    def write(folder: Path, seed: int) -> Written:
+        import paddle
+
+        layers = [paddle.nn.TransformerEncoderLayer(WIDTH, 4, NEURONS) for _ in range(LAYERS)]
+        net = paddle.nn.Sequential(paddle.nn.Embedding(TOKENS, WIDTH), *layers, paddle.nn.Linear(WIDTH, TOKENS))
+        rng, truth = np.random.default_rng(seed), {}
+        for name, weight in net.state_dict().items():
+            weight.set_value(array := uneven(rng, tuple(weight.shape)))
+            truth[name] = array.T if array.ndim == 2 and name != "0.weight" else array
+        net.eval()
+        if kind == ".pdparams":
+            paddle.save(net.state_dict(), str(folder / "model_state.pdparams"))
+            return Written(folder / "model_state.pdparams", truth)
+        paddle.jit.save(net, str(folder / "inference"), input_spec=[paddle.static.InputSpec([None, 8], "int64")])
+        return Written(folder / "inference.pdiparams", truth)
+
+    return Case(write, ("paddle",))
+
+
+GROUPS = {"group_size": 32, "all_layers": True, "ratio": 1.0}
 CASES: dict[str, Case] = {
     "Keras .keras": keras_case(".keras"),
     "Keras .weights.h5": keras_case(".weights.h5"),
@@ -119,4 +240,17 @@ CASES: dict[str, Case] = {
     "Keras .keras, int8": keras_case(".keras", "int8"),
     "Keras .weights.h5, int8": keras_case(".weights.h5", "int8"),
     "Keras .weights.h5, int4": keras_case(".weights.h5", "int4"),
+    "OpenVINO, float16": openvino_case(),
+    "OpenVINO, int8": openvino_case("INT8_ASYM", 8),
+    "OpenVINO, int8 symmetric": openvino_case("INT8_SYM", 8),
+    "OpenVINO, int4": openvino_case("INT4_ASYM", 4, **GROUPS),
+    "OpenVINO, int4 symmetric": openvino_case("INT4_SYM", 4, **GROUPS),
+    "OpenVINO, NF4": openvino_case("NF4", 4, **GROUPS),
+    "OpenVINO, MXFP4": openvino_case("MXFP4", 4, **GROUPS),
+    "OpenVINO, NVFP4": openvino_case("NVFP4", 4, **{**GROUPS, "group_size": 16}),
+    "OpenVINO, FP8": openvino_case("FP8_E4M3", 8, all_layers=True, group_size=-1),
+    "Flax": flax_case(),
+    "Flax, in chunks": flax_case(20_000),
+    "Paddle .pdparams": paddle_case(".pdparams"),
+    "Paddle .pdiparams": paddle_case(".pdiparams"),
 }

@@ -319,6 +319,12 @@ def flax_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
     yield from newer.flax_files(sound(), not_finite(rng, np.float32), cut(written.flax_bytes(sound()), rng), rng)
 
 
+def paddle_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
+    """What newer.py makes of sound weights as Paddle, and calling pickles."""
+    calls = (calling(name, mark, 4) for name in CALLS)
+    yield from newer.paddle_files(sound(), not_finite(rng, np.float32), cut(written.paddle_pickle(sound()), rng), calls, rng)
+
+
 def openvino_cases(rng: random.Random, mark: Path) -> Iterator[tuple[newer.Files, str]]:
     """What newer.py makes of sound weights as OpenVINO."""
     yield from newer.openvino_cases(sound(), not_finite(rng, np.float32), rng)
@@ -334,6 +340,7 @@ MAKERS: dict[str, tuple[str, Make]] = {
     "CTranslate2": (".bin", ct2_cases),
     "Keras": (".h5", keras_cases),
     "Flax": (".msgpack", flax_cases),
+    "Paddle": (".pdparams", paddle_cases),
     "OpenVINO": ("", openvino_cases),
 }
 

@@ -1,8 +1,9 @@
-"""Damaged and hostile files of Keras, Flax and OpenVINO, at least 200 each, and what has to become of each."""
+"""Damaged and hostile files of Keras, Flax, Paddle and OpenVINO, at least 200 each, and what has to become of each."""
 
 from __future__ import annotations
 
 import io
+import pickle
 import random
 import struct
 import zipfile
@@ -13,7 +14,16 @@ import h5py
 import numpy as np
 
 from benchmarks.hostile.expected import LATE, NOTED, REFUSED
-from benchmarks.hostile.written import flax_bytes, keras_archive, keras_bytes, openvino_files, packed, packed_array
+from benchmarks.hostile.written import (
+    flax_bytes,
+    keras_archive,
+    keras_bytes,
+    openvino_files,
+    packed,
+    packed_array,
+    paddle_parameters,
+    paddle_pickle,
+)
 
 Files = dict[str, bytes]
 Case = tuple[bytes, str]
@@ -101,6 +111,41 @@ def flax_files(tensors: Tensors, not_finite: Iterator[Tensors], cuts: Iterator[C
     yield flax_bytes(tensors) + b"\xc0", REFUSED
     for some in not_finite:
         yield flax_bytes(some), NOTED
+
+
+def paddle_files(
+    tensors: Tensors, not_finite: Iterator[Tensors], cuts: Iterator[Case], calling: Iterator[bytes], rng: random.Random
+) -> Iterator[Case]:
+    """Pickles and parameters: cut, calling, with types, shapes, lengths and versions that do not fit, bad numbers."""
+    yield from cuts
+    yield from ((some, REFUSED) for some in calling)
+    whole = paddle_pickle(tensors)
+    for kind in (b"O8", b"V4", b"S4", b"c8", b"M8", b"f3"):
+        yield whole.replace(b"\x8c\x02f4", b"\x8c\x02" + kind), REFUSED
+    for protocol in (0, 1, 2):
+        yield paddle_pickle(tensors, protocol), REFUSED
+    for value in ({}, [], "text", {"a": 1}, {"a": [1, 2]}):
+        yield pickle.dumps(value, 4), REFUSED
+    yield whole + b"x", REFUSED
+    plain = paddle_parameters(tensors)
+    for length in rng.sample(range(1, len(plain) - 1), 40):
+        yield plain[:length], REFUSED
+    for name in tensors:
+        for lie in ((32, 47), (2**40, 2**40), (2**62, 4), (1,) * 40, (2**64 - 1, 48)):
+            yield paddle_parameters(tensors, {name: {"shape": lie}}), REFUSED
+        for key, value in (
+            ("kind", 99),
+            ("kind", 6),
+            ("version", 7),
+            ("levels", 99),
+            ("levels", 2**40),
+            ("inner", 1),
+            ("length", -1),
+            ("length", 2**30),
+        ):
+            yield paddle_parameters(tensors, {name: {key: value}}), REFUSED
+    for some in not_finite:
+        yield paddle_pickle(some), NOTED
 
 
 def openvino_cases(tensors: Tensors, not_finite: Iterator[Tensors], rng: random.Random) -> Iterator[tuple[Files, str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import pickle
 import struct
 import zipfile
 from typing import Any
@@ -83,3 +85,36 @@ def flax_bytes(tensors: Tensors, lies: dict[str, bytes] | None = None) -> bytes:
         inside.append(packed(name.removesuffix(".weight")) + b"\x81\xa6kernel" + kernel)
     assert len(inside) < 16
     return b"\x81\xa6params" + bytes([0x80 + len(inside)]) + b"".join(inside)
+
+
+def paddle_pickle(tensors: Tensors, protocol: int = 4) -> bytes:
+    """A `.pdparams`: pairs of the parameters' own names and their arrays, as paddle.save writes them."""
+    pairs = {name: (f"linear_{at}.w_0", np.ascontiguousarray(values.T)) for at, (name, values) in enumerate(tensors.items())}
+    return pickle.dumps(pairs, protocol)
+
+
+def paddle_parameters(tensors: Tensors, lies: dict[str, dict[str, Any]] | None = None) -> bytes:
+    """A `.pdiparams`: each parameter behind its type and shape, by the order of its name."""
+    out = b""
+    for name in sorted(tensors):
+        values, said = np.ascontiguousarray(tensors[name].T), (lies or {}).get(name, {})
+        kind = said.get("kind", {"float32": 5, "float16": 4, "int8": 21}[str(values.dtype)])
+        text = b"\x08" + _varint(kind) + b"".join(b"\x10" + _varint(n) for n in said.get("shape", values.shape))
+        head = struct.pack("<IQI", said.get("version", 0), said.get("levels", 0), said.get("inner", 0))
+        out += head + struct.pack("<i", said.get("length", len(text))) + text + values.tobytes()
+    return out
+
+
+def paddle_program(tensors: Tensors) -> bytes:
+    """The program that names them, as newer versions write it."""
+    operations = [{"#": "p", "A": [0, 1, 1, f"linear_{at}.w_0"]} for at in range(len(tensors))]
+    return json.dumps({"base_code": {"magic": "pir"}, "program": {"regions": [{"blocks": [{"ops": operations}]}]}}).encode()
+
+
+def _varint(value: int) -> bytes:
+    out = b""
+    while True:
+        out += bytes([(value & 127) | (128 if value > 127 else 0)])
+        value >>= 7
+        if not value:
+            return out

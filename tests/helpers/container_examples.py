@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import gguf_files
 import tflite_files
-from benchmarks.hostile.written import flax_bytes, keras_archive, keras_bytes, openvino_files
+from benchmarks.hostile.written import flax_bytes, keras_archive, keras_bytes, openvino_files, paddle_parameters, paddle_pickle
 
 Array = Any
 Write = Callable[[Path, Array], None]
@@ -89,6 +89,14 @@ def _flax(path: Path, weight: Array) -> None:
     path.write_bytes(flax_bytes({"fc.weight": weight}))
 
 
+def _paddle(path: Path, weight: Array) -> None:
+    path.write_bytes(paddle_pickle({"fc.weight": weight}))
+
+
+def _parameters(path: Path, weight: Array) -> None:
+    path.write_bytes(paddle_parameters({"fc.weight": weight}))
+
+
 def _openvino(path: Path, weight: Array) -> None:
     xml, data = openvino_files({"fc.weight": weight}).values()
     path.write_bytes(xml)
@@ -105,6 +113,7 @@ EXAMPLES: dict[str, dict[str, Write]] = {
     "ONNX": {".onnx": _onnx},
     "TFLite": {".tflite": _tflite},
     "Flax": {".msgpack": _flax},
+    "Paddle": {".pdparams": _paddle, ".pdiparams": _parameters},
     "OpenVINO": {".xml": _openvino},
     "Keras": {".keras": _keras_archive, ".weights.h5": _keras, ".h5": _keras, ".hdf5": _keras},
 }

@@ -49,7 +49,7 @@ class Container:
     suffixes   of its files; a shard index is called as the file with `.index.json` after it
     recognises whether a file may be one, by its first bytes: decides between containers that share a suffix, and where there is none
     extra      of modelkin, that brings the package which reads it; "" if that is always there
-    beside     endings of files of the same stem that hold its numbers
+    beside     endings of files of the same stem that belong to it, its numbers or its graph
     """
 
     name: str
@@ -98,6 +98,13 @@ CONTAINERS = (
             0x81 <= int.from_bytes(head[:1]) < 0x90 and 0xA0 < int.from_bytes(head[1:2]) < 0xC0
         ),  # a few names, the first a short one
     ),
+    Container(
+        "Paddle",
+        ".paddle.reader",
+        (".pdparams", ".pdiparams"),
+        lambda head: head.startswith((b"\x80", bytes(12))),
+        beside=(".pdmodel",),
+    ),
     Container("OpenVINO", ".openvino.reader", (".xml",), lambda head: b"<net" in head, beside=(".bin",)),
     Container(
         "Keras",
@@ -114,8 +121,8 @@ OTHER_SUFFIXES = tuple(suffix for suffix in _KNOWN.split() if not any(suffix in 
 # What else only files are called: configs, formats that other programs keep weights in, archives. Such a name is never sent anywhere.
 _FILES = (
     ".7z .arrow .bz2 .caffemodel .csv .dat .data .dduf .distcp .engine .eqx .gz .index .joblib .json .llamafile .lz4 .mar .mat "
-    ".mlmodel .mlpackage .mnn .model .ncnn .om .onnx_data .orbax .ort .ot .param .params .parquet .pb .pbtxt .pdiparams .pdmodel .pdopt "
-    ".pdparams .pickle .plan .prototxt .pte .ptl .rar .rknn .t7 .tar .tensors .tgz .toml .torchscript .trt .txt .weights .xz .yaml .yml "
+    ".mlmodel .mlpackage .mnn .model .ncnn .om .onnx_data .orbax .ort .ot .param .params .parquet .pb .pbtxt .pdmodel .pdopt "
+    ".pickle .plan .prototxt .pte .ptl .rar .rknn .t7 .tar .tensors .tgz .toml .torchscript .trt .txt .weights .xz .yaml .yml "
     ".zip .zst"
 )
 
