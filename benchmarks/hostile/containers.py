@@ -19,6 +19,7 @@ import numpy as np
 import tflite
 import torch
 
+from benchmarks.hostile import newer, written
 from benchmarks.hostile.expected import LATE, NOTED, REFUSED
 from benchmarks.hostile.graphs import ct2_bytes, ct2_files, ct2_names, onnx_files, onnx_model
 
@@ -30,7 +31,8 @@ CALLS = (
     *("importlib.import_module", "ctypes.CDLL", "code.interact", "pty.spawn", "sys.exit", "operator.attrgetter", "functools.partial"),
     *("types.FunctionType", "types.CodeType", "torch._utils.__builtins__", "collections.OrderedDict.fromkeys", "torch.nn.Module"),
 )
-Make = Callable[[random.Random, Path], Iterator[tuple[bytes, str]]]
+Content = bytes | dict[str, bytes]  # of a file, or of the files of a folder
+Make = Callable[[random.Random, Path], Iterator[tuple[Any, str]]]
 Tensors = dict[str, Any]
 
 
@@ -307,6 +309,27 @@ def ct2_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
     yield from ct2_files(sound(), not_finite(rng, np.float32), cuts, rng)
 
 
+def keras_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
+    """What newer.py makes of sound weights as Keras."""
+    yield from newer.keras_files(sound(), not_finite(rng, np.float32), cut(written.keras_bytes(sound()), rng), rng)
+
+
+def flax_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
+    """What newer.py makes of sound weights as Flax."""
+    yield from newer.flax_files(sound(), not_finite(rng, np.float32), cut(written.flax_bytes(sound()), rng), rng)
+
+
+def paddle_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
+    """What newer.py makes of sound weights as Paddle, and calling pickles."""
+    calls = (calling(name, mark, 4) for name in CALLS)
+    yield from newer.paddle_files(sound(), not_finite(rng, np.float32), cut(written.paddle_pickle(sound()), rng), calls, rng)
+
+
+def openvino_cases(rng: random.Random, mark: Path) -> Iterator[tuple[newer.Files, str]]:
+    """What newer.py makes of sound weights as OpenVINO."""
+    yield from newer.openvino_cases(sound(), not_finite(rng, np.float32), rng)
+
+
 MAKERS: dict[str, tuple[str, Make]] = {
     "PyTorch zip": (".pt", torch_zip),
     "PyTorch legacy": (".bin", torch_legacy),
@@ -315,6 +338,10 @@ MAKERS: dict[str, tuple[str, Make]] = {
     "TFLite": (".tflite", tflite_files),
     "ONNX": (".onnx", onnx_cases),
     "CTranslate2": (".bin", ct2_cases),
+    "Keras": (".h5", keras_cases),
+    "Flax": (".msgpack", flax_cases),
+    "Paddle": (".pdparams", paddle_cases),
+    "OpenVINO": ("", openvino_cases),
 }
 
 
@@ -325,5 +352,17 @@ def write_cases(folder: Path, mark: Path, seed: int) -> Iterator[tuple[str, Path
         within.mkdir()
         for number, (content, outcome) in enumerate(maker(random.Random(seed), mark)):
             path = within / f"{kind.replace(' ', '-').lower()}-{number:03}{suffix}"
-            path.write_bytes(content)
+            place(path, content)
             yield kind, path, outcome
+
+
+def place(path: Path, content: Content) -> Path:
+    """Writes a file, or a folder of files."""
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+        return path
+    path.mkdir()
+    for name, data in content.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return path

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import gguf_files
 import tflite_files
+from benchmarks.hostile.written import flax_bytes, keras_archive, keras_bytes, openvino_files, paddle_parameters, paddle_pickle
 
 Array = Any
 Write = Callable[[Path, Array], None]
@@ -76,6 +77,32 @@ def _tflite(path: Path, weight: Array) -> None:
     path.write_bytes(tflite_files.written(given, [(tflite.BuiltinOperator.FULLY_CONNECTED, [0, 1], [0])]))
 
 
+def _keras(path: Path, weight: Array) -> None:
+    path.write_bytes(keras_bytes({"fc.weight": weight}))
+
+
+def _keras_archive(path: Path, weight: Array) -> None:
+    path.write_bytes(keras_archive(keras_bytes({"fc.weight": weight})))
+
+
+def _flax(path: Path, weight: Array) -> None:
+    path.write_bytes(flax_bytes({"fc.weight": weight}))
+
+
+def _paddle(path: Path, weight: Array) -> None:
+    path.write_bytes(paddle_pickle({"fc.weight": weight}))
+
+
+def _parameters(path: Path, weight: Array) -> None:
+    path.write_bytes(paddle_parameters({"fc.weight": weight}))
+
+
+def _openvino(path: Path, weight: Array) -> None:
+    xml, data = openvino_files({"fc.weight": weight}).values()
+    path.write_bytes(xml)
+    path.with_suffix(".bin").write_bytes(data)
+
+
 # Container -> suffix -> how such a file is written. A container or suffix that is missing here fails tests/contract.
 EXAMPLES: dict[str, dict[str, Write]] = {
     "safetensors": {".safetensors": _safetensors},
@@ -85,4 +112,8 @@ EXAMPLES: dict[str, dict[str, Write]] = {
     "CTranslate2": {".bin": _ctranslate2},
     "ONNX": {".onnx": _onnx},
     "TFLite": {".tflite": _tflite},
+    "Flax": {".msgpack": _flax},
+    "Paddle": {".pdparams": _paddle, ".pdiparams": _parameters},
+    "OpenVINO": {".xml": _openvino},
+    "Keras": {".keras": _keras_archive, ".weights.h5": _keras, ".h5": _keras, ".hdf5": _keras},
 }

@@ -16,7 +16,7 @@ from modelkin_indexer.hub.described import Repo
 from modelkin_indexer.hub.errors import HubError
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.sources.folders import weights_in, weights_of
-from modelkin_indexer.sources.register import Weights
+from modelkin_indexer.sources.register import Weights, container_of
 from modelkin_indexer.sources.stored.files import CONFIG, MAX_CONFIG
 
 PARTS = ("model_index.json", "modules.json")  # a folder with one of these is several models, each in a folder of its own
@@ -116,6 +116,8 @@ def _weights(root: Path, file: str | None) -> Iterator[str]:
 def _named(root: Path, weights: Weights) -> Iterator[str]:
     for path in (*weights.files, *([weights.index] if weights.index else [])):
         yield path.relative_to(root).as_posix()
+        for ending in container_of(path).beside:
+            yield path.with_suffix(ending).relative_to(root).as_posix()
     if weights.index:  # which shards it names is known only when it is read
         stem = weights.index.name.split(".")[0]
         yield from (path.relative_to(root).as_posix() for path in sorted(weights.index.parent.glob(f"{stem}-*")))

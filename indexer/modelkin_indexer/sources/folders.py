@@ -18,6 +18,7 @@ from modelkin_indexer.sources.register import (
     is_refused,
     is_unknown,
     others,
+    owner_of,
     rank,
 )
 from modelkin_indexer.sources.sliced import SLICE
@@ -26,7 +27,7 @@ from modelkin_indexer.sources.stored.shards import SHARD, missing_shards, number
 
 INDEX_ENDING = ".index.json"
 # Stems of the files that libraries write a whole model to; they go before any other.
-MAIN_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model")
+MAIN_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model", "openvino_model", "tf_model", "flax_model")
 # File names that say nothing of the model; its folder's name is taken instead.
 PLAIN_STEMS = (*MAIN_STEMS, "adapter_model", "consolidated")
 # How publishers mark a form of the same weights that is stored with other or fewer bits: model.fp16, x-Q4_K_M, x.i1-IQ2_XS.
@@ -35,7 +36,8 @@ VARIANT = re.compile(
 )
 # What training leaves beside a model, parts that llama.cpp keeps in a file of their own, and single arrays.
 NOT_WEIGHTS = re.compile(
-    r"training_args|optimizer|scheduler|scaler|rng_state|random_states|tokenizer|imatrix|(?:.*[-._])?mmproj|.*\.npy$", re.IGNORECASE
+    r"training_args|openvino_(?:de)?tokenizer|optimizer|scheduler|scaler|rng_state|random_states|tokenizer|imatrix|(?:.*[-._])?mmproj|.*\.npy$",
+    re.IGNORECASE,
 )
 PROJECTOR = re.compile(r"(?:.*[-._])?mmproj.*\.gguf", re.IGNORECASE)  # the vision or audio part that llama.cpp keeps apart
 SLICES = "slices"  # files that hold a slice of each matrix
@@ -106,6 +108,8 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
 
 def weights_of(path: Path, chosen: Path) -> tuple[Container, Weights]:
     """The container and the files of one file or shard index, `chosen`; `path` is what the user gave."""
+    if chosen.suffix == ".bin" and (owner := owner_of(chosen.name, _names(chosen.parent))):
+        chosen = chosen.with_name(owner)
     named = chosen.with_name(chosen.name.removesuffix(INDEX_ENDING))
     if is_refused(chosen):
         raise UnsupportedFormat(f"is a {chosen.suffix} file", path=chosen, remedy=CONVERT)
@@ -140,7 +144,7 @@ def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_
     for name in names:
         plain = name.removesuffix(INDEX_ENDING)
         suffixes = [suffix for container in among if (suffix := container.suffix_of(plain))]
-        if not suffixes or NOT_WEIGHTS.match(plain):
+        if not suffixes or NOT_WEIGHTS.match(plain) or owner_of(name, names):
             continue
         stem, kind = plain[: -len(suffixes[0])], "index" if plain != name else "file"
         shard = SHARD.fullmatch(stem)

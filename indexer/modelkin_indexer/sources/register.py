@@ -4,7 +4,7 @@ by an entry point of the group `modelkin.containers`, which is asked only of fil
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -48,12 +48,16 @@ class Container:
     leaf       the module that opens it, imported when a file of that kind is met; of this package with a dot before its name
     suffixes   of its files; a shard index is called as the file with `.index.json` after it
     recognises whether a file may be one, by its first bytes: decides between containers that share a suffix, and where there is none
+    extra      of modelkin, that brings the package which reads it; "" if that is always there
+    beside     endings of files of the same stem that belong to it, its numbers or its graph
     """
 
     name: str
     leaf: str
     suffixes: tuple[str, ...]
     recognises: Callable[[bytes], bool]
+    extra: str = ""
+    beside: tuple[str, ...] = ()
 
     def open(self, weights: Weights) -> Source:
         """Open the files of one model. Raises SourceError."""
@@ -86,6 +90,28 @@ CONTAINERS = (
     Container("CTranslate2", ".ctranslate2.reader", (".bin",), lambda head: b"Spec\0" in head[6:38]),
     Container("ONNX", ".onnx.reader", (".onnx",), lambda head: head[:1] == b"\x08"),
     Container("TFLite", ".tflite", (".tflite",), lambda head: head[4:8] == b"TFL3"),
+    Container(
+        "Flax",
+        ".flax",
+        (".msgpack",),
+        lambda head: (
+            0x81 <= int.from_bytes(head[:1]) < 0x90 and 0xA0 < int.from_bytes(head[1:2]) < 0xC0
+        ),  # a few names, the first a short one
+    ),
+    Container(
+        "Paddle",
+        ".paddle.reader",
+        (".pdparams", ".pdiparams"),
+        lambda head: head.startswith((b"\x80", bytes(12))),
+        beside=(".pdmodel",),
+    ),
+    Container("OpenVINO", ".openvino.reader", (".xml",), lambda head: b"<net" in head, beside=(".bin",)),
+    Container(
+        "Keras",
+        ".keras.reader",
+        (".keras", ".weights.h5", ".h5", ".hdf5"),
+        lambda head: head.startswith(b"\x89HDF\r\n\x1a\n") or head[30:43] == b"metadata.json",
+    ),
 )
 
 # Suffixes of weights that this version does not read, known only to say what was found.
@@ -94,9 +120,9 @@ OTHER_SUFFIXES = tuple(suffix for suffix in _KNOWN.split() if not any(suffix in 
 
 # What else only files are called: configs, formats that other programs keep weights in, archives. Such a name is never sent anywhere.
 _FILES = (
-    ".7z .arrow .bz2 .caffemodel .csv .dat .data .dduf .distcp .engine .eqx .gz .hdf5 .index .joblib .json .llamafile .lz4 .mar .mat "
-    ".mlmodel .mlpackage .mnn .model .ncnn .om .onnx_data .orbax .ort .ot .param .params .parquet .pb .pbtxt .pdiparams .pdmodel .pdopt "
-    ".pdparams .pickle .plan .prototxt .pte .ptl .rar .rknn .t7 .tar .tensors .tgz .toml .torchscript .trt .txt .weights .xz .yaml .yml "
+    ".7z .arrow .bz2 .caffemodel .csv .dat .data .dduf .distcp .engine .eqx .gz .index .joblib .json .llamafile .lz4 .mar .mat "
+    ".mlmodel .mlpackage .mnn .model .ncnn .om .onnx_data .orbax .ort .ot .param .params .parquet .pb .pbtxt .pdmodel .pdopt "
+    ".pickle .plan .prototxt .pte .ptl .rar .rknn .t7 .tar .tensors .tgz .toml .torchscript .trt .txt .weights .xz .yaml .yml "
     ".zip .zst"
 )
 
@@ -114,6 +140,16 @@ def suffixes() -> tuple[str, ...]:
 def weights_suffixes() -> tuple[str, ...]:
     """The endings of files that can be read."""
     return tuple(dict.fromkeys(suffix for container in (*CONTAINERS, *others()) for suffix in container.suffixes))
+
+
+def owner_of(name: str, names: Collection[str]) -> str:
+    """The file, among `names`, whose numbers lie in the file `name` beside it; "" if that is a file of its own."""
+    for container in CONTAINERS:
+        for ending in container.beside:
+            owners = (name.removesuffix(ending) + suffix for suffix in container.suffixes if name.endswith(ending))
+            if owner := next((one for one in owners if one in names), ""):
+                return owner
+    return ""
 
 
 def rank(container: Container) -> int:

@@ -38,6 +38,7 @@ PACKED: dict[str, tuple[int, Floats]] = {
     "U2": (2, _table(*range(4))),
     "F4": (4, np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float32)),
     "NF4": (4, _table(*NF4)),
+    "LOW_NF4": (4, _table(*NF4)),  # OpenVINO's: the low half first
     "BNB_FP4": (4, _table(*BNB_FP4, *(-number for number in BNB_FP4))),
 }
 HIGH_FIRST = ("NF4", "BNB_FP4")

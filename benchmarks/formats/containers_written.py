@@ -1,0 +1,256 @@
+"""Small models that libraries write in their own containers, with the weights taken out of the library's arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Arrays = dict[str, Any]
+WIDTH, NEURONS, TOKENS, LAYERS = 96, 320, 601, 4
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file or folder, and what it holds as PyTorch would lay it out."""
+
+    path: Path
+    truth: Arrays
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a form is written in a folder, by seed; which modules that needs, and to how many bits the weights were rounded."""
+
+    write: Callable[[Path, int], Written]
+    modules: tuple[str, ...]
+    bits: int = 32
+
+
+def uneven(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    """Random weights whose outputs, along the last axis, differ in size; gains and offsets around 1 and 0."""
+    if len(shape) < 2:
+        return (1 + 0.2 * rng.standard_normal(shape)).astype(np.float32)
+    return (0.05 * rng.standard_normal(shape) * np.exp(0.3 * rng.standard_normal(shape[-1]))).astype(np.float32)
+
+
+def llama_names(rng: np.random.Generator) -> Arrays:
+    """The weights of a small llama, under its published names."""
+    found = {"model.embed_tokens.weight": uneven(rng, (TOKENS, WIDTH)), "model.norm.weight": uneven(rng, (WIDTH,))}
+    for layer in range(LAYERS):
+        front = f"model.layers.{layer}."
+        for role in ("q", "k", "v", "o"):
+            found[f"{front}self_attn.{role}_proj.weight"] = uneven(rng, (WIDTH, WIDTH))
+        found[f"{front}mlp.gate_proj.weight"] = uneven(rng, (NEURONS, WIDTH))
+        found[f"{front}mlp.up_proj.weight"] = uneven(rng, (NEURONS, WIDTH))
+        found[f"{front}mlp.down_proj.weight"] = uneven(rng, (WIDTH, NEURONS))
+        found[f"{front}input_layernorm.weight"] = uneven(rng, (WIDTH,))
+        found[f"{front}post_attention_layernorm.weight"] = uneven(rng, (WIDTH,))
+    found["lm_head.weight"] = uneven(rng, (TOKENS, WIDTH))
+    return found
+
+
+def _keras_model(seed: int) -> Any:
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    import keras
+
+    layers, rng = keras.layers, np.random.default_rng(seed)
+    tokens, image = keras.Input((24,), dtype="int32"), keras.Input((24, 24, 3))
+    x = layers.Embedding(TOKENS, WIDTH, name="tokens")(tokens)
+    for n in range(LAYERS):
+        x = layers.LayerNormalization(name=f"norm_{n}")(x + layers.MultiHeadAttention(4, WIDTH // 4, name=f"attention_{n}")(x, x))
+        hidden = layers.Dense(NEURONS, activation="gelu", name=f"up_{n}")(x)
+        x = layers.LayerNormalization(name=f"norm_after_{n}")(x + layers.Dense(WIDTH, name=f"down_{n}")(hidden))
+    y = layers.BatchNormalization()(layers.Conv2D(32, 3)(image))
+    y = layers.DepthwiseConv2D(3)(layers.SeparableConv2D(24, 3)(y))
+    y = layers.GlobalAveragePooling2D()(layers.Conv2DTranspose(16, 3)(y))
+    both = layers.Concatenate()([layers.LSTM(WIDTH)(x), y])
+    model = keras.Model([tokens, image], layers.Dense(11)(both))
+    model.set_weights([uneven(rng, weight.shape) for weight in model.get_weights()])
+    return model
+
+
+def _keras_truth(model: Any) -> Arrays:
+    """The weights as PyTorch lays them out: by the classes of the layers, which the reader does not see."""
+    found: Arrays = {}
+    for layer in model._flatten_layers(include_self=False):
+        for variable in layer._trainable_variables + layer._non_trainable_variables:
+            array, name = np.asarray(variable), f"{layer.name}.{variable.path}".replace("/", ".")
+            kind = type(layer).__name__
+            if array.dtype.kind != "f":
+                continue
+            if kind == "EinsumDense":
+                if variable.name == "kernel":
+                    reads = layer.name in ("query", "key", "value")
+                    array = array.reshape(array.shape[0], -1).T if reads else array.reshape(-1, array.shape[-1]).T
+                else:
+                    array = array.reshape(-1)
+            elif kind in ("Dense", "LSTMCell") and array.ndim == 2:
+                array = array.T
+            elif "depthwise" in variable.name or (kind == "DepthwiseConv2D" and array.ndim == 4):
+                array = array.transpose(2, 3, 0, 1).reshape(-1, 1, *array.shape[:2])
+            elif array.ndim == 4:
+                array = array.transpose(3, 2, 0, 1)
+            found[name] = array
+    return found
+
+
+def keras_case(suffix: str, mode: str = "") -> Case:
+    def write(folder: Path, seed: int) -> Written:
+        model = _keras_model(seed)
+        truth = _keras_truth(model)
+        if mode:
+            model.quantize(mode)
+        path = folder / f"model{suffix}"
+        (model.save_weights if suffix == ".weights.h5" else model.save)(path)
+        return Written(path, truth)
+
+    return Case(write, ("keras", "jax"), {"int8": 8, "int4": 4}.get(mode, 32))
+
+
+def _torch_model(seed: int) -> Any:
+    """A small transformer of plain modules."""
+    import torch
+
+    class Layer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.input_layernorm = torch.nn.LayerNorm(WIDTH)
+            self.q_proj, self.k_proj = (torch.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(2))
+            self.up_proj, self.down_proj = torch.nn.Linear(WIDTH, NEURONS), torch.nn.Linear(NEURONS, WIDTH)
+
+        def forward(self, x: Any) -> Any:
+            y = self.input_layernorm(x)
+            return x + self.down_proj(torch.nn.functional.gelu(self.up_proj(self.k_proj(y) + self.q_proj(y))))
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed_tokens = torch.nn.Embedding(TOKENS, WIDTH)
+            self.layers = torch.nn.ModuleList(Layer() for _ in range(LAYERS))
+            self.lm_head = torch.nn.Linear(WIDTH, TOKENS, bias=False)
+
+        def forward(self, tokens: Any) -> Any:
+            x = self.embed_tokens(tokens)
+            for layer in self.layers:
+                x = layer(x)
+            return self.lm_head(x)
+
+    model, rng = Model().eval(), np.random.default_rng(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.from_numpy(uneven(rng, tuple(weight.shape[::-1])).T.copy()))
+    return model
+
+
+def openvino_case(mode: str = "", bits: int = 32, **options: Any) -> Case:
+    def write(folder: Path, seed: int) -> Written:
+        import openvino
+        import torch
+
+        model = _torch_model(seed)
+        graph = openvino.convert_model(model, example_input=torch.zeros(1, 16, dtype=torch.long))
+        if mode:
+            import nncf
+
+            graph = nncf.compress_weights(graph, mode=getattr(nncf.CompressWeightsMode, mode), **options)
+        openvino.save_model(graph, folder / "openvino_model.xml")
+        return Written(folder / "openvino_model.xml", {name: value.numpy() for name, value in model.state_dict().items()})
+
+    return Case(write, ("openvino", "torch", *(["nncf"] if mode else [])), bits)
+
+
+def flax_case(chunk: int = 0) -> Case:
+    def write(folder: Path, seed: int) -> Written:
+        import flax.linen as nn
+        import jax
+        from flax import serialization
+
+        class Layer(nn.Module):
+            @nn.compact
+            def __call__(self, x: Any) -> Any:
+                x = nn.LayerNorm(name="norm")(x + nn.MultiHeadDotProductAttention(4, qkv_features=WIDTH, name="attention")(x, x))
+                return x + nn.Dense(WIDTH, name="down")(nn.gelu(nn.Dense(NEURONS, name="up")(x)))
+
+        class Model(nn.Module):
+            @nn.compact
+            def __call__(self, tokens: Any, image: Any) -> Any:
+                x = nn.Embed(TOKENS, WIDTH, name="embed_tokens")(tokens)
+                for n in range(LAYERS):
+                    x = Layer(name=f"layers_{n}")(x)
+                y = nn.BatchNorm(use_running_average=True)(nn.Conv(16, (3, 3))(image))
+                return nn.Dense(10)(x.mean(1)), nn.Conv(16, (3, 3), feature_group_count=16)(y)
+
+        tokens, image = np.zeros((1, 8), int), np.zeros((1, 8, 8, 3), np.float32)
+        tree, rng = Model().init(jax.random.PRNGKey(seed), tokens, image), np.random.default_rng(seed)
+        tree = jax.tree.map(lambda array: uneven(rng, array.shape), tree)
+        before, serialization.MAX_CHUNK_SIZE = serialization.MAX_CHUNK_SIZE, chunk or serialization.MAX_CHUNK_SIZE
+        (folder / "flax_model.msgpack").write_bytes(serialization.to_bytes(tree))
+        serialization.MAX_CHUNK_SIZE = before
+        return Written(folder / "flax_model.msgpack", {"/".join(key): _of_flax(key, array) for key, array in _leaves(tree)})
+
+    return Case(write, ("flax", "jax"))
+
+
+def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Any:
+    for key, part in tree.items():
+        yield from _leaves(part, (*path, key)) if isinstance(part, dict) else [((*path, key), np.asarray(part))]
+
+
+def _of_flax(key: tuple[str, ...], array: Any) -> Any:
+    """An array as PyTorch lays it out."""
+    if key[-1] == "bias":
+        return array.reshape(-1)
+    if key[-1] != "kernel":
+        return array
+    if array.ndim == 4:
+        return array.transpose(3, 2, 0, 1)
+    return (array.reshape(array.shape[0], -1) if key[-2] in ("query", "key", "value") else array.reshape(-1, array.shape[-1])).T
+
+
+def paddle_case(kind: str) -> Case:
+    def write(folder: Path, seed: int) -> Written:
+        import paddle
+
+        layers = [paddle.nn.TransformerEncoderLayer(WIDTH, 4, NEURONS) for _ in range(LAYERS)]
+        net = paddle.nn.Sequential(paddle.nn.Embedding(TOKENS, WIDTH), *layers, paddle.nn.Linear(WIDTH, TOKENS))
+        rng, truth = np.random.default_rng(seed), {}
+        for name, weight in net.state_dict().items():
+            weight.set_value(array := uneven(rng, tuple(weight.shape)))
+            truth[name] = array.T if array.ndim == 2 and name != "0.weight" else array
+        net.eval()
+        if kind == ".pdparams":
+            paddle.save(net.state_dict(), str(folder / "model_state.pdparams"))
+            return Written(folder / "model_state.pdparams", truth)
+        paddle.jit.save(net, str(folder / "inference"), input_spec=[paddle.static.InputSpec([None, 8], "int64")])
+        return Written(folder / "inference.pdiparams", truth)
+
+    return Case(write, ("paddle",))
+
+
+GROUPS = {"group_size": 32, "all_layers": True, "ratio": 1.0}
+CASES: dict[str, Case] = {
+    "Keras .keras": keras_case(".keras"),
+    "Keras .weights.h5": keras_case(".weights.h5"),
+    "Keras .h5": keras_case(".h5"),
+    "Keras .keras, int8": keras_case(".keras", "int8"),
+    "Keras .weights.h5, int8": keras_case(".weights.h5", "int8"),
+    "Keras .weights.h5, int4": keras_case(".weights.h5", "int4"),
+    "OpenVINO, float16": openvino_case(),
+    "OpenVINO, int8": openvino_case("INT8_ASYM", 8),
+    "OpenVINO, int8 symmetric": openvino_case("INT8_SYM", 8),
+    "OpenVINO, int4": openvino_case("INT4_ASYM", 4, **GROUPS),
+    "OpenVINO, int4 symmetric": openvino_case("INT4_SYM", 4, **GROUPS),
+    "OpenVINO, NF4": openvino_case("NF4", 4, **GROUPS),
+    "OpenVINO, MXFP4": openvino_case("MXFP4", 4, **GROUPS),
+    "OpenVINO, NVFP4": openvino_case("NVFP4", 4, **{**GROUPS, "group_size": 16}),
+    "OpenVINO, FP8": openvino_case("FP8_E4M3", 8, all_layers=True, group_size=-1),
+    "Flax": flax_case(),
+    "Flax, in chunks": flax_case(20_000),
+    "Paddle .pdparams": paddle_case(".pdparams"),
+    "Paddle .pdiparams": paddle_case(".pdiparams"),
+}

@@ -1,0 +1,120 @@
+"""Small sound files of more containers, as bytes, written here so that every number of them can be made to lie."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import struct
+import zipfile
+from typing import Any
+
+import h5py
+import numpy as np
+
+Tensors = dict[str, Any]
+
+
+def keras_bytes(tensors: Tensors, compressed: bool = False) -> bytes:
+    """A `.weights.h5` of Keras 3: each matrix [out, in] as the kernel of a Dense layer of that name."""
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        for number, (name, values) in enumerate(tensors.items()):
+            group = file.create_group(f"layers/dense_{number}/vars")
+            group.attrs["name"] = name.removesuffix(".weight")
+            group.create_dataset("0", data=np.ascontiguousarray(values.T), compression="gzip" if compressed else None)
+    return stream.getvalue()
+
+
+def keras_archive(weights: bytes, name: str = "model.weights.h5", method: int = zipfile.ZIP_STORED) -> bytes:
+    """A `.keras` archive around them."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("config.json", "{}")
+        archive.writestr(name, weights)
+    return stream.getvalue()
+
+
+def openvino_files(tensors: Tensors, lies: dict[str, dict[str, Any]] | None = None) -> dict[str, bytes]:
+    """A graph of one MatMul a matrix and its constants; `lies`: name -> attributes of its constant other than the true ones."""
+    layers, edges, at, number = [], [], 0, 1
+    layers.append('<layer id="0" name="x" type="Parameter" version="opset1"><data shape="?,?" element_type="f32"/></layer>')
+    for name, values in tensors.items():
+        said = {"element_type": {4: "f32", 2: "f16", 1: "i8"}[values.itemsize], "shape": ", ".join(map(str, values.shape))}
+        said |= {"offset": str(at), "size": str(values.nbytes), **(lies or {}).get(name, {})}
+        text = " ".join(f'{key}="{value}"' for key, value in said.items())
+        layers.append(f'<layer id="{number}" name="self.{name}" type="Const" version="opset1"><data {text}/></layer>')
+        layers.append(f'<layer id="{number + 1}" name="m{number}" type="MatMul" version="opset1"><data transpose_b="true"/></layer>')
+        edges.append(f'<edge from-layer="0" from-port="0" to-layer="{number + 1}" to-port="0"/>')
+        edges.append(f'<edge from-layer="{number}" from-port="0" to-layer="{number + 1}" to-port="1"/>')
+        at, number = at + values.nbytes, number + 2
+    head = '<?xml version="1.0"?>\n<net name="Model0" version="11">'
+    text = f"{head}<layers>{''.join(layers)}</layers><edges>{''.join(edges)}</edges></net>"
+    return {"openvino_model.xml": text.encode(), "openvino_model.bin": b"".join(values.tobytes() for values in tensors.values())}
+
+
+def packed(value: Any) -> bytes:
+    """A value as msgpack; arrays as Flax's extension."""
+    if isinstance(value, dict):
+        return b"\xdf" + struct.pack(">I", len(value)) + b"".join(packed(key) + packed(part) for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return b"\xdd" + struct.pack(">I", len(value)) + b"".join(map(packed, value))
+    if isinstance(value, str):
+        return b"\xd9" + struct.pack(">B", len(value.encode())) + value.encode()
+    if isinstance(value, bytes):
+        return b"\xc6" + struct.pack(">I", len(value)) + value
+    if isinstance(value, bool):
+        return b"\xc3" if value else b"\xc2"
+    if isinstance(value, int):
+        return b"\xd3" + struct.pack(">q", value)
+    return packed_array(value.shape, value.dtype.name, value.tobytes())
+
+
+def packed_array(shape: Any, kind: Any, data: Any, number: int = 1) -> bytes:
+    """Flax's extension, or one that lies."""
+    inside = packed((tuple(shape) if isinstance(shape, tuple) else shape, kind, data))
+    return b"\xc9" + struct.pack(">IB", len(inside), number) + inside
+
+
+def flax_bytes(tensors: Tensors, lies: dict[str, bytes] | None = None) -> bytes:
+    """The matrices [out, in] as kernels of modules of these names; `lies`: name -> what is in its kernel's place."""
+    inside: list[bytes] = []
+    for name, values in tensors.items():
+        kernel = (lies or {}).get(name) or packed(np.ascontiguousarray(values.T))
+        inside.append(packed(name.removesuffix(".weight")) + b"\x81\xa6kernel" + kernel)
+    assert len(inside) < 16
+    return b"\x81\xa6params" + bytes([0x80 + len(inside)]) + b"".join(inside)
+
+
+def paddle_pickle(tensors: Tensors, protocol: int = 4) -> bytes:
+    """A `.pdparams`: pairs of the parameters' own names and their arrays, as paddle.save writes them."""
+    pairs = {name: (f"linear_{at}.w_0", np.ascontiguousarray(values.T)) for at, (name, values) in enumerate(tensors.items())}
+    return pickle.dumps(pairs, protocol)
+
+
+def paddle_parameters(tensors: Tensors, lies: dict[str, dict[str, Any]] | None = None) -> bytes:
+    """A `.pdiparams`: each parameter behind its type and shape, by the order of its name."""
+    out = b""
+    for name in sorted(tensors):
+        values, said = np.ascontiguousarray(tensors[name].T), (lies or {}).get(name, {})
+        kind = said.get("kind", {"float32": 5, "float16": 4, "int8": 21}[str(values.dtype)])
+        text = b"\x08" + _varint(kind) + b"".join(b"\x10" + _varint(n) for n in said.get("shape", values.shape))
+        head = struct.pack("<IQI", said.get("version", 0), said.get("levels", 0), said.get("inner", 0))
+        out += head + struct.pack("<i", said.get("length", len(text))) + text + values.tobytes()
+    return out
+
+
+def paddle_program(tensors: Tensors) -> bytes:
+    """The program that names them, as newer versions write it."""
+    operations = [{"#": "p", "A": [0, 1, 1, f"linear_{at}.w_0"]} for at in range(len(tensors))]
+    return json.dumps({"base_code": {"magic": "pir"}, "program": {"regions": [{"blocks": [{"ops": operations}]}]}}).encode()
+
+
+def _varint(value: int) -> bytes:
+    out = b""
+    while True:
+        out += bytes([(value & 127) | (128 if value > 127 else 0)])
+        value >>= 7
+        if not value:
+            return out

@@ -1,0 +1,1 @@
+"""Paddle's checkpoints: pickles of NumPy arrays, and the parameters of exported programs."""

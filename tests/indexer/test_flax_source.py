@@ -1,0 +1,97 @@
+"""Flax's msgpack, written byte by byte (benchmarks/formats/containers_reference.py holds files of Flax itself)."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from benchmarks.hostile.written import flax_bytes, packed
+from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
+from modelkin_indexer.opening import open_source
+from modelkin_indexer.sources.stored import values
+
+RNG = np.random.default_rng(6)
+
+
+def floats(*shape: int) -> Any:
+    return RNG.standard_normal(shape, np.float32)
+
+
+def read(path: Path) -> dict[str, Any]:
+    found = {}
+    with closing(open_source(path)) as source:
+        for name, info in source.tensors.items():
+            array = values.decode(info.dtype, source.read(name, 0, info.nbytes))
+            found[name] = np.array(array.reshape(info.shape[::-1]).T if info.transposed else array.reshape(info.shape))
+    return found
+
+
+def write(path: Path, value: Any) -> Path:
+    path.write_bytes(packed(value))
+    return path
+
+
+def test_kernels_come_as_pytorch_lays_them_out(tmp_path: Path) -> None:
+    dense, conv, key, out, table = floats(8, 12), floats(3, 3, 4, 6), floats(8, 2, 3), floats(2, 3, 8), floats(20, 8)
+    params = {"layers_1": {"up": {"kernel": dense, "bias": floats(12)}, "attn": {"key": {"kernel": key}, "out": {"kernel": out}}}}
+    params |= {"conv": {"kernel": conv}, "embed": {"embedding": table}, "norm": {"scale": floats(8)}}
+    found = read(write(tmp_path / "flax_model.msgpack", {"params": params, "batch_stats": {"bn": {"mean": floats(6)}}}))
+    assert np.array_equal(found["layers.1.up.weight"], dense.T)
+    assert np.array_equal(found["layers.1.attn.key.weight"], key.reshape(8, 6).T)
+    assert np.array_equal(found["layers.1.attn.out.weight"], out.reshape(6, 8).T)
+    assert np.array_equal(found["conv.weight"], conv.transpose(3, 2, 0, 1))
+    assert np.array_equal(found["embed.weight"], table)
+    assert set(found) > {"norm.weight", "bn.running_mean"}
+
+
+def test_kernels_that_are_stored_outputs_first(tmp_path: Path) -> None:
+    wide, square = floats(24, 8), floats(8, 8)
+    tree = {"c_attn": {"kernel": wide, "bias": floats(24)}, "c_proj": {"kernel": square, "bias": floats(8)}}
+    found = read(write(tmp_path / "m.msgpack", tree))
+    assert np.array_equal(found["c_attn.weight"], wide)
+    assert np.array_equal(found["c_proj.weight"], square)
+
+
+def test_a_training_state_is_its_parameters(tmp_path: Path) -> None:
+    state = {
+        "step": 7,
+        "params": {"params": {"fc": {"kernel": floats(8, 4)}}},
+        "opt_state": {"0": {"mu": {"fc": {"kernel": floats(8, 4)}}}},
+    }
+    assert list(read(write(tmp_path / "m.msgpack", state))) == ["fc.weight"]
+
+
+def test_arrays_in_chunks_and_shards(tmp_path: Path) -> None:
+    table = floats(30, 7).astype(ml_dtypes.bfloat16)
+    flat = table.reshape(-1)
+    chunks = {"__msgpack_chunked_array__": True, "shape": {"0": 30, "1": 7}, "chunks": {"0": flat[:100], "1": flat[100:]}}
+    write(tmp_path / "flax_model-00001-of-00002.msgpack", {"embed": {"embedding": chunks}})
+    write(tmp_path / "flax_model-00002-of-00002.msgpack", {"fc": {"kernel": floats(8, 4)}})
+    names = {"embed/embedding": "flax_model-00001-of-00002.msgpack", "fc/kernel": "flax_model-00002-of-00002.msgpack"}
+    (tmp_path / "flax_model.msgpack.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    found = read(tmp_path)
+    assert np.array_equal(found["embed.weight"], table.astype(np.float32))
+    assert set(found) == {"embed.weight", "fc.weight"}
+
+
+def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.msgpack"
+    path.write_bytes(flax_bytes({f"l{n}.weight": floats(300, 200) for n in range(8)}))
+    with closing(open_source(path)) as source:
+        assert source.bytes_read < 32_000
+        before = source.bytes_read
+        source.read("l3.weight", 400, 1200)
+        assert source.bytes_read == before + 800
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedFormat, match="no arrays of Flax"):
+        open_source(write(tmp_path / "a.msgpack", {"words": ["a", "b"]}))
+    with pytest.raises(DamagedFile, match="chunks that do not fit"):
+        open_source(write(tmp_path / "b.msgpack", {"a": {"__msgpack_chunked_array__": True, "shape": {"0": 4}, "chunks": {}}}))
