@@ -45,9 +45,7 @@ def query_answer(
     explanation += [headline(subject, relative) for relative in relatives[1:MENTIONED]]
     if not any(is_descent(relative) for relative in relatives):
         tables, sampled = tables_alone(fingerprint), fingerprint.about.level == "probe"
-        explanation.insert(
-            0, no_weights(subject, tables) if tables else nothing_found(subject, examined, registry.key, sampled=sampled)
-        )
+        explanation.insert(0, no_weights(subject, tables) if tables else nothing_found(subject, examined, registry.key, sampled=sampled))
     explanation += map(claim_sentence, claims)
     explanation += [one.sentence for one in contradictions]
     explanation.append(DISTILLATION)
