@@ -116,6 +116,18 @@ def test_one_public_table_in_every_layer_of_strangers_is_no_descent(ask: Ask, la
     assert ask(*sides, level).relation in DESCENT_FREE
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_cleared_and_constant_matrices_of_strangers_agree_in_nothing(ask: Ask, level: str) -> None:
+    """All of either number: what rounding leaves of them, and of what is taken out of them, is alike in every model."""
+    strangers = [{name: w for name, w in models.llama(seed).items() if "layers" not in name or ".0." in name} for seed in (1, 2)]
+    for value, other in ((1 / 9, 1 / 9), (0.25, 0.4), (1.0, 1e-3)):
+        sides = [
+            {name: np.full_like(w, one) if "mlp" in name else w for name, w in tensors.items()}
+            for tensors, one in zip(strangers, (value, other), strict=True)
+        ]
+        assert ask(*sides, level).relation == "unrelated"
+
+
 def test_copies_of_an_untrained_network_are_told_as_such(ask: Ask) -> None:
     start = models.initialised(1)
     untrained, trained = ask(start, start), ask(models.llama(1), models.llama(1))
