@@ -1,11 +1,12 @@
 """Are tables that a formula gives known for what they are, and no trained weights taken for one? `python -m benchmarks.truth.fixed_tables`.
 
-    python -m benchmarks.truth.fixed_tables [--trained FOLDER]... [--share 0.1]
+    python -m benchmarks.truth.fixed_tables [--trained FOLDER]... [--share 0.1] [--pairs 2000]
 
 Every kind of benchmarks/common/table_kinds*.py in every disguise is stored among weights, under names of layers (`.weight`), and read at
 both levels: the share told. For each folder of models (FOLDER/*/), every tensor that is taken for a table by what it holds, and the same of
 an even `share` of its matrices in the forms that weights take (rounded, pruned, ternary, of low rank): these are to be looked through, one
-by one; known tables of those models are listed in KNOWN. Results: benchmarks/results/fixed_tables.json.
+by one; known tables of those models are listed in KNOWN. And so many `pairs` of unrelated models that share tables are held against each
+other (shared_tables.py). Results: benchmarks/results/fixed_tables.json.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import benchmarks.common.table_kinds_more  # noqa: F401 (its kinds join the othe
 from benchmarks.common.results import write_result
 from benchmarks.common.table_kinds import MAKERS, Table
 from benchmarks.common.weight_forms import FORMS
+from benchmarks.truth import shared_tables
 from modelkin_indexer.anatomy.constants.fixed_tables import table_reason
 from modelkin_indexer.anatomy.constants.table_reading import whole_tensor
 from modelkin_indexer.errors import ModelkinError
@@ -126,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trained", type=Path, action="append", default=[])
     parser.add_argument("--share", type=float, default=0.1)
+    parser.add_argument("--pairs", type=int, default=2000)
     given = parser.parse_args()
     kinds = {kind: told(kind) for kind in MAKERS}
     looked, wrong = Counter[str](), []
@@ -139,8 +142,10 @@ def main() -> None:
         wrong += found
     means = {level: round(float(np.mean([share for kind in kinds.values() for share in kind[level].values()])), 4) for level in LEVELS}
     result = {"told": means, "kinds": kinds, "trained": dict(looked), "taken for tables": wrong}
-    write_result("fixed_tables", result)
-    print(json.dumps({"told": means, "trained": dict(looked), "taken for tables": wrong}, indent=1))
+    print(json.dumps({"told": means, "trained": dict(looked), "taken for tables": wrong}, indent=1), flush=True)
+    result["unrelated models that share tables"] = shared = shared_tables.measure(given.pairs)
+    write_result("fixed_tables", result, packages=["torch"])
+    print(json.dumps({what: shared[what] for what in ("pairs", "descent", "relations")}, indent=1))
 
 
 if __name__ == "__main__":

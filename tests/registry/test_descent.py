@@ -13,6 +13,7 @@ import safetensors.numpy
 
 import models
 from modelkin_indexer import sketch
+from modelkin_indexer.anatomy.constants.fixed_tables import table_reason
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -94,6 +95,37 @@ def test_a_public_table_in_strangers_is_no_descent(ask: Ask, level: str) -> None
         moved[rng.integers(0, models.VOCABULARY, 50)] += 1
         sides.append({**models.llama(seed), "model.embed_tokens.weight": moved})
     assert ask(*sides, level).relation == "shared initialisation"
+
+
+def public_table() -> npt.NDArray[np.float32]:
+    """Filters of a wave under a bell each, at several angles: no formula of the indexer tells them."""
+    y, x = np.meshgrid(np.arange(12) - 5.5, np.arange(12) - 5.5, indexing="ij")
+    angles, sizes = np.arange(16) * np.pi / 16, (1.3, 2.1, 2.9)
+    bank = [np.exp(-(x**2 + y**2) / (2 * s**2)) * np.cos(2.4 * (x * np.cos(a) + y * np.sin(a)) / s + a) for s in sizes for a in angles]
+    return np.stack(bank).reshape(len(bank), -1).astype(np.float32)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("layers", [1, 6])
+def test_one_public_table_in_every_layer_of_strangers_is_no_descent(ask: Ask, layers: int, level: str) -> None:
+    """Mostly the table: all of either side's weights that can be compared at all."""
+    shapes = (models.llama(1), {name: value[:64] for name, value in models.llama(2).items()})
+    fronts = {f"model.layers.{layer}.mlp.up_proj.weight": public_table() for layer in range(layers)}
+    sides = [{**{name: value for name, value in shape.items() if "mlp" not in name}, **fronts} for shape in shapes]
+    assert table_reason(public_table()) == ""
+    assert ask(*sides, level).relation in DESCENT_FREE
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_cleared_and_constant_matrices_of_strangers_agree_in_nothing(ask: Ask, level: str) -> None:
+    """All of either number: what rounding leaves of them, and of what is taken out of them, is alike in every model."""
+    strangers = [{name: w for name, w in models.llama(seed).items() if "layers" not in name or ".0." in name} for seed in (1, 2)]
+    for value, other in ((1 / 9, 1 / 9), (0.25, 0.4), (1.0, 1e-3)):
+        sides = [
+            {name: np.full_like(w, one) if "mlp" in name else w for name, w in tensors.items()}
+            for tensors, one in zip(strangers, (value, other), strict=True)
+        ]
+        assert ask(*sides, level).relation == "unrelated"
 
 
 def test_copies_of_an_untrained_network_are_told_as_such(ask: Ask) -> None:

@@ -21,6 +21,9 @@ Ints = npt.NDArray[np.int64]
 TOKEN_FAMILIES = ("embedding", "head")
 # As many numbers behind a sketch as make it as noisy as one of EXPERT_NUMBERS numbers is: 1/PROBE_NUMBERS + 1/(numbers - 1)
 FOLDED_NUMBERS = 1 + round(1 / (1 / spec.EXPERT_NUMBERS - 1 / spec.PROBE_NUMBERS))
+# Of a matrix's numbers one offset of all of them, at most, in what two sketches are made of: the multiple of the identity that is taken out
+# of the sampled rows leaves a hole of that size in each, at the same place in every model, so equal numbers would agree with any others.
+OFFSET = 0.3
 RoleKey = tuple[str, str]
 RoleRows = tuple[Ints, Ints]  # layers ascending, and the rows of the fingerprint's table that hold them
 
@@ -108,7 +111,7 @@ def matrix_similarities(query: Side, relative: Side) -> list[Similarities]:
         for channel in CHANNELS:
             cosines = _cosines(ours.sketches[channel], theirs.sketches[channel], group.query_rows, group.relative_rows)
             if cosines is not None:
-                cosines[~_comparable(channel, group, ours, theirs)] = np.nan
+                cosines[~_comparable(channel, group, ours, theirs) | _both_flat(group, ours, theirs)] = np.nan
                 numbers = tuple(numbers_behind(ours, row, channel) for row in group.query_rows[:, 0].tolist())
                 if channel == "probe":
                     numbers = _of_shared_rows(cosines, group, ours, theirs, numbers)
@@ -130,6 +133,19 @@ def _of_shared_rows(cosines: Floats, group: _Counterparts, ours: Matrices, their
         cosines[role, i, j] = float(x @ y) / length if length > 0 else np.nan
         behind[role] = min(behind[role], int(shared.sum()))
     return tuple(behind)
+
+
+def _both_flat(group: _Counterparts, ours: Matrices, theirs: Matrices) -> npt.NDArray[np.bool_]:
+    """Where both sides are little more than one number, repeated: boxes, cleared weights, constants whose values differ by rounding."""
+    a, b = _offsets(ours, group.query_rows), _offsets(theirs, group.relative_rows)
+    return np.asarray(np.sqrt(a[:, :, None] * b[:, None, :]) >= OFFSET, np.bool_)
+
+
+def _offsets(table: Matrices, rows: Ints) -> Floats:
+    """Of these matrices the share that one offset has of what is left of a row once its mean has gone: m^2 of m^2 + columns sd^2."""
+    offset = table.mean[rows].astype(np.float64) ** 2
+    spread = table.columns[rows] * table.sd[rows].astype(np.float64) ** 2
+    return np.asarray(np.divide(offset, offset + spread, out=np.zeros_like(offset), where=offset > 0))
 
 
 def _of_rank(side: Side) -> int:

@@ -8,13 +8,14 @@ be told ends as a common start.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from modelkin_indexer.results.fingerprint import Matrices, Vectors
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, ROTARY_NORMS, SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
@@ -38,6 +39,7 @@ FEWEST_GAINS = 256  # gains in all that such an r must rest on
 # which pairs on parts of one task come near by chance where there are 18.
 CHANGES, INDEPENDENT_CHANGES, FEWEST_CHANGES = 0.96, 0.7, 24
 EQUAL_SHARE = 0.5  # of a component's informative weights, in two matrices or more: what moved from a common start is nowhere equal
+TOKEN_TABLES = (("embedding", "token"), ("head", "head"))  # of one vocabulary each: nobody computes them
 FEWEST = 2  # matrices, or vectors of gains: one place decides nothing
 LEARNED_SD = 2.0  # standard errors of r granted to chance
 
@@ -63,10 +65,29 @@ def shows_descent(pair: ComponentPair) -> bool:
         return True  # seen in other coordinates, in several layers: a common start would show in the same coordinates
     r = mean_of_gains(pair)
     common = learned_in_common(pair, kept)
-    if r >= COMMON or common.is_descent or (common.matrices >= FEWEST and min(common.share, r) >= COMMON_IN_BOTH):
+    learned = common.is_descent and (common.matrices >= FEWEST or _stands_alone(pair, kept))
+    if r >= COMMON or learned or (common.matrices >= FEWEST and min(common.share, r) >= COMMON_IN_BOTH):
         return True
     gains = _gains(pair)
     return (r >= KEPT_GAINS and _far_learned(pair, gains) and _straight(pair, kept, gains)) or _elsewhere(pair)
+
+
+def _stands_alone(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> bool:
+    """Whether a lone matrix may decide: a token table, or half of either side's informative weights. Any other may be anybody's table."""
+    sizes = [
+        (int(side.matrices.parameters[at].sum()), int(side.matrices.parameters[told_once(side.matrices, _informative(side))].sum()))
+        for side, at in ((pair.query, [p.query_row for p in kept][:1]), (pair.relative, [p.relative_row for p in kept][:1]))
+    ]
+    return any((p.family, p.role) in TOKEN_TABLES for p in kept) or any(mine >= EQUAL_SHARE * every for mine, every in sizes)
+
+
+def _informative(side: Side) -> list[int]:
+    """Rows of a component's informative matrices."""
+    return [
+        row
+        for row, p in enumerate(side.matrices.places)
+        if p.component == side.component and SHOWN_AS.get(p.family, p.family) in INFORMATIVE
+    ]
 
 
 def _mostly_equal(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> bool:
@@ -74,14 +95,29 @@ def _mostly_equal(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> bool:
 
     Frozen draws of a public seed do (bases of VeRA and RandLoRA, reservoirs), so some of them must show that they were learned.
     """
-    equal = {p.query_row for p in kept if same_bytes(p.query_row, p.relative_row, pair)}
-    if not (learned_shares(pair.query, sorted(equal)) > 0).any():
-        return False
     table = pair.query.matrices
-    own = [
-        row for row, p in enumerate(table.places) if p.component == pair.query.component and SHOWN_AS.get(p.family, p.family) in INFORMATIVE
-    ]
-    return len(equal) >= FEWEST and int(table.parameters[list(equal)].sum()) >= EQUAL_SHARE * int(table.parameters[own].sum())
+    equal = told_once(table, [p.query_row for p in kept if same_bytes(p.query_row, p.relative_row, pair)])
+    if not (learned_shares(pair.query, equal) > 0).any():
+        return False
+    size = int(table.parameters[told_once(table, _informative(pair.query))].sum())
+    return len(equal) >= FEWEST and int(table.parameters[equal].sum()) >= EQUAL_SHARE * size
+
+
+def told_once(table: Matrices | Vectors, rows: Iterable[int]) -> list[int]:
+    """These rows in their order, without those whose numbers another one holds: a table in every layer is one piece of evidence."""
+    found: dict[bytes, int] = {}
+    for row in sorted(set(rows)):
+        found.setdefault(contents_of(table, row), row)
+    return list(found.values())
+
+
+def contents_of(table: Matrices | Vectors, row: int) -> bytes:
+    """What tensors that hold the same numbers have in common: the digest, or at level probe the sketch and its length."""
+    columns = [table.digest, *((table.numbers, table.probe) if isinstance(table, Matrices) else ())]
+    for column in columns:
+        if column.shape[1] and column[row].any():
+            return bytes(column[row].tobytes() + table.scale[row].tobytes())
+    return b"%d" % row  # nothing tells that it is another's
 
 
 def kept_places(pair: ComponentPair) -> list[PlaceCosine]:
@@ -129,6 +165,8 @@ def _matrices(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> _Matrices:
     if _by_experts(pair) and not any(p.family == "expert" for p in chosen):
         assert pair.experts is not None
         chosen += [p._replace(cosine=pair.experts.cosine) for p in pair.places if p.channel == "probe" and p.family == "expert"]
+    once = set(told_once(pair.query.matrices, [p.query_row for p in chosen]))
+    chosen = [p for p in chosen if p.query_row in once]
     r = np.minimum(np.abs([p.cosine for p in chosen]), 1.0)
     return _Matrices([p.query_row for p in chosen], [p.relative_row for p in chosen], r, np.array([p.null.sd for p in chosen]))
 
@@ -152,11 +190,15 @@ def mean_of_gains(pair: ComponentPair) -> float:
 def _gains(pair: ComponentPair) -> list[PlaceCosine]:
     """Vectors that start at one value: gains of norms, and of norms whose names no table knows, told by being positive throughout."""
     ours, theirs = pair.query.vectors.quantiles, pair.relative.vectors.quantiles
+    once = set(told_once(pair.query.vectors, [v.query_row for v in pair.vectors]))
     return [
         v
         for v in pair.vectors
-        if (v.family == "norm" and v.role not in ROTARY_NORMS)
-        or (v.family == "bias" and ours[v.query_row][0] > 0 and theirs[v.relative_row][0] > 0)
+        if v.query_row in once
+        and (
+            (v.family == "norm" and v.role not in ROTARY_NORMS)
+            or (v.family == "bias" and ours[v.query_row][0] > 0 and theirs[v.relative_row][0] > 0)
+        )
     ]
 
 

@@ -34,6 +34,7 @@ KERNEL_AXES = {3: ((1, 2), (0, 1)), 4: ((2, 3), (0, 1), (1, 2))}  # [out, in, ro
 NARROW = 8  # columns of a list of boxes or points
 EMPTY, CROWDED = 0.9, 0.5  # share of zeros in rows that are looked at further; where they stand together, this is enough
 ALIKE = 0.3  # of the numbers' mean deviation: what neighbours on a curve lie apart; of independent ones 1.4 times as much as that
+DRAWN_OUT = 0.2  # of the rows, at least, that are so: of short rows of chance 1 in 15, of positions on a grid half
 TOGETHER = 0.5  # of the changes between zeros and other numbers that random places would give
 
 
@@ -262,13 +263,13 @@ def _formula_of_rows(rows: Floats, numbers: Ints, error: Rounding) -> str:
 
 
 def _is_drawn_out(rows: Floats, numbers: Ints) -> bool:
-    """Whether neighbours in any row, or any two neighbouring rows, are nearly alike, as in tables of curves."""
+    """Whether in enough rows neighbours are nearly alike, or rows that follow each other, as in tables of curves."""
     follow = np.flatnonzero(np.diff(numbers) == 1)
     pairs = ((rows[:, :-1], rows[:, 1:]), (rows[follow], rows[follow + 1]))
     for one, other in pairs:
         if one.size and one.shape[1] > 1:
             apart, spread = np.abs(one - other).mean(axis=1), np.abs(one - one.mean(axis=1, keepdims=True)).mean(axis=1)
-            if (apart < ALIKE * spread).any():
+            if (apart < ALIKE * spread).mean() >= DRAWN_OUT:
                 return True
     return False
 
