@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,14 @@ def sampled_shares(side: Side, rows: Sequence[int]) -> Floats:
 
 def learned_share(table: Matrices, row: int, level: str) -> float:
     """The same of one whole matrix of a fingerprint of that level."""
+    known: dict[Any, float] = table.worked_out
+    key = learned_share, row, level
+    if key not in known:
+        known[key] = _learned_share(table, row, level)
+    return known[key]
+
+
+def _learned_share(table: Matrices, row: int, level: str) -> float:
     if int(table.seen[row]) * int(table.columns[row]) < FEWEST_NUMBERS:
         return 0.0
     spreads = (0.0, 0.0) if _is_tall(table, row) else _by_spreads(table, row, level)
