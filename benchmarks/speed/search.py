@@ -267,8 +267,8 @@ def table(results: dict[str, Any]) -> str:
     for kind, row in results["kinds"].items():
         rates = f"{row['first']:.0%} | {row['found']:.0%}"
         lines.append(f"| {kind} | {row['queries']} | {rates} | {row['median_seconds']:.3f} | {', '.join(row['relations'])} |")
-    lines += ["", f"For a stranger, right means that of none of the {SHOWN} shown matrices agree. Drawn models have learned nothing, so that a"]
-    lines += ["far copy is told as a common start.", ""]
+    lines += ["", f"For a stranger, right means that of none of the {SHOWN} shown matrices agree. Drawn models have learned nothing, so"]
+    lines += ["that a far copy is told as a common start.", ""]
     return "\n".join(lines)
 
 
