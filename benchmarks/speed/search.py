@@ -34,7 +34,7 @@ from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import QueryAnswer
-from modelkin_registry.answers.relations import DESCENT_FREE
+from modelkin_registry.answers.relations import RELATIONS
 from modelkin_registry.registry import SHOWN, Registry
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.store.rows import encode
@@ -57,7 +57,7 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Asked:
-    """One query: wall and processor seconds, names of relatives by descent, best first, and whether the expected model is the first."""
+    """One query: wall and processor seconds, names of those whose matrices agree, best first, and whether the expected one is the first."""
 
     kind: str
     seconds: float
@@ -93,7 +93,7 @@ def ask(registry: Registry, query: Query, *, exact: bool = False) -> Asked:
     wall, cpu = time.perf_counter(), time.process_time()
     answer = registry.query(query.fingerprint, exact=exact)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    names = tuple(r.model for r in answer.relatives if r.relation not in DESCENT_FREE)
+    names = tuple(r.model for r in answer.relatives if RELATIONS[r.relation].shows == "matrices")
     first = not names if query.expected is None else names[:1] != () and names[0] in query.expected
     found = not names if query.expected is None else bool(set(names) & query.expected)
     return Asked(query.kind, wall, cpu, names, first, found, _first_relation(answer))
@@ -267,7 +267,8 @@ def table(results: dict[str, Any]) -> str:
     for kind, row in results["kinds"].items():
         rates = f"{row['first']:.0%} | {row['found']:.0%}"
         lines.append(f"| {kind} | {row['queries']} | {rates} | {row['median_seconds']:.3f} | {', '.join(row['relations'])} |")
-    lines += ["", f"For a stranger, right means that none of the {SHOWN} shown is a relative by descent.", ""]
+    lines += ["", f"For a stranger, right means that of none of the {SHOWN} shown matrices agree. Drawn models have learned nothing, so"]
+    lines += ["that a far copy is told as a common start.", ""]
     return "\n".join(lines)
 
 

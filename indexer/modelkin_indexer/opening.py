@@ -12,6 +12,7 @@ from modelkin_indexer.sources.composite import open_parts
 from modelkin_indexer.sources.folders import folder_name, weights_in, weights_of
 from modelkin_indexer.sources.single_file import parts_presented
 from modelkin_indexer.sources.stored.files import is_folder
+from modelkin_indexer.sources.unstacked import layers_presented
 
 
 def open_source(path: Path, file: str | None = None) -> Source:
@@ -21,7 +22,7 @@ def open_source(path: Path, file: str | None = None) -> Source:
     composite source. In a folder with
     several forms of the same weights the most faithful is read and a note tells what was left out; `file` picks one
     file by its plain name, `sub/name` in a subfolder. Quantised tensors are presented as plain ones with the decoded values, the factors
-    of an adapter as the changes that they make.
+    of an adapter as the changes that they make, layers that are stacked in one tensor one by one.
 
     Raises:
         SourceNotFound: nothing there, or no weights in it.
@@ -42,7 +43,7 @@ def _open_model(path: Path, file: str | None = None) -> Source:
     else:
         container, weights = weights_of(path, path)
     source = container.open(weights)
-    return parts_presented(changes_presented(values_presented(source)))
+    return parts_presented(layers_presented(changes_presented(values_presented(source))))
 
 
 def _inside(folder: Path, file: str) -> Path:

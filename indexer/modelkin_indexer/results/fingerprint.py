@@ -136,6 +136,11 @@ class Matrices:
         """Numbers stored in each place."""
         return self.rows.astype(np.int64) * self.columns
 
+    @cached_property
+    def worked_out(self) -> dict[Any, Any]:
+        """What was worked out of single rows and is asked for again with every model that these are held against."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Vectors:

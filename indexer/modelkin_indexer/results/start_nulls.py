@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from modelkin_indexer import sketch, spec
 
 Null = tuple[float, float]  # mean, standard deviation
+SHAPES = 4096  # of matrices whose nulls are kept: models have few
 WIDE_ENOUGH = 2 * spec.DIRECTIONS  # numbers a row has at least where `spectrum` is given: fewer do not tell 16 directions apart
 
 
@@ -38,11 +40,13 @@ STARTS = {
 }
 
 
+@lru_cache(maxsize=SHAPES)
 def kurtosis_null(start: str, numbers: int) -> Null:
     """Of `kurtosis` over so many numbers (`seen` rows times columns)."""
     return STARTS[start].kurtosis, math.sqrt(STARTS[start].kurtosis_variance / numbers)
 
 
+@lru_cache(maxsize=SHAPES)
 def spread_null(start: str, norms: int, numbers: int) -> Null:
     """Of `row_spread` (`norms` rows of `numbers` columns) and `column_spread` (`norms` columns of `numbers` seen rows).
 
@@ -58,6 +62,7 @@ def spread_null(start: str, norms: int, numbers: int) -> Null:
     return spread * (1 - error**2 / 2), spread * error
 
 
+@lru_cache(maxsize=SHAPES)
 def spectrum_null(level: str, rows: int, columns: int, experts: int = 1) -> Null:
     """Of `spectrum`; `rows` are those of one expert. Skewed to the right as chi-square is: 3.6 sd above the mean once in 1,000.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,12 @@ TILTED = 4.0  # a common offset of all numbers is one strong direction; its shar
 
 def learned_shares(side: Side, rows: Sequence[int]) -> Floats:
     """Of each of these matrices a lower bound of the share of its energy that no start of independent draws has; 0 to 1."""
-    return np.array([learned_share(side.matrices, row, side.about.level) for row in rows])
+    return _learned(side.matrices, side.about.level)[list(rows)]
+
+
+def learned_share(table: Matrices, row: int, level: str) -> float:
+    """The same of one whole matrix of a fingerprint of that level."""
+    return float(_learned(table, level)[row])
 
 
 def sampled_shares(side: Side, rows: Sequence[int]) -> Floats:
@@ -41,17 +47,31 @@ def sampled_shares(side: Side, rows: Sequence[int]) -> Floats:
     Where these hold less energy than the matrix has on average, they hold as much of the start and less of what was learned: gates of an
     LSTM that did not move, a direction that all rows follow, tokens that were never seen.
     """
-    table, at = side.matrices, list(rows)
-    free = np.array([independent_rows(table, row) for row in rows], np.int64) * (table.columns[at].astype(np.int64) - 1)
-    looked_at = table.scale[at].astype(float) ** 2 / np.maximum(free, 1)
-    whole = np.maximum(table.sd[at].astype(float) ** 2, TINY)
-    chance = np.where([_is_tall(table, row) for row in rows], TALL_SD * np.sqrt(2 / np.maximum(free, 1)), 0.0)
-    energy = np.minimum(looked_at / whole, 1.0) - chance
-    return np.asarray(np.maximum(0.0, 1 - (1 - learned_shares(side, rows)) / np.maximum(energy, TINY)), np.float64)
+    return _sampled(side.matrices, side.about.level)[list(rows)]
 
 
-def learned_share(table: Matrices, row: int, level: str) -> float:
-    """The same of one whole matrix of a fingerprint of that level."""
+def _learned(table: Matrices, level: str) -> Floats:
+    """Of every matrix of a table, worked out once: it is asked for with every model that this one is held against."""
+    known: dict[Any, Floats] = table.worked_out
+    if (_learned, level) not in known:
+        known[_learned, level] = np.array([_learned_share(table, row, level) for row in range(len(table))], np.float64)
+    return known[_learned, level]
+
+
+def _sampled(table: Matrices, level: str) -> Floats:
+    known: dict[Any, Floats] = table.worked_out
+    if (_sampled, level) not in known:
+        rows = range(len(table))
+        free = np.array([independent_rows(table, row) for row in rows], np.int64) * (table.columns.astype(np.int64) - 1)
+        looked_at = table.scale.astype(float) ** 2 / np.maximum(free, 1)
+        whole = np.maximum(table.sd.astype(float) ** 2, TINY)
+        chance = np.where([_is_tall(table, row) for row in rows], TALL_SD * np.sqrt(2 / np.maximum(free, 1)), 0.0)
+        energy = np.minimum(looked_at / whole, 1.0) - chance
+        known[_sampled, level] = np.maximum(0.0, 1 - (1 - _learned(table, level)) / np.maximum(energy, TINY))
+    return known[_sampled, level]
+
+
+def _learned_share(table: Matrices, row: int, level: str) -> float:
     if int(table.seen[row]) * int(table.columns[row]) < FEWEST_NUMBERS:
         return 0.0
     spreads = (0.0, 0.0) if _is_tall(table, row) else _by_spreads(table, row, level)

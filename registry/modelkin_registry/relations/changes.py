@@ -169,10 +169,13 @@ def _sizes(changed: Sequence[tuple[PlaceCosine, float]]) -> str:
     """`attention 0.08 (layers 0.05 to 0.11), mlp 0.10`."""
     parts = []
     for family in sorted({shown(p.family) for p, _ in changed}):
-        sizes = [(p.layers[0], d) for p, d in changed if shown(p.family) == family]
-        layers = {layer: float(np.mean([d for at, d in sizes if at == layer])) for layer, _ in sizes}
-        span = f" (layers {min(layers.values()):.2g} to {max(layers.values()):.2g})" if len(layers) > 1 else ""
-        parts.append(f"{family} {float(np.mean([d for _, d in sizes])):.2g}{span}")
+        layers: dict[int, list[float]] = {}
+        for place, size in changed:
+            if shown(place.family) == family:
+                layers.setdefault(place.layers[0], []).append(size)
+        means = [sum(sizes) / len(sizes) for sizes in layers.values()]
+        span = f" (layers {min(means):.2g} to {max(means):.2g})" if len(means) > 1 else ""
+        parts.append(f"{family} {float(np.mean([size for sizes in layers.values() for size in sizes])):.2g}{span}")
     return ", ".join(parts)
 
 

@@ -148,19 +148,26 @@ def _rows_traded(first: Sequence[PlaceCosine], second: Sequence[PlaceCosine], pa
 
 def row_rescaling(places: Sequence[PlaceCosine], pair: ComponentPair) -> float:
     """What a slope for each sampled row leaves of the query / what one slope leaves; median over places, 1 where nothing changed."""
-    left = [_left_by_rows(p, pair) for p in places if p.cosine < CHANGED_R]
-    return median(left) if left else 1.0
-
-
-def _left_by_rows(place: PlaceCosine, pair: ComponentPair) -> float:
+    groups: dict[int, list[PlaceCosine]] = {}
     table = pair.relative.matrices
-    rows = sketch.slots(int(table.rows[place.relative_row]), int(table.columns[place.relative_row]))
-    ours = pair.query.matrices.probe[place.query_row].astype(float).reshape(rows, -1)
-    theirs = table.probe[place.relative_row].astype(float).reshape(rows, -1)
-    each, own = np.sum(ours * theirs, axis=1), np.sum(theirs**2, axis=1)
-    by_rows = np.sum(ours**2) - np.sum(each[own > 0] ** 2 / own[own > 0])
-    by_one = np.sum(ours**2) - np.sum(each) ** 2 / np.sum(own)
-    return float(by_rows / by_one) if by_one > 0 else 1.0
+    for place in places:
+        if place.cosine < CHANGED_R:
+            slots = sketch.slots(int(table.rows[place.relative_row]), int(table.columns[place.relative_row]))
+            groups.setdefault(slots, []).append(place)
+    left = [_left_by_rows(some, slots, pair) for slots, some in groups.items()]
+    return median(np.concatenate(left)) if left else 1.0
+
+
+def _left_by_rows(places: Sequence[PlaceCosine], slots: int, pair: ComponentPair) -> Floats:
+    """Of each of these places, whose sketches keep so many rows apart."""
+    ours = pair.query.matrices.probe[[p.query_row for p in places]].astype(float).reshape(len(places), slots, -1)
+    theirs = pair.relative.matrices.probe[[p.relative_row for p in places]].astype(float).reshape(len(places), slots, -1)
+    each, own = np.sum(ours * theirs, axis=2), np.sum(theirs**2, axis=2)
+    size = np.sum(ours**2, axis=(1, 2))
+    by_rows = size - np.sum(np.divide(each**2, own, out=np.zeros_like(own), where=own > 0), axis=1)
+    whole = np.sum(own, axis=1)
+    by_one = size - np.divide(np.sum(each, axis=1) ** 2, whole, out=np.zeros_like(whole), where=whole > 0)
+    return np.asarray(np.divide(by_rows, by_one, out=np.ones_like(by_one), where=by_one > 0))
 
 
 def _number_traded(first: Sequence[PlaceCosine], second: Sequence[PlaceCosine], pair: ComponentPair) -> bool:

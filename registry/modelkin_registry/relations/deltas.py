@@ -18,6 +18,7 @@ from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import independent_rows
 
 Floats = npt.NDArray[np.floating[Any]]
+Bools = npt.NDArray[np.bool_]
 IDENTICAL_DELTA = 6e-4  # relative L2 difference that float16 storage of the sketches alone produces, with room
 RECAST_DELTA = 2.5e-3  # rounding to bfloat16 moves a tensor by at most 2^-9 of each value, 0.0011 rms; with room for a second cast
 GRID_RATIO = 0.75  # distinct magnitudes fall below this share of the relative's: values lie on a quantiser's grid
@@ -95,7 +96,7 @@ def _adapted(pair: ComponentPair) -> bool:
         return False
     kept = [p for p in pair.places if p.channel == "probe"]
     outside = [p for p in kept if p.family not in ADAPTED_FAMILIES]
-    return bool(outside) and all(same_bytes(p.query_row, p.relative_row, pair) for p in outside)
+    return bool(outside) and bool(same_bytes([p.query_row for p in outside], [p.relative_row for p in outside], pair).all())
 
 
 def stored_quantized(pair: ComponentPair) -> bool:
@@ -182,7 +183,7 @@ def _copied_rows(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> str:
     if (ours.rows[a] != theirs.rows[b]).any() or (ours.columns[a] != theirs.columns[b]).any():
         return ""
     same_precision = bool((ours.bits[a] == theirs.bits[b]).all()) and _halves(pair.query) == _halves(pair.relative)
-    if all(same_bytes(x, y, pair) for x, y in rows):
+    if same_bytes(a, b, pair).all():
         return "identical" if same_precision else "recast"
     largest = RECAST_DELTA  # of an adapter's change, a product of factors, too, whose formats are not known
     if pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys() and not pair.changes_only:
@@ -203,14 +204,15 @@ def _halves(side: Side) -> set[str]:
     return HALVES & side.about.dtypes.keys()
 
 
-def same_bytes(a: int, b: int, pair: ComponentPair) -> bool:
-    """Equal digests at full level; equal sketches of the sampled rows where a side was only probed."""
-    ours, theirs = pair.query.matrices, pair.relative.matrices
-    if ours.digest.shape[1] and theirs.digest.shape[1]:
-        if ours.digest[a].any() and theirs.digest[b].any():
-            return bool((ours.digest[a] == theirs.digest[b]).all())
-        return bool(ours.numbers[a].any() and (ours.numbers[a] == theirs.numbers[b]).all())  # a single expert of a stack
-    return bool((ours.probe[a] == theirs.probe[b]).all() and ours.scale[a] == theirs.scale[b])
+def same_bytes(a: Sequence[int], b: Sequence[int], pair: ComponentPair) -> Bools:
+    """Of rows of both tables, one against one: equal digests at level full, equal sketches of sampled rows where a side was only probed."""
+    ours, theirs, a, b = pair.query.matrices, pair.relative.matrices, list(a), list(b)
+    if not (ours.digest.shape[1] and theirs.digest.shape[1]):
+        return np.asarray((ours.probe[a] == theirs.probe[b]).all(axis=1) & (ours.scale[a] == theirs.scale[b]), np.bool_)
+    known = ours.digest[a].any(axis=1) & theirs.digest[b].any(axis=1)
+    same = (ours.digest[a] == theirs.digest[b]).all(axis=1)
+    single = ours.numbers[a].any(axis=1) & (ours.numbers[a] == theirs.numbers[b]).all(axis=1)  # an expert of a stack
+    return np.asarray(np.where(known, same, single), np.bool_)
 
 
 def _grid_ratio(ours: Floats, theirs: Floats) -> float:

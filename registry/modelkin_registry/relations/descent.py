@@ -96,7 +96,8 @@ def _mostly_equal(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> bool:
     Frozen draws of a public seed do (bases of VeRA and RandLoRA, reservoirs), so some of them must show that they were learned.
     """
     table = pair.query.matrices
-    equal = told_once(table, [p.query_row for p in kept if same_bytes(p.query_row, p.relative_row, pair)])
+    same = same_bytes([p.query_row for p in kept], [p.relative_row for p in kept], pair)
+    equal = told_once(table, [p.query_row for p, is_same in zip(kept, same.tolist(), strict=True) if is_same])
     if not (learned_shares(pair.query, equal) > 0).any():
         return False
     size = int(table.parameters[told_once(table, _informative(pair.query))].sum())
@@ -173,8 +174,7 @@ def _matrices(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> _Matrices:
 
 def _learned(pair: ComponentPair, side: Side, rows: Sequence[int], found: _Matrices) -> Floats:
     """Least shares that were learned of what r is of: all that was read where its bytes are equal, else what the sketches hold of it."""
-    equal = [same_bytes(a, b, pair) for a, b in zip(found.ours, found.theirs, strict=True)]
-    return np.where(equal, learned_shares(side, rows), sampled_shares(side, rows))
+    return np.where(same_bytes(found.ours, found.theirs, pair), learned_shares(side, rows), sampled_shares(side, rows))
 
 
 def _by_experts(pair: ComponentPair) -> bool:

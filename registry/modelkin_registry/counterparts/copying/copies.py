@@ -54,7 +54,7 @@ def copy_of(query: Fingerprint, relative: Fingerprint) -> Copy | None:
     if measured(query) < query.about.parameters:
         return None
     full = bool(query.matrices.digest.shape[1] and relative.matrices.digest.shape[1])
-    if full and not _may_be(query.matrices, relative.matrices):
+    if not (_may_be if full else _may_be_sampled)(query.matrices, relative.matrices):
         return None
     query, relative = told_once(query, full), told_once(relative, full)
     same_types = query.about.dtypes.keys() == relative.about.dtypes.keys()
@@ -96,6 +96,12 @@ def _may_be(ours: Matrices, theirs: Matrices) -> bool:
     """Whether any matrix that says something is in both; true where none says anything."""
     mine, their = value_keys(ours), value_keys(theirs)
     return not mine.any() or not set(mine[mine != 0].tolist()).isdisjoint(their.tolist())
+
+
+def _may_be_sampled(ours: Matrices, theirs: Matrices) -> bool:
+    """Whether a matrix of the query, the largest that says something, may be in both, by the length of its sketch; true without such."""
+    sizes = np.where(ours.sd > 0, ours.parameters, 0)
+    return not sizes.any() or bool((theirs.scale == ours.scale[sizes.argmax()]).any())
 
 
 def _to_the_last_bit(query: Fingerprint, relative: Fingerprint, full: bool) -> Copy | None:
