@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, TypedDict
 from modelkin.keys import read_key
 from modelkin.settings import Settings
 from modelkin.wishes import SILENT, ExactOptions, HowToRead, Listener, OpenRegistry, Options, how_to_read
+from modelkin_indexer.errors import UnusableKey
 
 if TYPE_CHECKING:
     from modelkin.registries import OnDemand
     from modelkin.registry import Registry
 
+AnyKeys = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 AnyRegistry = OpenRegistry | str | os.PathLike[str] | None
 
 
@@ -23,13 +25,14 @@ class Call(TypedDict, total=False):
     """Where a call asks, and who is told.
 
     registry  an open one, or a file; by default $MODELKIN_REGISTRY, else the user's own
-    key_file  a private key (by default $MODELKIN_KEY_FILE, else the public key); an open registry has its own
+    key_file  a private key (by default $MODELKIN_KEY_FILE, else the public key); an open registry has its own. `query` takes several
+              too, and asks under each; the word "public" stands for the public key
     offline   forbid every request, as $MODELKIN_OFFLINE does
     listener  who is told of progress and notes
     """
 
     registry: AnyRegistry
-    key_file: str | os.PathLike[str] | None
+    key_file: AnyKeys
     offline: bool
     listener: Listener
 
@@ -54,13 +57,21 @@ def options_of(call: ReadingCall) -> Options:
 
 
 def settings_of(call: Call) -> Settings:
-    """Which registry and which key a call means, the environment's where it names none."""
+    """Which registry and which key a call means, the environment's where it names none. Raises UnusableKey for several keys."""
     registry = call.get("registry")
     if isinstance(registry, OpenRegistry):
         return registry.settings
     registry = registry or os.environ.get("MODELKIN_REGISTRY") or None
-    key = call.get("key_file") or os.environ.get("MODELKIN_KEY_FILE") or None
-    return Settings(None if registry is None else Path(registry), None if key is None else Path(key), call.get("offline", False))
+    keys = key_files_of(call)
+    if len(keys) > 1:
+        raise UnusableKey(f"{len(keys)} keys were given. Only `query` asks under several; give one.")
+    return Settings(None if registry is None else Path(registry), next(iter(keys), None), call.get("offline", False))
+
+
+def key_files_of(call: Call) -> tuple[Path, ...]:
+    """The files of all keys that a call names; none for the public key."""
+    given = call.get("key_file") or os.environ.get("MODELKIN_KEY_FILE") or ()
+    return (Path(given),) if isinstance(given, (str, os.PathLike)) else tuple(map(Path, given))
 
 
 def listener_of(call: Call) -> Listener:

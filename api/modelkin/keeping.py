@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Unpack
 
-from modelkin.calls import AnyRegistry, Call, ReadingCall, listener_of, opened, options_of, settings_of
+from modelkin.calls import AnyKeys, AnyRegistry, Call, ReadingCall, listener_of, opened, options_of, settings_of
 from modelkin.registries import examine_registry
 from modelkin.registry import Registry
 from modelkin.taking import sharing
@@ -58,7 +58,7 @@ def sync(
     each: Callable[[Synced], None] | None = None,
     starter: bool = True,
     registry: AnyRegistry = None,
-    key_file: str | os.PathLike[str] | None = None,
+    key_file: AnyKeys = None,
     offline: bool = False,
     listener: Listener = SILENT,
     **wishes: Unpack[SyncOptions],

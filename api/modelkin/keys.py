@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from modelkin_indexer.errors import UnusableKey
-from modelkin_indexer.spec import PUBLIC_KEY, Key, private_key
+from modelkin_indexer.spec import PUBLIC, PUBLIC_KEY, Key, private_key
 from modelkin_registry.answers.upkeep import KeyTold
 
 KEY_BYTES = 32
@@ -41,12 +41,12 @@ def key(action: Action, file: str | os.PathLike[str]) -> KeyTold:
 
 
 def read_key(path: Path | None) -> Key:
-    """The private key in a file, the public key without one.
+    """The private key in a file; the public key without one, or by the word `public`.
 
     Raises:
         UnusableKey: the file cannot be read or holds no key. The message never shows what it holds.
     """
-    return PUBLIC_KEY if path is None else private_key(_secret(path))
+    return PUBLIC_KEY if path is None or str(path) == PUBLIC else private_key(_secret(path))
 
 
 def _secret(path: Path) -> bytes:

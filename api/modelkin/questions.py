@@ -8,8 +8,8 @@ from typing import Unpack
 from modelkin.answering.comparing import Pair
 from modelkin.answering.comparing import compare as compare_sides
 from modelkin.auditing.looks import audited
-from modelkin.calls import Call, ComparingCall, ReadingCall, demanded, how_of, listener_of, opened, options_of
-from modelkin.wishes import Asked, exact_wishes
+from modelkin.calls import Call, ComparingCall, ReadingCall, demanded, how_of, key_files_of, listener_of, opened, options_of, settings_of
+from modelkin.wishes import Asked, OpenRegistry, exact_wishes
 from modelkin_registry.answers.asked import AuditAnswer, CompareAnswer, DecomposeAnswer, QueryAnswer
 from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer
@@ -29,8 +29,16 @@ def query(
 ) -> QueryAnswer:
     """The registered models nearest to a source, with evidence: `Registry.query`.
 
-    `starter`: begin a new registry of the user's own with the models that come with modelkin.
+    `starter`: begin a new registry of the user's own with the models that come with modelkin. Where `key_file` names several keys, the
+    registry's models are asked under each (`under_keys`), and what a private key shows decides.
     """
+    if len(files := key_files_of(call)) > 1 and not isinstance(call.get("registry"), OpenRegistry):
+        from modelkin.answering.nearest import Search
+        from modelkin.answering.several import under_each
+
+        parts = [settings_of({"registry": call.get("registry"), "key_file": file, "offline": call.get("offline", False)}) for file in files]
+        search = Search(k, show_all, exact, tensors, confirm)
+        return under_each(parts, source, options_of(call), listener_of(call), search, starter=starter)
     with opened(call, starter=starter) as registry:
         return registry.query(source, k=k, show_all=show_all, exact=exact, tensors=tensors, confirm=confirm, **options_of(call))
 

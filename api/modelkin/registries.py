@@ -14,7 +14,7 @@ from modelkin.settings import Settings
 from modelkin.wishes import Say
 from modelkin_data import starter
 from modelkin_indexer.results import fingerprint as fingerprints
-from modelkin_indexer.spec import PUBLIC_KEY
+from modelkin_indexer.spec import PUBLIC_KEY, Key
 from modelkin_registry import doctor
 from modelkin_registry.answers.upkeep import Examination
 from modelkin_registry.registry import Registry
@@ -30,8 +30,13 @@ def user_registry() -> Path:
     return Path(platformdirs.user_data_dir("modelkin", appauthor=False)) / "registry.db"
 
 
+def part_of(registry: Path, key: Key) -> Path:
+    """Where a registry's models lie under another key than its own: in a file beside it, `registry.db.private-…`, made by `refresh`."""
+    return registry.with_name(f"{registry.name}.{key.name}")
+
+
 def open_registry(settings: Settings, *, create: bool = False, begin: bool = True, say: Say) -> Registry:
-    """Open the registry of this call.
+    """Open the registry of this call, or its part under the call's key.
 
     Args:
         create: make it if missing.
@@ -43,7 +48,9 @@ def open_registry(settings: Settings, *, create: bool = False, begin: bool = Tru
     """
     key = read_key(settings.key_file)
     path = settings.registry
-    if path is None:
+    if (part := part_of(path or user_registry(), key)).exists():
+        path = part
+    elif path is None:
         path = user_registry()
         if begin and key is PUBLIC_KEY and not path.exists():
             create = True
@@ -96,8 +103,9 @@ def begin_registry(path: Path, say: Say) -> None:
 
 def examine_registry(settings: Settings, *, repair: bool) -> Examination:
     """Look at everything the registry holds, as it lies on disk. Raises RegistryError if it cannot be opened."""
-    path = settings.registry or user_registry()
-    with open_store(path, create=False, key_name=read_key(settings.key_file).name) as store:
+    path, key = settings.registry or user_registry(), read_key(settings.key_file)
+    path = part if (part := part_of(path, key)).exists() else path
+    with open_store(path, create=False, key_name=key.name) as store:
         return examine(store, VectorIndex(store), repair=repair)
 
 

@@ -13,7 +13,7 @@ from modelkin.answering.comparing import Pair, compare
 from modelkin.answering.nearest import Search
 from modelkin.answering.series import series_of
 from modelkin.keys import read_key
-from modelkin.registries import OnDemand, examine, open_registry
+from modelkin.registries import OnDemand, examine, open_registry, part_of
 from modelkin.settings import Settings
 from modelkin.sources.network import hub_client
 from modelkin.sources.reading import name_of, reading_of
@@ -283,20 +283,25 @@ class Registry(OpenRegistry):
         Names and claims go with them. What is not at hand is told. Stopped anywhere, it goes on with the next call.
 
         Args:
+            into: another registry's file; or this one's, which then has its models under both keys (those of the new key in a file beside
+                it), so that a query can be asked under each.
             new_key: a file with the other private key (`modelkin.key`).
             places: folders in which the weights lie under their models' names; without, they are looked for where they came from.
             hub: read those that came from the Hub there again.
             each: is told what became of one, as soon as it is done.
 
         Raises:
-            RegistryError: `into` is this registry, damaged, busy, or of another key.
+            RegistryError: `into` is damaged, busy, or of another key; or this registry, which is of the new key.
             UnusableKey: no key is in that file.
         """
         from modelkin.taking.refreshing import refreshed
 
-        settings = Settings(Path(into), Path(new_key), self.settings.offline)
-        if Path(into).resolve() == self.path.resolve():
-            raise RegistryError(f"{self.path}: is the registry that is read. Give another file for the models under the new key.")
+        key, target = read_key(Path(new_key)), Path(into)
+        if target.resolve() == self.path.resolve():
+            if key.name == self._key.name:
+                raise RegistryError(f"{self.path}: is of the key {key.name} already. Give another key, or another registry.")
+            target = part_of(target, key)
+        settings = Settings(target, Path(new_key), self.settings.offline)
         done = []
         with Registry.at(settings, create=True, starter=False, listener=self.listener) as other:
             how = HowToRead(other._key, threads=threads, offline=settings.offline)

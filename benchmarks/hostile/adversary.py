@@ -1,13 +1,14 @@
 """Somebody pays to change an answer: copies that hide from a key, and strangers made to look like an innocent model's parent.
 
-    python -m benchmarks.hostile.adversary [--pairs 200]
+    python -m benchmarks.hostile.adversary [--pairs 200] [--trained BENCH_DIR/dev]
 
 Hiding: of a copy, all that a known key looks at is drawn anew: the sampled rows of each matrix, and at level full the part of each matrix
 that the keyed directions see (its own and the token frame's). Told: the relative change that this takes, and how often the copy is still
 found under the known key, under a private key, and under a private key after the same was done for ten other keys. Framing: a stranger
 takes an innocent model's sampled rows and its norm gains. None of these may be called a relation of descent. Models are llama-shaped, of
-several widths, with rows of unequal norm and some strong directions, as training leaves them. Writes results/adversary.json; exits 1 if
-a framed model is accused or a private key is evaded.
+several widths, with rows of unequal norm and some strong directions, as training leaves them. And of trained models of a lineage universe
+what hiding costs: a part of that change, from a twentieth on, with the loss on texts that the original writes, and whether the copy is
+still found. Writes results/adversary.json; exits 1 if a framed model is accused or a private key is evaded.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import numpy.typing as npt
 from safetensors.numpy import save_file
 
 from benchmarks.common.results import write_result
+from benchmarks.hostile.loss import loss, texts
+from benchmarks.hostile.transforms import loaded
 from modelkin_indexer import sketch
 from modelkin_indexer.anatomy.parts import anatomy_of
 from modelkin_indexer.fingerprinting.channels import token_frame
@@ -39,6 +42,7 @@ from modelkin_registry.relations.pairs import measure_kin
 
 WIDTHS = (128, 256, 384)
 LAYERS, TOKENS = 4, 800
+TRAINED, PARTS = ("L1", "L2"), (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 OTHER_KEYS = 10  # keys for which the stronger attack hides a copy
 Singles = npt.NDArray[np.float32]
 Tensors = dict[str, Singles]
@@ -165,13 +169,47 @@ def measure(pairs: int, work: Path) -> dict[str, Any]:
     }
 
 
+def cost(universe: Path, work: Path) -> list[dict[str, Any]]:
+    """Trained models changed by a part of what hides them from the known key: the change, the loss, and under which key they are found."""
+    rows, secret = [], private_key(bytes(range(32)))
+    for name, stranger in zip(TRAINED, reversed(TRAINED), strict=True):
+        net, seen = loaded(universe / "models" / name), {}
+        written_texts = texts(net, 0)
+        for level in LEVELS:
+            away, _ = hidden(work / "w", net.tensors, [PUBLIC_KEY], level, 1)
+            for part in PARTS:
+                copy = {key: values + np.float32(part) * (away[key] - values) for key, values in net.tensors.items()}
+                moved = [(float(np.sum((copy[key] - values) ** 2)), float(np.sum(values**2))) for key, values in net.tensors.items()]
+                for which, key in (("known", PUBLIC_KEY), ("private", secret)):
+                    original = seen.setdefault((level, which), read(work / "o", net.tensors, key, level))
+                    seen[which] = is_descent(measure_kin(read(work / "c", copy, key, level), original, name, ALONE).relative)
+                rows.append(
+                    {
+                        "model": name,
+                        "level": level,
+                        "part": part,
+                        "relative_change": round(float(np.sqrt(sum(a for a, _ in moved) / sum(b for _, b in moved))), 4),
+                        "loss": round(loss(net.of(copy), written_texts), 3),
+                        "loss_of_the_original": round(loss(net, written_texts), 3),
+                        "loss_of_a_stranger": round(loss(loaded(universe / "models" / stranger), written_texts), 3),
+                        "found_under_the_known_key": seen["known"],
+                        "found_under_a_private_key": seen["private"],
+                    }
+                )
+                print(rows[-1], flush=True)
+    return rows
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--trained", type=Path, help="a lineage universe")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         result = measure(args.pairs, Path(work))
+        if args.trained:
+            result["cost"] = cost(args.trained, Path(work))
     write_result("adversary", result, out=args.out)
     print(result)
     evaded = any(row["found"] < row["of"] for group, row in result["copies_found"].items() if "private" in group)

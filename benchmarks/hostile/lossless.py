@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 import modelkin
 from benchmarks.common.results import write_result
@@ -83,13 +83,6 @@ COMBINATIONS: tuple[tuple[str, str, tuple[t.Transform, ...]], ...] = (
 )
 
 
-def loaded(folder: Path) -> t.Net:
-    config = json.loads((folder / "config.json").read_text())
-    tensors = {name: values.astype(np.float32) for name, values in load_file(folder / "model.safetensors").items()}
-    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
-    return t.Net(tensors, config, tuple(sorted(vocabulary, key=vocabulary.__getitem__)))
-
-
 def saved(net: t.Net, like: Path, folder: Path) -> Path:
     folder.mkdir()
     save_file({name: np.ascontiguousarray(values, np.float32) for name, values in net.tensors.items()}, folder / "model.safetensors")
@@ -127,7 +120,7 @@ def measure(universe: Path, work: Path, only: Sequence[str] = ()) -> dict[str, A
         if only and not any(wanted in name for wanted in only):
             continue
         source, random = universe / "models" / original, np.random.default_rng(number)
-        net = loaded(source)
+        net = t.loaded(source)
         for step in steps:
             net = step(net, random)
         folder = saved(net, source, work / f"{original}-{number}")

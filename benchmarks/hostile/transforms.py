@@ -5,12 +5,16 @@ Each takes a model and gives another one. Sizes are of config.json, which the tr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import ml_dtypes  # noqa: F401  # lets numpy know bfloat16
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import load_file
 
 Singles = npt.NDArray[np.float32]
 READING = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj")
@@ -38,6 +42,14 @@ class Net:
 
 
 Transform = Callable[[Net, np.random.Generator], Net]
+
+
+def loaded(folder: Path) -> Net:
+    """The model in a folder with config.json, model.safetensors and tokenizer.json."""
+    config = json.loads((folder / "config.json").read_text())
+    tensors = {name: values.astype(np.float32) for name, values in load_file(folder / "model.safetensors").items()}
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    return Net(tensors, config, tuple(sorted(vocabulary, key=vocabulary.__getitem__)))
 
 
 def untied(net: Net) -> Net:

@@ -14,18 +14,18 @@ from modelkin.settings import Settings
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
 REGISTRY = "The registry's file. Default: registry.db in your user data folder."
-KEY_FILE = "File with a private key: 32 bytes, or 64 hex digits."
+KEY_FILE = "File with a private key: 32 bytes, or 64 hex digits. `query` takes several, and asks under each."
 OFFLINE = "Ask nothing of the Hub, whatever SOURCE looks like. MODELKIN_OFFLINE=1 does the same."
 DEBUG = "Where something unexpected goes wrong, print the whole traceback."
 
 
-def _remember(ctx: click.Context, parameter: click.Parameter, value: Path | bool | None) -> None:
+def _remember(ctx: click.Context, parameter: click.Parameter, value: Path | tuple[Path, ...] | bool | None) -> None:
     if value and parameter.name is not None:
         setattr(ctx.ensure_object(Settings), parameter.name, value)
 
 
-def _path(name: str, envvar: str | None, text: str, hidden: bool) -> Callable[[Command], Command]:
-    about: dict[str, Any] = {"envvar": envvar, "show_envvar": envvar is not None, "hidden": hidden}
+def _path(name: str, envvar: str | None, text: str, hidden: bool, *, several: bool = False) -> Callable[[Command], Command]:
+    about: dict[str, Any] = {"envvar": envvar, "show_envvar": envvar is not None, "hidden": hidden, "multiple": several}
     return click.option(name, type=FILE, metavar="PATH", expose_value=False, callback=_remember, help=text, **about)
 
 
@@ -53,5 +53,5 @@ def calling(callback: Callable[..., Any]) -> Callable[..., Any]:
 def _all(command: Command, registry: str | None, key_file: str | None, hidden: bool) -> Command:
     command = _flag("--debug", DEBUG, hidden)(command)  # read by failures.py: an error may come before options are parsed
     command = _flag("--offline", OFFLINE, hidden)(command)
-    command = _path("--key-file", key_file, KEY_FILE, hidden)(command)
+    command = _path("--key-file", key_file, KEY_FILE, hidden, several=True)(command)
     return _path("--registry", registry, REGISTRY, hidden)(command)

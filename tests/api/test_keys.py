@@ -12,7 +12,11 @@ import pytest
 import modelkin
 from calls import run
 from modelkin.errors import RegistryError, UnusableKey
+from modelkin_indexer import sketch
+from modelkin_indexer.spec import PUBLIC_KEY
 from modelkin_registry.answers.parts import NOTHING_FOUND, RELATED
+from modelkin_registry.answers.relations import is_descent
+from tiny_models import save_model, tiny_llama
 
 
 def test_a_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
@@ -77,8 +81,76 @@ def test_other_weights_do_not_take_a_models_name(filled: Path) -> None:
     found = modelkin.refresh("private.db", "our.key", places=["elsewhere"], registry="r.db")
     assert {one.model: one.status for one in found.results} == {"parent": "left", "stranger": "left"}
     assert "other weights are there now" in str(found.results[0].reason)
-    with pytest.raises(RegistryError, match="is the registry that is read"):
-        modelkin.refresh("r.db", "our.key", registry="r.db")
+
+
+def kept_under_two_keys(filled: Path) -> str:
+    """The registry's models under the public key and a private one. Returns the private one's name.
+
+    A fixed one: of matrices of 48 rows one key in six samples so many of the public key's rows that it sees what was made for that.
+    """
+    Path("our.key").write_text("11" * 32)
+    found = modelkin.refresh("r.db", "our.key", registry="r.db")
+    assert found.registry == f"r.db.{found.key}"
+    with pytest.raises(RegistryError, match="is of the key public already"):
+        modelkin.refresh("r.db", "public", registry="r.db")
+    return found.key
+
+
+def test_a_registry_keeps_its_models_under_several_keys(filled: Path) -> None:
+    key = kept_under_two_keys(filled)
+    alone = modelkin.query("child", registry="r.db", key_file="our.key")
+    assert (alone.registry.key, alone.relatives[0].model, alone.under_keys) == (key, "parent", None)
+    both = modelkin.query("child", registry="r.db", key_file=["public", "our.key"])
+    assert both.verdict == RELATED
+    assert [one.model for one in both.relatives] == ["parent"]
+    assert {(row.key, row.model, row.relation) for row in both.under_keys or ()} == {
+        (name, "parent", both.relatives[0].relation) for name in ("public", key)
+    }
+    assert f"child was asked under 2 keys: public (2 models), {key} (2 models)." in both.explanation[1]
+    assert not [warning for warning in both.warnings if "not under" in warning]
+    told = run("query", "child", "--key-file", "public", "--key-file", "our.key", "--json", registry="r.db")
+    assert json.loads(told.stdout)["under_keys"] == [row.to_dict() for row in both.under_keys or ()]
+    assert Path("our.key").read_text().strip() not in told.output
+    assert run("doctor", "--key-file", "our.key", registry="r.db").exit_code == 0
+
+
+def test_what_only_the_public_key_shows_is_no_relative(filled: Path) -> None:
+    """A stranger with the sampled rows of a registered model: at level probe a copy to whoever knows the key."""
+    key = kept_under_two_keys(filled)
+    parent, forged = tiny_llama(1), tiny_llama(77)
+    for name, values in parent.items():
+        if values.ndim == 1:
+            forged[name] = values
+            continue
+        for block in sketch.chosen_rows(PUBLIC_KEY, *values.shape):
+            forged[name][block.start : block.stop] = values[block.start : block.stop]
+    save_model(Path("forged"), forged)
+    assert modelkin.query("forged", registry="r.db", level="probe").verdict == RELATED
+    answer = modelkin.query("forged", registry="r.db", key_file=["public", "our.key"], level="probe")
+    assert answer.verdict == NOTHING_FOUND
+    assert not [one for one in answer.relatives if is_descent(one)]
+    assert any(f"parent: related under public, and not under {key}" in warning for warning in answer.warnings)
+
+
+def test_what_is_not_kept_under_the_private_key_is_not_lost(filled: Path) -> None:
+    key = kept_under_two_keys(filled)
+    modelkin.remove("parent", registry="r.db", key_file="our.key")
+    answer = modelkin.query("child", registry="r.db", key_file=["our.key", "public"])
+    assert (answer.verdict, answer.relatives[0].model) == (RELATED, "parent")
+    assert [(row.key, row.model) for row in answer.under_keys or ()] == [("public", "parent")]
+    assert key in answer.explanation[1]
+
+
+def test_several_keys_are_for_queries(filled: Path) -> None:
+    kept_under_two_keys(filled)
+    with pytest.raises(UnusableKey, match="2 keys were given"):
+        modelkin.list(registry="r.db", key_file=["public", "our.key"])
+    assert run("list", "--key-file", "public", "--key-file", "our.key", registry="r.db").exit_code == 2
+    with pytest.raises(UnusableKey, match="--confirm"):
+        modelkin.query("child", registry="r.db", key_file=["public", "our.key"], confirm=True)
+    modelkin.key("new", "other.key")
+    with pytest.raises(RegistryError, match=r"modelkin refresh r\.db KEY_FILE --registry r\.db"):
+        modelkin.query("child", registry="r.db", key_file=["public", "other.key"])
 
 
 def test_under_the_public_key_nothing_found_says_what_that_is_worth(filled: Path) -> None:

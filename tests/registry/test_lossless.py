@@ -9,7 +9,8 @@ import pytest
 
 import models
 from benchmarks.hostile import transforms
-from benchmarks.hostile.transforms import Net, Singles, Transform
+from benchmarks.hostile.loss import log_shares, loss
+from benchmarks.hostile.transforms import Net, Transform
 from modelkin_registry.answers.parts import NOT_EXAMINED, NOTHING_FOUND, RELATED
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.explanation.compare import compare_fingerprints
@@ -38,39 +39,18 @@ def net(seed: int) -> Net:
     random, tensors = np.random.default_rng(seed), models.llama(seed, LAYERS)
     tensors = {name: values[:TOKENS] if len(values) == models.VOCABULARY else values for name, values in tensors.items()}
     tensors = {name: values * np.float32(random.uniform(0.8, 1.2)) if values.ndim == 2 else values for name, values in tensors.items()}
-    return Net(tensors, {**models.CONFIG, "num_hidden_layers": LAYERS, "num_key_value_heads": models.HEADS, "vocab_size": TOKENS}, None)
-
-
-def outputs(net: Net, tokens: Singles) -> Singles:
-    """Logits of a Llama without positions, which the transforms leave as they are, in float64."""
-    tensors = {name: values.astype(np.float64) for name, values in net.tensors.items()}
-
-    def normed(x: Singles, gain: str) -> Singles:
-        return x / np.sqrt((x**2).mean(-1, keepdims=True)) * tensors[f"{gain}.weight"]
-
-    def linear(x: Singles, name: str) -> Singles:
-        return x @ tensors[f"{name}.weight"].T
-
-    x = tensors["model.embed_tokens.weight"][tokens]
-    for at in net.layers:
-        h = normed(x, f"{at}input_layernorm")
-        q, k, v = (linear(h, f"{at}self_attn.{n}_proj").reshape(len(x), models.HEADS, -1).transpose(1, 0, 2) for n in "qkv")
-        weights = np.exp(q @ k.transpose(0, 2, 1))
-        mixed = (weights / weights.sum(-1, keepdims=True)) @ v
-        x = x + linear(mixed.transpose(1, 0, 2).reshape(len(x), -1), f"{at}self_attn.o_proj")
-        h = normed(x, f"{at}post_attention_layernorm")
-        gate = linear(h, f"{at}mlp.gate_proj")
-        x = x + linear(gate / (1 + np.exp(-gate)) * linear(h, f"{at}mlp.up_proj"), f"{at}mlp.down_proj")
-    return linear(normed(x, "model.norm"), "lm_head")
+    told = {"num_hidden_layers": LAYERS, "num_key_value_heads": models.HEADS, "vocab_size": TOKENS, "rms_norm_eps": 1e-6}
+    return Net(tensors, {**models.CONFIG, **told, "rope_parameters": {"rope_theta": 10000.0}}, None)
 
 
 @pytest.mark.parametrize("transform", KEPT, ids=lambda transform: transform.__name__)
 def test_the_transforms_change_no_output(transform: Transform) -> None:
     before, random = net(1), np.random.default_rng(5)
-    tokens = random.integers(0, TOKENS, 20)
+    tokens = random.integers(0, TOKENS, (2, 20))
     after = transform(before, random)
     assert any(not np.array_equal(values, after.tensors[name]) for name, values in before.tensors.items())
-    np.testing.assert_allclose(outputs(after, tokens), outputs(before, tokens), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(log_shares(after, tokens), log_shares(before, tokens), atol=1e-3)
+    assert loss(after, tokens) == pytest.approx(loss(before, tokens), abs=1e-3)
 
 
 @pytest.mark.parametrize("transform", [transforms.as_products, transforms.as_uneven_products])

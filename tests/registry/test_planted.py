@@ -61,3 +61,38 @@ def test_a_matrix_of_which_half_was_replaced_in_all_layers_is_such_a_case(tmp_pa
             half = slice(len(values) // 2, None)
             values[half] = values.std() * random.standard_normal(values[half].shape)
     assert is_descent(held(tmp_path, child, parent, "full"))
+
+
+def with_token_blocks(innocent: Tensors, blocks: int) -> Tensors:
+    """A stranger of whose sampled token rows the first blocks are an innocent model's."""
+    stranger = llama(2)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        for block in sketch.chosen_rows(PUBLIC_KEY, *stranger[name].shape)[:blocks]:
+            stranger[name][block.start : block.stop] = innocent[name][block.start : block.stop]
+    return stranger
+
+
+@pytest.mark.parametrize("level", spec.LEVELS)
+def test_a_few_token_rows_alone_make_no_relative(tmp_path: Path, level: str) -> None:
+    innocent = llama(1)
+    assert sketch.is_tall(*innocent["lm_head.weight"].shape)
+    found = held(tmp_path, innocent, with_token_blocks(innocent, 2), level)
+    families = {family.family: family for component in found.components for family in component.families}
+    assert families["embedding"].contradicted
+    assert not is_descent(found)
+
+
+def test_whole_token_tables_of_another_model_are_told(tmp_path: Path) -> None:
+    innocent, other = llama(1), llama(2)
+    other |= {name: values for name, values in innocent.items() if "embed" in name or "lm_head" in name}
+    assert is_descent(held(tmp_path, innocent, other, "probe"))
+
+
+def test_tokens_that_were_replaced_beside_a_body_that_agrees_are_no_such_case(tmp_path: Path) -> None:
+    parent = llama(1)
+    child = trained_on(parent, 5, 0.1)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        child[name][len(child[name]) // 4 :] = llama(3)[name][len(child[name]) // 4 :]
+    found = held(tmp_path, child, parent, "probe")
+    assert is_descent(found)
+    assert not any(family.contradicted for component in found.components for family in component.families)

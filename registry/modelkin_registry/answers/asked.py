@@ -141,6 +141,15 @@ class Confirmation(Plain):
 
 
 @dataclass(frozen=True)
+class UnderKey(Plain):
+    """A model and what is told of it under one of several keys: its relation, "unrelated" where nothing was found."""
+
+    model: str
+    key: str
+    relation: str
+
+
+@dataclass(frozen=True)
 class QueryAnswer(Plain):
     """The answer to "what is this closest to?"."""
 
@@ -156,6 +165,7 @@ class QueryAnswer(Plain):
     verdict: str = ""
     examined: Examined | None = None
     confirmed: tuple[Confirmation, ...] | None = None
+    under_keys: tuple[UnderKey, ...] | None = None
     contract: int = CONTRACT
 
 

@@ -27,6 +27,7 @@ from modelkin_registry.evidence.places import (
     PlaceCosine,
     token_tables,
 )
+from modelkin_registry.evidence.planted import in_few_blocks
 from modelkin_registry.evidence.standing import Standing, channel_result, same_numbers, standing
 
 
@@ -88,10 +89,22 @@ def _matrix_families(measured: Measurement, judge: Judge) -> tuple[list[FamilyEv
         families = [family for family, _ in judged]
     if any(found.contradicted for _, found in judged):
         families = [replace(f, inherited=f.inherited and _whole(f, groups[f.family], measured)) for f in families]
+    families = _without_lone_blocks(families, groups, measured)
     few = {evidence.family: found.places for evidence, found in judged if found.few and evidence.inherited}
     anchored = [f for f in families if f.inherited and f.channel == "anchored"]
     families = [_followed(f, anchored) if anchored and f.family == "embedding" and not f.inherited else f for f in families]
     return families, few
+
+
+def _without_lone_blocks(
+    families: Sequence[FamilyEvidence], groups: Mapping[str, Sequence[PlaceCosine]], measured: Measurement
+) -> list[FamilyEvidence]:
+    """Token tables alone, of whose sampled blocks some agree and the others do not, tell no kinship: so little can have been put in."""
+    lone = [f for f in families if f.inherited]
+    is_lone = len(lone) == 1 and (lone[0].family, lone[0].channel) == ("embedding", "probe")
+    if not is_lone or not in_few_blocks([p for p in groups["embedding"] if p.channel == "probe"], measured):
+        return list(families)
+    return [replace(f, inherited=False, contradicted=True) if f is lone[0] else f for f in families]
 
 
 def _whole(family: FamilyEvidence, group: Sequence[PlaceCosine], measured: Measurement) -> bool:

@@ -24,6 +24,22 @@ OTHER_ROW = 0.25  # two deviations of strangers'
 FEWEST_OTHERS = ROWS // 2
 
 
+def in_few_blocks(places: Sequence[PlaceCosine], measured: Measurement) -> bool:
+    """Whether tall tables of one shape agree in one of the sampled blocks of rows and in half of them or more not at all."""
+    ours, theirs = measured.query.matrices, measured.relative.matrices
+    blocks = spec.TALL_BLOCKS
+    found = []
+    for place in places:
+        a, b = place.query_row, place.relative_row
+        shape = int(ours.rows[a]), int(ours.columns[a])
+        if shape == (int(theirs.rows[b]), int(theirs.columns[b])) and sketch.is_tall(*shape):
+            x, y = (table.sketches["probe"][0][row].reshape(blocks, -1) for table, row in ((ours, a), (theirs, b)))
+            lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+            found += [(x * y).sum(axis=1) / lengths] if lengths.all() else []
+    mean = np.abs(np.mean(found, axis=0)) if found else np.zeros(blocks)
+    return bool((mean >= SAME_ROW).any() and np.count_nonzero(mean <= OTHER_ROW) >= blocks // 2)
+
+
 def in_few_rows(places: Sequence[PlaceCosine], measured: Measurement) -> bool:
     """Whether matrices of one shape agree in some sampled rows and in half of them or more not at all."""
     ours, theirs = measured.query.matrices, measured.relative.matrices

@@ -266,7 +266,8 @@ def _check_meta(connection: sqlite3.Connection, path: Path, key_name: str) -> No
         )
     if made_with != key_name:
         raise RegistryError(
-            f"{path}: made with key {made_with!r}, opened with {key_name!r}. Give the registry's own key, or another registry."
+            f"{path}: made with key {made_with!r}, opened with {key_name!r}. Give the registry's own key, or another registry; "
+            f"`modelkin refresh {path} KEY_FILE --registry {path}` keeps its models under that key too."
         )
 
 
