@@ -1,4 +1,4 @@
-"""Damaged and hostile files of Keras, Flax, Paddle and OpenVINO, at least 200 each, and what has to become of each."""
+"""Damaged and hostile files of Keras, Flax, Paddle, OpenVINO, whisper.cpp and NeMo, at least 200 each, and what has to become of each."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from benchmarks.hostile.written import (
     flax_bytes,
     keras_archive,
     keras_bytes,
+    nemo_bytes,
     openvino_files,
     packed,
     packed_array,
     paddle_parameters,
     paddle_pickle,
+    whisper_bytes,
 )
 
 Files = dict[str, bytes]
@@ -188,3 +190,57 @@ ENTITIES = (
 
 def graph_of(xml: bytes, data: bytes) -> Files:
     return {"openvino_model.xml": xml, "openvino_model.bin": data}
+
+
+def whisper_files(tensors: Tensors, not_finite: Iterator[Tensors], cuts: Iterator[Case], rng: random.Random) -> Iterator[Case]:
+    """Files: cut, with settings, counts, types and shapes that do not fit, of other models, bad numbers."""
+    yield from cuts
+    impossible = {
+        "vocab": (0, 2**30),
+        "state": (0, 33, 2**31),
+        "heads": (0, 5),
+        "layers": (0, -1),
+        "mels": (0, 2**20),
+        "magic": (0, 0x67676A74),
+    }
+    counts = {"filters": (2**31, 999), "fft": (2**20, 2**32 - 1), "words": (2, 4, 2**31), "word": (0, 1, 3, 2**20, 2**32 - 1)}
+    for key, lies in (impossible | counts).items():
+        yield from ((whisper_bytes(tensors, **{key: lie}), REFUSED) for lie in lies)
+    for name in tensors:
+        for key, values in {"axes": (0, 1, 5, 2**31), "length": (0, 1, 999, 2**31), "kind": (2, 4, 99, 2**31), "shape": SHAPES}.items():
+            yield from ((whisper_bytes(tensors, {name: {key: value}}), REFUSED) for value in values)
+    yield whisper_bytes(tensors) + rng.randbytes(40), REFUSED
+    for some in not_finite:
+        yield whisper_bytes(some), NOTED
+
+
+SHAPES = ((32, 47), (0, 48), (2**31, 2**31), (33, 48), (2**32 - 1, 1))
+
+
+def nemo_files(
+    checkpoint: bytes, not_finite: Iterator[bytes], cuts: Iterator[Case], calling: Iterator[bytes], rng: random.Random
+) -> Iterator[Case]:
+    """Archives: cut, compressed, with headers that lie, without a checkpoint or with several, with calling ones, bad numbers."""
+    yield from cuts
+    whole = nemo_bytes(checkpoint)
+    for mode in ("w:gz", "w:bz2", "w:xz"):
+        yield nemo_bytes(checkpoint, mode=mode), REFUSED
+    for name in ("./weights.ckpt", "./model_weights.ckpt.txt", "./model_weights/.metadata", "./mp_rank_00"):
+        yield nemo_bytes(checkpoint, name), REFUSED
+    yield nemo_bytes(checkpoint)[:-512] + nemo_bytes(checkpoint, "./mp_rank_01/model_weights.ckpt"), REFUSED
+    for at in range(148, 154):
+        yield whole[:at] + b"?" + whole[at + 1 :], REFUSED
+    for size in (b"00000000000", b"77777777777", b"00000000077", b"xxxxxxxxxxx"):
+        at = 1024 + 124
+        yield _summed(whole[:at] + size + whole[at + 11 :], 1024), REFUSED
+    yield from ((nemo_bytes(some), REFUSED) for some in calling)
+    for length in rng.sample(range(len(checkpoint) - 1), 60):
+        yield nemo_bytes(checkpoint[:length]), REFUSED
+    for some in not_finite:
+        yield nemo_bytes(some), NOTED
+
+
+def _summed(data: bytes, at: int) -> bytes:
+    """The archive with the checksum of the header at a byte made right."""
+    head = data[at : at + 148] + b" " * 8 + data[at + 156 : at + 512]
+    return data[: at + 148] + b"%06o\0 " % sum(head) + data[at + 156 :]

@@ -88,8 +88,10 @@ CONTAINERS = (
     Container("NumPy", ".numpy_file", (".npz", ".npy"), lambda head: head.startswith((b"\x93NUMPY", b"PK\x03\x04"))),
     Container("GGUF", ".gguf.reader", (".gguf",), lambda head: head.startswith(b"GGUF")),
     Container("CTranslate2", ".ctranslate2.reader", (".bin",), lambda head: b"Spec\0" in head[6:38]),
+    Container("whisper.cpp", ".whisper", (".bin",), lambda head: head.startswith(b"lmgg")),
     Container("ONNX", ".onnx.reader", (".onnx",), lambda head: head[:1] == b"\x08"),
     Container("TFLite", ".tflite", (".tflite",), lambda head: head[4:8] == b"TFL3"),
+    Container("NeMo", ".pytorch.nemo", (".nemo",), lambda head: b"\0" in head and head[:2] == b"./"),
     Container(
         "Flax",
         ".flax",
