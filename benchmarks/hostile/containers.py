@@ -339,6 +339,12 @@ def nemo_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
     yield from newer.nemo_files(checkpoint, bad, cuts, calls, rng)
 
 
+def distributed_cases(rng: random.Random, mark: Path) -> Iterator[tuple[newer.Files, str]]:
+    """What newer.py makes of sound weights as torch.distributed, and calling metadata."""
+    bad = map(written.distributed_files, not_finite(rng, np.float32))
+    yield from newer.distributed_folders(written.distributed_files(sound()), bad, (calling(name, mark, 4) for name in CALLS), rng)
+
+
 def openvino_cases(rng: random.Random, mark: Path) -> Iterator[tuple[newer.Files, str]]:
     """What newer.py makes of sound weights as OpenVINO."""
     yield from newer.openvino_cases(sound(), not_finite(rng, np.float32), rng)
@@ -357,6 +363,7 @@ MAKERS: dict[str, tuple[str, Make]] = {
     "Paddle": (".pdparams", paddle_cases),
     "whisper.cpp": (".bin", whisper_cases),
     "NeMo": (".nemo", nemo_cases),
+    "PyTorch distributed": ("", distributed_cases),
     "OpenVINO": ("", openvino_cases),
 }
 

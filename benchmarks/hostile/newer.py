@@ -1,4 +1,4 @@
-"""Damaged and hostile files of Keras, Flax, Paddle, OpenVINO, whisper.cpp and NeMo, at least 200 each, and what has to become of each."""
+"""Damaged and hostile files of the newer containers, at least 200 each, and what has to become of each."""
 
 from __future__ import annotations
 
@@ -244,3 +244,29 @@ def _summed(data: bytes, at: int) -> bytes:
     """The archive with the checksum of the header at a byte made right."""
     head = data[at : at + 148] + b" " * 8 + data[at + 156 : at + 512]
     return data[: at + 148] + b"%06o\0 " % sum(head) + data[at + 156 :]
+
+
+def distributed_folders(
+    folder: Files, not_finite: Iterator[Files], calling: Iterator[bytes], rng: random.Random
+) -> Iterator[tuple[Files, str]]:
+    """Folders: metadata cut, calling or of other things, files cut or missing, places and shapes that lie, bad numbers."""
+    said, data = folder[".metadata"], folder["__0_0.distcp"]
+    yield from ((_checkpoint(said[:length], data), REFUSED) for length in (0, 1, *rng.sample(range(2, len(said) - 1), 80)))
+    yield from ((_checkpoint(said, data[:length]), REFUSED) for length in (0, 1, *rng.sample(range(2, len(data) - 1), 40), len(data) - 1))
+    yield from ((_checkpoint(some, data), REFUSED) for some in calling)
+    yield from ((_checkpoint(pickle.dumps(value, 4), data), REFUSED) for value in ({}, [], None, "text", 7))
+    yield {"__0_0.distcp": data}, REFUSED
+    yield _checkpoint(said.replace(b"__0_0.distcp", b"__9_9.distcp"), data), REFUSED
+    for name in (b"../../../../", b"/etc/passwd\0", b"..", b"a/b/c/d/e/f/"):
+        yield _checkpoint(said.replace(b"__0_0.distcp", name.ljust(12, b"x")[:12]), data), REFUSED
+    for old in (b"K\x30K\x20\x86", b"K\x20K\x30\x86", b"K\x00K\x00\x86"):
+        for new in (b"K\x31K\x20\x86", b"K\x01K\x01\x86", b"K\xffK\xff\x86", b"NN\x86", b"K\x20N\x86"):
+            places = [at for at in range(len(said)) if said.startswith(old, at)]
+            for at in places[:4]:
+                yield _checkpoint(said[:at] + new.ljust(5, b"0")[:5] + said[at + 5 :], data), REFUSED
+    for some in not_finite:
+        yield some, NOTED
+
+
+def _checkpoint(said: bytes, data: bytes) -> Files:
+    return {".metadata": said, "__0_0.distcp": data}

@@ -109,6 +109,15 @@ def _nemo(path: Path, weight: Array) -> None:
     path.write_bytes(written.nemo_bytes(stream.getvalue()))
 
 
+def _distributed(path: Path, weight: Array) -> None:
+    files = written.distributed_files({"fc.weight": weight})
+    path.write_bytes(files["__0_0.distcp"])
+    said, name = files[".metadata"], path.name.encode()
+    assert b"\x8c\x0c__0_0.distcp" in said
+    said = said.replace(b"\x8c\x0c__0_0.distcp", b"\x8c" + bytes([len(name)]) + name)
+    path.with_name(".metadata").write_bytes(said[:3] + (len(said) - 11).to_bytes(8, "little") + said[11:])
+
+
 def _openvino(path: Path, weight: Array) -> None:
     xml, data = openvino_files({"fc.weight": weight}).values()
     path.write_bytes(xml)
@@ -119,6 +128,7 @@ def _openvino(path: Path, weight: Array) -> None:
 EXAMPLES: dict[str, dict[str, Write]] = {
     "safetensors": {".safetensors": _safetensors},
     "PyTorch": {".bin": _torch, ".pt": _torch, ".pth": _torch, ".pth.tar": _torch, ".ckpt": _torch, ".jit": _script},
+    "torch.distributed": {".distcp": _distributed},
     "NumPy": {".npz": _npz, ".npy": _npy},
     "GGUF": {".gguf": _gguf},
     "CTranslate2": {".bin": _ctranslate2},

@@ -40,7 +40,7 @@ NOT_WEIGHTS = re.compile(
     re.IGNORECASE,
 )
 PROJECTOR = re.compile(r"(?:.*[-._])?mmproj.*\.gguf", re.IGNORECASE)  # the vision or audio part that llama.cpp keeps apart
-SLICES = "slices"  # files that hold a slice of each matrix
+SLICES = "slices"  # files that hold a slice of each matrix, or all of one checkpoint
 MOST_BELOW = 1000  # entries of a folder without weights that are looked into
 LISTED = 5  # file names in one message
 
@@ -150,6 +150,8 @@ def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_
         shard = SHARD.fullmatch(stem)
         if shard is not None and kind == "file":
             stem, kind = shard["stem"] + (shard["variant"] or ""), f"shards of {shard['count']}"
+        elif kind == "file" and any(suffixes[0] in container.suffixes and container.together for container in among):
+            stem, kind = MAIN_STEMS[0], SLICES
         elif kind == "file" and (cut := SLICE.fullmatch(stem)) is not None:
             stem, kind = stem.removesuffix(f".{cut[1]}"), SLICES
         found.setdefault((stem, suffixes[0]), {}).setdefault(kind, []).append(name)

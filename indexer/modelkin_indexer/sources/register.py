@@ -50,6 +50,8 @@ class Container:
     recognises whether a file may be one, by its first bytes: decides between containers that share a suffix, and where there is none
     extra      of modelkin, that brings the package which reads it; "" if that is always there
     beside     endings of files of the same stem that belong to it, its numbers or its graph
+    along      names of files in its folder that belong to it
+    together   all its files in a folder are one model
     """
 
     name: str
@@ -58,6 +60,12 @@ class Container:
     recognises: Callable[[bytes], bool]
     extra: str = ""
     beside: tuple[str, ...] = ()
+    along: tuple[str, ...] = ()
+    together: bool = False
+
+    def companions(self, path: Path) -> tuple[Path, ...]:
+        """The files that may belong to one, whether they are there or not."""
+        return (*(path.with_suffix(ending) for ending in self.beside), *(path.with_name(name) for name in self.along))
 
     def open(self, weights: Weights) -> Source:
         """Open the files of one model. Raises SourceError."""
@@ -84,6 +92,14 @@ CONTAINERS = (
         ".pytorch.reader",
         (".bin", ".pt", ".pth", ".pth.tar", ".ckpt", ".jit"),
         lambda head: head.startswith((b"PK\x03\x04", b"\x80")),
+    ),
+    Container(
+        "torch.distributed",
+        ".pytorch.distributed",
+        (".distcp",),
+        lambda head: head.startswith(b"PK\x03\x04"),
+        along=(".metadata",),
+        together=True,
     ),
     Container("NumPy", ".numpy_file", (".npz", ".npy"), lambda head: head.startswith((b"\x93NUMPY", b"PK\x03\x04"))),
     Container("GGUF", ".gguf.reader", (".gguf",), lambda head: head.startswith(b"GGUF")),
@@ -122,7 +138,7 @@ OTHER_SUFFIXES = tuple(suffix for suffix in _KNOWN.split() if not any(suffix in 
 
 # What else only files are called: configs, formats that other programs keep weights in, archives. Such a name is never sent anywhere.
 _FILES = (
-    ".7z .arrow .bz2 .caffemodel .csv .dat .data .dduf .distcp .engine .eqx .gz .index .joblib .json .llamafile .lz4 .mar .mat "
+    ".7z .arrow .bz2 .caffemodel .csv .dat .data .dduf .engine .eqx .gz .index .joblib .json .llamafile .lz4 .mar .mat "
     ".mlmodel .mlpackage .mnn .model .ncnn .om .onnx_data .orbax .ort .ot .param .params .parquet .pb .pbtxt .pdmodel .pdopt "
     ".pickle .plan .prototxt .pte .ptl .rar .rknn .t7 .tar .tensors .tgz .toml .torchscript .trt .txt .weights .xz .yaml .yml "
     ".zip .zst"

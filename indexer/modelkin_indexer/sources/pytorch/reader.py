@@ -119,8 +119,11 @@ def _open(path: Path, opened: ExitStack) -> File:
     raise UnsupportedFormat("is no PyTorch checkpoint (neither a zip archive nor a pickle)", path=path, remedy=SAVE_AGAIN)
 
 
-def open_zip(path: Path, descriptor: int, size: int) -> File:
-    """A zip archive: one folder with data.pkl and data/KEY for each storage. TorchScript's has code beside it, which is not looked at."""
+def open_zip(path: Path, descriptor: int, size: int, alone: bool = False) -> File:
+    """A zip archive: one folder with data.pkl and data/KEY for each storage. TorchScript's has code beside it, which is not looked at.
+
+    The archive ends at byte `size`. `alone`: it holds one tensor without a name.
+    """
     members = read_members(descriptor, size, path)
     pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -133,7 +136,7 @@ def open_zip(path: Path, descriptor: int, size: int) -> File:
     if member.size > MAX_PICKLE:
         raise UnsupportedFormat(f"has a pickle of {member.size:,} bytes, more than {MAX_PICKLE:,}", path=path, remedy=SAVE_AGAIN)
     value = read_pickle(BoundedFile(descriptor, member.start, member.start + member.size, path), path, is_allowed)
-    found = find_tensors(value, path)
+    found = find_tensors(value, path, alone)
     keys = {stored.storage for stored in found.tensors.values()}
     places = {key: _plain(members[f"{root}data/{key}"], path) for key in keys if f"{root}data/{key}" in members}
     storages = {key: (place.start, place.size) for key, place in places.items()}
