@@ -36,9 +36,8 @@ def keras_archive(weights: bytes, name: str = "model.weights.h5", method: int = 
     """A `.keras` archive around them."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", method) as archive:
-        archive.writestr("metadata.json", "{}")
-        archive.writestr("config.json", "{}")
-        archive.writestr(name, weights)
+        for label, data in (("metadata.json", b"{}"), ("config.json", b"{}"), (name, weights)):
+            archive.writestr(zipfile.ZipInfo(label), data, method)  # without the time of day
     return stream.getvalue()
 
 

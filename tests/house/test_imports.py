@@ -26,7 +26,7 @@ FLOORS = {
         {"sources"},
         {"anatomy", "beside", "quantised"},
         {"adapters", "hub"},
-        {"fingerprinting", "opening"},
+        {"fingerprinting", "formats", "opening"},
         {"exact"},
         {"aligned"},
     ],
@@ -40,7 +40,7 @@ FLOORS = {
         {"registry"},
     ],
     "api": [
-        {"errors", "keys", "settings", "wishes", "words"},
+        {"errors", "keys", "readable", "settings", "wishes", "words"},
         {"registries"},
         {"sources"},
         {"answering", "auditing", "taking"},

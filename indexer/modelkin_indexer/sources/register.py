@@ -52,6 +52,7 @@ class Container:
     beside     endings of files of the same stem that belong to it, its numbers or its graph
     along      names of files in its folder that belong to it
     together   all its files in a folder are one model
+    whole      what of it is read whole at level probe, in words; "" where only the rows that are looked at are
     """
 
     name: str
@@ -62,6 +63,7 @@ class Container:
     beside: tuple[str, ...] = ()
     along: tuple[str, ...] = ()
     together: bool = False
+    whole: str = ""
 
     def companions(self, path: Path) -> tuple[Path, ...]:
         """The files that may belong to one, whether they are there or not."""
@@ -101,12 +103,14 @@ CONTAINERS = (
         along=(".metadata",),
         together=True,
     ),
-    Container("NumPy", ".numpy_file", (".npz", ".npy"), lambda head: head.startswith((b"\x93NUMPY", b"PK\x03\x04"))),
+    Container(
+        "NumPy", ".numpy_file", (".npz", ".npy"), lambda head: head.startswith((b"\x93NUMPY", b"PK\x03\x04")), whole="compressed arrays"
+    ),
     Container("GGUF", ".gguf.reader", (".gguf",), lambda head: head.startswith(b"GGUF")),
     Container("CTranslate2", ".ctranslate2.reader", (".bin",), lambda head: b"Spec\0" in head[6:38]),
     Container("whisper.cpp", ".whisper", (".bin",), lambda head: head.startswith(b"lmgg")),
     Container("ONNX", ".onnx.reader", (".onnx",), lambda head: head[:1] == b"\x08"),
-    Container("TFLite", ".tflite", (".tflite",), lambda head: head[4:8] == b"TFL3"),
+    Container("TFLite", ".tflite", (".tflite",), lambda head: head[4:8] == b"TFL3", whole="files on the Hub"),
     Container("NeMo", ".pytorch.nemo", (".nemo",), lambda head: b"\0" in head and head[:2] == b"./"),
     Container(
         "Flax",
