@@ -106,6 +106,29 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
     return chosen.container, Weights(folder, folder_name(folder), files, chosen.index, notes)
 
 
+def models_in(folder: Path) -> tuple[str, ...]:
+    """The models in a folder that holds several, or in its subfolders: of each the file, index or first shard by which `--file` picks it.
+
+    Raises:
+        SourceNotFound: the folder cannot be listed.
+    """
+    names = _names(folder)
+    found = _most_faithful(_forms(folder, names, CONTAINERS) or _forms(folder, names, others()))
+    if found:
+        return found
+    below = [name for name in names[:MOST_BELOW] if not name.startswith(".") and (folder / name).is_dir() and _files_in(folder / name)]
+    forms = {name: _forms(folder / name, _names(folder / name), CONTAINERS) for name in below}
+    return tuple(f"{name}/{label}" for name in below for label in _most_faithful(forms[name]))
+
+
+def _most_faithful(forms: Iterable[_Form]) -> tuple[str, ...]:
+    """Of each model the form that would be read."""
+    chosen: dict[str, _Form] = {}
+    for form in sorted(forms, key=lambda form: form.order):
+        chosen.setdefault(form.key, form)
+    return tuple(sorted(form.label for form in chosen.values()))
+
+
 def weights_of(path: Path, chosen: Path) -> tuple[Container, Weights]:
     """The container and the files of one file or shard index, `chosen`; `path` is what the user gave."""
     if chosen.suffix == ".bin" and (owner := owner_of(chosen.name, _names(chosen.parent))):
