@@ -86,6 +86,7 @@ class Container:
         return next((suffix for suffix in self.suffixes if name.lower().endswith(suffix) and len(name) > len(suffix)), "")
 
 
+TURNED = "matrices stored [in, out]"  # each row that is looked at has a number in every stored one
 # The most faithful first: where a folder holds the same weights in several containers, the first is read.
 CONTAINERS = (
     Container("safetensors", ".safetensors.reader", (".safetensors",), lambda head: head[8:9] == b"{"),
@@ -126,6 +127,7 @@ CONTAINERS = (
         (".pdparams", ".pdiparams"),
         lambda head: head.startswith((b"\x80", bytes(12))),
         beside=(".pdmodel",),
+        whole=TURNED,
     ),
     Container("OpenVINO", ".openvino.reader", (".xml",), lambda head: b"<net" in head, beside=(".bin",)),
     Container(
@@ -133,6 +135,7 @@ CONTAINERS = (
         ".keras.reader",
         (".keras", ".weights.h5", ".h5", ".hdf5"),
         lambda head: head.startswith(b"\x89HDF\r\n\x1a\n") or head[30:43] == b"metadata.json",
+        whole=TURNED,
     ),
 )
 
