@@ -10,13 +10,8 @@ import pytest
 
 from modelkin_indexer.opening import open_source
 
-PATHS_INSIDE = (
-    "other format",
-    "PyTorch",
-    "NumPy",
-    "NeMo",
-    "Paddle",
-)  # bombs name the folder, and PyTorch's older format numbers storages by address
+# Their bytes hold the folder, addresses of storages, or what HDF5 leaves unwritten.
+PATHS_INSIDE = ("other format", "PyTorch", "NumPy", "NeMo", "Paddle", "Keras")
 BENCHMARKS = Path(__file__).parents[2]
 
 

@@ -120,6 +120,7 @@ CONTAINERS = (
         lambda head: (
             0x81 <= int.from_bytes(head[:1]) < 0x90 and 0xA0 < int.from_bytes(head[1:2]) < 0xC0
         ),  # a few names, the first a short one
+        whole=TURNED,
     ),
     Container(
         "Paddle",
