@@ -42,6 +42,7 @@ NOT_WEIGHTS = re.compile(
 PROJECTOR = re.compile(r"(?:.*[-._])?mmproj.*\.gguf", re.IGNORECASE)  # the vision or audio part that llama.cpp keeps apart
 SLICES = "slices"  # files that hold a slice of each matrix, or all of one checkpoint
 MOST_BELOW = 1000  # entries of a folder without weights that are looked into
+EACH = "`modelkin add --each` takes all of them."
 LISTED = 5  # file names in one message
 
 
@@ -88,7 +89,7 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
     chosen = next((form for form in forms if form.key == MAIN_STEMS[0]), forms[0])
     if chosen.key != MAIN_STEMS[0] and len({form.key for form in forms}) > 1:
         problem = f"has {len(forms)} files or sets of shards that may be different models ({_listed(sorted(form.label for form in forms))})"
-        raise UnsupportedFormat(problem, path=folder, remedy=f"To read one of them, {PICK}")
+        raise UnsupportedFormat(problem, path=folder, remedy=f"To read one of them, {PICK} {EACH}")
     left = [form.label for form in forms if form is not chosen]
     notes = (f"{chosen.label} is read, and left out: {_listed(left)}. To read another, {PICK}",) if left else ()
     projectors = [name for name in names if PROJECTOR.fullmatch(name)]
@@ -207,7 +208,7 @@ def _one_below(folder: Path, names: list[str]) -> tuple[Container, Weights]:
     if len(below) > 1:
         files = [f"{name}/{_files_in(folder / name)[0]}" for name in below]
         problem = f"has no weights in it, but {len(below)} of its subfolders have ({_listed(files)})"
-        raise SourceNotFound(problem, path=folder, remedy=f"Name a subfolder as the source, or pass `--file {files[0]}`.")
+        raise SourceNotFound(problem, path=folder, remedy=f"Name a subfolder as the source, or pass `--file {files[0]}`. {EACH}")
     container, weights = weights_in(folder / below[0])
     note = f"The weights lie one level down, in {below[0]}/."
     return container, replace(weights, path=folder, name=folder_name(folder), notes=(note, *weights.notes))

@@ -15,6 +15,7 @@ from modelkin_indexer.errors import SourceError, UnsupportedFormat
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored.files import open_regular, read_exact
 
+POINTER = b"version https://git-lfs"  # how a file begins that only says where another is
 HEAD_BYTES = 64  # what a container is recognised by
 
 
@@ -71,6 +72,16 @@ class Container:
 
     def open(self, weights: Weights) -> Source:
         """Open the files of one model. Raises SourceError."""
+        try:
+            return self._opened(weights)
+        except SourceError as error:
+            pointer = next((path for path in weights.files if _head(path).startswith(POINTER)), None)
+            if pointer is None:
+                raise
+            remedy = "Fetch the files themselves: `git lfs pull`, or `hf download`."
+            raise UnsupportedFormat("is a pointer of Git LFS to the file, not the file", path=pointer, remedy=remedy) from error
+
+    def _opened(self, weights: Weights) -> Source:
         if self.leaf.startswith("."):
             return cast(Leaf, import_module(self.leaf, __package__)).open_weights(weights)
         try:
