@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from modelkin.questions import query as query
     from modelkin.questions import trajectory as trajectory
     from modelkin.questions import tree as tree
+    from modelkin.readable import formats as formats
     from modelkin.registry import Registry as Registry
     from modelkin.wishes import Listener as Listener
     from modelkin.wishes import Reading as Reading
@@ -75,6 +76,7 @@ _HOME = {
     **dict.fromkeys(_KEEPING, "modelkin.keeping"),
     **dict.fromkeys(_WISHES, "modelkin.wishes"),
     "Registry": "modelkin.registry",
+    "formats": "modelkin.readable",
     "key": "modelkin.keys",
     "Fingerprint": "modelkin_indexer.results.fingerprint",
 }

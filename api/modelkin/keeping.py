@@ -44,13 +44,14 @@ def add(
     *sources: Asked,
     name: str | None = None,
     replace: bool = False,
+    every: bool = False,
     each: Callable[[Added], None] | None = None,
     starter: bool = True,
     **call: Unpack[ReadingCall],
 ) -> Additions:
     """Index models and keep their fingerprints, in a registry that is made if there is none: `Registry.add`."""
     with opened(call, create=True, starter=starter) as registry:
-        return registry.add(*sources, name=name, replace=replace, each=each, **options_of(call))
+        return registry.add(*sources, name=name, replace=replace, every=every, each=each, **options_of(call))
 
 
 def sync(

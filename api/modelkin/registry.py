@@ -203,6 +203,7 @@ class Registry(OpenRegistry):
         *sources: Asked,
         name: str | None = None,
         replace: bool = False,
+        every: bool = False,
         each: Callable[[Added], None] | None = None,
         **options: Unpack[Options],
     ) -> Additions:
@@ -213,10 +214,11 @@ class Registry(OpenRegistry):
         Args:
             name: of the model, with one source; by default the name of its folder.
             replace: take the name of a model with other weights, which is then kept as `name@digits`.
+            every: of a folder (of this machine) that holds several models, or whose subfolders do, take each.
             each: is told what became of a source, as soon as it is stored or has failed.
         """
-        batch = Batch(self.inner, self._how(options), self.listener, replace=replace)
-        if name is not None and len(sources) > 1:
+        batch = Batch(self.inner, self._how(options), self.listener, replace=replace, every=every)
+        if name is not None and (len(sources) > 1 or every):
             raise ValueError("`name` names one model; give one source with it")
         done = []
         for added in batch.add(sources, name):

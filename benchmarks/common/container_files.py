@@ -15,6 +15,8 @@ import numpy.typing as npt
 import safetensors.numpy
 import torch
 
+from benchmarks.hostile import written
+
 Tensors = dict[str, npt.NDArray[Any]]
 Write = Callable[[Path, Tensors], None]
 WIDTH, NEURONS = 1024, 4096
@@ -111,6 +113,44 @@ def write_npz(path: Path, tensors: Tensors) -> None:
 
 def write_deflated(path: Path, tensors: Tensors) -> None:
     np.savez_compressed(path, **tensors)
+
+
+def write_distributed(path: Path, tensors: Tensors) -> None:
+    for name, data in written.distributed_files(tensors).items():
+        path.with_name(name).write_bytes(data)
+
+
+def write_nemo(path: Path, tensors: Tensors) -> None:
+    stream = io.BytesIO()
+    torch.save({name: torch.from_numpy(values) for name, values in tensors.items()}, stream)
+    path.write_bytes(written.nemo_bytes(stream.getvalue()))
+
+
+def write_whisper(path: Path, tensors: Tensors) -> None:
+    path.write_bytes(written.whisper_bytes(tensors))
+
+
+def write_flax(path: Path, tensors: Tensors) -> None:
+    named = {name.removesuffix(".weight"): {"kernel": np.ascontiguousarray(values.T)} for name, values in tensors.items()}
+    path.write_bytes(written.packed({"params": named}))
+
+
+def write_paddle(path: Path, tensors: Tensors) -> None:
+    path.write_bytes(written.paddle_pickle(tensors))
+
+
+def write_openvino(path: Path, tensors: Tensors) -> None:
+    xml, data = written.openvino_files(tensors).values()
+    path.write_bytes(xml)
+    path.with_suffix(".bin").write_bytes(data)
+
+
+def write_keras(path: Path, tensors: Tensors) -> None:
+    path.write_bytes(written.keras_bytes(tensors))
+
+
+def write_keras_chunks(path: Path, tensors: Tensors) -> None:
+    path.write_bytes(written.keras_bytes(tensors, compressed=True))
 
 
 def gguf_writer(kind: gguf.GGMLQuantizationType) -> Write:

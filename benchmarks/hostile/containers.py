@@ -325,6 +325,26 @@ def paddle_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
     yield from newer.paddle_files(sound(), not_finite(rng, np.float32), cut(written.paddle_pickle(sound()), rng), calls, rng)
 
 
+def whisper_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
+    """What newer.py makes of sound weights as whisper.cpp."""
+    yield from newer.whisper_files(sound(), not_finite(rng, np.float32), cut(written.whisper_bytes(sound()), rng), rng)
+
+
+def nemo_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
+    """What newer.py makes of a checkpoint as NeMo, and calling ones."""
+    checkpoint = torch_bytes(as_torch(sound()), legacy=False)
+    cuts = cut(written.nemo_bytes(checkpoint), rng)
+    calls = (with_pickle(calling(name, mark), {}) for name in CALLS)
+    bad = (torch_bytes(as_torch(tensors), legacy=False) for tensors in not_finite(rng, np.float32))
+    yield from newer.nemo_files(checkpoint, bad, cuts, calls, rng)
+
+
+def distributed_cases(rng: random.Random, mark: Path) -> Iterator[tuple[newer.Files, str]]:
+    """What newer.py makes of sound weights as torch.distributed, and calling metadata."""
+    bad = map(written.distributed_files, not_finite(rng, np.float32))
+    yield from newer.distributed_folders(written.distributed_files(sound()), bad, (calling(name, mark, 4) for name in CALLS), rng)
+
+
 def openvino_cases(rng: random.Random, mark: Path) -> Iterator[tuple[newer.Files, str]]:
     """What newer.py makes of sound weights as OpenVINO."""
     yield from newer.openvino_cases(sound(), not_finite(rng, np.float32), rng)
@@ -341,6 +361,9 @@ MAKERS: dict[str, tuple[str, Make]] = {
     "Keras": (".h5", keras_cases),
     "Flax": (".msgpack", flax_cases),
     "Paddle": (".pdparams", paddle_cases),
+    "whisper.cpp": (".bin", whisper_cases),
+    "NeMo": (".nemo", nemo_cases),
+    "PyTorch distributed": ("", distributed_cases),
     "OpenVINO": ("", openvino_cases),
 }
 

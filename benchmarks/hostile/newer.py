@@ -1,4 +1,4 @@
-"""Damaged and hostile files of Keras, Flax, Paddle and OpenVINO, at least 200 each, and what has to become of each."""
+"""Damaged and hostile files of the newer containers, at least 200 each, and what has to become of each."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from benchmarks.hostile.written import (
     flax_bytes,
     keras_archive,
     keras_bytes,
+    nemo_bytes,
     openvino_files,
     packed,
     packed_array,
     paddle_parameters,
     paddle_pickle,
+    whisper_bytes,
 )
 
 Files = dict[str, bytes]
@@ -188,3 +190,83 @@ ENTITIES = (
 
 def graph_of(xml: bytes, data: bytes) -> Files:
     return {"openvino_model.xml": xml, "openvino_model.bin": data}
+
+
+def whisper_files(tensors: Tensors, not_finite: Iterator[Tensors], cuts: Iterator[Case], rng: random.Random) -> Iterator[Case]:
+    """Files: cut, with settings, counts, types and shapes that do not fit, of other models, bad numbers."""
+    yield from cuts
+    impossible = {
+        "vocab": (0, 2**30),
+        "state": (0, 33, 2**31),
+        "heads": (0, 5),
+        "layers": (0, -1),
+        "mels": (0, 2**20),
+        "magic": (0, 0x67676A74),
+    }
+    counts = {"filters": (2**31, 999), "fft": (2**20, 2**32 - 1), "words": (2, 4, 2**31), "word": (0, 1, 3, 2**20, 2**32 - 1)}
+    for key, lies in (impossible | counts).items():
+        yield from ((whisper_bytes(tensors, **{key: lie}), REFUSED) for lie in lies)
+    for name in tensors:
+        for key, values in {"axes": (0, 1, 5, 2**31), "length": (0, 1, 999, 2**31), "kind": (2, 4, 99, 2**31), "shape": SHAPES}.items():
+            yield from ((whisper_bytes(tensors, {name: {key: value}}), REFUSED) for value in values)
+    yield whisper_bytes(tensors) + rng.randbytes(40), REFUSED
+    for some in not_finite:
+        yield whisper_bytes(some), NOTED
+
+
+SHAPES = ((32, 47), (0, 48), (2**31, 2**31), (33, 48), (2**32 - 1, 1))
+
+
+def nemo_files(
+    checkpoint: bytes, not_finite: Iterator[bytes], cuts: Iterator[Case], calling: Iterator[bytes], rng: random.Random
+) -> Iterator[Case]:
+    """Archives: cut, compressed, with headers that lie, without a checkpoint or with several, with calling ones, bad numbers."""
+    yield from cuts
+    whole = nemo_bytes(checkpoint)
+    for mode in ("w:gz", "w:bz2", "w:xz"):
+        yield nemo_bytes(checkpoint, mode=mode), REFUSED
+    for name in ("./weights.ckpt", "./model_weights.ckpt.txt", "./model_weights/.metadata", "./mp_rank_00"):
+        yield nemo_bytes(checkpoint, name), REFUSED
+    yield nemo_bytes(checkpoint)[:-512] + nemo_bytes(checkpoint, "./mp_rank_01/model_weights.ckpt"), REFUSED
+    for at in range(148, 154):
+        yield whole[:at] + b"?" + whole[at + 1 :], REFUSED
+    for size in (b"00000000000", b"77777777777", b"00000000077", b"xxxxxxxxxxx"):
+        at = 1024 + 124
+        yield _summed(whole[:at] + size + whole[at + 11 :], 1024), REFUSED
+    yield from ((nemo_bytes(some), REFUSED) for some in calling)
+    for length in rng.sample(range(len(checkpoint) - 1), 60):
+        yield nemo_bytes(checkpoint[:length]), REFUSED
+    for some in not_finite:
+        yield nemo_bytes(some), NOTED
+
+
+def _summed(data: bytes, at: int) -> bytes:
+    """The archive with the checksum of the header at a byte made right."""
+    head = data[at : at + 148] + b" " * 8 + data[at + 156 : at + 512]
+    return data[: at + 148] + b"%06o\0 " % sum(head) + data[at + 156 :]
+
+
+def distributed_folders(
+    folder: Files, not_finite: Iterator[Files], calling: Iterator[bytes], rng: random.Random
+) -> Iterator[tuple[Files, str]]:
+    """Folders: metadata cut, calling or of other things, files cut or missing, places and shapes that lie, bad numbers."""
+    said, data = folder[".metadata"], folder["__0_0.distcp"]
+    yield from ((_checkpoint(said[:length], data), REFUSED) for length in (0, 1, *rng.sample(range(2, len(said) - 1), 80)))
+    yield from ((_checkpoint(said, data[:length]), REFUSED) for length in (0, 1, *rng.sample(range(2, len(data) - 1), 40), len(data) - 1))
+    yield from ((_checkpoint(some, data), REFUSED) for some in calling)
+    yield from ((_checkpoint(pickle.dumps(value, 4), data), REFUSED) for value in ({}, [], None, "text", 7))
+    yield {"__0_0.distcp": data}, REFUSED
+    yield _checkpoint(said.replace(b"__0_0.distcp", b"__9_9.distcp"), data), REFUSED
+    for name in (b"../../../../", b"/etc/passwd\0", b"..", b"a/b/c/d/e/f/"):
+        yield _checkpoint(said.replace(b"__0_0.distcp", name.ljust(12, b"x")[:12]), data), REFUSED
+    for old in (b"K\x30K\x20\x86", b"K\x20K\x30\x86", b"K\x00K\x00\x86"):
+        for new in (b"K\x31K\x20\x86", b"K\x01K\x01\x86", b"K\xffK\xff\x86", b"NN\x86", b"K\x20N\x86"):
+            places = [at for at in range(len(said)) if said.startswith(old, at)]
+            for at in places[:4]:
+                yield _checkpoint(said[:at] + new.ljust(5, b"0")[:5] + said[at + 5 :], data), REFUSED
+    for some in not_finite:
+        yield some, NOTED
+
+
+def _checkpoint(said: bytes, data: bytes) -> Files:
+    return {".metadata": said, "__0_0.distcp": data}

@@ -27,10 +27,18 @@ from benchmarks.common.container_files import (
     sparse_safetensors,
     weights,
     write_deflated,
+    write_distributed,
+    write_flax,
+    write_keras,
+    write_keras_chunks,
     write_legacy,
+    write_nemo,
     write_npz,
+    write_openvino,
+    write_paddle,
     write_safetensors,
     write_torch,
+    write_whisper,
     zeros,
 )
 from benchmarks.common.results import write_result
@@ -48,6 +56,14 @@ SMALL: dict[str, tuple[str, Write]] = {
         f"GGUF {kind}": (".gguf", gguf_writer(gguf.GGMLQuantizationType[kind]))
         for kind in ("F16", "Q8_0", "Q4_0", "Q5_1", "MXFP4", "TQ1_0")
     },
+    "torch.distributed": (".distcp", write_distributed),
+    "NeMo": (".nemo", write_nemo),
+    "whisper.cpp": (".bin", write_whisper),
+    "Flax": (".msgpack", write_flax),
+    "Paddle": (".pdparams", write_paddle),
+    "OpenVINO": (".xml", write_openvino),
+    "Keras": (".weights.h5", write_keras),
+    "Keras gzip": (".weights.h5", write_keras_chunks),
 }
 LARGE: dict[str, tuple[str, Write]] = {
     "safetensors": (".safetensors", sparse_safetensors),
@@ -59,8 +75,8 @@ LARGE: dict[str, tuple[str, Write]] = {
 READ = """
 import json, sys, time
 from pathlib import Path
-from modelkin_indexer.indexing import fingerprint_source
-from modelkin_indexer.sources import open_source
+from modelkin_indexer.fingerprinting.indexing import fingerprint_source
+from modelkin_indexer.opening import open_source
 start = time.process_time()
 source = open_source(Path(sys.argv[1]))
 fingerprint = fingerprint_source(source, level=sys.argv[2])
@@ -85,7 +101,7 @@ def reading(path: Path, level: str) -> dict[str, Any]:
     if done.returncode:
         return {"failed": done.stderr[-500:]}
     found = json.loads(done.stdout)
-    size = path.stat().st_size
+    size = sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
     return {
         "file_mb": round(size / 1e6, 1),
         "read_mb": round(found["read"] / 1e6, 1),
@@ -103,8 +119,9 @@ def measured(written: dict[str, tuple[str, Write]], tensors: Any, levels: tuple[
             continue
         path = folder / f"weights{suffix}"
         write(path, tensors)
-        found[name] = {level: reading(path, level) for level in levels}
-        path.unlink()
+        found[name] = {level: reading(path if suffix != ".distcp" else folder, level) for level in levels}
+        for left in folder.iterdir():
+            left.unlink()
         print(name, found[name], file=sys.stderr, flush=True)
     return found
 

@@ -40,6 +40,7 @@ VERBS = {
     "upgrade": "Make fingerprints of an older spec anew.",
     "key": "Make, show or rotate a private key.",
     "refresh": "Read a registry's models again under another key.",
+    "formats": "List what can be read, and how.",
     "doctor": "Check a registry and mend what is derived.",
 }
 PIPE_CLOSED = 141  # exit code when the reader of our output went away (128 + SIGPIPE)

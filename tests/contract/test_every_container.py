@@ -68,7 +68,7 @@ def test_its_numbers_come_back(container: Container, suffix: str, tmp_path: Path
         assert sorted(found.shape) == sorted(SHAPE)
         assert np.array_equal(np.sort(found, axis=None), np.sort(numbers(), axis=None))
         assert list(source.tensors) == sorted(source.tensors)
-        paths = [path, *(path.with_suffix(ending) for ending in container.beside if path.with_suffix(ending).exists())]
+        paths = [path, *(one for one in container.companions(path) if one.exists())]
         assert [file.size for file in source.files] == [one.stat().st_size for one in paths]
 
 

@@ -45,6 +45,7 @@ CALLS = {
     "doctor": [],
     "upgrade": [],
     "key": ["new", "mine.key"],
+    "formats": [],
     "refresh": ["private.db", "given.key"],
 }
 BATCH = ("add", "sync", "upgrade", "refresh")  # one object a line; of an upgrade none where nothing is old
@@ -144,7 +145,7 @@ def test_its_errors_have_one_form(ready: Path, monkeypatch: pytest.MonkeyPatch, 
 @every_verb
 def test_without_a_registry_it_makes_one_or_says_so(models: Path, verb: str) -> None:
     said = run(verb, *CALLS[verb], "--json", registry="none.db")
-    if verb in ("add", "fingerprint", "compare", "key", "audit"):  # the first makes it, the others need none
+    if verb in ("add", "fingerprint", "compare", "key", "audit", "formats"):  # the first makes it, the others need none
         assert said.exit_code == 0
     else:
         assert said.exit_code in (3, 4)  # 3 where the Hub or a file is asked for first
@@ -165,7 +166,7 @@ def test_it_is_the_same_in_python(ready: Path, verb: str) -> None:
 
 @every_verb
 def test_it_is_a_method_of_an_open_registry(verb: str) -> None:
-    if verb in ("fingerprint", "key", "audit"):  # ask none
+    if verb in ("fingerprint", "key", "audit", "formats"):  # ask none
         return
     method = getattr(modelkin.Registry, verb + "_" * keyword.iskeyword(verb))
     function, own = arguments_of(function_of(verb)), arguments_of(method)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import gguf_files
 import tflite_files
+from benchmarks.hostile import written
 from benchmarks.hostile.written import flax_bytes, keras_archive, keras_bytes, openvino_files, paddle_parameters, paddle_pickle
 
 Array = Any
@@ -97,6 +99,25 @@ def _parameters(path: Path, weight: Array) -> None:
     path.write_bytes(paddle_parameters({"fc.weight": weight}))
 
 
+def _whisper(path: Path, weight: Array) -> None:
+    path.write_bytes(written.whisper_bytes({"decoder.token_embedding.weight": weight}))
+
+
+def _nemo(path: Path, weight: Array) -> None:
+    stream = io.BytesIO()
+    torch.save({"fc.weight": torch.from_numpy(weight)}, stream)
+    path.write_bytes(written.nemo_bytes(stream.getvalue()))
+
+
+def _distributed(path: Path, weight: Array) -> None:
+    files = written.distributed_files({"fc.weight": weight})
+    path.write_bytes(files["__0_0.distcp"])
+    said, name = files[".metadata"], path.name.encode()
+    assert b"\x8c\x0c__0_0.distcp" in said
+    said = said.replace(b"\x8c\x0c__0_0.distcp", b"\x8c" + bytes([len(name)]) + name)
+    path.with_name(".metadata").write_bytes(said[:3] + (len(said) - 11).to_bytes(8, "little") + said[11:])
+
+
 def _openvino(path: Path, weight: Array) -> None:
     xml, data = openvino_files({"fc.weight": weight}).values()
     path.write_bytes(xml)
@@ -107,6 +128,7 @@ def _openvino(path: Path, weight: Array) -> None:
 EXAMPLES: dict[str, dict[str, Write]] = {
     "safetensors": {".safetensors": _safetensors},
     "PyTorch": {".bin": _torch, ".pt": _torch, ".pth": _torch, ".pth.tar": _torch, ".ckpt": _torch, ".jit": _script},
+    "torch.distributed": {".distcp": _distributed},
     "NumPy": {".npz": _npz, ".npy": _npy},
     "GGUF": {".gguf": _gguf},
     "CTranslate2": {".bin": _ctranslate2},
@@ -114,6 +136,8 @@ EXAMPLES: dict[str, dict[str, Write]] = {
     "TFLite": {".tflite": _tflite},
     "Flax": {".msgpack": _flax},
     "Paddle": {".pdparams": _paddle, ".pdiparams": _parameters},
+    "whisper.cpp": {".bin": _whisper},
+    "NeMo": {".nemo": _nemo},
     "OpenVINO": {".xml": _openvino},
     "Keras": {".keras": _keras_archive, ".weights.h5": _keras, ".h5": _keras, ".hdf5": _keras},
 }

@@ -26,7 +26,7 @@ FLOORS = {
         {"sources"},
         {"anatomy", "beside", "quantised"},
         {"adapters", "hub"},
-        {"fingerprinting", "opening"},
+        {"fingerprinting", "formats", "opening"},
         {"exact"},
         {"aligned"},
     ],
@@ -40,7 +40,7 @@ FLOORS = {
         {"registry"},
     ],
     "api": [
-        {"errors", "keys", "settings", "words"},
+        {"errors", "keys", "readable", "settings", "words"},
         {"wishes"},
         {"registries"},
         {"sources"},

@@ -444,3 +444,10 @@ def test_a_file_of_no_kind_that_is_known_is_refused_as_such(tmp_path: Path, name
     (tmp_path / name).write_bytes(b"\x04\x22\x4d\x18" + bytes(200))
     with pytest.raises(UnsupportedFormat, match=r"is a file of no kind that is known here\. This version reads safetensors"):
         open_source(tmp_path / name)
+
+
+def test_a_pointer_of_git_lfs_is_told_from_the_file(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "pytorch_model.bin", "m.gguf"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 9\n")
+        with pytest.raises(UnsupportedFormat, match="git lfs pull"):
+            open_source(tmp_path / name)

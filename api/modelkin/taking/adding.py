@@ -14,7 +14,7 @@ from modelkin.sources.naming import guessed_name
 from modelkin.sources.reading import DEFAULT_LEVEL, name_of, reading_of
 from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer import spec
-from modelkin_indexer.errors import FingerprintError
+from modelkin_indexer.errors import FingerprintError, SourceError
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.upkeep import Added
 from modelkin_registry.registry import Registry
@@ -25,20 +25,22 @@ PATHS = (str, os.PathLike)
 class Batch:
     """Adds sources to an open registry. `exit_code` is that of the worst that happened."""
 
-    def __init__(self, registry: Registry, how: HowToRead, listener: Listener, *, replace: bool) -> None:
-        """`replace`: names of models with other weights are taken, and those models kept under names of their own."""
-        self.registry, self.how, self.listener, self.replace = registry, how, listener, replace
+    def __init__(self, registry: Registry, how: HowToRead, listener: Listener, *, replace: bool, every: bool = False) -> None:
+        """`replace`: names of models with other weights are taken, and those models kept under names of their own. `every`: of a folder
+        with several models each is taken."""
+        self.registry, self.how, self.listener, self.replace, self.every = registry, how, listener, replace, every
         self.exit_code = 0
         self._taken: dict[str, Asked] = {}
 
     def add(self, sources: Sequence[Asked], name: str | None = None) -> Iterator[Added]:
         """One result a source, each as soon as it is stored or has failed."""
-        for source in sources:
+        for source, file in self._each(sources):
             started = time.monotonic()
-            called = name_of(source)
+            called = f"{name_of(source)}/{file}" if file else name_of(source)
+            how = replace(self.how, file=file) if file else self.how
             failed = self._blank(called, name or guessed_name(called))
             try:
-                added = self._one(source, name, failed)
+                added = self._one(source, name, failed, how)
             except Exception as error:  # whatever is wrong with one source, the others are added
                 problem = problem_of(error)
                 self.exit_code = max(self.exit_code, problem.code)
@@ -47,14 +49,22 @@ class Batch:
                     self.listener.fault(error)
             yield replace(added, seconds=round(time.monotonic() - started, 3))
 
-    def _one(self, source: Asked, name: str | None, blank: Added) -> Added:
+    def _each(self, sources: Sequence[Asked]) -> Iterator[tuple[Asked, str]]:
+        """The sources; of a folder with several models each of them, with its file."""
+        for source in sources:
+            files = _files(source) if self.every and self.how.file is None else ()
+            yield from ((source, file) for file in files if len(files) > 1)
+            if len(files) < 2:
+                yield source, ""
+
+    def _one(self, source: Asked, name: str | None, blank: Added, how: HowToRead) -> Added:
         if name is None and isinstance(source, Fingerprint):
             raise FingerprintError("a fingerprint at hand has no name of its own. Give one (name=...).")
-        reading = reading_of(source, self.how, self.listener, self.registry.store)
+        reading = reading_of(source, how, self.listener, self.registry.store)
         for note in reading.notes:
             self.listener.say(f"{blank.source}: {note}")
         model = name or reading.name
-        self._claim(model, source)
+        self._claim(model, Path(source) / how.file if how.file and isinstance(source, PATHS) else source)
         told: dict[str, Any] = {"origin": reading.origin, "files": reading.files, "claims": reading.claims}
         result = self.registry.add(model, reading.fingerprint, **told, structure=reading.structure, replace=self.replace)
         if result.kept:
@@ -87,6 +97,22 @@ class Batch:
             fingerprint_bytes=None,
             seconds=0.0,
         )
+
+
+def _files(source: Asked) -> tuple[str, ...]:
+    """The models in a folder of this machine, by the files that pick them; none of anything else."""
+    if not isinstance(source, PATHS) or not Path(source).is_dir():
+        return ()
+    from modelkin_indexer.sources.composite import MODULES, PIPELINE  # the indexer is imported when something is read
+    from modelkin_indexer.sources.folders import models_in
+
+    folder = Path(source)
+    if any((folder / name).exists() for name in (MODULES, PIPELINE)):
+        return ()  # the parts of one model
+    try:
+        return models_in(folder)
+    except SourceError:
+        return ()  # reading it says why
 
 
 def _described(added: Added, reading: Reading) -> Added:

@@ -20,11 +20,14 @@ STATUSES = ("added", "unchanged", "failed")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--as", "name", metavar="NAME", help="Name of the model, with one SOURCE. Default: the name of its folder.")
 @click.option("--replace", is_flag=True, help="Take the name of a model with other weights; that model is kept as NAME@DIGITS.")
+@click.option("--each", "every", is_flag=True, help="Take every model of a folder that holds several, or whose subfolders do.")
 @starter_option
 @reading
 @printing
 @calling
-def command(sources: tuple[str, ...], name: str | None, replace: bool, starter: bool, output: Output, call: dict[str, Any]) -> None:
+def command(
+    sources: tuple[str, ...], name: str | None, replace: bool, every: bool, starter: bool, output: Output, call: dict[str, Any]
+) -> None:
     """Index models and keep their fingerprints in the registry.
 
     Weights that show kinship to those of the model which has the name are a new revision of it; older revisions are searched too, as
@@ -35,13 +38,14 @@ def command(sources: tuple[str, ...], name: str | None, replace: bool, starter: 
     Example:
       modelkin add models/llama models/qwen
       modelkin add models/llama/checkpoint-100 --as llama-100 --level probe
+      modelkin add models/loras --each
     """
-    if name is not None and len(sources) > 1:
-        raise click.UsageError("--as names one model; give one SOURCE with it.")
+    if name is not None and (len(sources) > 1 or every):
+        raise click.UsageError("--as names one model; give one SOURCE with it, without --each.")
     seen = _Seen(output)
     try:
         with output.listening() as listener:
-            answer = modelkin.add(*sources, name=name, replace=replace, each=seen, starter=starter, listener=listener, **call)
+            answer = modelkin.add(*sources, name=name, replace=replace, every=every, each=seen, starter=starter, listener=listener, **call)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Interrupted; {seen.stored} stored.") from None
     output.say(", ".join(f"{answer.counts[status]} {status}" for status in STATUSES if status in answer.counts))

@@ -116,8 +116,7 @@ def _weights(root: Path, file: str | None) -> Iterator[str]:
 def _named(root: Path, weights: Weights) -> Iterator[str]:
     for path in (*weights.files, *([weights.index] if weights.index else [])):
         yield path.relative_to(root).as_posix()
-        for ending in container_of(path).beside:
-            yield path.with_suffix(ending).relative_to(root).as_posix()
+        yield from (one.relative_to(root).as_posix() for one in container_of(path).companions(path))
     if weights.index:  # which shards it names is known only when it is read
         stem = weights.index.name.split(".")[0]
         yield from (path.relative_to(root).as_posix() for path in sorted(weights.index.parent.glob(f"{stem}-*")))

@@ -40,8 +40,9 @@ NOT_WEIGHTS = re.compile(
     re.IGNORECASE,
 )
 PROJECTOR = re.compile(r"(?:.*[-._])?mmproj.*\.gguf", re.IGNORECASE)  # the vision or audio part that llama.cpp keeps apart
-SLICES = "slices"  # files that hold a slice of each matrix
+SLICES = "slices"  # files that hold a slice of each matrix, or all of one checkpoint
 MOST_BELOW = 1000  # entries of a folder without weights that are looked into
+EACH = "`modelkin add --each` takes all of them."
 LISTED = 5  # file names in one message
 
 
@@ -88,7 +89,7 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
     chosen = next((form for form in forms if form.key == MAIN_STEMS[0]), forms[0])
     if chosen.key != MAIN_STEMS[0] and len({form.key for form in forms}) > 1:
         problem = f"has {len(forms)} files or sets of shards that may be different models ({_listed(sorted(form.label for form in forms))})"
-        raise UnsupportedFormat(problem, path=folder, remedy=f"To read one of them, {PICK}")
+        raise UnsupportedFormat(problem, path=folder, remedy=f"To read one of them, {PICK} {EACH}")
     left = [form.label for form in forms if form is not chosen]
     notes = (f"{chosen.label} is read, and left out: {_listed(left)}. To read another, {PICK}",) if left else ()
     projectors = [name for name in names if PROJECTOR.fullmatch(name)]
@@ -104,6 +105,29 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
         notes = (*notes, told)
     files = chosen.files if chosen.index is None else chosen.spare
     return chosen.container, Weights(folder, folder_name(folder), files, chosen.index, notes)
+
+
+def models_in(folder: Path) -> tuple[str, ...]:
+    """The models in a folder that holds several, or in its subfolders: of each the file, index or first shard by which `--file` picks it.
+
+    Raises:
+        SourceNotFound: the folder cannot be listed.
+    """
+    names = _names(folder)
+    found = _most_faithful(_forms(folder, names, CONTAINERS) or _forms(folder, names, others()))
+    if found:
+        return found
+    below = [name for name in names[:MOST_BELOW] if not name.startswith(".") and (folder / name).is_dir() and _files_in(folder / name)]
+    forms = {name: _forms(folder / name, _names(folder / name), CONTAINERS) for name in below}
+    return tuple(f"{name}/{label}" for name in below for label in _most_faithful(forms[name]))
+
+
+def _most_faithful(forms: Iterable[_Form]) -> tuple[str, ...]:
+    """Of each model the form that would be read."""
+    chosen: dict[str, _Form] = {}
+    for form in sorted(forms, key=lambda form: form.order):
+        chosen.setdefault(form.key, form)
+    return tuple(sorted(form.label for form in chosen.values()))
 
 
 def weights_of(path: Path, chosen: Path) -> tuple[Container, Weights]:
@@ -150,6 +174,8 @@ def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_
         shard = SHARD.fullmatch(stem)
         if shard is not None and kind == "file":
             stem, kind = shard["stem"] + (shard["variant"] or ""), f"shards of {shard['count']}"
+        elif kind == "file" and any(suffixes[0] in container.suffixes and container.together for container in among):
+            stem, kind = MAIN_STEMS[0], SLICES
         elif kind == "file" and (cut := SLICE.fullmatch(stem)) is not None:
             stem, kind = stem.removesuffix(f".{cut[1]}"), SLICES
         found.setdefault((stem, suffixes[0]), {}).setdefault(kind, []).append(name)
@@ -182,7 +208,7 @@ def _one_below(folder: Path, names: list[str]) -> tuple[Container, Weights]:
     if len(below) > 1:
         files = [f"{name}/{_files_in(folder / name)[0]}" for name in below]
         problem = f"has no weights in it, but {len(below)} of its subfolders have ({_listed(files)})"
-        raise SourceNotFound(problem, path=folder, remedy=f"Name a subfolder as the source, or pass `--file {files[0]}`.")
+        raise SourceNotFound(problem, path=folder, remedy=f"Name a subfolder as the source, or pass `--file {files[0]}`. {EACH}")
     container, weights = weights_in(folder / below[0])
     note = f"The weights lie one level down, in {below[0]}/."
     return container, replace(weights, path=folder, name=folder_name(folder), notes=(note, *weights.notes))

@@ -15,6 +15,7 @@ from modelkin_indexer.errors import SourceError, UnsupportedFormat
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored.files import open_regular, read_exact
 
+POINTER = b"version https://git-lfs"  # how a file begins that only says where another is
 HEAD_BYTES = 64  # what a container is recognised by
 
 
@@ -50,6 +51,9 @@ class Container:
     recognises whether a file may be one, by its first bytes: decides between containers that share a suffix, and where there is none
     extra      of modelkin, that brings the package which reads it; "" if that is always there
     beside     endings of files of the same stem that belong to it, its numbers or its graph
+    along      names of files in its folder that belong to it
+    together   all its files in a folder are one model
+    whole      what of it is read whole at level probe, in words; "" where only the rows that are looked at are
     """
 
     name: str
@@ -58,9 +62,26 @@ class Container:
     recognises: Callable[[bytes], bool]
     extra: str = ""
     beside: tuple[str, ...] = ()
+    along: tuple[str, ...] = ()
+    together: bool = False
+    whole: str = ""
+
+    def companions(self, path: Path) -> tuple[Path, ...]:
+        """The files that may belong to one, whether they are there or not."""
+        return (*(path.with_suffix(ending) for ending in self.beside), *(path.with_name(name) for name in self.along))
 
     def open(self, weights: Weights) -> Source:
         """Open the files of one model. Raises SourceError."""
+        try:
+            return self._opened(weights)
+        except SourceError as error:
+            pointer = next((path for path in weights.files if _head(path).startswith(POINTER)), None)
+            if pointer is None:
+                raise
+            remedy = "Fetch the files themselves: `git lfs pull`, or `hf download`."
+            raise UnsupportedFormat("is a pointer of Git LFS to the file, not the file", path=pointer, remedy=remedy) from error
+
+    def _opened(self, weights: Weights) -> Source:
         if self.leaf.startswith("."):
             return cast(Leaf, import_module(self.leaf, __package__)).open_weights(weights)
         try:
@@ -76,6 +97,7 @@ class Container:
         return next((suffix for suffix in self.suffixes if name.lower().endswith(suffix) and len(name) > len(suffix)), "")
 
 
+TURNED = "matrices stored [in, out]"  # each row that is looked at has a number in every stored one
 # The most faithful first: where a folder holds the same weights in several containers, the first is read.
 CONTAINERS = (
     Container("safetensors", ".safetensors.reader", (".safetensors",), lambda head: head[8:9] == b"{"),
@@ -85,11 +107,23 @@ CONTAINERS = (
         (".bin", ".pt", ".pth", ".pth.tar", ".ckpt", ".jit"),
         lambda head: head.startswith((b"PK\x03\x04", b"\x80")),
     ),
-    Container("NumPy", ".numpy_file", (".npz", ".npy"), lambda head: head.startswith((b"\x93NUMPY", b"PK\x03\x04"))),
+    Container(
+        "torch.distributed",
+        ".pytorch.distributed",
+        (".distcp",),
+        lambda head: head.startswith(b"PK\x03\x04"),
+        along=(".metadata",),
+        together=True,
+    ),
+    Container(
+        "NumPy", ".numpy_file", (".npz", ".npy"), lambda head: head.startswith((b"\x93NUMPY", b"PK\x03\x04")), whole="compressed arrays"
+    ),
     Container("GGUF", ".gguf.reader", (".gguf",), lambda head: head.startswith(b"GGUF")),
     Container("CTranslate2", ".ctranslate2.reader", (".bin",), lambda head: b"Spec\0" in head[6:38]),
+    Container("whisper.cpp", ".whisper", (".bin",), lambda head: head.startswith(b"lmgg")),
     Container("ONNX", ".onnx.reader", (".onnx",), lambda head: head[:1] == b"\x08"),
-    Container("TFLite", ".tflite", (".tflite",), lambda head: head[4:8] == b"TFL3"),
+    Container("TFLite", ".tflite", (".tflite",), lambda head: head[4:8] == b"TFL3", whole="files on the Hub"),
+    Container("NeMo", ".pytorch.nemo", (".nemo",), lambda head: b"\0" in head and head[:2] == b"./"),
     Container(
         "Flax",
         ".flax",
@@ -97,6 +131,7 @@ CONTAINERS = (
         lambda head: (
             0x81 <= int.from_bytes(head[:1]) < 0x90 and 0xA0 < int.from_bytes(head[1:2]) < 0xC0
         ),  # a few names, the first a short one
+        whole=TURNED,
     ),
     Container(
         "Paddle",
@@ -104,6 +139,7 @@ CONTAINERS = (
         (".pdparams", ".pdiparams"),
         lambda head: head.startswith((b"\x80", bytes(12))),
         beside=(".pdmodel",),
+        whole=TURNED,
     ),
     Container("OpenVINO", ".openvino.reader", (".xml",), lambda head: b"<net" in head, beside=(".bin",)),
     Container(
@@ -111,6 +147,7 @@ CONTAINERS = (
         ".keras.reader",
         (".keras", ".weights.h5", ".h5", ".hdf5"),
         lambda head: head.startswith(b"\x89HDF\r\n\x1a\n") or head[30:43] == b"metadata.json",
+        whole=TURNED,
     ),
 )
 
@@ -120,7 +157,7 @@ OTHER_SUFFIXES = tuple(suffix for suffix in _KNOWN.split() if not any(suffix in 
 
 # What else only files are called: configs, formats that other programs keep weights in, archives. Such a name is never sent anywhere.
 _FILES = (
-    ".7z .arrow .bz2 .caffemodel .csv .dat .data .dduf .distcp .engine .eqx .gz .index .joblib .json .llamafile .lz4 .mar .mat "
+    ".7z .arrow .bz2 .caffemodel .csv .dat .data .dduf .engine .eqx .gz .index .joblib .json .llamafile .lz4 .mar .mat "
     ".mlmodel .mlpackage .mnn .model .ncnn .om .onnx_data .orbax .ort .ot .param .params .parquet .pb .pbtxt .pdmodel .pdopt "
     ".pickle .plan .prototxt .pte .ptl .rar .rknn .t7 .tar .tensors .tgz .toml .torchscript .trt .txt .weights .xz .yaml .yml "
     ".zip .zst"

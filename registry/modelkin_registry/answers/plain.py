@@ -35,6 +35,7 @@ TABLES: dict[str, tuple[tuple[str, ...], ...]] = {
     "Listing": (("models",),),
     "Calibration": (("backgrounds",),),
     "Examination": (("findings",),),
+    "Formats": (("formats",),),
     "Shown": (("revisions", "sources"),),
     "Imported": (("renamed",),),
 }

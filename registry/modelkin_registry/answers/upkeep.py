@@ -206,3 +206,27 @@ class Calibration(Plain):
     backgrounds: tuple[OwnBackground, ...]
     calibrated: bool
     contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Format(Plain):
+    """One kind of file or of weights. `kind` is container, quantised or adapter.
+
+    `probe`: what is read of it at level probe: `rows` (those that are looked at), or what is read whole, in words. `extra`: of modelkin,
+    that brings what reads it; "" if nothing is needed. `read`: False of what is known by name only.
+    """
+
+    kind: str
+    name: str
+    suffixes: tuple[str, ...] = ()
+    probe: str = "rows"
+    extra: str = ""
+    read: bool = True
+
+
+@dataclass(frozen=True)
+class Formats(Plain):
+    """All that can be read."""
+
+    formats: tuple[Format, ...]
+    contract: int = CONTRACT

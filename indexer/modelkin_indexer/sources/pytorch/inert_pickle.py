@@ -42,6 +42,17 @@ class Persistent:
     key: Any
 
 
+class Numbered(str):
+    """The name of an item whose key is no plain value, but `key`."""
+
+    key: Any
+
+    def __new__(cls, number: int, key: Any) -> Numbered:
+        made = super().__new__(cls, f"#{number}")
+        made.key = key
+        return made
+
+
 class Stream(Protocol):
     """A file at its position; reads no more than it holds."""
 
@@ -185,7 +196,7 @@ class _Machine:
         items = target if isinstance(target, dict) else target.items
         for key, value in zip(taken[::2], taken[1::2], strict=True):
             plain = key is None or isinstance(key, (str, int, float, bytes))  # hashing a nest of tuples could exhaust the stack
-            items[key if plain else f"#{len(items)}"] = value
+            items[key if plain else Numbered(len(items), key)] = value
 
     def _memoize(self, _: Any) -> None:
         self._memo[len(self._memo)] = self._stack[-1]

@@ -39,7 +39,7 @@ MAX_PICKLE = 64_000_000  # bytes of the pickle that names the tensors: 100,000 t
 
 
 @dataclass(frozen=True)
-class _File:
+class File:
     """One open file: its tensors, where its storages begin and how many bytes they have."""
 
     path: Path
@@ -79,7 +79,7 @@ def _open_model(weights: Weights) -> DecodedSource:
             shards = named
     with ExitStack() as opened:
         files = [_open(path, opened) for path in shards]
-        shown = {file.path.name: {name: _presented(file, name, stored) for name, stored in file.found.tensors.items()} for file in files}
+        shown = {file.path.name: {name: presented_of(file, name, stored) for name, stored in file.found.tensors.items()} for file in files}
         where, told = settled(shown, weight_map, lambda name, *two: _same(*(shown[file][name] for file in two)), shards[0].parent)
         presented = {name: shown[file][name] for name, file in where.items()}
         weights = replace(weights, notes=(*notes, *told))
@@ -107,20 +107,23 @@ def _same(one: Presented, two: Presented) -> bool:
     return bool(np.array_equal(out[0], out[1]))
 
 
-def _open(path: Path, opened: ExitStack) -> _File:
+def _open(path: Path, opened: ExitStack) -> File:
     descriptor = open_regular(path)
     opened.callback(os.close, descriptor)
     size = os.fstat(descriptor).st_size
     head = bytes(read_exact(descriptor, 0, min(4, size), path))
     if head == ZIP_MARK:
-        return _open_zip(path, descriptor, size)
+        return open_zip(path, descriptor, size)
     if head[:1] == PICKLE_MARK:
         return _open_legacy(path, descriptor, size)
     raise UnsupportedFormat("is no PyTorch checkpoint (neither a zip archive nor a pickle)", path=path, remedy=SAVE_AGAIN)
 
 
-def _open_zip(path: Path, descriptor: int, size: int) -> _File:
-    """A zip archive: one folder with data.pkl and data/KEY for each storage. TorchScript's has code beside it, which is not looked at."""
+def open_zip(path: Path, descriptor: int, size: int, alone: bool = False) -> File:
+    """A zip archive: one folder with data.pkl and data/KEY for each storage. TorchScript's has code beside it, which is not looked at.
+
+    The archive ends at byte `size`. `alone`: it holds one tensor without a name.
+    """
     members = read_members(descriptor, size, path)
     pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -133,11 +136,11 @@ def _open_zip(path: Path, descriptor: int, size: int) -> _File:
     if member.size > MAX_PICKLE:
         raise UnsupportedFormat(f"has a pickle of {member.size:,} bytes, more than {MAX_PICKLE:,}", path=path, remedy=SAVE_AGAIN)
     value = read_pickle(BoundedFile(descriptor, member.start, member.start + member.size, path), path, is_allowed)
-    found = find_tensors(value, path)
+    found = find_tensors(value, path, alone)
     keys = {stored.storage for stored in found.tensors.values()}
     places = {key: _plain(members[f"{root}data/{key}"], path) for key in keys if f"{root}data/{key}" in members}
     storages = {key: (place.start, place.size) for key, place in places.items()}
-    return _File(path, descriptor, size, found, storages, member.size)
+    return File(path, descriptor, size, found, storages, member.size)
 
 
 def _plain(member: Member, path: Path) -> Member:
@@ -146,7 +149,7 @@ def _plain(member: Member, path: Path) -> Member:
     return member
 
 
-def _open_legacy(path: Path, descriptor: int, size: int) -> _File:
+def _open_legacy(path: Path, descriptor: int, size: int) -> File:
     """Pickles (magic, version, system, the tensors, their storages' keys), then each storage: its length, its numbers."""
     stream = BoundedFile(descriptor, 0, min(size, MAX_PICKLE), path)
     if read_pickle(stream, path, is_allowed) != LEGACY_MAGIC or read_pickle(stream, path, is_allowed) != LEGACY_VERSION:
@@ -167,7 +170,7 @@ def _open_legacy(path: Path, descriptor: int, size: int) -> _File:
             raise DamagedFile(problem, path=path, remedy=f"The file is cut short. {FETCH_AGAIN}")
         storages[str(key)] = (at + 8, nbytes)
         at += 8 + nbytes
-    return _File(path, descriptor, size, found, storages, stream.tell() + 8 * len(storages))
+    return File(path, descriptor, size, found, storages, stream.tell() + 8 * len(storages))
 
 
 def _width(storage: Persistent) -> int:
@@ -179,7 +182,8 @@ def _width(storage: Persistent) -> int:
 _OTHER_WIDTHS = {"ComplexFloatStorage": 8, "ComplexDoubleStorage": 16, "QInt32Storage": 4}
 
 
-def _presented(file: _File, name: str, stored: Stored) -> Presented:
+def presented_of(file: File, name: str, stored: Stored) -> Presented:
+    """A tensor of an open file, as readers see it. Raises DamagedFile."""
     width = BITS[stored.dtype] // 8
     if stored.storage not in file.storages:
         problem = f"is in storage {stored.storage!r}, which the file does not hold"

@@ -98,15 +98,15 @@ _UNREAD_TYPES |= {"QUInt4x2Storage", "QUInt2x4Storage", "qint8", "quint8", "qint
 _UNREAD_TYPES |= {"sparse_coo", "sparse_csr", "strided", "contiguous_format", "preserve_format", "complex32", "float8_e8m0fnu"}
 
 
-def find_tensors(value: Any, path: Path) -> Found:
-    """The tensors of a checkpoint's state dict.
+def find_tensors(value: Any, path: Path, alone: bool = False) -> Found:
+    """The tensors of a checkpoint's state dict; if it is `alone`, the value is one tensor, without a name.
 
     Raises:
         UnsupportedFormat: a tensor of a kind that is not read.
         DamagedFile: a tensor that leaves its storage.
     """
     found = Found()
-    chosen = _state_dict(value, found, path)
+    chosen = value if alone else _state_dict(value, found, path)
     for name, tensor in _tensors(chosen, "", set(), 0, path):
         stored = _stored(tensor, name, path)
         if 0 in stored.shape:
