@@ -185,3 +185,14 @@ def test_whole_numbers() -> None:
     assert not integer_reason(single(rng.integers(-32768, 32767, (64, 64))))
     assert not integer_reason(single(rng.integers(0, 16, (64, 64))))
     assert not integer_reason(single(rng.integers(0, 2, (64, 64))))
+
+
+@pytest.mark.parametrize("shown", [16, 128])
+def test_weights_behind_rows_in_a_regular_order_are_no_table(shown: int) -> None:
+    hidden = normal(256, 1024)
+    hidden[:shown] = np.add.outer(np.arange(shown), np.arange(1024)) // 7 % 3
+    assert patterns.regular(hidden[:shown].astype(np.float64))
+    assert table_reason(hidden) == ""
+    assert rows_reason(hidden, np.arange(256)) == ""
+    low_bits = np.where(np.arange(256)[:, None] < shown, hidden, np.round(hidden))
+    assert table_reason(single(low_bits)) == ""

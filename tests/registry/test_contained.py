@@ -132,3 +132,32 @@ def test_a_single_number_that_was_changed_is_no_rounding(printed: Printed) -> No
     rounded = {name: value * np.float32(1 + 2**-23) for name, value in one.items()}
     rounded["wide.part_d.weight"][90, 70] += 0.5
     assert asked(printed("small", rounded), printed("large", one)).relation not in COPIES
+
+
+def reset(tensors: Tensors, part: str, number: float) -> Tensors:
+    """Every tensor whose name contains `part` set to one number."""
+    return {name: np.full_like(value, number) if part in name else value for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+@pytest.mark.parametrize(
+    ("part", "number"), [("norm", 1), ("layers.2.input_layernorm", 0), ("model.norm", 2), ("layers.2.mlp.down_proj", 0), ("lm_head", 0)]
+)
+def test_learned_tensors_set_to_one_number_are_no_copy(tmp_path: Path, level: str, part: str, number: float) -> None:
+    base = models.llama(1)
+    sides = [
+        models.fingerprint(tmp_path / name, tensors, dtype=np.float32, level=level)
+        for name, tensors in (("small", reset(base, part, number)), ("large", base))
+    ]
+    answer = asked(sides[0], sides[1])
+    assert answer.relation not in COPIES | DESCENT_FREE
+    assert answer.extra == 0
+
+
+def test_biases_of_zeros_that_another_file_lacks_change_no_copy(tmp_path: Path) -> None:
+    base = models.llama(1)
+    biases = {f"model.layers.{n}.self_attn.q_proj.bias": np.zeros(models.HIDDEN, np.float32) for n in range(models.LAYERS)}
+    sides = [
+        models.fingerprint(tmp_path / name, tensors, dtype=np.float32) for name, tensors in (("small", {**base, **biases}), ("large", base))
+    ]
+    assert asked(sides[0], sides[1]).relation == "identical"

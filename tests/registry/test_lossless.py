@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import models
 from benchmarks.hostile import transforms
 from benchmarks.hostile.loss import log_shares, loss
-from benchmarks.hostile.transforms import Net, Transform
+from benchmarks.hostile.transforms import Net, Singles, Transform
+from modelkin_indexer.fingerprinting.indexing import fingerprint_source
+from modelkin_indexer.opening import open_source
 from modelkin_registry.answers.parts import NOT_EXAMINED, NOTHING_FOUND, RELATED
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.explanation.compare import compare_fingerprints
 from modelkin_registry.registry import Registry
+from modelkin_registry.relations import lengths as lengths_of
 from modelkin_registry.relations.pairs import measure_kin
 
 LAYERS, TOKENS = 4, 512
@@ -114,3 +118,46 @@ def test_starts_of_one_recipe_have_no_lengths_in_common(tmp_path: Path) -> None:
                 start[name] = (0.02 / np.sqrt(depth + 1) * random.standard_normal(values.shape)).astype(np.float32)
         found.append(models.fingerprint(tmp_path / str(seed), start, dtype=np.float32))
     assert not measure_kin(*found, "start", ALONE).same_lengths
+
+
+def of_length_one(values: Singles) -> Singles:
+    """Every row scaled to length 1, as training with normalised weights leaves them."""
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("part", ["_proj.weight", "o_proj.weight", "layers."])
+def test_strangers_with_normalised_weights_have_no_lengths_in_common(tmp_path: Path, part: str) -> None:
+    found = []
+    for seed in (1, 2):
+        tensors = {name: of_length_one(value) if part in name and value.ndim == 2 else value for name, value in net(seed).tensors.items()}
+        found.append(models.fingerprint(tmp_path / str(seed), tensors, dtype=np.float32))
+    assert not measure_kin(*found, "other", ALONE).same_lengths
+
+
+def test_strangers_of_several_widths_with_normalised_weights_have_none_either(tmp_path: Path) -> None:
+    found = []
+    for seed in (1, 2):
+        random, tensors = np.random.default_rng(seed), {}
+        for stage, width in enumerate((32, 48, 64, 96)):
+            for block in range(2):
+                for name in ("conv1", "conv2"):
+                    kernels = random.laplace(size=(width, width * 9)).astype(np.float32)
+                    tensors[f"layer{stage + 1}.{block}.{name}.weight"] = of_length_one(kernels).reshape(width, width, 3, 3)
+        path = tmp_path / f"{seed}.safetensors"
+        safetensors.numpy.save_file(tensors, path)
+        found.append(fingerprint_source(open_source(path), level="full"))
+    assert not measure_kin(*found, "other", ALONE).same_lengths
+
+
+def test_models_of_very_many_matrices_are_told_apart() -> None:
+    def lengths(seed: int) -> lengths_of.Lengths:
+        sizes = np.random.default_rng(seed).normal(size=(12, 150)).tolist()
+        return {
+            ("", "mlp", str(role)): {at: lengths_of.Length([size] * 4, 1e-3, False) for at, size in enumerate(one)}
+            for role, one in enumerate(sizes)
+        }
+
+    ours, theirs = lengths(1), lengths(2)
+    assert lengths_of._probability(ours, theirs) > 1e-3
+    theirs["", "mlp", "0"] = ours["", "mlp", "0"]
+    assert lengths_of._probability(ours, theirs) < 1e-50

@@ -13,8 +13,9 @@ from modelkin_indexer import spec
 from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
 from modelkin_registry.counterparts.contents import same_contents, value_keys
+from modelkin_registry.counterparts.copying.constants import constants_replaced
 from modelkin_registry.counterparts.copying.faces import united, units_of
-from modelkin_registry.counterparts.copying.vector_unions import vectors_held
+from modelkin_registry.counterparts.copying.vector_unions import vectors_besides
 from modelkin_registry.counterparts.moving import chosen_rows
 from modelkin_registry.counterparts.pairing import FEWEST_NUMBERS, Pair
 
@@ -118,6 +119,8 @@ def _to_the_last_bit(query: Fingerprint, relative: Fingerprint, full: bool) -> C
     size, more = (sum(key[0] * key[1] for key, _ in side) for side in (ours, extra))
     if size < FEWEST_NUMBERS or any(waiting.values()) or not layers_in_order(pairs):
         return None
+    if constants_replaced(query, relative, [key[:2] for key, _ in extra]):
+        return None
     stacked = layers_more([(key[0], key[1], place) for key, place in ours], [(key[0], key[1], place) for key, place in extra])
     return Copy(True, extra=more / (size + more), whole=more <= EXTRA_SHARE * (size + more) and not stacked)
 
@@ -178,13 +181,15 @@ def _by_value(query: Fingerprint, relative: Fingerprint, *, same_types: bool) ->
     units = units_of(query, rest[0]), units_of(relative, rest[1])
     unions = united(*units)
     used = [{number for union in unions for number in union[side]} for side in (0, 1)]
-    if len(used[0]) < len(units[0]) or not vectors_held(query.vectors, relative.vectors):
+    besides = vectors_besides(query.vectors, relative.vectors)
+    if len(used[0]) < len(units[0]) or besides is None:
         return None
     if not layers_in_order([(table.places[pair.ours], other.places[pair.theirs]) for pair in pairs]):
         return None
     extra = sorted({unit.row for number, unit in enumerate(units[1]) if number not in used[1]})
     size, more = int(table.parameters.sum()), int(other.parameters[extra].sum())
-    if size < FEWEST_NUMBERS:
+    shapes = [(rows, columns) for rows, columns, _ in sized(other, extra)] + [(1, int(n)) for n in relative.vectors.length[besides]]
+    if size < FEWEST_NUMBERS or constants_replaced(query, relative, shapes):
         return None
     stacked = layers_more(sized(table, range(len(table))), sized(other, extra))
     alone = [len(ours) == len(theirs) == 1 for ours, theirs in unions]

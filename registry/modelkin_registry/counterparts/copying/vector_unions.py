@@ -19,8 +19,9 @@ FEW = 2  # numbers of vectors that files may lack: graphs hold so few as constan
 MOST_TRIED = 24  # vectors of one model that are tried together: more are too many ways, and say too little
 
 
-def vectors_held(ours: Vectors, theirs: Vectors) -> bool:
-    """Whether every vector of ours is among theirs, whole, put together with others or in parts.
+def vectors_besides(ours: Vectors, theirs: Vectors) -> list[int] | None:
+    """Rows of theirs that stand for none of ours; None unless every vector of ours is among theirs, whole, put together with others or in
+    parts.
 
     Of FEW numbers one may be missing, but not another in its place.
     """
@@ -28,9 +29,9 @@ def vectors_held(ours: Vectors, theirs: Vectors) -> bool:
     left = [row for row in _varied(ours) if row not in {pair.ours for pair in pairs}]
     free = [row for row in _varied(theirs) if row not in {pair.theirs for pair in pairs}]
     if not left:
-        return True
+        return free
     if len(left) > MOST_TRIED * MOST_PARTS:
-        return False
+        return None
     for row in list(left):
         turned = next((other for other in free if _reordered(ours, row, theirs, other)), None)
         if turned is not None:
@@ -43,7 +44,7 @@ def vectors_held(ours: Vectors, theirs: Vectors) -> bool:
                 rows.remove(row)
                 for part in chosen:
                     others.remove(part)
-    return all(ours.length[row] <= FEW and ours.length[row] not in theirs.length[free] for row in left)
+    return free if all(ours.length[row] <= FEW and ours.length[row] not in theirs.length[free] for row in left) else None
 
 
 def _varied(table: Vectors) -> list[int]:

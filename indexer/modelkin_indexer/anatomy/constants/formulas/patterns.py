@@ -15,20 +15,32 @@ Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
 MOST_VALUES = 256  # of one table: a code of a byte each
 FEWEST = 256  # numbers of a table, after equal lines are told once: of fewer the code's own words are longer than the numbers
-MOST_NUMBERS = 1 << 14  # of a table that are written down
+MOST_NUMBERS = 1 << 14  # of a table that are written down at once
 SHORTER = 0.5  # of the entropy, at most: draws need all of it, weights whose zeros stand in blocks of 8 x 8 need 0.8
 SAVED = 200.0  # bits that must be saved: chance saves so many once in 10^60
 HARDEST = 6  # of 9, by zlib's scale; 9 takes ten times as long
 
 
 def regular(table: Floats) -> bool:
-    """Whether a matrix, or a vector as one row, of few values has them in a regular order."""
-    some = table[: max(1, MOST_NUMBERS // table.shape[1])]
-    if some.size < FEWEST or len(np.unique(some.flat[:MOST_VALUES])) > MOST_VALUES // 2 or len(np.unique(some)) > MOST_VALUES:
+    """Whether a matrix, or a vector as one row, of few values has them in a regular order, from its first row to its last."""
+    if table.size < FEWEST or len(np.unique(table.flat[:MOST_VALUES])) > MOST_VALUES // 2:
         return False
-    lines = _once(_once(some).T).T if min(some.shape) > 1 else some
-    if lines.size < FEWEST:
-        return False
+    height = max(1, MOST_NUMBERS // table.shape[1])
+    told = 0
+    for start in range(0, len(table), height):
+        lines = table[max(0, min(start, len(table) - height)) :][:height]  # the last lines are told beside those before them
+        if len(np.unique(lines)) > MOST_VALUES:
+            return False
+        lines = _once(_once(lines).T).T if min(lines.shape) > 1 else lines
+        if lines.size >= FEWEST:
+            if not _shorter(lines):
+                return False
+            told += 1
+    return told > 0
+
+
+def _shorter(lines: Floats) -> bool:
+    """Whether the places of the most common value, and all others in their order, can be written down much shorter than chance gives."""
     values, codes = np.unique(lines, return_inverse=True)
     codes = codes.reshape(lines.shape).astype(np.uint8)
     common = np.bincount(codes.ravel(), minlength=len(values)).argmax()
