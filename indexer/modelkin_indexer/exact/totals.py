@@ -132,7 +132,7 @@ class PairTotals:
             sd_a=s.sd_a,
             mean_b=s.mean_b,
             sd_b=s.sd_b,
-            cosine=s.ab / lengths if lengths > 0 else None,
+            cosine=self._cosine(s, lengths),
             cosine_floor=s.mean_a * s.mean_b * s.n / lengths if lengths > 0 else None,
             pearson=pearson,
             channel_t=channel_t,
@@ -157,6 +157,11 @@ class PairTotals:
         mean_a, mean_b = a / n, b / n
         sd_a, sd_b = math.sqrt(max(aa / n - mean_a**2, 0.0)), math.sqrt(max(bb / n - mean_b**2, 0.0))
         return _Sums(n, mean_a, mean_b, sd_a, sd_b, aa, bb, ab, dd, distance)
+
+    def _cosine(self, s: _Sums, lengths: float) -> float | None:
+        if lengths <= 0:
+            return None
+        return 1.0 if self._sums.equal == s.n else min(1.0, max(-1.0, s.ab / lengths))
 
     def _permuted(self, pearson: float | None) -> tuple[int, int]:
         """How often sampled orders of a vector's entries reach |pearson|, and how many were tried."""
