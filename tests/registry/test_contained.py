@@ -161,3 +161,14 @@ def test_biases_of_zeros_that_another_file_lacks_change_no_copy(tmp_path: Path) 
         models.fingerprint(tmp_path / name, tensors, dtype=np.float32) for name, tensors in (("small", {**base, **biases}), ("large", base))
     ]
     assert asked(sides[0], sides[1]).relation == "identical"
+
+
+@pytest.mark.parametrize("rows", [(90, 91), (3, 60)])
+def test_rows_of_one_matrix_in_another_order_are_no_copy_as_it_is(printed: Printed, rows: tuple[int, int]) -> None:
+    """Wherever they stand: most rows are not among those that are sampled."""
+    one = branch("wide", 1)
+    moved = {name: value.copy() for name, value in one.items()}
+    moved["wide.part_d.weight"][list(rows)] = one["wide.part_d.weight"][list(reversed(rows))]
+    answer = asked(printed("small", moved), printed("large", one))
+    assert answer.relation not in COPIES | DESCENT_FREE
+    assert "weight for weight" not in answer.explanation[0]
