@@ -33,7 +33,7 @@ def leaves_of(layer: str, arrays: Sequence[Array]) -> tuple[str, ...]:
 
 
 def _of_norm(count: int, *, statistics: bool) -> tuple[str, ...]:
-    """The vectors of a normalisation. One that keeps statistics has both of them, last; of gain and shift it is mostly the gain it lacks."""
+    """The vectors of a normalisation. One that keeps statistics has both, last; of gain and shift it mostly lacks the gain."""
     if count > len(NORM):
         return ("",) * count
     if statistics or count > 2:
