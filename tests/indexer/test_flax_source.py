@@ -95,3 +95,10 @@ def test_what_is_no_model(tmp_path: Path) -> None:
         open_source(write(tmp_path / "a.msgpack", {"words": ["a", "b"]}))
     with pytest.raises(DamagedFile, match="chunks that do not fit"):
         open_source(write(tmp_path / "b.msgpack", {"a": {"__msgpack_chunked_array__": True, "shape": {"0": 4}, "chunks": {}}}))
+
+
+def test_a_module_called_key_is_no_counter(tmp_path: Path) -> None:
+    tree = {name: {"kernel": floats(8, 8), "bias": floats(8)} for name in ("query", "key", "value")}
+    assert {"query.weight", "key.weight", "value.weight"} <= read(write(tmp_path / "m.msgpack", tree)).keys()
+    state = {"params": tree, "step": 3, "rng": floats(2), "opt_state": {"mu": {"kernel": floats(8, 8)}}}
+    assert read(write(tmp_path / "s.msgpack", state)).keys() == read(tmp_path / "m.msgpack").keys()

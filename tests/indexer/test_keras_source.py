@@ -160,3 +160,11 @@ def test_an_archive_is_read_where_its_weights_lie(tmp_path: Path) -> None:
         assert before < 20_000
         assert source.bytes_read == before + 800
     assert np.array_equal(read(tmp_path / "m.keras")["fc.weight"], weight)
+
+
+@pytest.mark.parametrize("leaves", [("running_mean", "running_var"), ("bias", "running_mean", "running_var")])
+def test_statistics_of_a_normalisation_without_a_gain_are_no_gains(leaves: tuple[str, ...], tmp_path: Path) -> None:
+    vectors = [floats(8) for _ in leaves]
+    found = read(written(tmp_path / "m.weights.h5", {"layers/batch_normalization": vectors, "layers/dense": [floats(8, 12)]}))
+    for leaf, vector in zip(leaves, vectors, strict=True):
+        assert np.array_equal(found[f"batch_normalization.{leaf}"], vector)

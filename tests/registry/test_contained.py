@@ -161,3 +161,25 @@ def test_biases_of_zeros_that_another_file_lacks_change_no_copy(tmp_path: Path) 
         models.fingerprint(tmp_path / name, tensors, dtype=np.float32) for name, tensors in (("small", {**base, **biases}), ("large", base))
     ]
     assert asked(sides[0], sides[1]).relation == "identical"
+
+
+@pytest.mark.parametrize("rows", [(90, 91), (3, 60)])
+def test_rows_of_one_matrix_in_another_order_are_no_copy_as_it_is(printed: Printed, rows: tuple[int, int]) -> None:
+    """Wherever they stand: most rows are not among those that are sampled."""
+    one = branch("wide", 1)
+    moved = {name: value.copy() for name, value in one.items()}
+    moved["wide.part_d.weight"][list(rows)] = one["wide.part_d.weight"][list(reversed(rows))]
+    answer = asked(printed("small", moved), printed("large", one))
+    assert answer.relation not in COPIES | DESCENT_FREE
+    assert "weight for weight" not in answer.explanation[0]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_few_changed_numbers_of_a_large_matrix_are_no_rounding(printed: Printed, count: int) -> None:
+    """So few that they move neither mean nor spread by more than rounding does."""
+    rng = np.random.default_rng(1)
+    one = {f"{name}.weight": (rng.laplace(size=(1024, 2048)) + 0.5 * rng.standard_normal((1024, 1))).astype(np.float32) for name in "ab"}
+    changed = {name: value.copy() for name, value in one.items()}
+    changed["a.weight"].flat[rng.choice(1 << 21, count, replace=False)] += np.float32(0.05)
+    answer = asked(printed("small", changed), printed("large", one))
+    assert answer.relation not in COPIES

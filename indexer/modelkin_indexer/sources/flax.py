@@ -27,7 +27,8 @@ from modelkin_indexer.sources.stored.msgpack import Raw, Walker
 SUFFIXES = (".msgpack",)
 ARRAY = 1  # the extension type of arrays; 2 and 3 are single numbers
 CHUNKED = "__msgpack_chunked_array__"  # marks an array in several, which msgpack could not hold in one
-NOT_MODEL = ("opt_state", "optimizer", "step", "rng", "key", "ema_params", "optimizer_state")
+NOT_MODEL = ("opt_state", "optimizer", "ema_params", "optimizer_state")
+COUNTERS = ("step", "rng", "key")  # of a training state, where they are numbers: modules of attention are called `key` too
 PARAMS = ("params", "model", "target")  # where a training state keeps its weights
 STATS = "batch_stats"
 MAX_AXES = 32
@@ -91,8 +92,9 @@ def _params(value: Any) -> Any:
     """The weights: the value itself, or what a training state keeps under a usual word."""
     while isinstance(value, dict):
         word = next((word for word in PARAMS if isinstance(value.get(word), dict)), None)
-        if word is None or not all(key in (word, STATS, *NOT_MODEL) for key in value):
-            return {key: part for key, part in value.items() if key not in NOT_MODEL}
+        state = {key for key, part in value.items() if key in NOT_MODEL or (key in COUNTERS and not isinstance(part, dict))}
+        if word is None or not all(key in (word, STATS) or key in state for key in value):
+            return {key: part for key, part in value.items() if key not in state}
         if STATS in value:
             return _joined(value[word], value[STATS])
         value = value[word]

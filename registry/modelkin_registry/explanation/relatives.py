@@ -35,7 +35,10 @@ CONTAINED = {  # copies of which the relative holds more
     "identical": "is wholly contained in {model}, weight for weight",
     "recast": "is wholly contained in {model}, in another number format",
 }
-ROUNDED = "is {model} in everything it holds, but for rounding in the last digits, as other converters leave it"
+ROUNDED = (
+    "is {model} in everything it holds, but for rounding in the last digits, as other converters leave it (told by means, spreads and "
+    "sampled rows: single numbers may differ by more)"
+)
 MORE = "{sentence}; {model} holds more: {share} of its weights have no counterpart in {subject}"
 QUANTIZED_RELATIVE = "is consistent with the model of which {model} is a quantised copy{stored}"
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from modelkin_indexer import spec
 from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import Matrices, Vectors
 from modelkin_registry.counterparts.copying.copies import EXTRA_SHARE, layers_more, sized
@@ -35,6 +36,7 @@ TINY = float(np.finfo(np.float64).tiny)
 # Float32 steps (2^-23) between means and spreads of one tensor that two converters made of the same numbers: folding a normalisation into
 # a kernel in another order moves each number by a step or so, and a mean by that over the root of its rows (measured: at most 1 step).
 STEPS = 4 * 2.0**-23
+SINGLE = 32  # bits of a number, from which such steps are its last digits: a change in fewer bits is no smaller than 2^-12
 SAME_VECTOR_R = 0.999  # centred cosine of a vector with itself in another number format
 FEWEST_EQUAL = 2  # matrices equal to the last bit that are more than a frozen one
 
@@ -185,18 +187,33 @@ def _copied_rows(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> str:
     same_precision = bool((ours.bits[a] == theirs.bits[b]).all()) and _halves(pair.query) == _halves(pair.relative)
     if same_bytes(a, b, pair).all():
         return "identical" if same_precision else "recast"
-    largest = RECAST_DELTA  # of an adapter's change, a product of factors, too, whose formats are not known
+    # Of an adapter's change, a product of factors, the formats of the factors are not known: rounding is as small as theirs.
+    largest = RECAST_DELTA
     if pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys() and not pair.changes_only:
-        if not (same_precision and all(_last_digits(ours, theirs, x, y, int(theirs.rows[y])) for x, y in rows)):
-            return (
-                ""  # of an adapter's change, a product of factors, the formats of the factors are not known: rounding is as small as theirs
-            )
+        if not (same_precision and all(_rounded(x, y, pair) for x, y in rows)):
+            return ""
         largest = IDENTICAL_DELTA
     p, q = ours.probe[a].astype(float), theirs.probe[b].astype(float)  # float16 rows are of length 1 only nearly
     cosine = np.sum(p * q, axis=1) / np.maximum(np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1), TINY)
     x, y = ours.scale[a].astype(float), theirs.scale[b].astype(float)
     delta = np.sqrt(np.maximum(x**2 + y**2 - 2 * cosine * x * y, 0.0))
     return "recast" if (delta <= largest * y).all() else ""
+
+
+def _rounded(a: int, b: int, pair: ComponentPair) -> bool:
+    """Whether two matrices in one number format are equal, or differ as rounding in single precision lets them: a little, and everywhere.
+
+    A few numbers that were changed move no mean, but leave eighths of the rows as they are (level full).
+    """
+    if same_bytes(a, b, pair):
+        return True
+    ours, theirs = pair.query.matrices, pair.relative.matrices
+    if ours.bits[a] < SINGLE or not _last_digits(ours, theirs, a, b, int(theirs.rows[b])):
+        return False
+    if not (ours.blocks.shape[1] and theirs.blocks.shape[1]):
+        return True
+    eighths, others = ours.blocks[a, : spec.EIGHTHS], theirs.blocks[b, : spec.EIGHTHS]
+    return bool((eighths != others)[(eighths != 0) | (others != 0)].all())
 
 
 def _halves(side: Side) -> set[str]:

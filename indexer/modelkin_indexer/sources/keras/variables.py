@@ -20,7 +20,7 @@ def leaves_of(layer: str, arrays: Sequence[Array]) -> tuple[str, ...]:
     """What the numbered variables of a layer are; "" of those that no rule knows."""
     axes = [len(array.shape) for array in arrays]
     if axes and max(axes) == 1:
-        return tuple(NORM[: len(axes)]) if len(axes) <= len(NORM) else ("",) * len(axes)
+        return _of_norm(len(axes), statistics="batch" in layer and "norm" in layer)
     if "separable" in layer:
         found: Sequence[str] = SEPARABLE
     elif axes[:2] == [2, 2] and arrays[1].shape[1] == arrays[0].shape[1]:
@@ -30,3 +30,12 @@ def leaves_of(layer: str, arrays: Sequence[Array]) -> tuple[str, ...]:
     else:
         found = PLAIN
     return tuple(found[at] if at < len(found) else "" for at in range(len(axes)))
+
+
+def _of_norm(count: int, *, statistics: bool) -> tuple[str, ...]:
+    """The vectors of a normalisation. One that keeps statistics has both, last; of gain and shift it mostly lacks the gain."""
+    if count > len(NORM):
+        return ("",) * count
+    if statistics or count > 2:
+        return {2: NORM[2:], 3: NORM[1:]}.get(count, NORM[:count])
+    return NORM[:count]

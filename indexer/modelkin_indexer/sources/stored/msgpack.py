@@ -14,7 +14,7 @@ from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, read_exact
 
 MAX_DEPTH = 64  # containers in containers; modules of real models reach 20
-MAX_ITEMS = 4_000_000  # values of one file: the largest public models have 100,000
+MAX_ITEMS = 1_000_000  # values of one file: the largest public models have 100,000; so many take some seconds
 MAX_TEXT = 4096  # bytes of a text that is read; longer ones are no names
 WINDOW = 65_536
 # First byte -> bytes of the length behind it.

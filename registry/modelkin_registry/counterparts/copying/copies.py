@@ -22,6 +22,7 @@ from modelkin_registry.counterparts.pairing import FEWEST_NUMBERS, Pair
 Key = tuple[int, int, bytes]  # rows, columns and digest of a tensor
 EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) whatever else is seen of both
 SAME_SKETCH = 2e-3  # difference of two sketches of the same rows by the rounding of float16
+HALVES = {"F16", "BF16"}  # types of one width: where both occur, a tensor's own is not known
 FEWEST_LAYERS = 2  # tensors of one shape that make a stack
 AGREE = 0.95  # share of the layers that keep their partners, and of tensors that keep their roles, from which layer numbers mean something
 
@@ -198,7 +199,9 @@ def _by_value(query: Fingerprint, relative: Fingerprint, *, same_types: bool) ->
         same_types,
         turned=sum(_is_turned(table, other, pair) for pair in pairs) + sum(alone),
         united=len(alone) - sum(alone),
-        reordered=sum(_is_reordered(table, other, pair) for pair in pairs),
+        reordered=sum(
+            _is_reordered(table, other, pair, same_bytes=same_types and not query.about.dtypes.keys() >= HALVES) for pair in pairs
+        ),
         extra=more / (size + more),
         whole=more <= EXTRA_SHARE * (size + more) and not stacked,
     )
@@ -208,9 +211,17 @@ def _is_turned(table: Matrices, other: Matrices, pair: Pair) -> bool:
     return bool((table.numbers[pair.ours] != other.numbers[pair.theirs]).any())
 
 
-def _is_reordered(table: Matrices, other: Matrices, pair: Pair) -> bool:
-    """Whether the sampled rows differ though the numbers are the same, in one orientation."""
-    if _is_turned(table, other, pair) or table.rows[pair.ours] != other.rows[pair.theirs]:
+def _is_reordered(table: Matrices, other: Matrices, pair: Pair, *, same_bytes: bool) -> bool:
+    """Whether rows or columns stand in another order though the numbers are the same, in one orientation.
+
+    Sampled rows differ, or sums over eighths of the rows, or, where equal numbers are stored as `same_bytes`, the bytes in their order.
+    """
+    a, b = pair.ours, pair.theirs
+    if _is_turned(table, other, pair) or table.rows[a] != other.rows[b]:
         return False
-    apart = np.abs(table.probe[pair.ours].astype(float) - other.probe[pair.theirs].astype(float))
+    if (table.blocks[a] != other.blocks[b]).any():
+        return True
+    if same_bytes and table.bits[a] == other.bits[b] and (table.digest[a] != other.digest[b]).any():
+        return True
+    apart = np.abs(table.probe[a].astype(float) - other.probe[b].astype(float))
     return bool(apart.max() > SAME_SKETCH)
