@@ -161,6 +161,17 @@ def test_few_values_in_a_regular_order_are_told_by_their_order_alone(kind: str) 
         assert not patterns.regular(mixed), table.shape
 
 
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 0, 2), (1, 2, 0), (2, 0, 1)])
+def test_mirrored_pictures_are_known_in_every_order_of_axes(axes: tuple[int, ...]) -> None:
+    y, x = np.meshgrid(np.linspace(-1, 1, 20), np.linspace(-1, 1, 20), indexing="ij")
+    random = np.random.default_rng(3).standard_normal((24, 20, 20))
+    even = np.stack([(x**2) ** n * (y**2) ** m * np.exp(-(x**2) - y**2) for n in range(4) for m in range(6)])
+    mirrored = random + random[:, ::-1] + random[:, :, ::-1] + random[:, ::-1, ::-1]
+    for pictures in (even, mirrored):
+        assert table_reason(single(pictures.transpose(axes)))
+    assert not table_reason(single(random.transpose(axes)))
+
+
 def test_rows_of_one_number_each_are_a_table() -> None:
     rows = np.broadcast_to(normal(8)[:, None], (8, 48))
     assert rows_reason(np.ascontiguousarray(rows), np.arange(8))

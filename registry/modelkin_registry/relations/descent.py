@@ -39,6 +39,7 @@ FEWEST_GAINS = 256  # gains in all that such an r must rest on
 # which pairs on parts of one task come near by chance where there are 18.
 CHANGES, INDEPENDENT_CHANGES, FEWEST_CHANGES = 0.96, 0.7, 24
 EQUAL_SHARE = 0.5  # of a component's informative weights, in two matrices or more: what moved from a common start is nowhere equal
+LONE_SHARE = 0.8  # of both sides' informative weights that a lone matrix holds if it may decide: a model of one matrix, with another head
 TOKEN_TABLES = (("embedding", "token"), ("head", "head"))  # of one vocabulary each: nobody computes them
 FEWEST = 2  # matrices, or vectors of gains: one place decides nothing
 LEARNED_SD = 2.0  # standard errors of r granted to chance
@@ -73,12 +74,12 @@ def shows_descent(pair: ComponentPair) -> bool:
 
 
 def _stands_alone(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> bool:
-    """Whether a lone matrix may decide: a token table, or half of either side's informative weights. Any other may be anybody's table."""
+    """Whether a lone matrix may decide: a token table, or nearly all that both sides hold. Any other may be anybody's table."""
     sizes = [
         (int(side.matrices.parameters[at].sum()), int(side.matrices.parameters[told_once(side.matrices, _informative(side))].sum()))
         for side, at in ((pair.query, [p.query_row for p in kept][:1]), (pair.relative, [p.relative_row for p in kept][:1]))
     ]
-    return any((p.family, p.role) in TOKEN_TABLES for p in kept) or any(mine >= EQUAL_SHARE * every for mine, every in sizes)
+    return any((p.family, p.role) in TOKEN_TABLES for p in kept) or all(mine >= LONE_SHARE * every for mine, every in sizes)
 
 
 def _informative(side: Side) -> list[int]:
