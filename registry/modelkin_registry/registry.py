@@ -151,7 +151,8 @@ class Registry:
         with self.store.reading():
             searched, own_names = self._searchable(), fingerprint
             wanted = self.store.numbers() if exact else self._candidates(fingerprint, candidates, k, show_all)
-            declared = lineage_claims(base_claims(fingerprint, claims), self.store.claims.aliases())
+            said = base_claims(fingerprint, claims)
+            declared = lineage_claims(said, self.store.claims.aliases()) if said else []
             named = self.store.current_of(model for _, model in declared if model)
             kin, evident = self.known.kin(fingerprint, list(dict.fromkeys([*wanted, *named])), self.judge(searched))
             if (named_as := under_their_names(fingerprint, evident.values())) is not None:  # asked again under names that tell something

@@ -101,9 +101,10 @@ def _may_be(ours: Matrices, theirs: Matrices) -> bool:
 
 
 def _may_be_sampled(ours: Matrices, theirs: Matrices) -> bool:
-    """Whether a matrix of the query, the largest that says something, may be in both, by the length of its sketch; true without such."""
+    """Whether a matrix of the query, the largest that says something, is in both, by its sketch; true without such."""
     sizes = np.where(ours.sd > 0, ours.parameters, 0)
-    return not sizes.any() or bool((theirs.scale == ours.scale[sizes.argmax()]).any())
+    row = int(sizes.argmax()) if sizes.any() else None
+    return row is None or bool(((theirs.scale == ours.scale[row]) & (theirs.probe == ours.probe[row]).all(axis=1)).any())
 
 
 def _to_the_last_bit(query: Fingerprint, relative: Fingerprint, full: bool) -> Copy | None:

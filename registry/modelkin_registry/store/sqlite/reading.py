@@ -42,7 +42,7 @@ NAMED = f"""SELECT revision.id AS number, searched.current AS current, {sealed("
     WHERE searched.revision IN (SELECT value FROM json_each(?))"""  # noqa: S608
 CURRENT_OF = "SELECT revision FROM searched WHERE current AND name IN (SELECT value FROM json_each(?)) ORDER BY revision"
 COUNTS = """SELECT count(*), count(DISTINCT model), (SELECT count(*) FROM model WHERE redirect_to IS NULL) FROM revision"""
-OUTDATED = "SELECT DISTINCT revision FROM fingerprint WHERE spec != ?"
+OUTDATED = "SELECT revision FROM fingerprint WHERE spec < ?1 OR spec > ?1"  # by the index: with != or in order all would be looked at
 OF_FILES = """SELECT DISTINCT source.revision FROM source JOIN searched ON searched.revision = source.revision
     WHERE source.files = ? AND searched.sender = '' ORDER BY source.revision"""
 PARSED = ("files", "config", "about")  # columns that hold JSON
@@ -120,12 +120,13 @@ class Reading(Session):
 
     def outdated(self) -> list[int]:
         """The numbers of revisions whose fingerprints are of another spec, which are not searched, ascending."""
-        return self.column(f"{OUTDATED} ORDER BY revision", [spec.VERSION])
+        return sorted(set(self.column(OUTDATED, [spec.VERSION])))
 
     def current_of(self, names: Iterable[str]) -> list[int]:
         """Numbers of the current revisions of the models that have these present names, ascending; outdated ones are left out."""
-        outdated = set(self.outdated())
-        return [number for number in self.column(CURRENT_OF, [json.dumps(sorted(names))]) if number not in outdated]
+        names = sorted(names)
+        outdated = set(self.outdated()) if names else set()
+        return [number for number in self.column(CURRENT_OF, [json.dumps(names)]) if number not in outdated]
 
     def revisions_of(self, model: int) -> list[int]:
         """Numbers of a model's revisions, oldest first."""
