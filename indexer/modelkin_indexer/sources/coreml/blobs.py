@@ -68,6 +68,11 @@ class Blobs:
             shapes[0], zeros = (np.array(one) for one in np.broadcast_arrays(shapes[0], zeros))
         return Scales(value.dtype, value.shape, shapes[0], zeros)
 
+    def is_zero(self, value: Value) -> bool:
+        """Whether a small value is nothing but zeros."""
+        extent = self.extent(value)
+        return extent.length <= MAX_SMALL and not any(self._files.read(extent, "bias"))
+
     def _numbers(self, value: Value, name: str) -> Floats:
         """The numbers of a small value."""
         if value.blob is None:

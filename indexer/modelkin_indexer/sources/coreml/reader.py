@@ -5,6 +5,7 @@ program.py   the protobuf -> operations and where their values are     blobs.py 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from math import prod
@@ -24,6 +25,7 @@ WEIGHTS = Path("weights") / "weight.bin"
 MAX_PROGRAM = 64_000_000  # bytes of a program; those of large public models have 5 MB
 FLOATS = ("F64", "F32", "F16", "BF16")
 SCALES = {"constexpr_blockwise_shift_scale": ("data", "offset"), "constexpr_affine_dequantize": ("quantized_data", "zero_point")}
+MADE_UP = re.compile(r"_bias_0(?:_to_fp16)?$")  # zeros that the converter gives a layer without an offset
 TAILS = ("_quantized", "_palettized", "_sparsified", "_to_fp16")
 CONVERT = "Convert it again with coremltools as an ML Program, or get another form of the model."
 
@@ -81,6 +83,8 @@ class _Tensors:
         """The weights, in the program's order. Raises SourceError."""
         for operation in self._operations:
             if operation.kind == "const" and (value := operation.values.get("val")) is not None and value.blob is not None:
+                if MADE_UP.search(operation.output) and len(value.shape) == 1 and self._blobs.is_zero(value):
+                    continue
                 if value.dtype in FLOATS and prod(value.shape) > 1:
                     yield self._tensor(operation, value)
                 elif prod(value.shape) > 64:  # smaller ones of whole numbers are indices
