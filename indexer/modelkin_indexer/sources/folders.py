@@ -42,6 +42,7 @@ NOT_WEIGHTS = re.compile(
 PROJECTOR = re.compile(r"(?:.*[-._])?mmproj.*\.gguf", re.IGNORECASE)  # the vision or audio part that llama.cpp keeps apart
 SLICES = "slices"  # files that hold a slice of each matrix, or all of one checkpoint
 MOST_BELOW = 1000  # entries of a folder without weights that are looked into
+NUMBERS = ".bin"  # of a graph, in a file beside it
 PACKAGE = ".mlpackage"
 EACH = "`modelkin add --each` takes all of them."
 LISTED = 5  # file names in one message
@@ -177,7 +178,7 @@ def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_
     for name in names:
         plain = name.removesuffix(INDEX_ENDING)
         suffixes = [suffix for container in among if (suffix := container.suffix_of(plain))]
-        if not suffixes or NOT_WEIGHTS.match(plain) or owner_of(name, names):
+        if not suffixes or NOT_WEIGHTS.match(plain) or owner_of(name, names) or _lacks_numbers(plain, names):
             continue
         stem, kind = plain[: -len(suffixes[0])], "index" if plain != name else "file"
         shard = SHARD.fullmatch(stem)
@@ -190,6 +191,13 @@ def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_
         found.setdefault((stem, suffixes[0]), {}).setdefault(kind, []).append(name)
         containers.setdefault((stem, suffixes[0]), container_of(folder / plain))
     return [_form(folder, containers[key], key[0], kinds) for key, kinds in found.items()]
+
+
+def _lacks_numbers(name: str, names: list[str]) -> bool:
+    """Whether a file is one of those whose numbers lie in another, which is not there: of `.xml` many are no graphs."""
+    return any(
+        (suffix := one.suffix_of(name)) and NUMBERS in one.beside and name.removesuffix(suffix) + NUMBERS not in names for one in CONTAINERS
+    )
 
 
 def _form(folder: Path, container: Container, stem: str, kinds: dict[str, list[str]]) -> _Form:
