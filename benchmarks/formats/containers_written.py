@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,6 +233,45 @@ def paddle_case(kind: str) -> Case:
     return Case(write, ("paddle",))
 
 
+def torch_case(kind: str) -> Case:
+    def write(folder: Path, seed: int) -> Written:
+        import torch
+        import torch.distributed.checkpoint as dcp
+
+        state = _torch_model(seed).state_dict()
+        truth = {name: value.numpy() for name, value in state.items()}
+        if kind == ".distcp":
+            dcp.save({"model": state, "optimizer": {"step": torch.zeros(3)}}, checkpoint_id=folder / "step-1")
+            return Written(folder / "step-1", truth)
+        torch.save(state, folder / "model_weights.ckpt")
+        (folder / "model_config.yaml").write_text("name: model\n", encoding="utf-8")
+        with tarfile.open(folder / "model.nemo", "w:") as archive:  # as nemo.core.connectors.save_restore_connector does
+            for name in ("model_config.yaml", "model_weights.ckpt"):
+                archive.add(folder / name, f"./{name}")
+        return Written(folder / "model.nemo", truth)
+
+    return Case(write, ("torch",))
+
+
+def coreml_case(bits: int = 32, **options: Any) -> Case:
+    def write(folder: Path, seed: int) -> Written:
+        import coremltools
+        import coremltools.optimize.coreml as optimize
+        import torch
+
+        model, path = _torch_model(seed), folder / "Tiny.mlpackage"
+        traced = torch.jit.trace(model, torch.zeros(1, 16, dtype=torch.long))
+        inputs = [coremltools.TensorType("tokens", (1, 16), dtype=np.int32)]
+        made = coremltools.convert(traced, inputs=inputs, minimum_deployment_target=coremltools.target.iOS18, skip_model_load=True)
+        if options:
+            config = optimize.OptimizationConfig(global_config=optimize.OpLinearQuantizerConfig(**options))
+            made = optimize.linear_quantize_weights(made, config)
+        made.save(str(path))
+        return Written(path, {name: value.numpy() for name, value in model.state_dict().items()})
+
+    return Case(write, ("coremltools", "torch"), bits)
+
+
 GROUPS = {"group_size": 32, "all_layers": True, "ratio": 1.0}
 CASES: dict[str, Case] = {
     "Keras .keras": keras_case(".keras"),
@@ -251,6 +291,11 @@ CASES: dict[str, Case] = {
     "OpenVINO, FP8": openvino_case("FP8_E4M3", 8, all_layers=True, group_size=-1),
     "Flax": flax_case(),
     "Flax, in chunks": flax_case(20_000),
+    "CoreML, float16": coreml_case(),
+    "CoreML, int8": coreml_case(8, mode="linear_symmetric"),
+    "CoreML, int4": coreml_case(4, mode="linear_symmetric", dtype="int4", granularity="per_block", block_size=32),
+    "torch.distributed": torch_case(".distcp"),
+    "NeMo, as its connector packs": torch_case(".nemo"),
     "Paddle .pdparams": paddle_case(".pdparams"),
     "Paddle .pdiparams": paddle_case(".pdiparams"),
 }

@@ -345,6 +345,11 @@ def distributed_cases(rng: random.Random, mark: Path) -> Iterator[tuple[newer.Fi
     yield from newer.distributed_folders(written.distributed_files(sound()), bad, (calling(name, mark, 4) for name in CALLS), rng)
 
 
+def coreml_cases(rng: random.Random, mark: Path) -> Iterator[tuple[newer.Files, str]]:
+    """What newer.py makes of sound weights as CoreML."""
+    yield from newer.coreml_folders(sound(), not_finite(rng, np.float32), rng)
+
+
 def openvino_cases(rng: random.Random, mark: Path) -> Iterator[tuple[newer.Files, str]]:
     """What newer.py makes of sound weights as OpenVINO."""
     yield from newer.openvino_cases(sound(), not_finite(rng, np.float32), rng)
@@ -364,6 +369,7 @@ MAKERS: dict[str, tuple[str, Make]] = {
     "whisper.cpp": (".bin", whisper_cases),
     "NeMo": (".nemo", nemo_cases),
     "PyTorch distributed": ("", distributed_cases),
+    "CoreML": (".mlpackage", coreml_cases),
     "OpenVINO": ("", openvino_cases),
 }
 

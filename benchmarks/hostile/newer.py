@@ -15,6 +15,8 @@ import numpy as np
 
 from benchmarks.hostile.expected import LATE, NOTED, REFUSED
 from benchmarks.hostile.written import (
+    coreml_files,
+    coreml_model,
     flax_bytes,
     keras_archive,
     keras_bytes,
@@ -270,3 +272,39 @@ def distributed_folders(
 
 def _checkpoint(said: bytes, data: bytes) -> Files:
     return {".metadata": said, "__0_0.distcp": data}
+
+
+def coreml_folders(tensors: Tensors, not_finite: Iterator[Tensors], rng: random.Random) -> Iterator[tuple[Files, str]]:
+    """Packages: program or blobs cut, marks, places, types and shapes that lie, without a program, bad numbers."""
+    whole = coreml_files(tensors)
+    program, blobs = whole["model.mlmodel"], whole["weights/weight.bin"]
+    yield from ((_package(program[:length], blobs), REFUSED) for length in (0, 1, 2, *rng.sample(range(3, len(program) - 1), 70)))
+    yield from ((_package(program, blobs[:length]), REFUSED) for length in (0, 1, *rng.sample(range(2, len(blobs) - 64), 50)))
+    yield {f"{INSIDE}model.mlmodel": program}, REFUSED
+    for name in tensors:
+        for key, lies in COREML_LIES.items():
+            for lie in lies:
+                files = coreml_files(tensors, {name: {key: lie}})
+                yield _package(*files.values()), REFUSED
+    for version in (0, 1, 3, 2**31):
+        yield _package(program, blobs[:4] + struct.pack("<I", version) + blobs[8:]), REFUSED
+    for other in (b"\x08\x09\x12\x00", b"", b"\x08" * 99, rng.randbytes(400), coreml_model(b""), b"\xff" * 400):
+        yield _package(other, blobs), REFUSED
+    for some in not_finite:
+        yield _package(*coreml_files(some).values()), NOTED
+
+
+INSIDE = "Data/com.apple.CoreML/"
+COREML_LIES: dict[str, tuple[Any, ...]] = {
+    "mark": (0, 0xDEADBEEE),
+    "size": (0, 4, 2**40, 2**63),
+    "start": (2**40, 2**63, 2**64 - 1),
+    "shape": ((48, 33), (47, 32), (2**31, 2**31), (2**62,)),
+    "type": (12, 10, 13),
+    "offset": (0, 63, 2**40, 2**62),
+    "file": ("../../../etc/passwd", "/etc/passwd", "@model_path/../weight.bin"),
+}
+
+
+def _package(program: bytes, blobs: bytes) -> Files:
+    return {f"{INSIDE}model.mlmodel": program, f"{INSIDE}weights/weight.bin": blobs}

@@ -172,3 +172,50 @@ def distributed_files(tensors: Tensors) -> dict[str, bytes]:
         warnings.simplefilter("ignore")
         dcp.save({name: torch.from_numpy(np.array(values)) for name, values in tensors.items()}, checkpoint_id=made)
         return {path.name: path.read_bytes() for path in sorted(Path(made).iterdir())}
+
+
+def coreml_files(tensors: Tensors, lies: dict[str, dict[str, Any]] | None = None) -> dict[str, bytes]:
+    """An ML Program of one linear layer a matrix, and its blobs; `lies`: name -> what is said of its constant other than the truth."""
+    operations, blobs = b"", struct.pack("<II", len(tensors), 2) + bytes(56)
+    for name, values in tensors.items():
+        said = {
+            "type": {4: 11, 2: 10}[values.itemsize],
+            "shape": values.shape,
+            "offset": len(blobs),
+            "file": "@model_path/weights/weight.bin",
+        }
+        said |= {"mark": 0xDEADBEEF, "size": values.nbytes, "start": len(blobs) + 64, **(lies or {}).get(name, {})}
+        blobs += struct.pack("<IIQQ", said["mark"], 1, said["size"], said["start"]) + bytes(40) + values.tobytes()
+        blobs += bytes(-len(blobs) % 64)
+        label = name.replace(".", "_")
+        value = coreml_value(said["type"], said["shape"], _field(5, _field(1, said["file"].encode()) + b"\x10" + _varint(said["offset"])))
+        operations += _field(3, coreml_operation("const", label, {"val": value}, {}))
+        operations += _field(3, coreml_operation("linear", f"{label}_out", {}, {"weight": label, "x": "x"}))
+    return {"model.mlmodel": coreml_model(operations), "weights/weight.bin": blobs}
+
+
+def coreml_model(operations: bytes) -> bytes:
+    """A model around the operations of a program's only function."""
+    function = _field(2, b"CoreML8") + _field(3, _field(1, b"CoreML8") + _field(2, operations))
+    program = b"\x08\x01" + _field(2, _field(1, b"main") + _field(2, function))
+    return b"\x08\x09" + _field(2, b"") + _field(502, program)
+
+
+def coreml_operation(kind: str, output: str, values: dict[str, bytes], inputs: dict[str, str]) -> bytes:
+    """An operation with constants among its attributes, and what it takes by name."""
+    out = _field(1, kind.encode()) + _field(3, _field(1, output.encode()))
+    for name, source in inputs.items():
+        out += _field(2, _field(1, name.encode()) + _field(2, _field(1, _field(1, source.encode()))))
+    for name, value in values.items():
+        out += _field(5, _field(1, name.encode()) + _field(2, value))
+    return out
+
+
+def coreml_value(kind: int, shape: Any, where: bytes) -> bytes:
+    """A constant of a type and shape, and where its numbers are."""
+    dimensions = b"".join(_field(3, _field(1, b"\x08" + _varint(n))) for n in shape)
+    return _field(2, _field(1, b"\x08" + _varint(kind) + b"\x10" + _varint(len(shape)) + dimensions)) + where
+
+
+def _field(number: int, data: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(data)) + data

@@ -87,8 +87,8 @@ def test_ours_come_first_and_the_others_are_not_even_imported(models: Path, inst
 def test_a_suffix_that_we_only_know_can_be_theirs(tmp_path: Path, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     install()
     found = register.others()[0]
-    monkeypatch.setattr(register, "others", lambda: (register.Container("H5", found.leaf, (".h5",), lambda _: False),))
-    box = other_package.write_box(tmp_path / "model.h5", tiny_llama(1))
+    monkeypatch.setattr(register, "others", lambda: (register.Container("Pickle", found.leaf, (".pkl",), lambda _: False),))
+    box = other_package.write_box(tmp_path / "model.pkl", tiny_llama(1))
     assert read(box, "model.norm.weight").shape == tiny_llama(1)["model.norm.weight"].shape
 
 

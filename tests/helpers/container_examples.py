@@ -118,6 +118,13 @@ def _distributed(path: Path, weight: Array) -> None:
     path.with_name(".metadata").write_bytes(said[:3] + (len(said) - 11).to_bytes(8, "little") + said[11:])
 
 
+def _coreml(path: Path, weight: Array) -> None:
+    program, blobs = written.coreml_files({"fc.weight": weight}).values()
+    path.write_bytes(program)
+    (path.parent / "weights").mkdir(exist_ok=True)
+    (path.parent / "weights" / "weight.bin").write_bytes(blobs)
+
+
 def _openvino(path: Path, weight: Array) -> None:
     xml, data = openvino_files({"fc.weight": weight}).values()
     path.write_bytes(xml)
@@ -138,6 +145,7 @@ EXAMPLES: dict[str, dict[str, Write]] = {
     "Paddle": {".pdparams": _paddle, ".pdiparams": _parameters},
     "whisper.cpp": {".bin": _whisper},
     "NeMo": {".nemo": _nemo},
+    "CoreML": {".mlmodel": _coreml},
     "OpenVINO": {".xml": _openvino},
     "Keras": {".keras": _keras_archive, ".weights.h5": _keras, ".h5": _keras, ".hdf5": _keras},
 }

@@ -169,3 +169,10 @@ def test_entities_are_refused(tmp_path: Path) -> None:
     (tmp_path / "m.bin").unlink()
     with pytest.raises(SourceError, match=r"m\.bin"):
         open_source(tmp_path / "m.xml")
+
+
+def test_other_xml_in_a_folder_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "classes.xml").write_text("<labels/>")
+    np.savez(tmp_path / "weights.npz", a=floats(4, 4))
+    with closing(open_source(tmp_path)) as source:
+        assert list(source.tensors) == ["a"]

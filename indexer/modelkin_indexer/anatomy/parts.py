@@ -21,7 +21,7 @@ MAIN = "text"  # what a model without any other sign is called; a part that is n
 
 
 PADDLE = ("pd", "paddle", "paddlepaddle")  # `format` in a file's metadata
-GRAPHS = (".onnx", ".tflite", ".xml")  # files that tell how each matrix is used: it is presented [out, in] whatever its name
+GRAPHS = (".onnx", ".tflite", ".xml", ".mlmodel")  # files that tell how each matrix is used: it is presented [out, in] whatever its name
 PADDLE_VERSION = "paddleformers_version"  # in the metadata, or in config.json
 
 

@@ -42,6 +42,8 @@ NOT_WEIGHTS = re.compile(
 PROJECTOR = re.compile(r"(?:.*[-._])?mmproj.*\.gguf", re.IGNORECASE)  # the vision or audio part that llama.cpp keeps apart
 SLICES = "slices"  # files that hold a slice of each matrix, or all of one checkpoint
 MOST_BELOW = 1000  # entries of a folder without weights that are looked into
+NUMBERS = ".bin"  # of a graph, in a file beside it
+PACKAGE = ".mlpackage"
 EACH = "`modelkin add --each` takes all of them."
 LISTED = 5  # file names in one message
 
@@ -82,6 +84,8 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
         SourceNotFound: the folder cannot be listed, has no weights, or lacks some shards.
         UnsupportedFormat: weights of another kind only, or several models.
     """
+    if (program := package_in(folder)) is not None:
+        return container_of(program), Weights(folder, folder_name(folder).removesuffix(PACKAGE), (program,))
     names = _names(folder)
     forms = sorted(_forms(folder, names, CONTAINERS) or _forms(folder, names, others()), key=lambda form: form.order)
     if not forms:
@@ -105,6 +109,12 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
         notes = (*notes, told)
     files = chosen.files if chosen.index is None else chosen.spare
     return chosen.container, Weights(folder, folder_name(folder), files, chosen.index, notes)
+
+
+def package_in(folder: Path) -> Path | None:
+    """The program of a CoreML package, which is a folder."""
+    program = folder / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    return program if program.is_file() and program.resolve().is_relative_to(folder.resolve()) else None
 
 
 def models_in(folder: Path) -> tuple[str, ...]:
@@ -168,7 +178,7 @@ def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_
     for name in names:
         plain = name.removesuffix(INDEX_ENDING)
         suffixes = [suffix for container in among if (suffix := container.suffix_of(plain))]
-        if not suffixes or NOT_WEIGHTS.match(plain) or owner_of(name, names):
+        if not suffixes or NOT_WEIGHTS.match(plain) or owner_of(name, names) or _lacks_numbers(plain, names):
             continue
         stem, kind = plain[: -len(suffixes[0])], "index" if plain != name else "file"
         shard = SHARD.fullmatch(stem)
@@ -181,6 +191,13 @@ def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_
         found.setdefault((stem, suffixes[0]), {}).setdefault(kind, []).append(name)
         containers.setdefault((stem, suffixes[0]), container_of(folder / plain))
     return [_form(folder, containers[key], key[0], kinds) for key, kinds in found.items()]
+
+
+def _lacks_numbers(name: str, names: list[str]) -> bool:
+    """Whether a file is one of those whose numbers lie in another, which is not there: of `.xml` many are no graphs."""
+    return any(
+        (suffix := one.suffix_of(name)) and NUMBERS in one.beside and name.removesuffix(suffix) + NUMBERS not in names for one in CONTAINERS
+    )
 
 
 def _form(folder: Path, container: Container, stem: str, kinds: dict[str, list[str]]) -> _Form:
@@ -203,6 +220,13 @@ def _missing(shards: tuple[Path, ...]) -> list[int]:
 def _one_below(folder: Path, names: list[str]) -> tuple[Container, Weights]:
     """The weights of the only subfolder that has some. Raises SourceNotFound, UnsupportedFormat."""
     below = [name for name in names[:MOST_BELOW] if not name.startswith(".") and (folder / name).is_dir() and _files_in(folder / name)]
+    packages = [name for name in names[:MOST_BELOW] if name.endswith(PACKAGE) and package_in(folder / name) is not None]
+    if not below and len(packages) == 1:
+        container, weights = weights_in(folder / packages[0])
+        return container, replace(weights, path=folder)
+    if not below and packages:
+        problem = f"has {len(packages)} CoreML packages ({_listed(packages)})"
+        raise SourceNotFound(problem, path=folder, remedy=f"Name one of them as the source: {folder / packages[0]}")
     if not below:
         raise _no_weights(folder, names)
     if len(below) > 1:

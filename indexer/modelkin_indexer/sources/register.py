@@ -68,7 +68,7 @@ class Container:
 
     def companions(self, path: Path) -> tuple[Path, ...]:
         """The files that may belong to one, whether they are there or not."""
-        return (*(path.with_suffix(ending) for ending in self.beside), *(path.with_name(name) for name in self.along))
+        return (*(path.with_suffix(ending) for ending in self.beside), *(path.parent / name for name in self.along))
 
     def open(self, weights: Weights) -> Source:
         """Open the files of one model. Raises SourceError."""
@@ -141,6 +141,7 @@ CONTAINERS = (
         beside=(".pdmodel",),
         whole=TURNED,
     ),
+    Container("CoreML", ".coreml.reader", (".mlmodel",), lambda head: head[:1] == b"\x08", along=("weights/weight.bin",)),
     Container("OpenVINO", ".openvino.reader", (".xml",), lambda head: b"<net" in head, beside=(".bin",)),
     Container(
         "Keras",
@@ -158,7 +159,7 @@ OTHER_SUFFIXES = tuple(suffix for suffix in _KNOWN.split() if not any(suffix in 
 # What else only files are called: configs, formats that other programs keep weights in, archives. Such a name is never sent anywhere.
 _FILES = (
     ".7z .arrow .bz2 .caffemodel .csv .dat .data .dduf .engine .eqx .gz .index .joblib .json .llamafile .lz4 .mar .mat "
-    ".mlmodel .mlpackage .mnn .model .ncnn .om .onnx_data .orbax .ort .ot .param .params .parquet .pb .pbtxt .pdmodel .pdopt "
+    ".mlpackage .mnn .model .ncnn .om .onnx_data .orbax .ort .ot .param .params .parquet .pb .pbtxt .pdmodel .pdopt "
     ".pickle .plan .prototxt .pte .ptl .rar .rknn .t7 .tar .tensors .tgz .toml .torchscript .trt .txt .weights .xz .yaml .yml "
     ".zip .zst"
 )

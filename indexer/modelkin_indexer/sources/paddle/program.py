@@ -16,6 +16,7 @@ from modelkin_indexer.errors import DamagedFile, SourceError
 from modelkin_indexer.source import BITS
 from modelkin_indexer.sources.paddle.stored import Stored, plain_name
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, read_exact, read_small
+from modelkin_indexer.sources.stored.messages import fields, varints
 
 DTYPES = {
     0: "BOOL",
@@ -96,55 +97,16 @@ def _description(data: bytes, fail: Any) -> tuple[int, tuple[int, ...]]:
     """The type and shape of a parameter."""
     kind, shape = -1, list[int]()
     try:
-        for field, value in _fields(data):
+        for field, value in fields(data):
             if field == 1 and isinstance(value, int):
                 kind = value
             elif field == 2:
-                shape += [value] if isinstance(value, int) else list(_varints(value))
+                shape += [value] if isinstance(value, int) else list(varints(value))
     except ValueError:
         fail("has an unsound description")
     if len(shape) > 32 or not all(0 <= n < 1 << 40 for n in shape):
         fail(f"has the impossible shape {shape[:9]}")
     return kind, tuple(shape)
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a protobuf message. Raises ValueError."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        if key & 7 == 0:
-            value, at = _varint(data, at)
-            yield key >> 3, value
-        elif key & 7 == 2:
-            length, at = _varint(data, at)
-            if length > len(data) - at:
-                raise ValueError("ends early")
-            yield key >> 3, data[at : at + length]
-            at += length
-        elif key & 7 in (1, 5):
-            at += 8 if key & 7 == 1 else 4
-        else:
-            raise ValueError("unknown wire type")
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            raise ValueError("ends early")
-        value |= (data[at] & 127) << shift
-        at += 1
-        if data[at - 1] < 128:
-            return value, at
-    raise ValueError("too long a number")
-
-
-def _varints(data: bytes) -> Iterator[int]:
-    at = 0
-    while at < len(data):
-        value, at = _varint(data, at)
-        yield value
 
 
 def _names(path: Path, count: int) -> tuple[list[str], tuple[str, ...]]:
@@ -176,14 +138,14 @@ def _json_names(data: bytes) -> list[str]:
 
 def _program_names(data: bytes) -> list[str]:
     """Of a program of older versions: the variables of its first block that are kept and are tensors."""
-    block = next(value for field, value in _fields(data) if field == 1 and isinstance(value, bytes))
+    block = next(value for field, value in fields(data) if field == 1 and isinstance(value, bytes))
     found = []
-    for field, value in _fields(block):
+    for field, value in fields(block):
         if field != 3 or not isinstance(value, bytes):
             continue
-        parts = dict(_fields(value))
+        parts = dict(fields(value))
         kind, name = parts.get(2), parts.get(1)
-        is_tensor = isinstance(kind, bytes) and dict(_fields(kind)).get(1) == TENSOR
+        is_tensor = isinstance(kind, bytes) and dict(fields(kind)).get(1) == TENSOR
         if parts.get(3) == 1 and is_tensor and isinstance(name, bytes):
             found.append(name.decode("utf-8"))
     return found
