@@ -119,12 +119,8 @@ def main() -> int:
             continue
         rows.append(asked(name))
         print(json.dumps(rows[-1]), flush=True)
-    write_result(
-        "containers_reference",
-        {"rows": rows, "left out": lacking},
-        out=options.out,
-        packages=[one for one in PACKAGES if _is_installed(one)],
-    )
+    packages = [one for one in PACKAGES if _is_installed(one)]
+    write_result("containers_reference", {"rows": rows, "left out": lacking}, out=options.out, packages=packages)
     return 0 if all(row["right"] for row in rows) else 1
 
 
