@@ -205,7 +205,7 @@ def _rounded(a: int, b: int, pair: ComponentPair) -> bool:
 
     A few numbers that were changed move no mean, but leave eighths of the rows as they are (level full).
     """
-    if same_bytes(a, b, pair):
+    if same_bytes([a], [b], pair).all():
         return True
     ours, theirs = pair.query.matrices, pair.relative.matrices
     if ours.bits[a] < SINGLE or not _last_digits(ours, theirs, a, b, int(theirs.rows[b])):
