@@ -183,3 +183,10 @@ def test_a_few_changed_numbers_of_a_large_matrix_are_no_rounding(printed: Printe
     changed["a.weight"].flat[rng.choice(1 << 21, count, replace=False)] += np.float32(0.05)
     answer = asked(printed("small", changed), printed("large", one))
     assert answer.relation not in COPIES
+
+
+def test_a_shard_says_nothing_of_the_whole(printed: Printed) -> None:
+    one, other = branch("wide", 1), branch("narrow", 2)
+    answer = asked(printed("model-00002-of-00003", one), printed("large", {**one, **other}))
+    assert answer.relation not in COPIES
+    assert "wholly contained" not in " ".join(answer.explanation)

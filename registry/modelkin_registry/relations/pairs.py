@@ -104,7 +104,8 @@ def under_their_names(query: Fingerprint, evident: Iterable[Held]) -> Fingerprin
 
 def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
     apart = [(pair, component_relation(pair)) for pair in pairs]
-    copied = copied_relation(held.copy, lambda: model_relation(apart, held.query))
+    some_of_it = held.query.about.shards and held.copy is not None and held.copy.extra  # of a model whose rest is not there
+    copied = copied_relation(None if some_of_it else held.copy, lambda: model_relation(apart, held.query))
     found = [(pair, copied if copied and _same_name(pair) else relation) for pair, relation in apart]
     relation = copied or model_relation(found, held.query)
     extra = held.copy.extra if held.copy is not None and copied else 0.0
