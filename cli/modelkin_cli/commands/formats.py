@@ -6,7 +6,7 @@ import click
 
 import modelkin
 from modelkin_cli.output import Output
-from modelkin_cli.pages.formats import format_tables
+from modelkin_cli.pages.tables import format_tables
 from modelkin_cli.reading_options import printing
 
 

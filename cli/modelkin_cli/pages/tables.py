@@ -12,7 +12,7 @@ from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, FamilyEvidence, Relative
 from modelkin_registry.answers.relations import DESCENT_FREE
-from modelkin_registry.answers.upkeep import Finding, ListedModel
+from modelkin_registry.answers.upkeep import Finding, Format, ListedModel
 
 STATE_STYLES = {"ok": "green", "repaired": "yellow", "broken": "bold red"}
 RELATIVES_NOTE = "In brackets: no evidence. Norms and biases are left out: they cannot show descent by themselves."
@@ -140,3 +140,17 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     for finding in findings:
         table.add_row(finding.check, Text(finding.state, style=STATE_STYLES[finding.state]), printable(finding.detail))
     return table
+
+
+def format_tables(formats: Sequence[Format]) -> list[Table]:
+    """A table a kind: containers, forms of quantised weights, adapters."""
+    files = new_table("container", "suffixes", "read at level probe", "extra")
+    weights, adapters = new_table("quantised weights"), new_table("adapters", "change worked out")
+    for one in formats:
+        if one.kind == "container":
+            files.add_row(one.name, " ".join(one.suffixes), one.probe, one.extra)
+        elif one.kind == "quantised":
+            weights.add_row(one.name)
+        else:
+            adapters.add_row(one.name, "yes" if one.read else "no: known by name")
+    return [files, weights, adapters]
