@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 
 import models
+from modelkin_indexer.fingerprinting.indexing import fingerprint_source
+from modelkin_indexer.opening import open_source
+from modelkin_registry.evidence.judge import ALONE
+from modelkin_registry.explanation.compare import compare_fingerprints
 from modelkin_registry.explanation.relatives import layer_runs
 from modelkin_registry.registry import Registry
 
@@ -88,3 +92,13 @@ def test_one_weight_beside_tables_is_held_against_others(registry: Registry, tmp
     )
     answer = registry.compare(one, other, a_name="one", b_name="other")
     assert "nothing but tables" not in answer.explanation[0]
+
+
+def test_a_part_of_which_little_was_compared_is_not_told_as_another(tmp_path: Path) -> None:
+    narrow = {name: value[:64] if "mlp" in name and value.ndim == 2 else value for name, value in models.llama(2).items()}
+    sides = [fingerprint_source(open_source(models.write(tmp_path / name, m))) for name, m in (("a", models.llama(1)), ("b", narrow))]
+    answer = compare_fingerprints(*sides, a_name="a", b_name="b", controls={}, judge=ALONE)
+    text = " ".join(answer.explanation)
+    assert answer.parts[0].compared < 0.98
+    assert f"could be compared with b's to {answer.parts[0].compared:.0%}".replace("%", " %") in text
+    assert "is not b's" not in text

@@ -61,7 +61,7 @@ def part_sentences(subject: str, relative: Relative) -> list[str]:
 
 
 def _what(part: Part, model: str) -> str:
-    """What is said of a part."""
+    """What is said of a part, and no more than of what was compared of it."""
     if part.relation is None:
         return f"had no counterpart of the same kind and shape in {model}: nothing is said of it"
     if part.relation in COPIES:
@@ -70,6 +70,9 @@ def _what(part: Part, model: str) -> str:
         )
     if part.relation == "shared initialisation":
         return f"has at most a common start with {model}'s, no learned part in common is shown"
+    if part.relation in DESCENT_FREE and part.compared < COMPARED_TOLD:
+        told = f"could be compared with {model}'s to {share_words(part.compared)}"
+        return f"{told}: that is no more alike than weights of strangers are, and of the rest nothing is said"
     if part.relation in DESCENT_FREE:
         return f"is not {model}'s: compared, and no more alike than those of strangers"
     return f"has learned weights in common with {model}'s, changed ({part.relation})"
