@@ -102,3 +102,11 @@ def test_a_module_called_key_is_no_counter(tmp_path: Path) -> None:
     assert {"query.weight", "key.weight", "value.weight"} <= read(write(tmp_path / "m.msgpack", tree)).keys()
     state = {"params": tree, "step": 3, "rng": floats(2), "opt_state": {"mu": {"kernel": floats(8, 8)}}}
     assert read(write(tmp_path / "s.msgpack", state)).keys() == read(tmp_path / "m.msgpack").keys()
+
+
+def test_msgpack_of_other_libraries_is_told_as_that(tmp_path: Path) -> None:
+    """As spaCy writes: lists of maps whose names are numbers and long bytes."""
+    name = b"\xc6" + (70_000).to_bytes(4) + bytes(70_000)
+    (tmp_path / "model").write_bytes(b"\x81\xa5nodes\x91\x81" + name + b"\x01")
+    with pytest.raises(UnsupportedFormat, match="not as Flax writes it"):
+        open_source(tmp_path / "model")

@@ -117,7 +117,9 @@ def _arrays(value: Any, name: tuple[str, ...], walker: Walker, number: int, path
     elif isinstance(value, (dict, list)):
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             if not isinstance(key, (str, int)):
-                walker.fail("has a name that is too long")
+                raise UnsupportedFormat(
+                    "is msgpack, but not as Flax writes it (spaCy's models are such files)", path=path, remedy=SAVE_AGAIN
+                )
             yield from _arrays(part, (*name, "".join(letter if letter.isprintable() else "?" for letter in str(key))), walker, number, path)
 
 
