@@ -4,7 +4,8 @@ Hosts (benchmarks/common/table_hosts.py) of other seeds, trained or not, get one
 benchmarks/common/table_kinds*.py, and of kinds that the indexer's formulas were not made for (table_kinds_held_out.py). Names are honest,
 tell nothing, or are those of weights; axis order, number format and scale may differ from host to host. Eight hosts, mostly of one
 architecture, share one choice of tables and are held against each other. No relation may rest on a table: descent is an accusation, and
-whatever else is said (a common start, equal norms) is listed where the same hosts without the tables show nothing of it.
+whatever else is said (a common start, equal norms) is listed where the same hosts without the tables show nothing of it, with whether the
+answer names the table as the one matrix in which they agree, which is true, or says more than that.
 """
 
 from __future__ import annotations
@@ -146,10 +147,10 @@ def read(tensors: Tensors) -> dict[str, Fingerprint]:
     return found
 
 
-def said(a: dict[str, Fingerprint], b: dict[str, Fingerprint], level: str) -> tuple[str, float | None]:
-    """The relation and its p-value."""
+def said(a: dict[str, Fingerprint], b: dict[str, Fingerprint], level: str) -> tuple[str, float | None, bool]:
+    """The relation, its p-value, and whether the answer names the few matrices that it rests on."""
     relative = hold(a[level], b[level], "b", ALONE).kin().relative
-    return relative.relation, relative.p_value
+    return relative.relation, relative.p_value, bool(relative.lone)
 
 
 def with_tables(host: Host, shared: Sequence[Shared], number: int) -> dict[str, Fingerprint]:
@@ -168,13 +169,22 @@ class Tally:
         self.pairs_of: Counter[str] = Counter()
         self.told: list[dict[str, Any]] = []
 
-    def take(self, level: str, relation: str, p_value: float | None, alone: str, hosts: str, tables: Sequence[str]) -> None:
+    def take(self, level: str, answer: tuple[str, float | None, bool], alone: str, hosts: str, tables: Sequence[str]) -> None:
         """One answer; `alone` is what is said of the hosts without the tables."""
+        relation, p_value, lone = answer
         self.relations[level]["with tables"][relation] += 1
         self.relations[level]["hosts alone"][alone] += 1
         if relation not in NOTHING_SAID and relation != alone:
             self.told.append(
-                {"level": level, "relation": relation, "alone": alone, "p_value": p_value, "hosts": hosts, "tables": list(tables)}
+                {
+                    "level": level,
+                    "relation": relation,
+                    "alone": alone,
+                    "p_value": p_value,
+                    "names it alone": lone,
+                    "hosts": hosts,
+                    "tables": list(tables),
+                }
             )
 
     def plain(self) -> dict[str, Any]:
@@ -190,6 +200,7 @@ class Tally:
                 level: {what: dict(sorted(counts.items())) for what, counts in found.items()} for level, found in self.relations.items()
             },
             "told by a table": self.told,
+            "of these told as more than the table": sum(not one["names it alone"] for one in self.told),
             "pairs by kind": dict(sorted(self.pairs_of.items())),
         }
 
@@ -210,9 +221,9 @@ def measure(count: int, seed: int = 0) -> dict[str, Any]:
         for (one, a), (other, b) in itertools.combinations(enumerate(group), 2):
             tally.pairs_of.update(part.kind for part in shared)
             for level in LEVELS:
-                relation, p_value = said(held[one], held[other], level)
+                answer = said(held[one], held[other], level)
                 told = [part.told(one, other) for part in shared]
-                tally.take(level, relation, p_value, alone(a.name, b.name, level), f"{a.name} ~ {b.name}", told)
+                tally.take(level, answer, alone(a.name, b.name, level), f"{a.name} ~ {b.name}", told)
         if number % 10 == 9:
             print(f"{number + 1} groups, {len(tally.told)} answers by a table", flush=True)
     return tally.plain()

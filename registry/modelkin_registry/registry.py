@@ -34,6 +34,7 @@ from modelkin_registry.relations.pairs import Held, nearest_kin, order, under_th
 from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.search.known import Known, read, rows_of, same_weights
+from modelkin_registry.search.ties import middle_first
 from modelkin_registry.store.appearing import appearing
 from modelkin_registry.store.digests import content_digest
 from modelkin_registry.store.opening import open_store
@@ -163,6 +164,8 @@ class Registry:
             background = self.known.background(best, evident, self.judge(1))
             ordered = nearest_kin(best, evident, background.spread, k, show_all=show_all)
             merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(best, key=order))], evident)
+            if merge is None:
+                ordered = middle_first(ordered, evident.values(), self.judge(1))
             ordered = with_declared_base(ordered, fingerprint, declared, kin, self.get, k)
             measured = evident.values() if fingerprint is own_names else ()
             ordered = self.known.with_counterparts(own_names, ordered, measured, self.judge(searched), tensors=tensors)

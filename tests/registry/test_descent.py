@@ -73,6 +73,8 @@ def test_runs_of_one_start_are_no_descendants(ask: Ask, size: float, level: str)
     assert ask(a, b, level).relation == "shared initialisation"
     assert ask(a, start, level).relation == "shared initialisation"
     assert ask(learned_apart(start, 4, 0.1), b, level).relation == "shared initialisation"
+    assert "have a common start" in ask(a, b, level).explanation[0]
+    assert ask(a, b, level).lone == ()
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -94,7 +96,11 @@ def test_a_public_table_in_strangers_is_no_descent(ask: Ask, level: str) -> None
         rng, moved = np.random.default_rng(seed), table.copy()
         moved[rng.integers(0, models.VOCABULARY, 50)] += 1
         sides.append({**models.llama(seed), "model.embed_tokens.weight": moved})
-    assert ask(*sides, level).relation == "shared initialisation"
+    answer = ask(*sides, level)
+    assert answer.relation == "shared initialisation"
+    assert [one.name for one in answer.lone] == ["text.embedding.token"]
+    assert "agree in one matrix (text.embedding.token, r " in answer.explanation[0]
+    assert "initialisation" not in " ".join(answer.explanation)
 
 
 def public_table() -> npt.NDArray[np.float32]:
@@ -113,7 +119,10 @@ def test_one_public_table_in_every_layer_of_strangers_is_no_descent(ask: Ask, la
     fronts = {f"model.layers.{layer}.mlp.up_proj.weight": public_table() for layer in range(layers)}
     sides = [{**{name: value for name, value in shape.items() if "mlp" not in name}, **fronts} for shape in shapes]
     assert table_reason(public_table()) == ""
-    assert ask(*sides, level).relation in DESCENT_FREE
+    answer = ask(*sides, level)
+    assert answer.relation in DESCENT_FREE
+    assert [(one.layers, one.r) for one in answer.lone] == ([(1, 1.0)] if layers == 1 else [])  # in every layer: no layer stands out
+    assert "a common start:" not in " ".join(answer.explanation)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from modelkin_registry.answers.claims import Contradiction, StructureBeside, WeighedClaim
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, Relative
 from modelkin_registry.answers.exact import Aligned, ExactRow, ExactSummary
-from modelkin_registry.answers.parts import Counterparts, Examined, Part
+from modelkin_registry.answers.parts import Counterparts, Examined, Lone, Part
 from modelkin_registry.answers.plain import CONTRACT, Plain
 
 
@@ -212,6 +212,7 @@ class CompareAnswer(Plain):
     counterparts: Counterparts | None = None
     extra: float = 0.0
     rounded: bool = False
+    lone: tuple[Lone, ...] = ()
     contract: int = CONTRACT
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from modelkin_registry.answers.parts import Counterparts, Part
+from modelkin_registry.answers.parts import Counterparts, Lone, Part
 from modelkin_registry.answers.plain import Plain
 
 
@@ -58,7 +58,8 @@ class Relative(Plain):
     of all informative parameters of the query that was held against this model, `shared_of_all` the share of them that carries evidence.
     `alternatives` are the explanations that no fact excludes, of ALTERNATIVES. `extra` is the share of this model's numbers that a copy
     does not hold: all of the copy is in this model, which holds more. `rounded`: a `recast` copy in the same number formats, whose last
-    digits another converter rounded. `counterparts` is None of a relative without evidence.
+    digits another converter rounded. `counterparts` is None of a relative without evidence. `lone`: of a common start the few matrices that
+    it rests on, where all else that was compared shows nothing.
     """
 
     model: str
@@ -78,6 +79,7 @@ class Relative(Plain):
     counterparts: Counterparts | None = None
     extra: float = 0.0
     rounded: bool = False
+    lone: tuple[Lone, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,22 @@ class Part(Plain):
 
 
 @dataclass(frozen=True)
+class Lone(Plain):
+    """One of the few matrices in which two models agree, where nothing else of them does.
+
+    name    component.layer.family.role in the query; of a tensor whose name tells nothing the role is the name
+    layers  places that hold the same numbers
+    r       correlation with the relative's
+    share   of the query's informative parameters that stand in all these places
+    """
+
+    name: str
+    layers: int
+    r: float
+    share: float
+
+
+@dataclass(frozen=True)
 class Unread(Plain):
     """What of a model was not decoded or not understood: bytes, and their share of all; None where that is not known."""
 

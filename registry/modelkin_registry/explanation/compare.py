@@ -74,6 +74,7 @@ def compare_fingerprints(
         counterparts=relative.counterparts,
         extra=relative.extra,
         rounded=relative.rounded,
+        lone=relative.lone,
     )
 
 

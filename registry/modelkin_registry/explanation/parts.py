@@ -55,19 +55,22 @@ def part_sentences(subject: str, relative: Relative) -> list[str]:
     groups: dict[str, list[Part]] = {}
     for part in relative.parts:
         if part.share > 0 or part.relation is not None:
-            groups.setdefault(_what(part, relative.model), []).append(part)
+            groups.setdefault(_what(part, relative), []).append(part)
     ordered = sorted(groups.items(), key=lambda item: -sum(part.share for part in item[1]))
     return [f"{_named(parts, subject)} {what}." for what, parts in ordered]
 
 
-def _what(part: Part, model: str) -> str:
+def _what(part: Part, relative: Relative) -> str:
     """What is said of a part, and no more than of what was compared of it."""
+    model = relative.model
     if part.relation is None:
         return f"had no counterpart of the same kind and shape in {model}: nothing is said of it"
     if part.relation in COPIES:
         return (
             f"holds the same numbers as {model}'s" if part.relation == "identical" else f"holds {model}'s numbers in another number format"
         )
+    if part.relation == "shared initialisation" and relative.lone:
+        return f"agrees with {model}'s in no more than that, and of a learned part in common nothing is shown"
     if part.relation == "shared initialisation":
         return f"has at most a common start with {model}'s, no learned part in common is shown"
     if part.relation in DESCENT_FREE and part.compared < COMPARED_TOLD:

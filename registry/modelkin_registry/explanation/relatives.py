@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, FamilyEvidence, Relative
+from modelkin_registry.answers.parts import Lone
 from modelkin_registry.answers.relations import COPIES, DESCENT_FREE, RELATIONS
 from modelkin_registry.answers.sides import tables_alone
 from modelkin_registry.evidence.initialisation import examine_start
@@ -40,6 +41,11 @@ ROUNDED = (
     "sampled rows: single numbers may differ by more)"
 )
 MORE = "{sentence}; {model} holds more: {share} of its weights have no counterpart in {subject}"
+# A common start that rests on one or few matrices: what they have in common is said, and no more.
+LONE = (
+    "{subject} and {model} agree in {matrices} alone; nothing else that was compared does. Equal tables that anybody can compute, a start "
+    "that hardly moved there or a part that one has from the other can all give this, so it is no evidence of descent"
+)
 QUANTIZED_RELATIVE = "is consistent with the model of which {model} is a quantised copy{stored}"
 
 
@@ -60,6 +66,8 @@ def relative_sentences(subject: str, relative: Relative, searched: int | None = 
 
 def headline(subject: str, relative: Relative) -> str:
     """One relative in one sentence: the finding and how much of the model it covers."""
+    if relative.lone:
+        return LONE.format(subject=subject, model=relative.model, matrices=_lone_words(subject, relative.lone)) + "."
     sentence = f"{subject} {_meaning(relative).format(model=relative.model, stored=_stored(relative))}"
     if relative.relation in DESCENT_FREE:
         return sentence + "."
@@ -68,6 +76,17 @@ def headline(subject: str, relative: Relative) -> str:
     if relative.extra:
         return MORE.format(sentence=sentence, model=relative.model, share=share_words(relative.extra), subject=subject) + f"{told}."
     return f"{sentence}: {share_words(relative.shared)} of its comparable weights carry the evidence{told}."
+
+
+def _lone_words(subject: str, lone: Sequence[Lone]) -> str:
+    """Which matrices, how closely, and how much of the model they are."""
+    told = [f"{one.name}{_equals(one.layers - 1)}, r {_r(one.r)}" for one in lone]
+    count = "one matrix" if len(lone) == 1 else f"{len(lone)} matrices"
+    return f"{count} ({'; '.join(told)}; {share_words(sum(one.share for one in lone))} of {subject}'s weights)"
+
+
+def _equals(count: int) -> str:
+    return "" if not count else " and one equal to it" if count == 1 else f" and {count} equal to it"
 
 
 def compared_sentences(subject: str, model: Fingerprint, relative: Relative, other: Fingerprint) -> list[str]:
@@ -134,7 +153,10 @@ def _component_sentences(component: ComponentEvidence, relative: Relative) -> li
         sentences += _layer_sentences(name, component, relative)
         sentences += component.changes
     if component.relation == "shared initialisation" and alike:
-        sentences.append(f"In the {name} component {_listed(alike)} correlate as far as a common start (adapters: or like data) explains.")
+        if not relative.lone:
+            sentences.append(
+                f"In the {name} component {_listed(alike)} correlate as far as a common start (adapters: or like data) explains."
+            )
         absent = [f for f in absent if f not in alike]
     if forged:
         sentences.append(f"In the {name} component {_listed(forged)} {CONTRADICTED}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
-from modelkin_registry.answers.parts import Counterparts
+from modelkin_registry.answers.parts import Counterparts, Lone
 from modelkin_registry.answers.relations import RELATIONS, has_evidence
 from modelkin_registry.counterparts.common_names import Common, named_further, under_common_names
 from modelkin_registry.counterparts.copying.copies import Copy, copy_of
@@ -23,6 +23,7 @@ from modelkin_registry.relations.alternatives import alternatives
 from modelkin_registry.relations.changes import what_changed
 from modelkin_registry.relations.decisions import Relation, component_relation
 from modelkin_registry.relations.lengths import same_lengths
+from modelkin_registry.relations.lone import lone_matrices
 from modelkin_registry.relations.whole import copied_relation, informative_sizes, model_relation, parts_of
 
 NAMING = 8  # nearest relatives that name the tensors of a query whose own names tell nothing: one for each of its components
@@ -132,12 +133,18 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
             alternatives=alternatives(relation, [pair for pair, _ in found]),
             extra=round(extra, 4),
             rounded=relation.name == "recast" and held.query.about.dtypes.keys() == held.relative.about.dtypes.keys(),
+            lone=_lone_matrices(held, found) if relation.name == "shared initialisation" else (),
         ),
         closeness=1.0 - LESS_FOR_EXTRA * extra if copied else weight / everything if everything else 0.0,
         comparable_parameters=comparable,
         model_id=held.model_id,
         same_lengths=not relation.is_descent and same_lengths(held.query, held.relative, held.judge.searched),
     )
+
+
+def _lone_matrices(held: Held, found: Sequence[tuple[ComponentPair, Relation]]) -> tuple[Lone, ...]:
+    started = [pair for pair, relation in found if relation.name == "shared initialisation"]
+    return lone_matrices(started, held.common.own_names[0], sum(informative_sizes(held.query).values()))
 
 
 def _stored_as(held: Held) -> dict[str, str]:

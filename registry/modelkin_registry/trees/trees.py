@@ -130,7 +130,7 @@ class _Forest:
         self.hubs = {name: self._hub(name, links) for name, links in around.items() if len(links) >= FEWEST}
         edges = [self._descent_edge(o) for o in tree]
         edges += self._merge_edges() + self._part_edges()
-        start = [link for link in self.links if link.relative.relation == "shared initialisation"]
+        start = [link for link in self.links if link.relative.relation == "shared initialisation" and not link.relative.lone]
         plain = [link for link in start if not {link.a, link.b} & (self.merges.keys() | self.mixed)]
         return edges + [_tree_edge(link.b, link.a, link, "shared start", (), False) for link in joining(self.tree, plain)]
 
