@@ -88,6 +88,20 @@ def test_training_on_is_found_without_norms(ask: Ask, level: str) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
+def test_long_further_training_is_found_where_gains_have_learned_little(ask: Ask, level: str) -> None:
+    """What the parent's matrices learned is wholly in the child: a run of the same start has as much of its own, and none of that."""
+    start = models.initialised(1)
+    parent = learned_apart(start, 2, 1.0, gains=0.015)
+    child, other = learned_apart(parent, 3, 1.0, gains=0.015), learned_apart(start, 4, 1.0, gains=0.015)
+    assert ask(child, parent, level).relation not in DESCENT_FREE
+    assert ask(parent, child, level).relation not in DESCENT_FREE
+    assert ask(other, parent, level).relation == "shared initialisation"
+    assert ask(other, child, level).relation == "shared initialisation"
+    same_gains = {name: parent[name] if value.ndim == 1 else value for name, value in other.items()}
+    assert ask(learned_apart(same_gains, 5, 0.0, gains=0.015), parent, level).relation == "shared initialisation"
+
+
+@pytest.mark.parametrize("level", LEVELS)
 def test_a_public_table_in_strangers_is_no_descent(ask: Ask, level: str) -> None:
     """Both began with the token table that a seed gives, and hardly moved it."""
     table = np.random.default_rng(0).standard_normal((models.VOCABULARY, models.HIDDEN)).astype(np.float32)

@@ -88,6 +88,33 @@ def test_weights_that_change_with_depth(registry: Registry, tmp_path: Path, fami
     assert layers == pytest.approx({n: n / (models.LAYERS - 1) for n in range(models.LAYERS)}, abs=0.02)
 
 
+def test_a_parent_that_by_itself_shows_a_common_start_takes_part(tmp_path: Path) -> None:
+    """Half of each of two models of which little is learned: the smaller one leaves no slope that tells it from a run of its start."""
+    parents = {}
+    for name, seed, size in (("large", 1, 1.0), ("small", 2, 0.9)):
+        rng, start = np.random.default_rng(seed), models.initialised(seed)
+        parents[name] = {
+            k: (v + 0.015 * rng.standard_normal(v.shape) if v.ndim == 1 else size * _learned(v, rng)) for k, v in start.items()
+        }
+    with Registry.open(tmp_path / "r.db") as registry:
+        for name, tensors in {**parents, "stranger": models.llama(7)}.items():
+            registry.add(name, models.fingerprint(tmp_path / "m", tensors, level="full"))
+        both = {k: 0.5 * parents["large"][k] + 0.5 * parents["small"][k] for k in parents["large"]}
+        answer = registry.query(models.fingerprint(tmp_path / "q", both, level="full"), source="q")
+    assert said(answer) == pytest.approx({"large": 0.5, "small": 0.5}, abs=0.01)
+    found = {one.model: one for one in answer.relatives}
+    assert {name: one.relation for name, one in found.items()} == {"large": "merged", "small": "merged"}
+    assert found["small"].also == ()
+    assert found["small"].shared == found["small"].shared_of_all == 1.0
+    assert {f.family for c in found["small"].components for f in c.families if f.inherited} >= {"attention", "mlp", "embedding"}
+    assert "common start" not in " ".join(answer.explanation)
+
+
+def _learned(start: models.Array, rng: np.random.Generator) -> models.Array:
+    change = rng.standard_normal((len(start), 3)) @ rng.standard_normal((3, start.shape[1]))
+    return (start + start.std() / change.std() * change).astype(np.float32)
+
+
 def test_spherical_merge_of_strangers(registry: Registry, tmp_path: Path, family: Family) -> None:
     def rule(_: str, parts: list[models.Array]) -> models.Array:
         a, b = parts

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from modelkin_registry.answers.asked import LayerOf, Merge, MergeByLayer, MergedLayer, MergeParent, MergePart, MergeWeight
-from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.evidence import ComponentEvidence, Relative
+from modelkin_registry.answers.parts import ALTERNATIVES
 from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.merging.by_layer import LayerMerge
 from modelkin_registry.merging.decomposition import Decomposition, Part
@@ -19,6 +20,7 @@ HOW = {
     "sparsified": "a merge that keeps a part of each parent's change, dropped at random (as DARE does)",
     "sign election": "a merge that keeps each parent's largest changes and elects their signs (as TIES does)",
 }
+START = "shared initialisation"
 ILL = 1e4  # condition number from which weights are called hard to tell apart
 TRAINED = "models trained on the texts of both, at once or in turn, look much the same in sketches"
 
@@ -117,7 +119,34 @@ def mark_parents(relatives: Sequence[Relative], found: Decomposition | None) -> 
     return sorted((_marked(relative, found) for relative in relatives), key=lambda relative: relative.relation != "merged")
 
 
+def _taking_part(relative: Relative) -> Relative:
+    """A parent that by itself shows no more than a common start: its weights in a merge that leaves nothing unexplained are descent."""
+    components = tuple(_all_of(one) if one.relation == START else one for one in relative.components)
+    parts = tuple(replace(one, relation="merged", shared=one.compared) if one.relation == START else one for one in relative.parts)
+    sizes = [(f.parameters, f.inherited) for one in components for f in one.families if f.informative]
+    share = sum(size for size, inherited in sizes if inherited) / max(sum(size for size, _ in sizes), 1)
+    return replace(
+        relative,
+        relation="merged",
+        shared=round(share, 4),
+        shared_of_all=round(share * relative.compared, 4),
+        components=components,
+        parts=parts,
+        alternatives=ALTERNATIVES,
+        lone=(),
+    )
+
+
+def _all_of(component: ComponentEvidence) -> ComponentEvidence:
+    """A component all of which takes part, but for what contradicts itself."""
+    informative = [f.informative and f.r is not None and not f.contradicted for f in component.families]
+    families = tuple(replace(f, inherited=f.inherited or taken) for f, taken in zip(component.families, informative, strict=True))
+    return replace(component, relation="merged", shared=1.0, families=families)
+
+
 def _marked(relative: Relative, found: Decomposition) -> Relative:
+    if relative.relation == START and found.complete and relative.model in found.names:
+        return _taking_part(relative)
     if relative.relation in DESCENT_FREE or "merged" in (relative.relation, *relative.also):
         return relative
     if relative.model in found.names:

@@ -8,6 +8,7 @@ be told ends as a common start.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,9 @@ LITTLE, MUCH = 0.15, 0.3
 # hundred steps from a start), with slopes on the parent near 1, where independent changes leave them. No pair of runs has all four.
 KEPT_GAINS, LEARNED_GAINS, GAINS_SLOPE, MATRICES_SLOPE = 0.6, 0.045, 0.85, 0.85
 FEWEST_GAINS = 256  # gains in all that such an r must rest on
+# In place of gains that moved far, matrices that did: of the energy of one side's matrices at least LEARNED_ENERGY on average was learned,
+# and of that the other holds at least TAKEN_OVER, by its slopes on them and with LEARNED_SD of what these vary by from matrix to matrix.
+LEARNED_ENERGY, TAKEN_OVER = 0.06, 0.75
 # Adapters: mean r of the changes. From one seed on one base, pairs trained on other tasks reach 0.92, on parts of one task 0.95; trained on
 # from another 0.7 to 1. Below, a change that is the other's plus something independent in each of many matrices: slopes of 1 throughout,
 # which pairs on parts of one task come near by chance where there are 18.
@@ -69,8 +73,7 @@ def shows_descent(pair: ComponentPair) -> bool:
     learned = common.is_descent and (common.matrices >= FEWEST or _stands_alone(pair, kept))
     if r >= COMMON or learned or (common.matrices >= FEWEST and min(common.share, r) >= COMMON_IN_BOTH):
         return True
-    gains = _gains(pair)
-    return (r >= KEPT_GAINS and _far_learned(pair, gains) and _straight(pair, kept, gains)) or _elsewhere(pair)
+    return (r >= KEPT_GAINS and _continues(pair, kept, _gains(pair))) or _elsewhere(pair)
 
 
 def _stands_alone(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> bool:
@@ -203,25 +206,64 @@ def _gains(pair: ComponentPair) -> list[PlaceCosine]:
     ]
 
 
-def _far_learned(pair: ComponentPair, gains: Sequence[PlaceCosine]) -> bool:
-    """Whether the gains of both sides have moved far from their start."""
-    a, b = [v.query_row for v in gains], [v.relative_row for v in gains]
-    if int(pair.query.vectors.length[a].sum()) < FEWEST_GAINS:
-        return False
-    sides = ((pair.query.vectors, a), (pair.relative.vectors, b))
-    return all(float(np.mean(table.sd[rows] / np.maximum(np.abs(table.mean[rows]), 1.0))) >= LEARNED_GAINS for table, rows in sides)
+def _continues(pair: ComponentPair, kept: Sequence[PlaceCosine], gains: Sequence[PlaceCosine]) -> bool:
+    """Whether one side is the other plus independent changes, in gains and in matrices alike: slopes near 1 on the same side.
 
-
-def _straight(pair: ComponentPair, kept: Sequence[PlaceCosine], gains: Sequence[PlaceCosine]) -> bool:
-    """Whether one side is the other plus independent changes, in gains and in matrices alike: slopes near 1 on the same side."""
-    if not kept:
+    And whether that says anything: where little was learned, runs of one start have such slopes as well.
+    """
+    if not kept or int(pair.query.vectors.length[[v.query_row for v in gains]].sum()) < FEWEST_GAINS:
         return False
+    far = _far_learned(pair, gains)
     _, slope, reverse = normalised_deltas(kept, pair)
     ours = pair.query.vectors.scale[[v.query_row for v in gains]].astype(float)
     theirs = pair.relative.vectors.scale[[v.relative_row for v in gains]].astype(float)
     r = np.array([v.cosine for v in gains])
-    sides = (r * ours / theirs, slope), (r * theirs / ours, reverse)
-    return any(median(of_gains) >= GAINS_SLOPE and median(of_matrices) >= MATRICES_SLOPE for of_gains, of_matrices in sides)
+    sides = (r * ours / theirs, slope, pair.relative), (r * theirs / ours, reverse, pair.query)
+    return any(
+        median(of_gains) >= GAINS_SLOPE and median(of_matrices) >= MATRICES_SLOPE and (far or taken_over(pair, kept, parent).is_descent)
+        for of_gains, of_matrices, parent in sides
+    )
+
+
+def _far_learned(pair: ComponentPair, gains: Sequence[PlaceCosine]) -> bool:
+    """Whether the gains of both sides have moved far from their start."""
+    sides = ((pair.query.vectors, [v.query_row for v in gains]), (pair.relative.vectors, [v.relative_row for v in gains]))
+    return all(float(np.mean(table.sd[rows] / np.maximum(np.abs(table.mean[rows]), 1.0))) >= LEARNED_GAINS for table, rows in sides)
+
+
+@dataclass(frozen=True)
+class _TakenOver:
+    """Of what one side's matrices learned, at least a share `energy` of theirs on average, the other side holds `share` within `error`."""
+
+    share: float
+    error: float
+    energy: float
+
+    @property
+    def is_descent(self) -> bool:
+        """Whether no run from the same start comes near."""
+        return self.energy >= LEARNED_ENERGY and self.share - LEARNED_SD * self.error >= TAKEN_OVER
+
+
+def taken_over(pair: ComponentPair, kept: Sequence[PlaceCosine], parent: Side) -> _TakenOver:
+    """What the side that is not `parent` holds of what was learned there.
+
+    With W + a on the parent's side and W + b on the other, the slope on the parent is 1 - f (1 - p): f the learned share of its energy and
+    p that of a which is in b. A lower bound in place of f makes p smaller; a child has slope 1 whatever f is. Summed over matrices, with
+    the error of a ratio of sums (Cochran 1977, Sampling techniques, 6.4).
+    """
+    found = _matrices(pair, kept)
+    ours = pair.query.matrices.scale[found.ours].astype(float)
+    theirs = pair.relative.matrices.scale[found.theirs].astype(float)
+    rows, slope = (found.theirs, found.r * ours / theirs) if parent is pair.relative else (found.ours, found.r * theirs / ours)
+    f = _learned(pair, parent, rows, found)
+    seen = f > 0
+    if np.count_nonzero(seen) < FEWEST:
+        return _TakenOver(0.0, math.inf, 0.0)
+    missing, learned, count = 1 - slope[seen], f[seen], int(np.count_nonzero(seen))
+    ratio = float(missing.sum() / learned.sum())
+    error = math.sqrt(float(np.sum((missing - ratio * learned) ** 2)) * count / (count - 1)) / float(learned.sum())
+    return _TakenOver(1 - ratio, error, float(learned.sum()) / len(f))
 
 
 def _elsewhere(pair: ComponentPair) -> bool:
