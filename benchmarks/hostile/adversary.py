@@ -57,11 +57,11 @@ def learned(width: int, seed: int, layers: int = LAYERS) -> Tensors:
         shapes |= {f"{at}.mlp.{role}_proj.weight": (middle, width) for role in ("gate", "up")}
         shapes[f"{at}.mlp.down_proj.weight"] = (width, middle)
         gains += [f"{at}.input_layernorm.weight", f"{at}.post_attention_layernorm.weight"]
-    tensors = {name: _matrix(random, *shape) for name, shape in shapes.items()}
+    tensors = {name: matrix_of(random, *shape) for name, shape in shapes.items()}
     return tensors | {name: np.exp(0.2 * random.standard_normal(width)).astype(np.float32) for name in gains}
 
 
-def _matrix(random: np.random.Generator, rows: int, columns: int) -> Singles:
+def matrix_of(random: np.random.Generator, rows: int, columns: int) -> Singles:
     plain = random.standard_normal((rows, columns)) * np.exp(0.4 * random.standard_normal((rows, 1)))
     strong = random.standard_normal((rows, 6)) @ random.standard_normal((6, columns)) / np.sqrt(6)
     return ((plain + 0.5 * strong) / np.sqrt(columns)).astype(np.float32)

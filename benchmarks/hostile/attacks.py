@@ -70,15 +70,13 @@ def hidden(tensors: Tensors, pieces: list[Piece], key: Key, level: str, seed: in
     """A copy of which this key sees nothing that it saw of the original."""
     random = np.random.default_rng(seed)
 
-    def elsewhere(now: Floats, _: str) -> Floats:
-        turn = np.linalg.qr(random.standard_normal(now.shape))[0]
-        white = np.eye(len(now)) * np.trace(now) / len(now)
-        return np.asarray(white + AWAY * (turn.T @ now @ turn - white))
+    def other(now: Floats, _: str) -> Floats:
+        return elsewhere(now, random)
 
     def drawn(row: Floats, _: tuple[str, int]) -> Floats:
         return np.asarray(row.std() * random.standard_normal(row.shape))
 
-    return _changed(tensors, pieces, key, level, elsewhere, drawn)
+    return _changed(tensors, pieces, key, level, other, drawn)
 
 
 def framing(innocent: Tensors, stranger: Tensors, pieces: list[Piece], key: Key, level: str) -> Tensors:
@@ -150,13 +148,24 @@ def _gram(tensors: Tensors, piece: Piece, key: Key) -> Floats:
 
 
 def _other_gram(values: Singles, piece: Piece, directions: Floats, wanted: Floats) -> Singles:
-    facing = (values.T if piece.residual == "out" else values).astype(np.float64)
+    facing = with_gram((values.T if piece.residual == "out" else values).astype(np.float64), directions, wanted)
+    return np.ascontiguousarray(facing.T if piece.residual == "out" else facing, np.float32)
+
+
+def with_gram(facing: Floats, directions: Floats, wanted: Floats) -> Floats:
+    """The matrix nearest to `facing` (lines, side) whose products D'W'WD with the directions (side, k) are the wanted ones (k, k)."""
     seen = facing @ directions
     root = _power(seen.T @ seen, 0.5)
     inverse = np.linalg.pinv(root, rcond=1e-6)
     move = inverse @ _power(root @ wanted @ root, 0.5) @ inverse - np.eye(len(root))
-    facing = facing + seen @ move @ np.linalg.pinv(directions)
-    return np.ascontiguousarray(facing.T if piece.residual == "out" else facing, np.float32)
+    return np.asarray(facing + seen @ move @ np.linalg.pinv(directions))
+
+
+def elsewhere(now: Floats, random: np.random.Generator) -> Floats:
+    """Products that have nothing of these but their trace: what they are besides white is turned at random, and made less."""
+    turn = np.linalg.qr(random.standard_normal(now.shape))[0]
+    white = np.eye(len(now)) * np.trace(now) / len(now)
+    return np.asarray(white + AWAY * (turn.T @ now @ turn - white))
 
 
 def _power(matrix: Floats, power: float) -> Floats:
