@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as work:
         found = {
             name: rows_of(innocent, stranger, Path(work) / name, args.modeldna)
-            for name, (innocent, stranger) in {"made": (made(1), made(2)), "trained": trained}.items()
+            for name, (innocent, stranger) in {"synthetic": (made(1), made(2)), "trained": trained}.items()
         }
     write_result("hostile_peers", found, out=args.out)
     return 0

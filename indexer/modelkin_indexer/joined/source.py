@@ -30,7 +30,9 @@ PRODUCTS = "stored as products of two tensors; they are read multiplied out"
 
 
 class JoinedSource(QuantisedSource):
-    """See `Source` for the attributes; closing it closes the source it was made from."""
+    """See `Source` for the attributes; closing it closes the source it was made from. `joined`: names of the matrices put together."""
+
+    joined: tuple[str, ...] = ()
 
 
 def matrices_presented(source: Source) -> Source:
@@ -50,6 +52,7 @@ def matrices_presented(source: Source) -> Source:
     except BaseException:
         source.close()
         raise
+    found.joined = tuple(sorted(plain.name for plain in plains))
     found.notes += (f"{len(plains)} matrices are {WORDS.get(form, PRODUCTS)}.",)
     return found
 
