@@ -85,8 +85,25 @@ def replaced(parts: Mapping[str, Singles]) -> dict[str, Singles]:
     return {name: one for name, one in net().tensors.items() if name != f"{Q}.weight"} | {f"{Q}{end}": one for end, one in parts.items()}
 
 
-def test_one_matrix_alone_is_put_together(tmp_path: Path) -> None:
-    assert not left(tmp_path, replaced({".0.weight": drawn(WIDTH // 2, WIDTH), ".1.weight": drawn(WIDTH // 2, WIDTH)}))
+@pytest.mark.parametrize(("one", "other"), [(".0", ".1"), ("_A", "_B"), (".u", ".v"), ("_top", "_bottom"), (".left", ".right")])
+def test_one_matrix_alone_is_put_together(tmp_path: Path, one: str, other: str) -> None:
+    first, second = drawn(WIDTH // 2, WIDTH), 2 * drawn(WIDTH // 2, WIDTH)
+    source = open_source(saved(tmp_path / "m", replaced({f"{other}.weight": second, f"{one}.weight": first})))
+    assert isinstance(source, JoinedSource)
+    info = source.tensors[f"{Q}.weight"]
+    found = values.decode(info.dtype, source.read(info.name, 0, info.nbytes)).reshape(info.shape)
+    np.testing.assert_array_equal(found, np.concatenate([first, second]))
+    source.close()
+
+
+def test_factors_of_any_inner_size_are_multiplied_in_the_order_that_fits(tmp_path: Path) -> None:
+    inner, outer = drawn(9, WIDTH), drawn(WIDTH, 9)
+    for number, (one, other) in enumerate(((inner, outer), (outer, inner))):
+        source = open_source(saved(tmp_path / str(number), replaced({".down.weight": one, ".up.weight": other})))
+        info = source.tensors[f"{Q}.weight"]
+        found = values.decode(info.dtype, source.read(info.name, 0, info.nbytes)).reshape(info.shape)
+        np.testing.assert_allclose(found, outer @ inner, atol=1e-4)
+        source.close()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from modelkin_indexer.anatomy.names import Meaning, Naming
 from modelkin_indexer.anatomy.splits import SplitName, split_name
 from modelkin_indexer.places import TensorInfo
 
-PART = re.compile(r"(.+)[._]([A-Za-z]|\d)\.weight")  # `q_proj.0.weight`, `q_proj_a.weight`
+# `q_proj.0.weight`, `q_proj_a.weight`, `q_proj.left.weight`: letters and digits in a row, and words for two sides, the first one first.
+SIDES = (("left", "right"), ("top", "bottom"), ("first", "second"), ("down", "up"))
+PART = re.compile(rf"(.+)[._]([A-Za-z]|\d|{'|'.join(word for pair in SIDES for word in pair)})\.weight")
 WEIGHT = ".weight"
 READING = {("attention", "q"), ("attention", "k"), ("attention", "v"), ("mlp", "gate"), ("mlp", "up")}
 WRITING = {("attention", "o"), ("mlp", "down")}
@@ -72,11 +74,16 @@ def _pairs(tensors: Mapping[str, TensorInfo]) -> list[Pair]:
             stems.setdefault(part[1], []).append((part[2], name))
     found = []
     for stem, parts in stems.items():
-        (first, one), (second, other) = sorted(parts)[0], sorted(parts)[-1]
-        if len(parts) == 2 and ord(second) == ord(first) + 1 and f"{stem}{WEIGHT}" not in tensors:
+        ordered = sorted(parts, key=lambda part: (part[0] in [second for _, second in SIDES], part))
+        if len(parts) == 2 and _in_a_row(ordered[0][0], ordered[1][0]) and f"{stem}{WEIGHT}" not in tensors:
+            one, other = (name for _, name in ordered)
             shapes = [(tensors[name].shape[0], tensors[name].shape[1]) for name in (one, other)]
             found.append(Pair(f"{stem}{WEIGHT}", (one, other), (shapes[0], shapes[1])))
     return found
+
+
+def _in_a_row(first: str, second: str) -> bool:
+    return (first, second) in SIDES or (len(first) == len(second) == 1 and ord(second) == ord(first) + 1)
 
 
 def _meanings(shapes: Mapping[str, tuple[int, ...]], model_type: str) -> dict[str, tuple[SplitName, Meaning]]:
