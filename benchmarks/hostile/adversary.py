@@ -36,11 +36,11 @@ from modelkin_registry.answers.relations import RELATIONS
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.relations.pairs import measure_kin
 
-# Of ten pairs; wide models are fewer, since they cost most. Gains and tables weigh less in them.
-WIDTHS = (128, 256, 128, 384, 256, 128, 512, 256, 384, 1024)
+WIDTHS = (*[128] * 8, *[256] * 7, *[384] * 3, 512, 1024)  # of twenty pairs: wide models cost most
 LAYERS, WIDE_LAYERS, WIDE, TOKENS = 4, 2, 1024, 2048
 TRAINED, PARTS = ("L1", "L2"), (0.25, 0.5, 0.75, 1.0)
 OTHER_KEYS = 10  # keys for which a copy is hidden, to hide from one that is not known
+NARROW = 256  # width up to which this is tried: it takes ten times as long, and wider models are found the more surely
 TENFOLD = 10  # times the change that works under the known key
 HIDING = ("hidden, known key", "hidden", "ten other keys", "rows drawn", "tenfold noise")  # all but the first under a private key
 
@@ -81,11 +81,13 @@ def pair(number: int, work: Path) -> dict[str, Any]:
     weak = hidden(original, pieces, PUBLIC_KEY, level, seed + 1)
     change = relative_change(weak, original)
     known, unknown = (read(work / "o", original, key, level) for key in (PUBLIC_KEY, secret))
-    strong = original
-    for other in range(OTHER_KEYS):
-        strong = hidden(strong, pieces, private_key(bytes([other + 1]) * 32), level, seed + 4 + other)
-    copies = {"hidden": weak, "ten other keys": strong, "tenfold noise": noised(original, TENFOLD * change, seed + 2)}
+    copies = {"hidden": weak, "tenfold noise": noised(original, TENFOLD * change, seed + 2)}
     copies["rows drawn"] = rows_drawn(original, pieces, PUBLIC_KEY, seed + 2)
+    if width <= NARROW:
+        strong = original
+        for other in range(OTHER_KEYS):
+            strong = hidden(strong, pieces, private_key(bytes([other + 1]) * 32), level, seed + 4 + other)
+        copies["ten other keys"] = strong
     said = {name: told(read(work / "c", copy, secret, level), unknown) for name, copy in copies.items()}
     said["hidden, known key"] = told(read(work / "c", weak, PUBLIC_KEY, level), known)
     stranger = learned(width, seed + 3, layers)
@@ -110,7 +112,7 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
             "relative_change": {
                 name: round(float(np.mean([row["changes"][name] for row in members])), 4) for name in members[0]["changes"]
             },
-            "found": {name: sum(_is_descent(row["said"][name]) for row in members) for name in HIDING},
+            "found": {name: sum(_is_descent(row["said"][name]) for row in members) for name in HIDING if name in members[0]["said"]},
             "framed": {name: dict(Counter(row["said"][name] for row in members)) for name in ("framed, known key", "framed")},
         }
     return found
@@ -187,12 +189,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Unfinished as left:
             print(left)
             return UNFINISHED
-    said = {name: Counter(row["said"][name] for row in rows.values()) for name in (*HIDING, "framed, known key", "framed")}
-    totals = {name: sum(count for relation, count in found.items() if _is_descent(relation)) for name, found in said.items()}
-    result = {"pairs": args.pairs, "told_descent": totals, "by": summary(rows.values()), "cost": costs, "measured_on": parts.commits()}
+    said = {name: [row["said"][name] for row in rows.values() if name in row["said"]] for name in (*HIDING, "framed, known key", "framed")}
+    totals = {name: {"of": len(found), "descent": sum(map(_is_descent, found))} for name, found in said.items()}
+    result = {"pairs": args.pairs, "told": totals, "by": summary(rows.values()), "cost": costs, "measured_on": parts.commits()}
     write_result("adversary", result, out=args.out)
-    print(result["told_descent"])
-    return int(any(totals[name] < args.pairs for name in HIDING[1:]) or totals["framed"] > 0)
+    print(result["told"])
+    return int(any(totals[name]["descent"] < totals[name]["of"] for name in HIDING[1:]) or totals["framed"]["descent"] > 0)
 
 
 if __name__ == "__main__":

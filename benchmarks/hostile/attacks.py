@@ -82,8 +82,8 @@ def hidden(tensors: Tensors, pieces: list[Piece], key: Key, level: str, seed: in
 def framing(innocent: Tensors, stranger: Tensors, pieces: list[Piece], key: Key, level: str) -> Tensors:
     """A stranger that shows this key what the innocent model shows it: the sketches of its sampled rows, Gram matrices and gains."""
     stranger = stranger | {name: values for name, values in innocent.items() if values.ndim == 1}
-    facing = [piece for piece in pieces if level == "full" and piece.residual != "none"]
-    theirs = {piece.views[0].tensor: _gram(innocent, piece, key) for piece in facing}
+    facing, frame = [piece for piece in pieces if level == "full" and piece.residual != "none"], _frame(innocent, key)
+    theirs = {piece.views[0].tensor: _gram(innocent, piece, key, frame) for piece in facing}
 
     def as_theirs(_: Floats, name: str) -> Floats:
         return theirs[name]
@@ -103,12 +103,14 @@ def _changed(
     row: Callable[[Floats, tuple[str, int]], Floats],
 ) -> Tensors:
     changed = dict(tensors)
+    frame: Singles | None = None
     for piece in sorted(pieces, key=lambda piece: piece.residual != "none"):  # tables first: the token frame rests on one
         name = piece.views[0].tensor
         if piece.residual == "none" or level != "full":
             changed[name] = _other_rows(changed[name], name, key, row, whole=False)
             continue
-        directions = _directions(changed, piece, key)
+        frame = _frame(changed, key) if frame is None else frame
+        directions = _directions(changed, piece, key, frame)
         wanted = gram(_products(changed[name], piece, directions), name)
         for _ in range(ROUNDS):
             changed[name] = _other_rows(changed[name], name, key, row, whole=False)
@@ -121,10 +123,10 @@ def _frame(tensors: Tensors, key: Key) -> Singles:
     return token_frame(tensors[TABLE][anchors], anchors, key)
 
 
-def _directions(tensors: Tensors, piece: Piece, key: Key) -> Floats:
+def _directions(tensors: Tensors, piece: Piece, key: Key, frame: Singles) -> Floats:
     """What the gram and anchored channels project on, gains folded in, as the indexer has them."""
     side = piece.views[0].rows if piece.residual == "out" else piece.views[0].columns
-    directions = np.hstack([sketch.signs(key, "gram", side, spec.DIRECTIONS), _frame(tensors, key)]).astype(np.float64)
+    directions = np.hstack([sketch.signs(key, "gram", side, spec.DIRECTIONS), frame]).astype(np.float64)
     gains = tensors[_norm_of(piece)] if piece.residual == "in" else np.ones(side)
     return np.asarray(directions * gains[:, None])
 
@@ -143,8 +145,8 @@ def _products(values: Singles, piece: Piece, directions: Floats) -> Floats:
     return np.asarray(seen.T @ seen)
 
 
-def _gram(tensors: Tensors, piece: Piece, key: Key) -> Floats:
-    return _products(tensors[piece.views[0].tensor], piece, _directions(tensors, piece, key))
+def _gram(tensors: Tensors, piece: Piece, key: Key, frame: Singles) -> Floats:
+    return _products(tensors[piece.views[0].tensor], piece, _directions(tensors, piece, key, frame))
 
 
 def _other_gram(values: Singles, piece: Piece, directions: Floats, wanted: Floats) -> Singles:
