@@ -1,14 +1,16 @@
 """Somebody pays to change an answer: copies that hide from a key, and strangers made to look like an innocent model's parent.
 
-    python -m benchmarks.hostile.adversary [--pairs 200] [--trained BENCH_DIR/dev]
+    python -m benchmarks.hostile.adversary [--pairs 200] [--trained BENCH_DIR/dev] [--parts FILE --minutes 5]
 
-Hiding: of a copy, all that a known key looks at is drawn anew: the sampled rows of each matrix, and at level full the part of each matrix
-that the keyed directions see (its own and the token frame's). Told: the relative change that this takes, and how often the copy is still
-found under the known key, under a private key, and under a private key after the same was done for ten other keys. Framing: a stranger
-takes an innocent model's sampled rows and its norm gains. None of these may be called a relation of descent. Models are llama-shaped, of
-several widths, with rows of unequal norm and some strong directions, as training leaves them. And of trained models of a lineage universe
-what hiding costs: a part of that change, from a twentieth on, with the loss on texts that the original writes, and whether the copy is
-still found. Writes results/adversary.json; exits 1 if a framed model is accused or a private key is evaded.
+Attacks (attacks.py) change what the known key looks at, by the least change that does it. Hiding: a copy shows the known key nothing of the
+original. Told: the relative change that this takes, and how often such a copy is found under the known key, under a private key, and under
+a private key after ten times that change as noise, after the same was done for ten other keys, and after the known key's sampled rows were
+drawn anew whole. `query --confirm` asks under a key drawn for the question, so what holds of a private key holds of it. Framing: a stranger
+shows the known key what an innocent model shows it, in all channels, and has its gains; no private key may be told a relation of descent.
+Under the known key such a forgery cannot be told from a child by what the key looks at: told is what it costs, and that answers say so.
+Models are llama-shaped, of several widths, with rows of unequal norm and some strong directions, as training leaves them; and of trained
+models of a lineage universe the loss is told beside each part of the change. Writes results/adversary.json; exits 1 if a private key is
+evaded or shown a framed relation.
 """
 
 from __future__ import annotations
@@ -16,205 +18,183 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from safetensors.numpy import save_file
 
+from benchmarks.common.in_parts import UNFINISHED, InParts, Unfinished
 from benchmarks.common.results import write_result
+from benchmarks.hostile.attacks import Singles, Tensors, framing, hidden, noised, pieces_of, read, relative_change, rows_drawn
 from benchmarks.hostile.loss import loss, texts
-from benchmarks.hostile.transforms import loaded
-from modelkin_indexer import sketch
-from modelkin_indexer.anatomy.parts import anatomy_of
-from modelkin_indexer.fingerprinting.channels import token_frame
-from modelkin_indexer.fingerprinting.indexing import fingerprint_source
-from modelkin_indexer.opening import open_source
-from modelkin_indexer.places import Piece
+from benchmarks.hostile.transforms import Net, loaded
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_indexer.spec import DIRECTIONS, LEVELS, PUBLIC_KEY, Key, private_key
-from modelkin_registry.answers.relations import RELATIONS, is_descent
+from modelkin_indexer.spec import LEVELS, PUBLIC_KEY, private_key
+from modelkin_registry.answers.relations import RELATIONS
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.relations.pairs import measure_kin
 
-WIDTHS = (128, 256, 384)
-LAYERS, TOKENS = 4, 800
-TRAINED, PARTS = ("L1", "L2"), (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
-OTHER_KEYS = 10  # keys for which the stronger attack hides a copy
-Singles = npt.NDArray[np.float32]
-Tensors = dict[str, Singles]
+WIDTHS = (*[128] * 8, *[256] * 7, *[384] * 3, 512, 1024)  # of twenty pairs: wide models cost most
+LAYERS, WIDE_LAYERS, WIDE, TOKENS = 4, 2, 1024, 2048
+TRAINED, PARTS = ("L1", "L2"), (0.25, 0.5, 0.75, 1.0)
+OTHER_KEYS = 10  # keys for which a copy is hidden, to hide from one that is not known
+NARROW = 256  # width up to which this is tried: it takes ten times as long, and wider models are found the more surely
+TENFOLD = 10  # times the change that works under the known key
+HIDING = ("hidden, known key", "hidden", "ten other keys", "rows drawn", "tenfold noise")  # all but the first under a private key
 
 
-def learned(width: int, seed: int) -> Tensors:
+def learned(width: int, seed: int, layers: int = LAYERS) -> Tensors:
     """A llama of unequal rows and a few strong directions, with learned gains."""
     random = np.random.default_rng(seed)
     middle = 2 * width
     shapes: dict[str, tuple[int, int]] = {"model.embed_tokens.weight": (TOKENS, width), "lm_head.weight": (TOKENS, width)}
     gains = ["model.norm.weight"]
-    for layer in range(LAYERS):
+    for layer in range(layers):
         at = f"model.layers.{layer}"
         shapes |= {f"{at}.self_attn.{role}_proj.weight": (width, width) for role in "qkvo"}
         shapes |= {f"{at}.mlp.{role}_proj.weight": (middle, width) for role in ("gate", "up")}
         shapes[f"{at}.mlp.down_proj.weight"] = (width, middle)
         gains += [f"{at}.input_layernorm.weight", f"{at}.post_attention_layernorm.weight"]
-    tensors = {name: _matrix(random, *shape) for name, shape in shapes.items()}
+    tensors = {name: matrix_of(random, *shape) for name, shape in shapes.items()}
     return tensors | {name: np.exp(0.2 * random.standard_normal(width)).astype(np.float32) for name in gains}
 
 
-def _matrix(random: np.random.Generator, rows: int, columns: int) -> Singles:
+def matrix_of(random: np.random.Generator, rows: int, columns: int) -> Singles:
     plain = random.standard_normal((rows, columns)) * np.exp(0.4 * random.standard_normal((rows, 1)))
     strong = random.standard_normal((rows, 6)) @ random.standard_normal((6, columns)) / np.sqrt(6)
     return ((plain + 0.5 * strong) / np.sqrt(columns)).astype(np.float32)
 
 
-def written(folder: Path, tensors: Tensors) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, folder / "model.safetensors")
-    return folder
+def told(query: Fingerprint, relative: Fingerprint) -> str:
+    """The relation of one to the other, as it is told."""
+    return measure_kin(query, relative, "other", ALONE).relative.relation
 
 
-def read(folder: Path, tensors: Tensors, key: Key, level: str) -> Fingerprint:
-    source = open_source(written(folder, tensors))
-    try:
-        return fingerprint_source(source, key=key, level=level, threads=1)
-    finally:
-        source.close()
+def pair(number: int, work: Path) -> dict[str, Any]:
+    """Every attack on one pair, at one level, and what is told then."""
+    width, level, seed = WIDTHS[number % len(WIDTHS)], LEVELS[number // len(WIDTHS) % len(LEVELS)], 10 * number
+    layers = WIDE_LAYERS if width >= WIDE else LAYERS
+    original, secret = learned(width, seed, layers), private_key(np.random.default_rng(seed).bytes(32))
+    pieces = pieces_of(work / "o", original)
+    weak = hidden(original, pieces, PUBLIC_KEY, level, seed + 1)
+    change = relative_change(weak, original)
+    known, unknown = (read(work / "o", original, key, level) for key in (PUBLIC_KEY, secret))
+    copies = {"hidden": weak, "tenfold noise": noised(original, TENFOLD * change, seed + 2)}
+    copies["rows drawn"] = rows_drawn(original, pieces, PUBLIC_KEY, seed + 2)
+    if width <= NARROW:
+        strong = original
+        for other in range(OTHER_KEYS):
+            strong = hidden(strong, pieces, private_key(bytes([other + 1]) * 32), level, seed + 4 + other)
+        copies["ten other keys"] = strong
+    said = {name: told(read(work / "c", copy, secret, level), unknown) for name, copy in copies.items()}
+    said["hidden, known key"] = told(read(work / "c", weak, PUBLIC_KEY, level), known)
+    stranger = learned(width, seed + 3, layers)
+    fake = framing(original, stranger, pieces, PUBLIC_KEY, level)
+    said["framed, known key"] = told(known, read(work / "f", fake, PUBLIC_KEY, level))
+    said["framed"] = told(unknown, read(work / "f", fake, secret, level))
+    changes = {name: relative_change(copy, original) for name, copy in copies.items()} | {"framed": relative_change(fake, stranger)}
+    found = {"width": width, "level": level, "changes": {name: round(size, 4) for name, size in changes.items()}, "said": said}
+    print(number, found, flush=True)
+    return found
 
 
-def hidden(folder: Path, tensors: Tensors, keys: Sequence[Key], level: str, seed: int) -> tuple[Tensors, float]:
-    """A copy without what these keys look at, and the relative change of its matrices."""
-    source = open_source(written(folder, tensors))
-    pieces = list(anatomy_of(source).pieces)
-    source.close()
-    random, changed = np.random.default_rng(seed), {name: values.copy() for name, values in tensors.items()}
-    for key in keys:
-        table = changed["model.embed_tokens.weight"]
-        anchors = sketch.anchor_tokens(key, len(table))
-        frame = token_frame(table[anchors], anchors, key)
-        for piece in (piece for piece in pieces if not piece.is_vector):
-            name = piece.views[0].tensor
-            changed[name] = _unseen(changed[name], piece, key, frame if level == "full" else None, random)
-    matrices = [name for name, values in tensors.items() if values.ndim == 2]
-    moved = sum(float(np.sum((changed[name] - tensors[name]) ** 2)) for name in matrices)
-    return changed, float(np.sqrt(moved / sum(float(np.sum(tensors[name] ** 2)) for name in matrices)))
+def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Of each level and width: changes, how many copies were found, what framed models are called."""
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row["level"], row["width"])):
+        groups[f"{row['level']}, width {row['width']}"].append(row)
+    found = {}
+    for group, members in groups.items():
+        found[group] = {
+            "pairs": len(members),
+            "relative_change": {
+                name: round(float(np.mean([row["changes"][name] for row in members])), 4) for name in members[0]["changes"]
+            },
+            "found": {name: sum(_is_descent(row["said"][name]) for row in members) for name in HIDING if name in members[0]["said"]},
+            "framed": {name: dict(Counter(row["said"][name] for row in members)) for name in ("framed, known key", "framed")},
+        }
+    return found
 
 
-def _unseen(values: Singles, piece: Piece, key: Key, frame: Singles | None, random: np.random.Generator) -> Singles:
-    """A matrix whose part that a key sees is drawn anew. Without `frame` only its sampled rows."""
-    drawn = (values.std() * random.standard_normal(values.shape)).astype(np.float32)
-    if frame is not None and piece.residual != "none":
-        values = values if piece.residual == "in" else values.T
-        fresh = drawn if piece.residual == "in" else drawn.T
-        seen = sketch.signs(key, "gram", values.shape[1], DIRECTIONS)
-        basis = np.linalg.qr(np.hstack([seen, frame]) if len(frame) == len(seen) else seen)[0]
-        values = values + ((fresh - values) @ basis) @ basis.T
-        values = values if piece.residual == "in" else values.T
-    values = values.copy()
-    for block in sketch.chosen_rows(key, *values.shape):
-        values[block.start : block.stop] = drawn[block.start : block.stop]
-    return values
-
-
-def framing(innocent: Tensors, seed: int) -> Tensors:
-    """A stranger with the innocent model's rows that the public key samples, and its gains."""
-    width = innocent["model.norm.weight"].size
-    stranger = learned(width, seed)
-    for name, values in stranger.items():
-        if values.ndim == 1:
-            stranger[name] = innocent[name]
-            continue
-        for block in sketch.chosen_rows(PUBLIC_KEY, *values.shape):
-            values[block.start : block.stop] = innocent[name][block.start : block.stop]
-    return stranger
-
-
-def cases(pairs: int) -> Iterator[tuple[int, int, str]]:
-    """Width, seed and level of each pair."""
-    for number in range(pairs):
-        yield WIDTHS[number % len(WIDTHS)], 10 * number, LEVELS[number % len(LEVELS)]
-
-
-def measure(pairs: int, work: Path) -> dict[str, Any]:
-    """Every attack on every pair."""
-    found: dict[str, list[bool]] = defaultdict(list)
-    change: dict[str, list[float]] = defaultdict(list)
-    framed: dict[str, list[str]] = defaultdict(list)
-    others = [private_key(bytes([number]) * 32) for number in range(1, OTHER_KEYS + 1)]
-    for width, seed, level in cases(pairs):
-        original, secret = learned(width, seed), private_key(np.random.default_rng(seed).bytes(32))
-        weak, size = hidden(work / "w", original, [PUBLIC_KEY], level, seed + 1)
-        strong, tenfold = hidden(work / "s", original, [PUBLIC_KEY, *others[1:]], level, seed + 2)
-        group = f"{level}, width {width}"
-        change[group].append(size)
-        change[f"{group}, for ten keys"].append(tenfold)
-        for name, copy, key in (
-            ("the known key", weak, PUBLIC_KEY),
-            ("a private key", weak, secret),
-            ("a private key, ten others", strong, secret),
-        ):
-            kin = measure_kin(read(work / "c", copy, key, level), read(work / "o", original, key, level), "original", ALONE)
-            found[f"{group}: {name}"].append(is_descent(kin.relative))
-        fake = framing(original, seed + 3)
-        for name, key in (("known", PUBLIC_KEY), ("private", secret)):
-            kin = measure_kin(read(work / "o", original, key, level), read(work / "f", fake, key, level), "fake", ALONE)
-            framed[f"{level}, {name} key"].append(kin.relative.relation)
-    return {
-        "pairs": pairs,
-        "relative_change": {group: round(float(np.mean(sizes)), 4) for group, sizes in sorted(change.items())},
-        "copies_found": {group: {"of": len(said), "found": sum(said)} for group, said in sorted(found.items())},
-        "framed": {group: {name: said.count(name) for name in sorted(set(said))} for group, said in sorted(framed.items())},
-    }
+def _is_descent(relation: str) -> bool:
+    return relation in RELATIONS and RELATIONS[relation].descent
 
 
 def cost(universe: Path, work: Path) -> list[dict[str, Any]]:
-    """Trained models changed by a part of what hides them from the known key: the change, the loss, and under which key they are found."""
-    rows, secret = [], private_key(bytes(range(32)))
-    for name, stranger in zip(TRAINED, reversed(TRAINED), strict=True):
-        net, seen = loaded(universe / "models" / name), {}
-        written_texts = texts(net, 0)
+    """Trained models changed by a part of what hides them from the known key, and framed: the change, the loss, and who finds them."""
+    rows = []
+    for name, other in zip(TRAINED, reversed(TRAINED), strict=True):
+        net, stranger = loaded(universe / "models" / name), loaded(universe / "models" / other)
         for level in LEVELS:
-            away, _ = hidden(work / "w", net.tensors, [PUBLIC_KEY], level, 1)
-            for part in PARTS:
-                copy = {key: values + np.float32(part) * (away[key] - values) for key, values in net.tensors.items()}
-                moved = [(float(np.sum((copy[key] - values) ** 2)), float(np.sum(values**2))) for key, values in net.tensors.items()]
-                for which, key in (("known", PUBLIC_KEY), ("private", secret)):
-                    original = seen.setdefault((level, which), read(work / "o", net.tensors, key, level))
-                    seen[which] = is_descent(measure_kin(read(work / "c", copy, key, level), original, name, ALONE).relative)
-                rows.append(
-                    {
-                        "model": name,
-                        "level": level,
-                        "part": part,
-                        "relative_change": round(float(np.sqrt(sum(a for a, _ in moved) / sum(b for _, b in moved))), 4),
-                        "loss": round(loss(net.of(copy), written_texts), 3),
-                        "loss_of_the_original": round(loss(net, written_texts), 3),
-                        "loss_of_a_stranger": round(loss(loaded(universe / "models" / stranger), written_texts), 3),
-                        "found_under_the_known_key": seen["known"],
-                        "found_under_a_private_key": seen["private"],
-                    }
-                )
-                print(rows[-1], flush=True)
+            pieces = pieces_of(work / "o", net.tensors)
+            away = hidden(net.tensors, pieces, PUBLIC_KEY, level, 1)
+            fake = framing(net.tensors, stranger.tensors, pieces, PUBLIC_KEY, level)
+            copies = {f"hidden, {part:.0%}": _part(net.tensors, away, part) for part in PARTS}
+            full = relative_change(away, net.tensors)
+            copies |= {"hidden, tenfold noise": noised(net.tensors, TENFOLD * full, 2)}
+            rows += [_costs(net, copy, level, work, {"model": name, "attack": attack}) for attack, copy in copies.items()]
+            rows.append(_framed_costs(net, stranger, fake, level, work, {"model": other, "attack": f"shows what {name} shows"}))
     return rows
 
 
-def main() -> int:
+def _part(tensors: Tensors, away: Tensors, part: float) -> Tensors:
+    return {name: values + np.float32(part) * (away[name] - values) for name, values in tensors.items()}
+
+
+def _keys() -> dict[str, Any]:
+    return {"known": PUBLIC_KEY, "private": private_key(bytes(range(32)))}
+
+
+def _costs(net: Net, copy: Tensors, level: str, work: Path, about: dict[str, Any]) -> dict[str, Any]:
+    written_texts = texts(net, 0)
+    said = {name: told(read(work / "c", copy, key, level), read(work / "o", net.tensors, key, level)) for name, key in _keys().items()}
+    return {
+        **about,
+        "level": level,
+        "relative_change": round(relative_change(copy, net.tensors), 4),
+        "loss": round(loss(net.of(copy), written_texts), 3),
+        "loss_before": round(loss(net, written_texts), 3),
+        "said": said,
+    }
+
+
+def _framed_costs(net: Net, stranger: Net, fake: Tensors, level: str, work: Path, about: dict[str, Any]) -> dict[str, Any]:
+    written_texts = texts(stranger, 0)
+    said = {name: told(read(work / "o", net.tensors, key, level), read(work / "f", fake, key, level)) for name, key in _keys().items()}
+    return {
+        **about,
+        "level": level,
+        "relative_change": round(relative_change(fake, stranger.tensors), 4),
+        "loss": round(loss(stranger.of(fake), written_texts), 3),
+        "loss_before": round(loss(stranger, written_texts), 3),
+        "said": said,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--trained", type=Path, help="a lineage universe")
+    parser.add_argument("--parts", type=Path, help="keep what is done in this file, for a run that goes on behind it")
+    parser.add_argument("--minutes", type=float, help="end after so long; what is left a later run does")
     parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as work:
-        result = measure(args.pairs, Path(work))
-        if args.trained:
-            result["cost"] = cost(args.trained, Path(work))
+        parts = InParts(args.parts or Path(work) / "parts", args.minutes)
+        try:
+            rows = parts.each(map(str, range(args.pairs)), lambda number: pair(int(number), Path(work)))
+            costs = parts.each(["cost"], lambda _: cost(args.trained, Path(work)))["cost"] if args.trained else []
+        except Unfinished as left:
+            print(left)
+            return UNFINISHED
+    said = {name: [row["said"][name] for row in rows.values() if name in row["said"]] for name in (*HIDING, "framed, known key", "framed")}
+    totals = {name: {"of": len(found), "descent": sum(map(_is_descent, found))} for name, found in said.items()}
+    result = {"pairs": args.pairs, "told": totals, "by": summary(rows.values()), "cost": costs, "measured_on": parts.commits()}
     write_result("adversary", result, out=args.out)
-    print(result)
-    evaded = any(row["found"] < row["of"] for group, row in result["copies_found"].items() if "private" in group)
-    accused = any(RELATIONS[name].descent for said in result["framed"].values() for name in said if name in RELATIONS)
-    return int(evaded or accused)
+    print(result["told"])
+    return int(any(totals[name]["descent"] < totals[name]["of"] for name in HIDING[1:]) or totals["framed"]["descent"] > 0)
 
 
 if __name__ == "__main__":

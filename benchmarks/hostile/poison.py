@@ -1,6 +1,6 @@
 """Somebody sends an archive to change what a registry says: imports that claim to be what is here, and models planted around a query.
 
-    python -m benchmarks.hostile.poison BENCH_DIR [--universe dev] [--derived DIR] [--children 40]
+    python -m benchmarks.hostile.poison BENCH_DIR [--universe dev] [--derived DIR] [--parts FILE --minutes 5]
 
 Imports: fifty archives, each with names, dates, Hub origins, former names, claims and weights of its author's choice. After each, all that
 is told of the models that were here is as before (names, dates, origins, claims, files), questions find the same of them in the same order,
@@ -28,8 +28,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.common.in_parts import UNFINISHED, InParts, Unfinished
 from benchmarks.common.results import write_result
-from benchmarks.hostile.adversary import Tensors, learned, read
+from benchmarks.hostile.adversary import learned
+from benchmarks.hostile.attacks import Tensors, read
 from benchmarks.reliability.archives import MODELS, consistent, packed
 from benchmarks.reliability.archives import read as entries_of
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
@@ -182,7 +184,8 @@ def _units(random: np.random.Generator, like: npt.NDArray[Any]) -> npt.NDArray[A
 
 
 def _drawn(random: np.random.Generator, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return random.integers(0, 200, like.shape).astype(like.dtype)
+    """Digests of nothing else: over the whole range of their type, so that none is a sum of others by chance."""
+    return random.integers(0, np.iinfo(like.dtype).max, like.shape, dtype=like.dtype, endpoint=True)
 
 
 def of_folder(folder: Path) -> Fingerprint:
@@ -194,39 +197,51 @@ def of_folder(folder: Path) -> Fingerprint:
         source.close()
 
 
-def dilution(universe: Path, derived: Path | None, folder: Path, most: int | None) -> dict[str, Any]:
+def dilution(universe: Path, derived: Path | None, folder: Path, parts: InParts) -> dict[str, Any]:
     pairs = [one for one in json.loads((universe / "truth.json").read_text())["pairs"] if one["expect"] in ("derived", "partial")]
     places = [universe / "models", *([derived] if derived else [])]
-    where = {name: place / name for place in reversed(places) for name in {one[side] for one in pairs for side in ("parent", "child")}}
-    where = {name: next((place / name for place in places if (place / name).is_dir()), None) for name in where}
-    parents = sorted({one["parent"] for one in pairs if where[one["parent"]]})
-    children = sorted({one["child"] for one in pairs if where[one["child"]]})
-    children = [
-        child
-        for number, child in enumerate(children)
-        if most is None or number * most // len(children) != (number - 1) * most // len(children)
-    ]
+    names = {one[side] for one in pairs for side in ("parent", "child")}
+    where = {name: at for name in names if (at := next((place / name for place in places if (place / name).is_dir()), None))}
+    there = [one for one in pairs if {one["parent"], one["child"]} <= where.keys()]
     with Registry.open(folder / "parents.db") as registry:
-        for name in parents:
-            registry.add(name, of_folder(where[name]))  # type: ignore[arg-type]
-    rows, lost = [], []
-    for number, child in enumerate(children):
-        query = of_folder(where[child])  # type: ignore[arg-type]
-        wanted = {one["parent"] for one in pairs if one["child"] == child}
-        before, _ = relatives(folder / "parents.db", query, wanted)
-        for alike in (False, True):
-            path = Path(shutil.copy(folder / "parents.db", folder / "diluted.db"))
-            with Registry.open(path) as registry, registry.store.batch():
-                for at in range(PLANTED):
-                    registry.add(f"planted-{at}", planted(query, number, at, alike=alike))
-            after, others = relatives(path, query, wanted)
-            gone = sorted(before - after)
-            lost += [[child, name, "alike" if alike else "apart"] for name in gone]
-            rows.append({"child": child, "alike": alike, "found": len(before), "lost": gone, "planted_called_relatives": others})
-            path.unlink()
-        print(child, len(before), [row["lost"] for row in rows[-2:]], [row["planted_called_relatives"] for row in rows[-2:]], flush=True)
-    found = sum(row["found"] for row in rows) // 2
-    return {"planted": PLANTED, "cosines": COSINES, "children": len(children), "found_without": found, "lost": lost, "rows": rows}
+        for name in sorted({one["parent"] for one in there}):
+            registry.add(name, of_folder(where[name]))
+    children = sorted({one["child"] for one in there})
+    numbers = {child: number for number, child in enumerate(children)}
+
+    def measure(child: str) -> dict[str, Any]:
+        wanted = {one["parent"] for one in there if one["child"] == child}
+        found = diluted(folder, of_folder(where[child]), wanted, numbers[child])
+        print(child, found, flush=True)
+        return found
+
+    rows = parts.each(children, measure)
+    return {
+        "planted": PLANTED,
+        "cosines": COSINES,
+        "pairs_without_files": len(pairs) - len(there),
+        "children": len(children),
+        "found_without": sum(len(row["found"]) for row in rows.values()),
+        "lost": {child: row["lost"] for child, row in rows.items() if any(row["lost"].values())},
+        "planted_called_relatives": sum(sum(row["planted_called_relatives"].values()) for row in rows.values()),
+        "rows": rows,
+    }
+
+
+def diluted(folder: Path, query: Fingerprint, wanted: set[str], seed: int) -> dict[str, Any]:
+    """What is found of the wanted ones without planted models, and what is lost with them: each by itself, and alike."""
+    before, _ = relatives(folder / "parents.db", query, wanted)
+    lost, called = {}, {}
+    for form, alike in (("apart", False), ("alike", True)):
+        path = Path(shutil.copy(folder / "parents.db", folder / "diluted.db"))
+        with Registry.open(path) as registry, registry.store.batch():
+            for number in range(PLANTED):
+                registry.add(f"planted-{number}", planted(query, seed, number, alike=alike))
+        after, called[form] = relatives(path, query, wanted)
+        lost[form] = sorted(before - after)
+        for left in folder.glob("diluted.db*"):
+            left.unlink()
+    return {"found": sorted(before), "lost": lost, "planted_called_relatives": called}
 
 
 def relatives(path: Path, query: Fingerprint, wanted: set[str]) -> tuple[set[str], int]:
@@ -241,14 +256,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("bench", type=Path)
     parser.add_argument("--universe", default="dev")
     parser.add_argument("--derived", type=Path, help="what BENCH_DIR/make_derivatives.py made")
-    parser.add_argument("--children", type=int, help="so many of the children, evenly chosen; by default all")
+    parser.add_argument("--parts", type=Path, help="keep what is done in this file, for a run that goes on behind it")
+    parser.add_argument("--minutes", type=float, help="end after so long; what is left a later run does")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        result = {"imports": imports(Path(folder))}
-        print(result)
-        result["dilution"] = dilution(args.bench / args.universe, args.derived, Path(folder), args.children)
-    write_result("poison", result, out=args.out)
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        parts = InParts(args.parts or folder / "parts", args.minutes)
+        try:
+            result = parts.each(["imports"], lambda _: imports(folder))
+            print(result, flush=True)
+            result["dilution"] = dilution(args.bench / args.universe, args.derived, folder, parts)
+        except Unfinished as left:
+            print(left)
+            return UNFINISHED
+        write_result("poison", {**result, "measured_on": parts.commits()}, out=args.out)
     return int(bool(result["imports"]["moved"] or result["imports"]["imports_drawn_as_parents"] or result["dilution"]["lost"]))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from modelkin_indexer.adapters.source import AdapterSource
 from modelkin_indexer.adapters.source import presented as changes_presented
 from modelkin_indexer.errors import SourceNotFound
+from modelkin_indexer.joined.source import matrices_presented
 from modelkin_indexer.quantised.schemes import presented as values_presented
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.composite import open_parts
@@ -19,10 +21,10 @@ def open_source(path: Path, file: str | None = None) -> Source:
     """Open the weights at `path`: a file of any container, a shard index, or a folder with one model.
 
     A folder that is several models (diffusers, sentence-transformers with layers of its own), or a file that holds several, is one
-    composite source. In a folder with
-    several forms of the same weights the most faithful is read and a note tells what was left out; `file` picks one
-    file by its plain name, `sub/name` in a subfolder. Quantised tensors are presented as plain ones with the decoded values, the factors
-    of an adapter as the changes that they make, layers that are stacked in one tensor one by one.
+    composite source. In a folder with several forms of the same weights the most faithful is read and a note tells what was left out;
+    `file` picks one file by its plain name, `sub/name` in a subfolder. Quantised tensors are presented as plain ones with the decoded
+    values, the factors of an adapter as the changes that they make, matrices that are stored as two tensors as one, layers that are stacked
+    in one tensor one by one.
 
     Raises:
         SourceNotFound: nothing there, or no weights in it.
@@ -43,7 +45,8 @@ def _open_model(path: Path, file: str | None = None) -> Source:
     else:
         container, weights = weights_of(path, path)
     source = container.open(weights)
-    return parts_presented(layers_presented(changes_presented(values_presented(source))))
+    presented = changes_presented(values_presented(source))
+    return parts_presented(layers_presented(presented if isinstance(presented, AdapterSource) else matrices_presented(presented)))
 
 
 def _inside(folder: Path, file: str) -> Path:

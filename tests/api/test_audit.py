@@ -71,6 +71,14 @@ def coarse(values: Any) -> Any:
     return values.astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
+def in_two(name: str) -> Tensors:
+    """One matrix as a product."""
+    tensors, stem = llama(1), name.removesuffix(".weight")
+    turn = np.linalg.qr(np.random.default_rng(3).standard_normal((HIDDEN, HIDDEN)))[0].astype(np.float32)
+    values = tensors.pop(name)
+    return {**tensors, f"{stem}.0.weight": turn.T.copy(), f"{stem}.1.weight": values @ turn}
+
+
 def one_more(name: str, like: str) -> Tensors:
     tensors = llama(1)
     return {**tensors, name: tensors[like] * np.float32(1.5)}
@@ -93,6 +101,7 @@ CASES: dict[str, tuple[str, Callable[[], Tensors], dict[str, Any]]] = {
     "name of no table": ("unknown-names", lambda: one_more("model.layers.2.mystery.weight", Q), {}),
     "second q": ("same-place", lambda: one_more("model.layers.2.self_attn.query.weight", Q), {}),
     "Adam's moments": ("training-state", lambda: one_more("optimizer.state.exp_avg.weight", Q), {}),
+    "a matrix as a product": ("stored-in-parts", lambda: in_two(Q), {}),
     "fewer layers than said": ("layers", lambda: without(".layers.5."), {}),
     "a gap in the layers": ("layers", lambda: without(".layers.3."), {}),
     "other width": ("hidden-size", lambda: llama(1), {"hidden_size": 2 * HIDDEN, "head_dim": HIDDEN // HEADS}),

@@ -25,7 +25,7 @@ FLOORS = {
         {"source"},
         {"sources"},
         {"anatomy", "beside", "quantised"},
-        {"adapters", "hub"},
+        {"adapters", "hub", "joined"},
         {"fingerprinting", "formats", "opening"},
         {"exact"},
         {"aligned"},

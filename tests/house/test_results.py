@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.common import results
+from benchmarks.common.in_parts import InParts, Unfinished
 from benchmarks.house.rooms import ROOT
 
 SCRIPTS = sorted(path for path in (ROOT / "benchmarks").rglob("*.py") if path.parent.name != "common" and path.name != "__init__.py")
@@ -37,6 +38,24 @@ def test_a_result_comes_back_and_says_how_it_was_made(tmp_path: Path, monkeypatc
         assert str(Path.home()) not in json.dumps(made)
     assert results.write_page("name", ".md", "x").read_text() == "x"
     assert results.write_result("name", {}, out=tmp_path / "elsewhere.json").name == "elsewhere.json"
+
+
+def test_a_long_benchmark_goes_on_where_it_ended(tmp_path: Path) -> None:
+    measured: list[str] = []
+
+    def measure(case: str) -> int:
+        measured.append(case)
+        return len(measured)
+
+    with pytest.raises(Unfinished, match="0 of 3 cases"):
+        InParts(tmp_path / "parts", minutes=1e-9).each("abc", measure)
+    assert InParts(tmp_path / "parts").each("ab", measure) == {"a": 1, "b": 2}
+    later = InParts(tmp_path / "parts")
+    assert later.each("abc", measure) == {"a": 1, "b": 2, "c": 3}
+    assert measured == ["a", "b", "c"]
+    assert later.commits() == [str(results.commit())]
+    later.finished()
+    assert InParts(tmp_path / "parts").each("a", measure) == {"a": 4}
 
 
 def test_a_commit_is_told_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ from modelkin_indexer.errors import UnsupportedFormat
 from modelkin_indexer.spec import private_key
 from modelkin_registry.answers.asked import Confirmation, QueryAnswer
 from modelkin_registry.answers.evidence import Relative
-from modelkin_registry.answers.relations import RELATIONS
+from modelkin_registry.answers.relations import RELATIONS, is_descent
+from modelkin_registry.explanation.parts import FORGEABLE
 from modelkin_registry.explanation.query import query_answer
 from modelkin_registry.registry import Registry
 from modelkin_registry.search.known import same_weights
@@ -64,7 +65,8 @@ def confirmed(
         claims=answer.claims,
         contradictions=answer.contradictions,
     )
-    notes = tuple(dict.fromkeys((*answer.warnings, *found.warnings)))
+    doubts = [] if any(is_descent(one) for one in kept) else [FORGEABLE]  # of what was read again there is none
+    notes = tuple(note for note in dict.fromkeys((*answer.warnings, *found.warnings)) if note not in doubts)
     whole = replace(whole, merge=found.merge, structure=answer.structure, warnings=notes)
     return _told(whole, candidates, {name: fresh.get(name, "unrelated") for name in read}, left)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing
@@ -21,6 +21,7 @@ from modelkin_registry.answers.asked import CompareAnswer
 from modelkin_registry.exact.aligned import with_recovery
 from modelkin_registry.exact.judging import judge_exact
 from modelkin_registry.exact.sentences import with_exact
+from modelkin_registry.explanation.parts import FORGEABLE
 
 
 def add_exact(answer: CompareAnswer, names: Sequence[str], how: HowToRead, wishes: ExactWishes, listener: Listener) -> CompareAnswer:
@@ -46,6 +47,7 @@ def add_exact(answer: CompareAnswer, names: Sequence[str], how: HowToRead, wishe
             Path(name).name: (reading.pairs(f"a-{name}", first, sources[name]), reading.pairs(f"b-{name}", second, sources[name]))
             for name in controls
         }
+    answer = replace(answer, warnings=tuple(note for note in answer.warnings if note != FORGEABLE))  # the weights are at hand here
     return with_exact(answer, judge_exact(measured, third))
 
 

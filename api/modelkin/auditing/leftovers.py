@@ -105,3 +105,16 @@ def training_state(it: Examined) -> Found:
     names = [name for name in it.source.tensors if TRAINING.search(name)]
     words = "Named as what only training uses: states of an optimizer, gradients, running averages of the weights."
     return [it.unusual("training-state", words, names)] if names else []
+
+
+def stored_in_parts(it: Examined) -> Found:
+    """Matrices that no loader finds under their names, since each is stored as two tensors."""
+    if it.source is None:
+        return NO_WEIGHTS
+    from modelkin_indexer.joined.source import JoinedSource  # a written fingerprint does without the indexer's imports
+
+    names = it.source.joined if isinstance(it.source, JoinedSource) else ()
+    words = (
+        "Each is stored as two tensors, as factors or cut in two, which loaders by these tables do not put together. They are read as one."
+    )
+    return [it.unusual("stored-in-parts", words, names)] if names else []

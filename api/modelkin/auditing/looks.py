@@ -22,6 +22,7 @@ LOOKS: Mapping[str, Callable[[Examined], Found]] = {
     "unknown-names": leftovers.unknown_names,
     "same-place": leftovers.same_place,
     "training-state": leftovers.training_state,
+    "stored-in-parts": leftovers.stored_in_parts,
     "layers": sizes.layers,
     "hidden-size": sizes.hidden_size,
     "vocabulary": sizes.vocabulary,

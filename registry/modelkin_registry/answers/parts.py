@@ -22,6 +22,7 @@ AUDITED = {
     "unknown-names": "names that no table knows, beside names that it knows",
     "same-place": "two tensors for one place",
     "training-state": "what only training uses",
+    "stored-in-parts": "matrices that are stored as two tensors",
     "layers": "layers against config.json",
     "hidden-size": "width against config.json",
     "vocabulary": "vocabulary against config.json",

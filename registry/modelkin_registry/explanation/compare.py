@@ -16,7 +16,7 @@ from modelkin_registry.answers.sides import describe, is_change, warnings_about
 from modelkin_registry.claims.adapters import base_claims, fits
 from modelkin_registry.claims.declared import claim_sentence, lineage_claims, weigh
 from modelkin_registry.evidence.judge import Judge
-from modelkin_registry.explanation.parts import lengths_sentence
+from modelkin_registry.explanation.parts import forgeable, lengths_sentence
 from modelkin_registry.explanation.relatives import DISTILLATION, compared_sentences, control_sentences
 from modelkin_registry.explanation.verdict import examined_by, verdict
 from modelkin_registry.relations.pairs import hold, measure_kin
@@ -63,7 +63,7 @@ def compare_fingerprints(
             *map(claim_sentence, weighed),
             DISTILLATION,
         ),
-        warnings=(*warnings_about(a, a_name), *warnings_about(b, b_name)),
+        warnings=(*warnings_about(a, a_name), *warnings_about(b, b_name), *forgeable([relative], a.about)),
         claims=weighed,
         verdict=verdict([relative], examined),
         examined=examined,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from modelkin_indexer.results.fingerprint import About
 from modelkin_indexer.spec import PUBLIC
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.parts import EXAMINED_SHARE, Examined, Part
@@ -26,6 +27,11 @@ AVOIDABLE = (
     " The registry's key is public: a model changed on purpose in what the key looks at may not be found. "
     "What a private key looks at (`modelkin key`) nobody can know."
 )
+# A stranger can be made to show a known key what another model shows, at a change of 3 to 28 %: benchmarks/results/adversary.json.
+FORGEABLE = (
+    "The key is public: whoever gains by it can make a model show what this key looks at. "
+    "What the weights themselves show `query --confirm` and `compare --exact` tell, and a private key does (`modelkin key`)."
+)
 
 OTHER_COORDINATES = " Level probe looks at numbers where they stand: it does not see a copy in another order or other coordinates."
 
@@ -46,6 +52,12 @@ def share_words(value: float) -> str:
     if value >= NEVER_WHOLE:
         return "over 99 %"
     return "under 1 %" if 0 < value < 0.01 else f"{value:.0%}".replace("%", " %")
+
+
+def forgeable(relatives: Iterable[Relative], about: About) -> tuple[str, ...]:
+    """That a relation which rests on what a known key looks at may be made on purpose. Level probe has a sentence of its own."""
+    found = any(is_descent(one) and one.relation != "identical" for one in relatives)
+    return (FORGEABLE,) if found and about.key == PUBLIC and about.level == "full" else ()
 
 
 def part_sentences(subject: str, relative: Relative) -> list[str]:

@@ -13,7 +13,7 @@ from modelkin_registry.answers.parts import Examined
 from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.answers.sides import describe, tables_alone, warnings_about
 from modelkin_registry.claims.declared import claim_sentence
-from modelkin_registry.explanation.parts import no_weights, nothing_found
+from modelkin_registry.explanation.parts import forgeable, no_weights, nothing_found
 from modelkin_registry.explanation.relatives import DISTILLATION, headline, relative_sentences, untrained_sentences
 from modelkin_registry.explanation.verdict import verdict
 from modelkin_registry.merging.by_layer import attribute_layers, layer_merge
@@ -55,7 +55,7 @@ def query_answer(
         relatives=tuple(relatives),
         merge=merge_object(merge) if merge else layer_object(by_layer) if by_layer else None,
         explanation=tuple(explanation),
-        warnings=warnings_about(fingerprint, source),
+        warnings=(*warnings_about(fingerprint, source), *forgeable(relatives, fingerprint.about)),
         claims=tuple(claims),
         contradictions=tuple(contradictions),
         verdict=verdict(relatives, examined),
