@@ -9,7 +9,7 @@ from modelkin.answering.writing import write_fingerprint, written_to
 from modelkin.calls import ReadingCall, how_of, listener_of
 from modelkin.sources.reading import reading_of
 from modelkin.wishes import Asked, Reading
-from modelkin_registry.answers.upkeep import Written
+from modelkin_registry.answers.written import Written
 
 
 def read(source: Asked, **call: Unpack[ReadingCall]) -> Reading:

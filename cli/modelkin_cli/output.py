@@ -4,41 +4,50 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from modelkin.wishes import Listener
 from modelkin_cli.pages.text import printable
 from modelkin_registry.answers.plain import to_plain
 
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from modelkin_cli.pages.consoles import Bars
+
 Told = Callable[[int], None]
-NARROWEST = 12  # columns: the words of an answer are whole from here on, and a narrower terminal breaks the lines itself
-
-
-class _Console(Console):
-    """A console that leaves a closed pipe to its caller (rich's own ends the process with exit code 1, which means a violation here)."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
 
 
 class Output:
-    """The one place that prints. In JSON and quiet mode nothing but data is printed, errors aside."""
+    """The one place that prints. In JSON and quiet mode nothing but data is printed, errors aside.
+
+    rich, a tenth of a second to import, is there for tables and terminals only.
+    """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False, debug: bool = False) -> None:
         self.as_json, self.quiet, self.debug = as_json, quiet, debug
-        # Without markup a name like "[red]" stays a name, whoever gave it.
-        plain: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False}
-        self.console = _Console(**plain, width=_columns())
-        self.errors = _Console(stderr=True, **plain, width=_columns())
-        self._bars: Progress | None = None
+        self._bars: Bars | None = None
+
+    @cached_property
+    def console(self) -> Console:
+        """What people read."""
+        from modelkin_cli.pages.consoles import console_of
+
+        return console_of(stderr=False)
+
+    @cached_property
+    def errors(self) -> Console:
+        """What stands beside the data."""
+        from modelkin_cli.pages.consoles import console_of
+
+        return console_of(stderr=True)
 
     @property
     def for_people(self) -> bool:
@@ -64,8 +73,10 @@ class Output:
         elif self.quiet:
             if name:
                 click.echo(printable(name))
-        else:
+        elif _is_seen(sys.stdout):
             self.console.print(printable(words), soft_wrap=not self.console.is_terminal)
+        else:
+            click.echo(printable(words))
 
     def say(self, words: str) -> None:
         """Tell the person something that is not data."""
@@ -84,28 +95,19 @@ class Output:
     @contextmanager
     def listening(self) -> Iterator[Listener]:
         """Whom a call tells of its progress: a bar by bytes on stderr, one source after the other; nothing where nobody looks."""
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        hidden = not (self.for_people and self.errors.is_terminal)
-        bars = Progress(*columns, console=self.errors, transient=True, disable=hidden)
-        self._bars = bars
+        if not (self.for_people and _is_seen(sys.stderr) and self.errors.is_terminal):
+            yield Listener(lambda name, total: lambda done: None, self.say, self.fail, self.fault)
+            return
+        from modelkin_cli.pages.consoles import Bars
+
+        self._bars = bars = Bars(self.errors)
         try:
-            yield Listener(lambda name, total: _next_bar(bars, printable(name), total), self.say, self.fail, self.fault)
+            yield Listener(lambda name, total: bars.next(printable(name), total), self.say, self.fail, self.fault)
         finally:
             bars.stop()
             self._bars = None
 
 
-def _columns() -> int | None:
-    """The width to print in; None leaves it to rich. COLUMNS=0, as some shells and CI set it, says nothing: rich would print nothing."""
-    said = os.environ.get("COLUMNS", "")
-    if not said.isdigit():
-        return None
-    return max(int(said), NARROWEST) if int(said) else shutil.get_terminal_size().columns
-
-
-def _next_bar(bars: Progress, name: str, total: int) -> Told:
-    for former in bars.task_ids:
-        bars.remove_task(former)
-    bars.start()
-    task = bars.add_task(name, total=total)
-    return lambda done: bars.advance(task, done)
+def _is_seen(stream: TextIO) -> bool:
+    """Whether somebody may look: at a terminal, or by a variable that says so to rich."""
+    return stream.isatty() or any(os.environ.get(name) for name in ("FORCE_COLOR", "TTY_COMPATIBLE"))

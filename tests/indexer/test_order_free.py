@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 import models
 from modelkin_indexer import sketch, spec
+from modelkin_indexer.fingerprinting import word_sums
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.fingerprinting.word_sums import Digests, WordSums
 from modelkin_indexer.opening import open_source
@@ -88,7 +89,7 @@ def test_a_stack_and_its_single_experts(tmp_path: Path) -> None:
 def digests(matrix: Singles, cuts: int = 3) -> Digests:
     sums = WordSums(matrix.shape[1])
     for part in np.array_split(matrix, cuts):
-        sums.add("F32", np.ascontiguousarray(part).view(np.uint8).ravel(), np.ascontiguousarray(part))
+        sums.add(np.ascontiguousarray(part))
     return sums.digests()
 
 
@@ -96,7 +97,39 @@ def drawn(rows: int, columns: int) -> Singles:
     return np.random.default_rng([rows, columns]).standard_normal((rows, columns)).astype(np.float32)
 
 
+needs_core = pytest.mark.skipif(word_sums.CORE is None, reason="no C compiler was at hand when modelkin was installed")
 shapes = st.integers(1, 40)
+
+
+@needs_core
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (33, 17), (256, 100), (7, 5001)])
+def test_the_compiled_form_adds_up_what_numpy_does(dtype: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = (drawn(*shape) * 100).astype({"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}[dtype])
+    found = []
+    for core in (word_sums.CORE, None):
+        monkeypatch.setattr(word_sums, "CORE", core)
+        sums, block = WordSums(shape[1]), np.full(shape, np.nan, np.float32)
+        for _ in range(2):
+            sums.read(dtype, stored.reshape(-1).view(np.uint8), block)
+        assert (block == stored.astype(np.float32)).all()
+        found.append(sums.digests())
+    for field in ("numbers", "blocks", "rows"):
+        assert (getattr(found[0], field) == getattr(found[1], field)).all()
+
+
+@needs_core
+def test_the_compiled_form_refuses_buffers_of_other_sizes() -> None:
+    words, sums = np.zeros((3, 4), np.uint16), np.zeros((3, 4), np.uint32)
+    for singles, rows, columns in ((np.zeros(11, np.float32), 3, 4), (np.zeros(12, np.float32), 3, 5), (np.zeros(12, np.float32), 4, 4)):
+        with pytest.raises(ValueError, match="sizes"):
+            word_sums.CORE.add(words, singles, np.zeros(rows, np.uint16), np.zeros(columns, np.uint16))
+    with pytest.raises(ValueError, match="sizes"):
+        word_sums.CORE.add(sums, None, np.zeros(2, np.uint32), np.zeros(4, np.uint32))
+    readonly = np.zeros(12, np.float32)
+    readonly.setflags(write=False)
+    with pytest.raises((ValueError, BufferError)):
+        word_sums.CORE.add(words, readonly, np.zeros(3, np.uint16), np.zeros(4, np.uint16))
 
 
 @given(rows=shapes, columns=shapes, seed=st.integers(0, 99))

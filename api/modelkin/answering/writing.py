@@ -8,7 +8,7 @@ from pathlib import Path
 from modelkin.sources.naming import FINGERPRINT_SUFFIX
 from modelkin.sources.reading import name_of
 from modelkin.wishes import Asked, Reading
-from modelkin_registry.answers.upkeep import Written
+from modelkin_registry.answers.written import Written
 
 
 def written_to(file: str | os.PathLike[str]) -> Path:

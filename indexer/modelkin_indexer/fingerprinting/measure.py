@@ -156,11 +156,15 @@ def _measured(
     with QUIET():
         for view, start, raw, block in _stream(source, piece):
             hasher.update(raw.data)
-            if unusable is not None:
+            dtype = source.tensors[piece.views[view].tensor].dtype
+            if unusable is None:
+                words.read(dtype, raw, block)
+            else:
+                values.decode(dtype, raw, out=block)
                 unusable.take(view * piece.views[0].rows + start, block)
+                words.add(block)
             if held is not None:
                 held.append(block.copy())
-            words.add(source.tensors[piece.views[view].tensor].dtype if unusable is None else "F32", raw, block)
             moments.add(block)
             if unusable is None and not np.isfinite(moments.squares):
                 raise _Unusable
@@ -191,16 +195,14 @@ def _measured(
 
 
 def _stream(source: Source, piece: Piece) -> Iterator[tuple[int, int, npt.NDArray[np.uint8], Singles]]:
-    """(view number, first row, raw bytes, values) of every block, in canonical order. Buffers are used again for the next block."""
+    """(view number, first row, raw bytes, room for their values) of every block, in canonical order. Buffers are used again."""
     view = piece.views[0]
     size = max((stop - start) * view.columns for start, stop in values.row_blocks(view))
     raw_buffer, buffer = np.empty(size * _bits(source, piece) // 8, np.uint8), np.empty(size, np.float32)
     for number, view in enumerate(piece.views):
-        dtype = source.tensors[view.tensor].dtype
         for start, stop in values.row_blocks(view):
             raw = values.read_stored(source, view, start, stop, out=raw_buffer)
-            block = values.decode(dtype, raw, out=buffer[: (stop - start) * view.columns])
-            yield number, start, raw, block.reshape(stop - start, view.columns)
+            yield number, start, raw, buffer[: (stop - start) * view.columns].reshape(stop - start, view.columns)
 
 
 def _anchor_rows(piece: Piece, key: Key) -> RowCollector | None:

@@ -5,6 +5,9 @@ over the rows modulo 2^64; the same over columns. So the order of rows and of co
 digests exchanged, those of parts add up to that of the whole, and rows and columns of zeros add nothing (0.0 has no bit set, and mixing
 leaves 0). Strangers collide once in 2^64 where there are a few rows. A forger makes collisions at will, since sums of words are linear: two
 values of a row may be changed against each other. So equal digests are a place to look at, and sketches have to agree there.
+
+`_word_core` adds up rows and columns in one pass over the numbers and decodes BF16 in the same, where a C compiler was at hand when
+modelkin was installed; numpy gives the same sums in two more passes.
 """
 
 from __future__ import annotations
@@ -16,7 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer import spec
+from modelkin_indexer.sources.stored.values import decode
 
+try:
+    from modelkin_indexer.fingerprinting import _word_core  # type: ignore[attr-defined, unused-ignore]
+except ImportError:  # no compiler when modelkin was installed
+    _word_core = None
+CORE: Any = _word_core
 Bytes = npt.NDArray[np.uint8]
 Singles = npt.NDArray[np.float32]
 Words = npt.NDArray[Any]
@@ -43,19 +52,34 @@ class WordSums:
         self._columns = np.zeros(columns, np.uint32)
         self._upper = np.zeros(columns, np.uint16)  # of words whose lower half is 0
 
-    def add(self, dtype: str, raw: Bytes, block: Singles) -> None:
-        """Stored bytes and values of the next rows.
+    def read(self, dtype: str, raw: Bytes, block: Singles) -> None:
+        """Decode the stored bytes of the next rows into `block` (rows, columns), and take them in.
 
         The upper half of a single is a BF16 value and the lower half then 0: the stored words are half as many bytes and as quick to add.
         """
-        if dtype == "BF16":
+        if dtype != "BF16":
+            decode(dtype, raw, out=block)
+            self.add(block)
+        elif CORE is not None:
+            rows = np.empty(len(block), np.uint16)
+            CORE.add(raw, block, rows, self._upper)
+            self._rows.append(rows)
+        else:
+            decode(dtype, raw, out=block)
             words = raw.view(np.uint16).reshape(block.shape)
             self._rows.append(np.add.reduce(words, 1, np.uint16))
             self._upper += np.add.reduce(words, 0, np.uint16)
+
+    def add(self, block: Singles) -> None:
+        """Take in the values of the next rows (rows, columns), contiguous."""
+        words = block.view(np.uint32)
+        if CORE is not None:
+            rows = np.empty(len(block), np.uint32)
+            CORE.add(words, None, rows, self._columns)
         else:
-            words = block.view(np.uint32)
-            self._rows.append(np.add.reduce(words, 1, np.uint32))
+            rows = np.add.reduce(words, 1, np.uint32)
             self._columns += np.add.reduce(words, 0, np.uint32)
+        self._rows.append(rows)
 
     def digests(self) -> Digests:
         """Of all that was taken in."""

@@ -104,21 +104,6 @@ class Removed(Plain):
 
 
 @dataclass(frozen=True)
-class Written(Plain):
-    """A fingerprint as a file. `bytes` is the file's size."""
-
-    source: str
-    file: str
-    level: str
-    spec: str
-    key: str
-    parameters: int
-    coverage: float
-    bytes: int
-    contract: int = CONTRACT
-
-
-@dataclass(frozen=True)
 class Renewed(Plain):
     """What became of one fingerprint of an older spec: `status` is "renewed" or "left", with the reason. `origin`: where it came from."""
 

@@ -35,6 +35,9 @@ NARROW = 8  # columns of a list of boxes or points
 EMPTY, CROWDED = 0.9, 0.5  # share of zeros in rows that are looked at further; where they stand together, this is enough
 ALIKE = 0.3  # of the numbers' mean deviation: what neighbours on a curve lie apart; of independent ones 1.4 times as much as that
 DRAWN_OUT = 0.2  # of the rows, at least, that are so: of short rows of chance 1 in 15, of positions on a grid half
+# Of numbers that are as the one before: half of a line's, with so few changes as TOGETHER allows, leave 0.375 less one in a line. If fewer
+# are, nothing is bare, and the common number need not be looked for.
+NEIGHBOURS, FEWEST_NEIGHBOURS = 0.3, 32
 TOGETHER = 0.5  # of the changes between zeros and other numbers that random places would give
 
 
@@ -155,10 +158,11 @@ def _formula_of_lines(lines: Floats, error: Rounding) -> str:
         return "waves"
     if waves.windowed_waves(lines, error):
         return "windowed waves"
+    may_be_smooth, may_step = shapes.may_be_smooth(lines, error), shapes.may_step(lines, error)  # no error is smaller than FINE
     for off in dict.fromkeys((FINE, error)):  # numbers like 0.25 and 8 seem to be rounded, and are not
-        if shapes.smooth(lines, off):
+        if may_be_smooth and shapes.smooth(lines, off):
             return "curves"
-        if shapes.even_steps(lines, off):
+        if may_step and shapes.even_steps(lines, off):
             return "steps"
     return ""
 
@@ -276,6 +280,8 @@ def _is_drawn_out(rows: Floats, numbers: Ints) -> bool:
 
 def _is_bare(rows: Floats) -> bool:
     """Whether most numbers are the same one and stand together, as in filters, masks and selections; pruned weights are zero anywhere."""
+    if rows.shape[1] >= FEWEST_NEIGHBOURS and (rows[:, 1:] == rows[:, :-1]).mean() < NEIGHBOURS:
+        return False
     common = median(rows)
     empty = rows == common
     share = float(empty.mean())

@@ -24,17 +24,23 @@ FEW_SLICES = 4  # coordinates of a grid
 def selects(matrix: Floats, error: Rounding) -> bool:
     """Whether each row, or each column, takes one number, all of one size: identities, permutations, shuffles, means."""
     written = matrix[matrix != 0]
-    if written.size < FEWEST_SELECTED or min(matrix.shape) < 2 or not equal(written, float(written[0]), error).all():
+    if written.size < FEWEST_SELECTED or min(matrix.shape) < 2 or not _all_equal(written, error):
         return False
     counts = (matrix != 0).sum(axis=1), (matrix != 0).sum(axis=0)
     return any(count.max() == 1 and (count.min() == 1 or written.size >= MANY_SELECTED) for count in counts)
+
+
+def _all_equal(numbers: Floats, error: Rounding) -> bool:
+    """Whether all are as the first but for rounding; a few are looked at before all."""
+    first = float(numbers[0])
+    return bool(equal(numbers[:FEWEST_SIGNS], first, error).all() and equal(numbers, first, error).all())
 
 
 def signs(matrix: Floats, error: Rounding) -> bool:
     """Whether all numbers are of one size and the rows orthogonal: Hadamard's matrices, turned by signs or not."""
     size = np.abs(matrix)
     one = float(size.flat[0])
-    if len(matrix) < 2 or matrix.shape[1] < FEWEST_SIGNS or not one or not equal(size, one, error).all():
+    if len(matrix) < 2 or matrix.shape[1] < FEWEST_SIGNS or not one or not _all_equal(size.reshape(-1), error):
         return False
     rows = np.sign(matrix)
     products = rows @ rows.T / matrix.shape[1]

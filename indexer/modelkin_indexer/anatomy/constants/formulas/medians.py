@@ -1,4 +1,5 @@
-"""Medians of finite numbers. The first call of np.median imports numpy.ma, a fiftieth of a second that no table is worth."""
+"""Medians and different ones of finite numbers. The first call of np.median or np.unique imports numpy.ma, a fiftieth of a second that no
+table is worth."""
 
 from __future__ import annotations
 
@@ -21,3 +22,9 @@ def medians(rows: npt.NDArray[Any]) -> Floats:
     if rows.shape[1] % 2:
         return np.asarray(np.partition(rows, half, axis=1)[:, half], np.float64)
     return np.asarray(np.partition(rows, (half - 1, half), axis=1)[:, half - 1 : half + 1].mean(axis=1), np.float64)
+
+
+def different(values: npt.NDArray[Any]) -> int:
+    """How many different values there are."""
+    ordered = np.sort(values, axis=None)
+    return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + min(1, ordered.size)

@@ -11,6 +11,8 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
+from modelkin_indexer.anatomy.constants.formulas.medians import different
+
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
 MOST_VALUES = 256  # of one table: a code of a byte each
@@ -23,13 +25,13 @@ HARDEST = 6  # of 9, by zlib's scale; 9 takes ten times as long
 
 def regular(table: Floats) -> bool:
     """Whether a matrix, or a vector as one row, of few values has them in a regular order, from its first row to its last."""
-    if table.size < FEWEST or len(np.unique(table.flat[:MOST_VALUES])) > MOST_VALUES // 2:
+    if table.size < FEWEST or different(table.flat[:MOST_VALUES]) > MOST_VALUES // 2:
         return False
     height = max(1, MOST_NUMBERS // table.shape[1])
     told = 0
     for start in range(0, len(table), height):
         lines = table[max(0, min(start, len(table) - height)) :][:height]  # the last lines are told beside those before them
-        if len(np.unique(lines)) > MOST_VALUES:
+        if different(lines) > MOST_VALUES:
             return False
         lines = _once(_once(lines).T).T if min(lines.shape) > 1 else lines
         if lines.size >= FEWEST:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.anatomy.constants.formulas.medians import median, medians
+from modelkin_indexer.anatomy.constants.formulas.medians import different, median, medians
 from modelkin_indexer.anatomy.constants.formulas.rounding import SAME, Rounding
 
 Floats = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ def bumps(lines: Floats, error: Rounding) -> bool:
     raised = lines - floor
     raised = raised[raised.max(axis=1) > slack]
     peaks = raised.argmax(axis=1)
-    if len(raised) < FEWEST_BUMPS or len(np.unique(peaks)) < max(FEWEST_BUMPS, OWN_PEAK * len(peaks)):
+    if len(raised) < FEWEST_BUMPS or different(peaks) < max(FEWEST_BUMPS, OWN_PEAK * len(peaks)):
         return False
     steps, rising = np.diff(raised, axis=1), np.arange(raised.shape[1] - 1) < peaks[:, None]
     if (np.where(rising, -steps, steps) > slack).any() or not _ordered(peaks):
@@ -60,7 +60,7 @@ def shares(lines: Floats, error: Rounding) -> bool:
     size = np.abs(lines).sum(axis=1).max()
     banded = (last - first + 1).max() <= BANDED * lines.shape[1] and (last - first).mean() >= 0.5
     same = np.ptp(total) <= SAME * size + 2 * lines.shape[1] ** 0.5 * error.of(size) and abs(total.mean()) > 0.1 * size
-    moving = len(np.unique(first)) >= max(FEWEST_BUMPS, OWN_PEAK * len(first))
+    moving = different(first) >= max(FEWEST_BUMPS, OWN_PEAK * len(first))
     return bool(banded and same and moving and _ordered(first) and _ordered(last))
 
 
@@ -69,16 +69,31 @@ def _ordered(places: npt.NDArray[np.int64]) -> bool:
     return bool(min((steps < 0).mean(), (steps > 0).mean()) <= 1 - MOST)
 
 
+def may_step(lines: Floats, error: Rounding) -> bool:
+    """Whether enough numbers keep their step for `even_steps`, with this error or a smaller one."""
+    return lines.shape[1] >= 5 and bool((_even(lines, error).sum(axis=1) >= EVEN * _fewest(lines)).mean() >= MOST * OWN_PEAK)
+
+
+def _even(lines: Floats, error: Rounding) -> Bools:
+    """Which steps are as the next one."""
+    return np.asarray(np.abs(np.diff(lines, n=2, axis=1)) <= _slack(lines, error))
+
+
+def _slack(lines: Floats, error: Rounding) -> float:
+    return SAME * float(np.ptp(lines)) + float(3 * error.of(float(np.abs(lines).max(initial=0))))
+
+
+def _fewest(lines: Floats) -> int:
+    """Numbers of a line that must be told."""
+    return min(8, int(lines.shape[1]) // 2)
+
+
 def even_steps(lines: Floats, error: Rounding) -> bool:
     """Whether numbers go on in even steps but for kinks: counted, spaced, distances, indices, grids."""
-    if lines.shape[1] < 5:
+    if not may_step(lines, error):
         return False
-    slack = SAME * float(np.ptp(lines)) + 3 * error.of(float(np.abs(lines).max(initial=0)))
-    steps = np.diff(lines, axis=1)
-    even, fewest = np.abs(np.diff(steps, axis=1)) <= slack, min(8, lines.shape[1] // 2)
-    if (even.sum(axis=1) >= EVEN * fewest).mean() < MOST * OWN_PEAK:  # so few lines can be kept below that the rest need not be looked at
-        return False
-    size = np.abs(steps)
+    slack, even, fewest = _slack(lines, error), _even(lines, error), _fewest(lines)
+    size = np.abs(np.diff(lines, axis=1))
     if not (size > slack).any() or median(size[size > SAME * np.ptp(lines)]) < CLEAR * slack:
         return False
     common = medians(lines)[:, None]
@@ -92,17 +107,28 @@ def even_steps(lines: Floats, error: Rounding) -> bool:
     return bool(kept[told].mean() >= MOST and told.mean() >= OWN_PEAK)
 
 
-def smooth(lines: Floats, error: Rounding) -> bool:
-    """Whether the numbers of each line lie on a smooth curve, told by what six neighbours predict."""
-    reach = len(NEIGHBOURS) // 2
+def may_be_smooth(lines: Floats, error: Rounding) -> bool:
+    """Whether enough numbers are foretold for `smooth`, with this error or a smaller one: of noise next to none are."""
     if lines.shape[1] < SHORTEST_CURVE:
         return False
+    missed = _missed(lines)
+    most = PREDICTED * float(np.ptp(lines)) + 3 * error.of(float(np.abs(lines).max()))  # no spread is wider, no number larger
+    return bool((missed <= most).sum() >= SMOOTH * max(SHORTEST_CURVE // 2, 0.5 * missed.size))
+
+
+def _missed(lines: Floats) -> Floats:
+    """How far inner numbers are from what their neighbours foretell."""
+    reach = len(NEIGHBOURS) // 2
     inner = lines.shape[1] - 2 * reach
     predicted = sum(factor * lines[:, at : at + inner] for at, factor in enumerate(NEIGHBOURS.tolist()) if factor)
-    missed = np.abs(predicted - lines[:, reach:-reach])
-    most = PREDICTED * float(np.ptp(lines)) + 3 * error.of(float(np.abs(lines).max()))  # no spread is wider, no number larger
-    if (missed <= most).sum() < SMOOTH * max(SHORTEST_CURVE // 2, 0.5 * missed.size):  # of noise so few that the rest need not be looked at
+    return np.asarray(np.abs(predicted - lines[:, reach:-reach]))
+
+
+def smooth(lines: Floats, error: Rounding) -> bool:
+    """Whether the numbers of each line lie on a smooth curve, told by what six neighbours predict."""
+    if not may_be_smooth(lines, error):
         return False
+    missed = _missed(lines)
     if median(np.abs(np.diff(lines, axis=1))) > lines.std():  # of noise the steps are as large
         return False
     around = np.lib.stride_tricks.sliding_window_view(lines, len(NEIGHBOURS), axis=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.anatomy.constants.formulas.medians import median
+from modelkin_indexer.anatomy.constants.formulas.medians import different, median
 from modelkin_indexer.anatomy.constants.formulas.rounding import Rounding
 
 Floats = npt.NDArray[np.float64]
@@ -28,6 +28,7 @@ WINDOW = 4  # rows one after the other: 2 predictions a column
 FIRST = 8  # windows that are tried before all
 WINDOWS = 0.5  # of these must follow: on a grid of side 7 three in seven go over the edge
 FEWEST_COLUMNS = 12  # of a window: by chance 1 in 70 random columns obeys, so 12 do once in 1e22
+SURELY = 4.0  # times the energy of silence from which a line's spectrum is none either: the two sums differ by a factor of 2 at most
 SPECTRUM = 48  # shortest line whose bins tell anything: 9 of 25 are looked at
 NEAR = 4  # bins to each side of the strongest that a window may spread a wave over (Hann 1, Blackman 2, symmetric ones more)
 LEFT = 3e-3  # share of the energy that may lie elsewhere: symmetric windows 1e-3; trained narrow filters (DNSMOS, wav2vec): 0.05 and more
@@ -37,6 +38,7 @@ WIDEST = 0.3  # of the bins that may be looked at to each side of a short kernel
 TOLD = 0.4  # of the lines must be long enough to tell
 DIFFERENT = 0.4  # of the lines have frequencies of their own: learned smooth tables crowd in the lowest bins
 CIRCLES = 64  # pairs looked at, at least
+FIRST_PAIRS = 16  # that are looked at before all
 ROUND = 2e-2  # what a pair's length may be off
 SPREAD = 0.15  # standard deviation of the cosines' sizes: signs of one size lie on circles too
 
@@ -77,21 +79,29 @@ def _window(rows: Floats) -> bool:
     live = energy > SILENCE * energy.max(initial=0)
     if live.sum() < FEWEST_COLUMNS:
         return False
-    columns = rows[:, live].T
-    cosine, left = _recurrence(columns[:, :-2], columns[:, 1:-1], columns[:, 2:])
+    columns = rows if live.all() else rows[:, live]
+    cosine, left = _recurrence(columns[:-2], columns[1:-1], columns[2:], axis=0)
     obeys = left <= OFF
     return _enough(obeys, obeys & (np.abs(cosine) <= TURNS))
 
 
-def _recurrence(before: Floats, here: Floats, after: Floats) -> tuple[Floats, Floats]:
-    """The fitted 2 cos w of each line, and the share of its energy that it does not predict, but for a few jumps."""
+def _recurrence(before: Floats, here: Floats, after: Floats, axis: int = 1) -> tuple[Floats, Floats]:
+    """The fitted 2 cos w of each line along an axis, and the share of its energy that it does not predict, but for a few jumps.
+
+    Where no line obeys, the share is what is left at least: as many of the largest as may be jumps are not looked for.
+    """
     both = before + after
-    own = (here**2).sum(axis=1)
+    own = (here**2).sum(axis=axis)
     with np.errstate(all="ignore"):
-        cosine = np.where(own > 0, (both * here).sum(axis=1) / own, 0.0)
-        missed = _but_jumps((both - cosine[:, None] * here) ** 2, (both != 0) | (here != 0))
-        size = (both**2).sum(axis=1) + own
-        left = missed / (size + FAINT * median(size))
+        cosine = np.where(own > 0, (both * here).sum(axis=axis) / own, 0.0)
+        off = (both - np.expand_dims(cosine, axis) * here) ** 2
+        size = (both**2).sum(axis=axis) + own
+        size += FAINT * median(size)
+        missed, jumps = off.sum(axis=axis), int(JUMPS * off.shape[axis])
+        if jumps:
+            least = missed - jumps * off.max(axis=axis)
+            missed = least if (least > OFF * size).all() else _but_jumps(off, (both != 0) | (here != 0))
+        left = missed / size
     return cosine, np.where(np.isfinite(left), left, 0.0)
 
 
@@ -113,24 +123,50 @@ def _enough(obeys: Bools, turned: Bools) -> bool:
 
 def windowed_waves(lines: Floats, error: Rounding) -> bool:
     """Whether each of these lines is one wave under a window, and most have frequencies of their own."""
-    power = np.abs(np.fft.rfft(lines, axis=1)) ** 2
-    power[:, 1:-1] *= 2  # the same wave at the negative frequency
-    total = power.sum(axis=1)
-    length, bins = lines.shape[1], power.shape[1]
-    live = total > SILENCE * total.max(initial=0)
-    if length < SPECTRUM or live.sum() < 2:
+    if lines.shape[1] < SPECTRUM or _begin_without_windows(lines, error):
         return False
-    reach = np.ceil(NEAR * length / np.maximum(_support(lines), 1))  # a shorter kernel is spread over more bins
-    told = live & (reach <= WIDEST * bins)
+    power = _power(lines)
+    total = power.sum(axis=1)
+    live = total > SILENCE * total.max(initial=0)
+    if live.sum() < 2:
+        return False
+    reach = _reach(lines)
+    told = live & (reach <= WIDEST * power.shape[1])
     if told.sum() < max(2, TOLD * live.sum()):
         return False
-    power, total, reach = power[told], total[told], reach[told]
-    peaks = power.argmax(axis=1)
-    away = np.abs(np.arange(bins) - peaks[:, None])
+    peaks = power[told].argmax(axis=1)
+    waves = _in_few_bins(power[told], reach[told], error)
+    return bool(waves.mean() >= MOST and different(peaks) / len(peaks) >= DIFFERENT and median(peaks) > NEAR)
+
+
+def _begin_without_windows(lines: Floats, error: Rounding) -> bool:
+    """Whether so many of the first lines are loud and no waves that the others need not be looked at."""
+    first = lines[: 1 + int((1 - MOST) * len(lines))]
+    energy = (lines**2).sum(axis=1)
+    loud = (energy[: len(first)] > SURELY * SILENCE * energy.max(initial=0)).all()
+    if not loud:
+        return False
+    power, reach = _power(first), _reach(first)
+    return bool((reach <= WIDEST * power.shape[1]).all() and not _in_few_bins(power, reach, error).any())
+
+
+def _power(lines: Floats) -> Floats:
+    power = np.abs(np.fft.rfft(lines, axis=1)) ** 2
+    power[:, 1:-1] *= 2  # the same wave at the negative frequency
+    return np.asarray(power)
+
+
+def _reach(lines: Floats) -> Floats:
+    """Bins to each side that a window may spread a wave over: a shorter kernel is spread over more."""
+    return np.asarray(np.ceil(NEAR * lines.shape[1] / np.maximum(_support(lines), 1)))
+
+
+def _in_few_bins(power: Floats, reach: Floats, error: Rounding) -> Bools:
+    """Which lines have their energy in a few neighbouring bins."""
+    bins, total = power.shape[1], power.sum(axis=1)
+    away = np.abs(np.arange(bins) - power.argmax(axis=1)[:, None])
     off, far = (np.where(away > limit, power, 0.0).sum(axis=1) / total for limit in (reach[:, None], BAND * bins))
-    waves = (off <= LEFT) | (far <= STOPPED + error.relative**2)
-    different = len(np.unique(peaks)) / len(peaks)
-    return bool(waves.mean() >= MOST and different >= DIFFERENT and median(peaks) > NEAR)
+    return np.asarray((off <= LEFT) | (far <= STOPPED + error.relative**2))
 
 
 def _support(lines: Floats) -> Ints:
@@ -157,6 +193,9 @@ def on_circles(rows: Floats) -> bool:
 
 
 def _round(a: Floats, b: Floats) -> bool:
+    largest = max(float(np.abs(a[0]).max(initial=0)), float(np.abs(b[0]).max(initial=0)))
+    if np.ptp(np.hypot(a[0, :FIRST_PAIRS], b[0, :FIRST_PAIRS])) > 4 * ROUND * largest:  # no size is larger than twice the largest number
+        return False
     size = np.hypot(a[0], b[0])
     if np.ptp(size) > 2 * ROUND * size.max(initial=0):
         return False
@@ -165,4 +204,4 @@ def _round(a: Floats, b: Floats) -> bool:
     if whole <= 0 or np.abs(size / whole - 1).max() > ROUND:
         return False
     share = np.abs(a).ravel() / whole
-    return bool(share.std() >= SPREAD and len(np.unique(share.round(3))) > CIRCLES // 8)
+    return bool(share.std() >= SPREAD and different(share.round(3)) > CIRCLES // 8)
