@@ -40,6 +40,7 @@ NOT_WEIGHTS = re.compile(
     re.IGNORECASE,
 )
 PROJECTOR = re.compile(r"(?:.*[-._])?mmproj.*\.gguf", re.IGNORECASE)  # the vision or audio part that llama.cpp keeps apart
+PIECES = re.compile(r"shard-\d{5}-(?:.*-)?\d{5}-of-\d{5}\.safetensors")  # torch.distributed's, of several processes
 SLICES = "slices"  # files that hold a slice of each matrix, or all of one checkpoint
 MOST_BELOW = 1000  # entries of a folder without weights that are looked into
 NUMBERS = ".bin"  # of a graph, in a file beside it
@@ -182,7 +183,9 @@ def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_
             continue
         stem, kind = plain[: -len(suffixes[0])], "index" if plain != name else "file"
         shard = SHARD.fullmatch(stem)
-        if shard is not None and kind == "file":
+        if PIECES.fullmatch(name):
+            stem, kind = "pieces", SLICES
+        elif shard is not None and kind == "file":
             stem, kind = shard["stem"] + (shard["variant"] or ""), f"shards of {shard['count']}"
         elif kind == "file" and any(suffixes[0] in container.suffixes and container.together for container in among):
             stem, kind = MAIN_STEMS[0], SLICES
