@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 Arrays = dict[str, Any]
+DEVICES = 4
+os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={DEVICES}")  # jax takes the one processor for several
 WIDTH, NEURONS, TOKENS, LAYERS = 96, 320, 601, 4
 
 
@@ -165,36 +167,80 @@ def openvino_case(mode: str = "", bits: int = 32, **options: Any) -> Case:
     return Case(write, ("openvino", "torch", *(["nncf"] if mode else [])), bits)
 
 
-def flax_case(chunk: int = 0) -> Case:
+def _flax_tree(seed: int, scanned: bool = False) -> Any:
+    """The variables of a small model of Flax's modules."""
+    import flax.linen as nn
+    import jax
+
+    class Layer(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            x = nn.LayerNorm(name="norm")(x + nn.MultiHeadDotProductAttention(4, qkv_features=WIDTH, name="attention")(x, x))
+            x = x + nn.Dense(WIDTH, name="down")(nn.gelu(nn.Dense(NEURONS, name="up")(x)))
+            return (x, None) if scanned else x
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, tokens: Any, image: Any) -> Any:
+            x = nn.Embed(TOKENS, WIDTH, name="embed_tokens")(tokens)
+            if scanned:
+                x, _ = nn.scan(Layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=LAYERS)(name="layers")(x)
+            for n in range(0 if scanned else LAYERS):
+                x = Layer(name=f"layers_{n}")(x)
+            y = nn.BatchNorm(use_running_average=True)(nn.Conv(16, (3, 3))(image))
+            return nn.Dense(10)(x.mean(1)), nn.Conv(16, (3, 3), feature_group_count=16)(y)
+
+    tokens, image = np.zeros((1, 8), int), np.zeros((1, 8, 8, 3), np.float32)
+    tree, rng = Model().init(jax.random.PRNGKey(seed), tokens, image), np.random.default_rng(seed)
+    return jax.tree.map(lambda array: uneven(rng, array.shape), tree)
+
+
+def _flax_truth(tree: Any) -> Arrays:
+    found: Arrays = {}
+    for key, array in _leaves(tree):
+        if "layers" in key:
+            found |= {"/".join((*key, str(n))): _of_flax(key, one) for n, one in enumerate(array)}
+        else:
+            found["/".join(key)] = _of_flax(key, array)
+    return found
+
+
+def flax_case(chunk: int = 0, scanned: bool = False) -> Case:
     def write(folder: Path, seed: int) -> Written:
-        import flax.linen as nn
-        import jax
         from flax import serialization
 
-        class Layer(nn.Module):
-            @nn.compact
-            def __call__(self, x: Any) -> Any:
-                x = nn.LayerNorm(name="norm")(x + nn.MultiHeadDotProductAttention(4, qkv_features=WIDTH, name="attention")(x, x))
-                return x + nn.Dense(WIDTH, name="down")(nn.gelu(nn.Dense(NEURONS, name="up")(x)))
-
-        class Model(nn.Module):
-            @nn.compact
-            def __call__(self, tokens: Any, image: Any) -> Any:
-                x = nn.Embed(TOKENS, WIDTH, name="embed_tokens")(tokens)
-                for n in range(LAYERS):
-                    x = Layer(name=f"layers_{n}")(x)
-                y = nn.BatchNorm(use_running_average=True)(nn.Conv(16, (3, 3))(image))
-                return nn.Dense(10)(x.mean(1)), nn.Conv(16, (3, 3), feature_group_count=16)(y)
-
-        tokens, image = np.zeros((1, 8), int), np.zeros((1, 8, 8, 3), np.float32)
-        tree, rng = Model().init(jax.random.PRNGKey(seed), tokens, image), np.random.default_rng(seed)
-        tree = jax.tree.map(lambda array: uneven(rng, array.shape), tree)
+        tree = _flax_tree(seed, scanned)
         before, serialization.MAX_CHUNK_SIZE = serialization.MAX_CHUNK_SIZE, chunk or serialization.MAX_CHUNK_SIZE
         (folder / "flax_model.msgpack").write_bytes(serialization.to_bytes(tree))
         serialization.MAX_CHUNK_SIZE = before
-        return Written(folder / "flax_model.msgpack", {"/".join(key): _of_flax(key, array) for key, array in _leaves(tree)})
+        return Written(folder / "flax_model.msgpack", _flax_truth(tree))
 
     return Case(write, ("flax", "jax"))
+
+
+def orbax_case(scanned: bool = False, devices: bool = False, steps: bool = False, **options: Any) -> Case:
+    def write(folder: Path, seed: int) -> Written:
+        import jax
+        import orbax.checkpoint as ocp
+
+        tree = _flax_tree(seed, scanned)
+        truth = _flax_truth(tree)
+        if devices:
+            mesh = jax.sharding.Mesh(np.array(jax.devices()), ("x",))
+            cut = {axis: jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*[None] * axis, "x")) for axis in range(4)}
+            plain = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+            axis_of = lambda array: next((axis for axis in range(array.ndim) if array.shape[axis] % DEVICES == 0), None)  # noqa: E731
+            tree = jax.tree.map(lambda array: jax.device_put(array, cut.get(axis_of(array), plain)), tree)
+        path = folder / "checkpoint"
+        if steps:
+            with ocp.CheckpointManager(path) as manager:
+                manager.save(7, args=ocp.args.Composite(state=ocp.args.StandardSave(tree), about=ocp.args.JsonSave({"seed": seed})))
+                manager.wait_until_finished()
+        else:
+            ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**options)).save(path, tree)
+        return Written(path, truth)
+
+    return Case(write, ("flax", "jax", "orbax.checkpoint", "zstandard"))
 
 
 def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Any:
@@ -291,6 +337,14 @@ CASES: dict[str, Case] = {
     "OpenVINO, FP8": openvino_case("FP8_E4M3", 8, all_layers=True, group_size=-1),
     "Flax": flax_case(),
     "Flax, in chunks": flax_case(20_000),
+    "Flax, layers scanned": flax_case(scanned=True),
+    "Orbax, OCDBT": orbax_case(use_ocdbt=True),
+    "Orbax, OCDBT with Zarr 3": orbax_case(use_ocdbt=True, use_zarr3=True),
+    "Orbax, a folder an array": orbax_case(use_ocdbt=False),
+    "Orbax, over four devices": orbax_case(devices=True, use_ocdbt=True),
+    "Orbax, over four devices, Zarr 3": orbax_case(devices=True, use_ocdbt=True, use_zarr3=True),
+    "Orbax, a step of a manager": orbax_case(steps=True),
+    "Orbax, layers scanned": orbax_case(scanned=True, use_ocdbt=True),
     "CoreML, float16": coreml_case(),
     "CoreML, int8": coreml_case(8, mode="linear_symmetric"),
     "CoreML, int4": coreml_case(4, mode="linear_symmetric", dtype="int4", granularity="per_block", block_size=32),

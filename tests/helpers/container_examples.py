@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import gguf_files
 import tflite_files
-from benchmarks.hostile import written
+from benchmarks.hostile import checkpoints, written
 from benchmarks.hostile.written import flax_bytes, keras_archive, keras_bytes, openvino_files, paddle_parameters, paddle_pickle
 
 Array = Any
@@ -91,6 +91,13 @@ def _flax(path: Path, weight: Array) -> None:
     path.write_bytes(flax_bytes({"fc.weight": weight}))
 
 
+def _orbax(path: Path, weight: Array) -> None:
+    files = checkpoints.ocdbt_files(checkpoints.zarr_values({"params.fc.kernel": weight}), path.name)
+    (path.parent / "d").mkdir(exist_ok=True)
+    for name, data in files.items():
+        (path.parent / name).write_bytes(data)
+
+
 def _paddle(path: Path, weight: Array) -> None:
     path.write_bytes(paddle_pickle({"fc.weight": weight}))
 
@@ -142,6 +149,7 @@ EXAMPLES: dict[str, dict[str, Write]] = {
     "ONNX": {".onnx": _onnx},
     "TFLite": {".tflite": _tflite},
     "Flax": {".msgpack": _flax},
+    "Orbax": {".ocdbt": _orbax},
     "Paddle": {".pdparams": _paddle, ".pdiparams": _parameters},
     "whisper.cpp": {".bin": _whisper},
     "NeMo": {".nemo": _nemo},

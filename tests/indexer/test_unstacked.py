@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ import pytest
 import safetensors.numpy
 
 import models
+from benchmarks.hostile.checkpoints import described, ocdbt_files
+from benchmarks.hostile.written import packed
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -116,6 +119,42 @@ def test_it_is_the_model_that_is_stored_layer_by_layer(written: Callable[[str, V
     assert (ours.matrices.probe == theirs.matrices.probe).all()
     assert (ours.matrices.digest == theirs.matrices.digest).all()
     assert (ours.vectors.digest == theirs.vectors.digest).all()
+
+
+def nested(values: Values) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *front, leaf = name.split(".")
+        at = tree
+        for part in front:
+            at = at.setdefault(part, {})
+        at[leaf] = value
+    return tree
+
+
+@pytest.mark.parametrize("container", ["Flax", "Orbax"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_flax_keeps_its_stacks_in_its_own_containers(container: str, axis: int, tmp_path: Path) -> None:
+    values = llama()
+    stacked = scanned(values, axis)
+    published = models.fingerprint(tmp_path / "published", values, dtype=np.float32)
+    path = tmp_path / "flax_model.msgpack"
+    if container == "Flax":
+        path.write_bytes(packed(nested(stacked)))
+    else:
+        path = tmp_path / "model"
+        found = {key: data for name, value in stacked.items() for key, data in array_values(name, value).items()}
+        for name, data in ocdbt_files(found).items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(data)
+    found = fingerprint_source(open_source(path), level="full")
+    answer: CompareAnswer = compare_fingerprints(found, published, a_name="a", b_name="b", controls={}, judge=ALONE)
+    assert (answer.relation, answer.shared_of_all) == ("identical", 1.0)
+
+
+def array_values(name: str, value: Any) -> dict[str, bytes]:
+    """An array of Zarr's in one chunk."""
+    return {f"{name}/.zarray": described(value), f"{name}/{'.'.join('0' * value.ndim)}": np.ascontiguousarray(value).tobytes()}
 
 
 @pytest.mark.parametrize("form", FORMS)

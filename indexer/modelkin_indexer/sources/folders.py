@@ -40,10 +40,14 @@ NOT_WEIGHTS = re.compile(
     re.IGNORECASE,
 )
 PROJECTOR = re.compile(r"(?:.*[-._])?mmproj.*\.gguf", re.IGNORECASE)  # the vision or audio part that llama.cpp keeps apart
+PIECES = re.compile(r"shard-\d{5}-(?:.*-)?\d{5}-of-\d{5}\.safetensors")  # torch.distributed's, of several processes
 SLICES = "slices"  # files that hold a slice of each matrix, or all of one checkpoint
 MOST_BELOW = 1000  # entries of a folder without weights that are looked into
 NUMBERS = ".bin"  # of a graph, in a file beside it
 PACKAGE = ".mlpackage"
+ORBAX_MANIFEST, ORBAX_METADATA, ZARR = "manifest.ocdbt", "_METADATA", (".zarray", "zarr.json")
+ITEMS = ("params", "model", "model_params", "default")  # which of the parts of a training Orbax's users call the model
+MOST_LEVELS = 4  # of folders: the run, a step, a part of it
 EACH = "`modelkin add --each` takes all of them."
 LISTED = 5  # file names in one message
 
@@ -87,6 +91,8 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
     if (program := package_in(folder)) is not None:
         return container_of(program), Weights(folder, folder_name(folder).removesuffix(PACKAGE), (program,))
     names = _names(folder)
+    if (found := _checkpoint(folder, names)) is not None:
+        return found
     forms = sorted(_forms(folder, names, CONTAINERS) or _forms(folder, names, others()), key=lambda form: form.order)
     if not forms:
         return _one_below(folder, names)
@@ -115,6 +121,49 @@ def package_in(folder: Path) -> Path | None:
     """The program of a CoreML package, which is a folder."""
     program = folder / "Data" / "com.apple.CoreML" / "model.mlmodel"
     return program if program.is_file() and program.resolve().is_relative_to(folder.resolve()) else None
+
+
+def _checkpoint(folder: Path, names: list[str]) -> tuple[Container, Weights] | None:
+    """The one checkpoint of Orbax's in a folder, or in one up to three levels down: steps, and what of the training each part of it is."""
+    inside, below = [folder], list[str]()
+    for _ in range(MOST_LEVELS):
+        held = {one: names if one == folder else _names(one) for one in inside}
+        if any(_weighs(name) for listed in held.values() for name in listed):
+            return None  # what else is read goes before
+        marks = {one: mark for one, listed in held.items() if (mark := _mark_of(one, listed)) is not None}
+        if len(marks) > 1:
+            below = sorted(one.relative_to(folder).as_posix() for one in marks)
+            model = [one for one in marks if one.name in ITEMS]
+            if len(model) != 1:
+                problem = f"has {len(marks)} checkpoints of Orbax's ({_listed(below)})"
+                raise UnsupportedFormat(problem, path=folder, remedy=f"Name one of them as the source: {folder / below[-1]}")
+            marks = {model[0]: marks[model[0]]}
+        for one, mark in marks.items():
+            way = one.relative_to(folder).as_posix()
+            notes = (f"The weights lie deeper, in {way}/.",) if one != folder else ()
+            return container_of(mark), Weights(folder, folder_name(folder), (mark,), notes=notes)
+        inside = [one for parent in inside for one in _folders_in(parent)][:MOST_BELOW]
+    return None
+
+
+def _mark_of(folder: Path, names: list[str]) -> Path | None:
+    """The file by which a checkpoint of Orbax's is known."""
+    if ORBAX_MANIFEST in names:
+        return folder / ORBAX_MANIFEST
+    named = [name for name in names[:MOST_BELOW] if "." in name[1:] or ORBAX_METADATA in names]
+    arrays = (folder / name / said for name in named for said in ZARR)
+    array = next((one for one in arrays if one.is_file() and one.parent.resolve().is_relative_to(folder.resolve())), None)
+    return array if array is None or ORBAX_METADATA not in names else folder / ORBAX_METADATA
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    root = folder.resolve()
+    found = [folder / name for name in _names(folder)[:MOST_BELOW] if not name.startswith(".")]
+    return [one for one in found if one.is_dir() and one.resolve().is_relative_to(root)]
+
+
+def _weighs(name: str) -> bool:
+    return name != ORBAX_MANIFEST and any(one.suffix_of(name) for one in CONTAINERS)
 
 
 def models_in(folder: Path) -> tuple[str, ...]:
@@ -182,7 +231,9 @@ def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_
             continue
         stem, kind = plain[: -len(suffixes[0])], "index" if plain != name else "file"
         shard = SHARD.fullmatch(stem)
-        if shard is not None and kind == "file":
+        if PIECES.fullmatch(name):
+            stem, kind = "pieces", SLICES
+        elif shard is not None and kind == "file":
             stem, kind = shard["stem"] + (shard["variant"] or ""), f"shards of {shard['count']}"
         elif kind == "file" and any(suffixes[0] in container.suffixes and container.together for container in among):
             stem, kind = MAIN_STEMS[0], SLICES

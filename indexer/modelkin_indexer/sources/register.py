@@ -3,6 +3,7 @@ by an entry point of the group `modelkin.containers`, which is asked only of fil
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Container:
     extra      of modelkin, that brings the package which reads it; "" if that is always there
     beside     endings of files of the same stem that belong to it, its numbers or its graph
     along      names of files in its folder that belong to it
+    parts      patterns of other files in its folder that belong to it; `{stem}` stands for the file's name without its suffix
     together   all its files in a folder are one model
     whole      what of it is read whole at level probe, in words; "" where only the rows that are looked at are
     """
@@ -63,12 +65,15 @@ class Container:
     extra: str = ""
     beside: tuple[str, ...] = ()
     along: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     together: bool = False
     whole: str = ""
 
     def companions(self, path: Path) -> tuple[Path, ...]:
         """The files that may belong to one, whether they are there or not."""
-        return (*(path.with_suffix(ending) for ending in self.beside), *(path.parent / name for name in self.along))
+        patterns = (part.replace("{stem}", glob.escape(path.name.removesuffix(self.suffix_of(path.name)))) for part in self.parts)
+        numbered = (one for pattern in patterns for one in sorted(path.parent.glob(pattern)))
+        return (*(path.with_suffix(ending) for ending in self.beside), *(path.parent / name for name in self.along), *numbered)
 
     def open(self, weights: Weights) -> Source:
         """Open the files of one model. Raises SourceError."""
@@ -126,12 +131,24 @@ CONTAINERS = (
     Container("NeMo", ".pytorch.nemo", (".nemo",), lambda head: b"\0" in head and head[:2] == b"./"),
     Container(
         "Flax",
-        ".flax",
+        ".flax.reader",
         (".msgpack",),
         lambda head: (
             0x81 <= int.from_bytes(head[:1]) < 0x90 and 0xA0 < int.from_bytes(head[1:2]) < 0xC0
         ),  # a few names, the first a short one
         whole=TURNED,
+    ),
+    Container(
+        "Orbax",
+        ".flax.orbax",
+        (".ocdbt",),
+        lambda head: (
+            head.startswith((b"\x0c\xdb\x3a\x2a", b'{"tree_metadata"'))
+            or (head[:1] == b"{" and any(word in head for word in (b'"chunks"', b'"chunk_grid"', b'"zarr_format"')))
+        ),
+        extra="orbax",
+        parts=("d/*", "ocdbt.process_*/d/*"),
+        whole="chunks",
     ),
     Container(
         "Paddle",

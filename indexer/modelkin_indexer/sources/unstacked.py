@@ -32,8 +32,8 @@ SPAN = 16 << 20  # bytes read at once for those
 
 
 @dataclass(frozen=True)
-class _Slice:
-    """One layer of a stored tensor."""
+class Slice:
+    """One layer of a stored tensor: along which axis, and which."""
 
     stored: str
     axis: int
@@ -43,7 +43,7 @@ class _Slice:
 class UnstackedSource:
     """The layers one by one (see `Source` for the attributes)."""
 
-    def __init__(self, whole: Source, slices: Mapping[str, _Slice]) -> None:
+    def __init__(self, whole: Source, slices: Mapping[str, Slice]) -> None:
         """`slices`: name -> layer of a stored tensor. What none of them shows keeps its name."""
         self._whole, self._slices = whole, dict(slices)
         stacked = {one.stored for one in slices.values()}
@@ -74,7 +74,7 @@ class UnstackedSource:
         self.bytes_read = self._whole.bytes_read
         return wanted
 
-    def _pieces(self, one: _Slice, layers: int, run: int, start: int, stop: int) -> Iterator[tuple[int, Bytes]]:
+    def _pieces(self, one: Slice, layers: int, run: int, start: int, stop: int) -> Iterator[tuple[int, Bytes]]:
         """(position in the layer, bytes), where each `run` bytes of it stand together, `layers` times as far apart."""
         if one.axis == 0:
             yield start, self._whole.read(one.stored, one.number * run + start, one.number * run + stop)
@@ -96,19 +96,23 @@ class UnstackedSource:
 
 def layers_presented(source: Source) -> Source:
     """The source with every stacked layer by itself, or as it is where none is stacked."""
-    slices: dict[str, _Slice] = {}
-    for (prefix, _), names in _stacks(source.tensors).items():
-        axis = _axis([source.tensors[name] for name in names])
+    slices = slices_of(source.tensors)
+    return UnstackedSource(source, slices) if slices else source
+
+
+def slices_of(tensors: Mapping[str, TensorInfo]) -> dict[str, Slice]:
+    """The layers of what is stacked among these, all as Flax stores and names them: name -> layer. None where a name is taken."""
+    slices: dict[str, Slice] = {}
+    for (prefix, _), names in _stacks(tensors).items():
+        axis = _axis([tensors[name] for name in names])
         if axis is None:
             continue
         wrapped = len({rest.partition(".")[0] for rest in names.values()}) == 1 and all(rest.startswith("Flax") for rest in names.values())
         for name, rest in names.items():
             inside = rest.partition(".")[2] if wrapped else rest
-            for number in range(source.tensors[name].shape[axis]):
-                slices[f"{prefix}_{number}.{inside}"] = _Slice(name, axis, number)
-    if not slices or not source.tensors.keys().isdisjoint(slices):
-        return source
-    return UnstackedSource(source, slices)
+            for number in range(tensors[name].shape[axis]):
+                slices[f"{prefix}_{number}.{inside}"] = Slice(name, axis, number)
+    return slices if tensors.keys().isdisjoint(slices) else {}
 
 
 def _stacks(names: Mapping[str, TensorInfo]) -> dict[tuple[str, int], dict[str, str]]:

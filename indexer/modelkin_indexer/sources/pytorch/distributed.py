@@ -10,11 +10,8 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import pairwise
 from math import prod
 from typing import Any, NoReturn
-
-import numpy as np
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
@@ -27,6 +24,7 @@ from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.sources.stored.decoded import Bytes, DecodedSource, Decoder, Origin, Presented
 from modelkin_indexer.sources.stored.extents import OpenFiles
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, read_config
+from modelkin_indexer.sources.stored.pieces import MAX_AXES, Joined, Piece, make_up
 from modelkin_indexer.sources.stored.zip_files import BoundedFile
 
 METADATA = ".metadata"
@@ -34,20 +32,8 @@ MODULE = "torch.distributed.checkpoint."
 NAMES = ("metadata.", "filesystem.", "planner.", "default_planner.", "stateful.")
 NOT_MODEL = re.compile(r"(?:optim|opt_|lr_scheduler|scheduler|train_state|dataloader|rng|ema\.|step$)", re.IGNORECASE)
 MAX_PIECES = 1_000_000
-MAX_AXES = 32
 SAVE_AGAIN = "Turn it into one file: python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER model.pt"
 Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A piece of a tensor: where it begins in it, its shape, and bytes [start, stop) of a file."""
-
-    offsets: Shape
-    shape: Shape
-    file: int
-    start: int
-    stop: int
 
 
 def open_weights(weights: Weights) -> DecodedSource:
@@ -150,75 +136,40 @@ class _Metadata:
             if any(low + n > whole for low, n, whole in zip(offsets, sizes, shape, strict=True)):
                 self._fail(f"has a piece of {name[:200]!r} that leaves it")
             if 0 not in sizes:
-                pieces.append(_Piece(offsets, sizes, *place))
-        if sum(prod(piece.shape) for piece in pieces) != prod(shape) or _overlap(pieces):
+                pieces.append(Piece(offsets, sizes, _Saved(name, dtype, sizes, place, self._files)))
+        if not make_up(pieces, shape):
             self._fail(f"has pieces of {name[:200]!r} that do not make it up")
         info = TensorInfo(name, dtype, shape or (1,), prod(shape) * BITS[dtype] // 8)
-        return Presented(info, _Together(name, dtype, shape or (1,), tuple(pieces), self._files))
+        return Presented(info, Joined(dtype, shape or (1,), tuple(pieces)))
 
     def _fail(self, problem: str) -> NoReturn:
         raise DamagedFile(problem, path=self._path, remedy=FETCH_AGAIN)
 
 
 @dataclass(frozen=True)
-class _Together:
-    """Decodes a tensor of pieces, some rows at a time (see `Decoder`)."""
+class _Saved:
+    """Decodes a piece that torch.save wrote, opened when some of it is asked for (see `Decoder`)."""
 
     tensor: str
     dtype: str
     shape: Shape
-    pieces: tuple[_Piece, ...]
+    place: tuple[int, int, int]
     files: OpenFiles
-    _opened: dict[_Piece, Decoder] = field(default_factory=dict, compare=False)
-
-    @property
-    def block_bytes(self) -> int:
-        return prod(self.shape[1:]) * BITS[self.dtype] // 8
+    block_bytes: int = 1
+    _opened: list[Decoder] = field(default_factory=list, compare=False)
 
     def decode(self, start: int, out: Bytes) -> int:
-        row, width, count = self.block_bytes, BITS[self.dtype] // 8, 0
-        first, last = start // row, (start + out.nbytes) // row
-        rows = out.reshape(last - first, *self.shape[1:], width)
-        for piece in self.pieces:
-            offsets, shape = piece.offsets or (0,), piece.shape or (1,)
-            low, high = max(first, offsets[0]), min(last, offsets[0] + shape[0])
-            if low >= high:
-                continue
-            own = prod(shape[1:]) * width
-            part = np.empty((high - low) * own, np.uint8)
-            count += self._piece(piece).decode((low - offsets[0]) * own, part)
-            inside = tuple(slice(at, at + n) for at, n in zip(offsets[1:], shape[1:], strict=True))
-            rows[(slice(low - first, high - first), *inside)] = part.reshape(high - low, *shape[1:], width)
-        return count
-
-    def _piece(self, piece: _Piece) -> Decoder:
-        """The numbers of a piece in C order. Raises SourceError."""
-        if piece not in self._opened:
-            path = self.files.paths[piece.file]
+        if not self._opened:
+            number, _, stop = self.place
+            path = self.files.paths[number]
             # The archive's directory is found from its end.
-            file = open_zip(path, self.files.descriptor(piece.file), piece.stop, alone=True)
+            file = open_zip(path, self.files.descriptor(number), stop, alone=True)
             stored = file.found.tensors.get("")
-            if stored is None or stored.dtype != self.dtype or stored.shape != piece.shape:
+            if stored is None or stored.dtype != self.dtype or stored.shape != self.shape:
                 problem = "has a piece that is not what .metadata says"
                 raise DamagedFile(problem, path=path, tensor=self.tensor[:200], remedy=FETCH_AGAIN)
-            self._opened[piece] = presented_of(file, "", stored).decoder
-        return self._opened[piece]
-
-
-def _overlap(pieces: list[_Piece]) -> bool:
-    """Whether two pieces share a number; those along one axis are compared with their neighbours only."""
-    corners = {piece.offsets for piece in pieces}
-    if len(corners) != len(pieces):
-        return True
-    pieces = sorted(pieces, key=lambda piece: piece.offsets)
-    if len(pieces) > 4096 or all(piece.offsets[1:] == pieces[0].offsets[1:] for piece in pieces):
-        return any(one.offsets[0] + one.shape[0] > two.offsets[0] for one, two in pairwise(pieces))
-    return any(_meet(one, two) for at, one in enumerate(pieces) for two in pieces[at + 1 :])
-
-
-def _meet(one: _Piece, two: _Piece) -> bool:
-    corners = zip(one.offsets, one.shape, two.offsets, two.shape, strict=True)
-    return all(low < other + many and other < low + few for low, few, other, many in corners)
+            self._opened.append(presented_of(file, "", stored).decoder)
+        return self._opened[0].decode(start, out)
 
 
 def _fields(value: Any, kind: str) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,14 @@ import numpy.typing as npt
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.results.beside import SourceFile
-from modelkin_indexer.source import Unread
+from modelkin_indexer.source import Source, Unread
 from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.sources.safetensors.header import SUFFIX, Stored, read_header, read_index
+from modelkin_indexer.sources.safetensors.pieces import Shard, joined, places_of
 from modelkin_indexer.sources.stored.files import fill, open_regular, read_config, read_exact
 from modelkin_indexer.sources.stored.shards import NAMED, settled, stale
 
 COMPARED = 1 << 20  # bytes at each end of a tensor that stands in two files
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """One open file. `tensors` holds what its header says; `header_bytes` what reading that cost."""
-
-    path: Path
-    descriptor: int
-    size: int
-    tensors: Mapping[str, Stored]
-
-    @property
-    def header_bytes(self) -> int:
-        return self.size - sum(stored.info.nbytes for stored in self.tensors.values())
 
 
 class SafetensorsSource:
@@ -45,23 +33,21 @@ class SafetensorsSource:
     """
 
     def __init__(
-        self, path: Path, name: str, shards: Iterable[Path], notes: tuple[str, ...] = (), index: Mapping[str, str] | None = None
+        self, path: Path, name: str, shards: Sequence[Shard], notes: tuple[str, ...] = (), index: Mapping[str, str] | None = None
     ) -> None:
-        """Open `shards`, at least one and all in one folder, and check their headers. `index`: the file of each tensor, if one says so.
+        """Take over `shards`, at least one and all in one folder. `index`: the file of each tensor, if one says so.
 
         Raises:
-            SourceError: a file cannot be read or is damaged, or two of them hold different tensors of one name.
+            SourceError: two files hold different tensors of one name, or none holds any.
         """
         self.path, self.name, self.quantization = path, name, ""
         self.unread: Unread = ()
         self._closed = False
         self._lock = threading.Lock()
-        self._shards: list[_Shard] = []
-        self._where: dict[str, tuple[_Shard, Stored]] = {}
-        self.metadata: dict[str, str] = {}
+        self._shards = tuple(shards)
+        self._where: dict[str, tuple[Shard, Stored]] = {}
+        self.metadata: Mapping[str, str] = {key: value for shard in self._shards for key, value in shard.metadata.items()}
         try:
-            for shard in shards:
-                self._shards.append(_open_shard(shard, self.metadata))
             notes += self._settle(index or {})
             if not self._where:
                 raise DamagedFile("holds no tensors", path=path, remedy="Check that this is the file with the weights.")
@@ -124,7 +110,7 @@ class SafetensorsSource:
         return True
 
 
-def open_weights(weights: Weights) -> SafetensorsSource:
+def open_weights(weights: Weights) -> Source:
     """The files of one model, or all shards that its index names.
 
     Where files and index do not agree, as loaders do: the index decides between several, what it leaves out is read too, and an index of
@@ -134,19 +120,34 @@ def open_weights(weights: Weights) -> SafetensorsSource:
         SourceError: a file is missing, damaged or not to be read, or most of what the index names is in none.
     """
     if weights.index is None:
-        return SafetensorsSource(weights.path, weights.name, weights.files, weights.notes)
+        return _opened(weights, weights.files, weights.notes)
     weight_map = read_index(weights.index, (SUFFIX,))
     shards = [weights.index.parent / shard for shard in sorted(set(weight_map.values()))]
     if weights.files and not all(shard.exists() for shard in shards):
-        return SafetensorsSource(weights.path, weights.name, weights.files, (*weights.notes, stale(weights.index)))
-    return SafetensorsSource(weights.path, weights.name, shards, weights.notes, weight_map)
+        return _opened(weights, weights.files, (*weights.notes, stale(weights.index)))
+    return _opened(weights, shards, weights.notes, weight_map)
 
 
-def _open_shard(path: Path, metadata: dict[str, str]) -> _Shard:
+def _opened(weights: Weights, paths: Iterable[Path], notes: tuple[str, ...], index: Mapping[str, str] | None = None) -> Source:
+    """The files as one model, whose tensors they hold whole or in pieces."""
+    with ExitStack() as opened:
+        shards = []
+        for path in paths:
+            shards.append(_open_shard(path))
+            opened.callback(os.close, shards[-1].descriptor)
+        if (places := places_of(shards)) is not None:
+            source = joined(replace(weights, notes=notes), shards, places, opened)
+            opened.pop_all()
+            return source
+        opened.pop_all()
+    return SafetensorsSource(weights.path, weights.name, shards, notes, index)
+
+
+def _open_shard(path: Path) -> Shard:
     descriptor = open_regular(path)
     try:
-        size = os.fstat(descriptor).st_size
-        return _Shard(path, descriptor, size, read_header(descriptor, size, path, metadata))
+        size, metadata = os.fstat(descriptor).st_size, dict[str, str]()
+        return Shard(path, descriptor, size, read_header(descriptor, size, path, metadata), metadata)
     except BaseException:
         os.close(descriptor)
         raise

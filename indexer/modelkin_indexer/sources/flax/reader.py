@@ -16,10 +16,11 @@ from typing import Any
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.source import BITS
-from modelkin_indexer.sources.kernels import Laid, laid, shown, spelt, width_of
+from modelkin_indexer.sources.flax.arrays import DTYPES, MAX_AXES, Array, params, presented
+from modelkin_indexer.sources.kernels import spelt
 from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.sources.safetensors.header import read_index
-from modelkin_indexer.sources.stored.decoded import DecodedSource, Origin, Presented
+from modelkin_indexer.sources.stored.decoded import DecodedSource, Origin
 from modelkin_indexer.sources.stored.extents import Extent, OpenFiles, Parts
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, read_config
 from modelkin_indexer.sources.stored.msgpack import Raw, Walker
@@ -27,17 +28,7 @@ from modelkin_indexer.sources.stored.msgpack import Raw, Walker
 SUFFIXES = (".msgpack",)
 ARRAY = 1  # the extension type of arrays; 2 and 3 are single numbers
 CHUNKED = "__msgpack_chunked_array__"  # marks an array in several, which msgpack could not hold in one
-NOT_MODEL = ("opt_state", "optimizer", "ema_params", "optimizer_state")
-COUNTERS = ("step", "rng", "key")  # of a training state, where they are numbers: modules of attention are called `key` too
-PARAMS = ("params", "model", "target")  # where a training state keeps its weights
-STATS = "batch_stats"
-MAX_AXES = 32
 SAVE_AGAIN = "Save the parameters alone with flax.serialization.to_bytes, or as safetensors."
-DTYPES = {
-    **{"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"},
-    **{"int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8"},
-    "bool": "BOOL",
-}
 
 
 @dataclass(frozen=True)
@@ -48,6 +39,10 @@ class _Array:
     dtype: str
     shape: tuple[int, ...]
     parts: tuple[Extent, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.length for part in self.parts)
 
 
 def open_weights(weights: Weights) -> DecodedSource:
@@ -62,18 +57,19 @@ def open_weights(weights: Weights) -> DecodedSource:
     files = OpenFiles()
     with ExitStack() as opened:
         opened.callback(files.close)
-        arrays: list[_Array] = []
+        arrays: list[Array] = []
         header = 0
         for path in paths:
             walker = Walker(files.descriptor(number := files.open(path)), files.sizes[number], path)
             value = walker.value()
             if walker.at != files.sizes[number]:
                 walker.fail("goes on after its end")
-            arrays += _arrays(_params(value), (), walker, number, path)
+            found = _arrays(params(value), (), walker, number, path)
+            arrays += [Array(one.path, one.dtype, one.shape, one.nbytes, Parts(spelt(one.path, ""), one.parts, files)) for one in found]
             header += walker.header_bytes
         unread: Counter[str] = Counter()
-        presented = _presented(arrays, files, paths[0], unread)
-        if not presented:
+        shown = presented(arrays, paths[0], unread)
+        if not shown:
             raise UnsupportedFormat("holds no arrays of Flax", path=paths[0], remedy=SAVE_AGAIN)
         config, notes = read_config(paths[0].parent)
         origin = Origin(
@@ -85,27 +81,7 @@ def open_weights(weights: Weights) -> DecodedSource:
             header_bytes=header,
             unread=tuple(sorted(unread.items())),
         )
-        return DecodedSource(origin, presented, opened.pop_all().close)
-
-
-def _params(value: Any) -> Any:
-    """The weights: the value itself, or what a training state keeps under a usual word."""
-    while isinstance(value, dict):
-        word = next((word for word in PARAMS if isinstance(value.get(word), dict)), None)
-        state = {key for key, part in value.items() if key in NOT_MODEL or (key in COUNTERS and not isinstance(part, dict))}
-        if word is None or not all(key in (word, STATS) or key in state for key in value):
-            return {key: part for key, part in value.items() if key not in state}
-        if STATS in value:
-            return _joined(value[word], value[STATS])
-        value = value[word]
-    return value
-
-
-def _joined(one: Any, two: Any) -> Any:
-    """Two nested dictionaries as one."""
-    if not (isinstance(one, dict) and isinstance(two, dict)):
-        return one
-    return {**two, **{key: _joined(part, two[key]) if key in two else part for key, part in one.items()}}
+        return DecodedSource(origin, shown, opened.pop_all().close)
 
 
 def _arrays(value: Any, name: tuple[str, ...], walker: Walker, number: int, path: Path) -> Iterator[_Array]:
@@ -150,37 +126,3 @@ def _chunked(value: dict[Any, Any], name: tuple[str, ...], walker: Walker, numbe
     if len(kinds) != 1 or len(sizes) > MAX_AXES or -1 in sizes or prod(sizes) != sum(prod(array.shape) for array in found):
         raise DamagedFile("has chunks that do not fit", path=path, tensor=".".join(name)[:200], remedy=FETCH_AGAIN)
     return _Array(name, kinds.pop(), tuple(sizes), tuple(part for array in found for part in array.parts))
-
-
-def _presented(arrays: list[_Array], files: OpenFiles, path: Path, unread: Counter[str]) -> dict[str, Presented]:
-    """The tensors by name."""
-    width = width_of(Counter(array.shape[0] for array in arrays if array.path[-1:] == ("scale",) and len(array.shape) == 1))
-    is_out_first = _outputs_first(arrays)
-    found: dict[str, Presented] = {}
-    for array in arrays:
-        front, leaf = array.path[:-1], array.path[-1] if array.path else "array"
-        leaf = {"mean": "running_mean", "var": "running_var"}.get(leaf, leaf)
-        name = spelt(front, leaf)
-        if array.dtype not in BITS:
-            unread[f"Flax, {array.dtype}"] += sum(part.length for part in array.parts)
-            continue
-        if not array.shape or 0 in array.shape:
-            continue  # a counter, or nothing
-        if name in found:
-            raise DamagedFile("is there twice", path=path, tensor=name, remedy=FETCH_AGAIN)
-        lies = laid("/".join(front).lower(), leaf, array.shape, width)
-        if is_out_first and len(array.shape) == 2:
-            lies = Laid(array.shape)
-        found[name] = shown(name, array.dtype, array.shape, lies, Parts(name, array.parts, files), path)
-    return found
-
-
-def _outputs_first(arrays: list[_Array]) -> bool:
-    """Whether kernels are stored [out, in] for all their name, as GPT-2's are: told by biases, which are as long as there are outputs."""
-    biases = {array.path[:-1]: array.shape for array in arrays if array.path[-1:] == ("bias",)}
-    votes = 0
-    for array in arrays:
-        if array.path[-1:] == ("kernel",) and len(array.shape) == 2 and array.shape[0] != array.shape[1]:
-            bias = biases.get(array.path[:-1])
-            votes += (bias == array.shape[:1]) - (bias == array.shape[1:])
-    return votes > 0

@@ -1,0 +1,1 @@
+"""Weights of JAX libraries: Flax msgpack files and Orbax checkpoints."""
