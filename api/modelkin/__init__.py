@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from modelkin.keeping import sync as sync
     from modelkin.keeping import upgrade as upgrade
     from modelkin.keys import key as key
+    from modelkin.publishing import report as report
     from modelkin.questions import audit as audit
     from modelkin.questions import compare as compare
     from modelkin.questions import decompose as decompose
@@ -69,11 +70,13 @@ _KEEPING = (
     "sync",
     "upgrade",
 )
+_PUBLISHING = ("report",)
 _WISHES = ("Listener", "Reading")
 _HOME = {
     **dict.fromkeys(_QUESTIONS, "modelkin.questions"),
     **dict.fromkeys(_FINGERPRINTS, "modelkin.fingerprints"),
     **dict.fromkeys(_KEEPING, "modelkin.keeping"),
+    **dict.fromkeys(_PUBLISHING, "modelkin.publishing"),
     **dict.fromkeys(_WISHES, "modelkin.wishes"),
     "Registry": "modelkin.registry",
     "formats": "modelkin.readable",

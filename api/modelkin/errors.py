@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from modelkin_indexer.errors import (
     DamagedFile,
+    EvidenceError,
     FingerprintError,
     JournalError,
     ModelkinError,
@@ -13,6 +14,7 @@ from modelkin_indexer.errors import (
     NoCheckpoints,
     Offline,
     RegistryError,
+    ReportError,
     SharedFileError,
     SourceError,
     SourceNotFound,
@@ -25,6 +27,7 @@ from modelkin_registry.answers.plain import CONTRACT, Plain
 
 __all__ = [
     "DamagedFile",
+    "EvidenceError",
     "Failure",
     "FingerprintError",
     "JournalError",
@@ -34,6 +37,7 @@ __all__ = [
     "Offline",
     "Problem",
     "RegistryError",
+    "ReportError",
     "SharedFileError",
     "SourceError",
     "SourceNotFound",

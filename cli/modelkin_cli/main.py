@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from modelkin_cli.failures import Teller
-from modelkin_cli.options import group_options
+from modelkin_cli.options import TYPED, group_options
 
 # Each verb is the module of that name in commands/; the words are its short help, here so that `--help` need not import it.
 VERBS = {
@@ -62,6 +62,13 @@ class Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
+
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        """As click's, with what was typed kept for those who shall be able to type it again (reporting.py)."""
+        typed = tuple(args)
+        found = super().make_context(info_name, args, parent, **extra)
+        found.meta[TYPED] = typed
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

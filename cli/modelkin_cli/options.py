@@ -13,6 +13,7 @@ from modelkin.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
+TYPED = "modelkin.typed"  # under this name a context keeps what was typed behind `modelkin`
 REGISTRY = "The registry's file. Default: registry.db in your user data folder."
 KEY_FILE = "File with a private key: 32 bytes, or 64 hex digits. `query` takes several, and asks under each."
 OFFLINE = "Ask nothing of the Hub, whatever SOURCE looks like. MODELKIN_OFFLINE=1 does the same."

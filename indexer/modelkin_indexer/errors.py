@@ -11,6 +11,8 @@
     ├── FingerprintError        a stored fingerprint is damaged or of an unknown spec
     ├── UnusableKey             a key file cannot be read or holds no key (exit code 2)
     ├── SharedFileError         a file of a shared registry is damaged, of another version or key
+    ├── EvidenceError           a bundle of evidence is damaged, was changed, or cannot be written
+    ├── ReportError             a page cannot be written in the form that was asked for (exit code 2)
     ├── JournalError            the journal of an exact comparison is damaged, or another comparison's
     └── RegistryError           the registry cannot be opened, is busy or is damaged (exit code 4)
         ├── UnknownModel        no model of that name in the registry
@@ -80,6 +82,16 @@ class UnusableKey(ModelkinError):
 
 class SharedFileError(ModelkinError):
     """A file that a registry was exported to cannot be taken in, or written."""
+
+
+class EvidenceError(ModelkinError):
+    """A bundle of evidence is damaged or was changed since it was made, is of another version, or cannot be written."""
+
+
+class ReportError(ModelkinError):
+    """A page cannot be written in the form or language that was asked for."""
+
+    exit_code = 2
 
 
 class JournalError(ModelkinError):

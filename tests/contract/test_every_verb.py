@@ -52,11 +52,15 @@ BATCH = ("add", "sync", "upgrade", "refresh")  # one object a line; of an upgrad
 CALLBACK = 25  # lines of a callback at most, its docstring aside: it parses, calls one function, prints
 SCREEN = {"as_json", "quiet", "debug", "fail_on"}  # options that say what people see
 # What a script has instead of an option: another argument of the function, a field of its answer, or a function of its own.
+REPORT = {"report_file": "report", "language": "report"}
 INSTEAD = {
-    "decompose": {"recipe": "recipe"},
+    "query": REPORT,
+    "compare": REPORT,
+    "trajectory": REPORT,
+    "decompose": {"recipe": "recipe", **REPORT},
     "remove": {"yes": "sure"},
     "sync": {"ids_from": "ids", "journal": "journal"},
-    "tree": {"as_dot": "edges", "picture": "edges"},
+    "tree": {"as_dot": "edges", "picture": "edges", **REPORT},
 }
 every_verb = pytest.mark.parametrize("verb", VERBS)
 

@@ -15,6 +15,7 @@ from modelkin_cli.output import Output
 from modelkin_cli.pages.answers import compare_page
 from modelkin_cli.pages.exact import aligned_page
 from modelkin_cli.reading_options import ReadingCommand, printing, reading, tensors_option
+from modelkin_cli.reporting import Paper, report_options
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers.asked import CompareAnswer
 
@@ -33,6 +34,7 @@ from modelkin_registry.answers.asked import CompareAnswer
 @click.option("--resume", type=FILE, metavar="FILE", help="With --exact: keep finished tensors in this journal, and go on where it ends.")
 @tensors_option
 @fail_on_option
+@report_options
 @reading
 @printing
 @calling
@@ -46,6 +48,7 @@ def command(
     resume: Path | None,
     tensors: bool,
     fail_on: tuple[str, ...],
+    paper: Paper,
     output: Output,
     call: dict[str, Any],
 ) -> None:
@@ -60,6 +63,7 @@ def command(
       modelkin compare models/mystery llama --fail-on descent
       modelkin compare models/mystery models/llama --exact --control models/qwen --resume mystery.journal
       modelkin compare models/mystery models/llama --align
+      modelkin compare models/mystery models/llama --report pair.html --language ko
     """
     if not exact and (resume is not None or layers == "all"):
         raise click.UsageError("--resume and --layers are for --exact")
@@ -68,6 +72,7 @@ def command(
             a, b, controls=controls, exact=exact, layers=layers, resume=resume, align=align, tensors=tensors, listener=listener, **call
         )
     output.answer(answer, (answer.relation,), lambda console: _pages(answer, console))
+    paper.write(answer, output, call, controls)
     names = violations(fail_on, answer.relation, answer.also, answer.components)
     if names := [*names, *(word for word in fail_on if word == answer.verdict)]:
         output.say(f"--fail-on: {', '.join(names)}")

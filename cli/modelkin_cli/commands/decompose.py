@@ -12,6 +12,7 @@ from modelkin_cli.options import calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.merge import merge_page
 from modelkin_cli.reading_options import ReadingCommand, printing, reading
+from modelkin_cli.reporting import Paper, report_options
 from modelkin_registry.answers.asked import DecomposeAnswer
 
 
@@ -21,6 +22,7 @@ from modelkin_registry.answers.asked import DecomposeAnswer
 @click.option("--parents", multiple=True, metavar="A B ...", help="Parents: sources or registered models. Default: they are sought.")
 @click.option("--base", metavar="NAME", help="The model that the parents were trained from, if you know it.")
 @click.option("--recipe", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a recipe for mergekit there.")
+@report_options
 @reading
 @printing
 @calling
@@ -30,6 +32,7 @@ def command(
     parents: tuple[str, ...],
     base: str | None,
     recipe: Path | None,
+    paper: Paper,
     output: Output,
     call: dict[str, Any],
 ) -> None:
@@ -41,11 +44,13 @@ def command(
     Example:
       modelkin decompose models/mystery --recipe mystery.yml
       modelkin decompose models/mystery --parents llama-chat llama-code --base llama
+      modelkin decompose models/mystery --report mystery.html
     """
     with output.listening() as listener:
         answer = modelkin.decompose(source, parents=(*parents, *more), base=base, listener=listener, **call)
     parents_found = answer.merge.parents if answer.merge else ()
     output.answer(answer, (parent.model for parent in parents_found), lambda console: merge_page(answer, console))
+    paper.write(answer, output, call, (*parents, *more))
     if recipe:
         _write(recipe, answer, output)
 

@@ -11,6 +11,7 @@ from modelkin_cli.options import calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.answers import query_page
 from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option, tensors_option
+from modelkin_cli.reporting import Paper, report_options
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers.asked import QueryAnswer
 from modelkin_registry.registry import SHOWN
@@ -25,6 +26,7 @@ from modelkin_registry.registry import SHOWN
 @tensors_option
 @starter_option
 @fail_on_option
+@report_options
 @reading
 @printing
 @calling
@@ -37,6 +39,7 @@ def command(
     tensors: bool,
     starter: bool,
     fail_on: tuple[str, ...],
+    paper: Paper,
     output: Output,
     call: dict[str, Any],
 ) -> None:
@@ -50,12 +53,14 @@ def command(
       modelkin query models/mystery
       modelkin query org/name
       modelkin query models/mystery --fail-on descent --json
+      modelkin query models/mystery --report mystery.html
     """
     with output.listening() as listener:
         wishes: dict[str, Any] = {"k": k, "show_all": show_all, "exact": exact, "tensors": tensors, "confirm": confirm}
         answer = modelkin.query(source, **wishes, starter=starter, listener=listener, **call)
     names = (relative.model for relative in answer.relatives if not relative.declared)
     output.answer(answer, names, lambda console: query_page(answer, console))
+    paper.write(answer, output, call)
     _judge(answer, fail_on, output)
 
 

@@ -11,15 +11,17 @@ from modelkin_cli.options import calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.trajectory import trajectory_page
 from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option
+from modelkin_cli.reporting import Paper, report_options
 
 
 @click.command("trajectory", cls=ReadingCommand, short_help="Examine checkpoints said to lead from scratch to a model.")
 @click.argument("checkpoints", nargs=-1, required=True, metavar="DIR|CHECKPOINT...")
 @starter_option
+@report_options
 @reading
 @printing
 @calling
-def command(checkpoints: tuple[str, ...], starter: bool, output: Output, call: dict[str, Any]) -> None:
+def command(checkpoints: tuple[str, ...], starter: bool, paper: Paper, output: Output, call: dict[str, Any]) -> None:
     """Examine a series of checkpoints said to lead from a random start to a final model.
 
     DIR has them as subfolders or files, in natural order (step-2 before step-10); several are taken in the order given. A checkpoint
@@ -30,7 +32,9 @@ def command(checkpoints: tuple[str, ...], starter: bool, output: Output, call: d
     Example:
       modelkin trajectory runs/llama
       modelkin trajectory step-0 step-1000 final --json
+      modelkin trajectory runs/llama --report run.html
     """
     with output.listening() as listener:
         answer = modelkin.trajectory(*checkpoints, starter=starter, listener=listener, **call)
     output.answer(answer, (answer.verdict,), lambda _: trajectory_page(answer))
+    paper.write(answer, output, call, checkpoints)

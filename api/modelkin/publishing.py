@@ -1,0 +1,109 @@
+"""Answers for others: pages to hand on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
+
+from modelkin.calls import Call, demanded, listener_of, settings_of
+from modelkin.keys import read_key
+from modelkin.made import made
+from modelkin.registries import OnDemand
+from modelkin.reporting.view import Answer
+from modelkin.wishes import Asked
+from modelkin_indexer.errors import RegistryError
+from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer
+from modelkin_registry.answers.plain import CONTRACT, Plain
+from modelkin_registry.answers.relations import is_descent
+from modelkin_registry.answers.trajectory import TrajectoryAnswer
+from modelkin_registry.answers.tree import TreeAnswer
+from modelkin_registry.registry import Registry
+
+AROUND = 1  # steps of the family tree around the nearest relative
+
+
+@dataclass(frozen=True)
+class Reported(Plain):
+    """The files that a report was written to, the page first."""
+
+    files: tuple[str, ...]
+    language: str
+    contract: int = CONTRACT
+
+
+def report(
+    answer: Answer,
+    file: str | os.PathLike[str],
+    *,
+    language: str = "en",
+    command: str = "",
+    models: Sequence[Asked] = (),
+    **call: Unpack[Call],
+) -> Reported:
+    """Write an answer as a page: HTML that needs nothing from outside, Markdown with pictures beside it, or PDF (extra `pdf`).
+
+    Args:
+        answer: what `query`, `compare`, `decompose`, `tree` or `trajectory` returned.
+        file: ends in .html, .md or .pdf; a file of that name is replaced.
+        language: "en" or "ko".
+        command: what makes the answer again, as the page shall tell it.
+        models: the checkpoints of a trajectory or parents of a merge, and whatever else was asked about and the answer does not name by
+            its path; their files are digested.
+
+    Raises:
+        ReportError: another suffix or language, or PDF without WeasyPrint.
+        OSError: the file cannot be written.
+    """
+    from modelkin.reporting.texts import texts_of  # templates are for reports alone
+    from modelkin.reporting.writing import report_path, write_report
+
+    path, _ = report_path(file), texts_of(language)
+    settings, listener = settings_of(call), listener_of(call)
+    with demanded(call) as on_demand:
+        registry = _asked(answer, on_demand)
+        key = answer.registry.key if isinstance(answer, QueryAnswer) else read_key(settings.key_file).name
+        asked = _models(answer, models)
+        told = made(key=key, command=command, asked=asked, registry=registry, listener=listener, offline=settings.offline)
+        tree = _tree(answer, registry)
+        written = write_report(answer, told, path, language, _subject(answer), tree)
+    return Reported(tuple(map(str, written)), language)
+
+
+def _asked(answer: Answer, registry: OnDemand) -> Registry | None:
+    """The registry that the answer is of; None where it was made without one."""
+    alone = isinstance(answer, CompareAnswer) or (isinstance(answer, DecomposeAnswer) and answer.registry is None)
+    if alone and registry.opened is None and not registry.is_named:
+        return None
+    try:
+        return registry.get()
+    except RegistryError:
+        return None  # an answer without a registry, or of one that has gone since
+
+
+def _models(answer: Answer, models: Sequence[Asked]) -> list[tuple[str, Asked]]:
+    """The models of an answer with their roles."""
+    if isinstance(answer, CompareAnswer):
+        given: list[tuple[str, Asked]] = [("a", answer.a.source), ("b", answer.b.source)]
+        return [*given, *(("control", one) for one in models)]
+    if isinstance(answer, QueryAnswer):
+        nearest = [("relative", one.model) for one in answer.relatives[:1]]
+        return [("query", answer.query.source), *nearest]
+    if isinstance(answer, DecomposeAnswer):
+        return [("query", answer.query.source), *(("parent", one) for one in models)]
+    return [("checkpoint", one) for one in models]
+
+
+def _tree(answer: Answer, registry: Registry | None) -> TreeAnswer | None:
+    if not isinstance(answer, QueryAnswer) or registry is None or not any(is_descent(one) for one in answer.relatives[:1]):
+        return None
+    return registry.tree(answer.relatives[0].model, depth=AROUND)
+
+
+def _subject(answer: Answer) -> str:
+    if isinstance(answer, (TreeAnswer, TrajectoryAnswer)):
+        return ""
+    source = answer.a.source if isinstance(answer, CompareAnswer) else answer.query.source
+    return Path(source).name or "model"

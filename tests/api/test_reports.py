@@ -1,0 +1,294 @@
+"""Pages to hand on: whole, closed to the outside, readable by machines that read aloud, and equal in every language."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+import modelkin
+from calls import run
+from modelkin.errors import ReportError
+from modelkin.reporting import pictures
+from modelkin.reporting.languages import LANGUAGES
+from modelkin.reporting.page import markdown
+from modelkin.reporting.texts import texts_of
+from modelkin_registry.answers.parts import ALTERNATIVES, VERDICTS
+from modelkin_registry.answers.relations import RELATIONS
+from tiny_models import save_model, tiny_llama, tuned
+
+HOSTILE = ("<img src=x onerror=alert(1)>", '"><svg onload=alert(1)>', "{{7*7}}{% raw %}", "a|b [x](javascript:alert(1)) `c`", "\u202eevil")
+VOID = {"meta", "link", "br", "img", "hr"}
+LOADS = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href"}
+AA = 4.5  # contrast of text that WCAG 2.2 asks for (criterion 1.4.3)
+every_language = pytest.mark.parametrize("language", LANGUAGES)
+
+
+class Page(HTMLParser):
+    """A page taken apart; every element has to be closed in its turn."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[int] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs), attrs
+        self.elements.append((tag, dict(attrs)))
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def asked(kind: str) -> tuple[Any, tuple[str, ...]]:
+    """An answer of each kind, and the models that it does not name by their paths."""
+    call: dict[str, Any] = {"registry": "r.db"}
+    if kind == "query":
+        return modelkin.query("child", tensors=True, **call), ()
+    if kind == "nothing":
+        return modelkin.query("fake", show_all=True, **call), ()
+    if kind == "compare":
+        return modelkin.compare("child", "parent", controls=["stranger"], **call), ("stranger",)
+    if kind == "decompose":
+        return modelkin.decompose("child", **call), ()
+    if kind == "fit":
+        return modelkin.decompose("child", parents=["parent", "stranger"], **call), ("parent", "stranger")
+    if kind == "trajectory":
+        return modelkin.trajectory("stranger", "parent", "child", **call), ("stranger", "parent", "child")
+    modelkin.add("child", **call)
+    return modelkin.tree(**call), ()
+
+
+KINDS = ("query", "nothing", "compare", "decompose", "fit", "tree", "trajectory")
+
+
+@every_language
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_is_whole_closed_and_can_be_read_aloud(filled: Path, kind: str, language: str) -> None:
+    answer, models = asked(kind)
+    told = modelkin.report(answer, "page.html", language=language, command="modelkin ask", models=models, registry="r.db")
+    assert told.files == ("page.html",)
+    page = Page(Path("page.html").read_text(encoding="utf-8"))
+    tags = [tag for tag, _ in page.elements]
+    assert {"script", "iframe", "object", "embed", "form", "base", "img"} & set(tags) == set()
+    for tag, attributes in page.elements:
+        assert not any(name.startswith("on") or name == "style" for name in attributes), tag
+        for name in LOADS & attributes.keys():
+            assert re.match(r"#|data:,$", attributes[name] or ""), (tag, attributes)
+    policy = next(a["content"] for t, a in page.elements if t == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "url(" not in Path("page.html").read_text(encoding="utf-8")
+    assert ("html", {"lang": language}) in page.elements
+    assert page.headings[0] == 1
+    assert page.headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+    drawn = [attributes for tag, attributes in page.elements if tag == "svg"]
+    assert all(one["role"] == "img" and len(one["aria-label"] or "") > 10 for one in drawn)
+    assert len(drawn) >= (0 if kind in ("decompose", "fit", "trajectory") else 1)
+    ids = [str(a["id"]) for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert tags.count("table") == tags.count("caption")
+    assert all("scope" in attributes for tag, attributes in page.elements if tag == "th")
+    regions = [a for _, a in page.elements if "tabindex" in a]
+    assert all(a.get("aria-label") or tag == "pre" for tag, a in page.elements if a in regions)
+
+
+@every_language
+def test_a_page_tells_what_the_answer_tells(filled: Path, language: str) -> None:
+    answer, _ = asked("query")
+    modelkin.report(answer, "page.html", language=language, command="modelkin query child", registry="r.db")
+    text, say = Page(Path("page.html").read_text(encoding="utf-8")).text, texts_of(language)
+    first = answer.relatives[0]
+    assert all(sentence in text for sentence in (answer.explanation[1:] if language == "en" else answer.explanation))
+    assert say("verdict", "related") in text
+    assert all(say("way", way, query="child", relative="parent") in text for way in first.alternatives)
+    assert all(say("text", f"never-{number}") in text for number in range(1, 5))
+    for family in first.components[0].families:
+        assert family.family in text
+    assert all(row.query in text for row in first.counterparts.tensors)
+    assert say("heading", "low") in text
+    assert "modelkin query child" in text
+    assert "sha256:" in text  # of the registry
+    assert modelkin.made.sha256_of(Path("child/model.safetensors")) in text
+
+
+def test_nothing_found_is_told_with_what_it_is_worth(filled: Path) -> None:
+    answer, _ = asked("nothing")
+    for language, words in (("en", "no proof of training from scratch"), ("ko", "증명은 아닙니다")):
+        modelkin.report(answer, "page.html", language=language, registry="r.db")
+        text = Page(Path("page.html").read_text(encoding="utf-8")).text
+        assert words in text
+        assert texts_of(language)("text", "no-ways") in text
+        assert texts_of(language)("heading", "tree") not in text
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_stay_names(filled: Path, name: str) -> None:
+    save_model(filled / name, tuned(tiny_llama(1), 5))
+    assert run("add", "child", "--as", name.replace("\u202e", ""), "--replace").exit_code == 0
+    answers = {
+        "query": modelkin.query(f"./{name}", registry="r.db"),
+        "compare": modelkin.compare(f"./{name}", "parent", registry="r.db"),
+        "tree": modelkin.tree(registry="r.db"),
+        "trajectory": modelkin.trajectory("stranger", f"./{name}", registry="r.db"),
+    }
+    for kind, answer in answers.items():
+        modelkin.report(answer, "page.html", command=f"modelkin {kind} {name}", registry="r.db")
+        page = Page(Path("page.html").read_text(encoding="utf-8"))
+        assert {"img", "script"} & {tag for tag, _ in page.elements} == set()
+        assert not any(attribute.startswith("on") for _, attributes in page.elements for attribute in attributes)
+        assert "\u202e" not in Path("page.html").read_text(encoding="utf-8")
+        assert name.replace("\u202e", "\\u202e") in page.text
+        modelkin.report(answer, "page.md", command=f"modelkin {kind} x", registry="r.db")
+        said = Path("page.md").read_text(encoding="utf-8")
+        assert not re.search(r"(?<!\\)<(img|svg)", said)
+        assert not re.search(r"(?<!\\)\[x(?<!\\)\]\(javascript", said)
+
+
+def test_markdown_has_the_same_content_and_its_pictures_beside_it(filled: Path) -> None:
+    answer, _ = asked("query")
+    told = modelkin.report(answer, "a page.md", command="modelkin query child", registry="r.db")
+    assert told.files[0] == "a page.md"
+    text = Path("a page.md").read_text(encoding="utf-8")
+    for file in told.files[1:]:
+        drawn = ElementTree.fromstring(Path(file).read_text(encoding="utf-8"))
+        assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+        assert drawn.find("{http://www.w3.org/2000/svg}title") is not None
+        assert f"]({file.replace(' ', '%20')})" in text
+    assert len(told.files) == 5
+    modelkin.report(answer, "page.html", command="modelkin query child", registry="r.db")
+    html = re.findall(r"<h[1-4][^>]*>([^<]+)</h", Path("page.html").read_text(encoding="utf-8"))
+    assert [heading.partition(" ")[2] for heading in re.findall(r"^#+ .*", text, re.MULTILINE)] == html
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count(" |") for line in rows if line.startswith("| attention")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [("a_b", r"a\_b"), ("- x", r"\- x"), ("<b>", r"\<b>"), ("1. x", r"\1. x"), ("# x", r"\# x"), ("x|y", r"x\|y")]
+)
+def test_markdown_marks_are_escaped(given: str, told: str) -> None:
+    assert markdown(given) == told
+
+
+def test_a_page_on_paper_or_a_clear_word_why_not(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, _ = asked("query")
+    try:
+        import weasyprint
+    except (ImportError, OSError):
+        weasyprint = None
+    if weasyprint is not None:
+        modelkin.report(answer, "page.pdf", registry="r.db")
+        assert Path("page.pdf").read_bytes().startswith(b"%PDF-")
+    monkeypatch.setitem(sys.modules, "weasyprint", None)
+    with pytest.raises(ReportError, match=r"print that page to PDF in a browser"):
+        modelkin.report(answer, "page.pdf", registry="r.db")
+    with pytest.raises(ReportError, match=r"\.html, \.md, \.pdf"):
+        modelkin.report(answer, "page.docx", registry="r.db")
+    with pytest.raises(ReportError, match="en, ko"):
+        modelkin.report(answer, "page.html", language="xx", registry="r.db")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "again"),
+    [
+        (["query", "child"], "modelkin --registry r.db query child --report p.html"),
+        (["compare", "child", "parent", "--control", "stranger"], "compare child parent --control stranger"),
+        (["tree", "parent"], "tree parent"),
+        (["decompose", "child"], "decompose child"),
+        (["trajectory", "stranger", "parent"], "trajectory stranger parent"),
+    ],
+)
+def test_the_command_line_writes_pages_that_tell_how_they_were_made(filled: Path, arguments: list[str], again: str) -> None:
+    said = run(*arguments, "--report", "p.html", "--json")
+    assert said.exit_code == 0, said.output
+    json.loads(said.stdout)
+    assert again in Page(Path("p.html").read_text(encoding="utf-8")).text
+    wrong = run(*arguments, "--report", "p.txt", "--json")
+    assert wrong.exit_code == 2
+    assert json.loads(wrong.stdout)["error"]["kind"] == "UsageError"
+
+
+def test_a_private_key_is_told_by_its_id_alone(filled: Path) -> None:
+    key = modelkin.key("new", "own.key")
+    secret = Path("own.key").read_text().strip()
+    assert run("refresh", "private.db", "own.key", "--from", ".").exit_code == 0
+    said = run("--key-file", "own.key", "query", "child", "--report", "p.html", "--language", "ko", registry="private.db")
+    assert said.exit_code == 0, said.output
+    text = Path("p.html").read_text(encoding="utf-8")
+    assert key.key in text
+    assert secret not in text
+
+
+def leaves(table: dict[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in table.items():
+        yield from leaves(value, f"{at}{name}/") if isinstance(value, dict) else iter([(at + name, value)])
+
+
+def test_every_language_has_every_text_with_the_same_places() -> None:
+    tables = {
+        language: dict(leaves(json.loads((files("modelkin_data") / "texts" / f"{language}.json").read_text(encoding="utf-8"))))
+        for language in LANGUAGES
+    }
+    own = ("answers/", "special/", "relation/")  # which English has from the answers themselves
+    for language in LANGUAGES[1:]:
+        shared = {name: text for name, text in tables[language].items() if not name.startswith(own)}
+        assert shared.keys() == tables["en"].keys()
+        for name, text in shared.items():
+            assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", tables["en"][name])), name
+        said = json.loads((files("modelkin_data") / "texts" / f"{language}.json").read_text(encoding="utf-8"))
+        assert said["answers"].keys() == said["relation"].keys() == RELATIONS.keys()
+        assert all("{query}" in text and "{model}" in text for text in said["answers"].values())
+    assert set(VERDICTS) == texts_of("en").table["verdict"].keys()
+    assert set(ALTERNATIVES) == texts_of("en").table["way"].keys()
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one: str, other: str) -> float:
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_what_is_written_stands_out_from_its_ground() -> None:
+    pairs = [(step.ink, step.fill) for step in pictures.SCALE]
+    pairs += [(pictures.INK, "#ffffff"), (pictures.FAINT, "#ffffff"), (pictures.FAINT, "#f6f6f6"), (pictures.INK, pictures.LOW_FILL)]
+    css = (files("modelkin.reporting") / "templates" / "page.css").read_text(encoding="utf-8")
+    for rule in re.findall(r"\{([^{}]*)\}", css):
+        ink, ground = re.search(r"(?<!-)color: (#\w{6})", rule), re.search(r"background: (#\w{6})", rule)
+        pairs += [(ink[1] if ink else pictures.INK, ground[1] if ground else "#ffffff")] if ink or ground else []
+    assert len(pairs) > 12
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    for ink, ground in pairs:
+        assert contrast(ink, ground) >= AA, (ink, ground)
