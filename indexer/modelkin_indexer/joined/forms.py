@@ -40,15 +40,14 @@ def form_of(matrices: Matrices, widths: Mapping[str, int]) -> str | None:
 
 
 def _fits(form: str, roles: Mapping[str, Shape | Pair], width: int | None) -> bool:
-    shapes = {role: shape_as(form, one) if isinstance(one, Pair) else one for role, one in roles.items()}
-    if width is None or None in shapes.values():
+    read = {role: shape_as(form, one) if isinstance(one, Pair) else one for role, one in roles.items()}
+    shapes = {role: shape for role, shape in read.items() if shape is not None}
+    if width is None or len(shapes) < len(read):
         return False
-    reading = [shape[1] for role, shape in shapes.items() if role in ("q", "k", "v", "gate", "up") and shape]
-    writing = [shape[0] for role, shape in shapes.items() if role in ("o", "down") and shape]
+    reading = [shape[1] for role, shape in shapes.items() if role in ("q", "k", "v", "gate", "up")]
+    writing = [shape[0] for role, shape in shapes.items() if role in ("o", "down")]
     inner = ((("q", 0), ("o", 1)), (("k", 0), ("v", 0)), (("gate", 0), ("down", 1)), (("up", 0), ("down", 1)), (("gate", 0), ("up", 0)))
-    return {*reading, *writing} == {width} and all(
-        _equal(shapes[role][axis] for role, axis in sides if shapes.get(role)) for sides in inner
-    )  # type: ignore[index]
+    return {*reading, *writing} == {width} and all(_equal(shapes[role][axis] for role, axis in sides if role in shapes) for sides in inner)
 
 
 def _equal(sizes: Iterable[int]) -> bool:
