@@ -117,6 +117,30 @@ def test_a_public_table_in_strangers_is_no_descent(ask: Ask, level: str) -> None
     assert "initialisation" not in " ".join(answer.explanation)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("cleared", [("embed_tokens", "lm_head"), ("embed_tokens",)])
+def test_a_model_with_its_token_tables_cleared_is_not_contained(ask: Ask, cleared: tuple[str, ...], level: str) -> None:
+    parent = models.llama(1)
+    without = {name: np.zeros_like(w) if name.split(".")[-2] in cleared else w for name, w in parent.items()}
+    answer = ask(without, parent, level)
+    assert (answer.relation, answer.extra) == ("transplanted", 0.0)
+    headless = {name: w for name, w in parent.items() if "lm_head" not in name}
+    assert ask(headless, parent, level).relation == "identical"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_gains_that_are_set_to_one_are_in_no_other_coordinates(ask: Ask, level: str) -> None:
+    """Folded into the matrices that read them they are."""
+    parent = models.llama(1)
+    reset = {name: np.ones_like(w) if w.ndim == 1 else w for name, w in parent.items()}
+    for sides in ((reset, parent), (parent, reset)):
+        answer = ask(*sides, level)
+        assert answer.relation == "fine-tuned"
+        assert "reparameterised" not in answer.also
+    if level == "full":
+        assert ask(models.gains_folded(parent), parent, level).relation == "reparameterised"
+
+
 def public_table() -> npt.NDArray[np.float32]:
     """Filters of a wave under a bell each, at several angles: no formula of the indexer tells them."""
     y, x = np.meshgrid(np.arange(12) - 5.5, np.arange(12) - 5.5, indexing="ij")

@@ -15,6 +15,7 @@ from modelkin_indexer import sketch
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
+from modelkin_registry.relations.deltas import same_bytes
 
 Floats = npt.NDArray[np.floating[Any]]
 RoleMeans = Mapping[tuple[str, str], Mapping[str, float]]  # (family as shown, role) -> channel -> mean cosine
@@ -109,10 +110,19 @@ def _gains(pair: ComponentPair) -> str:
 
 
 def _gains_folded(pair: ComponentPair, means: RoleMeans) -> bool:
-    """Whether one side has all gains at one value, and with gains folded in its matrices are nearer to the other's than without."""
+    """Whether one side has all gains at one value, and with gains folded in its matrices are nearer to the other's than without.
+
+    Matrices that are the other's to the last bit have taken nothing in: then the gains were set to one value and are lost.
+    """
     gains = [gain_constants(side) for side in (pair.query, pair.relative)]
-    absorbed = any(_whole_gram(pair, key) > m["probe"] for key, m in means.items() if m.get("probe", 0.0) >= FOLDED_R)
+    near = [key for key, m in means.items() if m.get("probe", 0.0) >= FOLDED_R and not _equal_matrices(pair, key)]
+    absorbed = any(_whole_gram(pair, key) > means[key]["probe"] for key in near)
     return absorbed and all(gains[0]) != all(gains[1]) and all(gains)
+
+
+def _equal_matrices(pair: ComponentPair, key: tuple[str, str]) -> bool:
+    rows = [(p.query_row, p.relative_row) for p in pair.places if (p.family, p.role, p.channel) == (*key, "probe")]
+    return bool(same_bytes([a for a, _ in rows], [b for _, b in rows], pair).all())
 
 
 def _whole_gram(pair: ComponentPair, key: tuple[str, str]) -> float:

@@ -26,6 +26,7 @@ CERTAIN_R = 0.8  # roles this close were certainly taken over, so that others be
 NORMS_ONLY_R = 0.5  # centred norms this close, without any informative family: norms were carried over
 OTHER_PARTS = 0.02  # share of the query's parameters without evidence, or without a counterpart, from which it is not a copy of the whole
 MISSING_SD = 3.0  # standard deviations of chance granted to a family before it is called missing
+CLEARED = "all values are equal"  # how a fingerprint tells matrices that were left out for that
 HALF = 0.5  # share of the layers with a counterpart from which a model is the other with its layers rearranged
 UNCHANGED_R = 0.995  # roles this close in some channel were moved, not changed: exact moves give 0.999, light training 0.99
 WHOLE = 0.97  # share of comparable parameters from which everything comparable is inherited
@@ -80,6 +81,7 @@ def _descent_names(pair: ComponentPair) -> list[str]:
         or _layers_missing(pair)
         or _experts_missing(pair)
         or _norms_replaced(pair)
+        or tokens_cleared(pair)
     ):
         names.append("transplanted")
     elif "embedding" in missing or _other_vocabulary(pair):
@@ -143,6 +145,17 @@ def _parts_unmatched(pair: ComponentPair) -> bool:
     followed = {f.family for f in pair.families if f.inherited and f.family == "embedding" and f.channel == "anchored"}
     lacking = sum(int(table.parameters[row]) for row in own if row not in matched and shown(table.places[row].family) not in followed)
     return lacking > OTHER_PARTS * sum(int(table.parameters[row]) for row in own)
+
+
+def tokens_cleared(pair: ComponentPair) -> bool:
+    """Whether the query's token table is one number throughout, where the relative has a learned one: it is not among what is compared."""
+    if CLEARED not in (pair.query.about.constants or {}).values():
+        return False
+    tables = [
+        any(p.component == side.component and (p.family, p.role) == ("embedding", "token") for p in side.matrices.places)
+        for side in (pair.query, pair.relative)
+    ]
+    return tables == [False, True]
 
 
 def _missing_families(pair: ComponentPair) -> set[str]:

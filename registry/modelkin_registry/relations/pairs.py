@@ -21,7 +21,7 @@ from modelkin_registry.evidence.places import ComponentPair, Measurement, measur
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.relations.alternatives import alternatives
 from modelkin_registry.relations.changes import what_changed
-from modelkin_registry.relations.decisions import Relation, component_relation
+from modelkin_registry.relations.decisions import Relation, component_relation, tokens_cleared
 from modelkin_registry.relations.lengths import same_lengths
 from modelkin_registry.relations.lone import lone_matrices
 from modelkin_registry.relations.whole import copied_relation, informative_sizes, model_relation, parts_of
@@ -106,7 +106,8 @@ def under_their_names(query: Fingerprint, evident: Iterable[Held]) -> Fingerprin
 def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
     apart = [(pair, component_relation(pair)) for pair in pairs]
     some_of_it = held.query.about.shards and held.copy is not None and held.copy.extra  # of a model whose rest is not there
-    copied = copied_relation(None if some_of_it else held.copy, lambda: model_relation(apart, held.query))
+    only_parts = some_of_it or any(map(tokens_cleared, pairs))
+    copied = copied_relation(None if only_parts else held.copy, lambda: model_relation(apart, held.query))
     found = [(pair, copied if copied and _same_name(pair) else relation) for pair, relation in apart]
     relation = copied or model_relation(found, held.query)
     extra = held.copy.extra if held.copy is not None and copied else 0.0
