@@ -147,6 +147,7 @@ def _matrices(model: Model, random: np.random.Generator, full: bool) -> Matrices
         digest=_digests(random, count, MATRIX_DIGEST if full else 0),
         numbers=_sums(random, count, 2 if full else 0),
         blocks=_sums(random, count, spec.EIGHTHS + spec.PREFIXES if full else 0),
+        readings=np.zeros((count, 0), np.int8),
     )
 
 

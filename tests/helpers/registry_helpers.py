@@ -59,14 +59,14 @@ def real_fingerprint(seed: int, level: str = "probe") -> bytes:
     about = About(level, spec.PUBLIC, 10, 1.0, 20, 20, ("text",), {"text": 2}, {"F32": 20})
     places = tuple(Place("text", layer, "mlp", "up") for layer in range(2))
     whole = ("rows", "columns", "side", "experts", "bits", "seen", "top")
-    wide = ("places", "probe", "gram", "anchored", "digest", "numbers", "blocks")
+    wide = ("places", "probe", "gram", "anchored", "digest", "numbers", "blocks", "readings")
     numbers = {f.name: np.ones(2, np.int32 if f.name in whole else np.float32) for f in dataclasses.fields(Matrices) if f.name not in wide}
     sketches = {
         "probe": units(seed, 2, spec.PROBE_NUMBERS).astype(np.float16),
         "gram": np.zeros((2, 0), np.float16),
         "anchored": np.zeros((2, 0), np.float16),
     }
-    sums = {name: np.zeros((2, 0), np.uint64) for name in ("numbers", "blocks")}
+    sums = {name: np.zeros((2, 0), np.uint64) for name in ("numbers", "blocks")} | {"readings": np.zeros((2, 0), np.int8)}
     matrices = Matrices(places=places, **numbers, **sketches, **sums, digest=np.zeros((2, 16 if level == "full" else 0), np.uint8))
     nothing = np.zeros(0)
     sketch, quantiles, digest = (np.zeros((0, width)) for width in (spec.VECTOR_NUMBERS, spec.QUANTILES, 8))

@@ -107,6 +107,70 @@ def test_strangers_are_told_as_before(registry: Registry, tmp_path: Path) -> Non
     assert answer.explanation[0].startswith("No relative by descent was found")
 
 
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    folder = tmp_path_factory.mktemp("sampled")
+    opened = Registry.open(folder / "r.db")
+    for seed in (1, 2, 3):
+        opened.add(f"model-{seed}", models.fingerprint(folder / f"{seed}", net(seed).tensors, level="probe", dtype=np.float32))
+    return opened
+
+
+@pytest.mark.parametrize("dtype", [np.float32, "bfloat16"])
+@pytest.mark.parametrize("turn", [transforms.channels_permuted, transforms.signs_flipped, transforms.rotated])
+@pytest.mark.parametrize("more", [(), (transforms.neurons_permuted, transforms.heads_permuted, transforms.vocabulary_moved)])
+def test_level_probe_tells_that_it_does_not_see_other_coordinates(
+    sampled: Registry, tmp_path: Path, turn: Transform, more: tuple[Transform, ...], dtype: type | str
+) -> None:
+    moved, random = net(1), np.random.default_rng(7)
+    for step in (turn, *more):
+        moved = step(moved, random)
+    stored = {"dtype": dtype} if dtype != "bfloat16" else {}
+    query = models.fingerprint(tmp_path / "moved", moved.tensors, level="probe", **stored)  # type: ignore[arg-type]
+    answer = sampled.query(query, source="moved")
+    assert answer.examined is not None
+    assert answer.verdict == NOT_EXAMINED
+    every = ("model-1", "model-2", "model-3")
+    rotated = turn is transforms.rotated
+    assert answer.examined.same_gains == (() if rotated else ("model-1",))
+    assert answer.examined.may_be_turned == (every if rotated else ())
+    assert "level full does" in answer.explanation[0]
+    compared = compare_fingerprints(query, sampled.get("model-1"), a_name="moved", b_name="model-1", controls={}, judge=ALONE)
+    assert compared.verdict == NOT_EXAMINED
+    assert "level full does" in compared.explanation[0]
+
+
+def test_the_original_of_a_rotated_model_is_not_examined_at_level_probe_either(tmp_path: Path) -> None:
+    turned = models.fingerprint(tmp_path / "t", transforms.rotated(net(1), np.random.default_rng(7)).tensors, level="probe")
+    own = models.fingerprint(tmp_path / "o", net(1).tensors, level="probe")
+    with Registry.open(tmp_path / "r.db") as opened:
+        opened.add("turned", turned)
+        answer = opened.query(own, source="own")
+    assert answer.examined is not None
+    assert (answer.verdict, answer.examined.may_be_turned) == (NOT_EXAMINED, ("turned",))
+
+
+def test_strangers_are_told_as_before_at_level_probe(sampled: Registry, tmp_path: Path) -> None:
+    stranger = net(9)
+    answer = sampled.query(models.fingerprint(tmp_path / "x", stranger.tensors, level="probe"), source="x")
+    assert answer.verdict == NOTHING_FOUND
+    start = {name: np.ones_like(values) if values.ndim == 1 else values for name, values in models.initialised(9).items()}
+    answer = sampled.query(models.fingerprint(tmp_path / "start", start, level="probe"), source="start")
+    assert answer.examined is not None
+    assert not answer.examined.may_be_turned  # its gains are ones since nobody has trained it
+
+
+def test_gains_of_strangers_with_one_distribution_are_not_the_same_numbers(tmp_path: Path) -> None:
+    """Nine sorted quantiles of gains that follow one law for each layer differ, as do their means."""
+    found = []
+    for seed in (1, 2):
+        random, tensors = np.random.default_rng(seed), net(seed).tensors
+        for number, name in enumerate(sorted(name for name in tensors if tensors[name].ndim == 1)):
+            tensors[name] = (0.3 + 0.1 * number + 0.05 * random.standard_normal(tensors[name].shape)).astype(np.float32)
+        found.append(models.fingerprint(tmp_path / str(seed), tensors, level="probe"))
+    assert not measure_kin(*found, "other", ALONE).same_gains
+
+
 def test_starts_of_one_recipe_have_no_lengths_in_common(tmp_path: Path) -> None:
     """Drawn with one spread, another one for each layer: what they share is the recipe, and its lengths differ by chance."""
     found = []

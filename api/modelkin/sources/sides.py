@@ -17,7 +17,7 @@ from modelkin_indexer.errors import RegistryError, SourceNotFound, UnknownModel
 from modelkin_indexer.results.beside import Claim, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.claims import StructureBeside
-from modelkin_registry.counterparts.orientation import is_nearer, may_be_turned
+from modelkin_registry.counterparts.turned.orientation import is_nearer, may_be_turned
 from modelkin_registry.evidence.judge import ALONE, Judge
 from modelkin_registry.structure.comparison import Structure, compare_structure
 

@@ -26,10 +26,15 @@ TINY = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True)
 class Frame:
-    """What a piece is projected on: `gain` folds the norm it reads, `tokens` is the anchored frame; None where there is none."""
+    """What a piece is projected on: `gain` folds the norm it reads, `tokens` is the anchored frame; None where there is none.
+
+    `readings` are the frames of all tables that may hold tokens, where no name tells which; `anchors`: the piece is such a table.
+    """
 
     gain: Singles | None = None
     tokens: Singles | None = None
+    readings: Singles | None = None
+    anchors: bool = False
 
 
 class GramAccumulator:

@@ -25,6 +25,7 @@ from modelkin_indexer.fingerprinting.experts import expert_table
 from modelkin_indexer.fingerprinting.grams import Frame
 from modelkin_indexer.fingerprinting.left_out import SOUND, LeftOut, index_tables
 from modelkin_indexer.fingerprinting.measure import MatrixMeasure, VectorMeasure, measure_matrix, measure_vector, probe_matrix
+from modelkin_indexer.fingerprinting.unnamed import stacked_frames, token_tables
 from modelkin_indexer.places import Anatomy, Piece
 from modelkin_indexer.results.fingerprint import SIDES, Fingerprint, Matrices, Vectors
 from modelkin_indexer.source import Source
@@ -108,14 +109,20 @@ def _measure_matrices(
         return _each(pool, lambda piece: probe_matrix(source, piece, key), pieces)
     less_one = {piece.place: gains_less_one(source, piece) for piece in anatomy.pieces if _is_vector(piece)}
     gains = {vector.place: vector.values + np.float32(less_one[vector.place]) for vector in vectors}
-    tables = [piece for piece in pieces if piece.residual == "none"]
-    bodies = sorted((piece for piece in pieces if piece.residual != "none"), key=lambda piece: (-piece.parameters, piece.place))
-    measured = _each(pool, lambda piece: measure_matrix(source, piece, key, Frame(), progress), tables)
-    frames = {m.piece.place.component: _token_frame(m, key) for m in measured if m.anchors is not None}
+    unnamed = token_tables(source, anatomy)
+    tables = unnamed or [piece for piece in pieces if piece.residual == "none"]
+    first = {piece.place for piece in tables}
+    bodies = sorted((piece for piece in pieces if piece.place not in first), key=lambda piece: (-piece.parameters, piece.place))
+    measured = _each(pool, lambda piece: measure_matrix(source, piece, key, Frame(anchors=bool(unnamed)), progress), tables)
+    frames, readings = {}, None
+    if unnamed:
+        readings = stacked_frames([m.anchors for m in measured if m.anchors is not None], unnamed[0].views[0].rows, key)
+    else:
+        frames = {m.piece.place.component: _token_frame(m, key) for m in measured if m.anchors is not None}
 
     def measure_body(piece: Piece) -> MatrixMeasure:
         gain = gains.get(piece.reads_norm) if piece.reads_norm is not None else None
-        return measure_matrix(source, piece, key, Frame(gain, frames.get(piece.place.component)), progress)
+        return measure_matrix(source, piece, key, Frame(gain, frames.get(piece.place.component), readings), progress)
 
     measured += _each(pool, measure_body, bodies)
     return sorted(measured, key=lambda m: m.piece.place)
@@ -168,7 +175,17 @@ def _matrix_table(matrices: Sequence[MatrixMeasure], key: Key) -> Matrices:
         digest=np.frombuffer(b"".join(m.digest for m in matrices), np.uint8).reshape(len(matrices), -1 if matrices else 0).copy(),
         numbers=_sums([m.digests.numbers for m in matrices if m.digests is not None], len(matrices)),
         blocks=_sums([m.digests.blocks for m in matrices if m.digests is not None], len(matrices)),
+        readings=_readings(matrices),
     )
+
+
+def _readings(matrices: Sequence[MatrixMeasure]) -> Any:
+    """Of a model whose names tell nothing; no columns of others."""
+    found = np.zeros((len(matrices), max((len(m.readings) for m in matrices if m.readings is not None), default=0)), np.int8)
+    for row, m in enumerate(matrices):
+        if m.readings is not None:
+            found[row] = m.readings
+    return found
 
 
 def _sums(rows: Sequence[Any], count: int) -> Any:

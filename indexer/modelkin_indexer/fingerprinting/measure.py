@@ -17,6 +17,7 @@ from modelkin_indexer.fingerprinting.channels import RowCollector
 from modelkin_indexer.fingerprinting.experts import SingleExperts, single_experts
 from modelkin_indexer.fingerprinting.grams import Frame, MatrixGrams
 from modelkin_indexer.fingerprinting.statistics import Moments, Statistics, row_correlation
+from modelkin_indexer.fingerprinting.unnamed import Readings
 from modelkin_indexer.fingerprinting.word_sums import Digests, WordSums
 from modelkin_indexer.places import Piece, Place
 from modelkin_indexer.sketch import Block
@@ -27,6 +28,7 @@ from modelkin_indexer.spec import Key
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.int8]
 # Not cryptographic, and need not be: who makes two tensors collide still has to match their sketches. 58 GB/s where BLAKE3 gives 6.
 VECTOR_DIGEST_BYTES = xxhash.xxh3_64().digest_size
 NO_DIGEST = b""
@@ -50,6 +52,7 @@ class MatrixMeasure:
     """What is kept of a matrix; `digests`, `singles` and `anchors` at level full only, `anchors` are the token rows of the frame.
 
     `unusable` tells of numbers that are none; they are measured as zeros. `held` are all numbers of a small one, if all of them are some.
+    `readings` are kept of a model whose names tell nothing (unnamed.py).
     """
 
     piece: Piece
@@ -67,6 +70,7 @@ class MatrixMeasure:
     anchors: Singles | None = None
     unusable: Unusable | None = None
     held: Singles | None = None
+    readings: Bytes | None = None
 
 
 def measure_vector(source: Source, piece: Piece, key: Key) -> VectorMeasure:
@@ -149,9 +153,10 @@ def _measured(
     source: Source, piece: Piece, key: Key, frame: Frame, advance: Callable[[int], None], unusable: Unusable | None
 ) -> MatrixMeasure:
     columns, blocks = piece.views[0].columns, sampled_blocks(piece, key)
-    sampled, singles, anchors = RowCollector(blocks, columns), single_experts(piece, key), _anchor_rows(piece, key)
+    sampled, singles, anchors = RowCollector(blocks, columns), single_experts(piece, key), _anchor_rows(piece, key, frame)
     hasher, words, moments = xxhash.xxh3_128(), WordSums(columns), Moments(piece.parameters, columns)
     grams = MatrixGrams(piece, key, frame, moments)
+    readings = Readings(piece, frame.readings) if frame.readings is not None else None
     held: list[Singles] | None = [] if unusable is None and is_held(source, piece) else None
     with QUIET():
         for view, start, raw, block in _stream(source, piece):
@@ -172,6 +177,8 @@ def _measured(
                 if collector is not None:
                     collector.take(view, start, block)
             grams.add(view, start, block)
+            if readings is not None:
+                readings.add(start, block)
             advance(raw.nbytes)
     mean, digests = moments.total / piece.parameters, words.digests()
     gram, anchored = grams.vectors()
@@ -191,6 +198,7 @@ def _measured(
         anchors=anchors.rows if anchors is not None else None,
         unusable=unusable,
         held=np.concatenate(held) if held is not None else None,
+        readings=readings.vectors() if readings is not None else None,
     )
 
 
@@ -205,9 +213,9 @@ def _stream(source: Source, piece: Piece) -> Iterator[tuple[int, int, npt.NDArra
             yield number, start, raw, buffer[: (stop - start) * view.columns].reshape(stop - start, view.columns)
 
 
-def _anchor_rows(piece: Piece, key: Key) -> RowCollector | None:
-    """Token rows of a component's embedding, in the order of `sketch.anchor_tokens`."""
-    if (piece.place.family, piece.place.role, piece.residual) != ("embedding", "token", "none"):
+def _anchor_rows(piece: Piece, key: Key, frame: Frame) -> RowCollector | None:
+    """Token rows of a component's embedding, or of a table that may be it, in the order of `sketch.anchor_tokens`."""
+    if not frame.anchors and (piece.place.family, piece.place.role, piece.residual) != ("embedding", "token", "none"):
         return None
     view = piece.views[0]
     return RowCollector([Block(token, token + 1, 0) for token in sketch.anchor_tokens(key, view.rows).tolist()], view.columns)

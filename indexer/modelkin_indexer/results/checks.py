@@ -73,9 +73,9 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
     "experts": {"expert": ("iu", 0, MAX_EXPERTS, False)},
 }
 # Columns of several numbers a row, and the kinds of their types.
-WIDE = {**dict.fromkeys((*CHANNELS, "sketch", "quantiles"), "f"), **dict.fromkeys(("digest", "numbers", "blocks"), "u")}
+WIDE = {**dict.fromkeys((*CHANNELS, "sketch", "quantiles"), "f"), **dict.fromkeys(("digest", "numbers", "blocks"), "u"), "readings": "i"}
 UNITS = (*CHANNELS, "sketch")
-FULL_ONLY = (*(one.name for one in TABLE if one.full), "digest", "numbers", "blocks")  # columns that level probe has not
+FULL_ONLY = (*(one.name for one in TABLE if one.full), "digest", "numbers", "blocks", "readings")  # columns that level probe has not
 
 
 def check_bytes(data: bytes) -> None:

@@ -96,6 +96,9 @@ class Matrices:
                     Stored types do not matter, only values as float32; rows and columns of zeros add nothing. No proof against a forger
     blocks          (n, 10) uint64: the sum over rows of each eighth of the rows, then of the first 2^k and 2^(k-1) rows, 2^k the largest
                     power that fits; level full only, else no columns
+    readings        (n, tables x 2 x 136) int8, each proportional to what the anchored channel is if that table holds the tokens, and the
+                    columns or else the rows face the residual stream; zeros where that cannot be. Of level full of models whose names tell
+                    nothing, else no columns: they have no anchored sketches
     """
 
     places: tuple[Place, ...]
@@ -121,6 +124,7 @@ class Matrices:
     digest: Array
     numbers: Array
     blocks: Array
+    readings: Array
 
     def __len__(self) -> int:
         return len(self.places)
@@ -265,13 +269,14 @@ def load(path: str | Path) -> Fingerprint:
 TABLES: dict[str, type[Any]] = {"matrices": Matrices, "vectors": Vectors, "experts": Experts}
 
 
-SUMS = ("numbers", "blocks")
+EMPTY_TYPES: dict[str, type[Any]] = {"numbers": np.uint64, "blocks": np.uint64, "digest": np.uint8, "readings": np.int8}
 WIDTHS: dict[str, dict[str, tuple[int, ...]]] = {
     "matrices": {
         **{one.name: (0, one.numbers) if one.full else (one.numbers,) for one in channels.TABLE},
         "digest": (0, 16),
         "numbers": (0, 2),
         "blocks": (0, spec.EIGHTHS + spec.PREFIXES),
+        "readings": tuple(2 * tables * spec.GRAM_NUMBERS for tables in range(3)),
     },
     "vectors": {"sketch": (spec.VECTOR_NUMBERS,), "quantiles": (spec.QUANTILES,), "digest": (8,)},
     "experts": {"sketch": (len(EXPERT_ROLES) * spec.EXPERT_NUMBERS,), "numbers": (len(EXPERT_ROLES),)},
@@ -296,7 +301,7 @@ def _empty(table: str, column: str, count: int) -> Array:
     widths = WIDTHS[table].get(column, ())
     if count and 0 not in widths:
         raise KeyError(f"{table}.{column}")
-    return np.zeros((count, *widths[:1]), np.uint64 if column in SUMS else np.uint8 if column == "digest" else np.float16)
+    return np.zeros((count, *widths[:1]), EMPTY_TYPES.get(column, np.float16))
 
 
 @lru_cache(maxsize=KNOWN_LAYOUTS)

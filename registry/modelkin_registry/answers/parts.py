@@ -130,6 +130,8 @@ class Examined(Plain):
     `share` is that of the query's informative parameters, unread bytes among them, that the most comparable model could be held against;
     `unread` names what was not decoded or not understood, with bytes and share; `parts_without_counterpart` had none in any model.
     `same_lengths` are models of whose matrices the query's have the lengths (Frobenius norms), place by place, though nothing else agrees.
+    At level probe, which does not see copies in other coordinates: `same_gains` are models whose norm gains hold the query's numbers, in
+    whatever order; `may_be_turned` those of its shapes where they or the query have gains of ones alone, as a rotated copy has them.
     """
 
     models: int
@@ -138,3 +140,5 @@ class Examined(Plain):
     unread: tuple[Unread, ...]
     parts_without_counterpart: tuple[str, ...]
     same_lengths: tuple[str, ...] = ()
+    same_gains: tuple[str, ...] = ()
+    may_be_turned: tuple[str, ...] = ()

@@ -43,11 +43,15 @@ class Group:
 
 def by_sketches(query: Fingerprint, relative: Fingerprint, ours: Sequence[int], theirs: Sequence[int], judge: Judge) -> list[Pair]:
     """Pairs among these rows, none where all that agrees may be chance."""
-    groups = list(_groups(query, relative, ours, theirs, judge))
-    if not groups or best_p([group.z.max(axis=1) for group in groups], groups) * judge.searched > FAMILY_P:
+    return assigned(list(_groups(query, relative, ours, theirs, judge)), judge.searched)
+
+
+def assigned(groups: Sequence[Group], looks: int) -> list[Pair]:
+    """Pairs among the rows of these groups, none where all that agrees may be chance in so many looks."""
+    if not groups or best_p([group.z.max(axis=1) for group in groups], groups) * looks > FAMILY_P:
         return []  # not even if each row could have its best
     chosen = [_assigned(group.z) for group in groups]
-    if best_p([group.z[at] for group, at in zip(groups, chosen, strict=True)], groups) * judge.searched > FAMILY_P:
+    if best_p([group.z[at] for group, at in zip(groups, chosen, strict=True)], groups) * looks > FAMILY_P:
         return []
     found: list[Pair] = []
     for _ in range(ROUNDS):

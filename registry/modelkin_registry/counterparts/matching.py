@@ -13,6 +13,7 @@ from modelkin_registry.counterparts.assignment import PAIR_P, by_sketches, repea
 from modelkin_registry.counterparts.contents import same_contents, same_vectors
 from modelkin_registry.counterparts.opened import grown_from
 from modelkin_registry.counterparts.pairing import NAME, SKETCH, Pair, Pairs, grouped, same_places
+from modelkin_registry.counterparts.turned.readings import has_readings, read_as
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import sketch_noise, two_sided_p
 from modelkin_registry.evidence.places import SAME_NORM_R
@@ -34,11 +35,20 @@ def matched(query: Fingerprint, relative: Fingerprint, judge: Judge) -> Pairs:
     mine, their = {pair.ours for pair in pairs}, {pair.theirs for pair in pairs}
     pairs += [Pair(a, b, NAME) for a in np.flatnonzero(settled).tolist() if a not in mine and (b := int(named[a])) not in their]
     pairs += by_sketches(query, relative, _rest(len(table), (p.ours for p in pairs)), _rest(len(other), (p.theirs for p in pairs)), judge)
+    pairs += _in_other_coordinates(query, relative, pairs, judge)
     if not any(at_odds(table.places[pair.ours], other.places[pair.theirs]) for pair in pairs):
         return Pairs()
     used = sorted({pair.theirs for pair in pairs})
     pairs += repeated(query, relative, _rest(len(table), (p.ours for p in pairs)), used, judge)
     return Pairs(tuple(pairs), tuple(_vectors(query, relative)))
+
+
+def _in_other_coordinates(query: Fingerprint, relative: Fingerprint, pairs: Sequence[Pair], judge: Judge) -> list[Pair]:
+    """Pairs of what is left where the names of one side tell nothing."""
+    mine, others = _rest(len(query.matrices), (p.ours for p in pairs)), _rest(len(relative.matrices), (p.theirs for p in pairs))
+    if has_readings(query):
+        return read_as(query, relative, mine, others, judge)
+    return [pair._replace(ours=pair.theirs, theirs=pair.ours) for pair in read_as(relative, query, others, mine, judge)]
 
 
 def _settled(table: Matrices, other: Matrices, named: npt.NDArray[np.int64]) -> Bools:

@@ -16,7 +16,7 @@ from modelkin_registry.answers.sides import describe, is_change, warnings_about
 from modelkin_registry.claims.adapters import base_claims, fits
 from modelkin_registry.claims.declared import claim_sentence, lineage_claims, weigh
 from modelkin_registry.evidence.judge import Judge
-from modelkin_registry.explanation.parts import forgeable, lengths_sentence
+from modelkin_registry.explanation.parts import forgeable, unseen_sentence
 from modelkin_registry.explanation.relatives import DISTILLATION, compared_sentences, control_sentences
 from modelkin_registry.explanation.verdict import examined_by, verdict
 from modelkin_registry.relations.pairs import hold, measure_kin
@@ -45,6 +45,7 @@ def compare_fingerprints(
     kin = held.kin()
     relative, examined = replace(kin.relative, counterparts=held.counterparts(tensors=tensors)), examined_by(a, [kin], 1)
     subject, named = Path(a_name).name, replace(relative, model=Path(b_name).name)
+    unseen = unseen_sentence(subject, examined_by(a, [replace(kin, relative=named)], 1))
     compared = tuple(Control(name, _families(a, third, judge), _families(b, third, judge)) for name, third in sorted(controls.items()))
     weighed = _claimed(relative, {a_name: a, b_name: b}, claims or {})
     return CompareAnswer(
@@ -57,7 +58,7 @@ def compare_fingerprints(
         components=relative.components,
         controls=compared,
         explanation=(
-            *([lengths_sentence(subject, [named.model])] if examined.same_lengths else []),
+            *([unseen] if unseen else []),
             *compared_sentences(subject, a, named, b),
             *control_sentences(subject, named, compared),
             *map(claim_sentence, weighed),

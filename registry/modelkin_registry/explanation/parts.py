@@ -33,6 +33,18 @@ FORGEABLE = (
     "What the weights themselves show `query --confirm` and `compare --exact` tell, and a private key does (`modelkin key`)."
 )
 
+SAME_GAINS = (
+    "{subject} was not examined to the end: its norm gains hold the numbers of {models}'s, place by place and in whatever order, as a "
+    "copy has them whose channels are in another order or turned in sign and models trained apart do not, while nothing else agrees. "
+    "Level probe looks at numbers where they stand and does not see such a copy; level full does (`--level full`, of both). This tells "
+    "neither that they are related nor that they are not."
+)
+MAY_BE_TURNED = (
+    "{subject} was not examined to the end: all norm gains of it, or of what it was held against ({models}), are one, as where they were "
+    "multiplied into the matrices that read them so that the residual stream can be rotated, while nothing else agrees. Level probe looks "
+    "at numbers where they stand and does not see a rotated copy; level full does (`--level full`, of both). This tells neither that they "
+    "are related nor that they are not."
+)
 OTHER_COORDINATES = " Level probe looks at numbers where they stand: it does not see a copy in another order or other coordinates."
 
 
@@ -155,8 +167,8 @@ def nothing_found(subject: str, examined: Examined, key: str, *, sampled: bool =
             "This is no sign that it has no relative."
         )
     known = AVOIDABLE if key == PUBLIC else ""
-    if examined.same_lengths:
-        return lengths_sentence(subject, examined.same_lengths) + known
+    if unseen := unseen_sentence(subject, examined):
+        return unseen + known
     if examined.share < EXAMINED_SHARE:
         return (
             f"{subject} was not examined to the end: at most {share_words(examined.share)} of its weights have a counterpart of their kind "
@@ -168,6 +180,17 @@ def nothing_found(subject: str, examined: Examined, key: str, *, sampled: bool =
         f"No relative by descent was found for {subject}: {held}, at most {share_words(examined.share)} of its weights at once. "
         f"This is no proof of training from scratch.{OTHER_COORDINATES if sampled else ''}{known}"
     )
+
+
+def unseen_sentence(subject: str, examined: Examined) -> str:
+    """Why what was held against it tells too little, though it is enough by its share; "" where it does not."""
+    if examined.same_lengths:
+        return lengths_sentence(subject, examined.same_lengths)
+    if examined.same_gains:
+        return SAME_GAINS.format(subject=subject, models=_listed(examined.same_gains))
+    if examined.may_be_turned:
+        return MAY_BE_TURNED.format(subject=subject, models=_listed(examined.may_be_turned))
+    return ""
 
 
 def lengths_sentence(subject: str, models: Sequence[str]) -> str:

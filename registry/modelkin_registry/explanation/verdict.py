@@ -23,6 +23,8 @@ def examined_by(query: Fingerprint, kin: Sequence[Kin], searched: int) -> Examin
         unread=unread_of(query),
         parts_without_counterpart=tuple(name for name in query.about.components if name not in met),
         same_lengths=tuple(sorted({one.relative.model for one in kin if one.same_lengths})),
+        same_gains=tuple(sorted({one.relative.model for one in kin if one.same_gains})),
+        may_be_turned=tuple(sorted({one.relative.model for one in kin if one.may_be_turned and one.relative.compared >= EXAMINED_SHARE})),
     )
 
 
@@ -30,4 +32,5 @@ def verdict(relatives: Iterable[Relative], examined: Examined) -> str:
     """One of VERDICTS. What a file declares never changes it."""
     if any(is_descent(relative) for relative in relatives):
         return RELATED
-    return NOT_EXAMINED if examined.share < EXAMINED_SHARE or examined.same_lengths else NOTHING_FOUND
+    unseen = examined.same_lengths or examined.same_gains or examined.may_be_turned
+    return NOT_EXAMINED if examined.share < EXAMINED_SHARE or unseen else NOTHING_FOUND

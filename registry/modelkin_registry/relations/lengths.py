@@ -82,7 +82,7 @@ def _probability(ours: Lengths, theirs: Lengths) -> float:
     if not (equal and told):
         return 1.0
     elsewhere = (expected / told * pairs + 1) / (pairs + 1)  # at least one is counted
-    return _tail(equal, held, max(CHANCE, elsewhere))
+    return binomial_tail(equal, held, max(CHANCE, elsewhere))
 
 
 def _agreeing(ours: dict[int, Length], theirs: dict[int, Length]) -> tuple[Bools, Bools]:
@@ -94,7 +94,7 @@ def _agreeing(ours: dict[int, Length], theirs: dict[int, Length]) -> tuple[Bools
     return agree, same
 
 
-def _tail(equal: int, held: int, chance: float) -> float:
+def binomial_tail(equal: int, held: int, chance: float) -> float:
     """The probability of so many among so many, each by itself."""
     if chance >= 1:
         return 1.0

@@ -22,6 +22,7 @@ from modelkin_registry.evidence.side import Side
 from modelkin_registry.relations.alternatives import alternatives
 from modelkin_registry.relations.changes import what_changed
 from modelkin_registry.relations.decisions import Relation, component_relation, tokens_cleared
+from modelkin_registry.relations.gains import may_be_turned, same_gains
 from modelkin_registry.relations.lengths import same_lengths
 from modelkin_registry.relations.lone import lone_matrices
 from modelkin_registry.relations.whole import copied_relation, informative_sizes, model_relation, parts_of
@@ -36,6 +37,7 @@ class Kin:
     """One model held against another. `closeness` orders relatives: the share of all the query's weights that agree, times their cosine.
 
     `same_lengths`: nothing that was compared agrees, and yet matrices have the same lengths place by place (relations/lengths.py).
+    `same_gains`, `may_be_turned`: nor does it at level probe, which does not see what gains hint at (relations/gains.py).
     """
 
     relative: Relative
@@ -43,6 +45,8 @@ class Kin:
     comparable_parameters: int
     model_id: int = 0
     same_lengths: bool = False
+    same_gains: bool = False
+    may_be_turned: bool = False
 
 
 def measure_kin(query: Fingerprint, relative: Fingerprint, name: str, judge: Judge) -> Kin:
@@ -140,6 +144,8 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
         comparable_parameters=comparable,
         model_id=held.model_id,
         same_lengths=not relation.is_descent and same_lengths(held.query, held.relative, held.judge.searched),
+        same_gains=not relation.is_descent and same_gains(held.query, held.relative, held.judge.searched),
+        may_be_turned=not relation.is_descent and may_be_turned(held.query, held.relative),
     )
 
 

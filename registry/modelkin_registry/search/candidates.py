@@ -16,6 +16,7 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.evidence.similarity import rows_by_role
 from modelkin_registry.search.nameless import CONTENTS, SHAPED, nameless_rows
 from modelkin_registry.search.ranking import Hits
+from modelkin_registry.search.readings import reading_rows
 from modelkin_registry.store.rows import CODE_BITS, IndexRows
 
 Floats = npt.NDArray[np.float64]
@@ -52,7 +53,7 @@ def index_rows(fingerprint: Fingerprint) -> list[IndexRows]:
     """Everything a model is found by.
 
     sum/FAMILY       probe sketches summed over layers: hardly notices added, dropped or re-ordered layers
-    gram/, anchored/ the same of the other channels (level full): finds copies in other coordinates
+    gram/, anchored/ the same of the other channels (level full): finds copies in other coordinates, without names too (readings.py)
     layer/FAMILY     one row a layer: finds single reused layers
     shaped, contents depend on no name (nameless.py); `shaped` also orders close siblings
     """
@@ -69,7 +70,7 @@ def index_rows(fingerprint: Fingerprint) -> list[IndexRows]:
             if layers:
                 rows = np.array([sketch.unit(layered[family][layer])[0] for layer in layers], np.float32)
                 found.append(IndexRows(f"layer/{family}", component, tuple(layers), rows))
-    return [rows for rows in (*found, *nameless_rows(fingerprint)) if rows.rows.any()]
+    return [rows for rows in (*found, *nameless_rows(fingerprint), *reading_rows(fingerprint, SLOTS)) if rows.rows.any()]
 
 
 def _family_rows(fingerprint: Fingerprint, component: str, family: str, channel: str) -> dict[int, Floats]:

@@ -11,12 +11,14 @@ from modelkin_indexer.places import NO_LAYER
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
 from modelkin_registry.counterparts.moving import chosen_rows
 from modelkin_registry.counterparts.pairing import DIGEST, SHAPE, Pair, Pairs
+from modelkin_registry.counterparts.turned.ways import anchored_as_read
 from modelkin_registry.evidence.similarity import is_folded
 
 
 def seen_as(side: Fingerprint, reference: Fingerprint, pairs: Pairs) -> Matrices:
     """The table of `side` as its counterparts are read. Gram and anchored sketches rest on names (which side faces the stream, the gains,
     the token table), so they are kept of no tensor but those that hold the counterpart's very numbers: of these it has the counterpart's.
+    Where a model was read in every way that its shapes allow, its anchored sketches are those of the way that agrees with all counterparts.
 
     Vectors whose numbers stand in another order tell that channels of the stream do too, which Gram matrices see.
     """
@@ -39,6 +41,8 @@ def _read_as(table: Matrices, other: Matrices, pairs: Sequence[Pair], told: Sequ
         sketches[channel] = np.zeros((len(table), max(mine.shape[1], their.shape[1])), np.float16)
         sketches[channel][:, : mine.shape[1]] = mine
         sketches[channel][ours] = 0
+        if channel == "anchored" and their.shape[1] and table.readings.shape[1]:
+            sketches[channel] = anchored_as_read(table, other, pairs)
         if channel in told and their.shape[1]:
             sketches[channel][a] = their[b]
     return replace(table, side=side, scale=scale, gram=sketches["gram"], anchored=sketches["anchored"])
