@@ -37,10 +37,10 @@ from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.relations.pairs import measure_kin
 
 WIDTHS = (*[128] * 8, *[256] * 7, *[384] * 3, 512, 1024)  # of twenty pairs: wide models cost most
-LAYERS, WIDE_LAYERS, WIDE, TOKENS = 4, 2, 1024, 2048
+LAYERS, WIDE_LAYERS, WIDE, TOKENS = 3, 2, 1024, 2048
 TRAINED, PARTS = ("L1", "L2"), (0.25, 0.5, 0.75, 1.0)
 OTHER_KEYS = 10  # keys for which a copy is hidden, to hide from one that is not known
-NARROW = 256  # width up to which this is tried: it takes ten times as long, and wider models are found the more surely
+NARROW, EVERY = 256, 4  # width up to which this is tried, in every fourth pair: it takes ten times as long, and wider ones are found sooner
 TENFOLD = 10  # times the change that works under the known key
 HIDING = ("hidden, known key", "hidden", "ten other keys", "rows drawn", "tenfold noise")  # all but the first under a private key
 
@@ -83,7 +83,7 @@ def pair(number: int, work: Path) -> dict[str, Any]:
     known, unknown = (read(work / "o", original, key, level) for key in (PUBLIC_KEY, secret))
     copies = {"hidden": weak, "tenfold noise": noised(original, TENFOLD * change, seed + 2)}
     copies["rows drawn"] = rows_drawn(original, pieces, PUBLIC_KEY, seed + 2)
-    if width <= NARROW:
+    if width <= NARROW and number % EVERY == 0:
         strong = original
         for other in range(OTHER_KEYS):
             strong = hidden(strong, pieces, private_key(bytes([other + 1]) * 32), level, seed + 4 + other)
@@ -107,13 +107,18 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         groups[f"{row['level']}, width {row['width']}"].append(row)
     found = {}
     for group, members in groups.items():
+        changes: dict[str, list[float]] = defaultdict(list)
+        said: dict[str, list[str]] = defaultdict(list)
+        for row in members:
+            for name, size in row["changes"].items():
+                changes[name].append(size)
+            for name, relation in row["said"].items():
+                said[name].append(relation)
         found[group] = {
             "pairs": len(members),
-            "relative_change": {
-                name: round(float(np.mean([row["changes"][name] for row in members])), 4) for name in members[0]["changes"]
-            },
-            "found": {name: sum(_is_descent(row["said"][name]) for row in members) for name in HIDING if name in members[0]["said"]},
-            "framed": {name: dict(Counter(row["said"][name] for row in members)) for name in ("framed, known key", "framed")},
+            "relative_change": {name: round(float(np.mean(sizes)), 4) for name, sizes in changes.items()},
+            "found": {name: [sum(map(_is_descent, said[name])), len(said[name])] for name in HIDING if name in said},
+            "framed": {name: dict(Counter(said[name])) for name in ("framed, known key", "framed")},
         }
     return found
 

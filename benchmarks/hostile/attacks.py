@@ -9,6 +9,7 @@ Y (A - 1) times the pseudo-inverse of D.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -160,7 +161,7 @@ def with_gram(facing: Floats, directions: Floats, wanted: Floats) -> Floats:
     root = _power(seen.T @ seen, 0.5)
     inverse = np.linalg.pinv(root, rcond=1e-6)
     move = inverse @ _power(root @ wanted @ root, 0.5) @ inverse - np.eye(len(root))
-    return np.asarray(facing + seen @ move @ np.linalg.pinv(directions))
+    return np.asarray(facing + seen @ move @ np.linalg.solve(directions.T @ directions, directions.T))
 
 
 def elsewhere(now: Floats, random: np.random.Generator) -> Floats:
@@ -185,15 +186,21 @@ def _other_rows(values: Singles, name: str, key: Key, row: Callable[[Floats, tup
     if whole:
         changed[numbers] = others
         return changed
-    width = spec.PROBE_NUMBERS // slots
-    table = sketch.signs(key, "probe", values.shape[1], slots * width).reshape(values.shape[1], slots, width).astype(np.float64)
-    bases = [np.linalg.qr(table[:, slot])[0] for _, slot in at]
+    bases = [_bases(key, values.shape[1], slots)[slot] for _, slot in at]
     now, wanted = values[numbers].astype(np.float64), _centred(others, blocks)
     for _ in range(CENTRINGS):
         left = wanted - _centred(now, blocks)
         now += np.array([basis @ (basis.T @ one) for basis, one in zip(bases, left, strict=True)])
     changed[numbers] = now
     return changed
+
+
+@lru_cache(maxsize=64)
+def _bases(key: Key, columns: int, slots: int) -> Floats:
+    """Of each slot an orthogonal basis (columns, numbers) of what its signs see."""
+    width = spec.PROBE_NUMBERS // slots
+    table = sketch.signs(key, "probe", columns, slots * width).reshape(columns, slots, width).astype(np.float64)
+    return np.array([np.linalg.qr(table[:, slot])[0] for slot in range(slots)])
 
 
 def _centred(rows: Floats, blocks: Sequence[Block]) -> Floats:

@@ -27,7 +27,7 @@ from modelkin_indexer.errors import SourceError
 from modelkin_indexer.opening import open_source
 
 BATCH = 50  # sources given to one command
-SINGLE_EVERY = 12  # every twelfth case is also given alone, to see the exit code it causes
+SINGLE_EVERY = 100  # every hundredth case is also given alone, to see the exit code it causes
 UNREADABLE = 3  # the command's exit code for input that cannot be read
 MOST_MB = 400  # what the command may need, with a header of 60 MB and half a million entries in it; a sound model of 50 KB takes 240
 TIMEOUT = 900  # seconds for one command; a hang is a failure

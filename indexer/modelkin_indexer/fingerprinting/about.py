@@ -53,7 +53,7 @@ def about(
         level=level,
         key=key.name,
         parameters=sum(info.elements for info in weights.values()),
-        coverage=round((total - unknown) / (total + more), 6) if total + more else 0.0,
+        coverage=round(max(total - unknown - left.lost, 0) / (total + more), 6) if total + more else 0.0,
         bytes_total=_stored_bytes(source),
         bytes_read=source.bytes_read,
         components=tuple(sorted(components)),

@@ -35,6 +35,7 @@ class LeftOut:
         self.constants = dict(anatomy.constants) | index_tables(source, anatomy)
         self.unread: list[tuple[str, int]] = []
         self.unusable: set[str] = set()
+        self.lost = 0  # bytes of numbers that are none, in tensors that are kept
         self.oversized: set[str] = set()
 
     def matrices(self, measured: Sequence[MatrixMeasure]) -> list[MatrixMeasure]:
@@ -89,7 +90,9 @@ class LeftOut:
             self.unread.append((f"{NOT_FINITE}: most of {tensors[0]}", size))
             return False
         what = f"{NOT_FINITE}: {unusable.where} of {tensors[0]}"
-        self.unread.append((what, max(1, unusable.numbers * BITS[info.dtype] // 8)))
+        size = max(1, unusable.numbers * BITS[info.dtype] // 8)
+        self.unread.append((what, size))
+        self.lost += size
         return True
 
 

@@ -8,6 +8,8 @@ from modelkin_indexer.joined.pairs import Matrices, Pair, Shape
 
 PRODUCT, TURNED_PRODUCT, ROWS, COLUMNS = "product", "turned product", "rows", "columns"
 FORMS = (PRODUCT, TURNED_PRODUCT, ROWS, COLUMNS)
+WRITING = ("o", "down")  # roles that write the residual stream; the others read it
+INNER = ((("q", 0), ("o", 1)), (("k", 0), ("v", 0)), (("gate", 0), ("down", 1)), (("up", 0), ("down", 1)), (("gate", 0), ("up", 0)))
 
 
 def shape_as(form: str, pair: Pair) -> Shape | None:
@@ -40,14 +42,12 @@ def form_of(matrices: Matrices, widths: Mapping[str, int]) -> str | None:
 
 
 def _fits(form: str, roles: Mapping[str, Shape | Pair], width: int | None) -> bool:
-    read = {role: shape_as(form, one) if isinstance(one, Pair) else one for role, one in roles.items()}
-    shapes = {role: shape for role, shape in read.items() if shape is not None}
-    if width is None or len(shapes) < len(read):
+    told = {role: shape_as(form, one) if isinstance(one, Pair) else one for role, one in roles.items()}
+    shapes = {role: shape for role, shape in told.items() if shape is not None}
+    if width is None or len(shapes) < len(told):
         return False
-    reading = [shape[1] for role, shape in shapes.items() if role in ("q", "k", "v", "gate", "up")]
-    writing = [shape[0] for role, shape in shapes.items() if role in ("o", "down")]
-    inner = ((("q", 0), ("o", 1)), (("k", 0), ("v", 0)), (("gate", 0), ("down", 1)), (("up", 0), ("down", 1)), (("gate", 0), ("up", 0)))
-    return {*reading, *writing} == {width} and all(_equal(shapes[role][axis] for role, axis in sides if role in shapes) for sides in inner)
+    stream = {shape[0 if role in WRITING else 1] for role, shape in shapes.items()}
+    return stream == {width} and all(_equal(shapes[role][axis] for role, axis in sides if role in shapes) for sides in INNER)
 
 
 def _equal(sizes: Iterable[int]) -> bool:

@@ -100,8 +100,7 @@ class _Product:
         if getattr(self._held, "of", None) is not self:
             info = self._parts.tensors[self._inner]
             self._held.of, self._held.factor = self, self._parts.rows(self._inner, 0, info.shape[0]).astype(np.float64)
-        factor: npt.NDArray[np.float64] = self._held.factor
-        return factor
+        return np.asarray(self._held.factor)
 
 
 def _held_size(pair: Pair, form: str) -> int:
