@@ -69,7 +69,7 @@ def fingerprinted(trees: Mapping[str, Path], folder: Path, gigabytes: float, rep
 
 
 def compiled(folder: Path) -> dict[str, str]:
-    """An environment of one thread in which modules are compiled once, whatever the environment says: not so that one build has to each time."""
+    """An environment of one thread in which modules are compiled once, whatever the environment says, not by one build at each start."""
     return dict(os.environ, OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="", PYTHONPYCACHEPREFIX=str(folder / "bytecode"))
 
 
