@@ -10,7 +10,7 @@ from typing import Literal
 
 from modelkin_indexer.errors import UnusableKey
 from modelkin_indexer.spec import PUBLIC, PUBLIC_KEY, Key, private_key
-from modelkin_registry.answers.upkeep import KeyTold
+from modelkin_registry.answers.written import KeyTold
 
 KEY_BYTES = 32
 ONLY_OWNER = 0o600  # who may read a key's file

@@ -63,9 +63,14 @@ def fingerprinted(trees: Mapping[str, Path], folder: Path, gigabytes: float, rep
         for level, found in runs.items():
             for name, tree in trees.items():
                 command = [str(Path(python_of(tree)).parent / "modelkin"), "fingerprint", str(model), "--level", level, "--threads", "1"]
-                ran = measure([*command, "-o", str(folder / f"{name}.modelkin")], dict(os.environ, OMP_NUM_THREADS="1"))
+                ran = measure([*command, "-o", str(folder / f"{name}.modelkin")], compiled(folder))
                 found[name].append(ran["cpu_s"])
     return {level: {name: _told(seconds) for name, seconds in found.items()} for level, found in runs.items()}
+
+
+def compiled(folder: Path) -> dict[str, str]:
+    """An environment of one thread in which modules are compiled once, whatever the environment says, not by one build at each start."""
+    return dict(os.environ, OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="", PYTHONPYCACHEPREFIX=str(folder / "bytecode"))
 
 
 def _told(seconds: Sequence[float]) -> dict[str, Any]:
@@ -92,7 +97,7 @@ def asked(trees: Mapping[str, Path], folder: Path, models: int) -> dict[str, Any
 
 def _drive(tree: Path, registry: Path, models: int, count: int) -> dict[str, Any]:
     command = [python_of(tree), "-c", DRIVER, str(registry), str(models), str(count)]
-    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(tree))
+    environment = compiled(registry.parent) | {"PYTHONPATH": str(tree)}
     printed = subprocess.run(command, cwd=tree, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
     return dict(json.loads(printed.splitlines()[-1]))
 

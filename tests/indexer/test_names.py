@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from math import prod
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from modelkin_data import name_tables, parse_rules
-from modelkin_indexer.anatomy.names import Naming
+from modelkin_indexer.anatomy.names import Naming, _endings, _pattern
 from modelkin_indexer.anatomy.reading import read_anatomy
 from modelkin_indexer.anatomy.splits import split_name
 from modelkin_indexer.places import COMPONENTS, FAMILIES, TensorInfo
@@ -69,3 +71,32 @@ def test_tables_speak_of_known_components_and_families_only() -> None:
     assert {rule.component for rule in tables.components} < set(COMPONENTS)
     assert {rule.family for rule in tables.rules} <= set(FAMILIES)
     assert {rule.layout for rule in tables.rules} == {"", "conv1d", "grouped"}
+
+
+def sampled(pattern: Any, random: Random) -> str:
+    """A text that a regular expression of words, groups and alternatives fits."""
+    text = ""
+    for kind, arguments in pattern:
+        if str(kind) == "LITERAL":
+            text += chr(arguments)
+        else:
+            text += sampled(random.choice(arguments[1]) if str(kind) == "BRANCH" else arguments[3], random)
+    return text
+
+
+def test_a_name_that_is_passed_over_uncompiled_fits_nothing() -> None:
+    tables, random = name_tables(), Random(0)
+    told = [(rule, endings) for rule in tables.rules if (endings := _endings(rule.name)) is not None]
+    assert len(told) > len(tables.rules) / 2
+    for rule, endings in told:
+        pattern = _pattern(rule.name, rule.scope)
+        body = pattern.pattern.removeprefix(r"(?:(?P<prefix>.*?)\.)??")
+        for _ in range(30):
+            name = sampled(re._parser.parse(body), random)  # type: ignore[attr-defined]
+            assert pattern.fullmatch(name)
+            assert name.endswith(endings), rule.name
+
+
+@pytest.mark.parametrize("name", ["a|", "(a|)b", "a.({attention})", r"a.(\d+)", "norms?", "[ab]_proj"])
+def test_names_that_do_not_tell_how_they_end(name: str) -> None:
+    assert _endings(name) is None

@@ -11,7 +11,7 @@ import pytest
 import models
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.fingerprinting.grams import Frame, MatrixGrams
-from modelkin_indexer.fingerprinting.statistics import Moments, log_spread, row_correlation
+from modelkin_indexer.fingerprinting.statistics import Moments, log_spread, quantiles, row_correlation
 from modelkin_indexer.places import Piece, Place, View
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.results.start_nulls import STARTS, kurtosis_null, polygamma3, spectrum_null, spread_null, trigamma
@@ -129,3 +129,12 @@ def test_polygamma_functions() -> None:
     assert (trigamma(1.0), polygamma3(1.0)) == pytest.approx((np.pi**2 / 6, np.pi**4 / 15), rel=1e-7)
     assert (trigamma(0.5), polygamma3(0.5)) == pytest.approx((np.pi**2 / 2, np.pi**4), rel=1e-7)
     assert trigamma(1e4) == pytest.approx(1e-4 + 0.5e-8, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 100, 2049])
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_quantiles_are_those_of_numpy(size: int, count: int) -> None:
+    values = np.random.default_rng(size).standard_normal(size).round(1).astype(np.float32)
+    expected = np.quantile(values, np.linspace(0, 1, count))
+    assert quantiles(values, count).dtype == expected.dtype
+    assert (quantiles(values, count) == expected).all()

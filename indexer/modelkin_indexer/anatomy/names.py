@@ -15,6 +15,9 @@ from modelkin_indexer.anatomy.unknown_names import by_shape, by_words
 TEXT = "text"
 TOKENS = ("embedding", "token")
 BACKBONES = ("backbone", "conv_encoder", "pixel_level_module", "vision_backbone")  # what a head or a decoder of the model stands on
+# Of a table's name: what is more than words, dots, groups and alternatives; and the words that a name may end with.
+NOT_PLAIN = re.compile(r"[\\\[\]?*+^$]|\{[^a-z]|\}(?=[)|]|$)|\|[)|]|\(\||^\||\|$")
+LAST_WORDS = re.compile(r"[^().|{}]+(?=[)|]|$)")
 HEARING = ("audio", "speech")  # words of a model_type that listens, though its pictures of sound are convolved as pictures are
 
 
@@ -39,6 +42,13 @@ def _pattern(name: str, scope: str) -> re.Pattern[str]:
     words = name_tables().words
     body = re.sub(r"\{([a-z]+)\}", lambda word: f"(?:{words[word[1]]})", name).replace(".", r"\.")
     return re.compile(body if scope == "layer" else rf"(?:(?P<prefix>.*?)\.)??(?:{body})")
+
+
+@cache
+def _endings(name: str) -> tuple[str, ...] | None:
+    """What a module ends with that a table's name fits, told without compiling it; None where the name does not tell."""
+    plain = name.replace("(?:", "(")
+    return None if NOT_PLAIN.search(plain) else tuple(LAST_WORDS.findall(plain))
 
 
 class Naming:
@@ -104,6 +114,9 @@ class Naming:
         component = self._component(split.stack, split.module)
         for rule in name_tables().rules:
             if (rule.scope == "layer") != bool(split.stack) or not self._holds(rule, split, component):
+                continue
+            endings = _endings(rule.name)
+            if endings is not None and not split.module.endswith(endings):
                 continue
             found = _pattern(rule.name, rule.scope).fullmatch(split.module)
             if found is not None and self._known_prefix(found.groupdict().get("prefix")):

@@ -25,6 +25,7 @@ from modelkin_indexer.fingerprinting.experts import expert_table
 from modelkin_indexer.fingerprinting.grams import Frame
 from modelkin_indexer.fingerprinting.left_out import SOUND, LeftOut, index_tables
 from modelkin_indexer.fingerprinting.measure import MatrixMeasure, VectorMeasure, measure_matrix, measure_vector, probe_matrix
+from modelkin_indexer.fingerprinting.statistics import quantiles
 from modelkin_indexer.fingerprinting.unnamed import stacked_frames, token_tables
 from modelkin_indexer.places import Anatomy, Piece
 from modelkin_indexer.results.fingerprint import SIDES, Fingerprint, Matrices, Vectors
@@ -194,7 +195,7 @@ def _sums(rows: Sequence[Any], count: int) -> Any:
 
 def _vector_table(vectors: Sequence[VectorMeasure]) -> Vectors:
     ordered = sorted(vectors, key=lambda v: v.place)
-    quantiles = [np.clip(np.quantile(v.values, np.linspace(0, 1, spec.QUANTILES)), -LARGEST_FLOAT16, LARGEST_FLOAT16) for v in ordered]
+    spread = [np.clip(quantiles(v.values, spec.QUANTILES), -LARGEST_FLOAT16, LARGEST_FLOAT16) for v in ordered]
     return Vectors(
         places=tuple(v.place for v in ordered),
         length=np.array([v.values.size for v in ordered], np.int32),
@@ -202,7 +203,7 @@ def _vector_table(vectors: Sequence[VectorMeasure]) -> Vectors:
         sd=np.array([v.values.std(dtype=np.float64) for v in ordered], np.float32),
         scale=np.array([v.scale for v in ordered], np.float32),
         sketch=_half([v.sketch for v in ordered], spec.VECTOR_NUMBERS),
-        quantiles=_half(quantiles, spec.QUANTILES),
+        quantiles=_half(spread, spec.QUANTILES),
         constant=np.array([np.ptp(v.values) == 0 for v in ordered], np.bool_),
         digest=np.frombuffer(b"".join(v.digest for v in ordered), np.uint8).reshape(len(ordered), measure.VECTOR_DIGEST_BYTES).copy(),
     )

@@ -92,6 +92,19 @@ def log_spread(squares: Floats) -> float:
     return float(np.log(positive).std()) / 2 if len(positive) > 1 else NOTHING
 
 
+def quantiles(values: Singles, count: int) -> Floats:
+    """`count` quantiles, the smallest and the largest number among them, in even steps of rank: those of np.quantile, a third of its time.
+
+    The first call of that imports numpy.ma as well, a fiftieth of a second.
+    """
+    ordered = np.sort(values, axis=None)
+    at = np.linspace(0, 1, count) * (ordered.size - 1)
+    below = np.floor(at).astype(np.intp)
+    low, high = ordered[below], ordered[np.minimum(below + 1, ordered.size - 1)]
+    share, step = at - below, high - low
+    return np.where(share >= 0.5, high - step * (1 - share), low + step * share)
+
+
 def whiteness(gram: Floats, directions: Singles, freedom: int) -> float:
     """Level full: how far G = D'W'WD is from what W of `freedom` rows of independent numbers gives, in units of what it gives on average.
 

@@ -137,21 +137,6 @@ class Refresh(Plain):
 
 
 @dataclass(frozen=True)
-class KeyTold(Plain):
-    """What may be told of a private key: the file that holds it, the name that fingerprints carry, and the SHA-256 of its 32 bytes.
-
-    The hash, published before a call for submissions, binds to the key, which is published after it. `former`: the file that keeps the key
-    that was there before.
-    """
-
-    file: str
-    key: str
-    commitment: str
-    former: str | None
-    contract: int = CONTRACT
-
-
-@dataclass(frozen=True)
 class Finding(Plain):
     """One thing `doctor` looked at. `state` is "ok", "repaired" or "broken"."""
 

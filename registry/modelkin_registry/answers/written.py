@@ -1,4 +1,4 @@
-"""What is told of a fingerprint that became a file: apart, since who writes one asks no registry and needs nothing of its answers."""
+"""What is told of a file that was written, a fingerprint or a key: apart, since that asks no registry and needs nothing of its answers."""
 
 from __future__ import annotations
 
@@ -19,4 +19,19 @@ class Written(Plain):
     parameters: int
     coverage: float
     bytes: int
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class KeyTold(Plain):
+    """What may be told of a private key: the file that holds it, the name that fingerprints carry, and the SHA-256 of its 32 bytes.
+
+    The hash, published before a call for submissions, binds to the key, which is published after it. `former`: the file that keeps the key
+    that was there before.
+    """
+
+    file: str
+    key: str
+    commitment: str
+    former: str | None
     contract: int = CONTRACT

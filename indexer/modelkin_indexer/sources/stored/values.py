@@ -158,13 +158,17 @@ def read_stored(source: Source, view: View, start: int, stop: int, out: Bytes | 
     info = source.tensors[view.tensor]
     if not 0 <= start <= stop <= view.rows:
         raise ValueError(f"rows [{start}, {stop}) are not within the {view.rows} of the view of {view.tensor!r}")
-    width = BITS[info.dtype] // 8
+    width, columns = BITS[info.dtype] // 8, view.columns
+    length = (stop - start) * columns * width
+    target = np.empty(length, np.uint8) if out is None else out[:length]
+    if view.strides == (columns, 1) and 0 <= view.offset <= info.elements - view.rows * columns:  # as most are: one read
+        first = (view.offset + start * columns) * width
+        source.read(view.tensor, first, first + length, target)
+        return target
     whole = _Box(view.offset, view.shape, view.strides)
     if whole.first < 0 or whole.last >= info.elements:
         raise ValueError(f"the view {view} leaves its tensor of {info.elements} numbers")
-    length = (stop - start) * view.columns * width
-    target = np.empty(length, np.uint8) if out is None else out[:length]
-    stored = target.view(f"u{width}").reshape(stop - start, view.columns)
+    stored = target.view(f"u{width}").reshape(stop - start, columns)
     reader = _Reader(source, view.tensor, width)
     at = 0
     for box in _row_boxes(whole, start, stop):

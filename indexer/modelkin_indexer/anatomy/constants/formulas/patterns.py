@@ -7,6 +7,7 @@ few values (ternary, 4 bits) are such draws, wherever pruning left them: neither
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -46,11 +47,12 @@ def _shorter(lines: Floats) -> bool:
     values, codes = np.unique(lines, return_inverse=True)
     codes = codes.reshape(lines.shape).astype(np.uint8)
     common = np.bincount(codes.ravel(), minlength=len(values)).argmax()
-    needed, used = _bits(*((one != common).astype(np.uint8) for one in (codes, codes.T)))
-    further, spent = _bits(*(one[one != common] for one in (codes, codes.T)))
-    if needed + further - used - spent < SAVED:
+    orders = (codes,) if 1 in codes.shape else (codes, codes.T)
+    needed, used = _bits([(one != common).astype(np.uint8) for one in orders])
+    if used > SHORTER * needed:
         return False
-    return used <= SHORTER * needed and spent <= SHORTER * further
+    further, spent = _bits([one[one != common] for one in orders])
+    return needed + further - used - spent >= SAVED and spent <= SHORTER * further
 
 
 def _once(lines: Floats) -> Floats:
@@ -59,12 +61,13 @@ def _once(lines: Floats) -> Floats:
     return lines[np.sort(first)]
 
 
-def _bits(codes: Codes, turned: Codes) -> tuple[float, float]:
-    """Entropy of these codes, drawn one by one, and what the shorter of two orders takes when written down, beyond as many equal codes."""
+def _bits(orders: Sequence[Codes]) -> tuple[float, float]:
+    """Entropy of codes, drawn one by one, and what the shortest of their orders takes when written down, beyond as many equal codes."""
+    codes = orders[0]
     counts = np.bincount(codes.ravel()).astype(float)
     share = counts[counts > 0] / max(codes.size, 1)
     needed = float(-(share * np.log2(share)).sum() * codes.size)
-    return needed, min(map(_written, (codes, turned))) - _written(np.zeros_like(codes)) if needed else 0.0
+    return needed, min(map(_written, orders)) - _written(np.zeros_like(codes)) if needed else 0.0
 
 
 def _written(codes: Codes) -> float:
