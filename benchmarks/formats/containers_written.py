@@ -259,6 +259,39 @@ def _of_flax(key: tuple[str, ...], array: Any) -> Any:
     return (array.reshape(array.shape[0], -1) if key[-2] in ("query", "key", "value") else array.reshape(-1, array.shape[-1])).T
 
 
+def tensorflow_case(kind: str) -> Case:
+    def write(folder: Path, seed: int) -> Written:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import tensorflow as tf
+
+        truth = llama_names(np.random.default_rng(seed))
+        stored = {name: array.T if array.ndim == 2 and "embed" not in name else array for name, array in truth.items()}
+        words = {name: _tensorflow_name(name) for name in stored}
+        if kind == "Saver":
+            with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+                for name, array in stored.items():
+                    tf.compat.v1.get_variable(words[name], initializer=array)
+                tf.compat.v1.get_variable("global_step", initializer=np.int64(3))
+                session.run(tf.compat.v1.global_variables_initializer())
+                tf.compat.v1.train.Saver().save(session, str(folder / "model.ckpt"))
+            return Written(folder, truth)
+        module = tf.Module()
+        module.weights = [tf.Variable(array, name=words[name]) for name, array in stored.items()]
+        if kind == "SavedModel":
+            tf.saved_model.save(module, str(folder / "model"))
+        else:
+            (folder / "model").mkdir()
+            tf.train.Checkpoint(model=module, step=tf.Variable(3)).save(str(folder / "model" / "ckpt"))
+        return Written(folder / "model", truth)
+
+    return Case(write, ("tensorflow",))
+
+
+def _tensorflow_name(name: str) -> str:
+    leaf = "gamma" if "norm" in name else "embeddings" if "embed" in name else "kernel"
+    return name.replace("layers.", "layers_").removesuffix(".weight").replace(".", "/") + f"/{leaf}"
+
+
 def paddle_case(kind: str) -> Case:
     def write(folder: Path, seed: int) -> Written:
         import paddle
@@ -345,6 +378,9 @@ CASES: dict[str, Case] = {
     "Orbax, over four devices, Zarr 3": orbax_case(devices=True, use_ocdbt=True, use_zarr3=True),
     "Orbax, a step of a manager": orbax_case(steps=True),
     "Orbax, layers scanned": orbax_case(scanned=True, use_ocdbt=True),
+    "TensorFlow, checkpoint of objects": tensorflow_case("objects"),
+    "TensorFlow, SavedModel": tensorflow_case("SavedModel"),
+    "TensorFlow, Saver": tensorflow_case("Saver"),
     "CoreML, float16": coreml_case(),
     "CoreML, int8": coreml_case(8, mode="linear_symmetric"),
     "CoreML, int4": coreml_case(4, mode="linear_symmetric", dtype="int4", granularity="per_block", block_size=32),

@@ -1,10 +1,11 @@
-"""Checkpoints of JAX and TensorFlow written byte by byte: Orbax's (OCDBT with Zarr), with every number of them at choice."""
+"""Checkpoints written byte by byte, every number of them at choice: Orbax's (OCDBT with Zarr) and TensorFlow's."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import struct
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -101,3 +102,59 @@ def zarr_values(tensors: Mapping[str, Any], packed: bool = False, lies: Mapping[
 def flax_named(tensors: Mapping[str, Any]) -> dict[str, Any]:
     """Sound weights under names of Flax's."""
     return {f"params.{name.removesuffix('.weight').replace('.', '_')}.kernel": array for name, array in tensors.items()}
+
+
+def table_bytes(entries: Mapping[str, bytes], **lies: Any) -> bytes:
+    """A table of LevelDB's with one block."""
+
+    def block(items: list[tuple[bytes, bytes]]) -> bytes:
+        out = b"".join(bytes([lies.get("shared", 0)]) + varint(lies.get("own", len(k))) + varint(len(v)) + k + v for k, v in items)
+        return out + bytes(4) + struct.pack("<I", lies.get("restarts", 1))
+
+    data = block([(key.encode(), value) for key, value in entries.items()])
+    handle = varint(lies.get("start", 0)) + varint(lies.get("length", len(data)))
+    index = block([(b"\xff", handle)])
+    kind = bytes([lies.get("packed", 0)])
+    out = data + kind + bytes(4) + index + b"\0" + bytes(4)
+    footer = numbers([0, 0, lies.get("index", len(data) + 5), len(index)])
+    return out + footer.ljust(40, b"\0") + (0xDB4775248B80FB57).to_bytes(8, "little")
+
+
+def _field(number: int, value: bytes | int) -> bytes:
+    return varint(number << 3) + varint(value) if isinstance(value, int) else varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def tensorflow_files(
+    tensors: Mapping[str, Any], stem: str = "model.ckpt", lies: Mapping[str, dict[str, Any]] | None = None, **all_lies: Any
+) -> Files:
+    """A checkpoint: arrays as they are. `lies`: type, shape, start, length, file or more bytes of an entry, other than the true ones."""
+    data, entries = (
+        b"",
+        {"": _field(1, all_lies.get("shards", 1)) + (_field(2, 1) if all_lies.get("big") else b"") + _field(3, b"\x08\x01")},
+    )
+    for name, array in sorted(tensors.items()):
+        said = dict((lies or {}).get(name, {}))
+        shape = b"".join(_field(2, _field(1, n)) for n in said.get("shape", array.shape))
+        kind = said.get("kind", {"float32": 1, "float16": 19, "int64": 9, "bfloat16": 14}[str(array.dtype)])
+        out = _field(1, kind) + _field(2, shape) + (_field(3, said["file"]) if "file" in said else b"")
+        out += _field(4, said.get("start", len(data))) + _field(5, said.get("length", array.nbytes))
+        crc = zlib.crc32(np.ascontiguousarray(array).tobytes()).to_bytes(4, "little")
+        entries[name] = out + b"\x35" + crc + said.get("more", b"")
+        data += np.ascontiguousarray(array).tobytes()
+    if graph := all_lies.get("graph"):
+        text = varint(len(graph)) + bytes(4) + graph
+        entries["_CHECKPOINTABLE_OBJECT_GRAPH"] = (
+            _field(1, 7) + _field(2, b"") + _field(4, len(data)) + _field(5, len(text)) + b"\x35" + bytes(4)
+        )
+        data += text
+    index = table_bytes(dict(sorted(entries.items())), **all_lies.get("table", {}))
+    return {f"{stem}.index": index, f"{stem}.data-00000-of-00001": data}
+
+
+def object_graph(names: Mapping[str, str]) -> bytes:
+    """Which key holds the variable of which name."""
+    nodes = []
+    for key, name in names.items():
+        attribute = _field(1, b"VARIABLE_VALUE") + _field(2, name.encode()) + _field(3, key.encode())
+        nodes.append(_field(1, _field(2, attribute)))
+    return b"".join(nodes)

@@ -98,6 +98,12 @@ def _orbax(path: Path, weight: Array) -> None:
         (path.parent / name).write_bytes(data)
 
 
+def _tensorflow(path: Path, weight: Array) -> None:
+    index, data = checkpoints.tensorflow_files({"fc/kernel": weight}).values()
+    path.write_bytes(index)
+    path.with_name(f"{path.name.removesuffix('.index')}.data-00000-of-00001").write_bytes(data)
+
+
 def _paddle(path: Path, weight: Array) -> None:
     path.write_bytes(paddle_pickle({"fc.weight": weight}))
 
@@ -150,6 +156,7 @@ EXAMPLES: dict[str, dict[str, Write]] = {
     "TFLite": {".tflite": _tflite},
     "Flax": {".msgpack": _flax},
     "Orbax": {".ocdbt": _orbax},
+    "TensorFlow": {".index": _tensorflow},
     "Paddle": {".pdparams": _paddle, ".pdiparams": _parameters},
     "whisper.cpp": {".bin": _whisper},
     "NeMo": {".nemo": _nemo},

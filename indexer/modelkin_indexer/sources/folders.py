@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 
 from modelkin_indexer.errors import SourceError, SourceNotFound, UnsupportedFormat
@@ -29,7 +31,7 @@ INDEX_ENDING = ".index.json"
 # Stems of the files that libraries write a whole model to; they go before any other.
 MAIN_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model", "openvino_model", "tf_model", "flax_model")
 # File names that say nothing of the model; its folder's name is taken instead.
-PLAIN_STEMS = (*MAIN_STEMS, "adapter_model", "consolidated")
+PLAIN_STEMS = (*MAIN_STEMS, "adapter_model", "consolidated", "variables")
 # How publishers mark a form of the same weights that is stored with other or fewer bits: model.fp16, x-Q4_K_M, x.i1-IQ2_XS.
 VARIANT = re.compile(
     r"[-._](?:(?:i1|ud)-)?(?:i?q\d\w*|tq\d_\d|mxfp4\w*|nvfp4|bf16|fp?16|fp?32|fp8\w*|u?int[48]|bnb4|quantized|half)", re.IGNORECASE
@@ -43,6 +45,7 @@ PROJECTOR = re.compile(r"(?:.*[-._])?mmproj.*\.gguf", re.IGNORECASE)  # the visi
 PIECES = re.compile(r"shard-\d{5}-(?:.*-)?\d{5}-of-\d{5}\.safetensors")  # torch.distributed's, of several processes
 SLICES = "slices"  # files that hold a slice of each matrix, or all of one checkpoint
 MOST_BELOW = 1000  # entries of a folder without weights that are looked into
+DATA = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")  # the numbers of a checkpoint of TensorFlow's
 NUMBERS = ".bin"  # of a graph, in a file beside it
 PACKAGE = ".mlpackage"
 ORBAX_MANIFEST, ORBAX_METADATA, ZARR = "manifest.ocdbt", "_METADATA", (".zarray", "zarr.json")
@@ -193,6 +196,8 @@ def weights_of(path: Path, chosen: Path) -> tuple[Container, Weights]:
     """The container and the files of one file or shard index, `chosen`; `path` is what the user gave."""
     if chosen.suffix == ".bin" and (owner := owner_of(chosen.name, _names(chosen.parent))):
         chosen = chosen.with_name(owner)
+    elif (cut := DATA.fullmatch(chosen.name)) is not None and chosen.with_name(f"{cut[1]}.index").exists():
+        chosen = chosen.with_name(f"{cut[1]}.index")
     named = chosen.with_name(chosen.name.removesuffix(INDEX_ENDING))
     if is_refused(chosen):
         raise UnsupportedFormat(f"is a {chosen.suffix} file", path=chosen, remedy=CONVERT)
@@ -245,10 +250,16 @@ def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_
 
 
 def _lacks_numbers(name: str, names: list[str]) -> bool:
-    """Whether a file is one of those whose numbers lie in another, which is not there: of `.xml` many are no graphs."""
-    return any(
-        (suffix := one.suffix_of(name)) and NUMBERS in one.beside and name.removesuffix(suffix) + NUMBERS not in names for one in CONTAINERS
-    )
+    """Whether a file is one whose numbers lie in another, which is not there: many `.xml` are no graphs, many `.index` no models."""
+    for one in CONTAINERS:
+        if suffix := one.suffix_of(name):
+            stem = name.removesuffix(suffix)
+            patterns = [part.replace("{stem}", escape(stem)) for part in one.parts if "{stem}" in part]
+            if NUMBERS in one.beside and stem + NUMBERS not in names:
+                return True
+            if patterns and not any(fnmatchcase(other, pattern) for other in names for pattern in patterns):
+                return True
+    return False
 
 
 def _form(folder: Path, container: Container, stem: str, kinds: dict[str, list[str]]) -> _Form:

@@ -167,6 +167,14 @@ CONTAINERS = (
         lambda head: head.startswith(b"\x89HDF\r\n\x1a\n") or head[30:43] == b"metadata.json",
         whole=TURNED,
     ),
+    Container(
+        "TensorFlow",
+        ".tensorflow.reader",
+        (".index",),
+        lambda head: head[:2] == bytes(2) and head[3:4] == b"\x08" and b"\x1a\x02\x08" in head,
+        parts=("{stem}.data-*",),
+        whole=TURNED,
+    ),
 )
 
 # Suffixes of weights that this version does not read, known only to say what was found.
@@ -175,7 +183,7 @@ OTHER_SUFFIXES = tuple(suffix for suffix in _KNOWN.split() if not any(suffix in 
 
 # What else only files are called: configs, formats that other programs keep weights in, archives. Such a name is never sent anywhere.
 _FILES = (
-    ".7z .arrow .bz2 .caffemodel .csv .dat .data .dduf .engine .eqx .gz .index .joblib .json .llamafile .lz4 .mar .mat "
+    ".7z .arrow .bz2 .caffemodel .csv .dat .data .dduf .engine .eqx .gz .joblib .json .llamafile .lz4 .mar .mat "
     ".mlpackage .mnn .model .ncnn .om .onnx_data .orbax .ort .ot .param .params .parquet .pb .pbtxt .pdmodel .pdopt "
     ".pickle .plan .prototxt .pte .ptl .rar .rknn .t7 .tar .tensors .tgz .toml .torchscript .trt .txt .weights .xz .yaml .yml "
     ".zip .zst"
