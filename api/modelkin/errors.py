@@ -20,6 +20,7 @@ from modelkin_indexer.errors import (
     UnsupportedFormat,
     UnusableKey,
     UnusableValues,
+    WrongLine,
 )
 from modelkin_registry.answers.plain import CONTRACT, Plain
 
@@ -41,6 +42,7 @@ __all__ = [
     "UnsupportedFormat",
     "UnusableKey",
     "UnusableValues",
+    "WrongLine",
     "problem_of",
 ]
 
