@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from modelkin.questions import compare as compare
     from modelkin.questions import decompose as decompose
     from modelkin.questions import query as query
+    from modelkin.questions import screen as screen
     from modelkin.questions import trajectory as trajectory
     from modelkin.questions import tree as tree
     from modelkin.readable import formats as formats
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from modelkin.wishes import Reading as Reading
     from modelkin_indexer.results.fingerprint import Fingerprint as Fingerprint
 
-_QUESTIONS = ("audit", "compare", "decompose", "query", "trajectory", "tree")
+_QUESTIONS = ("audit", "compare", "decompose", "query", "screen", "trajectory", "tree")
 _FINGERPRINTS = ("fingerprint", "read")
 _KEEPING = (
     "add",

@@ -22,6 +22,7 @@ from modelkin_indexer.errors import (
     UnsupportedFormat,
     UnusableKey,
     UnusableValues,
+    WrongLine,
 )
 from modelkin_registry.answers.plain import CONTRACT, Plain
 
@@ -45,6 +46,7 @@ __all__ = [
     "UnsupportedFormat",
     "UnusableKey",
     "UnusableValues",
+    "WrongLine",
     "problem_of",
 ]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Unpack
 
 from modelkin.answering.comparing import Pair
@@ -14,6 +15,7 @@ from modelkin_registry.answers.asked import AuditAnswer, CompareAnswer, Decompos
 from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer
 from modelkin_registry.registry import SHOWN
+from modelkin_registry.screening.results import Screened, Screening
 
 
 def query(
@@ -87,6 +89,21 @@ def tree(model: str | None = None, *, depth: int = 2, **call: Unpack[Call]) -> T
     """The registered models as family trees: `Registry.tree`."""
     with opened(call) as registry:
         return registry.tree(model, depth=depth)
+
+
+def screen(
+    manifest: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str],
+    policy: str | os.PathLike[str] | None = None,
+    jobs: int | None = None,
+    each: Callable[[Screened], None] | None = None,
+    starter: bool = True,
+    **call: Unpack[ReadingCall],
+) -> Screening:
+    """Screen a batch of submissions by a policy, each beside a registry and all against one another: `Registry.screen`."""
+    with opened(call, starter=starter) as registry:
+        return registry.screen(manifest, out=out, policy=policy, jobs=jobs, each=each, **options_of(call))
 
 
 def trajectory(*checkpoints: Asked, starter: bool = True, **call: Unpack[ReadingCall]) -> TrajectoryAnswer:

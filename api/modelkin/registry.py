@@ -52,6 +52,7 @@ from modelkin_registry.answers.upkeep import (
     Upgrade,
 )
 from modelkin_registry.registry import SHOWN
+from modelkin_registry.screening.results import Screened, Screening
 
 
 class Registry(OpenRegistry):
@@ -187,6 +188,37 @@ class Registry(OpenRegistry):
     def tree(self, model: str | None = None, *, depth: int = 2) -> TreeAnswer:
         """The registered models as family trees, all of them or those at most `depth` steps from one. Raises UnknownModel."""
         return self.inner.tree(model, depth=depth)
+
+    def screen(
+        self,
+        manifest: str | os.PathLike[str],
+        *,
+        out: str | os.PathLike[str],
+        policy: str | os.PathLike[str] | None = None,
+        jobs: int | None = None,
+        each: Callable[[Screened], None] | None = None,
+        **options: Unpack[Options],
+    ) -> Screening:
+        """Screen a batch of submissions by a policy: each beside this registry, and all against one another. Nothing is registered.
+
+        Stopped anywhere, it goes on with the next call that has the same `out`. A submission that cannot be read is told as such.
+
+        Args:
+            manifest: a list of submissions (CSV, or JSON a line) with what each declares, or a folder in which each entry is one.
+            out: a folder for what is measured and for the answer's files; made if it is not there.
+            policy: a policy in TOML; by default the one that comes with modelkin.
+            jobs: processes; by default as many as there are processors, fewer for small batches.
+            each: is told what became of each submission, once the whole batch is decided.
+
+        Raises:
+            SourceNotFound: no list, folder or policy is there.
+            WrongLine: the list or the policy has a mistake, with its line.
+            OSError: `out` cannot be written.
+        """
+        from modelkin.screening.screening import Wishes, screened
+
+        wishes = Wishes(Path(out), policy, jobs, each or (lambda _: None))
+        return screened(self.inner, self.settings, Path(manifest), self._how(options), self.listener, wishes)
 
     def trajectory(self, *checkpoints: Asked, **options: Unpack[Options]) -> TrajectoryAnswer:
         """Whether checkpoints lead from a random start to the last: in the order given, or those in one folder by their names' numbers.

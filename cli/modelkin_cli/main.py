@@ -26,6 +26,7 @@ VERBS = {
     "trajectory": "Examine checkpoints said to lead from scratch to a model.",
     "decompose": "Take a merge apart: its parents, and in what proportion.",
     "audit": "Tell what in a file is unusual for a model of its kind.",
+    "screen": "Screen a batch of submissions by a policy.",
     "sync": "Take in new and changed models of the Hub.",
     "list": "List the registered models.",
     "show": "Show everything known of a registered model.",

@@ -10,6 +10,7 @@
     │   └── Offline             only the network has it, and requests are forbidden
     ├── FingerprintError        a stored fingerprint is damaged or of an unknown spec
     ├── UnusableKey             a key file cannot be read or holds no key (exit code 2)
+    ├── WrongLine               a policy, or a list of submissions, has a mistake (exit code 2)
     ├── SharedFileError         a file of a shared registry is damaged, of another version or key
     ├── EvidenceError           a bundle of evidence is damaged, was changed, or cannot be written
     ├── ReportError             a page cannot be written in the form that was asked for (exit code 2)
@@ -78,6 +79,16 @@ class UnusableKey(ModelkinError):
     """A file that should hold a private key cannot be read, or holds none. The message never shows what it holds."""
 
     exit_code = 2
+
+
+class WrongLine(ModelkinError):
+    """A policy, or a list of submissions, that cannot be used. `path` is the file, `line` where the mistake is."""
+
+    exit_code = 2
+
+    def __init__(self, path: str | Path, line: int, problem: str) -> None:
+        self.path, self.line, self.problem = str(path), line, problem
+        super().__init__(f"{self.path}, line {line}: {problem}")
 
 
 class SharedFileError(ModelkinError):

@@ -31,6 +31,7 @@ CALLS = {
     "trajectory": ["parent", "child"],
     "decompose": ["child"],
     "audit": ["child"],
+    "screen": ["batch.csv", "--out", "screening"],
     "sync": ["org/tiny"],
     "list": [],
     "show": ["parent"],
@@ -48,7 +49,7 @@ CALLS = {
     "formats": [],
     "refresh": ["private.db", "given.key"],
 }
-BATCH = ("add", "sync", "upgrade", "refresh")  # one object a line; of an upgrade none where nothing is old
+BATCH = ("add", "screen", "sync", "upgrade", "refresh")  # one object a line; of an upgrade none where nothing is old
 CALLBACK = 25  # lines of a callback at most, its docstring aside: it parses, calls one function, prints
 SCREEN = {"as_json", "quiet", "debug", "fail_on"}  # options that say what people see
 # What a script has instead of an option: another argument of the function, a field of its answer, or a function of its own.
@@ -59,6 +60,7 @@ INSTEAD = {
     "trajectory": REPORT,
     "decompose": {"recipe": "recipe", **REPORT},
     "remove": {"yes": "sure"},
+    "screen": {"show_policy": "policy"},
     "sync": {"ids_from": "ids", "journal": "journal"},
     "tree": {"as_dot": "edges", "picture": "edges", **REPORT},
 }
@@ -71,6 +73,7 @@ def ready(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     assert run("export", "given.modelkin-registry").exit_code == 0
     modelkin.key("new", "given.key")
+    Path("batch.csv").write_text("name,source,base\nchild,child,parent\n", encoding="utf-8")
     with serving(Hub()) as hub:
         monkeypatch.delenv("MODELKIN_OFFLINE")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)

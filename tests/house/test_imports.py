@@ -16,7 +16,7 @@ from tiny_models import save_model, tiny_llama
 
 # Each part's rooms, lowest floor first: a room may import what stands on a floor below it. A new room gets its place here.
 FLOORS = {
-    "data": [{"backgrounds", "ctranslate2_names", "gguf_names", "libraries", "starter"}],
+    "data": [{"backgrounds", "ctranslate2_names", "gguf_names", "libraries", "policy", "starter"}],
     "indexer": [
         {"errors", "places", "plug_ins"},
         {"spec"},
@@ -37,6 +37,7 @@ FLOORS = {
         {"relations", "structure"},
         {"claims", "search", "trajectories"},
         {"doctor", "explanation", "sharing", "trees"},
+        {"screening"},
         {"registry"},
     ],
     "api": [
@@ -45,6 +46,7 @@ FLOORS = {
         {"registries"},
         {"sources"},
         {"answering", "auditing", "made", "taking"},
+        {"screening"},
         {"registry", "reporting"},
         {"calls"},
         {"fingerprints", "keeping", "publishing", "questions"},

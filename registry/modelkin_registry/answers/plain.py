@@ -26,6 +26,7 @@ TABLES: dict[str, tuple[tuple[str, ...], ...]] = {
     "ExactSummary": (("families",),),
     "Aligned": (("families",),),
     "TreeAnswer": (("edges",),),
+    "Screening": (("results",),),
     "TrajectoryAnswer": (("steps",),),
     "Additions": (("results",),),
     "Syncing": (("results",),),

@@ -1,0 +1,76 @@
+"""`modelkin screen`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+import modelkin
+from modelkin_cli.options import FILE, calling
+from modelkin_cli.output import Output
+from modelkin_cli.pages.screening import not_clear, said, summary
+from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option
+from modelkin_cli.verdicts import VIOLATED
+from modelkin_registry.screening.results import OUTCOMES, Screening
+
+SHOW_POLICY = "Print the policy that is used where none is given, and end."
+
+
+def _show_policy(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from modelkin_data.policy import default_policy
+
+        click.echo(default_policy(), nl=False)
+        ctx.exit()
+
+
+@click.command("screen", cls=ReadingCommand, short_help="Screen a batch of submissions by a policy.")
+@click.argument("manifest", type=FILE, metavar="LIST|FOLDER")
+@click.option("--out", type=FILE, required=True, metavar="FOLDER", help="Where what is measured is kept, and the answer written.")
+@click.option("--policy", type=FILE, metavar="FILE", help="A policy in TOML. Default: the one that --show-policy prints.")
+@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Processes. Default: one a processor, fewer for small batches.")
+@click.option("--fail-on", multiple=True, type=click.Choice(OUTCOMES), metavar="OUTCOME", help="In place of the policy's fail_on.")
+@click.option("--show-policy", is_flag=True, is_eager=True, expose_value=False, callback=_show_policy, help=SHOW_POLICY)
+@starter_option
+@reading
+@printing
+@calling
+def command(
+    manifest: Path,
+    out: Path,
+    policy: Path | None,
+    jobs: int | None,
+    fail_on: tuple[str, ...],
+    starter: bool,
+    output: Output,
+    call: dict[str, Any],
+) -> None:
+    """Screen a batch of submissions: each beside the registry, all against one another, and what each declares beside what weights show.
+
+    LIST is CSV or JSON lines with a name and a source for each submission, and what it declares; of a FOLDER each entry is one. Outcomes
+    are clear, flagged (a rule of the policy meets a measured relation), inconclusive and unreadable. Stopped anywhere, it goes on with the
+    next call that has the same --out. With --json one object a line. Nothing is registered.
+
+    \b
+    Example:
+      modelkin screen submissions.csv --out screening
+      modelkin screen --show-policy
+      modelkin screen submissions.jsonl --policy policy.toml --out screening --key-file our.key --json
+    """
+    try:
+        with output.listening() as listener:
+            kind: dict[str, Any] = {"out": out, "policy": policy, "jobs": jobs, "starter": starter, "listener": listener}
+            answer = modelkin.screen(manifest, each=lambda one: output.line(one, not_clear(one), said(one)), **kind, **call)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Interrupted; what is measured stays in {out}, and the next call goes on.") from None
+    for words in summary(answer, out):
+        output.say(words)
+    click.get_current_context().exit(_code(answer, fail_on))
+
+
+def _code(answer: Screening, fail_on: tuple[str, ...]) -> int:
+    if not fail_on:
+        return answer.exit_code
+    return VIOLATED if any(answer.counts[outcome] for outcome in fail_on) else 0
