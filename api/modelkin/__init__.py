@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from modelkin.keeping import sync as sync
     from modelkin.keeping import upgrade as upgrade
     from modelkin.keys import key as key
+    from modelkin.publishing import evidence as evidence
     from modelkin.publishing import report as report
+    from modelkin.publishing import verify as verify
     from modelkin.questions import audit as audit
     from modelkin.questions import compare as compare
     from modelkin.questions import decompose as decompose
@@ -71,7 +73,7 @@ _KEEPING = (
     "sync",
     "upgrade",
 )
-_PUBLISHING = ("report",)
+_PUBLISHING = ("evidence", "report", "verify")
 _WISHES = ("Listener", "Reading")
 _HOME = {
     **dict.fromkeys(_QUESTIONS, "modelkin.questions"),

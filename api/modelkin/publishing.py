@@ -1,4 +1,4 @@
-"""Answers for others: pages to hand on."""
+"""Answers for others: pages to hand on, and evidence that they can check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from modelkin.calls import Call, demanded, listener_of, settings_of
+from modelkin.answering.comparing import Pair
+from modelkin.calls import Call, ReadingCall, demanded, how_of, listener_of, settings_of
+from modelkin.evidencing import Evidenced, Verified, check_evidence, write_evidence
 from modelkin.keys import read_key
 from modelkin.made import made
 from modelkin.registries import OnDemand
@@ -70,6 +72,27 @@ def report(
         tree = _tree(answer, registry)
         written = write_report(answer, told, path, language, _subject(answer), tree)
     return Reported(tuple(map(str, written)), language)
+
+
+def evidence(
+    a: Asked,
+    b: Asked,
+    target: str | os.PathLike[str],
+    *,
+    controls: Sequence[Asked] = (),
+    forms: Sequence[str] = (),
+    command: str = "",
+    **call: Unpack[ReadingCall],
+) -> Evidenced:
+    """Write the comparison of A with B into one file that others can check without trusting whoever wrote it: `Registry.evidence`."""
+    with demanded(call) as registry:
+        return write_evidence(Pair(a, b, controls), target, forms, how_of(call), registry, listener_of(call), command)
+
+
+def verify(bundle: str | os.PathLike[str], *, weights: Sequence[Asked] = (), **call: Unpack[ReadingCall]) -> Verified:
+    """Make every number of a bundle of evidence again, from its fingerprints, or from weights: `Registry.verify`."""
+    with demanded(call) as registry:
+        return check_evidence(bundle, weights, how_of(call), registry, listener_of(call))
 
 
 def _asked(answer: Answer, registry: OnDemand) -> Registry | None:

@@ -12,6 +12,7 @@ from modelkin.answering import asking
 from modelkin.answering.comparing import Pair, compare
 from modelkin.answering.nearest import Search
 from modelkin.answering.series import series_of
+from modelkin.evidencing import Evidenced, Verified, check_evidence, write_evidence
 from modelkin.keys import read_key
 from modelkin.registries import OnDemand, examine, open_registry, part_of
 from modelkin.settings import Settings
@@ -227,6 +228,48 @@ class Registry(OpenRegistry):
             SourceError: one is not there, or cannot be read.
         """
         return self.inner.trajectory(*series_of(checkpoints, self._how(options), self.listener))
+
+    def evidence(
+        self,
+        a: Asked,
+        b: Asked,
+        target: str | os.PathLike[str],
+        *,
+        controls: Sequence[Asked] = (),
+        forms: Sequence[str] = (),
+        command: str = "",
+        **options: Unpack[Options],
+    ) -> Evidenced:
+        """Write the comparison of A with B into one file that others can check without trusting whoever wrote it.
+
+        Args:
+            target: the file, JSON; one of that name is replaced.
+            controls: third models; a figure that they reach too says nothing of A and B.
+            forms: what else is written beside it, to tell others' tools what it says: "cyclonedx", "spdx", "in-toto", "model-card".
+                These name the bundle by its digest.
+            command: what makes it again, as the bundle shall tell it.
+
+        Raises:
+            EvidenceError: a form that there is none of, or the file cannot be written.
+            SourceError: a side that is neither there nor registered, or cannot be read.
+            FingerprintError: sides made with different keys.
+        """
+        pair = Pair(a, b, controls)
+        return write_evidence(pair, target, forms, self._how(options), self._demand(), self.listener, command)
+
+    def verify(self, bundle: str | os.PathLike[str], *, weights: Sequence[Asked] = (), **options: Unpack[Options]) -> Verified:
+        """Make every number of a bundle of evidence again, and tell where it differs.
+
+        Args:
+            bundle: a file that `evidence` wrote.
+            weights: A, B and the controls in its order, or the first of them: they are read again, under its key.
+
+        Raises:
+            EvidenceError: no bundle, a damaged one, or one that was changed so that it cannot be read.
+            UnusableKey: weights are to be read, and this is not the bundle's key.
+            SourceError: weights that cannot be read.
+        """
+        return check_evidence(bundle, weights, self._how(options), self._demand(), self.listener)
 
     # models in
 

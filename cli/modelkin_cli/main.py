@@ -25,6 +25,8 @@ VERBS = {
     "tree": "Draw registered models as family trees.",
     "trajectory": "Examine checkpoints said to lead from scratch to a model.",
     "decompose": "Take a merge apart: its parents, and in what proportion.",
+    "evidence": "Write a comparison into a file that others can check.",
+    "verify": "Check such a file: make every number of it again.",
     "audit": "Tell what in a file is unusual for a model of its kind.",
     "screen": "Screen a batch of submissions by a policy.",
     "sync": "Take in new and changed models of the Hub.",

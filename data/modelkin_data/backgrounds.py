@@ -18,3 +18,8 @@ def between_models(family: str, channel: str) -> float:
     """Standard deviation between pairs of strangers of a family's mean cosine, beyond what sketch noise explains."""
     row = _table()[channel]
     return row.get(family, row["default"])
+
+
+def table() -> dict[str, dict[str, float]]:
+    """The whole table: channel -> family -> spread. A copy of its own."""
+    return {channel: dict(families) for channel, families in _table().items()}

@@ -30,6 +30,8 @@ CALLS = {
     "tree": [],
     "trajectory": ["parent", "child"],
     "decompose": ["child"],
+    "evidence": ["child", "parent", "-o", "pair.json"],
+    "verify": ["given.json"],
     "audit": ["child"],
     "screen": ["batch.csv", "--out", "screening"],
     "sync": ["org/tiny"],
@@ -74,6 +76,7 @@ def ready(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert run("export", "given.modelkin-registry").exit_code == 0
     modelkin.key("new", "given.key")
     Path("batch.csv").write_text("name,source,base\nchild,child,parent\n", encoding="utf-8")
+    modelkin.evidence("child", "parent", "given.json")
     with serving(Hub()) as hub:
         monkeypatch.delenv("MODELKIN_OFFLINE")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
@@ -152,7 +155,7 @@ def test_its_errors_have_one_form(ready: Path, monkeypatch: pytest.MonkeyPatch, 
 @every_verb
 def test_without_a_registry_it_makes_one_or_says_so(models: Path, verb: str) -> None:
     said = run(verb, *CALLS[verb], "--json", registry="none.db")
-    if verb in ("add", "fingerprint", "compare", "key", "audit", "formats"):  # the first makes it, the others need none
+    if verb in ("add", "fingerprint", "compare", "evidence", "key", "audit", "formats"):  # the first makes it, the others need none
         assert said.exit_code == 0
     else:
         assert said.exit_code in (3, 4)  # 3 where the Hub or a file is asked for first
