@@ -9,7 +9,7 @@ import click
 import modelkin
 from modelkin_cli.options import calling
 from modelkin_cli.output import Output
-from modelkin_cli.pages.audit import audit_page
+from modelkin_cli.pages.checks.audit import audit_page
 from modelkin_cli.reading_options import ReadingCommand, printing, reading
 from modelkin_cli.verdicts import VIOLATED
 from modelkin_registry.answers.parts import AUDITED

@@ -10,7 +10,7 @@ import click
 import modelkin
 from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
-from modelkin_cli.pages.screening import not_clear, said, summary
+from modelkin_cli.pages.checks.screening import not_clear, said, summary
 from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option
 from modelkin_cli.verdicts import VIOLATED
 from modelkin_registry.screening.results import OUTCOMES, Screening

@@ -11,7 +11,7 @@ import modelkin
 from modelkin.evidencing import REPRODUCED
 from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
-from modelkin_cli.pages.verified import verified_page
+from modelkin_cli.pages.checks.verified import verified_page
 from modelkin_cli.reading_options import ReadingCommand, printing, reading
 from modelkin_cli.verdicts import VIOLATED
 
