@@ -91,6 +91,10 @@ def figures(held: Held) -> Iterator[tuple[str, float]]:
                 yield "lesser of the share in several and of r of gains", min(common.share, descent.mean_of_gains(pair))
         if not pair.changes_only:
             yield "r of gains", descent.mean_of_gains(pair)
+            for parent in (pair.query, pair.relative) if kept else ():
+                taken = descent.taken_over(pair, kept, parent)
+                if taken.energy >= descent.LEARNED_ENERGY and descent.mean_of_gains(pair):
+                    yield "least part of what one side's matrices learned in the other, with gains", taken.least
 
 
 class Models:

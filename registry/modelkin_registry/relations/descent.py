@@ -37,7 +37,7 @@ KEPT_GAINS, LEARNED_GAINS, GAINS_SLOPE, MATRICES_SLOPE = 0.6, 0.045, 0.85, 0.85
 FEWEST_GAINS = 256  # gains in all that such an r must rest on
 # In place of gains that moved far, matrices that did: of the energy of one side's matrices at least LEARNED_ENERGY on average was learned,
 # and of that the other holds at least TAKEN_OVER, by its slopes on them and with LEARNED_SD of what these vary by from matrix to matrix.
-LEARNED_ENERGY, TAKEN_OVER = 0.06, 0.75
+LEARNED_ENERGY, TAKEN_OVER = 0.05, 0.75
 # Adapters: mean r of the changes. From one seed on one base, pairs trained on other tasks reach 0.92, on parts of one task 0.95; trained on
 # from another 0.7 to 1. Below, a change that is the other's plus something independent in each of many matrices: slopes of 1 throughout,
 # which pairs on parts of one task come near by chance where there are 18.
@@ -240,9 +240,14 @@ class _TakenOver:
     energy: float
 
     @property
+    def least(self) -> float:
+        """The share, with room for its error."""
+        return self.share - LEARNED_SD * self.error
+
+    @property
     def is_descent(self) -> bool:
         """Whether no run from the same start comes near."""
-        return self.energy >= LEARNED_ENERGY and self.share - LEARNED_SD * self.error >= TAKEN_OVER
+        return self.energy >= LEARNED_ENERGY and self.least >= TAKEN_OVER
 
 
 def taken_over(pair: ComponentPair, kept: Sequence[PlaceCosine], parent: Side) -> _TakenOver:
