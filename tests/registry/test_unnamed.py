@@ -18,6 +18,7 @@ from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.parts import NOT_EXAMINED, NOTHING_FOUND
 from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.counterparts.matching import matched
 from modelkin_registry.evidence.judge import ALONE
@@ -108,6 +109,24 @@ def test_of_strangers_no_pair_is_made(printed: Printed) -> None:
         for theirs in named:
             assert not matched(ours, theirs, ALONE)
             assert not is_descent(measure_kin(ours, theirs, "other", ALONE).relative)
+
+
+def test_with_its_tokens_in_another_order_it_is_not_examined(printed: Printed, tmp_path: Path) -> None:
+    random = np.random.default_rng(7)
+
+    def uneven(seed: int) -> Net:
+        sizes, of = np.random.default_rng(seed), net(seed)
+        return of.of({name: values * np.float32(sizes.uniform(0.8, 1.2)) for name, values in of.tensors.items() if values.ndim == 2})
+
+    moved = transforms.vocabulary_moved(transforms.rotated(uneven(1), random), random)
+    with Registry.open(tmp_path / "r.db") as registry:
+        for seed in (1, 2, 3):
+            registry.add(f"model-{seed}", printed(uneven(seed)))
+        answer = registry.query(printed(shuffled(moved.tensors)), source="moved")
+        assert answer.examined is not None
+        assert (answer.verdict, answer.examined.same_lengths) == (NOT_EXAMINED, ("model-1",))
+        stranger = registry.query(printed(shuffled(uneven(9).tensors)), source="stranger")
+        assert stranger.verdict == NOTHING_FOUND
 
 
 def test_forged_readings_are_refused(printed: Printed) -> None:
