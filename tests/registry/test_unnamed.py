@@ -24,7 +24,8 @@ from modelkin_registry.counterparts.matching import matched
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.registry import Registry
 from modelkin_registry.relations.pairs import measure_kin
-from modelkin_registry.search.candidates import find_candidates
+from modelkin_registry.search.candidates import find_candidates, index_rows
+from modelkin_registry.store.rows import encode
 
 LAYERS, TOKENS = 4, 512
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -88,6 +89,21 @@ def test_a_copy_in_other_coordinates_is_found_without_names(printed: Printed, tu
         found = measure_kin(query, relative, "other", ALONE).relative
         assert (found.relation, is_descent(found)) == ("reparameterised", True)
         assert found.compared > 0.95
+
+
+def test_matrices_that_are_stored_the_other_way_round_are_found_too(printed: Printed) -> None:
+    moved = transforms.rotated(net(1), np.random.default_rng(7))
+    stored = {name: values.T if values.ndim == 2 and name not in transforms.TABLES else values for name, values in moved.tensors.items()}
+    found = measure_kin(printed(shuffled(stored)), printed(net(1)), "other", ALONE).relative
+    assert (found.relation, is_descent(found)) == ("reparameterised", True)
+
+
+def test_a_model_without_names_keeps_the_budget(printed: Printed) -> None:
+    """As one with names: 320 KB for 32 layers, rows to search by among it."""
+    random = np.random.default_rng(1)
+    deep = models.with_layers(models.llama(1, layers=1), [0] * 32)
+    found = printed(shuffled({name: (v + 0.01 * random.standard_normal(v.shape)).astype(np.float32) for name, v in deep.items()}))
+    assert len(found.to_bytes()) + sum(encode(rows).data.nbytes for rows in index_rows(found)) <= 320 << 10
 
 
 def test_it_is_among_the_candidates_of_a_search(printed: Printed, tmp_path: Path) -> None:
