@@ -3,9 +3,9 @@
     python -m benchmarks.hostile.lossless BENCH_DIR [--universe dev] [--only rotated]
 
 Forty combinations of lossless transforms (transforms.py) on small trained models, each asked of a registry that holds the original and
-unrelated ones, at both levels. At level full a copy is found, or the verdict is `not examined` with the reason: "nothing found" would be
-said of what was not looked at. No model but those of the original's lineage may be called a relative. Writes results/lossless.json; exits
-1 if a verdict is neither.
+unrelated ones, at both levels, and again under random names without a config. A copy is found, or the verdict is `not examined` with the
+reason: "nothing found" would be said of what was not looked at. No model but those of the original's lineage may be called a relative.
+Writes results/lossless.json; exits 1 if a verdict is neither.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ from modelkin_registry.answers.asked import QueryAnswer
 from modelkin_registry.answers.parts import NOT_EXAMINED, RELATED
 from modelkin_registry.answers.relations import is_descent
 
+LETTERS = 12  # of a random name
+WITHOUT_NAMES = ", without names"
+ASKED = (*LEVELS, *(level + WITHOUT_NAMES for level in LEVELS))
 LINEAGES = {"L1": {"L1", "L1b"}, "L2": {"L2", "VL"}, "Q": {"Q"}}  # an original, and what is of its lineage or start
 STRANGERS = ("N", "N2", "X", "B", "G", "P", "M", "V", "W", "S")
 COMBINATIONS: tuple[tuple[str, str, tuple[t.Transform, ...]], ...] = (
@@ -97,6 +101,15 @@ def saved(net: t.Net, like: Path, folder: Path) -> Path:
     return folder
 
 
+def saved_without_names(net: t.Net, path: Path, random: np.random.Generator) -> Path:
+    """The tensors alone, each under random letters, in another order."""
+    names = list(net.tensors)
+    random.shuffle(names)
+    letters = ("".join(random.choice(list(ascii_lowercase), LETTERS)) for _ in names)
+    save_file({new: np.ascontiguousarray(net.tensors[name], np.float32) for new, name in zip(letters, names, strict=True)}, path)
+    return path
+
+
 def judged(original: str, answer: QueryAnswer) -> dict[str, Any]:
     """What was said: found, not examined or nothing found; and who was called a relative wrongly."""
     related = [one for one in answer.relatives if is_descent(one)]
@@ -125,21 +138,23 @@ def measure(universe: Path, work: Path, only: Sequence[str] = ()) -> dict[str, A
             net = step(net, random)
         folder = saved(net, source, work / f"{original}-{number}")
         row: dict[str, Any] = {"original": original, "transforms": name}
+        nameless = saved_without_names(net, work / f"{original}-{number}.safetensors", random)
         for level in LEVELS:
             with modelkin.open(work / f"{level}.db", starter=False) as registry:
                 row[level] = judged(original, registry.query(folder, level=level))
+                row[level + WITHOUT_NAMES] = judged(original, registry.query(nameless, level=level))
         rows.append(row)
-        print(original, name, *(f"{level}: {row[level]['outcome']} ({row[level]['relation']})" for level in LEVELS), sep=" | ", flush=True)
+        print(original, name, *(f"{asked}: {row[asked]['outcome']} ({row[asked]['relation']})" for asked in ASKED), sep=" | ", flush=True)
     counts = {
-        level: {
-            said: sum(row[level]["outcome"] == said for row in rows) for said in ("found", "not examined", "nothing found", "found another")
+        asked: {
+            said: sum(row[asked]["outcome"] == said for row in rows) for said in ("found", "not examined", "nothing found", "found another")
         }
-        for level in LEVELS
+        for asked in ASKED
     }
     return {
         "combinations": len(rows),
         "counts": counts,
-        "accused": sum(bool(row[level]["accused"]) for row in rows for level in LEVELS),
+        "accused": sum(bool(row[asked]["accused"]) for row in rows for asked in ASKED),
         "rows": rows,
     }
 
@@ -155,7 +170,9 @@ def main() -> int:
         found = measure(args.bench / args.universe, Path(work), args.only)
     write_result("lossless", found, out=args.out)
     print(found["counts"])
-    return int(bool(found["accused"]) or any(found["counts"]["full"][said] for said in ("nothing found", "found another")))
+    return int(
+        bool(found["accused"]) or any(said[wrong] for said in found["counts"].values() for wrong in ("nothing found", "found another"))
+    )
 
 
 if __name__ == "__main__":

@@ -18,12 +18,14 @@ from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.parts import NOT_EXAMINED, NOTHING_FOUND
 from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.counterparts.matching import matched
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.registry import Registry
 from modelkin_registry.relations.pairs import measure_kin
-from modelkin_registry.search.candidates import find_candidates
+from modelkin_registry.search.candidates import find_candidates, index_rows
+from modelkin_registry.store.rows import encode
 
 LAYERS, TOKENS = 4, 512
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -89,6 +91,21 @@ def test_a_copy_in_other_coordinates_is_found_without_names(printed: Printed, tu
         assert found.compared > 0.95
 
 
+def test_matrices_that_are_stored_the_other_way_round_are_found_too(printed: Printed) -> None:
+    moved = transforms.rotated(net(1), np.random.default_rng(7))
+    stored = {name: values.T if values.ndim == 2 and name not in transforms.TABLES else values for name, values in moved.tensors.items()}
+    found = measure_kin(printed(shuffled(stored)), printed(net(1)), "other", ALONE).relative
+    assert (found.relation, is_descent(found)) == ("reparameterised", True)
+
+
+def test_a_model_without_names_keeps_the_budget(printed: Printed) -> None:
+    """As one with names: 320 KB for 32 layers, rows to search by among it."""
+    random = np.random.default_rng(1)
+    deep = models.with_layers(models.llama(1, layers=1), [0] * 32)
+    found = printed(shuffled({name: (v + 0.01 * random.standard_normal(v.shape)).astype(np.float32) for name, v in deep.items()}))
+    assert len(found.to_bytes()) + sum(encode(rows).data.nbytes for rows in index_rows(found)) <= 320 << 10
+
+
 def test_it_is_among_the_candidates_of_a_search(printed: Printed, tmp_path: Path) -> None:
     moved = transforms.rotated(net(1), np.random.default_rng(7))
     with Registry.open(tmp_path / "r.db") as registry:
@@ -108,6 +125,24 @@ def test_of_strangers_no_pair_is_made(printed: Printed) -> None:
         for theirs in named:
             assert not matched(ours, theirs, ALONE)
             assert not is_descent(measure_kin(ours, theirs, "other", ALONE).relative)
+
+
+def test_with_its_tokens_in_another_order_it_is_not_examined(printed: Printed, tmp_path: Path) -> None:
+    random = np.random.default_rng(7)
+
+    def uneven(seed: int) -> Net:
+        sizes, of = np.random.default_rng(seed), net(seed)
+        return of.of({name: values * np.float32(sizes.uniform(0.8, 1.2)) for name, values in of.tensors.items() if values.ndim == 2})
+
+    moved = transforms.vocabulary_moved(transforms.rotated(uneven(1), random), random)
+    with Registry.open(tmp_path / "r.db") as registry:
+        for seed in (1, 2, 3):
+            registry.add(f"model-{seed}", printed(uneven(seed)))
+        answer = registry.query(printed(shuffled(moved.tensors)), source="moved")
+        assert answer.examined is not None
+        assert (answer.verdict, answer.examined.same_lengths) == (NOT_EXAMINED, ("model-1",))
+        stranger = registry.query(printed(shuffled(uneven(9).tensors)), source="stranger")
+        assert stranger.verdict == NOTHING_FOUND
 
 
 def test_forged_readings_are_refused(printed: Printed) -> None:

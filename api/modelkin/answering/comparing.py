@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 
 from modelkin.registries import OnDemand
 from modelkin.sources.sides import judge_of, sides_of, structure_of_sides
+from modelkin.sources.tokens import read_by_tokens
 from modelkin.wishes import Asked, ExactWishes, HowToRead, Listener
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import CompareAnswer
+from modelkin_registry.answers.parts import RELATED
 from modelkin_registry.explanation.compare import compare_fingerprints
 
 
@@ -52,16 +55,24 @@ def compare(
         RegistryError: a name needs a registry, and there is none.
     """
     a, b, *others = sides_of((pair.a, pair.b, *pair.controls), how, registry, listener)
-    answer = compare_fingerprints(
-        a.fingerprint,
-        b.fingerprint,
-        a_name=a.name,
-        b_name=b.name,
-        controls={side.name: side.fingerprint for side in others},
-        judge=judge_of(registry),
-        claims={side.name: side.claims for side in (a, b)},
-        tensors=tensors,
-    )
+
+    def held(of: Fingerprint) -> CompareAnswer:
+        return compare_fingerprints(
+            of,
+            b.fingerprint,
+            a_name=a.name,
+            b_name=b.name,
+            controls={side.name: side.fingerprint for side in others},
+            judge=judge_of(registry),
+            claims={side.name: side.claims for side in (a, b)},
+            tensors=tensors,
+        )
+
+    answer = held(a.fingerprint)
+    if answer.examined is not None and answer.examined.same_lengths and isinstance(pair.b, (str, os.PathLike)):
+        by_tokens = read_by_tokens(pair.a, pair.b, b.fingerprint, how, listener)
+        found = held(by_tokens) if by_tokens is not None else answer
+        answer = found if found.verdict == RELATED else answer
     answer = replace(answer, structure=structure_of_sides(a, b))
     if align:
         from modelkin.answering.exact import add_aligned  # brings scipy, a tenth of a second that other comparisons do without

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 from modelkin.sources.reading import name_of
 from modelkin.sources.sides import Side, as_others
+from modelkin.sources.tokens import read_by_tokens
 from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import QueryAnswer
+from modelkin_registry.answers.parts import RELATED
 from modelkin_registry.registry import SHOWN, Registry
+
+MOST_READ_AGAIN = 3  # models of which lengths alone agree that a query is read again for, by the strings of their tokens
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,11 @@ def nearest_to(
         again = as_others(asked, Side(source, fingerprint), [Side(nearest, registry.get(nearest))], how, listener).fingerprint
         if again is not fingerprint:
             fingerprint, answer = again, ask(registry, again, source, reading, search)
+    for name in answer.examined.same_lengths[:MOST_READ_AGAIN] if answer.examined is not None else ():
+        by_tokens = read_by_tokens(asked, registry.store.get(name).origin, registry.get(name), how, listener)
+        found = ask(registry, by_tokens, source, reading, search) if by_tokens is not None else None
+        if found is not None and found.verdict == RELATED:
+            return fingerprint, found
     return fingerprint, answer
 
 

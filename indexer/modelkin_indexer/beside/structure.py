@@ -32,6 +32,11 @@ def is_structure(name: str) -> bool:
     return name in VOCABULARIES or name in LICENCES or name.endswith(".py")
 
 
+def vocabulary_in(folder: Path) -> Path | None:
+    """The file that holds a folder's vocabulary."""
+    return next((folder / name for name in VOCABULARIES if (folder / name).is_file()), None)
+
+
 def _parts(folder: Path) -> Iterator[StructurePart]:
     names = sorted(entry.name for entry in folder.iterdir())
     yield from _read(folder, [name for name in VOCABULARIES if name in names][:1], "vocabulary", vocabulary_sketch)

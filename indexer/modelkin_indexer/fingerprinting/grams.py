@@ -21,6 +21,7 @@ from modelkin_indexer.spec import Key
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -28,13 +29,14 @@ TINY = float(np.finfo(np.float64).tiny)
 class Frame:
     """What a piece is projected on: `gain` folds the norm it reads, `tokens` is the anchored frame; None where there is none.
 
-    `readings` are the frames of all tables that may hold tokens, where no name tells which; `anchors`: the piece is such a table.
+    `readings` are the frames of all tables that may hold tokens, where no name tells which. `anchors` are the rows that span the anchored
+    frame, in the order of `sketch.anchor_tokens`, where a piece is a table of tokens.
     """
 
     gain: Singles | None = None
     tokens: Singles | None = None
     readings: Singles | None = None
-    anchors: bool = False
+    anchors: Ints | None = None
 
 
 class GramAccumulator:

@@ -34,6 +34,7 @@ from modelkin_indexer.sources.stored import values
 from modelkin_indexer.spec import PUBLIC_KEY, Key
 
 Singles = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
 Progress = Callable[[int], None]
 READ_WHOLE = ("norm", "bias")  # small whatever their axes: gains of each head stand in a matrix
@@ -51,11 +52,13 @@ def fingerprint_source(
     strict: bool = False,
     alike: Mapping[str, Any] = MappingProxyType({}),
     turned: bool = False,
+    tokens: Ints | None = None,
 ) -> Fingerprint:
     """Index one source.
 
     `alike` is the config of another model, whose numbers of heads fused attention is taken apart by where the own config tells none and
-    both are of one width; `turned` takes matrices for stored [in, out] where their shapes leave it open.
+    both are of one width; `turned` takes matrices for stored [in, out] where their shapes leave it open. `tokens` are the rows of another
+    model's tokens by their numbers there: the anchored channel then rests on those, and is comparable with that model's alone.
     `progress` is called with numbers of bytes as they are done (level full). The result does not depend on `threads`. Weights that are no
     numbers (NaN, infinite) are left out and told; `strict` refuses them.
 
@@ -66,7 +69,7 @@ def fingerprint_source(
     with threadpool_limits(1), ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1)) as pool:
         try:
             vectors = _each(pool, lambda piece: measure_vector(source, piece, key), (p for p in anatomy.pieces if _is_vector(p)))
-            matrices = _measure_matrices(pool, source, anatomy, key, vectors, level, progress)
+            matrices = _measure_matrices(pool, source, anatomy, key, vectors, level, progress, tokens)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -103,7 +106,14 @@ def _each(pool: ThreadPoolExecutor, work: Callable[[Piece], Measured], items: It
 
 
 def _measure_matrices(
-    pool: ThreadPoolExecutor, source: Source, anatomy: Anatomy, key: Key, vectors: Sequence[VectorMeasure], level: str, progress: Progress
+    pool: ThreadPoolExecutor,
+    source: Source,
+    anatomy: Anatomy,
+    key: Key,
+    vectors: Sequence[VectorMeasure],
+    level: str,
+    progress: Progress,
+    tokens: Ints | None,
 ) -> list[MatrixMeasure]:
     pieces = [piece for piece in anatomy.pieces if not _is_vector(piece)]
     if level == "probe":
@@ -114,12 +124,18 @@ def _measure_matrices(
     tables = unnamed or [piece for piece in pieces if piece.residual == "none"]
     first = {piece.place for piece in tables}
     bodies = sorted((piece for piece in pieces if piece.place not in first), key=lambda piece: (-piece.parameters, piece.place))
-    measured = _each(pool, lambda piece: measure_matrix(source, piece, key, Frame(anchors=bool(unnamed)), progress), tables)
+
+    def measure_table(piece: Piece) -> MatrixMeasure:
+        numbers = sketch.anchor_tokens(key, piece.views[0].rows if tokens is None else len(tokens))
+        anchors = numbers if tokens is None else tokens[numbers]
+        return measure_matrix(source, piece, key, Frame(anchors=anchors if unnamed or _is_anchor(piece) else None), progress)
+
+    measured = _each(pool, measure_table, tables)
     frames, readings = {}, None
     if unnamed:
         readings = stacked_frames([m.anchors for m in measured if m.anchors is not None], unnamed[0].views[0].rows, key)
     else:
-        frames = {m.piece.place.component: _token_frame(m, key) for m in measured if m.anchors is not None}
+        frames = {m.piece.place.component: _token_frame(m, key, tokens) for m in measured if m.anchors is not None}
 
     def measure_body(piece: Piece) -> MatrixMeasure:
         gain = gains.get(piece.reads_norm) if piece.reads_norm is not None else None
@@ -129,9 +145,15 @@ def _measure_matrices(
     return sorted(measured, key=lambda m: m.piece.place)
 
 
-def _token_frame(table: MatrixMeasure, key: Key) -> Singles:
+def _is_anchor(piece: Piece) -> bool:
+    """Whether names tell that a table holds the tokens."""
+    return (piece.place.family, piece.place.role, piece.residual) == ("embedding", "token", "none")
+
+
+def _token_frame(table: MatrixMeasure, key: Key, tokens: Ints | None) -> Singles:
     assert table.anchors is not None
-    return token_frame(table.anchors, sketch.anchor_tokens(key, table.piece.views[0].rows), key)
+    count = table.piece.views[0].rows if tokens is None else len(tokens)
+    return token_frame(table.anchors, sketch.anchor_tokens(key, count), key)
 
 
 def gains_less_one(source: Source, piece: Piece) -> bool:

@@ -153,7 +153,7 @@ def _measured(
     source: Source, piece: Piece, key: Key, frame: Frame, advance: Callable[[int], None], unusable: Unusable | None
 ) -> MatrixMeasure:
     columns, blocks = piece.views[0].columns, sampled_blocks(piece, key)
-    sampled, singles, anchors = RowCollector(blocks, columns), single_experts(piece, key), _anchor_rows(piece, key, frame)
+    sampled, singles, anchors = RowCollector(blocks, columns), single_experts(piece, key), _anchor_rows(piece, frame)
     hasher, words, moments = xxhash.xxh3_128(), WordSums(columns), Moments(piece.parameters, columns)
     grams = MatrixGrams(piece, key, frame, moments)
     readings = Readings(piece, frame.readings) if frame.readings is not None else None
@@ -213,12 +213,11 @@ def _stream(source: Source, piece: Piece) -> Iterator[tuple[int, int, npt.NDArra
             yield number, start, raw, buffer[: (stop - start) * view.columns].reshape(stop - start, view.columns)
 
 
-def _anchor_rows(piece: Piece, key: Key, frame: Frame) -> RowCollector | None:
-    """Token rows of a component's embedding, or of a table that may be it, in the order of `sketch.anchor_tokens`."""
-    if not frame.anchors and (piece.place.family, piece.place.role, piece.residual) != ("embedding", "token", "none"):
+def _anchor_rows(piece: Piece, frame: Frame) -> RowCollector | None:
+    """Token rows of a component's embedding, or of a table that may be it."""
+    if frame.anchors is None:
         return None
-    view = piece.views[0]
-    return RowCollector([Block(token, token + 1, 0) for token in sketch.anchor_tokens(key, view.rows).tolist()], view.columns)
+    return RowCollector([Block(token, token + 1, 0) for token in frame.anchors.tolist()], piece.views[0].columns)
 
 
 def _bits(source: Source, piece: Piece) -> int:

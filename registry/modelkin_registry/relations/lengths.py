@@ -46,15 +46,58 @@ def same_lengths(query: Fingerprint, relative: Fingerprint, searched: int) -> bo
     return len(sides) * min(_probability(*side) for side in sides) * searched <= LIKELY
 
 
+def same_lengths_by_shape(named: Fingerprint, other: Fingerprint, searched: int) -> bool:
+    """The same where names of the other tell nothing: whether more lengths are found among those of their shape than by chance."""
+    if "probe" in (named.about.level, other.about.level):
+        return False
+    table, rows, there = named.matrices, _telling(named.matrices), _telling(other.matrices)
+    ours, theirs = ((one.rows[at], one.columns[at]) for one, at in ((table, rows), (other.matrices, there)))
+    near = np.abs(_logs(table)[rows][:, None] - _logs(other.matrices)[there][None, :]) <= NEAR / np.sqrt(table.parameters[rows])[:, None]
+    untouched = np.array([_is_untouched(table, row) for row in rows.tolist()], np.bool_)
+    found = []
+    for stored in (theirs, theirs[::-1]):  # as they are, or all of them [in, out]
+        alike = (ours[0][:, None] == stored[0][None, :]) & (ours[1][:, None] == stored[1][None, :])
+        found += [_probability_by_shape((near & alike)[chosen], alike[chosen]) for chosen in (slice(None), untouched)]
+    return len(found) * min(found) * searched <= LIKELY
+
+
+def _probability_by_shape(equal: Bools, alike: Bools) -> float:
+    """Of as many rows (n, m) with an equal one of theirs as there are, each of which has as many chances as there are of its shape."""
+    held = alike.any(axis=1)
+    found = min(int(equal.any(axis=1).sum()), int(equal.any(axis=0).sum()))
+    if not found:
+        return 1.0
+    elsewhere = (int(equal.sum()) - found + 1) / (int(alike.sum()) - found + 1)
+    chances = np.minimum(1.0, alike[held].sum(axis=1) * max(CHANCE, elsewhere))
+    counts = np.ones(1)  # of each number of successes the probability
+    for chance in chances.tolist():
+        counts = np.convolve(counts, (1 - chance, chance))
+    return min(1.0, float(counts[found:].sum()))
+
+
+def _telling(table: Matrices) -> npt.NDArray[np.int64]:
+    return np.flatnonzero((_energy(table) > 0) & (table.parameters >= FEWEST_NUMBERS))
+
+
+def _energy(table: Matrices) -> npt.NDArray[np.float64]:
+    return np.asarray((table.sd.astype(np.float64) ** 2 + table.mean.astype(np.float64) ** 2) * table.parameters, np.float64)
+
+
+def _logs(table: Matrices) -> npt.NDArray[np.float64]:
+    return np.asarray(0.5 * np.log(np.maximum(_energy(table), np.finfo(np.float64).tiny)))
+
+
+def _is_untouched(table: Matrices, row: int) -> bool:
+    return SIDES[int(table.side[row])] == "out" or table.places[row][2:] == ("embedding", "token")
+
+
 def _lengths(table: Matrices) -> Lengths:
     found: Lengths = defaultdict(dict)
-    numbers = table.parameters.astype(np.float64)
-    energy = (table.sd.astype(np.float64) ** 2 + table.mean.astype(np.float64) ** 2) * numbers
-    for row in np.flatnonzero((energy > 0) & (numbers >= FEWEST_NUMBERS)).tolist():
+    numbers, energy = table.parameters.astype(np.float64), _energy(table)
+    for row in _telling(table).tolist():
         component, layer, family, role = table.places[row]
-        untouched = SIDES[int(table.side[row])] == "out" or (family, role) == ("embedding", "token")
         scaled = [0.5 * math.log(energy[row] / by) for by in (1, table.rows[row], table.columns[row], numbers[row])]
-        found[component, family, role][layer] = Length(scaled, NEAR / math.sqrt(numbers[row]), untouched)
+        found[component, family, role][layer] = Length(scaled, NEAR / math.sqrt(numbers[row]), _is_untouched(table, row))
     return found
 
 

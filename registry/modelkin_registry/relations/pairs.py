@@ -11,7 +11,7 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
 from modelkin_registry.answers.parts import Counterparts, Lone
 from modelkin_registry.answers.relations import RELATIONS, has_evidence
-from modelkin_registry.counterparts.common_names import Common, named_further, under_common_names
+from modelkin_registry.counterparts.common_names import UNTOLD, Common, named_further, under_common_names, untold
 from modelkin_registry.counterparts.copying.copies import Copy, copy_of
 from modelkin_registry.counterparts.table import counterparts
 from modelkin_registry.evidence.families import judge_components
@@ -23,7 +23,7 @@ from modelkin_registry.relations.alternatives import alternatives
 from modelkin_registry.relations.changes import what_changed
 from modelkin_registry.relations.decisions import Relation, component_relation, tokens_cleared
 from modelkin_registry.relations.gains import may_be_turned, same_gains
-from modelkin_registry.relations.lengths import same_lengths
+from modelkin_registry.relations.lengths import same_lengths, same_lengths_by_shape
 from modelkin_registry.relations.lone import lone_matrices
 from modelkin_registry.relations.whole import copied_relation, informative_sizes, model_relation, parts_of
 
@@ -143,7 +143,7 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
         closeness=1.0 - LESS_FOR_EXTRA * extra if copied else weight / everything if everything else 0.0,
         comparable_parameters=comparable,
         model_id=held.model_id,
-        same_lengths=not relation.is_descent and same_lengths(held.query, held.relative, held.judge.searched),
+        same_lengths=not relation.is_descent and _same_lengths(held),
         same_gains=not relation.is_descent and same_gains(held.query, held.relative, held.judge.searched),
         may_be_turned=not relation.is_descent and may_be_turned(held.query, held.relative),
     )
@@ -152,6 +152,14 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
 def _lone_matrices(held: Held, found: Sequence[tuple[ComponentPair, Relation]]) -> tuple[Lone, ...]:
     started = [pair for pair, relation in found if relation.name == "shared initialisation"]
     return lone_matrices(started, held.common.own_names[0], sum(informative_sizes(held.query).values()))
+
+
+def _same_lengths(held: Held) -> bool:
+    """By places; of a model whose names tell nothing by shapes, since its places are those that its spreads looked like."""
+    named, other = sorted(held.common.own_names, key=lambda side: untold(side.about))
+    if untold(other.about) > UNTOLD:
+        return same_lengths_by_shape(named, other, held.judge.searched)
+    return same_lengths(held.query, held.relative, held.judge.searched)
 
 
 def _stored_as(held: Held) -> dict[str, str]:
