@@ -114,6 +114,7 @@ class Examined(Plain):
     `share` is that of the query's informative parameters, unread bytes among them, that the most comparable model could be held against;
     `unread` names what was not decoded or not understood, with bytes and share; `parts_without_counterpart` had none in any model.
     `same_lengths` are models of whose matrices the query's have the lengths (Frobenius norms), place by place, though nothing else agrees.
+    `doubtful` are models that agree with the query in some of the rows that level probe looks at, and in others not at all.
     """
 
     models: int
@@ -122,3 +123,4 @@ class Examined(Plain):
     unread: tuple[Unread, ...]
     parts_without_counterpart: tuple[str, ...]
     same_lengths: tuple[str, ...] = ()
+    doubtful: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from modelkin_registry.answers.sides import describe, is_change, warnings_about
 from modelkin_registry.claims.adapters import base_claims, fits
 from modelkin_registry.claims.declared import claim_sentence, lineage_claims, weigh
 from modelkin_registry.evidence.judge import Judge
-from modelkin_registry.explanation.parts import forgeable, lengths_sentence
+from modelkin_registry.explanation.parts import doubtful_sentence, forgeable, lengths_sentence
 from modelkin_registry.explanation.relatives import DISTILLATION, compared_sentences, control_sentences
 from modelkin_registry.explanation.verdict import examined_by, verdict
 from modelkin_registry.relations.pairs import hold, measure_kin
@@ -58,6 +58,7 @@ def compare_fingerprints(
         controls=compared,
         explanation=(
             *([lengths_sentence(subject, [named.model])] if examined.same_lengths else []),
+            *([doubtful_sentence(subject, [named.model])] if examined.doubtful else []),
             *compared_sentences(subject, a, named, b),
             *control_sentences(subject, named, compared),
             *map(claim_sentence, weighed),

@@ -154,6 +154,8 @@ def nothing_found(subject: str, examined: Examined, key: str, *, sampled: bool =
     known = AVOIDABLE if key == PUBLIC else ""
     if examined.same_lengths:
         return lengths_sentence(subject, examined.same_lengths) + known
+    if examined.doubtful:
+        return doubtful_sentence(subject, examined.doubtful) + known
     if examined.share < EXAMINED_SHARE:
         return (
             f"{subject} was not examined to the end: at most {share_words(examined.share)} of its weights have a counterpart of their kind "
@@ -164,6 +166,14 @@ def nothing_found(subject: str, examined: Examined, key: str, *, sampled: bool =
     return (
         f"No relative by descent was found for {subject}: {held}, at most {share_words(examined.share)} of its weights at once. "
         f"This is no proof of training from scratch.{OTHER_COORDINATES if sampled else ''}{known}"
+    )
+
+
+def doubtful_sentence(subject: str, models: Sequence[str]) -> str:
+    """That sampled rows contradict each other, at a level that reads nothing else."""
+    return (
+        f"{subject} was not examined to the end: some of the rows that level probe looks at agree with {_listed(models)}'s, and others do "
+        "not at all, as where rows were put into a stranger, or replaced in a copy. Level full reads the rest and tells which."
     )
 
 
