@@ -36,11 +36,11 @@ from modelkin_registry.answers.relations import RELATIONS
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.relations.pairs import measure_kin
 
-WIDTHS = (*[128] * 8, *[256] * 7, *[384] * 3, 512, 1024)  # of twenty pairs: wide models cost most
-LAYERS, WIDE_LAYERS, WIDE, TOKENS = 3, 2, 1024, 2048
+WIDTHS = (*[128] * 12, *[256] * 6, 384, 512)  # of twenty pairs: wide models cost most; what wider ones take evasion_cost.py tells
+LAYERS, TOKENS = 2, 1024
 TRAINED, PARTS = ("L1", "L2"), (0.25, 0.5, 0.75, 1.0)
 OTHER_KEYS = 10  # keys for which a copy is hidden, to hide from one that is not known
-NARROW, EVERY = 256, 4  # width up to which this is tried, in every fourth pair: it takes ten times as long, and wider ones are found sooner
+EVERY = 6  # in every sixth pair this is tried: it takes ten times as long
 TENFOLD = 10  # times the change that works under the known key
 HIDING = ("hidden, known key", "hidden", "ten other keys", "rows drawn", "tenfold noise")  # all but the first under a private key
 
@@ -75,22 +75,21 @@ def told(query: Fingerprint, relative: Fingerprint) -> str:
 def pair(number: int, work: Path) -> dict[str, Any]:
     """Every attack on one pair, at one level, and what is told then."""
     width, level, seed = WIDTHS[number % len(WIDTHS)], LEVELS[number // len(WIDTHS) % len(LEVELS)], 10 * number
-    layers = WIDE_LAYERS if width >= WIDE else LAYERS
-    original, secret = learned(width, seed, layers), private_key(np.random.default_rng(seed).bytes(32))
+    original, secret = learned(width, seed), private_key(np.random.default_rng(seed).bytes(32))
     pieces = pieces_of(work / "o", original)
     weak = hidden(original, pieces, PUBLIC_KEY, level, seed + 1)
     change = relative_change(weak, original)
     known, unknown = (read(work / "o", original, key, level) for key in (PUBLIC_KEY, secret))
     copies = {"hidden": weak, "tenfold noise": noised(original, TENFOLD * change, seed + 2)}
     copies["rows drawn"] = rows_drawn(original, pieces, PUBLIC_KEY, seed + 2)
-    if width <= NARROW and number % EVERY == 0:
+    if number % EVERY == 0:
         strong = original
         for other in range(OTHER_KEYS):
             strong = hidden(strong, pieces, private_key(bytes([other + 1]) * 32), level, seed + 4 + other)
         copies["ten other keys"] = strong
     said = {name: told(read(work / "c", copy, secret, level), unknown) for name, copy in copies.items()}
     said["hidden, known key"] = told(read(work / "c", weak, PUBLIC_KEY, level), known)
-    stranger = learned(width, seed + 3, layers)
+    stranger = learned(width, seed + 3)
     fake = framing(original, stranger, pieces, PUBLIC_KEY, level)
     said["framed, known key"] = told(known, read(work / "f", fake, PUBLIC_KEY, level))
     said["framed"] = told(unknown, read(work / "f", fake, secret, level))

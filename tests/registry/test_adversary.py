@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.hostile.adversary import TENFOLD, learned, told
-from benchmarks.hostile.attacks import Tensors, framing, hidden, noised, pieces_of, read, relative_change
+from benchmarks.hostile.attacks import Tensors, framing, hidden, noised, pieces_of, read, relative_change, rows_drawn
 from modelkin_indexer.places import Piece
 from modelkin_indexer.spec import LEVELS, PUBLIC_KEY, private_key
+from modelkin_registry.answers.parts import NOT_EXAMINED, RELATED
 from modelkin_registry.answers.relations import RELATIONS
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.explanation.compare import compare_fingerprints
@@ -56,6 +58,26 @@ def test_a_stranger_is_framed_under_the_known_key_alone(tmp_path: Path, original
     assert any("anybody can know which rows" in one or one == FORGEABLE for one in said)
     hidden_from = [read(tmp_path, one, SECRET, level) for one in (original, fake)]
     assert not is_descent(told(*hidden_from))
+
+
+def test_rows_that_contradict_each_other_are_not_nothing_found(tmp_path: Path, pieces: list[Piece]) -> None:
+    """Where a private key samples half of the rows that were drawn anew for the known one, nothing but level full can tell."""
+    number = 48  # of the benchmark's pairs one of which this is so
+    original, secret = learned(WIDTH, 10 * number), private_key(np.random.default_rng(10 * number).bytes(32))
+    copy = rows_drawn(original, pieces, PUBLIC_KEY, 10 * number + 2)
+    for level, verdict in (("probe", NOT_EXAMINED), ("full", RELATED)):
+        with Registry.open(tmp_path / f"{level}.db", key_name=secret.name) as registry:
+            registry.add("original", read(tmp_path, original, secret, level))
+            registry.add("stranger", read(tmp_path, learned(WIDTH, 5), secret, level))
+            answer = registry.query(read(tmp_path, copy, secret, level), source="copy")
+            assert answer.verdict == verdict
+            assert answer.examined is not None
+            assert answer.examined.doubtful == (("original",) if level == "probe" else ())
+            assert answer.explanation[0].startswith("copy was not examined to the end: some of the rows") == (level == "probe")
+            fingerprints = [read(tmp_path, one, secret, level) for one in (copy, original)]
+        compared = compare_fingerprints(*fingerprints, a_name="copy", b_name="original", controls={}, judge=ALONE)
+        assert compared.verdict == verdict
+        assert compared.explanation[0] in answer.explanation[0] or level == "full"
 
 
 def test_what_rests_on_the_public_key_says_so(tmp_path: Path, original: Tensors) -> None:

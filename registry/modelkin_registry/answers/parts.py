@@ -132,6 +132,7 @@ class Examined(Plain):
     `same_lengths` are models of whose matrices the query's have the lengths (Frobenius norms), place by place, though nothing else agrees.
     At level probe, which does not see copies in other coordinates: `same_gains` are models whose norm gains hold the query's numbers, in
     whatever order; `may_be_turned` those of its shapes where they or the query have gains of ones alone, as a rotated copy has them.
+    `doubtful` are models that agree with the query in some of the rows that level probe looks at, and in others not at all.
     """
 
     models: int
@@ -142,3 +143,4 @@ class Examined(Plain):
     same_lengths: tuple[str, ...] = ()
     same_gains: tuple[str, ...] = ()
     may_be_turned: tuple[str, ...] = ()
+    doubtful: tuple[str, ...] = ()

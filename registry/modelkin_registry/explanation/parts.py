@@ -190,7 +190,17 @@ def unseen_sentence(subject: str, examined: Examined) -> str:
         return SAME_GAINS.format(subject=subject, models=_listed(examined.same_gains))
     if examined.may_be_turned:
         return MAY_BE_TURNED.format(subject=subject, models=_listed(examined.may_be_turned))
+    if examined.doubtful:
+        return doubtful_sentence(subject, examined.doubtful)
     return ""
+
+
+def doubtful_sentence(subject: str, models: Sequence[str]) -> str:
+    """That sampled rows contradict each other, at a level that reads nothing else."""
+    return (
+        f"{subject} was not examined to the end: some of the rows that level probe looks at agree with {_listed(models)}'s, and others do "
+        "not at all, as where rows were put into a stranger, or replaced in a copy. Level full reads the rest and tells which."
+    )
 
 
 def lengths_sentence(subject: str, models: Sequence[str]) -> str:
