@@ -23,6 +23,7 @@ from modelkin_indexer.errors import DamagedFile, SourceError, UnsupportedFormat
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.sources.gguf import header as gguf_header
+from modelkin_indexer.sources.gguf import quick_blocks
 from modelkin_indexer.sources.gguf.names import Restoring
 
 OPEN_FILES = Path("/proc/self/fd")
@@ -288,3 +289,18 @@ def test_a_tensor_without_numbers_is_left_out(tmp_path: Path) -> None:
     source = open_source(path)
     assert len(source.tensors) == len(weights)
     assert "Tensors without a number are left out: blk.0.empty.weight." in source.notes
+
+
+@pytest.mark.parametrize("kind", sorted(quick_blocks.DECODERS))
+def test_blocks_are_decoded_as_the_library_does_bit_by_bit(kind: str) -> None:
+    form = gguf.GGMLQuantizationType[kind]
+    numbers, size = gguf.GGML_QUANT_SIZES[form]
+    stored = np.random.default_rng(0).integers(0, 256, 400 * size, np.uint8)  # any bytes are numbers, infinite ones and NaN among them
+    found = np.empty(400 * numbers, np.float32)
+    with np.errstate(all="ignore"):
+        quick_blocks.DECODERS[kind](stored, found)
+        expected = gguf.dequantize(stored.reshape(1, -1), form).reshape(-1)
+    nothing = np.isnan(expected)
+    assert 0 < nothing.mean() < 0.2
+    assert (np.isnan(found) == nothing).all()
+    assert (found.view(np.uint32)[~nothing] == expected.view(np.uint32)[~nothing]).all()

@@ -109,9 +109,9 @@ def test_the_compiled_form_adds_up_what_numpy_does(dtype: str, shape: tuple[int,
     found = []
     for core in (word_sums.CORE, None):
         monkeypatch.setattr(word_sums, "CORE", core)
-        sums, block = WordSums(shape[1]), np.full(shape, np.nan, np.float32)
+        sums, room = WordSums(shape[1]), np.full(shape, np.nan, np.float32)
         for _ in range(2):
-            sums.read(dtype, stored.reshape(-1).view(np.uint8), block)
+            block = sums.read(dtype, stored.reshape(-1).view(np.uint8), room)
         assert (block == stored.astype(np.float32)).all()
         found.append(sums.digests())
     for field in ("numbers", "blocks", "rows"):

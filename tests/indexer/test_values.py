@@ -187,3 +187,24 @@ def test_row_blocks_cover_the_rows_once(rows: int, columns: int, target: int, tr
     assert [row for start, stop in blocks for row in range(start, stop)] == list(range(rows))
     largest = max(stop - start for start, stop in blocks)
     assert largest == 1 or largest * columns * 4 <= target * values.SCATTERED
+
+
+@pytest.mark.skipif(values.CORE is None, reason="no C compiler was at hand when modelkin was installed")
+@pytest.mark.parametrize("dtype", ["F16", "F8_E5M2", "F8_E4M3"])
+@pytest.mark.parametrize("finite", [True, False])
+def test_the_compiled_form_decodes_as_numpy_does(dtype: str, finite: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = np.arange(1 << 16, dtype=np.uint16) if dtype == "F16" else np.arange(256, dtype=np.uint8)
+    stored = codes.view({"F16": np.float16, "F8_E5M2": ml_dtypes.float8_e5m2, "F8_E4M3": ml_dtypes.float8_e4m3fn}[dtype])
+    raw = np.ascontiguousarray(codes[np.isfinite(stored)] if finite else codes).view(np.uint8)
+    compiled = values.decode(dtype, raw)
+    monkeypatch.setattr(values, "CORE", None)
+    plain = values.decode(dtype, raw)
+    assert (np.isnan(compiled) == np.isnan(plain)).all()
+    assert (compiled.view(np.uint32) == plain.view(np.uint32))[~np.isnan(plain)].all()
+
+
+@pytest.mark.skipif(values.CORE is None, reason="no C compiler was at hand when modelkin was installed")
+def test_the_compiled_form_refuses_buffers_of_other_sizes() -> None:
+    for narrow, singles, special in ((4, 3, 0x7F), (4, 4, 0x7C00), (0, 1, 0x7F)):
+        with pytest.raises(ValueError, match="sizes"):
+            values.CORE.widen(np.zeros(narrow, np.uint8), np.zeros(singles, np.float32), special, 20, 0x87F00000, 1.0)

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 import models
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
@@ -16,6 +19,8 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import CompareAnswer
 from modelkin_registry.answers.parts import Counterparts
 from modelkin_registry.answers.relations import DESCENT_FREE
+from modelkin_registry.counterparts import linear_assignment
+from modelkin_registry.counterparts.linear_assignment import largest_sum
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.explanation.compare import compare_fingerprints
 from modelkin_registry.registry import Registry
@@ -163,3 +168,21 @@ def test_a_query_tells_it_of_each_relative(printed: Printed, tmp_path: Path) -> 
     rows = listed.relatives[0].counterparts.rows()
     assert len(rows) == len(base)
     assert {row["query"].rpartition(".")[2] for row in rows} == {f"p{number}" for number in range(len(base))}
+
+
+@given(rows=st.integers(1, 12), columns=st.integers(1, 12), seed=st.integers(0, 999), ties=st.booleans())
+def test_the_assignment_with_the_largest_sum_is_that_of_scipy(rows: int, columns: int, seed: int, ties: bool) -> None:
+    values = np.random.default_rng(seed).standard_normal((rows, columns))
+    values = values.round() if ties else values
+    expected, found = linear_sum_assignment(values, maximize=True), largest_sum(values)
+    assert values[found].sum() == pytest.approx(values[expected].sum())
+    assert len(set(found[1].tolist())) == len(found[0]) == min(rows, columns)
+    assert found[0].tolist() == sorted(found[0].tolist())
+    assert ties or all((one == other).all() for one, other in zip(found, expected, strict=True))
+
+
+def test_a_large_assignment_is_left_to_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).standard_normal((9, 11))
+    here = largest_sum(values)
+    monkeypatch.setattr(linear_assignment, "SMALL", 10)
+    assert all((one == other).all() for one, other in zip(here, largest_sum(values), strict=True))

@@ -35,13 +35,13 @@ class Sketch:
     """D G, block by block: the first of the two readings, for which a caller that has D's rows at hand needs none of its own."""
 
     def __init__(self, rows: int, columns: int) -> None:
-        self.directions = _directions(columns, min(DIRECTIONS, rows, columns))
-        self.products = np.empty((rows, self.directions.shape[1]), np.float32)
+        self.columns, self.count = columns, min(DIRECTIONS, rows, columns)
+        self.products = np.empty((rows, self.count), np.float32)
         self.energy = 0.0
 
     def add(self, start: int, block: Singles) -> None:
         """Take in rows [start, start + len(block)) of D."""
-        self.products[start : start + len(block)] = block @ self.directions
+        self.products[start : start + len(block)] = block @ _directions(self.columns, self.count)
         self.energy += float(np.vecdot(block, block).sum(dtype=np.float64))
 
     def basis(self) -> Singles:
@@ -52,7 +52,7 @@ class Sketch:
         return np.asarray(products @ (vectors[:, told] / np.sqrt(squares[told])), np.float32)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # projections up and down take turns
 def _directions(columns: int, count: int) -> Singles:
     return np.random.default_rng(SEED).standard_normal((columns, count)).astype(np.float32)
 
@@ -67,18 +67,18 @@ def delta_spectrum(sketch: Sketch, blocks: Blocks) -> Floats | None:
     if sketch.energy == 0 or not math.isfinite(sketch.energy):
         return None
     basis = sketch.basis()
-    projected = np.zeros((basis.shape[1], len(sketch.directions)), np.float32)
+    projected = np.zeros((basis.shape[1], sketch.columns), np.float32)
     for start, block in blocks:
         projected += basis[start : start + len(block)].T @ block
     wide = projected.astype(np.float64)
-    values = np.zeros(sketch.directions.shape[1])  # 0 in directions that the basis does not have
+    values = np.zeros(sketch.count)  # 0 in directions that the basis does not have
     values[: len(basis.T)] = np.sqrt(np.maximum(np.linalg.eigvalsh(wide @ wide.T), 0.0))[::-1]
     return values
 
 
 def described(sketch: Sketch, values: Floats, rounding: float) -> DeltaSpectrum:
     """What singular values say; `rounding` is the energy that a change to the coarser type leaves."""
-    energy, rows, columns = sketch.energy, len(sketch.products), len(sketch.directions)
+    energy, rows, columns = sketch.energy, len(sketch.products), sketch.columns
     captured = np.minimum(np.cumsum(values**2), energy)
     left = np.maximum(energy - captured, SMALLEST_SHARE * energy)
     rank = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,11 @@ class LayerSample:
     def key(self) -> tuple[Role, tuple[int, ...]]:
         """Samples with one key can be held against each other."""
         return role_of(self.piece), self.rows.shape
+
+    @cached_property
+    def ordered(self) -> Singles:
+        """All its numbers, ascending: a sample is held against several others."""
+        return np.sort(self.rows, axis=None)
 
 
 def role_of(piece: Piece) -> Role:
@@ -102,7 +108,7 @@ def by_role(samples: Iterable[LayerSample]) -> dict[tuple[Role, tuple[int, ...]]
 
 def _measure(a: LayerSample, b: LayerSample, axis: int) -> TensorComparison:
     channels = a.rows.shape[1] if axis == 1 else a.rows.shape[0]
-    totals = PairTotals(Sides(a.piece, b.piece, a.dtype, b.dtype, axis, permute=False), channels, a.rows.size)
+    totals = PairTotals(Sides(a.piece, b.piece, a.dtype, b.dtype, axis, permute=False), channels, a.rows.size, (a.ordered, b.ordered))
     totals.add(0, a.rows, b.rows)
     return totals.result()
 

@@ -61,8 +61,9 @@ class PairTotals:
     summed in float64, others in float32 (see `part_sums`).
     """
 
-    def __init__(self, sides: Sides, channels: int, numbers: int) -> None:
-        self.sides = sides
+    def __init__(self, sides: Sides, channels: int, numbers: int, ordered: tuple[Singles, Singles] | None = None) -> None:
+        """`ordered`: all numbers of both in ascending order, where the caller has them; else short ones are sorted."""
+        self.sides, self._ordered = sides, ordered
         self._by_channel: Floats = np.zeros(channels)
         self._kept: list[tuple[Singles, Singles]] | None = [] if numbers <= EXACT_NUMBERS else None
         self._histograms = () if self._kept is not None else (Histogram(), Histogram(), Histogram())
@@ -178,7 +179,7 @@ class PairTotals:
         """Wasserstein-1, Kolmogorov-Smirnov, the error bound of the latter, and the tail of absolute differences."""
         if self._kept is not None:
             a, b = (np.concatenate([part[side] for part in self._kept]) for side in (0, 1))
-            w1, ks = distributions.sorted_distances(a, b)
+            w1, ks = distributions.sorted_distances(*(self._ordered or (np.sort(a), np.sort(b))))
             return w1, ks, 0.0, float(np.quantile(np.abs(b - a), TAIL, method="higher"))
         exact = self.sides.dtype_a in SIXTEEN_BITS and self.sides.dtype_b in SIXTEEN_BITS
         count_a, count_b, count_d = (histogram.ordered() for histogram in self._histograms)

@@ -159,13 +159,13 @@ def _measured(
     readings = Readings(piece, frame.readings) if frame.readings is not None else None
     held: list[Singles] | None = [] if unusable is None and is_held(source, piece) else None
     with QUIET():
-        for view, start, raw, block in _stream(source, piece):
+        for view, start, raw, room in _stream(source, piece):
             hasher.update(raw.data)
             dtype = source.tensors[piece.views[view].tensor].dtype
             if unusable is None:
-                words.read(dtype, raw, block)
+                block = words.read(dtype, raw, room)
             else:
-                values.decode(dtype, raw, out=block)
+                block = values.decoded_in(dtype, raw, room)
                 unusable.take(view * piece.views[0].rows + start, block)
                 words.add(block)
             if held is not None:

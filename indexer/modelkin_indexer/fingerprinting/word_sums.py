@@ -6,8 +6,8 @@ digests exchanged, those of parts add up to that of the whole, and rows and colu
 leaves 0). Strangers collide once in 2^64 where there are a few rows. A forger makes collisions at will, since sums of words are linear: two
 values of a row may be changed against each other. So equal digests are a place to look at, and sketches have to agree there.
 
-`_word_core` adds up rows and columns in one pass over the numbers and decodes BF16 in the same, where a C compiler was at hand when
-modelkin was installed; numpy gives the same sums in two more passes.
+The compiled core of `values` adds up rows and columns in one pass over the numbers and decodes BF16 in the same; without it numpy gives
+the same sums in two more passes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer import spec
-from modelkin_indexer.sources.stored.values import decode
+from modelkin_indexer.sources.stored.values import CORE, decoded_in
 
-try:
-    from modelkin_indexer.fingerprinting import _word_core  # type: ignore[attr-defined, unused-ignore]
-except ImportError:  # no compiler when modelkin was installed
-    _word_core = None
-CORE: Any = _word_core
 Bytes = npt.NDArray[np.uint8]
 Singles = npt.NDArray[np.float32]
 Words = npt.NDArray[Any]
@@ -52,23 +47,24 @@ class WordSums:
         self._columns = np.zeros(columns, np.uint32)
         self._upper = np.zeros(columns, np.uint16)  # of words whose lower half is 0
 
-    def read(self, dtype: str, raw: Bytes, block: Singles) -> None:
-        """Decode the stored bytes of the next rows into `block` (rows, columns), and take them in.
+    def read(self, dtype: str, raw: Bytes, room: Singles) -> Singles:
+        """The stored bytes of the next rows as values (rows, columns), taken in: in `room`, or where they are if they are stored so.
 
         The upper half of a single is a BF16 value and the lower half then 0: the stored words are half as many bytes and as quick to add.
         """
-        if dtype != "BF16":
-            decode(dtype, raw, out=block)
-            self.add(block)
-        elif CORE is not None:
-            rows = np.empty(len(block), np.uint16)
-            CORE.add(raw, block, rows, self._upper)
+        if dtype == "BF16" and CORE is not None:
+            rows = np.empty(len(room), np.uint16)
+            CORE.add(raw, room, rows, self._upper)
             self._rows.append(rows)
-        else:
-            decode(dtype, raw, out=block)
+            return room
+        block = decoded_in(dtype, raw, room)
+        if dtype == "BF16":
             words = raw.view(np.uint16).reshape(block.shape)
             self._rows.append(np.add.reduce(words, 1, np.uint16))
             self._upper += np.add.reduce(words, 0, np.uint16)
+        else:
+            self.add(block)
+        return block
 
     def add(self, block: Singles) -> None:
         """Take in the values of the next rows (rows, columns), contiguous."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from modelkin_indexer import sketch
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
+from modelkin_registry.counterparts.linear_assignment import largest_sum
 from modelkin_registry.counterparts.pairing import FEWEST_NUMBERS, SKETCH, Pair, Rows, shapes
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import sketch_noise, two_sided_p
@@ -145,10 +146,8 @@ def _assigned(z: Floats) -> tuple[Ints, Ints]:
     best = z[rows].argmax(axis=1)
     if len(set(best.tolist())) == len(best):
         return rows, best  # each row may have its best
-    from scipy.optimize import linear_sum_assignment  # half a second that few models take
-
-    chosen, columns = linear_sum_assignment(z[rows], maximize=True)
-    return rows[chosen], np.asarray(columns, np.int64)
+    chosen, columns = largest_sum(z[rows])
+    return rows[chosen], columns
 
 
 def best_p(values: Sequence[Floats], groups: Sequence[Group]) -> float:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from modelkin_indexer import sketch
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices, Vectors
+from modelkin_registry.counterparts.linear_assignment import largest_sum
 from modelkin_registry.counterparts.pairing import SHAPE, Pair, Rows, grouped, shapes
 
 Floats = npt.NDArray[np.float64]
@@ -71,10 +72,8 @@ def _paired(mine: Mapping[Hashable, Rows], their: Mapping[Hashable, Rows], ours:
         if len(a) == len(b) == 1:
             found.append(Pair(a[0], b[0], SHAPE))
             continue
-        from scipy.optimize import linear_sum_assignment  # half a second that few models take
-
         apart = np.abs(_standard(ours(a))[:, None, :] - _standard(theirs(b))[None, :, :]).sum(axis=2)
-        found += [Pair(a[row], b[column], SHAPE) for row, column in zip(*map(np.ndarray.tolist, linear_sum_assignment(apart)), strict=True)]
+        found += [Pair(a[row], b[column], SHAPE) for row, column in zip(*map(np.ndarray.tolist, largest_sum(-apart)), strict=True)]
     return found
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.parts import Part
 from modelkin_registry.answers.relations import COPIES, RELATIONS
@@ -12,6 +17,9 @@ from modelkin_registry.counterparts.copying.copies import Copy
 from modelkin_registry.evidence.places import INFORMATIVE, ComponentPair
 from modelkin_registry.relations.decisions import OTHER_PARTS, Relation, shown
 
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+KNOWN_LAYOUTS = 256  # lists of places whose components are remembered: models of one architecture share theirs
 Found = Sequence[tuple[ComponentPair, Relation]]
 CUT_OUT = {
     "layers rearranged",
@@ -22,14 +30,26 @@ LEAST_COMPARED = 0.5  # share of the query's informative numbers that must have 
 
 def informative_sizes(model: Fingerprint) -> dict[str, int]:
     """Informative parameters by component; of a model without any, all that it holds."""
-    sizes: Counter[str] = Counter(dict.fromkeys(model.about.components, 0))
-    everything: Counter[str] = Counter(sizes)
-    for place, parameters in zip(model.matrices.places, model.matrices.parameters, strict=True):
-        sizes[place.component] += int(parameters) if shown(place.family) in INFORMATIVE else 0
-        everything[place.component] += int(parameters)
-    for place, length in zip(model.vectors.places, model.vectors.length, strict=True):
-        everything[place.component] += int(length)
-    return dict(sizes if any(sizes.values()) else everything)
+    sizes = dict.fromkeys(model.about.components, 0)
+    for component, (rows, informative) in _rows_by_component(model.matrices.places).items():
+        sizes[component] = int(model.matrices.parameters[rows[informative]].sum())
+    if any(sizes.values()):
+        return sizes
+    everything = Counter(sizes)
+    for places, numbers in ((model.matrices.places, model.matrices.parameters), (model.vectors.places, model.vectors.length)):
+        for component, (rows, _) in _rows_by_component(places).items():
+            everything[component] += int(numbers[rows].astype(np.int64).sum())
+    return dict(everything)
+
+
+@lru_cache(maxsize=KNOWN_LAYOUTS)
+def _rows_by_component(places: tuple[Place, ...]) -> dict[str, tuple[Ints, Bools]]:
+    """Where each component stands in a table with these places, and which of its rows are informative."""
+    rows: dict[str, list[int]] = {}
+    for row, place in enumerate(places):
+        rows.setdefault(place.component, []).append(row)
+    telling = np.array([shown(place.family) in INFORMATIVE for place in places], np.bool_)
+    return {component: (np.array(found), telling[found]) for component, found in rows.items()}
 
 
 def best_found(found: Found) -> dict[str, tuple[ComponentPair, Relation]]:

@@ -135,8 +135,8 @@ def _at_most(revisions: Iterable[int], models: Mapping[int, int], most: int) -> 
 
 def _pairs(hits: Hits) -> Iterator[tuple[int, float]]:
     """Each revision's best score in a batch of hits."""
-    best: dict[int, float] = {}
-    for revision, score in zip(hits.revisions.ravel().tolist(), hits.scores.ravel().tolist(), strict=True):
-        if revision >= 0:
-            best[revision] = max(score, best.get(revision, -1.0))
-    yield from best.items()
+    revisions, scores = hits.revisions.ravel(), hits.scores.ravel()
+    order = np.lexsort((-scores, revisions))
+    revisions, scores = revisions[order], scores[order]
+    first = np.flatnonzero(np.diff(revisions, prepend=-1))  # revision -1, a place without a hit, comes before all
+    yield from zip(revisions[first].tolist(), scores[first].tolist(), strict=True)

@@ -17,6 +17,8 @@ from modelkin_registry.store.rows import CODE_BITS, ROW, SCORE_OF_DISTANCE, Arra
 THREADS = faiss.omp_get_max_threads()
 PARALLEL_BYTES = 1 << 29  # bytes to look at from which threads pay: below, waiting for them costs more (30 ms a search on a busy machine)
 SPARE = 16  # further rows fetched at first, for ties at the cut and rows to be passed over
+# Rows fetched at first of sign codes, which have few different distances and so many ties at the cut: few questions are asked twice then.
+CODES_FETCHED = 512
 
 
 class IndexedKind:
@@ -45,7 +47,7 @@ class IndexedKind:
 
     def shortlist(self, queries: Array, k: int, changed: Array) -> Shortlist:
         """Every row that may be among a query's k nearest, `changed` revisions passed over. Fetches more until the cut is certain."""
-        parts, pending, fetch = [], np.arange(len(queries)), k + SPARE
+        parts, pending, fetch = [], np.arange(len(queries)), max(k + SPARE, CODES_FETCHED if is_codes(self._kind) else 0)
         while len(pending):
             fetch = min(fetch, len(self._rows))
             rough, positions = self._fetched(queries[pending], fetch)

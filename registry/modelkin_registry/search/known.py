@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -20,6 +21,9 @@ from modelkin_registry.store.records import DISPLACED, HUB, NewModel, StoredMode
 from modelkin_registry.store.rows import IndexRows
 
 AT_ONCE = 256  # fingerprints in memory at once
+KEPT_BYTES = (
+    16 << 20
+)  # of stored fingerprints that stay read: a question asks for its nearest several times. Read, they take some 4 times that
 SAME_WEIGHTS = 0.9  # share of an outdated fingerprint's digests that are there again; a newer version may take a few tensors otherwise
 
 
@@ -28,19 +32,33 @@ class Known:
 
     def __init__(self, store: Store, index: VectorIndex) -> None:
         self.store, self.index = store, index
+        self._read: OrderedDict[int, tuple[bytes, Fingerprint]] = OrderedDict()
+        self._read_bytes = 0
+
+    def read(self, stored: StoredModel) -> Fingerprint:
+        """The fingerprint that a stored model holds; the same object while it is kept and what is stored has not changed."""
+        blob, known = self._read.pop(stored.revision, (b"", None))
+        self._read_bytes -= len(blob)
+        if known is None or blob != stored.blob:
+            known = read(stored)
+        self._read[stored.revision] = stored.blob, known
+        self._read_bytes += len(stored.blob)
+        while self._read_bytes > KEPT_BYTES:
+            self._read_bytes -= len(self._read.popitem(last=False)[1][0])
+        return known
 
     def named(self, name: str) -> Fingerprint:
         """A registered model's fingerprint. Raises UnknownModel."""
-        return read(self.store.get(name))
+        return self.read(self.store.get(name))
 
     def numbered(self, number: int) -> Fingerprint:
         """The fingerprint of the revision with this number. Raises KeyError."""
-        return read(self.store.stored([number])[number])
+        return self.read(self.store.stored([number])[number])
 
     def nearest(self, fingerprint: Fingerprint, limit: int) -> dict[str, Fingerprint]:
         """The revisions that the index finds by a fingerprint, by name, best first; only those with a vote."""
         stored = self.store.stored(find_candidates(self.index, fingerprint, limit=limit, nearest=0))
-        return {model.name: read(model) for model in stored.values()}
+        return {model.name: self.read(model) for model in stored.values()}
 
     def kin(self, fingerprint: Fingerprint, wanted: Sequence[int], judge: Judge) -> tuple[list[Kin], dict[int, Held]]:
         """Every wanted revision held against the query, and by number the measurements of those with evidence."""
@@ -78,7 +96,7 @@ class Known:
     def _held(self, fingerprint: Fingerprint, wanted: Sequence[int], judge: Judge) -> Iterator[Held]:
         for start in range(0, len(wanted), AT_ONCE):
             for model in self.store.stored(wanted[start : start + AT_ONCE]).values():
-                yield hold(fingerprint, read(model), model.name, judge, origin=model.origin, model_id=model.revision)
+                yield hold(fingerprint, self.read(model), model.name, judge, origin=model.origin, model_id=model.revision)
 
     def best_revisions(self, kin: Sequence[Kin]) -> list[Kin]:
         """Of each model the revision that is nearest, the newest of those equally near."""

@@ -16,6 +16,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.source import BITS
+from modelkin_indexer.sources.gguf import quick_blocks
 from modelkin_indexer.sources.gguf.names import Restored
 from modelkin_indexer.sources.stored.decoded import Bytes, Plain, Presented
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, fill
@@ -87,7 +88,12 @@ class _Blocks:
         stored = np.empty(stored_bytes(self.kind, count), np.uint8)
         first = self.start + stored_bytes(self.kind, start * 8 // BITS[self.dtype])
         fill(self.descriptor, first, stored.data, self.path, self.restored.name)
-        out[:] = self._ordered(self._values(stored))
+        decoder = quick_blocks.DECODERS.get(self.kind.name)
+        if decoder is not None and not (self.head_rows or self.restored.less_one or self.restored.log):
+            with np.errstate(all="ignore"):
+                decoder(stored, out.view(np.float32))
+        else:
+            out[:] = self._ordered(self._values(stored))
         return stored.nbytes
 
     def _values(self, stored: Bytes) -> npt.NDArray[Any]:
@@ -95,7 +101,7 @@ class _Blocks:
         if self.dtype == self.kind.name and not (self.restored.less_one or self.restored.log):
             return stored.view(f"u{BITS[self.dtype] // 8}")
         with np.errstate(all="ignore"):
-            values: npt.NDArray[np.float32] = dequantize(stored.reshape(1, -1), self.kind).reshape(-1)
+            values = _dequantized(stored, self.kind)
             if self.restored.less_one:
                 return _without_one(values)
             return np.log(-values) if self.restored.log else values
@@ -104,6 +110,17 @@ class _Blocks:
         if self.head_rows:
             values = np.ascontiguousarray(values.reshape(-1, self.head_rows // 2, 2, self.numbers // self.head_rows).swapaxes(1, 2))
         return values.reshape(-1).view(np.uint8)
+
+
+def _dequantized(stored: Bytes, kind: GGMLQuantizationType) -> npt.NDArray[np.float32]:
+    decoder = quick_blocks.DECODERS.get(kind.name)
+    if decoder is None:
+        values: npt.NDArray[np.float32] = dequantize(stored.reshape(1, -1), kind).reshape(-1)
+        return values
+    block, size = GGML_QUANT_SIZES[kind]
+    found = np.empty(stored.size // size * block, np.float32)
+    decoder(stored, found)
+    return found
 
 
 def _without_one(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -15,6 +15,12 @@ from numpy.lib.stride_tricks import as_strided
 from modelkin_indexer.places import View
 from modelkin_indexer.source import BITS, Source
 
+try:
+    from modelkin_indexer.sources.stored import _value_core  # type: ignore[attr-defined, unused-ignore]
+except ImportError:
+    _value_core = None
+CORE: Any = _value_core  # decodes in one pass, and the same; None where no C compiler was at hand when modelkin was installed
+
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Words = npt.NDArray[Any]
@@ -101,8 +107,15 @@ def decode(dtype: str, raw: Bytes, out: Floats | None = None) -> Floats:
     return out
 
 
+def decoded_in(dtype: str, raw: Bytes, room: Floats) -> Floats:
+    """The values in `room` (contiguous, of as many numbers), or where they are if they are stored as they are read."""
+    return raw.view(np.float32).reshape(room.shape) if dtype == "F32" else decode(dtype, raw, out=room)
+
+
 def _decode_small(small: _SmallFloat, raw: Bytes, flat: Floats) -> bool:
     """Decode by integer shifts; False, and nothing useful in `flat`, where that would be wrong: infinities, NaN, flushed subnormals."""
+    if CORE is not None:
+        return _keeps_subnormals() and bool(CORE.widen(raw, flat, small.special, small.shift, small.keep, small.scale))
     signed = raw.view(small.signed)
     if signed.size and int((signed & small.signed(small.special)).max()) == small.special:
         return False

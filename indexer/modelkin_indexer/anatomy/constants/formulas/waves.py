@@ -6,10 +6,12 @@ all the others are predicted. A windowed wave has its energy in a few neighbouri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.anatomy.constants.formulas.medians import different, median
+from modelkin_indexer.anatomy.constants.formulas.medians import different, median, medians
 from modelkin_indexer.anatomy.constants.formulas.rounding import Rounding
 
 Floats = npt.NDArray[np.float64]
@@ -68,10 +70,21 @@ def stepping_waves(rows: Floats, numbers: Ints) -> bool:
     windows = [at for at in range(0, len(rows) - WINDOW + 1, WINDOW) if numbers[at + WINDOW - 1] - numbers[at] == WINDOW - 1]
     if not windows or rows.shape[1] < FEWEST_COLUMNS:
         return False
-    tried = [_window(rows[at : at + WINDOW]) for at in windows[:: max(1, len(windows) // FIRST)]]
+    tried = _windows([rows[at : at + WINDOW] for at in windows[:: max(1, len(windows) // FIRST)]])
     if np.mean(tried) < WINDOWS / 2:
         return False
     return float(np.mean([_window(rows[at : at + WINDOW]) for at in windows])) >= WINDOWS
+
+
+def _windows(some: Sequence[Floats]) -> Sequence[bool]:
+    """`_window` of each, in one go where no column is silent."""
+    rows = np.stack(some)
+    energy = (rows**2).sum(axis=1)
+    if not (energy > SILENCE * energy.max(axis=1, keepdims=True)).all():
+        return [_window(window) for window in some]
+    cosine, left = _recurrence(rows[:, :-2], rows[:, 1:-1], rows[:, 2:])
+    obeys = left <= OFF
+    return [_enough(line, line & turned) for line, turned in zip(obeys, np.abs(cosine) <= TURNS, strict=True)]
 
 
 def _window(rows: Floats) -> bool:
@@ -96,7 +109,7 @@ def _recurrence(before: Floats, here: Floats, after: Floats, axis: int = 1) -> t
         cosine = np.where(own > 0, (both * here).sum(axis=axis) / own, 0.0)
         off = (both - np.expand_dims(cosine, axis) * here) ** 2
         size = (both**2).sum(axis=axis) + own
-        size += FAINT * median(size)
+        size += FAINT * (median(size) if size.ndim == 1 else medians(size)[:, None])
         missed, jumps = off.sum(axis=axis), int(JUMPS * off.shape[axis])
         if jumps:
             least = missed - jumps * off.max(axis=axis)
