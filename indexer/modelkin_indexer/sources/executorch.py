@@ -19,8 +19,8 @@ from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.source import BITS
+from modelkin_indexer.sources import flat_tables as flat
 from modelkin_indexer.sources.register import Weights
-from modelkin_indexer.sources.stored import flat_tables as flat
 from modelkin_indexer.sources.stored.decoded import DecodedSource, Origin, Presented
 from modelkin_indexer.sources.stored.extents import Extent, OpenFiles, Parts
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, PICK, read_config

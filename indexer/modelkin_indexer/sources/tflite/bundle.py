@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
+from modelkin_indexer.sources import flat_tables as flat
 from modelkin_indexer.sources.register import Weights
-from modelkin_indexer.sources.stored import flat_tables as flat
 from modelkin_indexer.sources.stored.decoded import DecodedSource
 from modelkin_indexer.sources.stored.extents import OpenFiles
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, PICK, read_exact

@@ -20,11 +20,11 @@ from flatbuffers.number_types import Int32Flags
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.results.beside import SourceFile
+from modelkin_indexer.sources.flat_tables import NONSENSE
 from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.sources.stored.decoded import DecodedSource, Origin, Presented
 from modelkin_indexer.sources.stored.extents import Extent, OpenFiles, StoredTensor
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, PICK, read_config
-from modelkin_indexer.sources.stored.flat_tables import NONSENSE
 from modelkin_indexer.sources.stored.scales import SCALED, Scales
 from modelkin_indexer.sources.stored.strided import Strided
 from modelkin_indexer.sources.tflite.graph import TurnedBack, Uses, codes_of, uses
