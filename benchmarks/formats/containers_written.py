@@ -435,6 +435,28 @@ def _save_pieces(rank: int, processes: int, path: str, state: dict[str, Any]) ->
     dist.destroy_process_group()
 
 
+def spacy_case() -> Case:
+    def write(folder: Path, seed: int) -> Written:
+        import spacy
+
+        pipeline, rng, truth = spacy.blank("en"), np.random.default_rng(seed), {}
+        pipeline.add_pipe("tok2vec")
+        pipeline.add_pipe("ner").add_label("ORG")
+        pipeline.add_pipe("tagger").add_label("NN")
+        pipeline.initialize()
+        for component, pipe in pipeline.pipeline:
+            for number, node in enumerate(pipe.model.walk()):
+                for key in node.param_names:
+                    if node.has_param(key) and node.get_param(key).size:
+                        node.set_param(key, array := uneven(rng, node.get_param(key).shape))
+                        rows = array.reshape(-1, array.shape[-1]) if key == "W" else array
+                        truth[f"{component}.{number}.{key}"] = rows
+        pipeline.to_disk(folder / "pipeline")
+        return Written(folder / "pipeline", truth)
+
+    return Case(write, ("spacy",))
+
+
 def coreml_case(bits: int = 32, **options: Any) -> Case:
     def write(folder: Path, seed: int) -> Written:
         import coremltools
@@ -496,6 +518,7 @@ CASES: dict[str, Case] = {
     "ExecuTorch, a program's constants": executorch_case(".pte"),
     "safetensors in pieces of two processes": pieces_case(2),
     "safetensors in pieces of three processes": pieces_case(3),
+    "spaCy": spacy_case(),
     "CoreML, float16": coreml_case(),
     "CoreML, int8": coreml_case(8, mode="linear_symmetric"),
     "CoreML, int4": coreml_case(4, mode="linear_symmetric", dtype="int4", granularity="per_block", block_size=32),

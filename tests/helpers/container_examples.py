@@ -122,6 +122,12 @@ def _pte(path: Path, weight: Array) -> None:
     path.write_bytes(bundles.pte_bytes([weight]))
 
 
+def _spacy(path: Path, weight: Array) -> None:
+    for name, data in written.spacy_files({"fc": weight}, path.name).items():
+        (path.parent / name).parent.mkdir(exist_ok=True)
+        (path.parent / name).write_bytes(data)
+
+
 def _paddle(path: Path, weight: Array) -> None:
     path.write_bytes(paddle_pickle({"fc.weight": weight}))
 
@@ -177,6 +183,7 @@ EXAMPLES: dict[str, dict[str, Write]] = {
     "TensorFlow": {".index": _tensorflow},
     "LiteRT-LM": {".litertlm": _litertlm, ".task": _task},
     "ExecuTorch": {".ptd": _ptd, ".pte": _pte},
+    "spaCy": {".cfg": _spacy},
     "Paddle": {".pdparams": _paddle, ".pdiparams": _parameters},
     "whisper.cpp": {".bin": _whisper},
     "NeMo": {".nemo": _nemo},

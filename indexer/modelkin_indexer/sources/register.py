@@ -54,6 +54,7 @@ class Container:
     beside     endings of files of the same stem that belong to it, its numbers or its graph
     along      names of files in its folder that belong to it
     parts      patterns of other files in its folder that belong to it; `{stem}` stands for the file's name without its suffix
+    needs      one of these must be there, or the file is none of the container's
     together   all its files in a folder are one model
     whole      what of it is read whole at level probe, in words; "" where only the rows that are looked at are
     """
@@ -66,6 +67,7 @@ class Container:
     beside: tuple[str, ...] = ()
     along: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    needs: bool = False
     together: bool = False
     whole: str = ""
 
@@ -183,7 +185,16 @@ CONTAINERS = (
         (".index",),
         lambda head: head[:2] == bytes(2) and head[3:4] == b"\x08" and b"\x1a\x02\x08" in head,
         parts=("{stem}.data-*",),
+        needs=True,
         whole=TURNED,
+    ),
+    Container(
+        "spaCy",
+        ".spacy",
+        (".cfg",),
+        lambda head: head.startswith((b"[paths]", b"[nlp]", b"[system]")),
+        parts=("*/model", "vocab/vectors"),
+        needs=True,
     ),
 )
 
