@@ -450,7 +450,8 @@ def spacy_case() -> Case:
                     if node.has_param(key) and node.get_param(key).size:
                         node.set_param(key, array := uneven(rng, node.get_param(key).shape))
                         rows = array.reshape(-1, array.shape[-1]) if key == "W" else array
-                        truth[f"{component}.{number}.{key}"] = rows
+                        leaf = {"W": "weight", "E": "weight", "G": "weight", "b": "bias"}.get(key, key)
+                        truth[f"{component}.{number}.{node.name[:40]}.{leaf}"] = rows
         pipeline.to_disk(folder / "pipeline")
         return Written(folder / "pipeline", truth)
 
