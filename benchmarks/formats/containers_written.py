@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 Arrays = dict[str, Any]
 DEVICES = 4
+os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={DEVICES}")  # jax takes the one processor for several
 WIDTH, NEURONS, TOKENS, LAYERS = 96, 320, 601, 4
 
@@ -71,7 +73,7 @@ def _keras_model(seed: int) -> Any:
     y = layers.BatchNormalization()(layers.Conv2D(32, 3)(image))
     y = layers.DepthwiseConv2D(3)(layers.SeparableConv2D(24, 3)(y))
     y = layers.GlobalAveragePooling2D()(layers.Conv2DTranspose(16, 3)(y))
-    both = layers.Concatenate()([layers.LSTM(WIDTH)(x), y])
+    both = layers.Concatenate()([layers.LSTM(WIDTH)(x), layers.GRU(WIDTH)(x), y])
     model = keras.Model([tokens, image], layers.Dense(11)(both))
     model.set_weights([uneven(rng, weight.shape) for weight in model.get_weights()])
     return model
@@ -92,6 +94,10 @@ def _keras_truth(model: Any) -> Arrays:
                     array = array.reshape(array.shape[0], -1).T if reads else array.reshape(-1, array.shape[-1]).T
                 else:
                     array = array.reshape(-1)
+            elif kind == "GRUCell":  # z, r, h as r, z, n
+                parts = np.split(array, 3, axis=-1)
+                array = np.concatenate([parts[1], parts[0], parts[2]], axis=-1)
+                array = array if variable.name == "bias" else array.T
             elif kind in ("Dense", "LSTMCell") and array.ndim == 2:
                 array = array.T
             elif "depthwise" in variable.name or (kind == "DepthwiseConv2D" and array.ndim == 4):
@@ -292,6 +298,61 @@ def _tensorflow_name(name: str) -> str:
     return name.replace("layers.", "layers_").removesuffix(".weight").replace(".", "/") + f"/{leaf}"
 
 
+def litert_case(kind: str, recipe: str = "", bits: int = 32) -> Case:
+    """Dense layers and a table as TFLite's converter writes them, rounded by the AI Edge Quantizer, alone or in a bundle."""
+
+    def write(folder: Path, seed: int) -> Written:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import tensorflow as tf
+
+        rng = np.random.default_rng(seed)
+        truth = {"tokens": uneven(rng, (TOKENS, WIDTH))}
+        for n in range(LAYERS):
+            truth |= {f"layers_{n}_up": uneven(rng, (WIDTH, NEURONS)).T, f"layers_{n}_down": uneven(rng, (NEURONS, WIDTH)).T}
+        module = tf.Module()
+        module.weights = {name: tf.Variable(array.T if name != "tokens" else array, name=name) for name, array in truth.items()}
+
+        def forward(tokens: Any) -> Any:
+            x = tf.gather(module.weights["tokens"], tokens)
+            for n in range(LAYERS):
+                x = x + tf.matmul(tf.nn.gelu(tf.matmul(x, module.weights[f"layers_{n}_up"])), module.weights[f"layers_{n}_down"])
+            return x
+
+        function = tf.function(forward).get_concrete_function(tf.TensorSpec((4,), tf.int32))
+        data = bytes(tf.lite.TFLiteConverter.from_concrete_functions([function], module).convert())
+        if recipe:
+            from ai_edge_quantizer import quantizer
+            from ai_edge_quantizer import recipe as recipes
+
+            (folder / "plain.tflite").write_bytes(data)
+            made = quantizer.Quantizer(str(folder / "plain.tflite"), getattr(recipes, recipe)()).quantize()
+            data = bytes(made.quantized_model)
+        return Written(_bundled(folder, kind, data), truth)
+
+    modules = ("tensorflow", *(["ai_edge_quantizer"] if recipe else []), *(["litert_lm_builder"] if kind == ".litertlm" else []))
+    return Case(write, modules, bits)
+
+
+def _bundled(folder: Path, kind: str, data: bytes) -> Path:
+    path = folder / f"model{kind}"
+    if kind == ".task":
+        with zipfile.ZipFile(path, "w") as archive:  # as mediapipe's bundler does
+            archive.writestr("TF_LITE_PREFILL_DECODE", data)
+            archive.writestr("METADATA", b"about")
+    elif kind == ".litertlm":
+        from litert_lm_builder import litertlm_builder
+
+        (folder / "inside.tflite").write_bytes(data)
+        builder = litertlm_builder.LitertLmFileBuilder()
+        builder.add_system_metadata(litertlm_builder.Metadata("Authors", "nobody", litertlm_builder.DType.STRING))
+        builder.add_tflite_model(str(folder / "inside.tflite"), litertlm_builder.TfLiteModelType.PREFILL_DECODE)
+        with path.open("wb") as stream:
+            builder.build(stream)
+    else:
+        path.write_bytes(data)
+    return path
+
+
 def paddle_case(kind: str) -> Case:
     def write(folder: Path, seed: int) -> Written:
         import paddle
@@ -330,6 +391,76 @@ def torch_case(kind: str) -> Case:
         return Written(folder / "model.nemo", truth)
 
     return Case(write, ("torch",))
+
+
+def executorch_case(kind: str) -> Case:
+    def write(folder: Path, seed: int) -> Written:
+        import torch
+        from executorch.exir import ExecutorchBackendConfig, to_edge
+
+        model = _torch_model(seed)
+        exported = to_edge(torch.export.export(model, (torch.zeros(1, 16, dtype=torch.long),)))
+        program = exported.to_executorch(ExecutorchBackendConfig(external_constants=kind == ".ptd"))
+        truth = {name: value.numpy() for name, value in model.state_dict().items()}
+        if kind == ".ptd":
+            program.write_tensor_data_to_file(str(folder))
+            (path,) = folder.glob("*.ptd")
+            return Written(path, truth)
+        (folder / "model.pte").write_bytes(program.buffer)
+        return Written(folder / "model.pte", truth)
+
+    return Case(write, ("executorch", "torch"))
+
+
+def pieces_case(processes: int) -> Case:
+    """Safetensors of torch.distributed, each process with its own part of each tensor, along changing axes."""
+
+    def write(folder: Path, seed: int) -> Written:
+        import torch
+
+        state = {name: value.contiguous() for name, value in _torch_model(seed).state_dict().items()}
+        path = folder / "model"
+        torch.multiprocessing.spawn(_save_pieces, args=(processes, str(path), state), nprocs=processes)
+        return Written(path, {name: value.numpy() for name, value in state.items()})
+
+    return Case(write, ("torch",))
+
+
+def _save_pieces(rank: int, processes: int, path: str, state: dict[str, Any]) -> None:
+    import torch.distributed as dist
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    meeting = f"file://{path}.meeting"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
+    mesh = init_device_mesh("cpu", (processes,))
+    cut = {name: distribute_tensor(value, mesh, [Shard(at % value.ndim)]) for at, (name, value) in enumerate(state.items())}
+    dcp.save(cut, storage_writer=dcp.HuggingFaceStorageWriter(path, save_distributed=True))
+    dist.destroy_process_group()
+
+
+def spacy_case() -> Case:
+    def write(folder: Path, seed: int) -> Written:
+        import spacy
+
+        pipeline, rng, truth = spacy.blank("en"), np.random.default_rng(seed), {}
+        pipeline.add_pipe("tok2vec")
+        pipeline.add_pipe("ner").add_label("ORG")
+        pipeline.add_pipe("tagger").add_label("NN")
+        pipeline.initialize()
+        for component, pipe in pipeline.pipeline:
+            for number, node in enumerate(pipe.model.walk()):
+                for key in node.param_names:
+                    if node.has_param(key) and node.get_param(key).size:
+                        node.set_param(key, array := uneven(rng, node.get_param(key).shape))
+                        rows = array.reshape(-1, array.shape[-1]) if key == "W" else array
+                        leaf = {"W": "weight", "E": "weight", "G": "weight", "b": "bias"}.get(key, key)
+                        truth[f"{component}.{number}.{node.name[:40]}.{leaf}"] = rows
+        pipeline.to_disk(folder / "pipeline")
+        return Written(folder / "pipeline", truth)
+
+    return Case(write, ("spacy",))
 
 
 def coreml_case(bits: int = 32, **options: Any) -> Case:
@@ -381,6 +512,19 @@ CASES: dict[str, Case] = {
     "TensorFlow, checkpoint of objects": tensorflow_case("objects"),
     "TensorFlow, SavedModel": tensorflow_case("SavedModel"),
     "TensorFlow, Saver": tensorflow_case("Saver"),
+    "TFLite": litert_case(".tflite"),
+    "TFLite, int8": litert_case(".tflite", "dynamic_wi8_afp32", 8),
+    "TFLite, int4": litert_case(".tflite", "dynamic_wi4_afp32", 4),
+    "TFLite, int4 in blocks": litert_case(".tflite", "dynamic_wi4b32_afp32", 4),
+    "TFLite, int8 turned": litert_case(".tflite", "dynamic_wi8c_hr_afp32", 8),
+    "TFLite, int4 turned": litert_case(".tflite", "dynamic_wi4c_hr_afp32", 4),
+    "LiteRT-LM, int4 in blocks": litert_case(".litertlm", "dynamic_wi4b32_afp32", 4),
+    "MediaPipe task, int8": litert_case(".task", "dynamic_wi8_afp32", 8),
+    "ExecuTorch, tensors by name": executorch_case(".ptd"),
+    "ExecuTorch, a program's constants": executorch_case(".pte"),
+    "safetensors in pieces of two processes": pieces_case(2),
+    "safetensors in pieces of three processes": pieces_case(3),
+    "spaCy": spacy_case(),
     "CoreML, float16": coreml_case(),
     "CoreML, int8": coreml_case(8, mode="linear_symmetric"),
     "CoreML, int4": coreml_case(4, mode="linear_symmetric", dtype="int4", granularity="per_block", block_size=32),

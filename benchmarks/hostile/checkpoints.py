@@ -65,7 +65,7 @@ def ocdbt_files(values: Mapping[str, bytes], manifest: str = "manifest.ocdbt", n
     place = lies.get("root", (len(data), len(leaf)))
     versions = lies.get("versions", 1)
     body += varint(versions) + b"\x01" * min(versions, 1) + bytes([lies.get("height", 0)]) + numbers([lies.get("file", 0), *place, 1, 1, 1])
-    return {manifest: _framed(MANIFEST, body + bytes(8) + b"\x00", **lies.get("manifest", {})), "d/0123": data + leaf}
+    return {manifest: _framed(MANIFEST, body + bytes(8) + b"\x00", **lies.get("head", {})), "d/0123": data + leaf}
 
 
 def described(array: Any, **lies: Any) -> bytes:

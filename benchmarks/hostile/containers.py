@@ -19,7 +19,7 @@ import numpy as np
 import tflite
 import torch
 
-from benchmarks.hostile import newer, written
+from benchmarks.hostile import latest, newer, written
 from benchmarks.hostile.expected import LATE, NOTED, REFUSED
 from benchmarks.hostile.graphs import ct2_bytes, ct2_files, ct2_names, onnx_files, onnx_model
 
@@ -355,6 +355,31 @@ def openvino_cases(rng: random.Random, mark: Path) -> Iterator[tuple[newer.Files
     yield from newer.openvino_cases(sound(), not_finite(rng, np.float32), rng)
 
 
+def orbax_cases(rng: random.Random, mark: Path) -> Iterator[tuple[newer.Files, str]]:
+    """What latest.py makes of sound weights as Orbax."""
+    yield from latest.orbax_folders(sound(), not_finite(rng, np.float32), rng)
+
+
+def tensorflow_cases(rng: random.Random, mark: Path) -> Iterator[tuple[newer.Files, str]]:
+    """What latest.py makes of sound weights as TensorFlow."""
+    yield from latest.tensorflow_folders(sound(), not_finite(rng, np.float32), rng)
+
+
+def litertlm_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
+    """What latest.py makes of sound weights as LiteRT-LM."""
+    yield from latest.litertlm_files(tflite_bytes(sound()), map(tflite_bytes, not_finite(rng, np.float32)), rng)
+
+
+def executorch_cases(rng: random.Random, mark: Path) -> Iterator[tuple[bytes, str]]:
+    """What latest.py makes of sound weights as ExecuTorch."""
+    yield from latest.executorch_files(sound(), not_finite(rng, np.float32), rng)
+
+
+def spacy_cases(rng: random.Random, mark: Path) -> Iterator[tuple[newer.Files, str]]:
+    """What latest.py makes of sound weights as spaCy."""
+    yield from latest.spacy_folders(sound(), not_finite(rng, np.float32), rng)
+
+
 MAKERS: dict[str, tuple[str, Make]] = {
     "PyTorch zip": (".pt", torch_zip),
     "PyTorch legacy": (".bin", torch_legacy),
@@ -371,6 +396,11 @@ MAKERS: dict[str, tuple[str, Make]] = {
     "PyTorch distributed": ("", distributed_cases),
     "CoreML": (".mlpackage", coreml_cases),
     "OpenVINO": ("", openvino_cases),
+    "Orbax": ("", orbax_cases),
+    "TensorFlow": ("", tensorflow_cases),
+    "LiteRT-LM": (".litertlm", litertlm_cases),
+    "ExecuTorch": (".pte", executorch_cases),
+    "spaCy": ("", spacy_cases),
 }
 
 

@@ -219,3 +219,17 @@ def coreml_value(kind: int, shape: Any, where: bytes) -> bytes:
 
 def _field(number: int, data: bytes) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def spacy_files(
+    tensors: Tensors, config: str = "config.cfg", lies: dict[str, dict[bytes, Any]] | None = None, **more: Any
+) -> dict[str, bytes]:
+    """A pipeline of one component for each array. `lies`: parts of an array's description other than the true ones."""
+    files = {}
+    for name, array in tensors.items():
+        said = {b"nd": True, b"type": array.dtype.str, b"kind": b"", b"shape": list(array.shape), b"data": array.tobytes()}
+        params = [{"W": said | dict((lies or {}).get(name, {}))}]
+        model = {"nodes": [{"index": 0, "name": "linear", "dims": {}, "refs": {}}], "attrs": [{}], "params": params, "shims": [[]]}
+        files[f"{name}/model"] = packed(model | more)
+    files[config] = f"[paths]\n\n[nlp]\npipeline = {json.dumps(list(tensors))}".encode()
+    return files

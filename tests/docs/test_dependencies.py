@@ -45,7 +45,7 @@ def imported() -> dict[str, set[str]]:
 def packages() -> set[str]:
     """The packages that these modules come from."""
     known = packages_distributions()
-    return {plain(CALLED.get(name) or known[name][0]) for name in imported()}
+    return {plain(CALLED.get(name) or known.get(name, [name])[0]) for name in imported()}
 
 
 def test_the_product_imports_what_it_declares_and_declares_what_it_imports() -> None:

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import gguf_files
 import tflite_files
-from benchmarks.hostile import checkpoints, written
+from benchmarks.hostile import bundles, checkpoints, written
 from benchmarks.hostile.written import flax_bytes, keras_archive, keras_bytes, openvino_files, paddle_parameters, paddle_pickle
 
 Array = Any
@@ -104,6 +104,30 @@ def _tensorflow(path: Path, weight: Array) -> None:
     path.with_name(f"{path.name.removesuffix('.index')}.data-00000-of-00001").write_bytes(data)
 
 
+def _litertlm(path: Path, weight: Array) -> None:
+    _tflite(path, weight)
+    path.write_bytes(bundles.litertlm_bytes({"prefill_decode": path.read_bytes()}))
+
+
+def _task(path: Path, weight: Array) -> None:
+    _tflite(path, weight)
+    path.write_bytes(bundles.task_bytes({"TF_LITE_PREFILL_DECODE": path.read_bytes()}))
+
+
+def _ptd(path: Path, weight: Array) -> None:
+    path.write_bytes(bundles.ptd_bytes({"fc.weight": weight}))
+
+
+def _pte(path: Path, weight: Array) -> None:
+    path.write_bytes(bundles.pte_bytes([weight]))
+
+
+def _spacy(path: Path, weight: Array) -> None:
+    for name, data in written.spacy_files({"fc": weight}, path.name).items():
+        (path.parent / name).parent.mkdir(exist_ok=True)
+        (path.parent / name).write_bytes(data)
+
+
 def _paddle(path: Path, weight: Array) -> None:
     path.write_bytes(paddle_pickle({"fc.weight": weight}))
 
@@ -157,6 +181,9 @@ EXAMPLES: dict[str, dict[str, Write]] = {
     "Flax": {".msgpack": _flax},
     "Orbax": {".ocdbt": _orbax},
     "TensorFlow": {".index": _tensorflow},
+    "LiteRT-LM": {".litertlm": _litertlm, ".task": _task},
+    "ExecuTorch": {".ptd": _ptd, ".pte": _pte},
+    "spaCy": {".cfg": _spacy},
     "Paddle": {".pdparams": _paddle, ".pdiparams": _parameters},
     "whisper.cpp": {".bin": _whisper},
     "NeMo": {".nemo": _nemo},

@@ -6,8 +6,6 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from glob import escape
 from pathlib import Path
 
 from modelkin_indexer.errors import SourceError, SourceNotFound, UnsupportedFormat
@@ -31,7 +29,7 @@ INDEX_ENDING = ".index.json"
 # Stems of the files that libraries write a whole model to; they go before any other.
 MAIN_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model", "openvino_model", "tf_model", "flax_model")
 # File names that say nothing of the model; its folder's name is taken instead.
-PLAIN_STEMS = (*MAIN_STEMS, "adapter_model", "consolidated", "variables")
+PLAIN_STEMS = (*MAIN_STEMS, "adapter_model", "consolidated", "variables", "config")
 # How publishers mark a form of the same weights that is stored with other or fewer bits: model.fp16, x-Q4_K_M, x.i1-IQ2_XS.
 VARIANT = re.compile(
     r"[-._](?:(?:i1|ud)-)?(?:i?q\d\w*|tq\d_\d|mxfp4\w*|nvfp4|bf16|fp?16|fp?32|fp8\w*|u?int[48]|bnb4|quantized|half)", re.IGNORECASE
@@ -232,7 +230,7 @@ def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_
     for name in names:
         plain = name.removesuffix(INDEX_ENDING)
         suffixes = [suffix for container in among if (suffix := container.suffix_of(plain))]
-        if not suffixes or NOT_WEIGHTS.match(plain) or owner_of(name, names) or _lacks_numbers(plain, names):
+        if not suffixes or NOT_WEIGHTS.match(plain) or owner_of(name, names) or _lacks_numbers(folder, plain, names):
             continue
         stem, kind = plain[: -len(suffixes[0])], "index" if plain != name else "file"
         shard = SHARD.fullmatch(stem)
@@ -249,15 +247,13 @@ def _forms(folder: Path, names: list[str], among: Iterable[Container]) -> list[_
     return [_form(folder, containers[key], key[0], kinds) for key, kinds in found.items()]
 
 
-def _lacks_numbers(name: str, names: list[str]) -> bool:
+def _lacks_numbers(folder: Path, name: str, names: list[str]) -> bool:
     """Whether a file is one whose numbers lie in another, which is not there: many `.xml` are no graphs, many `.index` no models."""
     for one in CONTAINERS:
         if suffix := one.suffix_of(name):
-            stem = name.removesuffix(suffix)
-            patterns = [part.replace("{stem}", escape(stem)) for part in one.parts if "{stem}" in part]
-            if NUMBERS in one.beside and stem + NUMBERS not in names:
+            if NUMBERS in one.beside and name.removesuffix(suffix) + NUMBERS not in names:
                 return True
-            if patterns and not any(fnmatchcase(other, pattern) for other in names for pattern in patterns):
+            if one.needs and not any(part.exists() for part in one.companions(folder / name)):
                 return True
     return False
 
@@ -308,7 +304,7 @@ def _files_in(folder: Path) -> list[str]:
     except (SourceError, OSError):
         return []
     plain = [name for name in names if not NOT_WEIGHTS.match(name) and any(one.suffix_of(name) for one in CONTAINERS)]
-    return [name for name in plain if (folder / name).is_file()]
+    return [name for name in plain if (folder / name).is_file() and not _lacks_numbers(folder, name, names)]
 
 
 def _no_weights(path: Path, names: list[str]) -> SourceNotFound | UnsupportedFormat:

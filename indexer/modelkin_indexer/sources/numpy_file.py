@@ -85,6 +85,11 @@ def open_weights(weights: Weights) -> DecodedSource:
         return DecodedSource(origin, presented, opened.pop_all().close)
 
 
+def array_in(name: str, descriptor: int, size: int, path: Path) -> tuple[Presented, int]:
+    """The one array of an open file of `size` bytes under this name, and how many bytes were read to know it. Raises SourceError."""
+    return _presented(name, Member(name + SUFFIX, 0, size, size, zipfile.ZIP_STORED, 0), descriptor, path)
+
+
 def _presented(name: str, member: Member, descriptor: int, path: Path) -> tuple[Presented, int]:
     """One array and how many bytes were read to know it."""
     if not member.name.endswith(SUFFIX):

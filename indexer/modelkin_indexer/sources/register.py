@@ -54,6 +54,7 @@ class Container:
     beside     endings of files of the same stem that belong to it, its numbers or its graph
     along      names of files in its folder that belong to it
     parts      patterns of other files in its folder that belong to it; `{stem}` stands for the file's name without its suffix
+    needs      one of these must be there, or the file is none of the container's
     together   all its files in a folder are one model
     whole      what of it is read whole at level probe, in words; "" where only the rows that are looked at are
     """
@@ -66,6 +67,7 @@ class Container:
     beside: tuple[str, ...] = ()
     along: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    needs: bool = False
     together: bool = False
     whole: str = ""
 
@@ -127,7 +129,17 @@ CONTAINERS = (
     Container("CTranslate2", ".ctranslate2.reader", (".bin",), lambda head: b"Spec\0" in head[6:38]),
     Container("whisper.cpp", ".whisper", (".bin",), lambda head: head.startswith(b"lmgg")),
     Container("ONNX", ".onnx.reader", (".onnx",), lambda head: head[:1] == b"\x08"),
-    Container("TFLite", ".tflite", (".tflite",), lambda head: head[4:8] == b"TFL3", whole="files on the Hub"),
+    Container("TFLite", ".tflite.reader", (".tflite",), lambda head: head[4:8] == b"TFL3", whole="files on the Hub"),
+    Container(
+        "LiteRT-LM",
+        ".tflite.bundle",
+        (".litertlm", ".task"),
+        lambda head: head.startswith((b"LITERTLM", b"PK\x03\x04")),
+        whole="files on the Hub",
+    ),
+    Container(
+        "ExecuTorch", ".executorch", (".ptd", ".pte"), lambda head: head[4:8] == b"FT01" or head[4:6] == b"ET", whole="files on the Hub"
+    ),
     Container("NeMo", ".pytorch.nemo", (".nemo",), lambda head: b"\0" in head and head[:2] == b"./"),
     Container(
         "Flax",
@@ -173,7 +185,16 @@ CONTAINERS = (
         (".index",),
         lambda head: head[:2] == bytes(2) and head[3:4] == b"\x08" and b"\x1a\x02\x08" in head,
         parts=("{stem}.data-*",),
+        needs=True,
         whole=TURNED,
+    ),
+    Container(
+        "spaCy",
+        ".spacy",
+        (".cfg",),
+        lambda head: head.startswith((b"[paths]", b"[nlp]", b"[system]")),
+        parts=("*/model", "vocab/vectors"),
+        needs=True,
     ),
 )
 
@@ -185,7 +206,7 @@ OTHER_SUFFIXES = tuple(suffix for suffix in _KNOWN.split() if not any(suffix in 
 _FILES = (
     ".7z .arrow .bz2 .caffemodel .csv .dat .data .dduf .engine .eqx .gz .joblib .json .llamafile .lz4 .mar .mat "
     ".mlpackage .mnn .model .ncnn .om .onnx_data .orbax .ort .ot .param .params .parquet .pb .pbtxt .pdmodel .pdopt "
-    ".pickle .plan .prototxt .pte .ptl .rar .rknn .t7 .tar .tensors .tgz .toml .torchscript .trt .txt .weights .xz .yaml .yml "
+    ".pickle .plan .prototxt .ptl .rar .rknn .t7 .tar .tensors .tgz .toml .torchscript .trt .txt .weights .xz .yaml .yml "
     ".zip .zst"
 )
 

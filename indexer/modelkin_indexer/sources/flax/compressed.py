@@ -130,8 +130,12 @@ class Streams:
         self._open: OrderedDict[Lies, tuple[_Stream, _Feed, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def decode(self, lies: Lies, kind: str, start: int, out: Bytes, tensor: str) -> int:
-        """Fill `out` with unpacked bytes of a piece from `start` on; how many packed ones were read for it. Raises SourceError."""
+    def decode(self, lies: Lies, kind: str, start: int, out: Bytes, tensor: str, size: int) -> int:
+        """Fill `out` with unpacked bytes of a piece from `start` on; how many packed ones were read for it.
+
+        Raises:
+            SourceError: the file shrank or cannot be unpacked, or the piece does not end at `size`, where packers check what they made.
+        """
         if not kind:
             out[:] = np.frombuffer(lies.read(start, out.nbytes), np.uint8)
             return out.nbytes
@@ -146,6 +150,8 @@ class Streams:
                     out[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
                     done += len(piece)
                 at += len(piece)
+            if at == size and self._next(stream, 1, lies, ""):
+                raise DamagedFile(f"has a piece of more than {size:,} bytes", path=lies.path, tensor=tensor[:200], remedy=FETCH_AGAIN)
             self._open[lies] = stream, feed, at
             if len(self._open) > MOST_OPEN:
                 self._open.popitem(last=False)
@@ -160,6 +166,6 @@ class Streams:
             piece = stream.read(count)
         except ValueError as error:
             raise DamagedFile(f"cannot be unpacked ({error})", path=lies.path, tensor=tensor[:200], remedy=FETCH_AGAIN) from error
-        if not piece:
+        if not piece and tensor:
             raise DamagedFile("has a piece that ends early", path=lies.path, tensor=tensor[:200], remedy=FETCH_AGAIN)
         return piece

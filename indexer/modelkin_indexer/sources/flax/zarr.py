@@ -193,14 +193,14 @@ class _Chunk:
         if not self.packed and self.lies.length != wanted:
             _fail(f"has a chunk of {self.lies.length:,} bytes, not {wanted:,}", self.tensor, self.lies.path)
         if self.full[1:] == self.shape[1:]:
-            return self.streams.decode(self.lies, self.packed, start, out, self.tensor)
+            return self.streams.decode(self.lies, self.packed, start, out, self.tensor, wanted)
         row, own = prod(self.full[1:]) * self.width, prod(self.shape[1:]) * self.width
         count, low, rows = 0, start // own, out.reshape(-1, *self.shape[1:], self.width)
         inside = tuple(slice(0, n) for n in self.shape[1:])
         step = max(1, (1 << 20) // row)
         for first in range(0, len(rows), step):
             some = np.empty(min(step, len(rows) - first) * row, np.uint8)
-            count += self.streams.decode(self.lies, self.packed, (low + first) * row, some, self.tensor)
+            count += self.streams.decode(self.lies, self.packed, (low + first) * row, some, self.tensor, wanted)
             rows[first : first + step] = some.reshape(-1, *self.full[1:], self.width)[(slice(None), *inside)]
         return count
 
