@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
-from modelkin_cli.main import VERBS
+from modelkin_cli.main import VERBS, cli
 from modelkin_registry.answers.relations import RELATIONS
+from tiny_models import save_model, tiny_llama
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -66,9 +70,26 @@ def test_relations_named_in_the_method_exist() -> None:
         assert f"**{word}**" in text
 
 
-@pytest.mark.parametrize("page", ["python.md"])
+@pytest.mark.parametrize("page", ["python.md", "screening.md"])
 def test_the_blocks_of_a_page_run(page: str, tmp_path: Path) -> None:
     assert script("run_blocks").run(DOCS / page, tmp_path) > 3
+
+
+def test_the_steps_of_a_pipeline_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call of the pipeline on the page, run as it stands there, ends with an exit code for the host and the file that it uploads."""
+    text = (DOCS / "screening.md").read_text(encoding="utf-8")
+    steps = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["jobs"]["screen"]["steps"]
+    (line,) = [step["run"] for step in steps if step.get("run", "").startswith("modelkin ")]
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("registered", 1), ("team", 2)):
+        save_model(tmp_path / name, tiny_llama(seed))
+    assert CliRunner().invoke(cli, ["--registry", "public.db", "add", "registered"]).exit_code == 0
+    (tmp_path / "submissions.csv").write_text("name,source\nteam,team\n", encoding="utf-8")
+    assert CliRunner().invoke(cli, shlex.split(line)[1:]).exit_code == 0
+    (tmp_path / "submissions.csv").write_text("name,source\nteam,registered\n", encoding="utf-8")
+    assert CliRunner().invoke(cli, shlex.split(line)[1:]).exit_code == 1
+    upload = next(step["with"]["sarif_file"] for step in steps if "with" in step)
+    assert (tmp_path / upload).exists()
 
 
 def test_the_readme_shows_python_that_runs_and_every_verb() -> None:

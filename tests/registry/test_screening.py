@@ -66,6 +66,7 @@ def measured(*rows: Kinship, **more: Any) -> Measured:
         "licence": (),
         "audit": (),
         "from_weights": True,
+        "is_change": False,
         "digest": "full-1",
     }
     return Measured(kin=rows, **(about | more))
@@ -203,6 +204,7 @@ def test_a_submission_that_takes_a_registered_models_name_explains_nothing() -> 
         ({"coverage": 0.9}, "unread"),
         ({"audit": (("rotated", "It is turned."),)}, "audit"),
         ({"from_weights": False}, "fingerprint-only"),
+        ({"is_change": True}, "adapter-alone"),
     ],
 )
 def test_what_was_not_looked_at_is_never_clear(more: dict[str, Any], rule: str) -> None:
@@ -269,6 +271,17 @@ def test_what_a_common_base_explains_is_no_ring() -> None:
     assert near.rings == ()
     copy = decide(a, b, pairs=[Between("a", "b", (kin("b", "identical", apart=0.0),))])
     assert [rules(copy, name) for name in "ab"] == [["copy-of-submission"], ["copy-of-submission"]]
+
+
+def test_two_copies_of_a_registered_model_are_no_ring() -> None:
+    said = {"base": ("base",)}
+    pair = Between("a", "b", (kin("b", "identical", apart=0.0),))
+    a, b = (entry(name, kin("base", "identical", apart=0.0), said=said) for name in "ab")
+    assert [one.outcome for one in decide(a, b, pairs=[pair]).results] == ["clear", "clear"]
+    silent = entry("b", kin("base", "identical", apart=0.0))
+    answer = decide(a, silent, pairs=[pair])
+    assert [one.outcome for one in answer.results] == ["clear", "flagged"]  # an honest one is not flagged for another's silence
+    assert (rules(answer, "b"), answer.rings) == (["undeclared"], ())
 
 
 def test_a_declared_submission_explains_a_copy_of_it() -> None:

@@ -194,6 +194,8 @@ class _Told:
                 yield self._plain("part-not-examined", words, component=component)
         if (unread := 1.0 - found.coverage) > policy.unread:
             yield self._plain("unread", sentences.UNREAD.format(share=unread))
+        if found.is_change:
+            yield self._plain("adapter-alone", sentences.ADAPTER_ALONE)
         if not found.from_weights:
             yield self._plain("fingerprint-only", sentences.FINGERPRINT_ONLY)
         for code, sentence in found.audit:

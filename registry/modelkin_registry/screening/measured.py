@@ -11,6 +11,7 @@ from modelkin_registry.answers.asked import QueryAnswer, Unusual
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
 from modelkin_registry.answers.plain import Plain
 from modelkin_registry.answers.relations import DESCENT_FREE, is_descent
+from modelkin_registry.answers.sides import is_change
 from modelkin_registry.evidence.nulls import SMALLEST_P
 from modelkin_registry.relations.whole import informative_sizes
 from modelkin_registry.screening.declared import ANY
@@ -67,6 +68,7 @@ class Measured(Plain):
     licence      what its folder says
     audit        (code, sentence) of what is unusual
     from_weights False where only a written fingerprint was given, so that nobody saw the weights
+    is_change    whether it is an adapter without its base
     digest       of what its weights hold
     """
 
@@ -86,6 +88,7 @@ class Measured(Plain):
     licence: tuple[str, ...]
     audit: tuple[tuple[str, str], ...]
     from_weights: bool
+    is_change: bool
     digest: str
     notes: tuple[str, ...] = ()
 
@@ -130,6 +133,7 @@ def measured_of(
         licence=tuple(licence),
         audit=tuple((one.code, one.sentence) for one in audit),
         from_weights=from_weights,
+        is_change=is_change(fingerprint),
         digest=digest,
         notes=tuple(notes),
     )

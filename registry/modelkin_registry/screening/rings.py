@@ -48,9 +48,15 @@ def tie(judge: Judge, between: Between) -> Tie | None:
         return None
     copied = next((row for row in between.rows if row.whole in COPIES), None)
     if copied is not None:
-        return Tie(between, copied, COPY)
+        return None if _copies_of_one(first, second) else Tie(between, copied, COPY)
     found = [one for row in between.rows if (one := _tie(judge, between, row, first, second)) is not None]
     return min(found, key=lambda one: one.rule != KIN) if found else None
+
+
+def _copies_of_one(first: Entry, second: Entry) -> bool:
+    """Whether both are copies of one registered model: their likeness says nothing more, and whether each may be is judged by itself."""
+    ours, theirs = ({row.relative for row in one.measured.kin if row.whole in COPIES} for one in (first, second))
+    return bool(ours & theirs)
 
 
 def _tie(judge: Judge, between: Between, row: Kinship, first: Entry, second: Entry) -> Tie | None:

@@ -41,6 +41,11 @@ TABLE = (
         "same-lengths", INCONCLUSIVE, "Its matrices have the lengths of a registered model's, place by place, though nothing else agrees."
     ),
     Rule("audit", INCONCLUSIVE, "Something in the file is unusual in a way that can keep kinship from being found."),
+    Rule(
+        "adapter-alone",
+        INCONCLUSIVE,
+        "The submission is an adapter without its base, and shows nothing of what it changes.",
+    ),
     Rule("fingerprint-only", INCONCLUSIVE, "Only a written fingerprint was given: nobody saw the weights."),
 )
 RULES = {rule.name: rule for rule in TABLE}

@@ -38,6 +38,7 @@ PART_NOT_EXAMINED = (
 UNREAD = "{share:.1%} of its bytes were not read or not understood, and nothing here speaks of them."
 SAME_LENGTHS = "Its matrices have the lengths of {relative}'s, place by place, though nothing else agrees."
 AUDIT = "{code}: {sentence}"
+ADAPTER_ALONE = "It is an adapter without its base: its weights are changes, which show nothing of the model that they change."
 FINGERPRINT_ONLY = "Only a written fingerprint was given, which is its sender's word: nobody saw the weights."
 DIRECTION = (
     "Weights are consistent with kinship; who did what, in which direction, and whether that was allowed, they do not tell. A finding is a "
