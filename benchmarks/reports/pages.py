@@ -1,0 +1,125 @@
+"""Pages of answers in a browser: whether each opens without an error or a request, passes axe-core, fits a telephone and comes on paper.
+
+    python -m benchmarks.reports.pages --browser /usr/bin/chromium --axe axe.min.js [--shots FOLDER]
+
+Needs Playwright (`pip install playwright`), a Chromium and axe-core (`npm pack axe-core`). Each page in each language is opened as a file
+at 1280 and 360 pixels: counted are console errors, requests that leave the file, scripts that ran, overflow to the side, violations that
+axe-core finds (WCAG 2.0 to 2.2 A and AA, best practices) and pages of the PDF that the browser prints. With WeasyPrint installed every
+fifth page is written by it too. Controls: a page with a remote picture, a script, a low contrast and no language has to fail each check.
+Writes results/pages.json, and with --shots the pictures there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import modelkin
+from benchmarks.common.results import write_result
+from benchmarks.reports.cases import answers
+from modelkin.errors import ReportError
+from modelkin.reporting.languages import LANGUAGES
+
+WIDTHS = (1280, 360)
+PAPER = 5  # every so many pages WeasyPrint is asked for one
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+ASK_AXE = "tags => axe.run(document, {runOnly: tags}).then(found => found.violations.map(v => [v.id, v.impact, v.nodes[0].html]))"
+BAD = """<!DOCTYPE html><html><head><title>bad</title></head><body><img src="http://127.0.0.1:9/x.png"><p style="color:#ccc">faint</p>
+<script>window.ran = 1; console.error("ran")</script><div style="width:3000px">wide</div></body></html>"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--browser", required=True, help="Chromium's program")
+    parser.add_argument("--axe", required=True, type=Path, help="axe.min.js")
+    parser.add_argument("--shots", type=Path, help="where pictures of the pages go")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measured(Path(folder), given.browser, given.axe, given.shots)
+    write_result("pages", found, out=given.out, packages=["jinja2", "playwright", "weasyprint"])
+
+
+def measured(folder: Path, browser: str, axe: Path, shots: Path | None) -> dict[str, Any]:
+    """All pages, looked at."""
+    from playwright.sync_api import sync_playwright
+
+    rows: list[dict[str, Any]] = []
+    seconds: list[float] = []
+    papers = 0
+    with sync_playwright() as started:
+        program = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        for number, (name, answer, models) in enumerate(answers(folder / "models")):
+            for language in LANGUAGES:
+                file = folder / f"{number:02d}-{re.sub('[^a-z]+', '-', name.lower())}-{language}.html"
+                began = time.process_time()
+                about: dict[str, Any] = {"command": f"modelkin {name}", "models": models, "registry": folder / "models" / "r.db"}
+                modelkin.report(answer, file, language=language, **about)
+                seconds.append(time.process_time() - began)
+                rows.append({"page": name, "language": language, "bytes": file.stat().st_size, **looked_at(program, file, axe, shots)})
+                papers += 0 if number % PAPER else paper(answer, file, language, about)
+        bad = folder / "bad.html"
+        bad.write_text(BAD)
+        control = looked_at(program, bad, axe, None)
+        version = program.version
+        program.close()
+    faulty = [row for row in rows if row["errors"] or row["requests"] or row["scripts"] or row["overflow"] or row["violations"]]
+    return {
+        "pages": len(rows),
+        "pages_with_a_fault": len(faulty),
+        "console_errors": sum(len(row["errors"]) for row in rows),
+        "requests": sum(len(row["requests"]) for row in rows),
+        "axe_violations": sum(len(row["violations"]) for row in rows),
+        "overflowing": sum(bool(row["overflow"]) for row in rows),
+        "largest_bytes": max(row["bytes"] for row in rows),
+        "seconds_a_page": round(sum(seconds) / len(seconds), 3),
+        "paper_pages_at_most": max(row["paper"] for row in rows),
+        "weasyprint_pdfs": papers,
+        "control_fails_every_check": all(control[name] for name in ("errors", "requests", "scripts", "overflow", "violations")),
+        "control": {name: control[name] for name in ("requests", "violations")},
+        "browser": version,
+        "rows": faulty or rows[:3],
+    }
+
+
+def looked_at(program: Any, file: Path, axe: Path, shots: Path | None) -> dict[str, Any]:
+    """One page at each width, as it is; axe-core is brought in afterwards, past the page's own policy."""
+    found: dict[str, Any] = {"errors": [], "requests": [], "scripts": 0, "overflow": [], "violations": [], "paper": 0}
+    for width in WIDTHS:
+        page = program.new_page(viewport={"width": width, "height": 900})
+        page.on("console", lambda said: found["errors"].append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: found["errors"].append(str(error)))
+        page.on("dialog", lambda dialog: (found["errors"].append("dialog"), dialog.dismiss()))
+        page.on("request", lambda asked: found["requests"].append(asked.url) if not asked.url.startswith(("file:", "data:")) else None)
+        page.goto(file.as_uri())
+        found["scripts"] += page.evaluate("document.scripts.length") + bool(page.evaluate("window.ran"))
+        if page.evaluate("document.documentElement.scrollWidth") > width:
+            found["overflow"].append(width)
+        if shots is not None:
+            shots.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=shots / f"{file.stem}-{width}.png", full_page=True)
+        found["paper"] = max(found["paper"], len(re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True))))
+        page.close()
+        past = program.new_context(viewport={"width": width, "height": 900}, bypass_csp=True).new_page()
+        past.goto(file.as_uri())
+        past.add_script_tag(content=axe.read_text(encoding="utf-8"))
+        found["violations"] += [[width, *one] for one in past.evaluate(ASK_AXE, TAGS)]
+        past.context.close()
+    return found
+
+
+def paper(answer: Any, file: Path, language: str, about: dict[str, Any]) -> int:
+    """Whether WeasyPrint wrote the page too."""
+    try:
+        modelkin.report(answer, file.with_suffix(".pdf"), language=language, **about)
+    except ReportError:
+        return 0
+    return int(file.with_suffix(".pdf").read_bytes().startswith(b"%PDF-"))
+
+
+if __name__ == "__main__":
+    main()
