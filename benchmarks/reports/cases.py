@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,29 +92,46 @@ def models(folder: Path) -> dict[str, Path]:
     return {name: write(folder / name, tensors) for name, tensors in made.items()}
 
 
-def answers(folder: Path) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
-    """Each answer with a name and the models that it does not name by their paths."""
+@dataclass(frozen=True)
+class Question:
+    """A question that a page is made of: how it is asked, the models that its answer does not name by their paths, and the registry."""
+
+    name: str
+    ask: Callable[[], Any]
+    models: tuple[str, ...] = ()
+    registry: Path | None = None
+
+
+def questions(folder: Path) -> list[Question]:
+    """The questions, of models that are made in the folder."""
     found = models(folder)
-    registry = folder / "r.db"
-    call: dict[str, Any] = {"registry": registry}
-    with modelkin.Registry.open(registry, create=True) as opened:
-        for name in ("parent", "other", "deep", HOSTILE[0].replace("/", "")):
-            opened.add(found[name])
+    known = ("parent", "other", "deep", HOSTILE[0])
+    call: dict[str, Any] = {"registry": registered(folder / "r.db", found, known)}
+    several = {"registry": registered(folder / "t.db", found, (*known, "child", "merge", "graft", "reordered"))}
+    control = str(found["stranger"])
+    asked: list[Question] = []
     for name in ("child", "far", "stranger", "merge", "reordered", "two parts", "graft", *HOSTILE, "x" * 200):
-        yield f"query {name[:24]}", modelkin.query(found[name], show_all=name in ("child", "stranger"), tensors=name == "child", **call), ()
-    pairs = (("child", "parent"), ("stranger", "parent"), ("reordered", "deep"), ("graft", "other"), (HOSTILE[1], HOSTILE[2]))
-    for a, b in pairs:
-        control = str(found["stranger"])
-        answer = modelkin.compare(found[a], found[b], controls=[control], tensors=True)
-        yield f"compare {a[:24]} {b[:24]}", answer, (control,)
-    yield "decompose merge", modelkin.decompose(found["merge"], **call), ()
-    yield "decompose child", modelkin.decompose(found["child"], **call), ()
+        wishes = {"show_all": name in ("child", "stranger"), "tensors": name == "child"}
+        asked.append(Question(f"query {name[:24]}", partial(modelkin.query, found[name], **wishes, **call), (), call["registry"]))
+    for a, b in (("child", "parent"), ("stranger", "parent"), ("reordered", "deep"), ("graft", "other"), (HOSTILE[1], HOSTILE[2])):
+        ask = partial(modelkin.compare, found[a], found[b], controls=[control], tensors=True)
+        asked.append(Question(f"compare {a[:24]} {b[:24]}", ask, (control,)))
     parents = (str(found["parent"]), str(found["other"]))
-    yield "decompose named", modelkin.decompose(found["merge"], parents=parents, **call), parents
     steps = tuple(str(found[name]) for name in ("stranger", "parent", HOSTILE[0]))
-    yield "trajectory", modelkin.trajectory(*steps, **call), steps
-    with modelkin.Registry.open(registry) as opened:
-        for name in ("child", "merge", "graft", "reordered"):
+    return [
+        *asked,
+        Question("decompose merge", partial(modelkin.decompose, found["merge"], **call), (), call["registry"]),
+        Question("decompose child", partial(modelkin.decompose, found["child"], **call), (), call["registry"]),
+        Question("decompose named", partial(modelkin.decompose, found["merge"], parents=parents, **call), parents, call["registry"]),
+        Question("trajectory", partial(modelkin.trajectory, *steps, **call), steps, call["registry"]),
+        Question("tree", partial(modelkin.tree, **several), (), several["registry"]),
+        Question("tree around one", partial(modelkin.tree, "parent", depth=1, **several), (), several["registry"]),
+    ]
+
+
+def registered(file: Path, found: Mapping[str, Path], names: Sequence[str]) -> Path:
+    """A registry of these models."""
+    with modelkin.Registry.open(file, create=True) as opened:
+        for name in names:
             opened.add(found[name])
-    yield "tree", modelkin.tree(**call), ()
-    yield "tree around one", modelkin.tree("parent", depth=1, **call), ()
+    return file

@@ -1,30 +1,35 @@
 """Pages of answers in a browser: whether each opens without an error or a request, passes axe-core, fits a telephone and comes on paper.
 
-    python -m benchmarks.reports.pages --browser /usr/bin/chromium --axe axe.min.js [--shots FOLDER]
+    python -m benchmarks.reports.pages --browser /usr/bin/chromium --axe axe.min.js [--shots FOLDER] [--parts FILE --pages N]
 
 Needs Playwright (`pip install playwright`), a Chromium and axe-core (`npm pack axe-core`). Each page in each language is opened as a file
 at 1280 and 360 pixels: counted are console errors, requests that leave the file, scripts that ran, overflow to the side, violations that
 axe-core finds (WCAG 2.0 to 2.2 A and AA, best practices) and pages of the PDF that the browser prints. With WeasyPrint installed every
 fifth page is written by it too. Controls: a page with a remote picture, a script, a low contrast and no language has to fail each check.
+With --parts a call looks at N more answers and keeps them in FILE; the result is written once all are there.
 Writes results/pages.json, and with --shots the pictures there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import modelkin
 from benchmarks.common.results import write_result
-from benchmarks.reports.cases import answers
+from benchmarks.reports.cases import Question, questions
 from modelkin.errors import ReportError
 from modelkin.reporting.languages import LANGUAGES
 
 WIDTHS = (1280, 360)
+CONTROL = "control"
+CHECKS = ("errors", "requests", "scripts", "overflow", "violations")
 PAPER = 5  # every so many pages WeasyPrint is asked for one
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 ASK_AXE = "tags => axe.run(document, {runOnly: tags}).then(found => found.violations.map(v => [v.id, v.impact, v.nodes[0].html]))"
@@ -37,37 +42,51 @@ def main() -> None:
     parser.add_argument("--browser", required=True, help="Chromium's program")
     parser.add_argument("--axe", required=True, type=Path, help="axe.min.js")
     parser.add_argument("--shots", type=Path, help="where pictures of the pages go")
+    parser.add_argument("--parts", type=Path, help="keeps what was looked at")
+    parser.add_argument("--pages", type=int, default=10_000, help="answers looked at in this call at most")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    done: list[dict[str, Any]] = json.loads(given.parts.read_text()) if given.parts and given.parts.exists() else []
     with tempfile.TemporaryDirectory() as folder:
-        found = measured(Path(folder), given.browser, given.axe, given.shots)
-    write_result("pages", found, out=given.out, packages=["jinja2", "playwright", "weasyprint"])
+        asked = questions(Path(folder) / "models")
+        known = {row["page"] for row in done}
+        waiting = [one for one in enumerate(asked) if one[1].name not in known]
+        done += measured(Path(folder), waiting[: given.pages], given.browser, given.axe, given.shots)
+    if given.parts:
+        given.parts.write_text(json.dumps(done))
+    if len(waiting) <= given.pages:
+        write_result("pages", summary(done), out=given.out, packages=["jinja2", "playwright", "weasyprint"])
 
 
-def measured(folder: Path, browser: str, axe: Path, shots: Path | None) -> dict[str, Any]:
-    """All pages, looked at."""
+def measured(folder: Path, asked: Sequence[tuple[int, Question]], browser: str, axe: Path, shots: Path | None) -> list[dict[str, Any]]:
+    """The pages of these questions looked at, and the control."""
     from playwright.sync_api import sync_playwright
 
     rows: list[dict[str, Any]] = []
-    seconds: list[float] = []
-    papers = 0
     with sync_playwright() as started:
         program = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        for number, (name, answer, models) in enumerate(answers(folder / "models")):
+        for number, question in asked:
+            answer = question.ask()
             for language in LANGUAGES:
-                file = folder / f"{number:02d}-{re.sub('[^a-z]+', '-', name.lower())}-{language}.html"
+                file = folder / f"{number:02d}-{re.sub('[^a-z]+', '-', question.name.lower())}-{language}.html"
+                about: dict[str, Any] = {"command": f"modelkin {question.name}", "models": question.models, "registry": question.registry}
                 began = time.process_time()
-                about: dict[str, Any] = {"command": f"modelkin {name}", "models": models, "registry": folder / "models" / "r.db"}
                 modelkin.report(answer, file, language=language, **about)
-                seconds.append(time.process_time() - began)
-                rows.append({"page": name, "language": language, "bytes": file.stat().st_size, **looked_at(program, file, axe, shots)})
-                papers += 0 if number % PAPER else paper(answer, file, language, about)
+                row = {"page": question.name, "language": language, "seconds": time.process_time() - began, "bytes": file.stat().st_size}
+                row |= looked_at(program, file, axe, shots) | {"browser": program.version}
+                rows.append(row | {"weasyprint": 0 if number % PAPER else paper(answer, file, language, about)})
         bad = folder / "bad.html"
         bad.write_text(BAD)
-        control = looked_at(program, bad, axe, None)
-        version = program.version
+        rows.append({"page": CONTROL, "language": "", "weasyprint": 0, **looked_at(program, bad, axe, None)})
         program.close()
-    faulty = [row for row in rows if row["errors"] or row["requests"] or row["scripts"] or row["overflow"] or row["violations"]]
+    return rows
+
+
+def summary(looked: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of all pages."""
+    rows = [row for row in looked if row["page"] != CONTROL]
+    controls = [row for row in looked if row["page"] == CONTROL]
+    faulty = [row for row in rows if any(row[check] for check in CHECKS)]
     return {
         "pages": len(rows),
         "pages_with_a_fault": len(faulty),
@@ -76,13 +95,12 @@ def measured(folder: Path, browser: str, axe: Path, shots: Path | None) -> dict[
         "axe_violations": sum(len(row["violations"]) for row in rows),
         "overflowing": sum(bool(row["overflow"]) for row in rows),
         "largest_bytes": max(row["bytes"] for row in rows),
-        "seconds_a_page": round(sum(seconds) / len(seconds), 3),
+        "seconds_a_page": round(sum(row["seconds"] for row in rows) / len(rows), 3),
         "paper_pages_at_most": max(row["paper"] for row in rows),
-        "weasyprint_pdfs": papers,
-        "control_fails_every_check": all(control[name] for name in ("errors", "requests", "scripts", "overflow", "violations")),
-        "control": {name: control[name] for name in ("requests", "violations")},
-        "browser": version,
-        "rows": faulty or rows[:3],
+        "weasyprint_pdfs": sum(row["weasyprint"] for row in rows),
+        "control_fails_every_check": all(row[check] for row in controls for check in CHECKS),
+        "browser": rows[0]["browser"],
+        "faulty": faulty,
     }
 
 
