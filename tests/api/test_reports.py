@@ -247,6 +247,19 @@ def test_a_private_key_is_told_by_its_id_alone(filled: Path) -> None:
     assert secret not in text
 
 
+def test_the_key_is_that_of_the_answer_however_it_was_given(filled: Path) -> None:
+    told = modelkin.key("new", "own.key")
+    for name in ("child", "parent"):
+        modelkin.fingerprint(name, f"{name}.modelkin", key_file="own.key")
+    modelkin.report(modelkin.compare("child.modelkin", "parent.modelkin"), "p.html")  # made under it, and nobody gave it here
+    assert told.key in Path("p.html").read_text(encoding="utf-8")
+    assert run("refresh", "r.db", "own.key", "--from", ".").exit_code == 0
+    keys = ("--key-file", "public", "--key-file", "own.key")
+    said = run(*keys, "query", "child", "--report", "p.html", "--json")
+    assert said.exit_code == 0, said.output
+    assert f"{json.loads(said.stdout)['registry']['key']}. " in Page(Path("p.html").read_text(encoding="utf-8")).text
+
+
 def leaves(table: dict[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
     for name, value in table.items():
         yield from leaves(value, f"{at}{name}/") if isinstance(value, dict) else iter([(at + name, value)])
