@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Unpack
 
 from modelkin.answering.comparing import Pair
-from modelkin.calls import Call, ReadingCall, demanded, how_of, listener_of, settings_of
+from modelkin.calls import Call, ReadingCall, demanded, how_of, key_files_of, listener_of, settings_of
 from modelkin.evidencing import Evidenced, Verified, check_evidence, write_evidence
 from modelkin.keys import read_key
 from modelkin.made import made
 from modelkin.registries import OnDemand
 from modelkin.reporting.view import Answer
-from modelkin.wishes import Asked
+from modelkin.sources.naming import FINGERPRINT_SUFFIX
+from modelkin.wishes import Asked, OpenRegistry
 from modelkin_indexer.errors import RegistryError
+from modelkin_indexer.results.fingerprint import load
+from modelkin_indexer.spec import PUBLIC
 from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer
 from modelkin_registry.answers.plain import CONTRACT, Plain
 from modelkin_registry.answers.relations import is_descent
@@ -63,10 +66,11 @@ def report(
     from modelkin.reporting.writing import report_path, write_report
 
     path, _ = report_path(file), texts_of(language)
-    settings, listener = settings_of(call), listener_of(call)
-    with demanded(call) as on_demand:
+    key, file_of_key = _key(answer, call)
+    one_key: Call = {**call, "key_file": file_of_key}
+    settings, listener = settings_of(one_key), listener_of(call)
+    with demanded(one_key) as on_demand:
         registry = _asked(answer, on_demand)
-        key = answer.registry.key if isinstance(answer, QueryAnswer) else read_key(settings.key_file).name
         asked = _models(answer, models)
         told = made(key=key, command=command, asked=asked, registry=registry, listener=listener, offline=settings.offline)
         tree = _tree(answer, registry)
@@ -93,6 +97,21 @@ def verify(bundle: str | os.PathLike[str], *, weights: Sequence[Asked] = (), **c
     """Make every number of a bundle of evidence again, from its fingerprints, or from weights: `Registry.verify`."""
     with demanded(call) as registry:
         return check_evidence(bundle, weights, how_of(call), registry, listener_of(call))
+
+
+def _key(answer: Answer, call: Call) -> tuple[str, Path | None]:
+    """The id of the key that an answer was made under, and which of the call's files has it."""
+    files = key_files_of(call)
+    told = answer.registry.key if isinstance(answer, (QueryAnswer, DecomposeAnswer)) and answer.registry is not None else None
+    if told is None and isinstance(answer, (CompareAnswer, DecomposeAnswer)):
+        source = Path(answer.a.source if isinstance(answer, CompareAnswer) else answer.query.source)
+        told = load(source).about.key if source.suffix == FINGERPRINT_SUFFIX and source.is_file() else None
+    if told is None and isinstance(registry := call.get("registry"), OpenRegistry):
+        told = read_key(registry.settings.key_file).name
+    known = {read_key(file).name: file for file in files}
+    if told is None:
+        told = next(iter(known), PUBLIC)
+    return told, known.get(told)
 
 
 def _asked(answer: Answer, registry: OnDemand) -> Registry | None:

@@ -32,8 +32,7 @@ class Paper:
         """Write it, if one was asked for. `models`: what was asked about and the answer does not name by its path."""
         if self.file is None:
             return
-        where = {name: call[name] for name in ("registry", "offline") if name in call}
-        keys = call.get("key_file") or ()
+        where = {name: call[name] for name in ("registry", "offline", "key_file") if name in call}
         with output.listening() as listener:
             told = modelkin.report(
                 answer,
@@ -42,7 +41,6 @@ class Paper:
                 command=typed(),
                 models=models,
                 listener=listener,
-                key_file=keys[-1:] if keys else None,
                 **where,
             )
         for file in told.files:

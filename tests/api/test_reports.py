@@ -21,6 +21,7 @@ from modelkin.reporting import pictures
 from modelkin.reporting.languages import LANGUAGES
 from modelkin.reporting.page import markdown
 from modelkin.reporting.texts import texts_of
+from modelkin.reporting.writing import NEEDS_WEASYPRINT
 from modelkin_registry.answers.parts import ALTERNATIVES, VERDICTS
 from modelkin_registry.answers.relations import RELATIONS
 from tiny_models import save_model, tiny_llama, tuned
@@ -201,11 +202,10 @@ def test_markdown_marks_are_escaped(given: str, told: str) -> None:
 def test_a_page_on_paper_or_a_clear_word_why_not(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer, _ = asked("query")
     try:
-        import weasyprint
-    except (ImportError, OSError):
-        weasyprint = None
-    if weasyprint is not None:
         modelkin.report(answer, "page.pdf", registry="r.db")
+    except ReportError as error:  # no Pango on this system
+        assert str(error) == NEEDS_WEASYPRINT  # noqa: PT017
+    else:
         assert Path("page.pdf").read_bytes().startswith(b"%PDF-")
     monkeypatch.setitem(sys.modules, "weasyprint", None)
     with pytest.raises(ReportError, match=r"print that page to PDF in a browser"):
@@ -245,6 +245,19 @@ def test_a_private_key_is_told_by_its_id_alone(filled: Path) -> None:
     text = Path("p.html").read_text(encoding="utf-8")
     assert key.key in text
     assert secret not in text
+
+
+def test_the_key_is_that_of_the_answer_however_it_was_given(filled: Path) -> None:
+    told = modelkin.key("new", "own.key")
+    for name in ("child", "parent"):
+        modelkin.fingerprint(name, f"{name}.modelkin", key_file="own.key")
+    modelkin.report(modelkin.compare("child.modelkin", "parent.modelkin"), "p.html")  # made under it, and nobody gave it here
+    assert told.key in Path("p.html").read_text(encoding="utf-8")
+    assert run("refresh", "r.db", "own.key", "--from", ".").exit_code == 0
+    keys = ("--key-file", "public", "--key-file", "own.key")
+    said = run(*keys, "query", "child", "--report", "p.html", "--json")
+    assert said.exit_code == 0, said.output
+    assert f"{json.loads(said.stdout)['registry']['key']}. " in Page(Path("p.html").read_text(encoding="utf-8")).text
 
 
 def leaves(table: dict[str, Any], at: str = "") -> Iterator[tuple[str, str]]:

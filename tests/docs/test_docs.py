@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -70,8 +72,12 @@ def test_relations_named_in_the_method_exist() -> None:
         assert f"**{word}**" in text
 
 
-@pytest.mark.parametrize("page", ["python.md", "screening.md"])
-def test_the_blocks_of_a_page_run(page: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", ["first-hour.md", "python.md", "screening.md"])
+def test_the_blocks_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # where `modelkin` is installed
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    for name in ("MODELKIN_REGISTRY", "MODELKIN_KEY_FILE"):
+        monkeypatch.delenv(name, raising=False)
     assert script("run_blocks").run(DOCS / page, tmp_path) > 3
 
 

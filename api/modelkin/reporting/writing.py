@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from urllib.parse import quote
 
@@ -52,7 +53,9 @@ def write_report(answer: Answer, made: Made, path: Path, language: str, subject:
 def pdf_of(page: str) -> bytes:
     """The page on paper. Nothing is fetched for it. Raises ReportError without WeasyPrint."""
     try:
-        from weasyprint import HTML
+        with warnings.catch_warnings():  # of what its next versions will want of the system, which is no reader's business
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from weasyprint import HTML
     except (ImportError, OSError) as error:  # OSError: the library of the system is not there
         raise ReportError(NEEDS_WEASYPRINT) from error
 
