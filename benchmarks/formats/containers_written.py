@@ -14,6 +14,7 @@ import numpy as np
 
 Arrays = dict[str, Any]
 DEVICES = 4
+os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={DEVICES}")  # jax takes the one processor for several
 WIDTH, NEURONS, TOKENS, LAYERS = 96, 320, 601, 4
 
@@ -72,7 +73,7 @@ def _keras_model(seed: int) -> Any:
     y = layers.BatchNormalization()(layers.Conv2D(32, 3)(image))
     y = layers.DepthwiseConv2D(3)(layers.SeparableConv2D(24, 3)(y))
     y = layers.GlobalAveragePooling2D()(layers.Conv2DTranspose(16, 3)(y))
-    both = layers.Concatenate()([layers.LSTM(WIDTH)(x), y])
+    both = layers.Concatenate()([layers.LSTM(WIDTH)(x), layers.GRU(WIDTH)(x), y])
     model = keras.Model([tokens, image], layers.Dense(11)(both))
     model.set_weights([uneven(rng, weight.shape) for weight in model.get_weights()])
     return model
@@ -93,6 +94,10 @@ def _keras_truth(model: Any) -> Arrays:
                     array = array.reshape(array.shape[0], -1).T if reads else array.reshape(-1, array.shape[-1]).T
                 else:
                     array = array.reshape(-1)
+            elif kind == "GRUCell":  # z, r, h as r, z, n
+                parts = np.split(array, 3, axis=-1)
+                array = np.concatenate([parts[1], parts[0], parts[2]], axis=-1)
+                array = array if variable.name == "bias" else array.T
             elif kind in ("Dense", "LSTMCell") and array.ndim == 2:
                 array = array.T
             elif "depthwise" in variable.name or (kind == "DepthwiseConv2D" and array.ndim == 4):

@@ -168,3 +168,13 @@ def test_statistics_of_a_normalisation_without_a_gain_are_no_gains(leaves: tuple
     found = read(written(tmp_path / "m.weights.h5", {"layers/batch_normalization": vectors, "layers/dense": [floats(8, 12)]}))
     for leaf, vector in zip(leaves, vectors, strict=True):
         assert np.array_equal(found[f"batch_normalization.{leaf}"], vector)
+
+
+def test_gates_of_a_gru_stand_in_pytorchs_order(tmp_path: Path) -> None:
+    kernel, recurrent, bias, lstm = floats(5, 24), floats(8, 24), floats(2, 24), [floats(5, 32), floats(8, 32)]
+    found = read(written(tmp_path / "m.weights.h5", {"layers/gru/cell": [kernel, recurrent, bias], "layers/lstm/cell": lstm}))
+    order = [*range(8, 16), *range(8), *range(16, 24)]
+    assert np.array_equal(found["gru.cell.weight"], kernel[:, order].T)
+    assert np.array_equal(found["gru.cell.recurrent.weight"], recurrent[:, order].T)
+    assert np.array_equal(found["gru.cell.bias"].reshape(2, 24), bias[:, order])
+    assert np.array_equal(found["lstm.cell.weight"], lstm[0].T)

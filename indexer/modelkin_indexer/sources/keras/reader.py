@@ -16,7 +16,9 @@ from pathlib import Path
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.results.beside import SourceFile
+from modelkin_indexer.source import BITS
 from modelkin_indexer.sources.keras.chunked import Chunked
+from modelkin_indexer.sources.keras.gates import InOrder, is_gru
 from modelkin_indexer.sources.keras.hdf5 import SAVE_AGAIN, Array, Group, Hdf5
 from modelkin_indexer.sources.keras.quantised import is_quantised, quantised, scales_of
 from modelkin_indexer.sources.keras.variables import leaves_of
@@ -161,17 +163,20 @@ class _Reader:
                 yield name, found.shown
             scales = scales_of(arrays)
             layer = [variable for variable in layer if variable.leaf == "bias" and not any(variable.array is scale for scale in scales)]
+        gru = is_gru([(variable.leaf, variable.array.shape) for variable in layer])
         for variable in layer:
             array, name = variable.array, spelt(variable.path, variable.leaf)
             if array.dtype not in FLOATS or not array.nbytes:
                 if array.nbytes > 64:  # a counter or the state of a generator is no weight
                     self.unread[f"Keras, {array.dtype}"] += array.nbytes
                 continue
-            yield name, self._shown(name, array, laid(variable.kind, variable.leaf, array.shape, width))
+            yield name, self._shown(name, array, laid(variable.kind, variable.leaf, array.shape, width), gru)
 
-    def _shown(self, name: str, array: Array, lies: Laid) -> Presented:
+    def _shown(self, name: str, array: Array, lies: Laid, gru: bool) -> Presented:
         descriptor = self._files.descriptor(0)
         decoder: Decoder = Plain(descriptor, self._path, name, array.start or 0)
         if array.chunks is not None:
             decoder = Chunked(descriptor, self._path, name, array.dtype, array.shape, array.chunks)
+        if gru:
+            decoder = InOrder(decoder, array.shape[-1] * BITS[array.dtype] // 8)
         return shown(name, array.dtype, array.shape, lies, decoder, self._path)
