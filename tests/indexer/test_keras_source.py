@@ -171,12 +171,8 @@ def test_statistics_of_a_normalisation_without_a_gain_are_no_gains(leaves: tuple
 
 
 def test_gates_of_a_gru_stand_in_pytorchs_order(tmp_path: Path) -> None:
-    kernel, recurrent, bias = floats(5, 24), floats(8, 24), floats(2, 24)
-    found = read(
-        written(
-            tmp_path / "m.weights.h5", {"layers/gru/cell": [kernel, recurrent, bias], "layers/lstm/cell": [floats(5, 32), floats(8, 32)]}
-        )
-    )
+    kernel, recurrent, bias, lstm = floats(5, 24), floats(8, 24), floats(2, 24), [floats(5, 32), floats(8, 32)]
+    found = read(written(tmp_path / "m.weights.h5", {"layers/gru/cell": [kernel, recurrent, bias], "layers/lstm/cell": lstm}))
     order = [*range(8, 16), *range(8), *range(16, 24)]
     assert np.array_equal(found["gru.cell.weight"], kernel[:, order].T)
     assert np.array_equal(found["gru.cell.recurrent.weight"], recurrent[:, order].T)
