@@ -152,7 +152,7 @@ def made(pairs: Iterable[tuple[str, str]], models: Mapping[str, Fingerprint]) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=20_000, help="of drawn models")
+    parser.add_argument("--pairs", type=int, default=20_000, help="of drawn models, a quarter of them of language models without names")
     parser.add_argument("--level", choices=LEVELS, action="append")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -165,7 +165,7 @@ def main() -> None:
         results[f"drawn, level {level}"] = made(islice(combinations(strangers, 2), args.pairs), strangers)
     if "full" in (args.level or LEVELS):
         for name, common in ((WEAKLY, 0.0), (STRONGLY, COMMON)):
-            results[name] = without_names(args.pairs, common)
+            results[name] = without_names(args.pairs // 4, common)
     for name, found in results.items():
         print(name, found)
     write_result("counterparts", results, out=args.out)
