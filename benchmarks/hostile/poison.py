@@ -1,6 +1,6 @@
 """Somebody sends an archive to change what a registry says: imports that claim to be what is here, and models planted around a query.
 
-    python -m benchmarks.hostile.poison BENCH_DIR [--universe dev] [--derived DIR] [--parts FILE --minutes 5]
+    python -m benchmarks.hostile.poison BENCH_DIR [--universe dev] [--derived DIR] [--parts FOLDER --minutes 5]
 
 Imports: fifty archives, each with names, dates, Hub origins, former names, claims and weights of its author's choice. After each, all that
 is told of the models that were here is as before (names, dates, origins, claims, files), questions find the same of them in the same order,
@@ -203,9 +203,10 @@ def dilution(universe: Path, derived: Path | None, folder: Path, parts: InParts)
     names = {one[side] for one in pairs for side in ("parent", "child")}
     where = {name: at for name in names if (at := next((place / name for place in places if (place / name).is_dir()), None))}
     there = [one for one in pairs if {one["parent"], one["child"]} <= where.keys()]
-    with Registry.open(folder / "parents.db") as registry:
-        for name in sorted({one["parent"] for one in there}):
-            registry.add(name, of_folder(where[name]))
+    if not (folder / "parents.db").exists():  # of a run before this one
+        with Registry.open(folder / "parents.db") as registry:
+            for name in sorted({one["parent"] for one in there}):
+                registry.add(name, of_folder(where[name]))
     children = sorted({one["child"] for one in there})
     numbers = {child: number for number, child in enumerate(children)}
 
@@ -256,13 +257,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("bench", type=Path)
     parser.add_argument("--universe", default="dev")
     parser.add_argument("--derived", type=Path, help="what BENCH_DIR/make_derivatives.py made")
-    parser.add_argument("--parts", type=Path, help="keep what is done in this file, for a run that goes on behind it")
+    parser.add_argument("--parts", type=Path, help="keep what is done in this folder, for a run that goes on behind it")
     parser.add_argument("--minutes", type=float, help="end after so long; what is left a later run does")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as work:
-        folder = Path(work)
-        parts = InParts(args.parts or folder / "parts", args.minutes)
+        folder = args.parts or Path(work)
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = InParts(folder / "parts", args.minutes)
         try:
             result = parts.each(["imports"], lambda _: imports(folder))
             print(result, flush=True)
