@@ -197,7 +197,7 @@ def of_folder(folder: Path) -> Fingerprint:
         source.close()
 
 
-def dilution(universe: Path, derived: Path | None, folder: Path, parts: InParts) -> dict[str, Any]:
+def dilution(universe: Path, derived: Path | None, folder: Path, parts: InParts, *, partial: bool) -> dict[str, Any]:
     pairs = [one for one in json.loads((universe / "truth.json").read_text())["pairs"] if one["expect"] in ("derived", "partial")]
     places = [universe / "models", *([derived] if derived else [])]
     names = {one[side] for one in pairs for side in ("parent", "child")}
@@ -216,12 +216,19 @@ def dilution(universe: Path, derived: Path | None, folder: Path, parts: InParts)
         print(child, found, flush=True)
         return found
 
-    rows = parts.each(children, measure)
+    try:
+        rows = parts.each(children, measure)
+    except Unfinished as left:
+        if not partial:
+            raise
+        print(left)
+        rows = parts.done(children)
     return {
         "planted": PLANTED,
         "cosines": COSINES,
         "pairs_without_files": len(pairs) - len(there),
         "children": len(children),
+        "children_not_done": [child for child in children if child not in rows],
         "found_without": sum(len(row["found"]) for row in rows.values()),
         "lost": {child: row["lost"] for child, row in rows.items() if any(row["lost"].values())},
         "planted_called_relatives": sum(sum(row["planted_called_relatives"].values()) for row in rows.values()),
@@ -259,6 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--derived", type=Path, help="what BENCH_DIR/make_derivatives.py made")
     parser.add_argument("--parts", type=Path, help="keep what is done in this folder, for a run that goes on behind it")
     parser.add_argument("--minutes", type=float, help="end after so long; what is left a later run does")
+    parser.add_argument("--partial", action="store_true", help="write what is done, and which children are not")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as work:
@@ -268,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             result = parts.each(["imports"], lambda _: imports(folder))
             print(result, flush=True)
-            result["dilution"] = dilution(args.bench / args.universe, args.derived, folder, parts)
+            result["dilution"] = dilution(args.bench / args.universe, args.derived, folder, parts, partial=args.partial)
         except Unfinished as left:
             print(left)
             return UNFINISHED
