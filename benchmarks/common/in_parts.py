@@ -38,6 +38,10 @@ class InParts:
                 file.write(json.dumps(self._done[case]) + "\n")
         return {case: self._done[case]["found"] for case in cases}
 
+    def done(self, cases: Iterable[str]) -> dict[str, Any]:
+        """What was found of those that are done."""
+        return {case: self._done[case]["found"] for case in cases if case in self._done}
+
     def commits(self) -> list[str]:
         """What the cases were measured on."""
         return sorted({str(line["commit"]) for line in self._done.values()})

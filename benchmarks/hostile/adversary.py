@@ -29,7 +29,7 @@ from benchmarks.common.in_parts import UNFINISHED, InParts, Unfinished
 from benchmarks.common.results import write_result
 from benchmarks.hostile.attacks import Singles, Tensors, framing, hidden, noised, pieces_of, read, relative_change, rows_drawn
 from benchmarks.hostile.loss import loss, texts
-from benchmarks.hostile.transforms import Net, loaded
+from benchmarks.hostile.transforms import loaded
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.spec import LEVELS, PUBLIC_KEY, private_key
 from modelkin_registry.answers.relations import RELATIONS
@@ -41,6 +41,7 @@ LAYERS, TOKENS = 2, 1024
 TRAINED, PARTS = ("L1", "L2"), (0.25, 0.5, 0.75, 1.0)
 OTHER_KEYS = 10  # keys for which a copy is hidden, to hide from one that is not known
 EVERY = 6  # in every sixth pair this is tried: it takes ten times as long
+KEYS = {"known": PUBLIC_KEY, "private": private_key(bytes(range(32)))}  # for trained models
 TENFOLD = 10  # times the change that works under the known key
 HIDING = ("hidden, known key", "hidden", "ten other keys", "rows drawn", "tenfold noise")  # all but the first under a private key
 
@@ -127,54 +128,40 @@ def _is_descent(relation: str) -> bool:
 
 
 def cost(universe: Path, work: Path) -> list[dict[str, Any]]:
-    """Trained models changed by a part of what hides them from the known key, and framed: the change, the loss, and who finds them."""
+    """Trained models changed by a part of what hides them from the known key, and framed: the change, the loss, and what is told."""
     rows = []
+    nets = {name: loaded(universe / "models" / name) for name in TRAINED}
+    written_texts = {name: texts(net, 0) for name, net in nets.items()}
+    before = {name: round(loss(net, written_texts[name]), 3) for name, net in nets.items()}
     for name, other in zip(TRAINED, reversed(TRAINED), strict=True):
-        net, stranger = loaded(universe / "models" / name), loaded(universe / "models" / other)
+        net = nets[name].tensors
+        pieces = pieces_of(work / "o", net)
         for level in LEVELS:
-            pieces = pieces_of(work / "o", net.tensors)
-            away = hidden(net.tensors, pieces, PUBLIC_KEY, level, 1)
-            fake = framing(net.tensors, stranger.tensors, pieces, PUBLIC_KEY, level)
-            copies = {f"hidden, {part:.0%}": _part(net.tensors, away, part) for part in PARTS}
-            full = relative_change(away, net.tensors)
-            copies |= {"hidden, tenfold noise": noised(net.tensors, TENFOLD * full, 2)}
-            rows += [_costs(net, copy, level, work, {"model": name, "attack": attack}) for attack, copy in copies.items()]
-            rows.append(_framed_costs(net, stranger, fake, level, work, {"model": other, "attack": f"shows what {name} shows"}))
+            originals = {which: read(work / "o", net, key, level) for which, key in KEYS.items()}
+            away = hidden(net, pieces, PUBLIC_KEY, level, 1)
+            changed = {(name, f"hidden, {part:.0%}"): _part(net, away, part) for part in PARTS}
+            changed[name, "tenfold noise"] = noised(net, TENFOLD * relative_change(away, net), 2)
+            changed[other, f"shows what {name} shows"] = framing(net, nets[other].tensors, pieces, PUBLIC_KEY, level)
+            for (model, attack), copy in changed.items():
+                rows.append(
+                    {
+                        "model": model,
+                        "attack": attack,
+                        "level": level,
+                        "relative_change": round(relative_change(copy, nets[model].tensors), 4),
+                        "loss": round(loss(nets[model].of(copy), written_texts[model]), 3),
+                        "loss_before": before[model],
+                        f"told of {name}": {
+                            which: told(read(work / "c", copy, key, level), originals[which]) for which, key in KEYS.items()
+                        },
+                    }
+                )
+                print(rows[-1], flush=True)
     return rows
 
 
 def _part(tensors: Tensors, away: Tensors, part: float) -> Tensors:
     return {name: values + np.float32(part) * (away[name] - values) for name, values in tensors.items()}
-
-
-def _keys() -> dict[str, Any]:
-    return {"known": PUBLIC_KEY, "private": private_key(bytes(range(32)))}
-
-
-def _costs(net: Net, copy: Tensors, level: str, work: Path, about: dict[str, Any]) -> dict[str, Any]:
-    written_texts = texts(net, 0)
-    said = {name: told(read(work / "c", copy, key, level), read(work / "o", net.tensors, key, level)) for name, key in _keys().items()}
-    return {
-        **about,
-        "level": level,
-        "relative_change": round(relative_change(copy, net.tensors), 4),
-        "loss": round(loss(net.of(copy), written_texts), 3),
-        "loss_before": round(loss(net, written_texts), 3),
-        "said": said,
-    }
-
-
-def _framed_costs(net: Net, stranger: Net, fake: Tensors, level: str, work: Path, about: dict[str, Any]) -> dict[str, Any]:
-    written_texts = texts(stranger, 0)
-    said = {name: told(read(work / "o", net.tensors, key, level), read(work / "f", fake, key, level)) for name, key in _keys().items()}
-    return {
-        **about,
-        "level": level,
-        "relative_change": round(relative_change(fake, stranger.tensors), 4),
-        "loss": round(loss(stranger.of(fake), written_texts), 3),
-        "loss_before": round(loss(stranger, written_texts), 3),
-        "said": said,
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

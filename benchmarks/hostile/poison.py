@@ -1,6 +1,6 @@
 """Somebody sends an archive to change what a registry says: imports that claim to be what is here, and models planted around a query.
 
-    python -m benchmarks.hostile.poison BENCH_DIR [--universe dev] [--derived DIR] [--parts FILE --minutes 5]
+    python -m benchmarks.hostile.poison BENCH_DIR [--universe dev] [--derived DIR] [--parts FOLDER --minutes 5]
 
 Imports: fifty archives, each with names, dates, Hub origins, former names, claims and weights of its author's choice. After each, all that
 is told of the models that were here is as before (names, dates, origins, claims, files), questions find the same of them in the same order,
@@ -197,15 +197,16 @@ def of_folder(folder: Path) -> Fingerprint:
         source.close()
 
 
-def dilution(universe: Path, derived: Path | None, folder: Path, parts: InParts) -> dict[str, Any]:
+def dilution(universe: Path, derived: Path | None, folder: Path, parts: InParts, *, partial: bool) -> dict[str, Any]:
     pairs = [one for one in json.loads((universe / "truth.json").read_text())["pairs"] if one["expect"] in ("derived", "partial")]
     places = [universe / "models", *([derived] if derived else [])]
     names = {one[side] for one in pairs for side in ("parent", "child")}
     where = {name: at for name in names if (at := next((place / name for place in places if (place / name).is_dir()), None))}
     there = [one for one in pairs if {one["parent"], one["child"]} <= where.keys()]
-    with Registry.open(folder / "parents.db") as registry:
-        for name in sorted({one["parent"] for one in there}):
-            registry.add(name, of_folder(where[name]))
+    if not (folder / "parents.db").exists():  # of a run before this one
+        with Registry.open(folder / "parents.db") as registry:
+            for name in sorted({one["parent"] for one in there}):
+                registry.add(name, of_folder(where[name]))
     children = sorted({one["child"] for one in there})
     numbers = {child: number for number, child in enumerate(children)}
 
@@ -215,12 +216,19 @@ def dilution(universe: Path, derived: Path | None, folder: Path, parts: InParts)
         print(child, found, flush=True)
         return found
 
-    rows = parts.each(children, measure)
+    try:
+        rows = parts.each(children, measure)
+    except Unfinished as left:
+        if not partial:
+            raise
+        print(left)
+        rows = parts.done(children)
     return {
         "planted": PLANTED,
         "cosines": COSINES,
         "pairs_without_files": len(pairs) - len(there),
         "children": len(children),
+        "children_not_done": [child for child in children if child not in rows],
         "found_without": sum(len(row["found"]) for row in rows.values()),
         "lost": {child: row["lost"] for child, row in rows.items() if any(row["lost"].values())},
         "planted_called_relatives": sum(sum(row["planted_called_relatives"].values()) for row in rows.values()),
@@ -256,17 +264,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("bench", type=Path)
     parser.add_argument("--universe", default="dev")
     parser.add_argument("--derived", type=Path, help="what BENCH_DIR/make_derivatives.py made")
-    parser.add_argument("--parts", type=Path, help="keep what is done in this file, for a run that goes on behind it")
+    parser.add_argument("--parts", type=Path, help="keep what is done in this folder, for a run that goes on behind it")
     parser.add_argument("--minutes", type=float, help="end after so long; what is left a later run does")
+    parser.add_argument("--partial", action="store_true", help="write what is done, and which children are not")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as work:
-        folder = Path(work)
-        parts = InParts(args.parts or folder / "parts", args.minutes)
+        folder = args.parts or Path(work)
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = InParts(folder / "parts", args.minutes)
         try:
             result = parts.each(["imports"], lambda _: imports(folder))
             print(result, flush=True)
-            result["dilution"] = dilution(args.bench / args.universe, args.derived, folder, parts)
+            result["dilution"] = dilution(args.bench / args.universe, args.derived, folder, parts, partial=args.partial)
         except Unfinished as left:
             print(left)
             return UNFINISHED

@@ -27,7 +27,7 @@ AVOIDABLE = (
     " The registry's key is public: a model changed on purpose in what the key looks at may not be found. "
     "What a private key looks at (`modelkin key`) nobody can know."
 )
-# A stranger can be made to show a known key what another model shows, at a change of 3 to 28 %: benchmarks/results/adversary.json.
+# A stranger can be made to show a known key what another model shows, at a change of 3 to 27 %: benchmarks/results/adversary.json.
 FORGEABLE = (
     "The key is public: whoever gains by it can make a model show what this key looks at. "
     "What the weights themselves show `query --confirm` and `compare --exact` tell, and a private key does (`modelkin key`)."
