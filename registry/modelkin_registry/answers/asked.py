@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from modelkin_registry.answers.claims import Contradiction, StructureBeside, WeighedClaim
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, Relative
+from modelkin_registry.answers.exact import Aligned, ExactRow, ExactSummary
 from modelkin_registry.answers.parts import Counterparts, Examined, Part
 from modelkin_registry.answers.plain import CONTRACT, Plain
-
-if TYPE_CHECKING:
-    from modelkin_registry.answers.exact import Aligned, ExactRow, ExactSummary  # most questions need none of them
 
 
 @dataclass(frozen=True)
