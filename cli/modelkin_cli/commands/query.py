@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import modelkin
 from modelkin_cli.options import calling
 from modelkin_cli.output import Output
-from modelkin_cli.pages.answers import query_page
 from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option, tensors_option
 from modelkin_cli.reporting import Paper, report_options
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers.asked import QueryAnswer
 from modelkin_registry.registry import SHOWN
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
 
 
 @click.command("query", cls=ReadingCommand, short_help="Find the nearest relatives of a model.")
@@ -72,3 +75,10 @@ def _judge(answer: QueryAnswer, fail_on: tuple[str, ...], output: Output) -> Non
         output.say(f"--fail-on: {answer.verdict}")
     if answer.verdict in fail_on or any(names for _, names in found):
         click.get_current_context().exit(VIOLATED)
+
+
+def query_page(answer: QueryAnswer, console: Console) -> Iterator[RenderableType]:
+    """What people read."""
+    from modelkin_cli.pages.answers import query_page as page  # brings rich, which JSON and names do without
+
+    return page(answer, console)
