@@ -1,8 +1,9 @@
 """Holds the reading of each container against a file that the library itself wrote: a small model with random weights, saved by the
 library, read at both levels beside the same weights in plain safetensors, which are taken out of the library's own arrays.
 
-    pip install keras "jax[cpu]" openvino flax coremltools
-    python -m benchmarks.formats.containers_reference [--only CONTAINER]
+    pip install keras "jax[cpu]" openvino nncf flax coremltools orbax-checkpoint zstandard tensorflow-cpu paddlepaddle \
+        ai-edge-quantizer litert-lm-builder executorch spacy
+    python -m benchmarks.formats.containers_reference [--only CONTAINER] [--into RESULTS]
 
 Writes benchmarks/results/containers_reference.json: for each form the coverage, the relation and the least r of a family, of the file
 beside its twin and beside a stranger in the same form. Exits 1 where a copy is not read as one, or a stranger is called a relative.
@@ -34,7 +35,21 @@ COPIES = ("identical", "recast", "quantized")
 STRANGERS = ("unrelated", "not comparable", "norms only")
 LEAST_COVERAGE, LEAST_R = 0.999, 0.999
 LEAST_R_OF_BITS = {8: 0.999, 4: 0.985}  # what the library's own rounding of these random weights leaves
-PACKAGES = ("keras", "openvino", "flax", "coremltools", "paddlepaddle", "torch")
+PACKAGES = (
+    *(
+        "keras",
+        "openvino",
+        "flax",
+        "coremltools",
+        "paddlepaddle",
+        "torch",
+        "tensorflow-cpu",
+        "orbax-checkpoint",
+        "tensorstore",
+        "zstandard",
+    ),
+    *("ai-edge-quantizer", "litert-lm-builder", "executorch", "spacy"),
+)
 
 
 def twin(written: Written, folder: Path) -> Path:
@@ -106,6 +121,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", help="a part of a form's name")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--into", type=Path, help="results whose other forms are kept: not all libraries go into one environment")
     options = parser.parse_args()
     rows, lacking = [], []
     for name, case in CASES.items():
@@ -120,6 +136,16 @@ def main() -> int:
         rows.append(asked(name))
         print(json.dumps(rows[-1]), flush=True)
     packages = [one for one in PACKAGES if _is_installed(one)]
+    for row in rows:
+        row["with"] = {name: version(name) for name in packages}
+    if options.into is not None and options.into.exists():
+        kept = [
+            row
+            for row in json.loads(options.into.read_text())["rows"]
+            if row["form"] in CASES and row["form"] not in {r["form"] for r in rows}
+        ]
+        rows = sorted([*kept, *rows], key=lambda row: list(CASES).index(row["form"]))
+        lacking = [name for name in lacking if name not in {row["form"] for row in rows}]
     write_result("containers_reference", {"rows": rows, "left out": lacking}, out=options.out, packages=packages)
     return 0 if all(row["right"] for row in rows) else 1
 

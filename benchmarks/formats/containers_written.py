@@ -463,7 +463,7 @@ def spacy_case() -> Case:
     return Case(write, ("spacy",))
 
 
-def coreml_case(bits: int = 32, **options: Any) -> Case:
+def coreml_case(bits: int = 32, palette: bool = False, **options: Any) -> Case:
     def write(folder: Path, seed: int) -> Written:
         import coremltools
         import coremltools.optimize.coreml as optimize
@@ -473,13 +473,23 @@ def coreml_case(bits: int = 32, **options: Any) -> Case:
         traced = torch.jit.trace(model, torch.zeros(1, 16, dtype=torch.long))
         inputs = [coremltools.TensorType("tokens", (1, 16), dtype=np.int32)]
         made = coremltools.convert(traced, inputs=inputs, minimum_deployment_target=coremltools.target.iOS18, skip_model_load=True)
-        if options:
+        if palette:
+            config = optimize.OptimizationConfig(global_config=optimize.OpPalettizerConfig(nbits=bits, mode="uniform", **options))
+            made = optimize.palettize_weights(made, config)
+        elif options:
             config = optimize.OptimizationConfig(global_config=optimize.OpLinearQuantizerConfig(**options))
             made = optimize.linear_quantize_weights(made, config)
         made.save(str(path))
-        return Written(path, {name: value.numpy() for name, value in model.state_dict().items()})
+        truth = {name: value.numpy() for name, value in model.state_dict().items()}
+        if palette:  # the library's own decoding: uniform palettes are coarse
+            found = optimize.get_weights_metadata(optimize.decompress_weights(made), weight_threshold=1000)
+            decoded = [np.asarray(one.val, np.float32) for one in found.values()]
+            for name, array in truth.items():
+                if array.size >= 1000:
+                    truth[name] = max((one for one in decoded if one.shape == array.shape), key=lambda one: (one * array).sum())
+        return Written(path, truth)
 
-    return Case(write, ("coremltools", "torch"), bits)
+    return Case(write, ("coremltools", "torch"), 16 if palette else bits)
 
 
 GROUPS = {"group_size": 32, "all_layers": True, "ratio": 1.0}
@@ -528,6 +538,9 @@ CASES: dict[str, Case] = {
     "CoreML, float16": coreml_case(),
     "CoreML, int8": coreml_case(8, mode="linear_symmetric"),
     "CoreML, int4": coreml_case(4, mode="linear_symmetric", dtype="int4", granularity="per_block", block_size=32),
+    "CoreML, palette of 8 bits": coreml_case(8, palette=True),
+    "CoreML, palette of 6 bits": coreml_case(6, palette=True),
+    "CoreML, palette of 4 bits in groups": coreml_case(4, palette=True, granularity="per_grouped_channel", group_size=32),
     "torch.distributed": torch_case(".distcp"),
     "NeMo, as its connector packs": torch_case(".nemo"),
     "Paddle .pdparams": paddle_case(".pdparams"),

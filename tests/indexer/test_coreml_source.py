@@ -104,11 +104,40 @@ def test_the_older_form_of_scales(tmp_path: Path) -> None:
     assert np.allclose(read(package(tmp_path / "m.mlpackage", files))["fc_weight"], expected)
 
 
-def test_a_palette_counts_as_unread_and_older_models_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("bits", "groups"), [(4, (1, 1)), (4, (3, 1)), (4, (1, 4)), (6, (1, 1)), (6, (3, 4)), (1, (1, 1)), (3, (3, 1)), (8, (1, 1))]
+)
+@pytest.mark.parametrize("older", [False, True])
+def test_palettes(bits: int, groups: tuple[int, int], older: bool, tmp_path: Path) -> None:
+    if older and groups != (1, 1):
+        return  # the older form has one table
+    rows, columns = 12, 20
+    places = RNG.integers(0, 1 << bits, (rows, columns))
+    tables = (RNG.integers(-99, 99, (*groups, 1 << bits)) / 8).astype(np.float32)
+    packed = np.packbits((places.reshape(-1, 1) >> np.arange(bits) & 1).astype(np.uint8), bitorder="little").tobytes()
+    raw = struct.pack("<II", 2, 2) + bytes(56) + blob(packed, 64)
+    raw += bytes(-len(raw) % 64)
+    where, kind = len(raw), {1: 37, 3: 39, 4: 35, 6: 38, 8: 31}[bits]
+    raw += blob(tables.tobytes(), where)
+    constants = {
+        "indices": written.coreml_value(31 if older else kind, (len(packed),) if older else (rows, columns), at(64)),
+        "lut": written.coreml_value(11, (1 << bits,) if older else (*groups, 1 << bits, 1), at(where)),
+    }
+    if older:
+        shape = written._field(3, written._field(1, written._field(7, written._field(1, struct.pack("<II", rows, columns)))))
+        constants["shape"] = written.coreml_value(33, (2,), shape)
+    operation = written.coreml_operation("constexpr_lut_to_dense", "fc_weight_palettized", constants, {})
+    files = {"model.mlmodel": written.coreml_model(written._field(3, operation)), "weights/weight.bin": raw}
+    of_row, of_column = np.arange(rows) // (rows // groups[0]), np.arange(columns) // (columns // groups[1])
+    expected = tables[of_row[:, None], of_column[None, :], places]
+    assert np.array_equal(read(package(tmp_path / "m.mlpackage", files))["fc_weight"], expected)
+
+
+def test_a_palette_of_vectors_counts_as_unread_and_older_models_are_refused(tmp_path: Path) -> None:
     files = written.coreml_files({"fc.weight": floats(12, 8)})
     constants = {
         "indices": written.coreml_value(35, (12, 64), at(64)),
-        "lut": written.coreml_value(11, (1, 1, 16, 1), floating(*range(16))),
+        "lut": written.coreml_value(11, (1, 1, 8, 2), floating(*range(16))),
     }
     operation = written.coreml_operation("constexpr_lut_to_dense", "other_weight_palettized", constants, {})
     raw = struct.pack("<II", 1, 2) + bytes(56) + blob(bytes(384), 64)

@@ -38,21 +38,21 @@ class Blobs:
         if self._number < 0:
             self._number = self._files.open(self._path)
             if self._unsigned(4, 4) != VERSION:
-                self._fail(f"is of version {self._unsigned(4, 4)}")
+                self.fail(f"is of version {self._unsigned(4, 4)}")
         blob = value.blob if value.blob is not None else -1
         if blob < DESCRIPTION or self._unsigned(blob, 4) != SENTINEL:
-            self._fail(f"has no blob at byte {blob:,}")
+            self.fail(f"has no blob at byte {blob:,}")
         size, start = self._unsigned(blob + 8, 8), self._unsigned(blob + 16, 8)
         bits = BITS.get(value.dtype) or (PACKED[value.dtype][0] if value.dtype in PACKED else 0)
         if not all(0 <= n < 1 << 40 for n in value.shape) or len(value.shape) > 16:
-            self._fail(f"has a blob of the impossible shape {list(value.shape)[:9]}")
+            self.fail(f"has a blob of the impossible shape {list(value.shape)[:9]}")
         if bits and size != -(-prod(value.shape) * bits // 8):
-            self._fail(f"has {size:,} bytes at byte {start:,}, but other ones by the shape {list(value.shape)} and type {value.dtype}")
+            self.fail(f"has {size:,} bytes at byte {start:,}, but other ones by the shape {list(value.shape)} and type {value.dtype}")
         return self._files.extent(self._number, start, size, f"blob {blob}")
 
     def scales(self, value: Value, scale: Value, zero: Value | None, axis: Value | None, name: str) -> Scales:
         """What turns stored numbers into weights. Raises DamagedFile if it does not fit."""
-        found = [self._numbers(one, name) for one in (scale, zero) if one is not None]
+        found = [self.numbers(one, name) for one in (scale, zero) if one is not None]
         wide = len(value.shape)
         if axis is not None:  # the older form: a vector along an axis
             kind, data = small(axis)
@@ -60,9 +60,9 @@ class Blobs:
             found = [one.reshape(*[-1 if place == at else 1 for place in range(wide)]) if one.size > 1 else one for one in found]
         shapes = [one.reshape((1,) * max(0, wide - one.ndim) + one.shape) for one in found]
         if not all(fits(value.shape, one.shape) and np.isfinite(one).all() for one in shapes):
-            self._fail(f"has scales of {name[:200]!r} that do not fit")
+            self.fail(f"has scales of {name[:200]!r} that do not fit")
         if len([n for n, whole in zip(shapes[0].shape, value.shape, strict=True) if 1 < n < whole and whole % n]):
-            self._fail(f"has groups of {name[:200]!r} that are not equal")
+            self.fail(f"has groups of {name[:200]!r} that are not equal")
         zeros = shapes[1] if len(shapes) > 1 else np.zeros((1,) * wide, np.float32)
         if zeros.shape != shapes[0].shape and zeros.size > 1:
             shapes[0], zeros = (np.array(one) for one in np.broadcast_arrays(shapes[0], zeros))
@@ -73,22 +73,22 @@ class Blobs:
         extent = self.extent(value)
         return extent.length <= MAX_SMALL and not any(self._files.read(extent, "bias"))
 
-    def _numbers(self, value: Value, name: str) -> Floats:
-        """The numbers of a small value."""
+    def numbers(self, value: Value, name: str) -> Floats:
+        """The numbers of a small value. Raises DamagedFile."""
         if value.blob is None:
             kind, data = small(value)
             dtype = "F32" if kind == "floats" else value.dtype
         else:
             extent = self.extent(value)
             if extent.length > MAX_SMALL:
-                self._fail(f"has {extent.length:,} bytes of scales")
+                self.fail(f"has {extent.length:,} bytes of scales")
             dtype, data = value.dtype, self._files.read(extent, name)
         count = prod(value.shape)
         if dtype in NUMPY and len(data) == count * BITS[dtype] // 8:
             return np.frombuffer(data, NUMPY[dtype]).astype(np.float32).reshape(value.shape)
         bits = PACKED[dtype][0] if dtype in PACKED else BITS.get(dtype, 0)
         if dtype not in SCALED or len(data) != -(-count * bits // 8):
-            self._fail(f"has scales of {name[:200]!r} of another type or size")
+            self.fail(f"has scales of {name[:200]!r} of another type or size")
         one = np.ones((1,), np.float32)
         return np.asarray(
             Scales(dtype, (max(1, count),), one, 0 * one).decode(np.frombuffer(data, np.uint8), 0, count).reshape(value.shape)
@@ -99,5 +99,6 @@ class Blobs:
         self._files.fill(self._number, self._files.extent(self._number, start, width, "description").start, out)
         return int.from_bytes(out.tobytes(), "little")
 
-    def _fail(self, problem: str) -> NoReturn:
+    def fail(self, problem: str) -> NoReturn:
+        """Raises DamagedFile."""
         raise DamagedFile(problem, path=self._path, remedy=FETCH_AGAIN)

@@ -14,6 +14,7 @@ from pathlib import Path
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.sources.coreml.blobs import Blobs
+from modelkin_indexer.sources.coreml.palettes import KIND, Palettised, palettised
 from modelkin_indexer.sources.coreml.program import MAX_OPERATIONS, Operation, Value, is_true, operations
 from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.sources.stored.decoded import DecodedSource, Origin
@@ -79,7 +80,7 @@ class _Tensors:
         self.unread: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
 
-    def all(self) -> Iterator[StoredTensor]:
+    def all(self) -> Iterator[StoredTensor | Palettised]:
         """The weights, in the program's order. Raises SourceError."""
         for operation in self._operations:
             if operation.kind == "const" and (value := operation.values.get("val")) is not None and value.blob is not None:
@@ -91,6 +92,8 @@ class _Tensors:
                     self.unread[f"CoreML, {value.dtype}"] += self._blobs.extent(value).length
             elif operation.kind in SCALES:
                 yield from self._scaled(operation)
+            elif operation.kind == KIND and (found := self._palettised(operation)) is not None:
+                yield found
             elif operation.kind.startswith("constexpr_"):
                 size = sum(self._blobs.extent(value).length for value in operation.values.values() if value.blob is not None)
                 self.unread[f"CoreML, {operation.kind.removeprefix('constexpr_')}"] += size
@@ -117,6 +120,14 @@ class _Tensors:
         self.kinds[value.dtype.lower()] += 1
         shape = value.shape[::-1] if turned else value.shape
         yield StoredTensor(name, value.dtype, shape, (self._blobs.extent(value),), scales, turned)
+
+    def _palettised(self, operation: Operation) -> Palettised | None:
+        """What stands in a table. None of what is counted as unread."""
+        name = self._name(operation)
+        found = palettised(operation, name, self._blobs, operation.output in self._turned)
+        if found is not None:
+            self.kinds[f"palette of {found.bits} bits"] += 1
+        return found
 
     def _stored_turned(self) -> Iterator[str]:
         """Names of matrices [in, out]: those that a product takes as they are, at its right."""
