@@ -90,12 +90,13 @@ def test_every_outcome_and_its_files(batch: Path) -> None:
             assert {"rule", "component", "family", "relative", "relation", "p_value", "sentence"} <= finding.keys()
 
 
-def test_processes_give_the_same_answer_and_what_is_kept_is_not_measured_again(batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_give_the_same_answer_and_what_is_kept_is_not_measured_again(batch: Path) -> None:
     first = screen()
     assert screen(out="several", jobs=2) == first
     assert files(Path("several")) == files(Path("out"))
-    monkeypatch.setattr("modelkin.screening.workers.measure", lambda *_: pytest.fail("measured again"))
+    kept = {path: path.stat().st_mtime_ns for path in Path("out/work").iterdir()}
     assert screen() == first
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
     lax = Path("lax.toml")
     lax.write_text(re.sub('"flag"', '"note"', default()), encoding="utf-8")
     assert outcomes(screen(policy=lax)) == {name: "clear" if said == "flagged" else said for name, said in EXPECTED.items()}

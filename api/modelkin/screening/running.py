@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelkin.screening.kept import Kept
-from modelkin.screening.workers import Reply, Task, Worker
+from modelkin.screening.workers import Pairing, Reply, Task, Worker
 from modelkin.settings import Settings
 from modelkin.wishes import SILENT, Listener
 from modelkin_indexer.errors import RegistryError
@@ -37,7 +37,7 @@ Done = Callable[[Task, str | None], None]  # a task, and why it failed where not
 
 @dataclass(frozen=True)
 class Pool:
-    """Where tasks are done: in `jobs` processes, by default as many as there are processors, or here where that pays better."""
+    """Where tasks are done: in `jobs` processes, by default as many as there are processors, fewer of few tasks."""
 
     registry: Registry
     settings: Settings
@@ -46,9 +46,12 @@ class Pool:
     jobs: int | None
 
     def run(self, tasks: Sequence[Task], done: Done) -> None:
-        """Do all tasks and tell of each as soon as it is done. Raises RegistryError, RuntimeError, KeyboardInterrupt."""
-        jobs = min(self.jobs or os.cpu_count() or 1, -(-len(tasks) // FEWEST_EACH) if self.jobs is None else len(tasks))
-        if jobs <= 1:
+        """Do all tasks and tell of each as soon as it is done. Raises RegistryError, RuntimeError, KeyboardInterrupt.
+
+        What reads files of others is never done in this process, which none of them can end then.
+        """
+        jobs = self.jobs or min(os.cpu_count() or 1, -(-len(tasks) // FEWEST_EACH))
+        if jobs == 1 and all(isinstance(task, Pairing) for task in tasks):
             quiet = replace(self.listener, begin=SILENT.begin)  # one bar for the batch, not one a submission
             worker = Worker(self.registry, self.kept, quiet)
             for task in tasks:
@@ -56,7 +59,7 @@ class Pool:
             return
         crew = Crew(self.settings, self.kept.folder, tasks)
         try:
-            crew.begin(jobs)
+            crew.begin(min(jobs, len(tasks)))
             for _ in tasks:
                 task, reply = crew.replies.get()
                 if reply.ends:
