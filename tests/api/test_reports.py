@@ -17,7 +17,7 @@ import pytest
 import modelkin
 from calls import run
 from modelkin.errors import ReportError
-from modelkin.reporting import pictures
+from modelkin.reporting import figures, pictures
 from modelkin.reporting.languages import LANGUAGES
 from modelkin.reporting.page import markdown
 from modelkin.reporting.texts import texts_of
@@ -258,6 +258,14 @@ def test_the_key_is_that_of_the_answer_however_it_was_given(filled: Path) -> Non
     said = run(*keys, "query", "child", "--report", "p.html", "--json")
     assert said.exit_code == 0, said.output
     assert f"{json.loads(said.stdout)['registry']['key']}. " in Page(Path("p.html").read_text(encoding="utf-8")).text
+
+
+@pytest.mark.parametrize(("value", "told"), [(-0.0001, "0.000"), (-0.5, "−0.500"), (None, "–"), (1.0, "1.000")])
+def test_figures(value: float | None, told: str) -> None:
+    assert figures.number(value) == told
+    assert figures.correlation(0.99991) == "0.999"  # what is not quite 1 is not shown as 1
+    assert figures.share(0.9999) == "over 99 %"
+    assert figures.probability(1e-40) == "< 1e-30"
 
 
 def leaves(table: dict[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
