@@ -77,6 +77,8 @@ def asked(kind: str) -> tuple[Any, tuple[str, ...]]:
         return modelkin.query("fake", show_all=True, **call), ()
     if kind == "compare":
         return modelkin.compare("child", "parent", controls=["stranger"], **call), ("stranger",)
+    if kind == "exact":
+        return modelkin.compare("fake", "parent", controls=["stranger"], exact=True), ("stranger",)
     if kind == "decompose":
         return modelkin.decompose("child", **call), ()
     if kind == "fit":
@@ -87,7 +89,7 @@ def asked(kind: str) -> tuple[Any, tuple[str, ...]]:
     return modelkin.tree(**call), ()
 
 
-KINDS = ("query", "nothing", "compare", "decompose", "fit", "tree", "trajectory")
+KINDS = ("query", "nothing", "compare", "exact", "decompose", "fit", "tree", "trajectory")
 
 
 @every_language
@@ -139,6 +141,17 @@ def test_a_page_tells_what_the_answer_tells(filled: Path, language: str) -> None
     assert "modelkin query child" in text
     assert "sha256:" in text  # of the registry
     assert modelkin.made.sha256_of(Path("child/model.safetensors")) in text
+
+
+def test_an_exact_comparison_keeps_norms_apart_from_what_is_evidence(filled: Path) -> None:
+    answer, models = asked("exact")
+    modelkin.report(answer, "page.html", models=models)
+    text = Page(Path("page.html").read_text(encoding="utf-8")).text
+    evidence, _, low = text.partition("Number by number All values")[2].partition("Number by number: low-information")
+    assert "text attention" in evidence
+    assert "text norm" not in evidence
+    assert "text norm" in low
+    assert re.search("→ [^→]*stranger", evidence)
 
 
 def test_nothing_found_is_told_with_what_it_is_worth(filled: Path) -> None:
