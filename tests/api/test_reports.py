@@ -17,7 +17,7 @@ import pytest
 import modelkin
 from calls import run
 from modelkin.errors import ReportError
-from modelkin.reporting import pictures
+from modelkin.reporting import figures, pictures
 from modelkin.reporting.languages import LANGUAGES
 from modelkin.reporting.page import markdown
 from modelkin.reporting.texts import texts_of
@@ -77,6 +77,8 @@ def asked(kind: str) -> tuple[Any, tuple[str, ...]]:
         return modelkin.query("fake", show_all=True, **call), ()
     if kind == "compare":
         return modelkin.compare("child", "parent", controls=["stranger"], **call), ("stranger",)
+    if kind == "exact":
+        return modelkin.compare("fake", "parent", controls=["stranger"], exact=True), ("stranger",)
     if kind == "decompose":
         return modelkin.decompose("child", **call), ()
     if kind == "fit":
@@ -87,7 +89,7 @@ def asked(kind: str) -> tuple[Any, tuple[str, ...]]:
     return modelkin.tree(**call), ()
 
 
-KINDS = ("query", "nothing", "compare", "decompose", "fit", "tree", "trajectory")
+KINDS = ("query", "nothing", "compare", "exact", "decompose", "fit", "tree", "trajectory")
 
 
 @every_language
@@ -139,6 +141,17 @@ def test_a_page_tells_what_the_answer_tells(filled: Path, language: str) -> None
     assert "modelkin query child" in text
     assert "sha256:" in text  # of the registry
     assert modelkin.made.sha256_of(Path("child/model.safetensors")) in text
+
+
+def test_an_exact_comparison_keeps_norms_apart_from_what_is_evidence(filled: Path) -> None:
+    answer, models = asked("exact")
+    modelkin.report(answer, "page.html", models=models)
+    text = Page(Path("page.html").read_text(encoding="utf-8")).text
+    evidence, _, low = text.partition("Number by number All values")[2].partition("Number by number: low-information")
+    assert "text attention" in evidence
+    assert "text norm" not in evidence
+    assert "text norm" in low
+    assert re.search("→ [^→]*stranger", evidence)
 
 
 def test_nothing_found_is_told_with_what_it_is_worth(filled: Path) -> None:
@@ -258,6 +271,14 @@ def test_the_key_is_that_of_the_answer_however_it_was_given(filled: Path) -> Non
     said = run(*keys, "query", "child", "--report", "p.html", "--json")
     assert said.exit_code == 0, said.output
     assert f"{json.loads(said.stdout)['registry']['key']}. " in Page(Path("p.html").read_text(encoding="utf-8")).text
+
+
+@pytest.mark.parametrize(("value", "told"), [(-0.0001, "0.000"), (-0.5, "−0.500"), (None, "–"), (1.0, "1.000")])
+def test_figures(value: float | None, told: str) -> None:
+    assert figures.number(value) == told
+    assert figures.correlation(0.99991) == "0.999"  # what is not quite 1 is not shown as 1
+    assert figures.share(0.9999) == "over 99 %"
+    assert figures.probability(1e-40) == "< 1e-30"
 
 
 def leaves(table: dict[str, Any], at: str = "") -> Iterator[tuple[str, str]]:

@@ -164,4 +164,4 @@ def test_the_verbs_import_no_torch(tmp_path: Path) -> None:
     asked = [["--registry", str(tmp_path / f"{level}.db"), *call, "--level", level, "-q"] for level in ("probe", "full") for call in calls]
     loaded = loaded_after(*asked)
     assert "numpy" in loaded
-    assert loaded & {"torch", "huggingface_hub", "matplotlib", "gguf"} == set()
+    assert loaded & {"torch", "huggingface_hub", "matplotlib", "gguf", "jinja2", "weasyprint"} == set()

@@ -37,12 +37,12 @@ def null(family: FamilyEvidence) -> str:
     """`0.00 ± 0.02`: what strangers give."""
     if family.null_mean is None or family.null_sd is None:
         return NOTHING
-    return f"{family.null_mean:.2f} ± {family.null_sd:.2f}".replace("-", "−")
+    return f"{number(family.null_mean, 2)} ± {number(family.null_sd, 2)}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """A plain number."""
-    return NOTHING if value is None else f"{value:.{digits}f}".replace("-", "−")
+    return NOTHING if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0 makes -0.0 a plain 0
 
 
 def count(value: int | None) -> str:

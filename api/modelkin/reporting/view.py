@@ -14,6 +14,7 @@ from modelkin.reporting.headline import headline, subject_of
 from modelkin.reporting.texts import Texts
 from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, MergeByLayer, QueryAnswer
 from modelkin_registry.answers.evidence import ComponentEvidence, FamilyEvidence, Relative
+from modelkin_registry.answers.exact import Spread
 from modelkin_registry.answers.parts import Examined
 from modelkin_registry.answers.relations import DESCENT_FREE, RELATIONS
 from modelkin_registry.answers.trajectory import Step, TrajectoryAnswer
@@ -76,6 +77,7 @@ def _pair_page(answer: QueryAnswer | CompareAnswer | DecomposeAnswer, tree: Tree
         page.sections["relatives"] = (answer.registry.models, [_relative_row(one, say) for one in relatives])
     if isinstance(answer, CompareAnswer):
         page.sections["controls"] = _controls(answer)
+        page.sections["exact"] = _exact(answer)
     if isinstance(answer, (QueryAnswer, DecomposeAnswer)):
         page.sections["merge"] = _merge(answer, say)
     layers = _layers(answer)
@@ -260,6 +262,26 @@ def _controls(answer: CompareAnswer) -> list[tuple[str, str, str, str]]:
             name = f.family if f.informative else f"({f.family})"
             rows.append((control.model, name, figures.correlation(f.r), figures.correlation(other.r if other else None)))
     return rows
+
+
+def _exact(answer: CompareAnswer) -> dict[str, list[tuple[str, ...]]] | None:
+    """What comparing number by number showed, low-information families apart; None where that was not asked for."""
+    if answer.exact_summary is None:
+        return None
+    found: dict[str, list[tuple[str, ...]]] = {"informative": [], "low": []}
+    for group in answer.exact_summary.families:
+        rows = found["informative" if group.informative else "low"]
+        name = f"{group.component} {group.family}"
+        figures_of = (_spread(group.cosine), _spread(group.cosine_floor), _spread(group.pearson), figures.probability(group.p_value))
+        rows.append((name, figures.count(group.tensors), *figures_of, group.finding))
+        for other in group.strangers:
+            of = (_spread(other.cosine), _spread(other.cosine_floor), _spread(other.pearson))
+            rows.append((f"→ {other.name}", figures.NOTHING, *of, figures.NOTHING, figures.NOTHING))
+    return found
+
+
+def _spread(spread: Spread | None) -> str:
+    return figures.NOTHING if spread is None else f"{figures.correlation(spread.mean)} ± {figures.number(spread.sd)}"
 
 
 def _merge(answer: QueryAnswer | DecomposeAnswer, say: Texts) -> dict[str, Any] | None:
