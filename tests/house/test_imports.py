@@ -35,7 +35,7 @@ FLOORS = {
         {"evidence", "merging"},
         {"counterparts", "exact", "store"},
         {"relations", "structure"},
-        {"claims", "search", "trajectories"},
+        {"claims", "screening", "search", "trajectories"},
         {"doctor", "explanation", "sharing", "trees"},
         {"registry"},
     ],

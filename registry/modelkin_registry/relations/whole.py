@@ -22,6 +22,14 @@ LEAST_COMPARED = 0.5  # share of the query's informative numbers that must have 
 
 def informative_sizes(model: Fingerprint) -> dict[str, int]:
     """Informative parameters by component; of a model without any, all that it holds."""
+    known = model.matrices.worked_out
+    key = informative_sizes, model.about.components, id(model.vectors)
+    if key not in known:
+        known[key] = _informative_sizes(model)
+    return dict(known[key])
+
+
+def _informative_sizes(model: Fingerprint) -> dict[str, int]:
     sizes: Counter[str] = Counter(dict.fromkeys(model.about.components, 0))
     everything: Counter[str] = Counter(sizes)
     for place, parameters in zip(model.matrices.places, model.matrices.parameters, strict=True):
