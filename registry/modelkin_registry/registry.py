@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -249,12 +249,15 @@ class Registry:
         """Hold two fingerprints against each other, and third models against both. Raises FingerprintError."""
         return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {}, judge=self.judge(1))
 
-    def tree(self, model: str | None = None, *, depth: int = 2) -> TreeAnswer:
-        """The registered models as family trees, all of them or those at most `depth` steps from one. Raises UnknownModel."""
+    def tree(self, model: str | None = None, *, depth: int = 2, say: Callable[[str], None] = lambda words: None) -> TreeAnswer:
+        """The registered models as family trees, all of them or those at most `depth` steps from one. Raises UnknownModel.
+
+        `say` is told how far the work has come where there are many models.
+        """
         from modelkin_registry.trees.trees import family_tree  # networkx takes longer to import than a query does
 
         with self.store.reading():
-            return family_tree(self.known, self.judge(self.store.count()), model, depth)
+            return family_tree(self.known, self.judge(self.store.count()), model, depth, say)
 
     def trajectory(self, names: Sequence[str], series: Sequence[Fingerprint]) -> TrajectoryAnswer:
         """Examine checkpoints said to lead from a random start to the last one, the registry beside them. Raises FingerprintError."""
@@ -331,7 +334,7 @@ class Registry:
 
     def calibrate(self) -> tuple[OwnBackground, ...]:
         """Measure what this registry's strangers look like, and judge by that from now on. Raises RegistryError."""
-        from modelkin_registry.relations.calibration import measure_backgrounds
+        from modelkin_registry.screening.calibration import measure_backgrounds
 
         with self.store.reading():
             current = self.store.stored(self.store.numbers(current=True)).values()

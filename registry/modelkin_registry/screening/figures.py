@@ -72,22 +72,35 @@ class Measured:
     comparable: Ints
     apart: Bools
     in_place: Bools
+    aligned: tuple[Aligned, ...]
+
+    def by_family(self) -> dict[tuple[str, str], list[tuple[Aligned, list[int]]]]:
+        """Blocks by channel and family, each with the roles of it; vectors stand in the probe channel."""
+        found: dict[tuple[str, str], list[tuple[Aligned, list[int]]]] = defaultdict(list)
+        for aligned in self.aligned:
+            of_family: dict[str, list[int]] = defaultdict(list)
+            for at, (family, _) in enumerate(aligned.block.roles):
+                of_family[SHOWN_AS.get(family, family)].append(at)
+            channel = "probe" if aligned.block.channel == "vector" else aligned.block.channel
+            for family, roles in of_family.items():
+                found[channel, family].append((aligned, roles))
+        return found
 
 
 def measure(sides: Sides, judge: Judge) -> Measured:
     """Measure pairs, each on the layer map that it shows itself."""
     blocks, apart = matrix_blocks(sides)
     maps = LayerMaps(blocks, sides.count)
+    aligned = tuple(_aligned(block, maps) for block in (*blocks, *vector_blocks(sides)))
     groups: dict[tuple[str, str], list[tuple[Aligned, tuple[int, ...]]]] = defaultdict(list)
-    for block in (*blocks, *vector_blocks(sides)):
-        aligned = _aligned(block, maps)
+    for one in aligned:
         of_family: dict[str, list[int]] = defaultdict(list)
-        for at, (family, _) in enumerate(block.roles):
+        for at, (family, _) in enumerate(one.block.roles):
             of_family[SHOWN_AS.get(family, family)].append(at)
         for family, roles in of_family.items():
-            groups[family, block.channel].append((aligned, tuple(roles)))
+            groups[family, one.block.channel].append((one, tuple(roles)))
     families = {key: _figures(*key, _counted(parts), judge, sides) for key, parts in sorted(groups.items())}
-    return Measured(families, _comparable(blocks, sides), apart, maps.in_place)
+    return Measured(families, _comparable(blocks, sides), apart, maps.in_place, aligned)
 
 
 def _aligned(block: Block, maps: LayerMaps) -> Aligned:

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.evidence.nulls import median
+from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
 from modelkin_registry.evidence.places import SHOWN_AS
 from modelkin_registry.relations.deltas import GRID_RATIO, NEW_ZEROS
 from modelkin_registry.screening.layouts import Layout, layout_of
@@ -30,13 +29,22 @@ def may_be_one_way(ours: Fingerprint, theirs: Fingerprint, inherited: Iterable[t
     known, wanted = _families(layout), set(inherited)
     bodies = {one for one in wanted if one[1] in BODY} or wanted
     for rows in (rows for key, rows in known.items() if key in bodies):
-        zeros = a.zeros[rows].astype(float) - b.zeros[rows].astype(float)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            grid = a.distinct[rows].astype(float) / b.distinct[rows].astype(float)
-            back = b.distinct[rows].astype(float) / a.distinct[rows].astype(float)
-        if abs(median(zeros)) >= NEW_ZEROS or not min(median(grid), median(back)) >= GRID_RATIO:
+        (zeros, distinct), (others, further) = _statistics(a, rows), _statistics(b, rows)
+        most = len(rows) // 2  # with more on one side of a limit the median is there too
+        few = np.count_nonzero(np.abs(zeros - others) < NEW_ZEROS) > most
+        coarse = np.count_nonzero(distinct >= GRID_RATIO * further) > most and np.count_nonzero(further >= GRID_RATIO * distinct) > most
+        if not (few and coarse):
             return True
     return False
+
+
+def _statistics(table: Matrices, rows: Rows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Shares of zeros and of distinct magnitudes of some rows, as numbers that are quick to reckon with."""
+    known = table.worked_out
+    if _statistics not in known:
+        known[_statistics] = table.zeros.astype(np.float64), table.distinct.astype(np.float64)
+    zeros, distinct = known[_statistics]
+    return zeros[rows], distinct[rows]
 
 
 def _families(layout: Layout) -> dict[tuple[str, str], Rows]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 
 import networkx
@@ -33,6 +33,7 @@ from modelkin_registry.trees.parentage import (
 )
 
 DEPTH = 2  # steps from the model asked about: its parent, its siblings and its children's children
+MANY = 1024  # models from which a tree takes so long that its progress is told
 MOST_AROUND = 60  # models looked at around one: a popular base has thousands of children, and nobody reads so large a picture
 MERGED = "its weights are a mix of those of its parents"
 SAID = {
@@ -43,18 +44,25 @@ SAID = {
 HINTS_ONLY = "Directions are hints: weights carry no dates, and a parent and its child swapped look much alike."
 
 
-def family_tree(known: Known, judge: Judge, around: str | None = None, depth: int = DEPTH) -> TreeAnswer:
-    """The forest of the whole registry, or the models at most `depth` steps from one. Raises UnknownModel."""
+def family_tree(
+    known: Known, judge: Judge, around: str | None = None, depth: int = DEPTH, say: Callable[[str], None] = lambda words: None
+) -> TreeAnswer:
+    """The forest of the whole registry, or the models at most `depth` steps from one. Raises UnknownModel.
+
+    `say` is told how far the work has come, from MANY models on.
+    """
     store, measurer = known.store, Measurer(known, judge)
     if around is None:
         names, left_out = sorted(measurer.ids), 0
+        tell = say if len(names) >= MANY else lambda words: None
         for start in range(0, len(names), AT_ONCE):
             measurer.find(names[start : start + AT_ONCE])
+            tell(f"Nearest models looked up of {min(start + AT_ONCE, len(names)):,} of {len(names):,}.")
     else:
         names, left_out = _neighbourhood(measurer, store.get(around).model, depth)
     groups = copies(measurer, names)
     head = {name: first for first, same in groups.items() for name in same}
-    forest = _Forest(measurer, groups, _beside(store, groups))
+    forest = _Forest(measurer, groups, _beside(store, groups), say)
     return forest.answer(around, head[store.get(around).model] if around is not None else None, left_out)
 
 
@@ -89,8 +97,9 @@ def _links_of(measurer: Measurer, name: str) -> list[Link]:
 class _Forest:
     """The work between measured links and the answer; every model stands for its copies."""
 
-    def __init__(self, measurer: Measurer, groups: Mapping[str, Sequence[str]], beside: Beside) -> None:
+    def __init__(self, measurer: Measurer, groups: Mapping[str, Sequence[str]], beside: Beside, say: Callable[[str], None]) -> None:
         self.measurer, self.groups, self.beside = measurer, groups, beside
+        self.tell = say if len(groups) >= MANY else lambda words: None
         self.head = {name: first for first, same in groups.items() for name in same}
         self.merges: dict[str, Decomposition] = {}
         self.mixed: set[str] = set()
@@ -119,6 +128,7 @@ class _Forest:
             some = ordered[start : start + AT_ONCE]
             self.measurer.screen(some)
             found |= {pair: self.measurer.link(*pair) for pair in some}
+            self.tell(f"{len(found):,} of {len(pairs):,} pairs of models looked at.")
         return [found[pair] for pair in pairs]
 
     def _grow(self) -> None:
@@ -129,6 +139,7 @@ class _Forest:
             plain = _by_model(self.links)
             whole = {name: [link for link in around if link.may_be_whole] for name, around in plain.items()}
             self._look_among(whole)
+            self.tell(f"{len(self.links):,} pairs are related. Merges are sought among them.")
             self.merges = {**self.merges, **merges_among(whole, self.measurer, self.kin)}
             pure = {name: [one for one in around if one.other(name) not in self.merges] for name, around in plain.items()}
             able = {name: around for name, around in pure.items() if name not in self.merges}
@@ -136,6 +147,7 @@ class _Forest:
             plain_links = [link for link in self.links if link.may_be_whole and self._is_plain(link)]
             if not self._link(untried(spanning(plain_links, self.kin), self.kin)):
                 break
+        self.tell("The tree is drawn.")
         self._span(able)
 
     def _may_come_whole(self, name: str, around: Iterable[Link]) -> bool:
