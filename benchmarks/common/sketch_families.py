@@ -11,16 +11,16 @@ from benchmarks.common import sketch_space
 from benchmarks.common.sketch_space import Model
 from modelkin_indexer.results.fingerprint import Fingerprint
 
-SEED = 17
+SEED, STRANGERS = 17, 18
 FARTHEST, NEAREST = 0.85, 0.998  # cosine of a child with its parent, even in the logarithm of the distance
 DIGESTS = ("digest", "numbers", "blocks")
 FROM_CHILD = 3  # every third model is made from any earlier one of its family, the others from the base
 
 
-def families(count: int, size: int, *, full: bool = False) -> Iterator[tuple[str, Fingerprint]]:
+def families(count: int, size: int, *, full: bool = False, seed: int = SEED) -> Iterator[tuple[str, Fingerprint]]:
     """`count` models in families of `size`, each a pure function of its number; names in no order of descent."""
     for start in range(0, count, size):
-        random = np.random.default_rng([SEED, start])
+        random = np.random.default_rng([seed, start])
         made = [sketch_space.fresh(random)]
         for number in range(min(size, count - start)):
             if number:
@@ -32,7 +32,7 @@ def families(count: int, size: int, *, full: bool = False) -> Iterator[tuple[str
 
 def strangers(count: int, *, full: bool = False) -> Iterator[tuple[str, Fingerprint]]:
     """Models that share nothing but their shapes."""
-    return families(count, 1, full=full)
+    return families(count, 1, full=full, seed=STRANGERS)
 
 
 def _fingerprint(model: Model, family: int, number: int, full: bool) -> Fingerprint:

@@ -196,6 +196,16 @@ class Registry:
             relatives = with_declared_base([one.relative for one in kin], fingerprint, declared, kin, self.get, len(kin))
         return weigh(declared, [*(one.relative for one in kin), *relatives])
 
+    def all_weighed_claims(self) -> dict[str, tuple[WeighedClaim, ...]]:
+        """`weighed_claims` of every model that names another registered one, by its name; the pairs are looked at all at once."""
+        from modelkin_registry.batches.claims import weighed_claims
+
+        with self.store.reading():
+            found = weighed_claims(self.known, self.judge(self.store.count_revisions()))
+            # adapters, which hold no weights of their bases, are fitted to them one by one
+            alone = [name for name, claims in found.items() if any(one.verdict == "not comparable" for one in claims)]
+            return found | {name: self.weighed_claims(name) for name in alone}
+
     def structure_beside(self, fingerprint: Fingerprint, structure: Sequence[StructurePart], name: str) -> StructureBeside:
         """A model's structure beside that of a registered one, never evidence. Raises UnknownModel."""
         with self.store.reading():
@@ -334,7 +344,7 @@ class Registry:
 
     def calibrate(self) -> tuple[OwnBackground, ...]:
         """Measure what this registry's strangers look like, and judge by that from now on. Raises RegistryError."""
-        from modelkin_registry.screening.calibration import measure_backgrounds
+        from modelkin_registry.batches.calibration import measure_backgrounds
 
         with self.store.reading():
             current = self.store.stored(self.store.numbers(current=True)).values()

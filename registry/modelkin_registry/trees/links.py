@@ -14,11 +14,11 @@ from blake3 import blake3
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import BLIND, PARTIAL, is_descent
+from modelkin_registry.batches.layouts import Layout, is_informative, layout_of
+from modelkin_registry.batches.pairs import MATRICES, UNTOLD, Seen, screened
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.relations.pairs import Held, hold
-from modelkin_registry.screening.layouts import Layout, is_informative, layout_of
-from modelkin_registry.screening.pairs import MATRICES, UNTOLD, Seen, screened
 from modelkin_registry.search.candidates import REVISIONS, find_candidates_of_many
 from modelkin_registry.search.known import Known
 from modelkin_registry.trees.one_way import may_be_one_way

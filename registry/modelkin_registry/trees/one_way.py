@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
+from modelkin_registry.batches.layouts import Layout, layout_of
 from modelkin_registry.evidence.places import SHOWN_AS
 from modelkin_registry.relations.deltas import GRID_RATIO, NEW_ZEROS
-from modelkin_registry.screening.layouts import Layout, layout_of
 
 BODY = ("attention", "mlp")  # families by which grids and zeros are told where they are inherited
 Rows = npt.NDArray[np.int64]

@@ -8,8 +8,8 @@ from itertools import combinations
 
 import numpy as np
 
+from modelkin_registry.batches.layouts import layout_of
 from modelkin_registry.merging.decomposition import Decomposition, find_merge
-from modelkin_registry.screening.layouts import layout_of
 from modelkin_registry.trees.directions import STRONG, Hint
 from modelkin_registry.trees.forests import Kinship
 from modelkin_registry.trees.links import Link, Measurer, Part

@@ -11,10 +11,10 @@ import networkx
 from modelkin_registry.answers.claims import WeighedClaim
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.tree import TreeAnswer, TreeEdge, TreeModel
+from modelkin_registry.batches.layouts import layout_of
 from modelkin_registry.claims.declared import lineage_claims, verdict_on
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.merging.decomposition import Decomposition
-from modelkin_registry.screening.layouts import layout_of
 from modelkin_registry.search.known import Known
 from modelkin_registry.store.protocol import Store
 from modelkin_registry.trees.directions import Beside, Hint, hints, settled

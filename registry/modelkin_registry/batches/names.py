@@ -15,6 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.batches.cosines import Sides
+from modelkin_registry.batches.layouts import Stack, layout_of
+from modelkin_registry.batches.standing import least_z
 from modelkin_registry.counterparts.assignment import LEVELS_OF_Z, PAIR_P, log_tail, log_ways
 from modelkin_registry.counterparts.contents import value_keys
 from modelkin_registry.counterparts.copying.copies import copy_of
@@ -23,9 +26,6 @@ from modelkin_registry.counterparts.pairing import FEWEST_NUMBERS, same_places, 
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import sketch_noise
 from modelkin_registry.evidence.places import FAMILY_P
-from modelkin_registry.screening.cosines import Sides
-from modelkin_registry.screening.layouts import Stack, layout_of
-from modelkin_registry.screening.standing import least_z
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

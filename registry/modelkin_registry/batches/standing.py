@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.channels import CHANNELS
+from modelkin_registry.batches.cosines import Sides
+from modelkin_registry.batches.figures import Aligned, Figures, Measured, channels_of
+from modelkin_registry.batches.layouts import layout_of
 from modelkin_registry.evidence.alignment import CHANNEL_R
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import FAMILY_P, FURTHER_P, INFORMATIVE, NORM_P, NORM_R, SAME_NORM_R
 from modelkin_registry.evidence.planted import FEWEST_MATRICES, FEWEST_OTHERS, OTHER_ROW, ROWS, SAME_ROW, WIDTH
 from modelkin_registry.evidence.standing import FEWEST_PLACES, FEWEST_STRONG, KEPT_PROMISE, LEAST_PROMISE
-from modelkin_registry.screening.cosines import Sides
-from modelkin_registry.screening.figures import Aligned, Figures, Measured, channels_of
-from modelkin_registry.screening.layouts import layout_of
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

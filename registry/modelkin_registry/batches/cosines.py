@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from modelkin_indexer.results.channels import CHANNELS
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.batches.layouts import Stack, layout_of, own_numbers
 from modelkin_registry.evidence.nulls import SKETCH_NUMBERS
 from modelkin_registry.evidence.places import STRUCTURED_ROLES
 from modelkin_registry.evidence.similarity import OFFSET, Counterparts, RoleKey, comparable, counterparts, offsets
-from modelkin_registry.screening.layouts import Stack, layout_of, own_numbers
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

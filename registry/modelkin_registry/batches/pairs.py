@@ -12,16 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.batches.cosines import Sides
+from modelkin_registry.batches.figures import Measured, measure
+from modelkin_registry.batches.layouts import Layout, Stack, is_plain, layout_of
+from modelkin_registry.batches.names import copied, names_hold
+from modelkin_registry.batches.standing import Standing, stand
 from modelkin_registry.counterparts.common_names import named_components
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.relations.decisions import COVERAGE_FLOOR, NORMS_ONLY_R
 from modelkin_registry.relations.pairs import TINY
 from modelkin_registry.relations.whole import informative_sizes
-from modelkin_registry.screening.cosines import Sides
-from modelkin_registry.screening.figures import Measured, measure
-from modelkin_registry.screening.layouts import Layout, Stack, is_plain, layout_of
-from modelkin_registry.screening.names import copied, names_hold
-from modelkin_registry.screening.standing import Standing, stand
 
 AT_ONCE = 256  # pairs of one product: 30 MB of a model of 100 matrices
 Pair = tuple[Fingerprint, Fingerprint]
@@ -37,6 +37,7 @@ class Seen(NamedTuple):
     shared      share of what was compared that is inherited, if it is so by descent
     parts       (component, family) of the query that are inherited
     in_place    whether every layer has its counterpart at its own number
+    judged      whether anything informative was compared, of sides of which enough was understood
     """
 
     shows: str
@@ -45,6 +46,7 @@ class Seen(NamedTuple):
     shared: float = 0.0
     parts: frozenset[tuple[str, str]] = frozenset()
     in_place: bool = True
+    judged: bool = True
 
     @property
     def r(self) -> float:
@@ -88,6 +90,7 @@ class Group:
         shared = np.round(inherited / np.maximum(comparable, 1), 4)
         in_place = np.logical_and.reduce([found.in_place for found in self.measured.values()])
         norms = np.logical_or.reduce([one.judged & one.norms & (one.norms_r >= NORMS_ONLY_R) for one in self.standing.values()])
+        judged = np.logical_or.reduce([one.judged for one in self.standing.values()])
         families = [(names[0], family, kept) for names, one in self.standing.items() for family, kept in one.inherited.items()]
         for at, number in enumerate(self.numbers):
             if not told[at]:
@@ -96,7 +99,8 @@ class Group:
                 parts = frozenset((component, family) for component, family, kept in families if kept[at])
                 yield number, Seen(MATRICES, float(closeness[at]), int(comparable[at]), float(shared[at]), parts, bool(in_place[at]))
             else:
-                yield number, Seen(NORMS if enough[at] and norms[at] else NOTHING, 0.0, int(comparable[at]))
+                shows = NORMS if enough[at] and norms[at] else NOTHING
+                yield number, Seen(shows, 0.0, int(comparable[at]), judged=bool(enough[at] and judged[at]))
 
 
 def groups(pairs: Sequence[Pair], judge: Judge) -> Iterator[Group]:

@@ -12,14 +12,17 @@ import pytest
 from benchmarks.common import sketch_space
 from benchmarks.common.sketch_families import families, strangers
 from benchmarks.common.sketch_space import Model, child, fresh
+from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.relations import RELATIONS
+from modelkin_registry.batches.pairs import MATRICES, NOTHING, UNTOLD, groups, screened
+from modelkin_registry.batches.registered import relations, standing_out
 from modelkin_registry.evidence.families import by_family, judge_components
 from modelkin_registry.evidence.judge import ALONE, Judge
 from modelkin_registry.evidence.places import ComponentPair
 from modelkin_registry.evidence.standing import channel_result, matrix_result
+from modelkin_registry.registry import Registry
 from modelkin_registry.relations.pairs import Held, hold
-from modelkin_registry.screening.pairs import MATRICES, NOTHING, UNTOLD, groups, screened
 from models import fingerprint, llama, trained_on, with_layers
 
 SAME = 1e-6  # of figures
@@ -110,6 +113,33 @@ def figures(held: Held, names: tuple[str, str]) -> dict[tuple[str, str], tuple[f
         result = channel_result(family, "probe", places, JUDGE)
         found[family, "vector"] = result.r, result.z, result.strong
     return found
+
+
+def test_claims_of_all_models_are_those_of_each(tmp_path: Path) -> None:
+    """Of a child that says so, a liar, one of two bases of which one is not here, and models that name none that is here."""
+    made = dict(families(6, 3))
+    said = {"m00001": ["m00000"], "m00004": ["m00000"], "m00002": ["m00000", "elsewhere/base"], "m00005": ["nobody"], "m00003": []}
+    with Registry.open(tmp_path / "r.db") as registry:
+        for name, one in made.items():
+            registry.add(name, one, claims=[Claim("base_model", value, "README.md") for value in said.get(name, ())])
+        found = registry.all_weighed_claims()
+        assert found == {name: registry.weighed_claims(name) for name in ("m00001", "m00002", "m00004")}
+    assert [one.verdict for one in found["m00001"]] == ["consistent"]
+    assert [one.verdict for one in found["m00004"]] == ["nothing"]
+    assert {one.verdict for one in found["m00002"]} == {"consistent", "not registered"}
+
+
+def test_registered_pairs_that_stand_out(tmp_path: Path) -> None:
+    with Registry.open(tmp_path / "r.db") as registry:
+        for name, one in (*families(4, 4), *((f"s{name}", one) for name, one in strangers(3))):
+            registry.add(name, one)
+        names = dict(registry.store.names_of(registry.store.numbers()))
+        pairs = list(permutations(sorted(names), 2))
+        found = list(standing_out(registry.known, pairs, JUDGE))
+        told = dict(relations(registry.known, pairs, JUDGE))
+        alone = {pair: hold(*map(registry.known.numbered, pair), "", JUDGE).kin().relative.relation for pair in pairs}
+    assert {(names[a], names[b]) for a, b in found} == set(permutations([f"m0000{number}" for number in range(4)], 2))
+    assert told == alone
 
 
 def test_rows_that_were_put_in_are_looked_at_alone() -> None:

@@ -24,13 +24,13 @@ from modelkin_indexer.results.channels import CHANNELS
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.relations import has_evidence
 from modelkin_registry.answers.upkeep import OwnBackground
+from modelkin_registry.batches.cosines import Sides
+from modelkin_registry.batches.figures import Aligned
+from modelkin_registry.batches.layouts import Stack
+from modelkin_registry.batches.pairs import NOTHING, UNTOLD, Group, groups
 from modelkin_registry.evidence.families import by_family
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.relations.pairs import Held, hold
-from modelkin_registry.screening.cosines import Sides
-from modelkin_registry.screening.figures import Aligned
-from modelkin_registry.screening.layouts import Stack
-from modelkin_registry.screening.pairs import NOTHING, UNTOLD, Group, groups
 
 FEWEST_LINEAGES = 8  # of equal shape: with fewer the upper end of the interval is more than twice the spread itself
 MOST_LINEAGES = 64  # of one shape: 2,016 pairs

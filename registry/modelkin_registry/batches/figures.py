@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.channels import CHANNELS
+from modelkin_registry.batches.cosines import Block, Sides, matrix_blocks, vector_blocks
+from modelkin_registry.batches.layouts import is_informative, layout_of
+from modelkin_registry.batches.mapping import LayerMaps
+from modelkin_registry.batches.robust import crossing_rows, mismatch_nulls
 from modelkin_registry.evidence.alignment import CHANNEL_R
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import ROTARY_NORMS, SHOWN_AS
 from modelkin_registry.evidence.standing import FEWEST_LAYERS, STRONG_R, STRONG_SD
-from modelkin_registry.screening.cosines import Block, Sides, matrix_blocks, vector_blocks
-from modelkin_registry.screening.layouts import is_informative, layout_of
-from modelkin_registry.screening.mapping import LayerMaps
-from modelkin_registry.screening.robust import crossing_rows, mismatch_nulls
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

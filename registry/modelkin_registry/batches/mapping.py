@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from modelkin_indexer.places import NO_LAYER
 from modelkin_indexer.results.channels import CHANNELS
+from modelkin_registry.batches.cosines import Block
+from modelkin_registry.batches.robust import typical_rows
 from modelkin_registry.evidence.alignment import ALIGNING_FAMILIES, CELL_Z, CHANNEL_R, RUN_BONUS, RUN_Z, default_pairs
 from modelkin_registry.evidence.places import NO_COUNTERPART
-from modelkin_registry.screening.cosines import Block
-from modelkin_registry.screening.robust import typical_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
