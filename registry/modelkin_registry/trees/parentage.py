@@ -20,7 +20,7 @@ MERGE_GAIN = 0.9
 LARGEST_WEIGHT = 1.0  # of models on one line or plane each is a mix of the others; the merge is the one whose weights all stay below 1
 AS_CLOSE = 0.001  # difference of closeness below which one donor of a part is as good as another, so that the middle one stands for them
 PARENTS_TRIED = 12  # nearest different models that may be parents
-NEAREST_TRIED = 48  # nearest models from which these are chosen: each of them is held against the others
+NEAREST_TRIED = 24  # nearest models from which these are chosen: each of them is held against the others
 FARTHER = 2.0  # times the nearest model's distance that the nearest possible parent has at most, where the nearest shares parts alone
 RIDGE = 1e-9  # of the squares: keeps a fit of equal parents solvable
 SAME_PARENT = 0.2  # share of the distance to a model below which two possible parents are one: a copy or light fine-tune of the other
@@ -38,9 +38,10 @@ class Parts:
 def merge_of(name: str, links: Sequence[Link], measured: Measurer, kin: Kinship) -> Decomposition | None:
     """The weighted merge that a model is, among its linked models; None unless it explains nearly all that the nearest one leaves."""
     links = sorted((link for link in links if not link.is_moved), key=lambda link: (link.distance, link.other(name)))[:NEAREST_TRIED]
-    chosen = _different(name, links, kin)
-    if len(chosen) < 2 or _least_left(name, chosen, measured) > (1 - MERGE_GAIN) * (FARTHER * chosen[0].distance) ** 2:
+    if len(links) < 2 or _least_left(name, links, measured) > (1 - MERGE_GAIN) * (FARTHER * links[0].distance) ** 2:
         return None
+    measured.screen(combinations([link.other(name) for link in links], 2))
+    chosen = _different(name, links, kin)
     while parts := [link for link in chosen if not link.is_whole]:
         links = [link for link in links if link not in parts]
         chosen = _different(name, links, kin)
@@ -90,10 +91,12 @@ def _least_left(name: str, links: Sequence[Link], measured: Measurer) -> float:
 def merges_among(whole: Mapping[str, Sequence[Link]], measured: Measurer, kin: Kinship) -> dict[str, Decomposition]:
     """Merges by name. Models on one line are mixes of each other, so parents that are no mix themselves are tried again alone."""
     found: dict[str, Decomposition] = {}
+    tried: dict[str, int] = {}  # among how many links
     for _ in range(2):
         for name, links in sorted(whole.items()):
             plain = [link for link in links if link.other(name) not in found]
-            if name not in found or not found.keys().isdisjoint(found[name].names):
+            if (name not in found and tried.get(name) != len(plain)) or (name in found and not found.keys().isdisjoint(found[name].names)):
+                tried[name] = len(plain)
                 blend = merge_of(name, plain, measured, kin)
                 found |= {name: blend} if blend is not None else {}
     return found

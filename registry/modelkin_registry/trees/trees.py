@@ -22,7 +22,6 @@ from modelkin_registry.trees.forests import ROUNDS, Kinship, Oriented, joining, 
 from modelkin_registry.trees.hubs import FEWEST, MOST, HubTest, examined
 from modelkin_registry.trees.links import AT_ONCE, Link, Measurer, Part, copies, own_parts
 from modelkin_registry.trees.parentage import (
-    NEAREST_TRIED,
     Parts,
     comes_whole,
     composite_hints,
@@ -138,7 +137,6 @@ class _Forest:
             self.kin = Kinship(self.links, self.measurer.link)
             plain = _by_model(self.links)
             whole = {name: [link for link in around if link.may_be_whole] for name, around in plain.items()}
-            self._look_among(whole)
             self.tell(f"{len(self.links):,} pairs are related. Merges are sought among them.")
             self.merges = {**self.merges, **merges_among(whole, self.measurer, self.kin)}
             pure = {name: [one for one in around if one.other(name) not in self.merges] for name, around in plain.items()}
@@ -170,12 +168,6 @@ class _Forest:
 
     def _composites(self, links: Mapping[str, Sequence[Link]]) -> set[str]:
         return composites(links, self._own_parts, self._linked, self.kin)
-
-    def _look_among(self, whole: Mapping[str, Sequence[Link]]) -> None:
-        """Look at once at the pairs that may be parents of one model: their distances are asked for."""
-        for name, around in whole.items():
-            near = sorted((link for link in around if not link.is_moved), key=lambda link: (link.distance, link.other(name)))
-            self.measurer.screen(combinations([link.other(name) for link in near[:NEAREST_TRIED]], 2))
 
     def _links(self) -> list[Link]:
         found = [link for link in self.measurer.existing() if {link.a, link.b} <= self.groups.keys()]
