@@ -188,7 +188,7 @@ class Registry(OpenRegistry):
 
     def tree(self, model: str | None = None, *, depth: int = 2) -> TreeAnswer:
         """The registered models as family trees, all of them or those at most `depth` steps from one. Raises UnknownModel."""
-        return self.inner.tree(model, depth=depth)
+        return self.inner.tree(model, depth=depth, say=self.listener.say)
 
     def screen(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -199,6 +199,16 @@ class Registry:
             relatives = with_declared_base([one.relative for one in kin], fingerprint, declared, kin, self.get, len(kin))
         return weigh(declared, [*(one.relative for one in kin), *relatives])
 
+    def all_weighed_claims(self) -> dict[str, tuple[WeighedClaim, ...]]:
+        """`weighed_claims` of every model that names another registered one, by its name; the pairs are looked at all at once."""
+        from modelkin_registry.batches.claims import weighed_claims
+
+        with self.store.reading():
+            found = weighed_claims(self.known, self.judge(self.store.count_revisions()))
+            # adapters, which hold no weights of their bases, are fitted to them one by one
+            alone = [name for name, claims in found.items() if any(one.verdict == "not comparable" for one in claims)]
+            return found | {name: self.weighed_claims(name) for name in alone}
+
     def structure_beside(self, fingerprint: Fingerprint, structure: Sequence[StructurePart], name: str) -> StructureBeside:
         """A model's structure beside that of a registered one, never evidence. Raises UnknownModel."""
         with self.store.reading():
@@ -252,12 +262,15 @@ class Registry:
         """Hold two fingerprints against each other, and third models against both. Raises FingerprintError."""
         return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {}, judge=self.judge(1))
 
-    def tree(self, model: str | None = None, *, depth: int = 2) -> TreeAnswer:
-        """The registered models as family trees, all of them or those at most `depth` steps from one. Raises UnknownModel."""
+    def tree(self, model: str | None = None, *, depth: int = 2, say: Callable[[str], None] = lambda words: None) -> TreeAnswer:
+        """The registered models as family trees, all of them or those at most `depth` steps from one. Raises UnknownModel.
+
+        `say` is told how far the work has come where there are many models.
+        """
         from modelkin_registry.trees.trees import family_tree  # networkx takes longer to import than a query does
 
         with self.store.reading():
-            return family_tree(self.known, self.judge(self.store.count()), model, depth)
+            return family_tree(self.known, self.judge(self.store.count()), model, depth, say)
 
     def trajectory(self, names: Sequence[str], series: Sequence[Fingerprint]) -> TrajectoryAnswer:
         """Examine checkpoints said to lead from a random start to the last one, the registry beside them. Raises FingerprintError."""
@@ -334,7 +347,7 @@ class Registry:
 
     def calibrate(self) -> tuple[OwnBackground, ...]:
         """Measure what this registry's strangers look like, and judge by that from now on. Raises RegistryError."""
-        from modelkin_registry.relations.calibration import measure_backgrounds
+        from modelkin_registry.batches.calibration import measure_backgrounds
 
         with self.store.reading():
             current = self.store.stored(self.store.numbers(current=True)).values()

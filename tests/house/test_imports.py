@@ -36,6 +36,7 @@ FLOORS = {
         {"counterparts", "exact", "store"},
         {"relations", "structure"},
         {"claims", "search", "trajectories"},
+        {"batches"},
         {"doctor", "explanation", "sharing", "trees"},
         {"screening"},
         {"registry"},

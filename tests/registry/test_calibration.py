@@ -13,8 +13,8 @@ from calls import run
 from modelkin_data import backgrounds
 from modelkin_indexer.results.channels import CHANNELS
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.batches.calibration import FEWEST_LINEAGES, measure_backgrounds
 from modelkin_registry.registry import Registry
-from modelkin_registry.relations.calibration import FEWEST_LINEAGES, measure_backgrounds
 
 COUNT = FEWEST_LINEAGES + 2
 ALIKE = 0.22  # of each stranger's matrices is the same in all: r 0.05, wider than what is shipped and too little to be evidence

@@ -21,7 +21,7 @@ from modelkin_registry.answers.tree import TreeAnswer
 from modelkin_registry.registry import Registry
 from modelkin_registry.trees.forests import Kinship
 from modelkin_registry.trees.hubs import examined
-from modelkin_registry.trees.links import Link
+from modelkin_registry.trees.links import Link, Views
 from models import Tensors, channels_permuted, fingerprint, llama, part_from, trained_on, with_layers
 from tiny_models import save_model, tiny_llama, tuned
 
@@ -200,11 +200,9 @@ def test_the_command_draws_writes_and_prints(models: Path) -> None:
 
 def test_one_relative_does_not_decide_who_is_in_the_middle() -> None:
     """Neither a far one, whose distances are known badly, nor a near one that learnt the same texts as one of the two."""
-    seen = Relative("", "fine-tuned", (), 1.0, 0.0, ())
+    views = Views(Relative("", "fine-tuned", (), 1.0, 0.0, ()), Relative("", "fine-tuned", (), 1.0, 0.0, ()), 1.0)
     near = {"a": (0.99, 0.98), "b": (0.97, 0.96), "c": (0.96, 0.95), "far": (0.30, 0.40), "same texts": (0.98, 0.999)}
-    links = [
-        Link(middle, third, seen, seen, close, close) for third, pair in near.items() for middle, close in zip("MS", pair, strict=True)
-    ]
+    links = [Link(middle, third, close, lambda: views) for third, pair in near.items() for middle, close in zip("MS", pair, strict=True)]
     kin = Kinship(links, lambda one, other: None)
     assert kin.is_nearer_to_all("M", "S")
     assert not kin.is_nearer_to_all("S", "M")

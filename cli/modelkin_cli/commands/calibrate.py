@@ -42,7 +42,7 @@ def command(reset: bool, output: Output, call: dict[str, Any]) -> None:
 
 
 def _words(answer: Calibration, reset: bool) -> str:
-    from modelkin_registry.relations.calibration import FEWEST_LINEAGES
+    from modelkin_registry.batches.calibration import FEWEST_LINEAGES
 
     used = sum(one.used for one in answer.backgrounds)
     if used:

@@ -157,12 +157,12 @@ def best_p(values: Sequence[Floats], groups: Sequence[Group]) -> float:
         strong = [z[z >= level] for z in values]
         count = sum(len(z) for z in strong)
         if count:
-            ways = sum(_log_ways(len(z), *group.z.shape) for z, group in zip(strong, groups, strict=True))
+            ways = sum(log_ways(len(z), *group.z.shape) for z, group in zip(strong, groups, strict=True))
             logs.append(ways + log_tail(sum(float(z.sum()) for z in strong) / math.sqrt(count)))
     return min(1.0, math.exp(min(0.0, min(logs, default=0.0) + math.log(len(LEVELS_OF_Z)))))
 
 
-def _log_ways(pairs: int, rows: int, columns: int) -> float:
+def log_ways(pairs: int, rows: int, columns: int) -> float:
     """Logarithm of the number of ways to choose so many pairs of a row and a column, with either sign."""
     pairs = min(pairs, rows, columns)
     choose = math.lgamma(rows + 1) - math.lgamma(pairs + 1) - math.lgamma(rows - pairs + 1)

@@ -50,7 +50,7 @@ def align(similarities: Sequence[Similarities]) -> LayerMap:
     chosen = _fill_runs(_best_cells(z), z)
     if any(column is not None for column in chosen):
         return LayerMap(tuple((int(ours[row]), int(theirs[column])) for row, column in enumerate(chosen) if column is not None), True)
-    return LayerMap(_default_pairs(ours, theirs), False)
+    return LayerMap(default_pairs(ours, theirs), False)
 
 
 def _channel_z(channel: str, similarities: Sequence[Similarities], ours: npt.NDArray[np.int64], theirs: npt.NDArray[np.int64]) -> Floats:
@@ -107,7 +107,7 @@ def _continue_run(filled: list[int | None], row: int, neighbour: int, step: int,
         filled[row] = at + step
 
 
-def _default_pairs(ours: npt.NDArray[np.int64], theirs: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
+def default_pairs(ours: npt.NDArray[np.int64], theirs: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
     if len(ours) == len(theirs):
         return tuple((int(a), int(b)) for a, b in zip(ours, theirs, strict=True))
     places = np.rint(np.linspace(0, len(theirs) - 1, len(ours))).astype(int)

@@ -82,8 +82,10 @@ def _matrix_families(measured: Measurement, judge: Judge) -> tuple[list[FamilyEv
     judged = [_matrix_family(family, group, measured, judge, FAMILY_P) for family, group in groups.items()]
     families = [family for family, _ in judged]
     if any(f.inherited for f in families) or _together(families, judge) <= FAMILY_P:
-        judged = [  # what rests on a few certain places is not asked again of all of them
-            first if first[1].few else _matrix_family(family, group, measured, judge, FURTHER_P)
+        judged = [  # what rests on a few certain places is not asked again of all of them, nor what stands in every channel already
+            first
+            if first[1].few or (first[1].stands_throughout(FAMILY_P) and family != "expert")
+            else _matrix_family(family, group, measured, judge, FURTHER_P)
             for first, (family, group) in zip(judged, groups.items(), strict=True)
         ]
         families = [family for family, _ in judged]

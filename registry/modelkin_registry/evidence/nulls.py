@@ -73,9 +73,10 @@ def median(values: npt.ArrayLike) -> float:
 def medians(values: Floats) -> Floats:
     """Median of each row of finite values (rows, n): as np.median, which takes five times as long for so few values."""
     half = values.shape[1] // 2
+    ordered = np.partition(values, half, axis=1)
     if values.shape[1] % 2:
-        return np.asarray(np.partition(values, half, axis=1)[:, half])
-    return np.asarray(np.partition(values, (half - 1, half), axis=1)[:, half - 1 : half + 1].mean(axis=1))
+        return np.asarray(ordered[:, half])
+    return np.asarray((ordered[:, :half].max(axis=1) + ordered[:, half]) / 2)  # a second place to part at would take three times as long
 
 
 def crossing_nulls(cosines: Floats, matched: npt.NDArray[np.bool_], noise: Floats) -> tuple[Floats, Floats]:

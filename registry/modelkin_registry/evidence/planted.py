@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from modelkin_indexer import sketch, spec
+from modelkin_indexer.results.fingerprint import Matrices
 from modelkin_registry.evidence.places import Measurement, PlaceCosine
 from modelkin_registry.evidence.similarity import is_folded
 
@@ -43,16 +44,15 @@ def in_few_blocks(places: Sequence[PlaceCosine], measured: Measurement) -> bool:
 def in_few_rows(places: Sequence[PlaceCosine], measured: Measurement) -> bool:
     """Whether matrices of one shape agree in some sampled rows and in half of them or more not at all."""
     ours, theirs = measured.query.matrices, measured.relative.matrices
-    shapes: dict[tuple[int, int], list[PlaceCosine]] = defaultdict(list)
+    mine, other = _plain(ours), _plain(theirs, folded=True)
+    shapes: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     for place in places:
-        a, b = place.query_row, place.relative_row
-        shape = int(ours.rows[a]), int(ours.columns[a])
-        plain = ours.experts[a] == theirs.experts[b] == 1 and shape == (int(theirs.rows[b]), int(theirs.columns[b]))
-        if plain and not sketch.is_tall(*shape) and not is_folded(ours, a):
-            shapes[shape].append(place)
-    for same in (same for same in shapes.values() if len(same) >= FEWEST_MATRICES):
-        x = ours.sketches["probe"][0][[p.query_row for p in same]].reshape(-1, ROWS, WIDTH)
-        y = theirs.sketches["probe"][0][[p.relative_row for p in same]].reshape(-1, ROWS, WIDTH)
+        shape = mine[place.query_row]
+        if shape is not None and shape == other[place.relative_row]:
+            shapes[shape].append((place.query_row, place.relative_row))
+    for same in (np.array(same).T for same in shapes.values() if len(same) >= FEWEST_MATRICES):
+        x = ours.sketches["probe"][0][same[0]].reshape(-1, ROWS, WIDTH)
+        y = theirs.sketches["probe"][0][same[1]].reshape(-1, ROWS, WIDTH)
         lengths = np.linalg.norm(x, axis=2) * np.linalg.norm(y, axis=2)
         if not lengths.all():
             continue
@@ -60,3 +60,15 @@ def in_few_rows(places: Sequence[PlaceCosine], measured: Measurement) -> bool:
         if (rows >= SAME_ROW).any() and np.count_nonzero(rows <= OTHER_ROW) >= FEWEST_OTHERS:
             return True
     return False
+
+
+def _plain(table: Matrices, *, folded: bool = False) -> list[tuple[int, int] | None]:
+    """The shape of each matrix that stands alone and is not tall, None of the others; `folded` ones among them or not."""
+    known = table.worked_out
+    if (_plain, folded) not in known:
+        shapes = zip(table.rows.tolist(), table.columns.tolist(), table.experts.tolist(), strict=True)
+        known[_plain, folded] = [
+            (rows, columns) if experts == 1 and not sketch.is_tall(rows, columns) and (folded or not is_folded(table, row)) else None
+            for row, (rows, columns, experts) in enumerate(shapes)
+        ]
+    return known[_plain, folded]  # type: ignore[no-any-return]

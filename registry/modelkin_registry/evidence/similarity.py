@@ -24,6 +24,7 @@ FOLDED_NUMBERS = 1 + round(1 / (1 / spec.EXPERT_NUMBERS - 1 / spec.PROBE_NUMBERS
 # Of a matrix's numbers one offset of all of them, at most, in what two sketches are made of: the multiple of the identity that is taken out
 # of the sampled rows leaves a hole of that size in each, at the same place in every model, so equal numbers would agree with any others.
 OFFSET = 0.3
+MOST_NUMBERS = spec.PROBE_NUMBERS**2  # that are counted: more make a sketch no less noisy
 RoleKey = tuple[str, str]
 RoleRows = tuple[Ints, Ints]  # layers ascending, and the rows of the fingerprint's table that hold them
 
@@ -61,7 +62,7 @@ class Similarities:
 
 
 @dataclass(frozen=True)
-class _Counterparts:
+class Counterparts:
     """Roles that both sides have, those in the same layers: layers (n,) and (m,), rows (roles, n) and (roles, m)."""
 
     roles: tuple[RoleKey, ...]
@@ -83,16 +84,16 @@ def rows_by_role(places: tuple[Place, ...], component: str) -> Mapping[RoleKey, 
 
 
 @lru_cache(maxsize=2 * KNOWN_LAYOUTS)
-def _counterparts(
+def counterparts(
     ours: tuple[Place, ...], theirs: tuple[Place, ...], query_component: str, relative_component: str
-) -> tuple[_Counterparts, ...]:
+) -> tuple[Counterparts, ...]:
     """The roles that both sides have, in groups of equal layers."""
     our_rows, their_rows = rows_by_role(ours, query_component), rows_by_role(theirs, relative_component)
     groups: dict[tuple[bytes, bytes], list[RoleKey]] = defaultdict(list)
     for key in sorted(our_rows.keys() & their_rows.keys()):
         groups[our_rows[key][0].tobytes(), their_rows[key][0].tobytes()].append(key)
     return tuple(
-        _Counterparts(
+        Counterparts(
             tuple(roles),
             our_rows[roles[0]][0],
             their_rows[roles[0]][0],
@@ -107,11 +108,11 @@ def matrix_similarities(query: Side, relative: Side) -> list[Similarities]:
     """All roles that both sides have, in every channel that both sides have."""
     ours, theirs = query.matrices, relative.matrices
     found = []
-    for group in _counterparts(ours.places, theirs.places, query.component, relative.component):
+    for group in counterparts(ours.places, theirs.places, query.component, relative.component):
         for channel in CHANNELS:
             cosines = _cosines(ours.sketches[channel], theirs.sketches[channel], group.query_rows, group.relative_rows)
             if cosines is not None:
-                cosines[~_comparable(channel, group, ours, theirs) | _both_flat(group, ours, theirs)] = np.nan
+                cosines[~comparable(channel, group, ours, theirs) | _both_flat(group, ours, theirs)] = np.nan
                 numbers = tuple(numbers_behind(ours, row, channel) for row in group.query_rows[:, 0].tolist())
                 if channel == "probe":
                     numbers = _of_shared_rows(cosines, group, ours, theirs, numbers)
@@ -120,7 +121,7 @@ def matrix_similarities(query: Side, relative: Side) -> list[Similarities]:
     return found
 
 
-def _of_shared_rows(cosines: Floats, group: _Counterparts, ours: Matrices, theirs: Matrices, numbers: tuple[int, ...]) -> tuple[int, ...]:
+def _of_shared_rows(cosines: Floats, group: Counterparts, ours: Matrices, theirs: Matrices, numbers: tuple[int, ...]) -> tuple[int, ...]:
     """Cosines of tables of unequal numbers of rows from the rows that both sketches hold, put in place; and the numbers behind them."""
     behind = list(numbers)
     unequal = np.isfinite(cosines) & (ours.rows[group.query_rows][:, :, None] != theirs.rows[group.relative_rows][:, None, :])
@@ -135,13 +136,13 @@ def _of_shared_rows(cosines: Floats, group: _Counterparts, ours: Matrices, their
     return tuple(behind)
 
 
-def _both_flat(group: _Counterparts, ours: Matrices, theirs: Matrices) -> npt.NDArray[np.bool_]:
+def _both_flat(group: Counterparts, ours: Matrices, theirs: Matrices) -> npt.NDArray[np.bool_]:
     """Where both sides are little more than one number, repeated: boxes, cleared weights, constants whose values differ by rounding."""
-    a, b = _offsets(ours, group.query_rows), _offsets(theirs, group.relative_rows)
+    a, b = offsets(ours, group.query_rows), offsets(theirs, group.relative_rows)
     return np.asarray(np.sqrt(a[:, :, None] * b[:, None, :]) >= OFFSET, np.bool_)
 
 
-def _offsets(table: Matrices, rows: Ints) -> Floats:
+def offsets(table: Matrices, rows: Ints) -> Floats:
     """Of these matrices the share that one offset has of what is left of a row once its mean has gone: m^2 of m^2 + columns sd^2."""
     offset = table.mean[rows].astype(np.float64) ** 2
     spread = table.columns[rows] * table.sd[rows].astype(np.float64) ** 2
@@ -151,10 +152,10 @@ def _offsets(table: Matrices, rows: Ints) -> Floats:
 def _of_rank(side: Side) -> int:
     """How many independent numbers the sampled rows of a low-rank change hold: its other factor may be a seed's, and so anybody's."""
     rank = side.about.adapter.get("rank") if side.about.adapter is not None and side.is_change else None
-    return spec.MATRIX_BLOCKS * spec.MATRIX_BLOCK_ROWS * int(rank) if rank else spec.PROBE_NUMBERS**2
+    return spec.MATRIX_BLOCKS * spec.MATRIX_BLOCK_ROWS * int(rank) if rank else MOST_NUMBERS
 
 
-def _known(group: _Counterparts, channel: str, cosines: Floats, numbers: tuple[int, ...]) -> list[Similarities]:
+def _known(group: Counterparts, channel: str, cosines: Floats, numbers: tuple[int, ...]) -> list[Similarities]:
     """The group's roles that have a cosine at all."""
     known = np.isfinite(cosines).any(axis=(1, 2))
     rows = group.query_layers, group.relative_layers, group.query_rows, group.relative_rows
@@ -201,10 +202,10 @@ def crossed_similarities(query: Side, relative: Side, roles: Mapping[RoleKey, Ro
         if theirs is None or theirs not in their_rows or theirs in our_rows:
             continue
         (query_layers, a), (relative_layers, b) = our_rows[ours], their_rows[theirs]
-        group = _Counterparts((ours,), query_layers, relative_layers, a[None, :], b[None, :])
+        group = Counterparts((ours,), query_layers, relative_layers, a[None, :], b[None, :])
         cosines = _cosines(query.matrices.sketches[channel], relative.matrices.sketches[channel], group.query_rows, group.relative_rows)
         if cosines is not None:
-            cosines[~_comparable(channel, group, query.matrices, relative.matrices)] = np.nan
+            cosines[~comparable(channel, group, query.matrices, relative.matrices)] = np.nan
             found += _known(group, channel, cosines, (numbers_behind(query.matrices, int(a[0]), channel),))
     return found
 
@@ -213,7 +214,7 @@ def vector_similarities(query: Side, relative: Side) -> list[Similarities]:
     """Centred cosines of norms, biases and other vectors; constant ones are left out."""
     ours, theirs = query.vectors, relative.vectors
     found = []
-    for group in _counterparts(ours.places, theirs.places, query.component, relative.component):
+    for group in counterparts(ours.places, theirs.places, query.component, relative.component):
         a, b = group.query_rows, group.relative_rows
         cosines = _cosines(ours.sketches, theirs.sketches, a, b)
         if cosines is not None:
@@ -237,7 +238,7 @@ def _cosines(ours: Sketches, theirs: Sketches, a: Ints, b: Ints) -> Floats | Non
     return np.asarray(cosines.clip(-1.0, 1.0, out=cosines), np.float64)
 
 
-def _comparable(channel: str, group: _Counterparts, ours: Matrices, theirs: Matrices) -> npt.NDArray[np.bool_]:
+def comparable(channel: str, group: Counterparts, ours: Matrices, theirs: Matrices) -> npt.NDArray[np.bool_]:
     """Whether shapes allow the comparison: probe needs both sides equal (token tables: columns), gram the residual side, anchored none."""
     a, b = group.query_rows, group.relative_rows
     if channel == "anchored":

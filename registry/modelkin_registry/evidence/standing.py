@@ -87,6 +87,10 @@ class Standing:
     few: bool = False
     contradicted: bool = False
 
+    def stands_throughout(self, limit: float) -> bool:
+        """Whether every channel that was measured shows it below this limit: below a wider one it stands in just the same way."""
+        return all(result.strong and result.p_value <= limit for result in self.results.values())
+
 
 def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, judge: Judge, limit: float) -> Standing:
     """The first channel that shows a family below `limit`, by its mean or by a few strong places; else the first one measured.

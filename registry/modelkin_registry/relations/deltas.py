@@ -134,8 +134,12 @@ def _holds(side: Side, more: Mapping[Place, int], less: Mapping[Place, int]) -> 
 
 
 def _places(side: Side) -> dict[Place, int]:
-    """Matrix places of a component, named without it."""
-    return {p._replace(component=""): row for row, p in enumerate(side.matrices.places) if p.component == side.component}
+    """Matrix places of a component, named without it; worked out once for every model that this one is held against."""
+    known = side.matrices.worked_out
+    if (_places, side.component) not in known:
+        own = enumerate(side.matrices.places)
+        known[_places, side.component] = {p._replace(component=""): row for row, p in own if p.component == side.component}
+    return known[_places, side.component]  # type: ignore[no-any-return]
 
 
 def _same_vectors(pair: ComponentPair) -> bool:

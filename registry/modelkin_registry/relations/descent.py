@@ -118,6 +118,13 @@ def told_once(table: Matrices | Vectors, rows: Iterable[int]) -> list[int]:
 
 def contents_of(table: Matrices | Vectors, row: int) -> bytes:
     """What tensors that hold the same numbers have in common: the digest, or at level probe the sketch and its length."""
+    if not isinstance(table, Matrices):
+        return _contents(table, row)
+    known: dict[int, bytes] = table.worked_out.setdefault(contents_of, {})
+    return known[row] if row in known else known.setdefault(row, _contents(table, row))
+
+
+def _contents(table: Matrices | Vectors, row: int) -> bytes:
     columns = [table.digest, *((table.numbers, table.probe) if isinstance(table, Matrices) else ())]
     for column in columns:
         if column.shape[1] and column[row].any():

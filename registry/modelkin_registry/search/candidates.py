@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from modelkin_registry.search.readings import reading_rows
 from modelkin_registry.store.rows import CODE_BITS, IndexRows
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 # Fixed slots: where a role stands in its family's vector. A role without a slot shares the last one.
 SLOTS: Mapping[str, tuple[str, ...]] = {
     "attention": ("q", "k", "v", "o", "rest"),
@@ -100,28 +101,62 @@ def find_candidates(
     index: Index, fingerprint: Fingerprint, *, limit: int = SEARCHED, nearest: int = NEAREST, exact: bool = False
 ) -> list[int]:
     """Revisions by their votes, best first, at most `limit`; then the `nearest` without a vote, one of each model. Ties by number."""
-    votes: dict[int, float] = defaultdict(float)
-    wholes: dict[int, float] = defaultdict(float)
-    seen: dict[int, list[float]] = defaultdict(list)
+    return find_candidates_of_many(index, [fingerprint], limit=limit, nearest=nearest, exact=exact)[0]
+
+
+def find_candidates_of_many(
+    index: Index, fingerprints: Sequence[Fingerprint], *, limit: int = SEARCHED, nearest: int = NEAREST, exact: bool = False
+) -> list[list[int]]:
+    """The candidates of each of these, all of them asked in one search of each kind."""
+    asked: dict[str, list[tuple[int, npt.NDArray[np.float32]]]] = defaultdict(list)
+    for number, fingerprint in enumerate(fingerprints):
+        for rows in index_rows(fingerprint):
+            asked[rows.kind].append((number, rows.rows))
+    found = [_Votes() for _ in fingerprints]
     search = index.search_exact if exact else index.search
-    for rows in index_rows(fingerprint):
-        layered = rows.kind.startswith("layer/")
-        hits = search(rows.kind, rows.rows, max(limit, nearest) if layered else max(HITS, limit, nearest))
-        discount = 2 * math.log(len(rows.rows) ** 2)  # the best of so many looks is as rare as one of sqrt(z^2 - this): exp(-z^2 / 2) looks
-        noise = CODE_NOISE if layered else 1 / math.sqrt(np.count_nonzero(rows.rows))  # slots that no role fills say nothing
-        for revision, score in _pairs(hits):
+    for kind, queries in asked.items():
+        most = max(limit, nearest) if kind.startswith("layer/") else max(HITS, limit, nearest)
+        for width in sorted({rows.shape[1] for _, rows in queries}):
+            some = [(number, rows) for number, rows in queries if rows.shape[1] == width]
+            hits, start = search(kind, np.concatenate([rows for _, rows in some]), most), 0
+            for number, wanted in some:
+                end = start + len(wanted)
+                found[number].take(kind, wanted, hits.revisions[start:end], hits.scores[start:end], all_hits=nearest > 0)
+                start = end
+    models = index.models_of({revision for votes in found for revision in (*votes.seen, *votes.votes)})
+    return [votes.ordered(models, limit, nearest) for votes in found]
+
+
+class _Votes:
+    """What the hits of one fingerprint's rows say of revisions."""
+
+    def __init__(self) -> None:
+        self.votes: dict[int, float] = defaultdict(float)
+        self.wholes: dict[int, float] = defaultdict(float)
+        self.seen: dict[int, list[float]] = defaultdict(list)
+
+    def take(self, kind: str, rows: npt.NDArray[np.float32], revisions: Ints, scores: Floats, *, all_hits: bool) -> None:
+        """Count the hits (rows, k) of rows of one kind; without `all_hits` only those with a vote."""
+        layered = kind.startswith("layer/")
+        discount = 2 * math.log(len(rows) ** 2)  # the best of so many looks is as rare as one of sqrt(z^2 - this): exp(-z^2 / 2) looks
+        noise = CODE_NOISE if layered else 1 / math.sqrt(np.count_nonzero(rows))  # slots that no role fills say nothing
+        least = CODE_Z if layered else VOTE_Z
+        for revision, score in _best(revisions, scores, -1.0 if all_hits or kind == SHAPED else least * noise):
             z = score / noise
-            if z >= (CODE_Z if layered else VOTE_Z):
-                votes[revision] += 0.0 if rows.kind == SHAPED else score
-            if rows.kind == SHAPED:  # repeats the families where names tell them: it orders what has a vote
-                wholes[revision] = score
-            elif rows.kind != CONTENTS:  # of unequal numbers digests say nothing
-                seen[revision].append(math.sqrt(max(z * z - discount, 0.0)))
-    voted = sorted(votes, key=lambda revision: (-votes[revision] - wholes[revision], revision))
-    together = {revision: sum(found) / math.sqrt(len(found)) for revision, found in seen.items() if revision not in votes}
-    near = sorted(together, key=lambda revision: (-together[revision], revision))
-    models = index.models_of([*seen, *votes])
-    return [*islice(_at_most(voted, models, REVISIONS), limit), *islice(_at_most(near, models, 1), nearest)]
+            if z >= least:
+                self.votes[revision] += 0.0 if kind == SHAPED else score
+            if kind == SHAPED:  # repeats the families where names tell them: it orders what has a vote
+                self.wholes[revision] = score
+            elif all_hits and kind != CONTENTS:  # of unequal numbers digests say nothing
+                self.seen[revision].append(math.sqrt(max(z * z - discount, 0.0)))
+
+    def ordered(self, models: Mapping[int, int], limit: int, nearest: int) -> list[int]:
+        """Revisions as `find_candidates` gives them."""
+        voted = sorted(self.votes, key=lambda revision: (-self.votes[revision] - self.wholes[revision], revision))
+        seen = self.seen.items()
+        together = {revision: sum(found) / math.sqrt(len(found)) for revision, found in seen if revision not in self.votes}
+        near = sorted(together, key=lambda revision: (-together[revision], revision))
+        return [*islice(_at_most(voted, models, REVISIONS), limit), *islice(_at_most(near, models, 1), nearest)]
 
 
 def _at_most(revisions: Iterable[int], models: Mapping[int, int], most: int) -> Iterator[int]:
@@ -133,10 +168,10 @@ def _at_most(revisions: Iterable[int], models: Mapping[int, int], most: int) -> 
             yield revision
 
 
-def _pairs(hits: Hits) -> Iterator[tuple[int, float]]:
-    """Each revision's best score in a batch of hits."""
-    revisions, scores = hits.revisions.ravel(), hits.scores.ravel()
-    order = np.lexsort((-scores, revisions))
-    revisions, scores = revisions[order], scores[order]
-    first = np.flatnonzero(np.diff(revisions, prepend=-1))  # revision -1, a place without a hit, comes before all
-    yield from zip(revisions[first].tolist(), scores[first].tolist(), strict=True)
+def _best(revisions: Ints, scores: Floats, least: float) -> Iterator[tuple[int, float]]:
+    """Each revision's best score in a batch of hits, of those from `least`."""
+    kept = (revisions >= 0) & (scores >= least)
+    best: dict[int, float] = {}
+    for revision, score in zip(revisions[kept].tolist(), scores[kept].tolist(), strict=True):
+        best[revision] = max(score, best.get(revision, -1.0))
+    yield from best.items()

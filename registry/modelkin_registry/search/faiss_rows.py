@@ -73,7 +73,7 @@ class IndexedKind:
         if is_codes(self._kind):
             scores = SCORE_OF_DISTANCE[-rough.astype(np.int64)]
         else:
-            scores = ranking.exact_scores(self._index.reconstruct_batch(positions), queries[query])
+            scores = ranking.exact_scores(lambda at: self._index.reconstruct_batch(positions[at]), queries, query)
         rows = self._rows[positions]
         return Shortlist(query, rows["revision"], self._codes[rows["component"]], rows["layer"], scores)
 

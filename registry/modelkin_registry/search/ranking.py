@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from modelkin_registry.store.rows import SCORE_OF_DISTANCE, UNIT_TOLERANCE, Arra
 # How much a float32 inner product may be off: rows this close to the k-th best are scored again in float64 before the cut.
 # 17 times the largest error seen, FAISS and numpy, up to the longest row allowed (6e-7 at 16384 numbers); a test holds a quarter.
 SCORE_MARGIN = 1e-5
+CACHED = 256  # pairs of rows whose product is taken at once: a few megabytes
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,11 @@ def checked(queries: Array, kind: str, dims: int) -> Array:
 
 def shortlist(rows: TableRows, queries: Array, kind: str, k: int) -> Shortlist:
     """Every row that may be among the k nearest, by looking at all of them."""
-    rough = -_distances(rows.data, queries) if is_codes(kind) else numbers(rows.data) @ queries.T
+    values = rows.data if is_codes(kind) else numbers(rows.data)
+    rough = -_distances(values, queries) if is_codes(kind) else values @ queries.T
     near = rough >= cut(rough, k, axis=0, kind=kind)
     position, query = np.nonzero(near)
-    scores = SCORE_OF_DISTANCE[-rough[near]] if is_codes(kind) else exact_scores(numbers(rows.data[position]), queries[query])
+    scores = SCORE_OF_DISTANCE[-rough[near]] if is_codes(kind) else exact_scores(lambda at: values[position[at]], queries, query)
     return Shortlist(query, rows.revisions[position], rows.components[position], rows.layers[position], scores)
 
 
@@ -69,10 +71,19 @@ def cut(rough: Array, k: int, *, axis: int, kind: str) -> Array:
     return kth if is_codes(kind) else kth - np.float32(SCORE_MARGIN)
 
 
-def exact_scores(rows: Array, queries: Array) -> Array:
-    """Inner products of pairs (n, d), (n, d), summed in float64: float32 (n,), the same wherever the row came from."""
-    products: Array = np.einsum("nd,nd->n", rows.astype(np.float64), queries.astype(np.float64))
-    return products.astype(np.float32)
+def exact_scores(rows: Callable[[slice], Array], queries: Array, query: Array) -> Array:
+    """Inner products of pairs, summed in float64: float32 (n,), the same wherever the row came from.
+
+    Args:
+        rows: gives the rows (n, d) of a slice of the pairs; it is asked for few at once, which stay in the processor's cache.
+        queries: (q, d).
+        query: (n,) which query each row is held against.
+    """
+    products = np.empty(len(query), np.float32)
+    for start in range(0, len(query), CACHED):
+        at = slice(start, start + CACHED)
+        products[at] = np.einsum("nd,nd->n", rows(at).astype(np.float64), queries[query[at]].astype(np.float64))
+    return products
 
 
 def _distances(codes: Array, queries: Array) -> Array:

@@ -80,7 +80,10 @@ def untried(edges: Iterable[Link], known: Kinship) -> list[tuple[str, str]]:
 
 
 def spanning(links: Sequence[Link], kin: Kinship) -> list[Link]:
-    """The minimum spanning forest over distances, ties by name; then each model on the middle one of those that are as near to it."""
+    """The minimum spanning forest over distances, ties by name; then each model on the middle one of those that are as near to it.
+
+    A link counts as it is known: edges that turn out to be none of whole models are left out in another round (`standing`).
+    """
     graph = networkx.Graph()
     ordered = sorted(links, key=lambda link: (link.a, link.b))
     nearest = _nearest_of_leaves(ordered)
@@ -94,6 +97,17 @@ def spanning(links: Sequence[Link], kin: Kinship) -> list[Link]:
             if forest.has_edge(near, far):
                 _centre(forest, graph, near, far, kin)
     return [data["link"] for _, _, data in forest.edges(data=True)]
+
+
+def standing(links: Iterable[Link], kin: Kinship) -> list[Link]:
+    """The spanning forest of links between whole models. Only those that it rests on are held against each other, which takes long."""
+    able = [link for link in links if link.may_be_whole]
+    while True:
+        forest = spanning(able, kin)
+        parts = {id(link) for link in forest if not link.is_whole}
+        if not parts:
+            return forest
+        able = [link for link in able if id(link) not in parts]
 
 
 def _centre(forest: networkx.Graph, graph: networkx.Graph, model: str, other: str, kin: Kinship) -> None:
@@ -121,7 +135,8 @@ def _limit(link: Link) -> float:
 
 def _nearest_of_leaves(links: Sequence[Link]) -> dict[str, Link]:
     """Models that are a copy of some other one by a step that does not go back, each with its nearest link."""
-    leaves = {child for link in links for child, other in ((link.a, link.b), (link.b, link.a)) if _is_one_way(link, child, other)}
+    able = [link for link in links if link.one_way and link.is_whole]
+    leaves = {child for link in able for child, other in ((link.a, link.b), (link.b, link.a)) if _is_one_way(link, child, other)}
     nearest: dict[str, Link] = {}
     for link in links:
         for name in {link.a, link.b} & leaves:
@@ -191,14 +206,14 @@ def _edge(graph: networkx.Graph, parent: str, child: str, margin: float) -> Orie
     return Oriented(parent, child, data["link"], margin, reasons or (FOLLOWS,))
 
 
-def joining(edges: Iterable[Link], others: Iterable[Link]) -> list[Link]:
-    """Of the other links the nearest that join trees which the edges leave apart, each pair of trees at most once."""
+def joining(edges: Iterable[Link], others: Iterable[Link], stands: Callable[[Link], bool]) -> list[Link]:
+    """Of the other links that stand the nearest that join trees which the edges leave apart, each pair of trees at most once."""
     trees = networkx.utils.UnionFind()
     for link in edges:
         trees.union(link.a, link.b)
     found = []
     for link in sorted(others, key=lambda link: (link.distance, link.a, link.b)):
-        if trees[link.a] != trees[link.b]:
+        if trees[link.a] != trees[link.b] and stands(link):
             trees.union(link.a, link.b)
             found.append(link)
     return found

@@ -1,10 +1,10 @@
-"""Pairs of registered models held against each other for a family tree: candidates of the index only, copies of one model once."""
+"""Pairs of registered models for a family tree: what many pairs at once show, and in full only where the tree rests on it."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -14,15 +14,20 @@ from blake3 import blake3
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import BLIND, PARTIAL, is_descent
+from modelkin_registry.batches.layouts import Layout, is_informative, layout_of
+from modelkin_registry.batches.pairs import MATRICES, UNTOLD, Seen, screened
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
-from modelkin_registry.relations.pairs import Held, Kin, hold
-from modelkin_registry.search.candidates import REVISIONS, find_candidates
+from modelkin_registry.relations.pairs import Held, hold
+from modelkin_registry.search.candidates import REVISIONS, find_candidates_of_many
 from modelkin_registry.search.known import Known
+from modelkin_registry.trees.one_way import may_be_one_way
 
 CANDIDATES = 12  # models of the index that each one is held against: in a family of 40 its base was always among the nearest 5 (trees.json)
 Part = tuple[str, str]
+Pair = tuple[str, str]
 KEPT = 2048  # fingerprints in memory at once: 200 MB of large ones
+AT_ONCE = 256  # models whose candidates are asked for together
 WHOLE_SHARE = 0.5  # share of the smaller model's weights from which a link is one of whole models, not of parts
 FEWEST_SLOPES = 8  # matrices from which slopes are compared
 LEAST_SLOPE_GAP = 0.02  # mean difference of slopes below which sketches of a few dozen matrices tell nothing (noise of one: 0.09 x change)
@@ -30,22 +35,62 @@ TINY = 1e-12  # instead of no spread at all, where every slope is the same
 MOVED = 2.0  # added to the weight of links in other coordinates: more than any distance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Two models held against each other: `relative` is b as seen from a, `back` a as seen from b.
+
+    r       mean correlation of what they share
+    lean    how many standard errors speak for a = b + independent changes (positive) or for the reverse (negative)
+    """
+
+    relative: Relative
+    back: Relative
+    r: float
+    lean: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
 class Link:
-    """Two models with evidence. `a` is the smaller one and asks; `back` is the same seen from `b`.
+    """Two models with evidence. `a` is the smaller one and asks.
 
     closeness  share of either model's weights that carry evidence times their correlation, the lower of both sides; what has no counterpart
                and what is not understood counts as not shared
-    lean       how many standard errors speak for a = b + independent changes (positive) or for the reverse (negative)
+    hold       holds the two against each other: what they are to each other is worked out where it is asked for
+    seen       what a product over many pairs showed of b from a and of a from b; None where they were held at once
+    one_way    whether one of the two may be a copy by a step that does not go back: where not, they need not be held to know it
     """
 
     a: str
     b: str
-    relative: Relative
-    back: Relative
     closeness: float
-    r: float
-    lean: float = 0.0
+    hold: Callable[[], Views]
+    seen: tuple[Seen, Seen] | None = None
+    one_way: bool = True
+
+    @cached_property
+    def views(self) -> Views:
+        return self.hold()
+
+    @property
+    def relative(self) -> Relative:
+        return self.views.relative
+
+    @property
+    def back(self) -> Relative:
+        return self.views.back
+
+    @property
+    def r(self) -> float:
+        return self.views.r
+
+    @property
+    def lean(self) -> float:
+        return self.views.lean
+
+    @property
+    def correlation(self) -> float:
+        """Mean correlation of what they share, be it by descent or from one start."""
+        return self.seen[0].r if self.seen is not None else self.r
 
     @cached_property
     def distance(self) -> float:
@@ -55,9 +100,11 @@ class Link:
     @cached_property
     def is_moved(self) -> bool:
         """Whether some of the evidence lies in other coordinates (gram, anchored), whose distances are on another scale."""
+        if self.seen is not None:
+            return False
         return any(f.inherited and f.informative and f.channel != "probe" for c in self.relative.components for f in c.families)
 
-    @cached_property
+    @property
     def weight(self) -> float:
         """The distance; all links in other coordinates are farther than those in the same ones."""
         return self.distance + (MOVED if self.is_moved else 0.0)
@@ -66,14 +113,25 @@ class Link:
     def is_descent(self) -> bool:
         return is_descent(self.relative)
 
+    @property
+    def may_be_whole(self) -> bool:
+        """Whether `is_whole` may be true, as far as it is known without holding the two against each other."""
+        return self.seen[0].shared >= WHOLE_SHARE if self.seen is not None else self.is_whole
+
     @cached_property
     def is_whole(self) -> bool:
         """Whether one whole model may come from the other, not only parts of it."""
+        if self.seen is not None and not self.may_be_whole:
+            return False
         partial = any(side.relation in PARTIAL for side in (self.relative, self.back))
         return self.is_descent and not partial and self.relative.shared >= WHOLE_SHARE
 
     def other(self, name: str) -> str:
         return self.b if name == self.a else self.a
+
+    def may_parts(self, name: str) -> frozenset[Part]:
+        """What `parts` may hold, as far as it is known without holding the two against each other."""
+        return self.seen[0 if name == self.a else 1].parts if self.seen is not None else self.parts(name)
 
     def parts(self, name: str) -> frozenset[Part]:
         """The (component, informative family) pairs of one model that carry evidence of the other."""
@@ -97,7 +155,10 @@ class Measurer:
         self.names = {number: names[model] for number, model in store.models_of(store.numbers()).items()}  # older revisions too
         self.fingerprint = lru_cache(maxsize=KEPT)(self._load)
         self.judge = judge
-        self.links: dict[tuple[str, str], Link | None] = {}
+        self.links: dict[Pair, Link | None] = {}
+        self.screened: dict[Pair, tuple[Seen, Seen]] = {}
+        self.sizes: dict[str, int] = {}
+        self.nearest: dict[str, list[str]] = {}
         self.held = 0
 
     def _load(self, name: str) -> Fingerprint:
@@ -105,31 +166,71 @@ class Measurer:
 
     def candidates(self, name: str) -> list[str]:
         """The models that the index holds nearest, best first."""
-        found = find_candidates(self.known.index, self.fingerprint(name), limit=REVISIONS * (CANDIDATES + 1), nearest=0)
-        nearest = dict.fromkeys(self.names[number] for number in found if number in self.names)
-        return [other for other in nearest if other != name][:CANDIDATES]
+        if name not in self.nearest:
+            self.find([name])
+        return self.nearest[name]
+
+    def find(self, names: Sequence[str]) -> None:
+        """Ask the index for the candidates of several models at once."""
+        found = find_candidates_of_many(
+            self.known.index, [self.fingerprint(name) for name in names], limit=REVISIONS * (CANDIDATES + 1), nearest=0
+        )
+        for name, numbers in zip(names, found, strict=True):
+            nearest = dict.fromkeys(self.names[number] for number in numbers if number in self.names)
+            self.nearest[name] = [other for other in nearest if other != name][:CANDIDATES]
+
+    def screen(self, pairs: Iterable[Pair]) -> None:
+        """Look at many pairs at once, for the links that are asked for next."""
+        wanted = [pair for pair in dict.fromkeys(self._ordered(*pair) for pair in pairs) if pair not in self.links]
+        wanted = [pair for pair in wanted if pair not in self.screened]
+        for start in range(0, len(wanted), AT_ONCE):
+            some = wanted[start : start + AT_ONCE]
+            sides = [(self.fingerprint(a), self.fingerprint(b)) for a, b in some]
+            ahead, back = screened(sides, self.judge), screened([(b, a) for a, b in sides], self.judge)
+            self.screened |= dict(zip(some, zip(ahead, back, strict=True), strict=True))
 
     def link(self, one: str, other: str) -> Link | None:
         """The evidence between two models, None where there is none."""
-        pair = (one, other) if self._rank(one) <= self._rank(other) else (other, one)
+        pair = self._ordered(one, other)
         if pair not in self.links:
             self.links[pair] = self._measured(*pair)
         return self.links[pair]
 
-    def _rank(self, name: str) -> tuple[int, str]:
-        return self.fingerprint(name).about.parameters, name
+    def _ordered(self, one: str, other: str) -> Pair:
+        return (one, other) if (self._size(one), one) <= (self._size(other), other) else (other, one)
+
+    def _size(self, name: str) -> int:
+        if name not in self.sizes:
+            self.sizes[name] = self.fingerprint(name).about.parameters
+        return self.sizes[name]
 
     def _measured(self, a: str, b: str) -> Link | None:
         self.held += 1
+        self.screen([(a, b)])
+        seen = self.screened.pop((a, b))
+        if UNTOLD in (seen[0].shows, seen[1].shows):
+            closeness, views = self._hold(a, b)
+            return Link(a, b, closeness, lambda: views) if views.relative.relation not in BLIND else None
+        if seen[0].shows != MATRICES:
+            return None
+        ours, theirs = self.fingerprint(a), self.fingerprint(b)
+        closeness = min(
+            seen[0].closeness * _comparable(seen[0].comparable, ours), seen[1].closeness * _comparable(seen[1].comparable, theirs)
+        )
+        in_place = seen[0].in_place and seen[1].in_place
+        return Link(a, b, closeness, lambda: self._hold(a, b)[1], seen, not in_place or may_be_one_way(ours, theirs, seen[0].parts))
+
+    def _hold(self, a: str, b: str) -> tuple[float, Views]:
         ours, theirs = self.fingerprint(a), self.fingerprint(b)
         there = hold(ours, theirs, b, self.judge)
         found = there.kin()
-        if found.relative.relation in BLIND:
-            return None
         back = hold(theirs, ours, a, self.judge).kin()
-        closeness = min(found.closeness * _comparable(found, ours), back.closeness * _comparable(back, theirs))
+        closeness = min(
+            found.closeness * _comparable(found.comparable_parameters, ours),
+            back.closeness * _comparable(back.comparable_parameters, theirs),
+        )
         r = found.closeness / found.relative.shared if found.relative.shared else 0.0
-        return Link(a, b, found.relative, back.relative, closeness, min(r, 1.0), _lean(there))
+        return closeness, Views(found.relative, back.relative, min(r, 1.0), _lean(there))
 
     def existing(self) -> list[Link]:
         return [link for link in self.links.values() if link is not None]
@@ -154,11 +255,24 @@ def _sameness(fingerprint: Fingerprint) -> str:
     return hasher.hexdigest()
 
 
-def _comparable(kin: Kin, model: Fingerprint) -> float:
+def own_parts(layout: Layout) -> frozenset[Part]:
+    """All (component, informative family) pairs of models of this layout."""
+    known = layout.example.matrices.worked_out
+    if own_parts not in known:
+        families = ((place.component, SHOWN_AS.get(place.family, place.family)) for place in layout.places)
+        known[own_parts] = frozenset(part for part in families if part[1] in INFORMATIVE)
+    return known[own_parts]  # type: ignore[no-any-return]
+
+
+def _comparable(compared: int, model: Fingerprint) -> float:
     """The share of a model's informative weights that was compared; weights that no rule knows were not."""
-    table = model.matrices
-    own = sum(int(n) for n, p in zip(table.parameters, table.places, strict=True) if SHOWN_AS.get(p.family, p.family) in INFORMATIVE)
-    return min(1.0, kin.comparable_parameters / own) * model.about.coverage if own else 0.0
+    layout = layout_of(model)
+    known = layout.example.matrices.worked_out
+    if _comparable not in known:
+        informative = [is_informative(place.family) for place in layout.places]
+        known[_comparable] = int(layout.parameters[informative].sum())
+    own = known[_comparable]
+    return min(1.0, compared / own) * model.about.coverage if own else 0.0
 
 
 def _lean(held: Held) -> float:

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
+
+import networkx
 
 from modelkin_registry.answers.claims import WeighedClaim
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.tree import TreeAnswer, TreeEdge, TreeModel
+from modelkin_registry.batches.layouts import layout_of
 from modelkin_registry.claims.declared import lineage_claims, verdict_on
 from modelkin_registry.evidence.judge import Judge
-from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.search.known import Known
 from modelkin_registry.store.protocol import Store
 from modelkin_registry.trees.directions import Beside, Hint, hints, settled
-from modelkin_registry.trees.forests import ROUNDS, Kinship, Oriented, joining, oriented, spanning, untried
-from modelkin_registry.trees.hubs import FEWEST, HubTest, examined
-from modelkin_registry.trees.links import Link, Measurer, Part, copies
-from modelkin_registry.trees.parentage import Parts, composite_hints, composites, merges_among, part_links
+from modelkin_registry.trees.forests import ROUNDS, Kinship, Oriented, joining, oriented, spanning, standing, untried
+from modelkin_registry.trees.hubs import FEWEST, MOST, HubTest, examined
+from modelkin_registry.trees.links import AT_ONCE, Link, Measurer, Part, copies, own_parts
+from modelkin_registry.trees.parentage import (
+    Parts,
+    comes_whole,
+    composite_hints,
+    composites,
+    may_come_whole,
+    merges_among,
+    part_links,
+)
 
 DEPTH = 2  # steps from the model asked about: its parent, its siblings and its children's children
+MANY = 1024  # models from which a tree takes so long that its progress is told
 MOST_AROUND = 60  # models looked at around one: a popular base has thousands of children, and nobody reads so large a picture
 MERGED = "its weights are a mix of those of its parents"
 SAID = {
@@ -31,16 +43,25 @@ SAID = {
 HINTS_ONLY = "Directions are hints: weights carry no dates, and a parent and its child swapped look much alike."
 
 
-def family_tree(known: Known, judge: Judge, around: str | None = None, depth: int = DEPTH) -> TreeAnswer:
-    """The forest of the whole registry, or the models at most `depth` steps from one. Raises UnknownModel."""
+def family_tree(
+    known: Known, judge: Judge, around: str | None = None, depth: int = DEPTH, say: Callable[[str], None] = lambda words: None
+) -> TreeAnswer:
+    """The forest of the whole registry, or the models at most `depth` steps from one. Raises UnknownModel.
+
+    `say` is told how far the work has come, from MANY models on.
+    """
     store, measurer = known.store, Measurer(known, judge)
     if around is None:
         names, left_out = sorted(measurer.ids), 0
+        tell = say if len(names) >= MANY else lambda words: None
+        for start in range(0, len(names), AT_ONCE):
+            measurer.find(names[start : start + AT_ONCE])
+            tell(f"Nearest models looked up of {min(start + AT_ONCE, len(names)):,} of {len(names):,}.")
     else:
         names, left_out = _neighbourhood(measurer, store.get(around).model, depth)
     groups = copies(measurer, names)
     head = {name: first for first, same in groups.items() for name in same}
-    forest = _Forest(measurer, groups, _beside(store, groups))
+    forest = _Forest(measurer, groups, _beside(store, groups), say)
     return forest.answer(around, head[store.get(around).model] if around is not None else None, left_out)
 
 
@@ -57,6 +78,7 @@ def _neighbourhood(measurer: Measurer, centre: str, depth: int) -> tuple[list[st
     """The models within so many steps of evidence, the nearest first, and how many more there were."""
     found, edge, left_out = {centre: 0.0}, [centre], 0
     for _ in range(depth):
+        measurer.screen((name, other) for name in edge for other in measurer.candidates(name))
         links = [(link.distance, link.other(name)) for name in edge for link in _links_of(measurer, name)]
         nearest = {other: distance for distance, other in sorted(links, reverse=True) if other not in found}
         ordered = sorted(nearest, key=lambda other: (nearest[other], other))
@@ -74,8 +96,9 @@ def _links_of(measurer: Measurer, name: str) -> list[Link]:
 class _Forest:
     """The work between measured links and the answer; every model stands for its copies."""
 
-    def __init__(self, measurer: Measurer, groups: Mapping[str, Sequence[str]], beside: Beside) -> None:
+    def __init__(self, measurer: Measurer, groups: Mapping[str, Sequence[str]], beside: Beside, say: Callable[[str], None]) -> None:
         self.measurer, self.groups, self.beside = measurer, groups, beside
+        self.tell = say if len(groups) >= MANY else lambda words: None
         self.head = {name: first for first, same in groups.items() for name in same}
         self.merges: dict[str, Decomposition] = {}
         self.mixed: set[str] = set()
@@ -86,12 +109,26 @@ class _Forest:
 
     def _measure(self) -> None:
         """Hold each model against its candidates and the models that its folder names."""
+        wanted = []
         for first in self.groups:
             found = [self.head.get(other) for other in self.measurer.candidates(first)]
             found += [self.head.get(model or "") for _, model in lineage_claims(self.beside.claims[first], self.beside.aliases)]
-            for other in dict.fromkeys(found):
-                if other is not None and other != first:
-                    self.measurer.link(first, other)
+            wanted += [(first, other) for other in dict.fromkeys(found) if other is not None and other != first]
+        self._link(wanted)
+
+    def _link(self, pairs: Sequence[tuple[str, str]]) -> list[Link | None]:
+        """The links of many pairs, those of one family together: their fingerprints are read once."""
+        families = networkx.utils.UnionFind()
+        for pair in pairs:
+            families.union(*pair)
+        ordered = sorted(pairs, key=lambda pair: families[pair[0]])
+        found: dict[tuple[str, str], Link | None] = {}
+        for start in range(0, len(ordered), AT_ONCE):
+            some = ordered[start : start + AT_ONCE]
+            self.measurer.screen(some)
+            found |= {pair: self.measurer.link(*pair) for pair in some}
+            self.tell(f"{len(found):,} of {len(pairs):,} pairs of models looked at.")
+        return [found[pair] for pair in pairs]
 
     def _grow(self) -> None:
         """The tree; then again with each model measured against the middle of its family too."""
@@ -99,15 +136,38 @@ class _Forest:
             self.links = self._links()
             self.kin = Kinship(self.links, self.measurer.link)
             plain = _by_model(self.links)
-            whole = {name: [link for link in around if link.is_whole] for name, around in plain.items()}
+            whole = {name: [link for link in around if link.may_be_whole] for name, around in plain.items()}
+            self.tell(f"{len(self.links):,} pairs are related. Merges are sought among them.")
             self.merges = {**self.merges, **merges_among(whole, self.measurer, self.kin)}
             pure = {name: [one for one in around if one.other(name) not in self.merges] for name, around in plain.items()}
             able = {name: around for name, around in pure.items() if name not in self.merges}
-            self.mixed = composites(able, self._own_parts, self._linked, self.kin)
-            self.tree = spanning([link for link in self.links if link.is_whole and self._is_plain(link)], self.kin)
-            more = untried(self.tree, self.kin)
-            if not [self.measurer.link(*pair) for pair in more]:
+            self.mixed = self._composites({name: around for name, around in able.items() if not self._may_come_whole(name, around)})
+            plain_links = [link for link in self.links if link.may_be_whole and self._is_plain(link)]
+            if not self._link(untried(spanning(plain_links, self.kin), self.kin)):
+                break
+        self.tell("The tree is drawn.")
+        self._span(able)
+
+    def _may_come_whole(self, name: str, around: Iterable[Link]) -> bool:
+        return bool(may_come_whole(name, around, self._own_parts(name)))
+
+    def _span(self, able: Mapping[str, Sequence[Link]]) -> None:
+        """The tree beside composites. Whether a model came whole from another, its place in the tree tells first."""
+        waiting = {name: around for name, around in able.items() if self._may_come_whole(name, around)}
+        while True:
+            self.tree = standing(filter(self._is_plain, self.links), self.kin)
+            placed = _by_model(self.tree)
+            parted = {
+                name: around
+                for name, around in waiting.items()
+                if not any(comes_whole(name, links, self._own_parts(name)) for links in (placed.get(name, ()), around))
+            }
+            if not self._composites(parted) - self.mixed:
                 return
+            self.mixed |= self._composites(parted)
+
+    def _composites(self, links: Mapping[str, Sequence[Link]]) -> set[str]:
+        return composites(links, self._own_parts, self._linked, self.kin)
 
     def _links(self) -> list[Link]:
         found = [link for link in self.measurer.existing() if {link.a, link.b} <= self.groups.keys()]
@@ -130,14 +190,15 @@ class _Forest:
         self.hubs = {name: self._hub(name, links) for name, links in around.items() if len(links) >= FEWEST}
         edges = [self._descent_edge(o) for o in tree]
         edges += self._merge_edges() + self._part_edges()
-        start = [link for link in self.links if link.relative.relation == "shared initialisation" and not link.relative.lone]
-        plain = [link for link in start if not {link.a, link.b} & (self.merges.keys() | self.mixed)]
-        return edges + [_tree_edge(link.b, link.a, link, "shared start", (), False) for link in joining(self.tree, plain)]
+        plain = [link for link in self.links if not {link.a, link.b} & (self.merges.keys() | self.mixed)]
+        start = joining(self.tree, plain, _one_start)
+        return edges + [_tree_edge(link.b, link.a, link, "shared start", (), False) for link in start]
 
     def _hub(self, name: str, links: Sequence[Link]) -> HubTest | None:
         """Whether a model in the middle is the base of its neighbours, by whole models in the same coordinates."""
-        near = [link.other(name) for link in links if link.is_whole and not link.is_moved]
-        return examined(name, near, lambda one, other: link.r if (link := self.measurer.link(one, other)) is not None else 0.0)
+        able = {link.other(name): link.correlation for link in links if link.is_whole and not link.is_moved}
+        self.measurer.screen(combinations(sorted(able, key=lambda other: (-able[other], other))[:MOST], 2))
+        return examined(name, list(able), lambda one, other: link.correlation if (link := self.measurer.link(one, other)) else 0.0)
 
     def _descent_edge(self, o: Oriented) -> TreeEdge:
         """An edge of the tree. A direction needs more than signs that two children of a third model give as well."""
@@ -171,8 +232,7 @@ class _Forest:
         return [parts.link.other(name) for parts in part_links(name, frozenset(), around, self.kin)]
 
     def _own_parts(self, name: str) -> frozenset[Part]:
-        families = ((p.component, SHOWN_AS.get(p.family, p.family)) for p in self.measurer.fingerprint(name).matrices.places)
-        return frozenset(part for part in families if part[1] in INFORMATIVE)
+        return own_parts(layout_of(self.measurer.fingerprint(name)))
 
     def _linked(self, one: str, other: str) -> bool:
         return self.measurer.link(one, other) is not None
@@ -192,13 +252,14 @@ class _Forest:
 
     def _part_edges(self) -> list[TreeEdge]:
         """The nearest links that explain what a model's place in the tree does not."""
-        tree, rest = _by_model(self.tree), _by_model(link for link in self.links if link.is_descent and link not in self.tree)
+        placed = set(map(id, self.tree))
+        tree, rest = _by_model(self.tree), _by_model(link for link in self.links if id(link) not in placed)
         found: dict[tuple[str, str], Parts] = {}
         signs: dict[tuple[str, str], list[Hint]] = {}
         for name in sorted(rest.keys() - self.merges.keys()):
             covered = frozenset(part for link in tree.get(name, ()) for part in link.parts(name))
             able = [link for link in rest[name] if link.other(name) not in self.merges and link.other(name) not in self.mixed]
-            parts = part_links(name, covered, able, self.kin)
+            parts = part_links(name, covered, able, self.kin, lambda link: link.is_descent)
             donors = [p.link.other(name) for p in parts] + [link.other(name) for link in tree.get(name, ())]
             for hint in composite_hints(name, donors, self._linked) if parts else ():
                 signs.setdefault((hint.parent, hint.child), []).append(hint)
@@ -280,3 +341,8 @@ def _reached(edges: Sequence[TreeEdge], centre: str) -> list[TreeEdge]:
         more = {name for edge in edges if {edge.parent, edge.child} & found for name in (edge.parent, edge.child)}
         grown, found = not more <= found, found | more
     return [edge for edge in edges if edge.parent in found]
+
+
+def _one_start(link: Link) -> bool:
+    """Whether the two hold one start in general, not a few lone matrices that any of several causes can give."""
+    return link.relative.relation == "shared initialisation" and not link.relative.lone
