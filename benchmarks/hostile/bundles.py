@@ -81,9 +81,8 @@ def _described(models: Mapping[str, bytes], places: Mapping[str, tuple[int, int]
 def task_bytes(models: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", method) as archive:
-        for name, data in models.items():
-            archive.writestr(name, data)
-        archive.writestr("METADATA", b"about")
+        for name, data in {**models, "METADATA": b"about"}.items():
+            archive.writestr(zipfile.ZipInfo(name), data, method)  # without the time, so that the same bytes come every time
     return stream.getvalue()
 
 

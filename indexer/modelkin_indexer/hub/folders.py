@@ -20,6 +20,8 @@ from modelkin_indexer.sources.register import Weights, container_of
 from modelkin_indexer.sources.stored.files import CONFIG, MAX_CONFIG
 
 PARTS = ("model_index.json", "modules.json")  # a folder with one of these is several models, each in a folder of its own
+PARTS_OF_CONFIG = 2  # of the path of a config that is read: a part's, in a folder of its own
+MOST_PARTS = 6  # of a file's path: a CoreML package in a folder, an Orbax checkpoint's step
 MAX_OTHERS = 64  # files fetched beside the weights
 SMALL = 1 << 20  # bytes of a vocabulary, code or licence that are always read
 STRUCTURE_SHARE = 0.05  # of the weights' bytes, up to which a larger one is read
@@ -82,12 +84,12 @@ def needed(repo: Repo, file: str | None = None) -> Needed:
 
 def _is_plain(name: str) -> bool:
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name and len(path.parts) <= 2
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name and len(path.parts) <= MOST_PARTS
 
 
 def stand_in(path: Path, size: int) -> None:
     """An empty file of that size, without blocks on disk."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.truncate(size)
 
@@ -128,6 +130,8 @@ def _is_read(file: SourceFile, weights: int) -> bool:
     if name == file.name and is_structure(name):
         return file.size <= min(max(SMALL, weights * STRUCTURE_SHARE), limits.OTHER)
     is_config = name in READERS or (name.endswith(".json") and not name.startswith(NOT_NEEDED))
+    if len(PurePosixPath(file.name).parts) > PARTS_OF_CONFIG:
+        return False
     return is_config and file.size <= MAX_CONFIG
 
 

@@ -28,7 +28,7 @@ PIECE = 8 << 20  # bytes of one request at most
 BLOCK = {"probe": 64 << 10, "full": PIECE}  # bytes around those that nobody planned to read
 WHOLE = 1 << 20  # bytes of a file that is always fetched whole, and its digest checked
 HEAD = 64 << 10  # bytes of a larger file that are fetched first: most headers
-MAPPED = (".tflite",)  # files whose reader maps them into memory: small ones, for phones
+MAPPED = (".tflite", ".litertlm", ".task", ".ptd", ".pte")  # files whose reader maps them into memory: for phones
 Wanted = tuple[str, int, int]  # file, first byte, byte after the last
 Told = Callable[[int], None]
 
@@ -74,7 +74,11 @@ class RemoteFiles:
         for file in mapped:
             if file.size > limits.MAPPED:
                 where = f"{self.reader.repo.name}/{file.name}"
-                raise HubError(f"has {file.size:,} bytes, more than {limits.MAPPED:,}", path=where, remedy="No such file can be that long.")
+                raise HubError(
+                    f"has {file.size:,} bytes, more than {limits.MAPPED:,}",
+                    path=where,
+                    remedy="Fetch it with `hf download`, and name the file.",
+                )
         large = [file for file in self._needed.weights if not self._is_whole(file)]
         small = [file.name for file in self.files.values() if file not in large]
         self.fetch([(name, 0, self.files[name].size) for name in small] + [(file.name, 0, HEAD) for file in large])
