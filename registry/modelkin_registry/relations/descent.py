@@ -27,7 +27,9 @@ Floats = npt.NDArray[np.floating[Any]]
 # Shares of what was learned that both sides hold. Figures from benchmarks/results/common_start.json: pairs of runs from one start.
 COMMON = 0.9  # gains alone, or matrices in which little was learned: runs reach 0.86 and 0.72 there
 COMMON_IN_ONE = 0.95  # one matrix in which little was learned: runs reach 0.91
-COMMON_IN_MUCH = 0.75  # matrices in which much was learned: runs reach 0.36
+# Matrices in which much was learned: runs reach 0.36 there, and 0.83 with another seed, size and rate (a GRU, twenty large steps from a
+# small start on parts of one task: both have learned the same first things).
+COMMON_IN_MUCH = 0.85
 COMMON_IN_BOTH = 0.8  # matrices and gains each: no pair of runs has both
 # What such a share rests on, sqrt(f g) summed over the matrices. Of less, runs on parts of one task reach a share of 0.97.
 LITTLE, MUCH = 0.15, 0.3
