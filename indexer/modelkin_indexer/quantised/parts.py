@@ -32,7 +32,7 @@ class Plain:
     """A plain tensor as it comes out of stored ones.
 
     `rows(start, stop)` gives rows of the tensor flattened to [all axes but the last, last axis]. `kind` says in words how it is stored;
-    `uses` are the stored tensors that it takes the place of.
+    `uses` are the stored tensors that it takes the place of. `fill(start, stop, out)`, where a scheme has it, is `rows` into `out`.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Plain:
     kind: str
     uses: tuple[str, ...]
     rows: Rows
+    fill: Callable[[int, int, Floats], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,9 @@ class Parts:
         remedy = "Give the weights in another quantisation, or not quantised."
         return UnsupportedFormat(problem, path=self.source.path, tensor=name, remedy=remedy)
 
-    def rows(self, name: str, start: int, stop: int) -> Floats:
-        """Rows of a stored tensor flattened to [all axes but the last, last axis]."""
-        return values.read_rows(self.source, _flat(self.tensors[name]), start, stop)
+    def rows(self, name: str, start: int, stop: int, out: Floats | None = None) -> Floats:
+        """Rows of a stored tensor flattened to [all axes but the last, last axis], in `out` (contiguous, of that shape) if given."""
+        return values.read_rows(self.source, _flat(self.tensors[name]), start, stop, out)
 
     def columns(self, name: str, start: int, stop: int) -> Floats:
         """Columns of a stored matrix, each as a row."""

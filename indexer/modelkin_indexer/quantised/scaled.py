@@ -125,15 +125,19 @@ def scaled_weight(parts: Parts, info: TensorInfo, scale: str) -> Plain:
     zero = _zero_name(parts, info, scale)
     factor = np.float32(1 / BITSANDBYTES if scale.endswith(".SCB") else 1)
 
-    def rows(start: int, stop: int) -> Floats:
-        numbers = parts.rows(info.name, start, stop)
+    def fill(start: int, stop: int, out: Floats) -> None:
+        parts.rows(info.name, start, stop, out)
         if zero is not None:
-            by_groups(np.subtract, numbers, scale_rows(parts, zero, grid, start, stop), grid.width)
-        by_groups(np.multiply, numbers, scale_rows(parts, scale, grid, start, stop) * factor, grid.width)
+            by_groups(np.subtract, out, scale_rows(parts, zero, grid, start, stop), grid.width)
+        by_groups(np.multiply, out, scale_rows(parts, scale, grid, start, stop) * factor, grid.width)
+
+    def rows(start: int, stop: int) -> Floats:
+        numbers = np.empty((stop - start, info.shape[-1] if info.shape else 1), np.float32)
+        fill(start, stop, numbers)
         return numbers
 
     kind = "bitsandbytes int8" if scale.endswith(".SCB") else f"{WORDS[info.dtype]}, {grid.words}"
-    return Plain(_plain_name(info.name), info.shape, kind, (info.name, scale, *_sides(parts, info, zero)), rows)
+    return Plain(_plain_name(info.name), info.shape, kind, (info.name, scale, *_sides(parts, info, zero)), rows, fill)
 
 
 def _plain_name(name: str) -> str:

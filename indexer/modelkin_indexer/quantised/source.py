@@ -70,7 +70,10 @@ class _Rows:
     def decode(self, start: int, out: Bytes) -> int:
         before = self.counted.mine
         first, count = start // self.row_bytes, out.nbytes // self.row_bytes
-        out[:] = np.ascontiguousarray(self.plain.rows(first, first + count), np.float32).reshape(-1).view(np.uint8)
+        if self.plain.fill is not None:
+            self.plain.fill(first, first + count, out.view(np.float32).reshape(count, -1))
+        else:
+            out[:] = np.ascontiguousarray(self.plain.rows(first, first + count), np.float32).reshape(-1).view(np.uint8)
         return self.counted.mine - before
 
 

@@ -113,7 +113,7 @@ def _smoothed(parts: Parts, layer: Layer, plain: Plain) -> Plain:
         return plain
     if parts.tensors[name].elements < plain.shape[-1]:
         raise parts.damaged(name, f"has {parts.tensors[name].elements} numbers for {plain.shape[-1]} inputs")
-    return replace(plain, rows=lambda start, stop: plain.rows(start, stop) * parts.span(name, 0, plain.shape[-1]))
+    return replace(plain, rows=lambda start, stop: plain.rows(start, stop) * parts.span(name, 0, plain.shape[-1]), fill=None)
 
 
 def _nvfp4(layer: Layer) -> Plain | None:

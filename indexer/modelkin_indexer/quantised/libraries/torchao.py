@@ -126,4 +126,6 @@ class _Weight:
         before = self.side("act_pre_scale")
         if before is None or before.elements not in (1, plain.shape[-1]):
             return plain
-        return replace(plain, rows=lambda start, stop: plain.rows(start, stop) * self.parts.span(before.name, 0, before.elements))
+        return replace(
+            plain, rows=lambda start, stop: plain.rows(start, stop) * self.parts.span(before.name, 0, before.elements), fill=None
+        )
