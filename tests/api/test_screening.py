@@ -19,6 +19,7 @@ import modelkin
 from calls import command, environment, run
 from modelkin.errors import SourceNotFound, WrongLine
 from modelkin.screening.manifest import read_batch
+from modelkin_registry.screening.batch import FAMILY
 from modelkin_registry.screening.results import Screening
 from modelkin_registry.screening.rules import RULES
 from tiny_models import save_model, tiny_llama, tuned
@@ -192,6 +193,21 @@ def test_a_private_key_works_the_same(batch: Path) -> None:
     for path in (path for path in Path("out").rglob("*") if path.is_file()):
         assert secret.encode() not in path.read_bytes()
         assert bytes.fromhex(secret) not in path.read_bytes()
+
+
+def test_among_many_of_one_base_the_copies_are_found_and_no_other_is_flagged(filled: Path) -> None:
+    """More of them than are held against each: the nearest come first."""
+    parent = tiny_llama(1)
+    seeds = [*range(20, 20 + FAMILY + 3), 22]  # the last one is a copy of the third
+    rows = ["name,source,base"]
+    for number, seed in enumerate(seeds):
+        save_model(filled / f"team-{number}", tuned(parent, seed))
+        rows.append(f"team-{number},team-{number},parent")
+    Path("family.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    answer = screen("family.csv")
+    twins = ("team-2", f"team-{len(seeds) - 1}")
+    assert [(ring.members, ring.copies) for ring in answer.rings] == [(twins, True)]
+    assert {name for name, outcome in outcomes(answer).items() if outcome != "clear"} == {*twins}
 
 
 def test_a_written_fingerprint_is_its_senders_word(batch: Path) -> None:

@@ -17,6 +17,7 @@ from modelkin.wishes import Listener
 from modelkin_indexer.errors import FingerprintError, RegistryError, SourceError
 from modelkin_registry.registry import Registry
 from modelkin_registry.screening.batch import Batch
+from modelkin_registry.screening.measured import Measured
 
 STOPPED = "its fingerprint is not where it was put: start again"
 
@@ -84,13 +85,14 @@ class Worker:
 
 def batch_of(kept: Kept, registry: Registry, batch: Sequence[tuple[str, str]]) -> Batch:
     """The readable submissions from their kept fingerprints. Raises FingerprintError where one is gone."""
-    fingerprints = []
+    fingerprints, relatives = [], []
     for name, identity in batch:
-        fingerprint = kept.fingerprint(identity)
-        if fingerprint is None:
+        fingerprint, measured = kept.fingerprint(identity), kept.measured(identity)
+        if fingerprint is None or not isinstance(measured, Measured):
             raise FingerprintError(f"{name}: {STOPPED}")
         fingerprints.append(fingerprint)
-    return Batch([name for name, _ in batch], fingerprints, registry.judge(max(1, len(batch) - 1)))
+        relatives.append({row.relative for row in measured.kin})
+    return Batch([name for name, _ in batch], fingerprints, relatives, registry.judge(max(1, len(batch) - 1)))
 
 
 def serve() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.relations import is_descent
+from modelkin_registry.answers.relations import COPIES, is_descent
 from modelkin_registry.evidence.judge import Judge, Strangers
 from modelkin_registry.relations.pairs import Held, Kin, hold
 from modelkin_registry.relations.strangers import background
@@ -20,6 +20,9 @@ from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidat
 from modelkin_registry.search.ranking import Hits, checked, ranked, shortlist
 from modelkin_registry.store.rows import IndexRows, TableRows, encode
 
+# Of the submissions that are kin to the same registered models as one is, so many are held against it, the nearest: what they have in
+# common is explained by those, unless one is a copy of the other or far nearer to it, and then it is among the first that are found.
+FAMILY = 8
 Array = npt.NDArray[np.float32]
 
 
@@ -62,10 +65,15 @@ class BatchIndex:
 
 @dataclass(frozen=True)
 class Batch:
-    """The readable submissions in their order. `judge` is the registry's, made for one model less than there are submissions."""
+    """The readable submissions in their order.
+
+    relatives  the registered models that each is kin to
+    judge      the registry's, made for one model less than there are submissions
+    """
 
     names: Sequence[str]
     fingerprints: Sequence[Fingerprint]
+    relatives: Sequence[Set[str]]
     judge: Judge
 
     def partners(self) -> list[list[int]]:
@@ -73,27 +81,33 @@ class Batch:
         index = BatchIndex(self.fingerprints)
         found: list[set[int]] = [set() for _ in self.names]
         for number, fingerprint in enumerate(self.fingerprints):
-            for other in find_candidates(index, fingerprint, limit=SEARCHED + 1, nearest=0):
-                if other != number:
-                    found[min(number, other)].add(max(number, other))
+            voted = [other for other in find_candidates(index, fingerprint, limit=SEARCHED + 1, nearest=0) if other != number]
+            family = [other for other in voted if self._share(number, other)]
+            for other in {*voted} - {*family[FAMILY:]}:
+                found[min(number, other)].add(max(number, other))
         return [sorted(others) for others in found]
 
     def between(self, first: int, partners: Sequence[int]) -> list[Between]:
         """What a submission has in common with these later ones, or they with it.
 
-        Where anything shows descent, others without a vote are held against it too, so that it is judged beside what strangers of this
-        batch show.
+        Where nothing registered is kin to both, others without a vote are held against it too, so that it is judged beside what strangers
+        of this batch show.
         """
         found = [one for other in partners for one in self._both_ways(first, other)]
         strangers = {}
         told = []
         for query, one in found:
-            if query not in strangers:
-                strangers[query] = self._spread(query, {first, *partners})
-            kin = one.widened(strangers[query]).kin() if any(strangers[query].values()) else one.kin()
+            kin = one.kin()
+            if kin.relative.relation not in COPIES and not self._share(query, one.model_id):
+                if query not in strangers:
+                    strangers[query] = self._spread(query, {first, *partners})
+                kin = one.widened(strangers[query]).kin() if any(strangers[query].values()) else kin
             if rows := kinships(kin.relative, self.judge.searched):
                 told.append(Between(self.names[query], self.names[one.model_id], tuple(rows)))
         return told
+
+    def _share(self, one: int, other: int) -> bool:
+        return not self.relatives[one].isdisjoint(self.relatives[other])
 
     def _both_ways(self, first: int, other: int) -> Iterator[tuple[int, Held]]:
         """The first way in which a pair shows descent: that of the earlier one, else that of the later one. Nothing where none does."""
