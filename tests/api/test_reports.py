@@ -19,7 +19,7 @@ from calls import run
 from modelkin.errors import ReportError
 from modelkin.reporting import figures, pictures
 from modelkin.reporting.languages import LANGUAGES
-from modelkin.reporting.page import markdown
+from modelkin.reporting.page import markdown, pieces
 from modelkin.reporting.texts import texts_of
 from modelkin.reporting.writing import NEEDS_WEASYPRINT
 from modelkin_registry.answers.parts import ALTERNATIVES, VERDICTS
@@ -203,6 +203,11 @@ def test_markdown_has_the_same_content_and_its_pictures_beside_it(filled: Path) 
     assert [heading.partition(" ")[2] for heading in re.findall(r"^#+ .*", text, re.MULTILINE)] == html
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count(" |") for line in rows if line.startswith("| attention")}) == 1
+
+
+def test_commands_in_sentences_are_told_from_words() -> None:
+    assert pieces("ask `query --confirm` or a `b") == [("ask ", False), ("query --confirm", True), (" or a `b", False)]
+    assert pieces("`<b>`") == [("<b>", True)]
 
 
 @pytest.mark.parametrize(

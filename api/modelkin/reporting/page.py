@@ -19,6 +19,7 @@ from modelkin_registry.answers.claims import WeighedClaim
 from modelkin_registry.answers.parts import Counterpart
 
 MARKS = re.compile(r"([\\`*_{}\[\]<|~&$])")  # what Markdown or HTML in it could read as more than letters
+COMMAND = re.compile(r"`([^`]+)`")
 AT_LINE_START = re.compile(r"^(\s*)([-.#>+=]|\d+[.)])")
 
 
@@ -46,9 +47,14 @@ def _environment(*, autoescape: bool) -> Environment:
     folder = files("modelkin.reporting") / "templates"
     sources = {name: (folder / name).read_text(encoding="utf-8") for name in ("page.html.j2", "page.md.j2")}
     found = Environment(loader=DictLoader(sources), autoescape=autoescape, undefined=StrictUndefined, trim_blocks=False)  # noqa: S701
-    found.filters |= {"shown": shown, "md": markdown, "columns": _columns, "tensor": _tensor, "flat": _flat, "claim": _claim}
+    found.filters |= {"shown": shown, "pieces": pieces, "md": markdown, "columns": _columns, "tensor": _tensor, "flat": _flat, "claim": _claim}
     found.filters["relative"] = _relative
     return found
+
+
+def pieces(value: Any) -> list[tuple[str, bool]]:
+    """A sentence for a terminal in pieces, each with whether it stood between backticks, as commands do."""
+    return [(piece, bool(number % 2)) for number, piece in enumerate(COMMAND.split(shown(value))) if piece]
 
 
 def markdown(value: Any) -> str:
