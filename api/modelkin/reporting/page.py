@@ -47,7 +47,15 @@ def _environment(*, autoescape: bool) -> Environment:
     folder = files("modelkin.reporting") / "templates"
     sources = {name: (folder / name).read_text(encoding="utf-8") for name in ("page.html.j2", "page.md.j2")}
     found = Environment(loader=DictLoader(sources), autoescape=autoescape, undefined=StrictUndefined, trim_blocks=False)  # noqa: S701
-    found.filters |= {"shown": shown, "pieces": pieces, "md": markdown, "columns": _columns, "tensor": _tensor, "flat": _flat, "claim": _claim}
+    found.filters |= {
+        "shown": shown,
+        "pieces": pieces,
+        "md": markdown,
+        "columns": _columns,
+        "tensor": _tensor,
+        "flat": _flat,
+        "claim": _claim,
+    }
     found.filters["relative"] = _relative
     return found
 
