@@ -270,6 +270,8 @@ def test_both_kinds_of_list_say_the_same(tmp_path: Path) -> None:
         ("a.jsonl", '{"name": "a", "source": "b", "base": 5}\n', 1, "is no list of names"),
         ("a.jsonl", "[]\n", 1, "is no JSON object"),
         ("a.jsonl", "[" * 100_000 + "\n", 1, "is no JSON"),
+        ("a.jsonl", '{"name": ' + "1" * 5_000 + ', "source": "b"}\n', 1, "is no JSON"),
+        ("a.jsonl", '{"name": "a", "source": "b"}\n{"name": "c", "source": "\\ud800"}\n', 2, "half a character"),
     ],
 )
 def test_a_mistake_in_a_list_is_told_with_its_line(tmp_path: Path, name: str, text: str | bytes, line: int, problem: str) -> None:
@@ -278,6 +280,12 @@ def test_a_mistake_in_a_list_is_told_with_its_line(tmp_path: Path, name: str, te
         read_batch(tmp_path / name)
     assert (raised.value.line, problem in raised.value.problem) == (line, True), raised.value.problem
     assert raised.value.exit_code == 2
+
+
+def test_a_line_of_a_list_ends_where_csv_ends_it_and_at_no_character_of_a_name(tmp_path: Path) -> None:
+    names = ["a\u2028b", "c\x0cd", "e\x85f"]
+    (tmp_path / "a.csv").write_bytes(b"name,source\r\n" + "".join(f"{name},models/x\r\n" for name in names).encode())
+    assert [one.name for one in read_batch(tmp_path / "a.csv")] == names
 
 
 def test_what_is_no_list(tmp_path: Path) -> None:
