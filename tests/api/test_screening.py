@@ -113,6 +113,16 @@ def test_a_changed_submission_is_measured_again(batch: Path) -> None:
     assert outcomes(screen())["own"] == "flagged"
 
 
+def test_a_changed_submission_that_keeps_its_size_and_time_is_measured_again(batch: Path) -> None:
+    assert outcomes(screen())["own"] == "clear"
+    weights = Path("mine") / "model.safetensors"
+    before = weights.stat()
+    weights.write_bytes((Path("parent") / "model.safetensors").read_bytes())
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert weights.stat().st_size == before.st_size
+    assert outcomes(screen())["own"] == "flagged"
+
+
 def test_damage_of_what_is_kept_is_mended(batch: Path) -> None:
     first = screen()
     for path in Path("out/work").iterdir():

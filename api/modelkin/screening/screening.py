@@ -124,7 +124,7 @@ class _Run:
         self.pool.run(waiting, lambda task, _: bar(len(task.partners) if isinstance(task, Pairing) else 0))
         return [pair for task in tasks for pair in self.kept.pairs(task.identity) or ()]
 
-    def _identify(self, said: Declaration, files: list[tuple[str, int, int]]) -> str:
+    def _identify(self, said: Declaration, files: list[tuple[str, int, tuple[int, int]]]) -> str:
         """The name under which a submission is kept: a digest of its files and of all that it is measured by."""
         how = (self.how.level, self.how.key.name, str(self.how.base), self.how.strict, self.how.offline, self.policy.audit)
         store = (self.registry.store.registry_id, self.registry.store.generation())
