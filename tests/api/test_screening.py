@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,8 +19,17 @@ import pytest
 import modelkin
 from calls import command, environment, run
 from modelkin.errors import SourceNotFound, WrongLine
+from modelkin.screening.lineage import RegistryLineage
 from modelkin.screening.manifest import read_batch
+from modelkin.screening.measuring import Work, measure
+from modelkin.wishes import HowToRead, Listener
+from modelkin_indexer.spec import PUBLIC_KEY
+from modelkin_registry.screening import deciding
 from modelkin_registry.screening.batch import FAMILY
+from modelkin_registry.screening.deciding import decided
+from modelkin_registry.screening.declared import Declaration
+from modelkin_registry.screening.explained import Entry
+from modelkin_registry.screening.policy import read_policy
 from modelkin_registry.screening.results import Screening
 from modelkin_registry.screening.rules import RULES
 from tiny_models import save_model, tiny_llama, tuned
@@ -218,6 +228,27 @@ def test_among_many_of_one_base_the_copies_are_found_and_no_other_is_flagged(fil
     twins = ("team-2", f"team-{len(seeds) - 1}")
     assert [(ring.members, ring.copies) for ring in answer.rings] == [(twins, True)]
     assert {name for name, outcome in outcomes(answer).items() if outcome != "clear"} == {*twins}
+
+
+@pytest.mark.parametrize("by", ["list", "README.md", "allowed", "policy", ""])
+def test_a_base_explains_a_larger_family_than_is_weighed(filled: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    middle = tuned(tiny_llama(1), 77, 0.5)
+    for number in range(4):
+        modelkin.add(save_model(filled / f"sibling-{number}", tuned(middle, number, 0.05)), registry="r.db")
+    source = str(save_model(filled / "mine", tuned(middle, 50, 0.05)))
+    if by == "README.md":
+        (filled / "mine" / "README.md").write_text("---\nbase_model: parent\n---\n")
+    said = Declaration("mine", source, base=("parent",) if by == "list" else (), allowed_bases=("parent",) if by == "allowed" else None)
+    policy = read_policy(default(), "policy")
+    if by == "policy":
+        policy = replace(policy, allowed=("parent",))
+    policy = replace(policy, must_declare=by not in ("allowed", "policy"))
+    monkeypatch.setattr("modelkin.screening.measuring.MOST_KIN", 3)  # the siblings, which are nearer
+    with modelkin.Registry.open("r.db") as registry:
+        how = HowToRead(key=PUBLIC_KEY)
+        _, measured = measure(registry.inner, Work(said, how, policy.audit, policy.named), Listener())
+        answer = decided([Entry(said, measured)], [], policy, RegistryLineage(registry.inner), deciding.Asked(6, "public"))
+    assert answer.results[0].outcome == ("clear" if by else "flagged")
 
 
 def test_a_written_fingerprint_is_its_senders_word(batch: Path) -> None:

@@ -54,6 +54,12 @@ class Policy:
     audit: tuple[str, ...]
     actions: Mapping[str, str]
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Every model that it allows by name, in whole or in part."""
+        parts = (name for names in self.parts.values() for name in names)
+        return tuple(dict.fromkeys(name for name in (*(self.allowed or ()), *parts) if name != ANY))
+
 
 class _Wrong(ValueError):
     """A value that is none of those that a key may have; the message says which those are."""
