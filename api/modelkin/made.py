@@ -163,9 +163,14 @@ def _remote(role: str, name: str, listener: Listener, *, offline: bool) -> Input
 
 
 def _whole(role: str, name: str, kind: str, revision: str | None, files: Sequence[InputFile]) -> Input:
+    return Input(role, name, kind, revision, tuple(files), whole_digest(files))
+
+
+def whole_digest(files: Sequence[InputFile]) -> str | None:
+    """One digest of all files, None where one of them has none."""
     lines = [f"{file.sha256}  {file.name}\n" for file in sorted(files, key=lambda file: file.name)]
     known = bool(files) and all(file.sha256 is not None for file in files)
-    return Input(role, name, kind, revision, tuple(files), hashlib.sha256("".join(lines).encode()).hexdigest() if known else None)
+    return hashlib.sha256("".join(lines).encode()).hexdigest() if known else None
 
 
 def _sha256(digest: str) -> str | None:

@@ -126,7 +126,8 @@ def _set(*way: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("judge", "own", value=[["attention", "probe", 0.9]]), "answer/"),
         (_set("made", "key", value="private-000000000000"), "made/key"),
         (_set("made", "spec", value="1"), "made/spec"),
-        (_set("question", "a", value="parent"), ""),
+        (_set("made", "inputs", 0, "files", 0, "sha256", value="0" * 64), "made/inputs/child/sha256"),
+        (_set("made", "inputs", 0, "sha256", value=None), "made/inputs/child/sha256"),
         (_set("fingerprints", "child", "content", value="full-0"), "fingerprints/child/content"),
         (_set("fingerprints", "child", "sha256", value="0"), "fingerprints/child/sha256"),
     ],
@@ -137,6 +138,37 @@ def test_a_change_with_new_digests_is_found_by_making_the_numbers_again(
     done = modelkin.verify(rewritten(made, change))
     assert done.verdict == "differs"
     assert any(one.where.startswith(where) for one in done.differences)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (_set("question", "a", value="parent"), "question"),
+        (_set("question", "controls", value=["stranger"] * 100_000), "question"),
+        (_set("question", "controls", value=[]), "question"),
+        (_set("judge", "searched", value=0), "judge/searched"),  # whose p-values would all be 0
+        (_set("judge", "searched", value=-5), "judge/searched"),
+        (_set("judge", "searched", value=0.5), "judge/searched"),
+        (_set("judge", "searched", value="x"), "judge/searched"),
+        (_set("judge", "searched", value=10**400), "judge/searched"),
+        (_set("judge", "own", value=[["attention", "probe", -1.0]]), "judge/own"),
+        (_set("judge", "own", value=[["attention", "probe", "x"]]), "judge/own"),
+        (_set("judge", "own", value=[["attention", "probe", 0.1, 0.1]]), "a section"),
+    ],
+)
+def test_what_no_comparison_is_judged_by_is_refused_by_name(made: Path, change: Callable[[dict[str, Any]], None], named: str) -> None:
+    with pytest.raises(EvidenceError, match=rf"changed\.json: {named}:? was changed"):
+        modelkin.verify(rewritten(made, change))
+
+
+def test_files_that_are_not_held_against_digests_are_told(made: Path) -> None:
+    def nameless(found: dict[str, Any]) -> None:
+        found["made"]["inputs"][0] |= {"files": [], "sha256": None}
+
+    done = modelkin.verify(rewritten(made, nameless), weights=["child", "parent"])
+    assert done.verdict == "reproduced"
+    assert [note for note in done.notes if "files of child" in note]
+    assert not [note for note in done.notes if "files of parent" in note]
 
 
 def test_fingerprints_of_other_weights_do_not_give_this_answer(made: Path) -> None:
@@ -214,7 +246,10 @@ def test_a_registrys_own_background_is_part_of_what_is_judged_by(filled: Path) -
     plain, own = sections(Path("pair.json")), sections(Path("own.json"))
     assert own["judge"]["own"] == [["attention", "probe", 0.4]]
     assert own["answer"]["components"] != plain["answer"]["components"]
-    assert modelkin.verify("own.json").verdict == "reproduced"  # without the registry
+    done = modelkin.verify("own.json")
+    assert done.verdict == "reproduced"  # without the registry
+    assert any("writer's word" in note and "relation is the same" in note for note in done.notes)
+    assert not any("writer's word" in note for note in modelkin.verify("pair.json").notes)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,8 +19,17 @@ import pytest
 import modelkin
 from calls import command, environment, run
 from modelkin.errors import SourceNotFound, WrongLine
+from modelkin.screening.lineage import RegistryLineage
 from modelkin.screening.manifest import read_batch
+from modelkin.screening.measuring import Work, measure
+from modelkin.wishes import HowToRead, Listener
+from modelkin_indexer.spec import PUBLIC_KEY
+from modelkin_registry.screening import deciding
 from modelkin_registry.screening.batch import FAMILY
+from modelkin_registry.screening.deciding import decided
+from modelkin_registry.screening.declared import Declaration
+from modelkin_registry.screening.explained import Entry
+from modelkin_registry.screening.policy import read_policy
 from modelkin_registry.screening.results import Screening
 from modelkin_registry.screening.rules import RULES
 from tiny_models import save_model, tiny_llama, tuned
@@ -110,6 +120,16 @@ def default() -> str:
 def test_a_changed_submission_is_measured_again(batch: Path) -> None:
     screen()
     (Path("mine") / "model.safetensors").write_bytes((Path("parent") / "model.safetensors").read_bytes())
+    assert outcomes(screen())["own"] == "flagged"
+
+
+def test_a_changed_submission_that_keeps_its_size_and_time_is_measured_again(batch: Path) -> None:
+    assert outcomes(screen())["own"] == "clear"
+    weights = Path("mine") / "model.safetensors"
+    before = weights.stat()
+    weights.write_bytes((Path("parent") / "model.safetensors").read_bytes())
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert weights.stat().st_size == before.st_size
     assert outcomes(screen())["own"] == "flagged"
 
 
@@ -210,6 +230,27 @@ def test_among_many_of_one_base_the_copies_are_found_and_no_other_is_flagged(fil
     assert {name for name, outcome in outcomes(answer).items() if outcome != "clear"} == {*twins}
 
 
+@pytest.mark.parametrize("by", ["list", "README.md", "allowed", "policy", ""])
+def test_a_base_explains_a_larger_family_than_is_weighed(filled: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    middle = tuned(tiny_llama(1), 77, 0.5)
+    for number in range(4):
+        modelkin.add(save_model(filled / f"sibling-{number}", tuned(middle, number, 0.05)), registry="r.db")
+    source = str(save_model(filled / "mine", tuned(middle, 50, 0.05)))
+    if by == "README.md":
+        (filled / "mine" / "README.md").write_text("---\nbase_model: parent\n---\n")
+    said = Declaration("mine", source, base=("parent",) if by == "list" else (), allowed_bases=("parent",) if by == "allowed" else None)
+    policy = read_policy(default(), "policy")
+    if by == "policy":
+        policy = replace(policy, allowed=("parent",))
+    policy = replace(policy, must_declare=by not in ("allowed", "policy"))
+    monkeypatch.setattr("modelkin.screening.measuring.MOST_KIN", 3)  # the siblings, which are nearer
+    with modelkin.Registry.open("r.db") as registry:
+        how = HowToRead(key=PUBLIC_KEY)
+        _, measured = measure(registry.inner, Work(said, how, policy.audit, policy.named), Listener())
+        answer = decided([Entry(said, measured)], [], policy, RegistryLineage(registry.inner), deciding.Asked(6, "public"))
+    assert answer.results[0].outcome == ("clear" if by else "flagged")
+
+
 def test_a_written_fingerprint_is_its_senders_word(batch: Path) -> None:
     modelkin.fingerprint("mine", "mine.modelkin")
     Path("one.csv").write_text("name,source\none,mine.modelkin\n", encoding="utf-8")
@@ -270,6 +311,8 @@ def test_both_kinds_of_list_say_the_same(tmp_path: Path) -> None:
         ("a.jsonl", '{"name": "a", "source": "b", "base": 5}\n', 1, "is no list of names"),
         ("a.jsonl", "[]\n", 1, "is no JSON object"),
         ("a.jsonl", "[" * 100_000 + "\n", 1, "is no JSON"),
+        ("a.jsonl", '{"name": ' + "1" * 5_000 + ', "source": "b"}\n', 1, "is no JSON"),
+        ("a.jsonl", '{"name": "a", "source": "b"}\n{"name": "c", "source": "\\ud800"}\n', 2, "half a character"),
     ],
 )
 def test_a_mistake_in_a_list_is_told_with_its_line(tmp_path: Path, name: str, text: str | bytes, line: int, problem: str) -> None:
@@ -278,6 +321,12 @@ def test_a_mistake_in_a_list_is_told_with_its_line(tmp_path: Path, name: str, te
         read_batch(tmp_path / name)
     assert (raised.value.line, problem in raised.value.problem) == (line, True), raised.value.problem
     assert raised.value.exit_code == 2
+
+
+def test_a_line_of_a_list_ends_where_csv_ends_it_and_at_no_character_of_a_name(tmp_path: Path) -> None:
+    names = ["a\u2028b", "c\x0cd", "e\x85f"]
+    (tmp_path / "a.csv").write_bytes(b"name,source\r\n" + "".join(f"{name},models/x\r\n" for name in names).encode())
+    assert [one.name for one in read_batch(tmp_path / "a.csv")] == names
 
 
 def test_what_is_no_list(tmp_path: Path) -> None:

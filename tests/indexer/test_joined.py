@@ -145,3 +145,10 @@ def test_a_factor_too_large_to_hold_is_not_multiplied_out(monkeypatch: pytest.Mo
     assert isinstance(source.tensors[f"{Q}.weight"], TensorInfo)
     assert "model.layers.0.mlp.down_proj.0.weight" in source.tensors  # the first factor has the numbers of [MIDDLE, MIDDLE]
     source.close()
+
+
+@pytest.mark.parametrize(("width", "is_left"), [(1000, True), (100, False)])
+def test_a_small_file_stands_for_no_huge_matrix(tmp_path: Path, width: int, is_left: bool) -> None:
+    """Of rank 1 a product has half as many numbers for each that is stored as its width."""
+    tensors = {"model.norm.weight": drawn(width), f"{Q}.down.weight": drawn(1, width), f"{Q}.up.weight": drawn(width, 1)}
+    assert left(tmp_path, tensors) == is_left

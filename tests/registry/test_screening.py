@@ -187,6 +187,26 @@ def test_a_base_among_the_submissions_explains_what_it_may_have_itself() -> None
     assert [one.outcome for one in decide(each_other, second).results] == ["flagged", "flagged"]
 
 
+@pytest.mark.parametrize("where", ["list", "README.md"])
+def test_submissions_that_declare_one_another_in_a_circle_explain_nothing(where: str) -> None:
+    def one(name: str, *bases: str) -> Entry:
+        if where == "list":
+            return entry(name, kin("base"), said={"base": bases})
+        return entry(name, kin("base"), bases=[Said(base, None, "not registered", where) for base in bases])
+
+    circle = [one("a", "b"), one("b", "c"), one("c", "a")]
+    answer = decide(*circle, entry("own"))
+    assert [one.outcome for one in answer.results] == ["flagged", "flagged", "flagged", "clear"]
+    told = decide(*circle[:2], one("c", "a", "base"))  # the last one tells where all of it comes from
+    assert [one.outcome for one in told.results] == ["clear", "clear", "clear"]
+
+
+def test_many_submissions_that_declare_all_before_them_take_no_time() -> None:
+    names = [f"s{number}" for number in range(60)]
+    batch = [entry(name, kin("base"), said={"base": tuple(names[:at])}) for at, name in enumerate(names)]
+    assert {one.outcome for one in decide(*batch).results} == {"flagged"}
+
+
 def test_a_submission_that_takes_a_registered_models_name_explains_nothing() -> None:
     planted, other = entry("base", kin("other")), entry("one", kin("other"), said={"base": ("base",)})
     assert outcome(decide(planted, other), "one") == "flagged"
@@ -237,6 +257,8 @@ def test_licences_of_what_a_submission_is_kin_to() -> None:
     assert rules(decide(entry("one", *rows, said=said, licence=("gpl-3.0",)), lineage=strict), "one") == []
     allowed = said | {"licence": "gpl-3.0", "allowed_licences": ("apache-2.0",)}
     assert rules(decide(entry("one", *rows, said=allowed), lineage=strict), "one") == ["licence-not-allowed"]
+    unknown = decide(entry("one", kin("child"), said={"base": ("org/unknown",), "licence": "MIT"}), lineage=strict)
+    assert (rules(unknown, "one"), outcome(unknown, "one")) == (["base-unknown"], "inconclusive")  # both may come from that base
 
 
 # submissions against one another
@@ -319,6 +341,7 @@ def test_the_default_policy_says_something_of_every_rule_and_key() -> None:
         ('undeclared = "flag"', 'undeclard = "flag"', "undeclard", "no rule is named"),
         ("version = 1", "version = 2", "version = 2", "the version of the schema"),
         ("version = 1", "version = ", "version = ", "is no TOML"),
+        ("version = 1", "version = " + "1" * 5_000, "# The policy", "is no TOML"),
         ('fail_on = ["flagged", "inconclusive"]', 'fail_on = ["bad"]', "fail_on", "a list of these"),
         ("\n[parts]", '\n[parts]\nvision = "clip"', 'vision = "clip"', "a list of names"),
     ],

@@ -7,13 +7,13 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from modelkin.bundles import bundle
 from modelkin.bundles.gathering import answer_of
-from modelkin.made import input_of, release
+from modelkin.made import InputFile, input_of, release, whole_digest
 from modelkin.registries import OnDemand
 from modelkin.sources.sides import Side, sides_of
 from modelkin.wishes import Asked, HowToRead, Listener
@@ -28,6 +28,7 @@ from modelkin_registry.store.digests import content_digest
 SAME = 1e-5  # two numbers are the same up to this difference: sums of 128 single-precision numbers in another order differ by 1e-7
 SAME_SHARE = 1e-3  # and as a share of them: z and p of far tails, where 1e-6 of r is 1e-4 of p
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+MOST_SEARCHED = 1 << 40  # models: more than any registry holds
 MOST_TOLD = 100  # differences that are listed; the count has all
 
 
@@ -74,12 +75,12 @@ def check(path: Path, weights: Sequence[Asked], how: HowToRead, registry: OnDema
         relation, key = str(found["answer"]["relation"]), str(found["made"]["key"])
         values, differing = compared(found["answer"], answer, "answer")
         differences += differing
-        notes = _notes(found)
+        notes = [*_notes(found), *_by_own_backgrounds(sides, judge, relation)]
         read: list[str] = []
         if weights:
-            more, differing, read = _from_weights(found, sides, judge, weights, how, registry, listener)
-            values, differences = values + more, differences + differing
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+            more, differing, read, unread = _from_weights(found, sides, judge, weights, how, registry, listener)
+            values, differences, notes = values + more, differences + differing, [*notes, *unread]
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError, RecursionError) as error:
         changed = ", ".join(bundle.changed_sections(found)) or "a section"
         raise EvidenceError(f"{path}: {changed} was changed: {type(error).__name__} {error}. {bundle.AGAIN}") from error
     models = tuple(side.name for side in sides)
@@ -89,8 +90,11 @@ def check(path: Path, weights: Sequence[Asked], how: HowToRead, registry: OnDema
 def _sides(found: Mapping[str, Any], origin: str) -> tuple[list[Side], Judge, list[Difference]]:
     """The sides as the bundle holds them, what they are judged by, and what of these is not what it says."""
     question, broken = found["question"], []
+    names = (question["a"], question["b"], *question["controls"])
+    if len(set(names)) < len(names) or set(names) != set(found["fingerprints"]):  # else one fingerprint were read a million times
+        raise EvidenceError(f"{origin}: question: was changed: its models are not those of fingerprints, each once. {bundle.AGAIN}")
     sides = []
-    for name in (question["a"], question["b"], *question["controls"]):
+    for name in names:
         held = found["fingerprints"][name]
         try:
             data = base64.b64decode(held["data"], validate=True)
@@ -105,10 +109,18 @@ def _sides(found: Mapping[str, Any], origin: str) -> tuple[list[Side], Judge, li
         broken += [Difference(f"fingerprints/{name}/{field}", held[field], value) for field, value in told.items() if held[field] != value]
         said = found["claims"].get(name, ())
         sides.append(Side(name, fingerprint, tuple(Claim(one["kind"], one["value"], one["source"]) for one in said)))
-    judged = found["judge"]
-    own = {(family, channel): float(spread) for family, channel, spread in judged["own"]}
-    _, differing = compared(judged["shipped"], backgrounds.table(), "judge/shipped")
-    return sides, Judge(int(judged["searched"]), own, {}), broken + differing
+    _, differing = compared(found["judge"]["shipped"], backgrounds.table(), "judge/shipped")
+    return sides, _judge(found["judge"], origin), broken + differing
+
+
+def _judge(judged: Mapping[str, Any], origin: str) -> Judge:
+    """What was judged by. Raises EvidenceError for what no registry judges by: no model searched, or a spread that is none."""
+    searched, spreads = judged["searched"], [spread for _, _, spread in judged["own"]]
+    if type(searched) is not int or not 1 <= searched <= MOST_SEARCHED:
+        raise EvidenceError(f"{origin}: judge/searched: was changed: {str(searched)[:40]} is no number of models. {bundle.AGAIN}")
+    if not all(type(spread) in (int, float) and 0.0 <= spread <= 1.0 for spread in spreads):
+        raise EvidenceError(f"{origin}: judge/own: was changed: a spread of cosines is a number from 0 to 1. {bundle.AGAIN}")
+    return Judge(searched, {(family, channel): float(spread) for family, channel, spread in judged["own"]}, {})
 
 
 def _inconsistent(found: Mapping[str, Any], sides: Sequence[Side]) -> list[Difference]:
@@ -117,7 +129,9 @@ def _inconsistent(found: Mapping[str, Any], sides: Sequence[Side]) -> list[Diffe
     told: dict[str, tuple[Any, Any]] = {"made/key": (made["key"], about.key), "made/spec": (made["spec"], about.spec)}
     inputs = [one["name"] for one in made["inputs"]]
     told["made/inputs"] = (inputs, [side.name for side in sides])
-    told["fingerprints"] = (sorted(found["fingerprints"]), sorted(side.name for side in sides))
+    for one in made["inputs"]:
+        files = [InputFile(file["name"], file["bytes"], file["sha256"]) for file in one["files"]]
+        told[f"made/inputs/{one['name']}/sha256"] = one["sha256"], whole_digest(files)
     return [Difference(where, said, is_) for where, (said, is_) in told.items() if said != is_]
 
 
@@ -130,6 +144,15 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
     return [*told, "Digests show accidents. Who made the bundle, only a signature over the file can show."]
 
 
+def _by_own_backgrounds(sides: Sequence[Side], judge: Judge, relation: str) -> list[str]:
+    """What a reader should know of numbers that no one else can make again: what a registry measured on its own strangers."""
+    if not judge.backgrounds:
+        return []
+    shipped = answer_of(sides, replace(judge, backgrounds={})).relation
+    told = "the same" if shipped == relation else f"another: {shipped}"
+    return [f"Judged by what a registry measured on its own strangers, the writer's word; by the shipped table the relation is {told}."]
+
+
 def _from_weights(
     found: Mapping[str, Any],
     sides: Sequence[Side],
@@ -138,8 +161,8 @@ def _from_weights(
     how: HowToRead,
     registry: OnDemand,
     listener: Listener,
-) -> tuple[int, list[Difference], list[str]]:
-    """The same numbers from the weights."""
+) -> tuple[int, list[Difference], list[str], list[str]]:
+    """The same numbers from the weights: values, differences, the models that were read, and notes on files that could not be compared."""
     if len(weights) > len(sides):
         raise EvidenceError(f"{len(weights)} models were given, the bundle is of {len(sides)}. Give A, B and the controls, in its order.")
     key = sides[0].fingerprint.about.key
@@ -148,15 +171,20 @@ def _from_weights(
     read = sides_of(weights, how, registry, listener)
     fresh = [Side(side.name, one.fingerprint, side.claims) for side, one in zip(sides, read, strict=False)]
     differences: list[Difference] = []
+    notes = []
     for asked, side, one, told in zip(weights, sides, fresh, found["made"]["inputs"], strict=False):
         content, held = content_digest(one.fingerprint), content_digest(side.fingerprint)
         if content != held:
             differences.append(Difference(f"weights of {side.name}", held, content))
         files = input_of(told["role"], asked, None, listener, offline=how.offline)
-        if told["sha256"] and files.kind == told["kind"] and files.sha256 != told["sha256"]:
+        if not told["sha256"] or not files.sha256 or files.kind != told["kind"]:
+            notes.append(
+                f"The files of {side.name} were not held against digests: the bundle has none of files like those that were given."
+            )
+        elif files.sha256 != told["sha256"]:
             differences.append(Difference(f"files of {side.name}", told["sha256"], files.sha256))
     values, differing = compared(found["answer"], to_plain(answer_of([*fresh, *sides[len(fresh) :]], judge)), "answer from weights")
-    return values, differences + differing, [side.name for side in fresh]
+    return values, differences + differing, [side.name for side in fresh], notes
 
 
 def compared(told: Any, found: Any, where: str) -> tuple[int, list[Difference]]:

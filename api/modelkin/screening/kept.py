@@ -112,8 +112,11 @@ def identity_of(*parts: object) -> str:
     return hashlib.sha256(json.dumps([VERSION, spec.VERSION, *parts], default=str, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def files_of(source: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of each file of a source here; nothing of one that is not there."""
+def files_of(source: str) -> list[tuple[str, int, tuple[int, int]]]:
+    """Name, size and times of each file of a source here; nothing of one that is not there.
+
+    Both when its contents changed, which whoever sends a file may set, and when anything of it did, which only the system sets.
+    """
     path = Path(source)
     found = []
     for name in _names(path):
@@ -121,7 +124,7 @@ def files_of(source: str) -> list[tuple[str, int, int]]:
             told = (path / name).lstat() if name else path.stat()
         except (OSError, ValueError):
             continue
-        found.append((name, told.st_size, told.st_mtime_ns))
+        found.append((name, told.st_size, (told.st_mtime_ns, told.st_ctime_ns)))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -74,7 +75,7 @@ def shown(name: str) -> str:
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[Row]:
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)  # whose lines end where CSV's do, and at no character of a name
     heads: list[str] | None = None
     begun = 1
     try:
@@ -137,7 +138,7 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
             continue
         try:
             row = json.loads(line, object_pairs_hook=partial(_unique, path, number))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # no JSON, or a number of thousands of digits
             raise WrongLine(path, number, f"is no JSON: {error}") from error
         if not isinstance(row, dict):
             raise WrongLine(path, number, "is no JSON object")
@@ -175,6 +176,10 @@ def _checked(path: Path, line: int, name: str, value: Any) -> Any:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise ValueError(f"{value!r} is no text")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise ValueError(f"{value!r} holds half a character") from None
     return value.strip()
 
 

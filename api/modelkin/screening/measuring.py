@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
-from contextlib import closing
+from collections.abc import Collection, Iterable
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,28 +14,32 @@ from modelkin.auditing.looks import LOOKS
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, HUB_PREFIX
 from modelkin.sources.reading import opened, reading_of
 from modelkin.wishes import HowToRead, Listener, Reading
-from modelkin_indexer.errors import SourceNotFound
+from modelkin_indexer.errors import RegistryError, SourceNotFound
 from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import QueryAnswer, Unusual
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.claims.declared import registered_as
 from modelkin_registry.registry import Registry
+from modelkin_registry.relations.pairs import measure_kin
 from modelkin_registry.screening.declared import Declaration
 from modelkin_registry.screening.explained import MANIFEST
 from modelkin_registry.screening.measured import Measured, measured_of
 from modelkin_registry.store.digests import content_digest
 
-MOST_KIN = 200  # relatives of a submission that are weighed: all of a large family, so that the declared one is among them
+MOST_KIN = 200  # relatives of a submission that are weighed: all of a large family; of a larger one the named ones too
 A_LINK = "is a link, which leads out of what was submitted"
 NAME_TARGET = "If it is yours, name its target in a list of submissions."
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done with a submission, and how."""
+    """What is to be done with a submission, and how. `allowed` are the models that the policy names."""
 
     declaration: Declaration
     how: HowToRead
     audit: tuple[str, ...]
+    allowed: tuple[str, ...] = ()
 
 
 def measure(registry: Registry, work: Work, listener: Listener) -> tuple[Fingerprint, Measured]:
@@ -57,8 +61,30 @@ def measure(registry: Registry, work: Work, listener: Listener) -> tuple[Fingerp
         digest=content_digest(fingerprint),
         from_weights=not is_written,
         notes=reading.notes,
+        further=_named_beyond(registry, fingerprint, answer, (*_allowed(work), *(claim.value for claim in reading.claims))),
     )
     return fingerprint, measured
+
+
+def _allowed(work: Work) -> tuple[str, ...]:
+    """The models by which a kinship may be explained: what a submission declares, and what it or the policy is allowed."""
+    said = work.declaration
+    parts = (name for names in said.allowed_parts.values() for name in names)
+    return (*said.named, *(said.allowed_bases or ()), *parts, *work.allowed)
+
+
+def _named_beyond(registry: Registry, fingerprint: Fingerprint, answer: QueryAnswer, names: Iterable[str]) -> list[Relative]:
+    """Where more models are kin than are weighed: the named ones among the rest, which may explain all of those that are nearer."""
+    shown = {one.model for one in answer.relatives}
+    if len(shown) < MOST_KIN or answer.examined is None:
+        return []
+    aliases = registry.store.claims.aliases()
+    wanted = {model for name in names if (model := registered_as(name, aliases)) is not None} - shown
+    judge, found = registry.judge(answer.examined.models), []
+    for name in sorted(wanted):
+        with suppress(RegistryError):  # of an outdated fingerprint, which explains nothing
+            found.append(measure_kin(fingerprint, registry.get(name), name, judge).relative)
+    return found
 
 
 def _asked(source: str) -> str:

@@ -124,16 +124,18 @@ class _Run:
         self.pool.run(waiting, lambda task, _: bar(len(task.partners) if isinstance(task, Pairing) else 0))
         return [pair for task in tasks for pair in self.kept.pairs(task.identity) or ()]
 
-    def _identify(self, said: Declaration, files: list[tuple[str, int, int]]) -> str:
+    def _identify(self, said: Declaration, files: list[tuple[str, int, tuple[int, int]]]) -> str:
         """The name under which a submission is kept: a digest of its files and of all that it is measured by."""
-        how = (self.how.level, self.how.key.name, str(self.how.base), self.how.strict, self.how.offline, self.policy.audit)
+        how = (self.how.level, self.how.key.name, str(self.how.base), self.how.strict, self.how.offline)
+        by = (self.policy.audit, self.policy.named)
         store = (self.registry.store.registry_id, self.registry.store.generation())
-        found = identity_of(said.source, said.file, said.named, files, how, store)
+        allowed = said.allowed_bases, said.allowed_parts
+        found = identity_of(said.source, said.file, said.named, allowed, files, how, by, store)
         self.identities[said.name] = found
         return found
 
     def _task(self, said: Declaration) -> Measuring:
-        return Measuring(self.identities[said.name], Work(said, self.how, self.policy.audit))
+        return Measuring(self.identities[said.name], Work(said, self.how, self.policy.audit, self.policy.named))
 
     def _entry(self, said: Declaration, failure: str | None) -> Entry | Unreadable:
         found = self.kept.measured(self.identities[said.name]) if failure is None else Failed(failure)

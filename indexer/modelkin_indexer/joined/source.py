@@ -25,6 +25,9 @@ from modelkin_indexer.source import Source
 
 Floats = npt.NDArray[np.float32]
 MOST_HELD = 1 << 26  # numbers of a factor, which is held whole while its product is read: 512 MB of double precision
+# A product's numbers for one that is stored, at most: a factor of rank 32 in a width of 4,096 has 64. Else a file of megabytes would stand
+# for trillions of numbers.
+MOST_GROWTH = 64
 WORDS = {ROWS: "cut into two tensors; they are read joined", COLUMNS: "cut into two tensors; they are read joined"}
 PRODUCTS = "stored as products of two tensors; they are read multiplied out"
 
@@ -41,7 +44,7 @@ def matrices_presented(source: Source) -> Source:
     form = form_of(matrices, _widths(matrices, source.tensors, source.config)) if matrices is not None else None
     if matrices is None or form is None:
         return source
-    pairs = [pair for pair in matrices.pairs if form in WORDS or _held_size(pair, form) <= MOST_HELD]
+    pairs = [pair for pair in matrices.pairs if form in WORDS or _is_readable(pair, form)]
     if not pairs:
         return source
     try:
@@ -103,7 +106,9 @@ class _Product:
         return np.asarray(self._held.factor)
 
 
-def _held_size(pair: Pair, form: str) -> int:
-    """Numbers of the factor that reads the input."""
-    rows, columns = pair.shapes[0 if form == PRODUCT else 1]
-    return rows * columns
+def _is_readable(pair: Pair, form: str) -> bool:
+    """Whether the factor that reads the input can be held, and the product stands for no more than a file may."""
+    shape = shape_as(form, pair)
+    assert shape is not None
+    sizes = [rows * columns for rows, columns in pair.shapes]
+    return sizes[0 if form == PRODUCT else 1] <= MOST_HELD and shape[0] * shape[1] <= MOST_GROWTH * sum(sizes)

@@ -31,6 +31,7 @@ from modelkin_registry.screening.rules import INCONCLUSIVE as OPEN
 
 PROCEDURE = "Benjamini-Yekutieli"
 VIOLATED, UNREAD_CODE = 1, 3  # exit codes
+UNSETTLED = ("uncorrected", "base-unknown")  # kinships of which nobody can say that the submission needs the licence of that model
 Test = tuple[str, str, bool]  # submission, other model, whether that is a submission
 
 
@@ -127,7 +128,7 @@ class _Told:
     def findings(self) -> Iterator[ScreenFinding]:
         rows = [(row, self._corrected(row, self.judge.broken(self.entry, row))) for row in self.entry.measured.kin]
         yield from self._kinships(rows)
-        yield from self._licences([(row, rule) for row, rule in rows if rule != "uncorrected"])
+        yield from self._licences([(row, rule) for row, rule in rows if rule not in UNSETTLED])
         yield from self._bases()
         yield from self._examined()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from modelkin_registry.answers.relations import COPIES
@@ -46,6 +46,7 @@ class Judge:
     policy: Policy
     entries: Mapping[str, Entry]
     lineage: Lineage
+    _explained: dict[str, set[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def broken(self, entry: Entry, row: Kinship) -> str | None:
         """The rule that a kinship to a registered model breaks."""
@@ -100,7 +101,25 @@ class Judge:
         """Whether a declared submission has the same kinship, and may have it. Of two that declare each other neither explains anything."""
         if entry.name in other.declaration.named:
             return False
-        return any(one.relative == row.relative and self.broken(other, one) is None for one in other.measured.kin)
+        return other.name in self._having(row.relative)
+
+    def _having(self, relative: str) -> set[str]:
+        """Submissions that may have their kinship to a registered model, by what they declare.
+
+        Grown from those that no other submission is needed for, so that a circle of declarations explains nothing and ends.
+        """
+        known = self._explained.get(relative)
+        if known is not None:  # while it grows, as far as it is
+            return known
+        found = self._explained.setdefault(relative, set())
+        rows = [(entry, row) for entry in self.entries.values() for row in entry.measured.kin if row.relative == relative]
+        size = -1
+        while size < len(found):
+            size = len(found)
+            for entry, row in rows:
+                if entry.name not in found and self.broken(entry, row) is None:
+                    found.add(entry.name)
+        return found
 
     def _is_other_copy(self, entry: Entry, row: Kinship, declared: Sequence[str]) -> bool:
         """Whether the whole is a copy of a model that is not declared itself, and of none that is."""

@@ -111,8 +111,9 @@ def measured_of(
     digest: str,
     from_weights: bool,
     notes: Iterable[str] = (),
+    further: Iterable[Relative] = (),
 ) -> Measured:
-    """A submission's answer, reduced to what decisions need."""
+    """A submission's answer, and what is known of `further` models, reduced to what decisions need."""
     sizes, about, examined = informative_sizes(fingerprint), fingerprint.about, answer.examined
     total = sum(sizes.values()) or 1
     assert examined is not None
@@ -127,7 +128,7 @@ def measured_of(
         examined_share=examined.share,
         models=examined.models,
         same_lengths=examined.same_lengths,
-        kin=tuple(row for one in answer.relatives for row in kinships(one, examined.models)),
+        kin=tuple(row for one in (*answer.relatives, *further) for row in kinships(one, examined.models)),
         started=tuple(one.model for one in answer.relatives if one.relation == COMMON_START),
         bases=tuple(Said(one.value, one.model, one.verdict, one.source) for one in answer.claims if one.kind in DECLARING),
         licence=tuple(licence),

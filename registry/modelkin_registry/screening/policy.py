@@ -54,6 +54,12 @@ class Policy:
     audit: tuple[str, ...]
     actions: Mapping[str, str]
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Every model that it allows by name, in whole or in part."""
+        parts = (name for names in self.parts.values() for name in names)
+        return tuple(dict.fromkeys(name for name in (*(self.allowed or ()), *parts) if name != ANY))
+
 
 class _Wrong(ValueError):
     """A value that is none of those that a key may have; the message says which those are."""
@@ -67,7 +73,7 @@ def read_policy(text: str, where: str) -> Policy:
     """
     try:
         plain = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no TOML, a number of thousands of digits, or lists in lists without end
         raise WrongLine(where, line_of_error(error), f"is no TOML: {error}") from error
     read = _Reader(text, where, plain)
     found = {(table, key): read.value(table, key) for table, keys in SCHEMA.items() for key in keys}
