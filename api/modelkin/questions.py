@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 from modelkin.answering.comparing import Pair
 from modelkin.answering.comparing import compare as compare_sides
@@ -98,12 +98,15 @@ def screen(
     policy: str | os.PathLike[str] | None = None,
     jobs: int | None = None,
     each: Callable[[Screened], None] | None = None,
+    evidence: bool = False,
+    command: str = "",
     starter: bool = True,
     **call: Unpack[ReadingCall],
 ) -> Screening:
     """Screen a batch of submissions by a policy, each beside a registry and all against one another: `Registry.screen`."""
     with opened(call, starter=starter) as registry:
-        return registry.screen(manifest, out=out, policy=policy, jobs=jobs, each=each, **options_of(call))
+        wishes: dict[str, Any] = {"out": out, "policy": policy, "jobs": jobs, "each": each, "evidence": evidence, "command": command}
+        return registry.screen(manifest, **wishes, **options_of(call))
 
 
 def trajectory(*checkpoints: Asked, starter: bool = True, **call: Unpack[ReadingCall]) -> TrajectoryAnswer:

@@ -198,6 +198,8 @@ class Registry(OpenRegistry):
         policy: str | os.PathLike[str] | None = None,
         jobs: int | None = None,
         each: Callable[[Screened], None] | None = None,
+        evidence: bool = False,
+        command: str = "",
         **options: Unpack[Options],
     ) -> Screening:
         """Screen a batch of submissions by a policy: each beside this registry, and all against one another. Nothing is registered.
@@ -210,6 +212,8 @@ class Registry(OpenRegistry):
             policy: a policy in TOML; by default the one that comes with modelkin.
             jobs: processes; by default as many as there are processors, fewer for small batches.
             each: is told what became of each submission, once the whole batch is decided.
+            evidence: write a bundle into `out` for each pair that a finding rests on, which `verify` makes again.
+            command: what makes it again, as bundles shall tell it.
 
         Raises:
             SourceNotFound: no list, folder or policy is there.
@@ -218,7 +222,7 @@ class Registry(OpenRegistry):
         """
         from modelkin.screening.screening import Wishes, screened
 
-        wishes = Wishes(Path(out), policy, jobs, each or (lambda _: None))
+        wishes = Wishes(Path(out), policy, jobs, each or (lambda _: None), evidence, command)
         return screened(self.inner, self.settings, Path(manifest), self._how(options), self.listener, wishes)
 
     def trajectory(self, *checkpoints: Asked, **options: Unpack[Options]) -> TrajectoryAnswer:
