@@ -121,6 +121,8 @@ def _key(answer: Answer, call: Call) -> tuple[str, Path | None]:
 def _asked(answer: Answer, registry: OnDemand) -> Registry | None:
     """The registry that the answer is of; None where it was made without one."""
     alone = isinstance(answer, CompareAnswer) or (isinstance(answer, DecomposeAnswer) and answer.registry is None)
+    if isinstance(answer, TrajectoryAnswer) and registry.may_be_absent(starter=False):
+        return None
     if alone and registry.opened is None and not registry.is_named:
         return None
     try:
