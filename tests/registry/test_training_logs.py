@@ -157,7 +157,9 @@ def test_the_command_without_a_registry(tmp_path: Path, monkeypatch: pytest.Monk
     told = json.loads(said.stdout)
     assert told["verdict"] == DISAGREE
     assert not (tmp_path / "data").exists()
-    answer = modelkin.trajectory("run", log="log.csv", starter=False)
+    heard: list[str] = []
+    answer = modelkin.trajectory("run", log="log.csv", starter=False, listener=modelkin.Listener(say=heard.append))
+    assert any("There is no registry" in words for words in heard)
     assert answer.to_dict() == told
     modelkin.report(answer, "page.html", command="modelkin trajectory run --log log.csv")
     assert not (tmp_path / "data").exists()  # nor is one begun for the page, which would tell of it

@@ -40,6 +40,8 @@ def examined(
     """A series held against a registry, where there is one, and its log, where one is given. Raises as `series_of`, and WrongLine."""
     rows = read_log(log) if log is not None else None  # a mistake in it is told before models are read
     names, series = series_of(checkpoints, how, listener)
+    if registry is None:
+        listener.say("There is no registry: the steps were held against no registered model.")
     answer = registry.trajectory(names, series) if registry is not None else examine_series(names, series, ALONE, [])
     if rows is None:
         return answer
