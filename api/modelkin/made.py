@@ -125,7 +125,7 @@ def input_of(role: str, asked: Asked, registry: Registry | None, listener: Liste
         if path.exists():
             return _local(role, path, listener)
         if registry is not None and name in registry.store:
-            return _registered(role, name, registry)
+            return registered_input(role, name, registry)
         if (repo := hub_id(name)) is not None:
             return _remote(role, repo, listener, offline=offline)
     except (ModelkinError, OSError) as error:
@@ -146,7 +146,8 @@ def _local(role: str, path: Path, listener: Listener) -> Input:
     return _whole(role, path.name, "files", None, found)
 
 
-def _registered(role: str, name: str, registry: Registry) -> Input:
+def registered_input(role: str, name: str, registry: Registry) -> Input:
+    """A registered model as one of a question, with the digests that were taken when it was added."""
     revision = registry.store.show(name)["revisions"][0]
     files = [InputFile(one["name"], one["size"], _sha256(one["digest"])) for one in revision["files"]]
     return _whole(role, name, "registered", revision["content"], files)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -12,7 +12,7 @@ from modelkin.answering.comparing import Pair
 from modelkin.calls import Call, ReadingCall, demanded, how_of, key_files_of, listener_of, settings_of
 from modelkin.evidencing import Evidenced, Verified, check_evidence, write_evidence
 from modelkin.keys import read_key
-from modelkin.made import made
+from modelkin.made import Input, made
 from modelkin.registries import OnDemand
 from modelkin.reporting.view import Answer
 from modelkin.sources.naming import FINGERPRINT_SUFFIX
@@ -26,6 +26,7 @@ from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer
 from modelkin_registry.registry import Registry
+from modelkin_registry.screening.results import Screening
 
 AROUND = 1  # steps of the family tree around the nearest relative
 
@@ -51,7 +52,7 @@ def report(
     """Write an answer as a page: HTML that needs nothing from outside, Markdown with pictures beside it, or PDF (extra `pdf`).
 
     Args:
-        answer: what `query`, `compare`, `decompose`, `tree` or `trajectory` returned.
+        answer: what `query`, `compare`, `decompose`, `tree`, `trajectory` or `screen` returned.
         file: ends in .html, .md or .pdf; a file of that name is replaced.
         language: "en" or "ko".
         command: what makes the answer again, as the page shall tell it.
@@ -73,6 +74,8 @@ def report(
         registry = _asked(answer, on_demand)
         asked = _models(answer, models)
         told = made(key=key, command=command, asked=asked, registry=registry, listener=listener, offline=settings.offline)
+        if isinstance(answer, Screening):  # which has the digests already
+            told = replace(told, inputs=tuple(Input("submission", one.submission, "files", one.digest, ()) for one in answer.results))
         tree = _tree(answer, registry)
         written = write_report(answer, told, path, language, _subject(answer), tree)
     return Reported(tuple(map(str, written)), language)
@@ -103,6 +106,7 @@ def _key(answer: Answer, call: Call) -> tuple[str, Path | None]:
     """The id of the key that an answer was made under, and which of the call's files has it."""
     files = key_files_of(call)
     told = answer.registry.key if isinstance(answer, (QueryAnswer, DecomposeAnswer)) and answer.registry is not None else None
+    told = answer.key if isinstance(answer, Screening) else told
     if told is None and isinstance(answer, (CompareAnswer, DecomposeAnswer)):
         source = Path(answer.a.source if isinstance(answer, CompareAnswer) else answer.query.source)
         told = load(source).about.key if source.suffix == FINGERPRINT_SUFFIX and source.is_file() else None
@@ -117,6 +121,8 @@ def _key(answer: Answer, call: Call) -> tuple[str, Path | None]:
 def _asked(answer: Answer, registry: OnDemand) -> Registry | None:
     """The registry that the answer is of; None where it was made without one."""
     alone = isinstance(answer, CompareAnswer) or (isinstance(answer, DecomposeAnswer) and answer.registry is None)
+    if isinstance(answer, TrajectoryAnswer) and registry.may_be_absent(starter=False):
+        return None
     if alone and registry.opened is None and not registry.is_named:
         return None
     try:
@@ -145,7 +151,7 @@ def _tree(answer: Answer, registry: Registry | None) -> TreeAnswer | None:
 
 
 def _subject(answer: Answer) -> str:
-    if isinstance(answer, (TreeAnswer, TrajectoryAnswer)):
+    if isinstance(answer, (TreeAnswer, TrajectoryAnswer, Screening)):
         return ""
     source = answer.a.source if isinstance(answer, CompareAnswer) else answer.query.source
     return Path(source).name or "model"

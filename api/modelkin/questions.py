@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 from modelkin.answering.comparing import Pair
 from modelkin.answering.comparing import compare as compare_sides
+from modelkin.answering.series import examined
 from modelkin.auditing.looks import audited
 from modelkin.calls import Call, ComparingCall, ReadingCall, demanded, how_of, key_files_of, listener_of, opened, options_of, settings_of
 from modelkin.wishes import Asked, OpenRegistry, exact_wishes
@@ -98,15 +99,26 @@ def screen(
     policy: str | os.PathLike[str] | None = None,
     jobs: int | None = None,
     each: Callable[[Screened], None] | None = None,
+    evidence: bool = False,
+    command: str = "",
     starter: bool = True,
     **call: Unpack[ReadingCall],
 ) -> Screening:
     """Screen a batch of submissions by a policy, each beside a registry and all against one another: `Registry.screen`."""
     with opened(call, starter=starter) as registry:
-        return registry.screen(manifest, out=out, policy=policy, jobs=jobs, each=each, **options_of(call))
+        wishes: dict[str, Any] = {"out": out, "policy": policy, "jobs": jobs, "each": each, "evidence": evidence, "command": command}
+        return registry.screen(manifest, **wishes, **options_of(call))
 
 
-def trajectory(*checkpoints: Asked, starter: bool = True, **call: Unpack[ReadingCall]) -> TrajectoryAnswer:
-    """Whether checkpoints lead from a random start to the last: `Registry.trajectory`."""
+def trajectory(
+    *checkpoints: Asked, log: str | os.PathLike[str] | None = None, starter: bool = True, **call: Unpack[ReadingCall]
+) -> TrajectoryAnswer:
+    """Whether checkpoints lead from a random start to the last, and whether `log` agrees: `Registry.trajectory`.
+
+    Without a registry (none named, and none of the user's own) the steps are held against no other model.
+    """
+    with demanded(call) as on_demand:
+        if on_demand.may_be_absent(starter=starter):
+            return examined(None, checkpoints, log, how_of(call), listener_of(call))
     with opened(call, starter=starter) as registry:
-        return registry.trajectory(*checkpoints, **options_of(call))
+        return registry.trajectory(*checkpoints, log=log, **options_of(call))

@@ -76,6 +76,14 @@ class OnDemand:
         """Whether the call names a registry that is there."""
         return self._settings.registry is not None and self._settings.registry.exists()
 
+    def may_be_absent(self, *, starter: bool) -> bool:
+        """Whether the call names no registry, the user has none, and none would be begun (`starter`, under the public key alone)."""
+        if self.opened is not None or self._settings.registry is not None:
+            return False
+        key = read_key(self._settings.key_file)
+        begun = user_registry().exists() or part_of(user_registry(), key).exists()
+        return not begun and not (starter and key is PUBLIC_KEY)
+
     def get(self) -> Registry:
         """The registry. Raises RegistryError."""
         if self.opened is None:

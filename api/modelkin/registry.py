@@ -11,7 +11,7 @@ from typing import Self, Unpack
 from modelkin.answering import asking
 from modelkin.answering.comparing import Pair, compare
 from modelkin.answering.nearest import Search
-from modelkin.answering.series import series_of
+from modelkin.answering.series import examined
 from modelkin.evidencing import Evidenced, Verified, check_evidence, write_evidence
 from modelkin.keys import read_key
 from modelkin.registries import OnDemand, examine, open_registry, part_of
@@ -198,6 +198,8 @@ class Registry(OpenRegistry):
         policy: str | os.PathLike[str] | None = None,
         jobs: int | None = None,
         each: Callable[[Screened], None] | None = None,
+        evidence: bool = False,
+        command: str = "",
         **options: Unpack[Options],
     ) -> Screening:
         """Screen a batch of submissions by a policy: each beside this registry, and all against one another. Nothing is registered.
@@ -210,6 +212,8 @@ class Registry(OpenRegistry):
             policy: a policy in TOML; by default the one that comes with modelkin.
             jobs: processes; by default as many as there are processors, fewer for small batches.
             each: is told what became of each submission, once the whole batch is decided.
+            evidence: write a bundle into `out` for each pair that a finding rests on, which `verify` makes again.
+            command: what makes it again, as bundles shall tell it.
 
         Raises:
             SourceNotFound: no list, folder or policy is there.
@@ -218,16 +222,20 @@ class Registry(OpenRegistry):
         """
         from modelkin.screening.screening import Wishes, screened
 
-        wishes = Wishes(Path(out), policy, jobs, each or (lambda _: None))
+        wishes = Wishes(Path(out), policy, jobs, each or (lambda _: None), evidence, command)
         return screened(self.inner, self.settings, Path(manifest), self._how(options), self.listener, wishes)
 
-    def trajectory(self, *checkpoints: Asked, **options: Unpack[Options]) -> TrajectoryAnswer:
+    def trajectory(self, *checkpoints: Asked, log: str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> TrajectoryAnswer:
         """Whether checkpoints lead from a random start to the last: in the order given, or those in one folder by their names' numbers.
+
+        Args:
+            log: the run's log (CSV or JSON lines with step, loss, learning rate): whether checkpoints and log agree.
 
         Raises:
             SourceError: one is not there, or cannot be read.
+            WrongLine: the log has a mistake.
         """
-        return self.inner.trajectory(*series_of(checkpoints, self._how(options), self.listener))
+        return examined(self.inner, checkpoints, log, self._how(options), self.listener)
 
     def evidence(
         self,

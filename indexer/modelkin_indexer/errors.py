@@ -82,7 +82,7 @@ class UnusableKey(ModelkinError):
 
 
 class WrongLine(ModelkinError):
-    """A policy, or a list of submissions, that cannot be used. `path` is the file, `line` where the mistake is."""
+    """A policy, a list of submissions or a training log that cannot be used. `path` is the file, `line` where the mistake is."""
 
     exit_code = 2
 

@@ -24,6 +24,8 @@ from modelkin.reporting.texts import texts_of
 from modelkin.reporting.writing import NEEDS_WEASYPRINT
 from modelkin_registry.answers.parts import ALTERNATIVES, VERDICTS
 from modelkin_registry.answers.relations import RELATIONS
+from modelkin_registry.screening.results import OUTCOMES
+from modelkin_registry.screening.rules import ACTIONS, RULES
 from tiny_models import save_model, tiny_llama, tuned
 
 HOSTILE = ("<img src=x onerror=alert(1)>", '"><svg onload=alert(1)>', "{{7*7}}{% raw %}", "a|b [x](javascript:alert(1)) `c`", "\u202eevil")
@@ -85,11 +87,15 @@ def asked(kind: str) -> tuple[Any, tuple[str, ...]]:
         return modelkin.decompose("child", parents=["parent", "stranger"], **call), ("parent", "stranger")
     if kind == "trajectory":
         return modelkin.trajectory("stranger", "parent", "child", **call), ("stranger", "parent", "child")
+    if kind == "screen":
+        rows = ["name,source,from_scratch", "team,child,text", "copy,child,", "other,fake,", "gone,nowhere,"]
+        Path("batch.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        return modelkin.screen("batch.csv", out="out", jobs=1, **call), ()
     modelkin.add("child", **call)
     return modelkin.tree(**call), ()
 
 
-KINDS = ("query", "nothing", "compare", "exact", "decompose", "fit", "tree", "trajectory")
+KINDS = ("query", "nothing", "compare", "exact", "decompose", "fit", "tree", "trajectory", "screen")
 
 
 @every_language
@@ -115,7 +121,7 @@ def test_a_page_is_whole_closed_and_can_be_read_aloud(filled: Path, kind: str, l
     assert all(after <= before + 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
     drawn = [attributes for tag, attributes in page.elements if tag == "svg"]
     assert all(one["role"] == "img" and len(one["aria-label"] or "") > 10 for one in drawn)
-    assert len(drawn) >= (0 if kind in ("decompose", "fit", "trajectory") else 1)
+    assert len(drawn) >= (0 if kind in ("decompose", "fit", "trajectory", "screen") else 1)
     ids = [str(a["id"]) for _, a in page.elements if "id" in a]
     assert len(ids) == len(set(ids))
     assert tags.count("table") == tags.count("caption")
@@ -141,6 +147,30 @@ def test_a_page_tells_what_the_answer_tells(filled: Path, language: str) -> None
     assert "modelkin query child" in text
     assert "sha256:" in text  # of the registry
     assert modelkin.made.sha256_of(Path("child/model.safetensors")) in text
+
+
+@every_language
+def test_a_batch_is_told_whole(filled: Path, language: str) -> None:
+    answer, _ = asked("screen")
+    modelkin.report(answer, "page.html", language=language, command="modelkin screen batch.csv", registry="r.db")
+    text, say = Page(Path("page.html").read_text(encoding="utf-8")).text, texts_of(language)
+    assert {one.outcome for one in answer.results} >= {"flagged", "unreadable"}
+    assert say("text", "screening-headline", count=4, **answer.counts) in text
+    for one in answer.results:
+        assert f"{one.submission} {say('outcome', one.outcome)}" in text
+        for found in one.findings:
+            assert found.sentence in text
+            assert f"{one.submission} {say('rule', found.rule)}" in text
+            assert (found.q_value is None) or figures.probability(found.q_value) in text
+        assert one.digest is None or one.digest in text
+    assert f"team , copy : {say('text', 'screening-copies')}" in text
+    assert f"{answer.discovery.tests}" in text
+    assert answer.discovery.procedure in text
+    assert all(say("text", f"never-{number}") in text for number in range(1, 5))
+    modelkin.report(answer, "page.md", language=language, command="modelkin screen batch.csv", registry="r.db")
+    said = Path("page.md").read_text(encoding="utf-8")
+    for heading in ("outcomes", "submissions", "measured", "correction", "rings", "never"):
+        assert f"# {say('heading', heading)}" in said
 
 
 def test_an_exact_comparison_keeps_norms_apart_from_what_is_evidence(filled: Path) -> None:
@@ -174,6 +204,9 @@ def test_hostile_names_stay_names(filled: Path, name: str) -> None:
         "tree": modelkin.tree(registry="r.db"),
         "trajectory": modelkin.trajectory("stranger", f"./{name}", registry="r.db"),
     }
+    row = {"name": name, "source": name, "base": [f"{name} base"], "from_scratch": ["text"]}
+    Path("batch.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    answers["screen"] = modelkin.screen("batch.jsonl", out="out", jobs=1, registry="r.db")
     for kind, answer in answers.items():
         modelkin.report(answer, "page.html", command=f"modelkin {kind} {name}", registry="r.db")
         page = Page(Path("page.html").read_text(encoding="utf-8"))
@@ -305,6 +338,10 @@ def test_every_language_has_every_text_with_the_same_places() -> None:
         said = json.loads((files("modelkin_data") / "texts" / f"{language}.json").read_text(encoding="utf-8"))
         assert said["answers"].keys() == said["relation"].keys() == RELATIONS.keys()
         assert all("{query}" in text and "{model}" in text for text in said["answers"].values())
+    assert RULES.keys() == texts_of("en").table["rule"].keys()
+    assert {*ACTIONS} - {"off"} == texts_of("en").table["action"].keys()
+    for group in ("outcome", "outcome-words"):
+        assert set(OUTCOMES) == texts_of("en").table[group].keys()
     assert set(VERDICTS) == texts_of("en").table["verdict"].keys()
     assert set(ALTERNATIVES) == texts_of("en").table["way"].keys()
 

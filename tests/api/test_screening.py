@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -373,6 +374,47 @@ def test_junit_counts_what_it_lists(batch: Path) -> None:
     assert cases == {name: tags[said] for name, said in EXPECTED.items()}
     for told in (top, suite):
         assert [told.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["8", "4", "2", "0"]
+
+
+# evidence for others
+
+
+def test_each_pair_that_a_finding_rests_on_has_a_bundle_that_is_verified(batch: Path) -> None:
+    plain = screen(out="plain")
+    answer = screen(evidence=True, command="modelkin screen batch.csv")
+    assert answer == plain
+    rows = [json.loads(line) for line in Path("out/evidence.jsonl").read_text().splitlines()]
+    expected = [("undeclared", "parent"), ("scratch", "parent"), ("twin-a", "twin-b")]
+    assert [(row["submission"], row["relative"]) for row in rows] == expected
+    weights = {"undeclared": "child2", "scratch": "copy"}
+    for row in rows:
+        file = Path("out") / row["file"]
+        assert modelkin.verify(file).verdict == "reproduced"
+        given = [weights.get(row["submission"], row["submission"]), row["relative"]]
+        checked = modelkin.verify(file, weights=given)
+        assert (checked.verdict, checked.weights) == ("reproduced", (row["submission"], row["relative"]))
+        assert json.loads(file.read_text())["made"]["inputs"][0]["sha256"]
+        changed = modelkin.verify(file, weights=["mine"])
+        assert changed.verdict == "differs"
+    assert {file.name for file in Path("out/evidence").iterdir()} == {Path(row["file"]).name for row in rows}
+    lax = Path("lax.toml")
+    lax.write_text(re.sub('= "(flag|inconclusive|note)"', '= "off"', default()), encoding="utf-8")
+    screen(policy=lax, evidence=True)
+    assert list(Path("out/evidence").iterdir()) == []  # nothing of an earlier decision stays
+
+
+def test_a_registered_models_name_is_no_path_and_a_submissions_name_no_file(filled: Path) -> None:
+    """A folder of the registered model's name holds other weights; the submission's name is a path of its own."""
+    (filled / "elsewhere").mkdir()
+    save_model(filled / "elsewhere" / "copy", tiny_llama(1))
+    shutil.rmtree(filled / "parent")
+    save_model(filled / "parent", tiny_llama(77))
+    Path("one.csv").write_text('name,source,from_scratch\n"../../<b>&",elsewhere/copy,text\n', encoding="utf-8")
+    screen("one.csv", evidence=True)
+    (row,) = (json.loads(line) for line in Path("out/evidence.jsonl").read_text().splitlines())
+    assert (row["submission"], row["relative"], row["file"]) == ("../../<b>&", "parent", "evidence/0001--------b----parent.json")
+    assert modelkin.verify(f"out/{row['file']}").relation == "identical"
+    assert list(Path("out/evidence").iterdir()) == [Path("out") / row["file"]]
 
 
 # the command

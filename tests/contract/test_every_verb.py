@@ -62,7 +62,7 @@ INSTEAD = {
     "trajectory": REPORT,
     "decompose": {"recipe": "recipe", **REPORT},
     "remove": {"yes": "sure"},
-    "screen": {"show_policy": "policy"},
+    "screen": {"show_policy": "policy", **REPORT},
     "sync": {"ids_from": "ids", "journal": "journal"},
     "tree": {"as_dot": "edges", "picture": "edges", **REPORT},
 }

@@ -7,12 +7,18 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelkin.answering.training_log import read_log
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing
 from modelkin.sources.reading import name_of, reading_of
 from modelkin.wishes import Asked, HowToRead, Listener
 from modelkin_indexer.errors import NoCheckpoints
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.sources.register import weights_suffixes
+from modelkin_registry.answers.trajectory import TrajectoryAnswer
+from modelkin_registry.evidence.judge import ALONE
+from modelkin_registry.registry import Registry
+from modelkin_registry.trajectories.logs import with_log
+from modelkin_registry.trajectories.trajectories import examine_series
 
 
 def series_of(checkpoints: Sequence[Asked], how: HowToRead, listener: Listener) -> tuple[list[str], list[Fingerprint]]:
@@ -26,6 +32,21 @@ def series_of(checkpoints: Sequence[Asked], how: HowToRead, listener: Listener) 
     if len(found) == 1 and isinstance(found[0], Path):
         found = list(in_order(found[0]))
     return [Path(name_of(one)).name for one in found], [reading_of(one, how, listener).fingerprint for one in found]
+
+
+def examined(
+    registry: Registry | None, checkpoints: Sequence[Asked], log: str | os.PathLike[str] | None, how: HowToRead, listener: Listener
+) -> TrajectoryAnswer:
+    """A series held against a registry, where there is one, and its log, where one is given. Raises as `series_of`, and WrongLine."""
+    rows = read_log(log) if log is not None else None  # a mistake in it is told before models are read
+    names, series = series_of(checkpoints, how, listener)
+    if registry is None:
+        listener.say("There is no registry: the steps were held against no registered model.")
+    answer = registry.trajectory(names, series) if registry is not None else examine_series(names, series, ALONE, [])
+    if rows is None:
+        return answer
+    told = (series[0].about.config or {}).get("vocab_size")
+    return with_log(answer, rows, told if isinstance(told, int) else None)
 
 
 def in_order(folder: Path) -> list[Path]:

@@ -34,7 +34,6 @@ def gather(pair: Pair, how: HowToRead, registry: OnDemand, listener: Listener, *
     given = (pair.a, pair.b, *pair.controls)
     sides = named_apart(sides_of(given, how, registry, listener))
     judge = judge_of(registry)
-    answer = answer_of(sides, judge)
     roles = ("a", "b", *("control" for _ in pair.controls))
     key = sides[0].fingerprint.about.key
     opened = registry.opened
@@ -42,6 +41,13 @@ def gather(pair: Pair, how: HowToRead, registry: OnDemand, listener: Listener, *
         key=key, command=command, asked=list(zip(roles, given, strict=True)), registry=opened, listener=listener, offline=how.offline
     )
     told = replace(told, inputs=tuple(replace(one, name=side.name) for one, side in zip(told.inputs, sides, strict=True)))
+    sections, answer = bundle_of(sides, judge, told)
+    return bundle.to_bytes(sections), answer, told
+
+
+def bundle_of(sides: Sequence[Side], judge: Judge, told: Made) -> tuple[dict[str, Any], CompareAnswer]:
+    """The sections of a bundle of sides that were read already (A, B, controls; names apart), and its answer."""
+    answer = answer_of(sides, judge)
     sections = {
         "made": told.to_dict(),
         "question": {"a": sides[0].name, "b": sides[1].name, "controls": [side.name for side in sides[2:]]},
@@ -50,7 +56,7 @@ def gather(pair: Pair, how: HowToRead, registry: OnDemand, listener: Listener, *
         "fingerprints": {side.name: _written(side.fingerprint) for side in sides},
         "answer": to_plain(answer),
     }
-    return bundle.to_bytes(sections), answer, told
+    return sections, answer
 
 
 def named_apart(sides: Sequence[Side]) -> list[Side]:

@@ -78,7 +78,20 @@ def _given(view: View, subject: str, say: Texts) -> dict[str, Any]:
     return {"view": page, "say": say, "subject": subject, "scale": pictures.SCALE, "made": _made(made, say), "inputs": _inputs(made, say)}
 
 
-SECTIONS = ("compared", "relatives", "evidence", "controls", "exact", "merge", "trajectory", "tree", "claims", "beside", "made")
+SECTIONS = (
+    "compared",
+    "relatives",
+    "evidence",
+    "controls",
+    "exact",
+    "merge",
+    "trajectory",
+    "tree",
+    "claims",
+    "beside",
+    "screening",
+    "made",
+)
 
 
 def _made(made: Made, say: Texts) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from modelkin.made import Made
 from modelkin.reporting import figures, pictures
+from modelkin.reporting.batch import batch_section, headline_of
 from modelkin.reporting.forest import branches, tree_picture
 from modelkin.reporting.headline import headline, subject_of
 from modelkin.reporting.texts import Texts
@@ -20,8 +21,9 @@ from modelkin_registry.answers.relations import DESCENT_FREE, RELATIONS
 from modelkin_registry.answers.trajectory import Step, TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer, TreeEdge, TreeModel
 from modelkin_registry.explanation.relatives import layer_runs
+from modelkin_registry.screening.results import Screening
 
-Answer = QueryAnswer | CompareAnswer | DecomposeAnswer | TreeAnswer | TrajectoryAnswer
+Answer = QueryAnswer | CompareAnswer | DecomposeAnswer | TreeAnswer | TrajectoryAnswer | Screening
 SHOWN_IN_FULL = 1  # relatives whose evidence stands in pictures and tables; the table of relatives has all of them
 
 
@@ -52,6 +54,10 @@ def view_of(answer: Answer, made: Made, tree: TreeAnswer | None, say: Texts) -> 
         page = _tree_page(answer, made, say)
     elif isinstance(answer, TrajectoryAnswer):
         page = _trajectory_page(answer, say)
+    elif isinstance(answer, Screening):
+        page = View(say("page", "title-screening", count=len(answer.results)), headline_of(answer, say))
+        page.original, page.warnings = answer.explanation[1:], answer.warnings
+        page.sections["screening"] = batch_section(answer, say)
     else:
         page = _pair_page(answer, tree, say)
     page.sections["made"] = made

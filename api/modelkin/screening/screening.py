@@ -34,12 +34,15 @@ Bar = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a call asks of a screening: where it writes, by which policy, in how many processes, and whom it tells of each submission."""
+    """What a call asks of a screening: where it writes, by which policy, in how many processes, whom it tells of each
+    submission, and whether it writes evidence for others; `command` is what makes it again, as that tells it."""
 
     out: Path
     policy: str | os.PathLike[str] | None
     jobs: int | None
     each: Callable[[Screened], None]
+    evidence: bool = False
+    command: str = ""
 
 
 def policy_of(given: str | os.PathLike[str] | None) -> Policy:
@@ -76,6 +79,11 @@ def screened(registry: Registry, settings: Settings, manifest: Path, how: HowToR
     asked = Asked(registry.store.count(), how.key.name)
     answer = decided(readable, pairs, policy, RegistryLineage(registry), asked)
     write_answer(answer, wishes.out)
+    if wishes.evidence:
+        from modelkin.screening.evidence import Evidence, Submitted  # brings what compares
+
+        submitted = Submitted({said.name: said for said in batch}, run.identities)
+        Evidence(registry, kept, submitted, how, listener, wishes.command).write(answer, wishes.out)
     for one in answer.results:
         wishes.each(one)
     return answer

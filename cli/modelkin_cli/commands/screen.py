@@ -12,6 +12,7 @@ from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.checks.screening import not_clear, said, summary
 from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option
+from modelkin_cli.reporting import Paper, report_options, typed
 from modelkin_cli.verdicts import VIOLATED
 from modelkin_registry.screening.results import OUTCOMES, Screening
 
@@ -32,8 +33,10 @@ def _show_policy(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option("--policy", type=FILE, metavar="FILE", help="A policy in TOML. Default: the one that --show-policy prints.")
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Processes. Default: one a processor, fewer for small batches.")
 @click.option("--fail-on", multiple=True, type=click.Choice(OUTCOMES), metavar="OUTCOME", help="In place of the policy's fail_on.")
+@click.option("--evidence", is_flag=True, help="Write a bundle for each pair that a finding rests on, which `modelkin verify` checks.")
 @click.option("--show-policy", is_flag=True, is_eager=True, expose_value=False, callback=_show_policy, help=SHOW_POLICY)
 @starter_option
+@report_options
 @reading
 @printing
 @calling
@@ -43,7 +46,9 @@ def command(
     policy: Path | None,
     jobs: int | None,
     fail_on: tuple[str, ...],
+    evidence: bool,
     starter: bool,
+    paper: Paper,
     output: Output,
     call: dict[str, Any],
 ) -> None:
@@ -57,14 +62,17 @@ def command(
     Example:
       modelkin screen submissions.csv --out screening
       modelkin screen --show-policy
+      modelkin screen submissions.csv --out screening --evidence --report screening.html
       modelkin screen submissions.jsonl --policy policy.toml --out screening --key-file our.key --json
     """
     try:
         with output.listening() as listener:
             kind: dict[str, Any] = {"out": out, "policy": policy, "jobs": jobs, "starter": starter, "listener": listener}
+            kind |= {"evidence": evidence, "command": typed()}
             answer = modelkin.screen(manifest, each=lambda one: output.line(one, not_clear(one), said(one)), **kind, **call)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Interrupted; what is measured stays in {out}, and the next call goes on.") from None
+    paper.write(answer, output, call)
     for words in summary(answer, out):
         output.say(words)
     click.get_current_context().exit(_code(answer, fail_on))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 import modelkin
-from modelkin_cli.options import calling
+from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.trajectory import trajectory_page
 from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option
@@ -16,12 +17,13 @@ from modelkin_cli.reporting import Paper, report_options
 
 @click.command("trajectory", cls=ReadingCommand, short_help="Examine checkpoints said to lead from scratch to a model.")
 @click.argument("checkpoints", nargs=-1, required=True, metavar="DIR|CHECKPOINT...")
+@click.option("--log", type=FILE, metavar="FILE", help="The run's log, CSV or JSON lines (step, loss, learning rate): whether they agree.")
 @starter_option
 @report_options
 @reading
 @printing
 @calling
-def command(checkpoints: tuple[str, ...], starter: bool, paper: Paper, output: Output, call: dict[str, Any]) -> None:
+def command(checkpoints: tuple[str, ...], log: Path | None, starter: bool, paper: Paper, output: Output, call: dict[str, Any]) -> None:
     """Examine a series of checkpoints said to lead from a random start to a final model.
 
     DIR has them as subfolders or files, in natural order (step-2 before step-10); several are taken in the order given. A checkpoint
@@ -33,8 +35,9 @@ def command(checkpoints: tuple[str, ...], starter: bool, paper: Paper, output: O
       modelkin trajectory runs/llama
       modelkin trajectory step-0 step-1000 final --json
       modelkin trajectory runs/llama --report run.html
+      modelkin trajectory runs/llama --log train.csv
     """
     with output.listening() as listener:
-        answer = modelkin.trajectory(*checkpoints, starter=starter, listener=listener, **call)
+        answer = modelkin.trajectory(*checkpoints, log=log, starter=starter, listener=listener, **call)
     output.answer(answer, (answer.verdict,), lambda _: trajectory_page(answer))
     paper.write(answer, output, call, checkpoints)

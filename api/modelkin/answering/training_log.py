@@ -1,0 +1,92 @@
+"""A training log: CSV with a head, or JSON lines, as trainers write them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from modelkin_indexer.errors import SourceNotFound, WrongLine
+from modelkin_registry.trajectories.logs import Logged
+
+# Names of columns that trainers use, the first that is there counts; in W&B's exported history they have `train/` before them.
+STEPS = ("step", "global_step", "train/global_step", "_step", "iteration", "iter")
+LOSSES = ("loss", "train_loss", "train/loss")
+RATES = ("learning_rate", "lr", "train/learning_rate", "train/lr")
+MOST_BYTES = 256 << 20  # of a log: two million rows of a hundred bytes; more is none of one run
+LARGEST_STEP = 10**15  # beyond it a float no longer counts one by one
+
+
+def read_log(file: str | os.PathLike[str]) -> list[Logged]:
+    """The rows that tell a step, in the log's order. Raises SourceNotFound, and WrongLine with the line of a mistake."""
+    path = Path(file)
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise SourceNotFound(f"cannot be read ({error.strerror})", path=path, remedy="Give a log as CSV or JSON lines.") from error
+    if len(data) > MOST_BYTES:
+        raise WrongLine(path, 1, f"the log has more than {MOST_BYTES >> 20} MB")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise WrongLine(path, data[: error.start].count(b"\n") + 1, "is not UTF-8") from error
+    rows = _json_rows(path, text) if text.lstrip().startswith("{") else _csv_rows(path, text)
+    found = [row for line, told in rows if (row := _row(path, line, told)) is not None]
+    if not found:
+        raise WrongLine(path, 1, f"no row has a step: a column is named {', '.join(STEPS)}")
+    return found
+
+
+def _json_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for line, words in enumerate(text.split("\n"), 1):
+        if not words.strip():
+            continue
+        try:
+            told = json.loads(words)
+        except (ValueError, RecursionError) as error:
+            raise WrongLine(path, line, "is no JSON") from error
+        if not isinstance(told, dict):
+            raise WrongLine(path, line, "is no JSON object")
+        yield line, told
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        for told in reader:
+            yield reader.line_num, told
+    except csv.Error as error:
+        raise WrongLine(path, reader.line_num, str(error)) from error
+
+
+def _row(path: Path, line: int, told: Mapping[str, Any]) -> Logged | None:
+    """A row; None of one that tells no step, as rows of an evaluation may."""
+    step = _number(path, line, told, STEPS)
+    if step is None:
+        return None
+    if step != int(step) or not 0 <= step <= LARGEST_STEP:
+        raise WrongLine(path, line, f"step {step:g}: it is a whole number from 0")
+    rate = _number(path, line, told, RATES)
+    if rate is not None and rate < 0:
+        raise WrongLine(path, line, f"learning rate {rate:g}: it is not below 0")
+    return Logged(int(step), _number(path, line, told, LOSSES), rate)
+
+
+def _number(path: Path, line: int, told: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
+    """The number of the first column that has one; None where none does, or where it is not finite, as a diverged run writes."""
+    for name in names:
+        value = told.get(name)
+        if value is None or value == "":
+            continue
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise WrongLine(path, line, f"{name}: {str(value)[:40]!r} is no number") from error
+        return number if math.isfinite(number) else None
+    return None
