@@ -297,7 +297,7 @@ class Registry(OpenRegistry):
         Args:
             name: of the model, with one source; by default the name of its folder.
             replace: take the name of a model with other weights, which is then kept as `name@digits`.
-            every: of a folder (of this machine) that holds several models, or whose subfolders do, take each.
+            every: of a folder or a Hub repository that holds several models, or whose subfolders do, take each.
             each: is told what became of a source, as soon as it is stored or has failed.
         """
         batch = Batch(self.inner, self._how(options), self.listener, replace=replace, every=every)

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import safetensors.numpy
 import torch
 
-from benchmarks.hostile import written
+from benchmarks.hostile import bundles, checkpoints, written
+from benchmarks.hostile.containers import tflite_bytes
 
 Tensors = dict[str, npt.NDArray[Any]]
 Write = Callable[[Path, Tensors], None]
@@ -151,6 +152,47 @@ def write_keras(path: Path, tensors: Tensors) -> None:
 
 def write_keras_chunks(path: Path, tensors: Tensors) -> None:
     path.write_bytes(written.keras_bytes(tensors, compressed=True))
+
+
+def in_single(tensors: Tensors) -> Tensors:
+    """The same numbers in float32."""
+    return {name: values.astype(np.float32) for name, values in tensors.items()}
+
+
+def kernels(tensors: Tensors) -> Tensors:
+    """The same as TensorFlow names and turns them."""
+    return {f"{name.removesuffix('.weight').replace('.', '/')}/kernel": np.ascontiguousarray(values.T) for name, values in tensors.items()}
+
+
+def folder_writer(make: Callable[[Tensors], dict[str, bytes]]) -> Write:
+    """Writes the files, by their names, in the folder of the path; the numbers in float32."""
+
+    def write(path: Path, tensors: Tensors) -> None:
+        for name, data in make(in_single(tensors)).items():
+            target = path.parent / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+
+    return write
+
+
+# Folders that these containers make, in float32: what libraries keep them in unless told otherwise.
+FOLDERS: dict[str, Write] = {
+    "safetensors": folder_writer(lambda tensors: {"model.safetensors": safetensors.numpy.save(tensors)}),
+    "Orbax, OCDBT": folder_writer(lambda tensors: checkpoints.ocdbt_files(checkpoints.zarr_values(checkpoints.flax_named(tensors)))),
+    "TensorFlow": folder_writer(lambda tensors: checkpoints.tensorflow_files(kernels(tensors))),
+    "Paddle .pdiparams": folder_writer(
+        lambda tensors: {"inference.pdiparams": written.paddle_parameters(tensors), "inference.json": written.paddle_program(tensors)}
+    ),
+    "Keras .keras": folder_writer(lambda tensors: {"model.keras": written.keras_archive(written.keras_bytes(tensors))}),
+    "CoreML": folder_writer(
+        lambda tensors: {f"M.mlpackage/Data/com.apple.CoreML/{name}": data for name, data in written.coreml_files(tensors).items()}
+    ),
+    "spaCy": folder_writer(lambda tensors: written.spacy_files({name.replace(".", "_"): values for name, values in tensors.items()})),
+    "TFLite": folder_writer(lambda tensors: {"model.tflite": tflite_bytes(tensors)}),
+    "LiteRT-LM": folder_writer(lambda tensors: {"model.litertlm": bundles.litertlm_bytes({"prefill_decode": tflite_bytes(tensors)})}),
+    "ExecuTorch .ptd": folder_writer(lambda tensors: {"model.ptd": bundles.ptd_bytes(tensors)}),
+}
 
 
 def gguf_writer(kind: gguf.GGMLQuantizationType) -> Write:

@@ -1,10 +1,10 @@
 """Reads the same weights from every container, level full and probe, and large files of each: throughput beside safetensors, peak memory.
 
-    python -m benchmarks.speed.containers [--megabytes 400] [--gigabytes 4] [--only GGUF,legacy]
+    python -m benchmarks.speed.containers [--megabytes 400] [--gigabytes 4] [--only GGUF,legacy] [--name containers]
 
 Each reading is a process of its own; its CPU time (user and system) counts from after the imports, its memory from the beginning.
 Throughput is in MB of decoded float16 weights per CPU second, so that containers compare. Large files are sparse files of zeros:
-a gigabyte of them costs no disk, and the same work. Writes benchmarks/results/containers.json; exits 1 if a limit is missed.
+a gigabyte of them costs no disk, and the same work. Writes benchmarks/results/NAME.json; exits 1 if a limit is missed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 import gguf
 
 from benchmarks.common.container_files import (
+    FOLDERS,
     Write,
     gguf_writer,
     sparse_gguf,
@@ -64,6 +66,7 @@ SMALL: dict[str, tuple[str, Write]] = {
     "OpenVINO": (".xml", write_openvino),
     "Keras": (".weights.h5", write_keras),
     "Keras gzip": (".weights.h5", write_keras_chunks),
+    **{f"{name}, a folder in float32": ("", write) for name, write in FOLDERS.items()},
 }
 LARGE: dict[str, tuple[str, Write]] = {
     "safetensors": (".safetensors", sparse_safetensors),
@@ -101,7 +104,7 @@ def reading(path: Path, level: str) -> dict[str, Any]:
     if done.returncode:
         return {"failed": done.stderr[-500:]}
     found = json.loads(done.stdout)
-    size = sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
     return {
         "file_mb": round(size / 1e6, 1),
         "read_mb": round(found["read"] / 1e6, 1),
@@ -119,9 +122,9 @@ def measured(written: dict[str, tuple[str, Write]], tensors: Any, levels: tuple[
             continue
         path = folder / f"weights{suffix}"
         write(path, tensors)
-        found[name] = {level: reading(path if suffix != ".distcp" else folder, level) for level in levels}
+        found[name] = {level: reading(path if suffix not in ("", ".distcp") else folder, level) for level in levels}
         for left in folder.iterdir():
-            left.unlink()
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         print(name, found[name], file=sys.stderr, flush=True)
     return found
 
@@ -131,6 +134,7 @@ def main() -> int:
     parser.add_argument("--megabytes", type=int, default=400, help="size of the weights in float16")
     parser.add_argument("--gigabytes", type=int, default=4, help="size of each large file; 0 leaves them out")
     parser.add_argument("--only", default="", help="parts of containers' names, separated by commas")
+    parser.add_argument("--name", default="containers", help="of the results: runs of some containers are kept apart")
     given = parser.parse_args()
     only = [part for part in given.only.split(",") if part]
     with tempfile.TemporaryDirectory() as folder:
@@ -142,7 +146,7 @@ def main() -> int:
     over = [f"{name} {level}" for name, levels in large.items() for level in levels if levels[level].get("peak_mb", 0) > LARGE_MB]
     load = round(os.getloadavg()[0], 1)
     result = {"load": load, "same weights": small, "large files": large, "limit_mb": LARGE_MB, "failed": failed, "over the limit": over}
-    write_result("containers", result)
+    write_result(given.name, result)
     print(json.dumps(result, indent=1))
     return 1 if failed or over else 0
 

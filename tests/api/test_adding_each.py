@@ -1,14 +1,18 @@
-"""`add --each`: every model of a folder."""
+"""`add --each`: every model of a folder, or of a repository on the Hub."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import modelkin
 from calls import run
+from hub_server import Hub, serving
 from tiny_models import save_model, tiny_llama
 
 
@@ -64,3 +68,56 @@ def test_the_option_and_a_name_do_not_go_together(tmp_path: Path) -> None:
     said = run("add", str(tmp_path / "several"), "--each", "--no-starter", "--json", registry=str(tmp_path / "r.db"))
     assert said.exit_code == 0
     assert len(said.stdout.splitlines()) == 2
+
+
+@pytest.fixture
+def hub(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    import huggingface_hub.constants
+
+    with serving(Hub()) as hub:
+        monkeypatch.delenv("MODELKIN_OFFLINE")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+        yield hub
+
+
+def stored(seed: int, dtype: str = "float32") -> bytes:
+    return safetensors.numpy.save({name: array.astype(dtype) for name, array in tiny_llama(seed).items()})
+
+
+def test_every_model_of_a_repository_is_taken_once(hub: Hub, tmp_path: Path) -> None:
+    files = {"one.safetensors": stored(1), "two.safetensors": stored(2), "two.fp16.safetensors": stored(2, "float16")}
+    hub.put("org/several", {**files, "optimizer.bin": b"none"})
+    hub.put("org/below", {"a/model.safetensors": stored(3), "b/x.safetensors": stored(4)})
+    hub.put("org/single", {"model.safetensors": stored(5)})
+    answer = modelkin.add("org/several", "org/below", "hf://org/single", every=True, registry=tmp_path / "r.db", starter=False)
+    expected = ["org/several/one", "org/several/two", "org/below/a", "org/below/b/x", "org/single"]
+    assert [(one.model, one.status) for one in answer.results] == [(name, "added") for name in expected]
+    assert answer.results[0].source == "org/several/one.safetensors"
+    for name, seed in zip(expected, range(1, 6), strict=True):
+        found = modelkin.query(save_model(tmp_path / f"copy {seed}", tiny_llama(seed)), registry=tmp_path / "r.db", level="probe")
+        assert found.relatives[0].model == name
+    again = modelkin.add("org/several", every=True, registry=tmp_path / "r.db", starter=False)
+    assert [one.status for one in again.results] == ["unchanged", "unchanged"]
+
+
+def test_shards_and_what_the_hub_refuses(hub: Hub, tmp_path: Path) -> None:
+    tensors = sorted(tiny_llama(1).items())
+    shards = {f"big-{place:05}-of-00002.safetensors": dict(tensors[place - 1 :: 2]) for place in (1, 2)}
+    index = json.dumps({"weight_map": {name: file for file, held in shards.items() for name in held}}).encode()
+    files = {file: safetensors.numpy.save(held) for file, held in shards.items()}
+    hub.put("org/sharded", {**files, "big.safetensors.index.json": index, "small.safetensors": stored(2)})
+    answer = modelkin.add("org/sharded", "org/absent", every=True, registry=tmp_path / "r.db", starter=False)
+    assert [(one.model, one.status) for one in answer.results] == [
+        ("org/sharded/big", "added"),
+        ("org/sharded/small", "added"),
+        ("org/absent", "failed"),
+    ]
+    assert answer.results[0].parameters == answer.results[1].parameters
+
+
+def test_offline_no_request_is_made(hub: Hub, tmp_path: Path) -> None:
+    hub.put("org/several", {"one.safetensors": stored(1), "two.safetensors": stored(2)})
+    answer = modelkin.add("hf://org/several", every=True, registry=tmp_path / "r.db", starter=False, offline=True)
+    assert [one.status for one in answer.results] == ["failed"]
+    assert not hub.requests

@@ -110,3 +110,34 @@ def test_msgpack_of_other_libraries_is_told_as_that(tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(b"\x81\xa5nodes\x91\x81" + name + b"\x01")
     with pytest.raises(UnsupportedFormat, match="not as Flax writes it"):
         open_source(tmp_path / "model")
+
+
+def cell(gates: str, biased: str, inputs: int = 12, hidden: int = 8) -> dict[str, Any]:
+    """A recurrent cell as flax.linen keeps it: a module for each gate."""
+    modules = {f"{side}{gate}": {"kernel": floats(size, hidden)} for side, size in (("i", inputs), ("h", hidden)) for gate in gates}
+    return {name: {**module, "bias": floats(hidden)} if name in biased.split() else module for name, module in modules.items()}
+
+
+@pytest.mark.parametrize("gates", ["rzn", "ifgo"])
+def test_gates_of_recurrent_cells_are_one_matrix_in_pytorchs_order(tmp_path: Path, gates: str) -> None:
+    """Both orders held against torch.nn's cells, whose outputs are the same (flax 0.12.8)."""
+    tree = cell(gates, "ir iz in hn" if gates == "rzn" else "hi hf hg ho")
+    found = read(write(tmp_path / "m.msgpack", {"params": {"rnn": {"Cell_0": tree}, "out": {"kernel": floats(8, 3)}}}))
+    for side in "ih":
+        whole = np.concatenate([tree[side + gate]["kernel"].T for gate in gates])
+        assert np.array_equal(found[f"rnn.Cell_0.weight_{side}h_l0"], whole)
+    if gates == "rzn":
+        assert np.array_equal(found["rnn.Cell_0.bias_ih_l0"], np.concatenate([tree[f"i{gate}"]["bias"] for gate in gates]))
+        assert np.array_equal(found["rnn.Cell_0.hn.bias"], tree["hn"]["bias"])
+    else:
+        assert np.array_equal(found["rnn.Cell_0.bias_hh_l0"], np.concatenate([tree[f"h{gate}"]["bias"] for gate in gates]))
+    assert len(found) == (5 if gates == "rzn" else 4)
+
+
+def test_modules_that_are_no_whole_cell_stay_apart(tmp_path: Path) -> None:
+    lacking = cell("rzn", "")
+    del lacking["hz"]
+    uneven = cell("ifgo", "")
+    uneven["hf"] = {"kernel": floats(9, 8)}
+    found = read(write(tmp_path / "m.msgpack", {"a": lacking, "b": uneven}))
+    assert found.keys() == {f"a.{name}.weight" for name in lacking} | {f"b.{name}.weight" for name in uneven}

@@ -190,3 +190,39 @@ def test_a_shard_says_nothing_of_the_whole(printed: Printed) -> None:
     answer = asked(printed("model-00002-of-00003", one), printed("large", {**one, **other}))
     assert answer.relation not in COPIES
     assert "wholly contained" not in " ".join(answer.explanation)
+
+
+SPELT: dict[str, Callable[[int, str, str], str]] = {
+    "short": lambda number, module, leaf: f"tok2vec.{number}.{module}>>it.{'W' if leaf == 'weight' else 'b'}",
+    "flat": lambda number, module, leaf: f"{module}_{leaf[0]}_{number}",
+    "none": lambda number, module, leaf: f"p{(number * 7 + len(module) * 2 + len(leaf)) % 97}",
+}
+
+
+def maxout(spelt: Callable[[int, str, str], str]) -> Tensors:
+    """Layers of pieces: biases of two axes, [outputs, pieces], which are vectors where names tell that they are biases."""
+    rng, found = np.random.default_rng(3), dict[str, np.ndarray]()
+    for number in range(3):
+        found[spelt(number, "maxout", "weight")] = rng.laplace(size=(64, 3, 48))
+        found[spelt(number, "maxout", "bias")] = rng.laplace(size=(64, 3))
+        found[spelt(number, "norm", "weight")] = 1 + 0.1 * rng.laplace(size=64)
+    return found
+
+
+@pytest.mark.parametrize("spelt", SPELT)
+def test_biases_of_two_axes_are_equal_whatever_they_are_called(printed: Printed, spelt: str) -> None:
+    named, other = maxout(lambda number, module, leaf: f"{module}.{number}.{leaf}"), maxout(SPELT[spelt])
+    assert len(other) == len(named)
+    sides = printed("small", other), printed("large", named)
+    assert sorted(map(len, (side.vectors for side in sides))) == [3, 6]
+    for ours, theirs in (sides, sides[::-1]):
+        answer = asked(ours, theirs)
+        assert (answer.relation, answer.shared, answer.extra) == ("identical", 1.0, 0)
+
+
+@pytest.mark.parametrize("spelt", SPELT)
+def test_a_number_changed_in_a_bias_of_two_axes_is_no_copy(printed: Printed, spelt: str) -> None:
+    named, other = maxout(lambda number, module, leaf: f"{module}.{number}.{leaf}"), maxout(SPELT[spelt])
+    other[SPELT[spelt](1, "maxout", "bias")][5, 1] += 0.01
+    assert asked(printed("small", other), printed("large", named)).relation not in COPIES
+    assert asked(printed("large", named), printed("small", other)).relation not in COPIES

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from modelkin.errors import problem_of
-from modelkin.sources.naming import guessed_name
+from modelkin.sources.naming import guessed_name, hub_id
+from modelkin.sources.network import hub_client
 from modelkin.sources.reading import DEFAULT_LEVEL, name_of, reading_of
 from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer import spec
@@ -27,20 +28,20 @@ class Batch:
 
     def __init__(self, registry: Registry, how: HowToRead, listener: Listener, *, replace: bool, every: bool = False) -> None:
         """`replace`: names of models with other weights are taken, and those models kept under names of their own. `every`: of a folder
-        with several models each is taken."""
+        or a Hub repository with several models each is taken."""
         self.registry, self.how, self.listener, self.replace, self.every = registry, how, listener, replace, every
         self.exit_code = 0
         self._taken: dict[str, Asked] = {}
 
     def add(self, sources: Sequence[Asked], name: str | None = None) -> Iterator[Added]:
         """One result a source, each as soon as it is stored or has failed."""
-        for source, file in self._each(sources):
+        for source, file, own in self._each(sources):
             started = time.monotonic()
             called = f"{name_of(source)}/{file}" if file else name_of(source)
             how = replace(self.how, file=file) if file else self.how
-            failed = self._blank(called, name or guessed_name(called))
+            failed = self._blank(called, own or name or guessed_name(called))
             try:
-                added = self._one(source, name, failed, how)
+                added = self._one(source, own or name, failed, how)
             except Exception as error:  # whatever is wrong with one source, the others are added
                 problem = problem_of(error)
                 self.exit_code = max(self.exit_code, problem.code)
@@ -49,13 +50,24 @@ class Batch:
                     self.listener.fault(error)
             yield replace(added, seconds=round(time.monotonic() - started, 3))
 
-    def _each(self, sources: Sequence[Asked]) -> Iterator[tuple[Asked, str]]:
-        """The sources; of a folder with several models each of them, with its file."""
+    def _each(self, sources: Sequence[Asked]) -> Iterator[tuple[Asked, str, str]]:
+        """The sources; of one with several models each of them, with its file and, from the Hub, its name."""
         for source in sources:
-            files = _files(source) if self.every and self.how.file is None else ()
-            yield from ((source, file) for file in files if len(files) > 1)
-            if len(files) < 2:
-                yield source, ""
+            models = self._models(source) if self.every and self.how.file is None else {}
+            yield from ((source, file, own) for file, own in models.items() if len(models) > 1)
+            if len(models) < 2:
+                yield source, "", ""
+
+    def _models(self, source: Asked) -> Mapping[str, str]:
+        """The models of a source that may hold several, by the files that pick them, with their names ("": those they have alone)."""
+        if not isinstance(source, PATHS):
+            return {}
+        try:
+            if (name := hub_id(os.fspath(source))) is not None:
+                return _in_repository(name, self.how, self.listener)
+            return dict.fromkeys(_in_folder(Path(source)), "")
+        except SourceError:
+            return {}  # reading it says why
 
     def _one(self, source: Asked, name: str | None, blank: Added, how: HowToRead) -> Added:
         if name is None and isinstance(source, Fingerprint):
@@ -99,20 +111,23 @@ class Batch:
         )
 
 
-def _files(source: Asked) -> tuple[str, ...]:
-    """The models in a folder of this machine, by the files that pick them; none of anything else."""
-    if not isinstance(source, PATHS) or not Path(source).is_dir():
-        return ()
+def _in_folder(folder: Path) -> tuple[str, ...]:
+    """The models in a folder of this machine, by the files that pick them. Raises SourceError."""
     from modelkin_indexer.sources.composite import MODULES, PIPELINE  # the indexer is imported when something is read
     from modelkin_indexer.sources.folders import models_in
 
-    folder = Path(source)
-    if any((folder / name).exists() for name in (MODULES, PIPELINE)):
+    if not folder.is_dir() or any((folder / name).exists() for name in (MODULES, PIPELINE)):
         return ()  # the parts of one model
-    try:
-        return models_in(folder)
-    except SourceError:
-        return ()  # reading it says why
+    return models_in(folder)
+
+
+def _in_repository(name: str, how: HowToRead, listener: Listener) -> Mapping[str, str]:
+    """The models in a Hub repository (`org/name`, with `@revision` after it), and their names. Raises SourceError."""
+    client = hub_client(name, listener.announce, offline=how.offline)
+    from modelkin_indexer.hub.folders import models_of  # only the network needs its imports
+
+    repo_id, _, revision = name.partition("@")
+    return models_of(client.repo(repo_id, revision or None))
 
 
 def _described(added: Added, reading: Reading) -> Added:

@@ -20,7 +20,7 @@ STATUSES = ("added", "unchanged", "failed")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--as", "name", metavar="NAME", help="Name of the model, with one SOURCE. Default: the name of its folder.")
 @click.option("--replace", is_flag=True, help="Take the name of a model with other weights; that model is kept as NAME@DIGITS.")
-@click.option("--each", "every", is_flag=True, help="Take every model of a folder that holds several, or whose subfolders do.")
+@click.option("--each", "every", is_flag=True, help="Take every model of a folder or Hub id that holds several, or whose subfolders do.")
 @starter_option
 @reading
 @printing

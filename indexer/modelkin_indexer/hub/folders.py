@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -15,9 +16,10 @@ from modelkin_indexer.hub import limits
 from modelkin_indexer.hub.described import Repo
 from modelkin_indexer.hub.errors import HubError
 from modelkin_indexer.results.beside import SourceFile
-from modelkin_indexer.sources.folders import weights_in, weights_of
+from modelkin_indexer.sources.folders import models_in, weights_in, weights_of
 from modelkin_indexer.sources.register import Weights, container_of
 from modelkin_indexer.sources.stored.files import CONFIG, MAX_CONFIG
+from modelkin_indexer.sources.stored.shards import SHARD
 
 PARTS = ("model_index.json", "modules.json")  # a folder with one of these is several models, each in a folder of its own
 PARTS_OF_CONFIG = 2  # of the path of a config that is read: a part's, in a folder of its own
@@ -65,21 +67,51 @@ def needed(repo: Repo, file: str | None = None) -> Needed:
         SourceError: no weights, several models, names that no folder can have.
     """
     names = {file.name: file for file in repo.files if _is_plain(file.name)}
-    with TemporaryDirectory(prefix="modelkin-") as made:
-        root = Path(made) / "repo"
-        try:
-            root.mkdir()
-            for name, one in names.items():
-                stand_in(root / name, one.size)
-            weights = [names[name] for name in sorted(set(_weights(root, file))) if name in names]
-        except SourceError as error:
-            raise HubError(error.problem.replace(str(root), repo.name), path=repo.name, remedy=error.remedy) from error
-        except OSError as error:
-            raise HubError(f"has files that no folder can have ({error.strerror})", path=repo.name, remedy="It is left out.") from error
+    with _laid_out(repo) as root:
+        weights = [names[name] for name in sorted(set(_weights(root, file))) if name in names]
     size = sum(file.size for file in weights)
     others = [file for _, file in sorted(names.items()) if _is_read(file, size) and file not in weights]
     others.sort(key=lambda file: file.name not in READERS)  # what is left out where there are too many makes no claims
     return Needed(tuple(weights), tuple(others[:MAX_OTHERS]), _content(weights, names.get(CONFIG)))
+
+
+def models_of(repo: Repo) -> dict[str, str]:
+    """The models in a repository that holds several, by names and sizes alone: the file that picks each, and what to call it.
+
+    A name is `org/name/STEM`, without the stem where the file's name says nothing, and with the subfolder where it lies in one.
+
+    Raises:
+        SourceError: names that no folder can have.
+    """
+    with _laid_out(repo) as root:
+        if any((root / name).exists() for name in PARTS):
+            return {}  # the parts of one model
+        found = models_in(root)
+        return {file: "/".join((repo.name, *_said_by(root, file))) for file in found} if len(found) > 1 else {}
+
+
+def _said_by(root: Path, file: str) -> tuple[str, ...]:
+    """What the path of a file says of its model."""
+    parents = PurePosixPath(file).parent.parts
+    stem = SHARD.sub(r"\g<stem>", weights_of(root, root / file)[1].name)
+    return parents if stem == (parents or (root.name,))[-1] else (*parents, stem)
+
+
+@contextmanager
+def _laid_out(repo: Repo) -> Iterator[Path]:
+    """A folder of empty files with the names and sizes of a repository's. Raises HubError, also for what is raised inside."""
+    with TemporaryDirectory(prefix="modelkin-") as made:
+        root = Path(made) / "repo"
+        try:
+            root.mkdir()
+            for file in repo.files:
+                if _is_plain(file.name):
+                    stand_in(root / file.name, file.size)
+            yield root
+        except SourceError as error:
+            raise HubError(error.problem.replace(str(root), repo.name), path=repo.name, remedy=error.remedy) from error
+        except OSError as error:
+            raise HubError(f"has files that no folder can have ({error.strerror})", path=repo.name, remedy="It is left out.") from error
 
 
 def _is_plain(name: str) -> bool:

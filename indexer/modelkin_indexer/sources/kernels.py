@@ -17,6 +17,7 @@ LEAVES = {
     **{"kernel": "weight", "embedding": "weight", "embeddings": "weight", "gamma": "weight", "beta": "bias", "scale": "weight"},
     **{"moving_mean": "running_mean", "moving_variance": "running_var", "position_embeddings": "weight"},
     **{"depthwise_kernel": "depthwise.weight", "pointwise_kernel": "pointwise.weight", "recurrent_kernel": "recurrent.weight"},
+    **{"kernel_ih": "weight_ih_l0", "kernel_hh": "weight_hh_l0", "bias_ih": "bias_ih_l0", "bias_hh": "bias_hh_l0"},
 }
 NUMBERED = re.compile(r"(?:^|(?<=\.))([A-Za-z_]*?(?:layers?|blocks?|h))_(?:\._)?(\d{1,5})(?=\.)")
 QUERY = re.compile(r"(?:^|[._/])(?:query|key|value|q|k|v)(?:[._/]|$)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ from typing import Any
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.source import BITS
+from modelkin_indexer.sources.flax.array import Array
+from modelkin_indexer.sources.flax.gates import fused
 from modelkin_indexer.sources.kernels import Laid, laid, shown, spelt, width_of
-from modelkin_indexer.sources.stored.decoded import Decoder, Presented
+from modelkin_indexer.sources.stored.decoded import Presented
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN
 from modelkin_indexer.sources.stored.strided import Strided
 from modelkin_indexer.sources.unstacked import slices_of
@@ -28,17 +29,6 @@ DTYPES = {
     **{"int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8"},
     "bool": "BOOL",
 }
-
-
-@dataclass(frozen=True)
-class Array:
-    """An array of some modules: `decoder` makes its numbers in C order, of `nbytes` stored bytes."""
-
-    path: tuple[str, ...]
-    dtype: str
-    shape: tuple[int, ...]
-    nbytes: int
-    decoder: Decoder
 
 
 def params(value: Any) -> Any:
@@ -63,7 +53,7 @@ def _joined(one: Any, two: Any) -> Any:
 
 def presented(arrays: Sequence[Array], path: Path, unread: Counter[str]) -> dict[str, Presented]:
     """The tensors by name, layers that are stacked in one array one by one."""
-    arrays = _apart(arrays, path)
+    arrays = fused(_apart(arrays, path))
     width = width_of(Counter(array.shape[0] for array in arrays if array.path[-1:] == ("scale",) and len(array.shape) == 1))
     is_out_first = _outputs_first(arrays)
     found: dict[str, Presented] = {}

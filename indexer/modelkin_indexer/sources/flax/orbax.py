@@ -16,7 +16,8 @@ from typing import Any
 
 from modelkin_indexer.errors import DamagedFile, SourceError, UnsupportedFormat
 from modelkin_indexer.results.beside import SourceFile
-from modelkin_indexer.sources.flax.arrays import Array, params, presented
+from modelkin_indexer.sources.flax.array import Array
+from modelkin_indexer.sources.flax.arrays import params, presented
 from modelkin_indexer.sources.flax.compressed import Lies, Streams
 from modelkin_indexer.sources.flax.ocdbt import MANIFEST_MARK, SAVE_AGAIN, Database
 from modelkin_indexer.sources.flax.zarr import SECOND, THIRD, Described, decoder, described

@@ -16,7 +16,8 @@ from typing import Any
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.source import BITS
-from modelkin_indexer.sources.flax.arrays import DTYPES, MAX_AXES, Array, params, presented
+from modelkin_indexer.sources.flax.array import Array
+from modelkin_indexer.sources.flax.arrays import DTYPES, MAX_AXES, params, presented
 from modelkin_indexer.sources.kernels import spelt
 from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.sources.safetensors.header import read_index

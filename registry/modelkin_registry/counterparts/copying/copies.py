@@ -22,6 +22,8 @@ from modelkin_registry.counterparts.pairing import FEWEST_NUMBERS, Pair
 Key = tuple[int, int, bytes]  # rows, columns and digest of a tensor
 EXTRA_SHARE = 0.5  # share of the relative's parameters that a copy may lack (its head, another component) whatever else is seen of both
 SAME_SKETCH = 2e-3  # difference of two sketches of the same rows by the rounding of float16
+# Of a matrix's digest (XXH3, 128 bits) the bytes that are the digest of its numbers as a vector (64 bits): of single precision, from 61 on.
+VECTOR_DIGEST = slice(8, 16)
 HALVES = {"F16", "BF16"}  # types of one width: where both occur, a tensor's own is not known
 FEWEST_LAYERS = 2  # tensors of one shape that make a stack
 AGREE = 0.95  # share of the layers that keep their partners, and of tensors that keep their roles, from which layer numbers mean something
@@ -108,7 +110,7 @@ def _may_be_sampled(ours: Matrices, theirs: Matrices) -> bool:
 
 
 def _to_the_last_bit(query: Fingerprint, relative: Fingerprint, full: bool) -> Copy | None:
-    ours, theirs = list(_tensors(query, full)), list(_tensors(relative, full))
+    ours, theirs = list(_tensors(query, relative, full)), list(_tensors(relative, query, full))
     waiting: dict[Key, list[Place]] = {}
     for key, place in reversed(ours):
         waiting.setdefault(key, []).append(place)
@@ -127,12 +129,21 @@ def _to_the_last_bit(query: Fingerprint, relative: Fingerprint, full: bool) -> C
     return Copy(True, extra=more / (size + more), whole=more <= EXTRA_SHARE * (size + more) and not stacked)
 
 
-def _tensors(model: Fingerprint, full: bool) -> Iterator[tuple[Key, Place]]:
-    """(rows, columns and digest, place) of each tensor that is not constant."""
+def _tensors(model: Fingerprint, other: Fingerprint, full: bool) -> Iterator[tuple[Key, Place]]:
+    """(rows, columns and digest, place) of each tensor that is not constant; a matrix that is a vector of the other model counts as that.
+
+    Biases of two axes (Maxout's, of outputs and pieces) are vectors where a name tells, else matrices.
+    """
     table, vectors = model.matrices, model.vectors
+    flat = {(int(length), digest.tobytes()) for length, digest in zip(other.vectors.length, other.vectors.digest, strict=True)}
     for row, place in enumerate(table.places):
         if table.sd[row] > 0:
-            yield (int(table.rows[row]), int(table.columns[row]), _content(table, row, full)), place
+            size, digest = int(table.parameters[row]), _content(table, row, full)
+            as_vector = (size, digest[VECTOR_DIGEST]) if full else None
+            if as_vector in flat:
+                yield (1, *as_vector), place
+            else:
+                yield (int(table.rows[row]), int(table.columns[row]), digest), place
     for row, place in enumerate(vectors.places):
         if not vectors.constant[row]:
             yield (1, int(vectors.length[row]), vectors.digest[row].tobytes()), place

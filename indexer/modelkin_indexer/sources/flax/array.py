@@ -1,0 +1,18 @@
+"""One array of Flax's modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelkin_indexer.sources.stored.decoded import Decoder
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array of some modules: `decoder` makes its numbers in C order, of `nbytes` stored bytes."""
+
+    path: tuple[str, ...]
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    decoder: Decoder
