@@ -53,6 +53,9 @@ def script_of(name: str) -> Path:
         exact = f'write_result("{name}"' in text
         if exact or ((begun := re.search(r'write_result\(f"([\w-]+)\{', text)) is not None and name.startswith(begun[1])):
             return path.relative_to(ROOT)
+    made = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")).get(MADE, {})
+    if (SCRIPTS.parent / made.get("script", "")).is_file():  # one that writes under a name that it is given
+        return Path(made["script"])
     raise LookupError(f"no script writes {name}.json")
 
 

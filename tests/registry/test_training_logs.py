@@ -66,8 +66,11 @@ def test_weights_that_move_where_the_rate_is_zero() -> None:
 
 
 def test_the_first_loss_is_held_against_the_vocabulary() -> None:
-    low = with_log(series(), log(first_loss=3.0), TOKENS)
+    low = with_log(series(), log(first_loss=0.2 * math.log(TOKENS)), TOKENS)
     assert (low.verdict, found(low, "first loss")[1]) == (DISAGREE, True)
+    a_byte = with_log(series(), log(first_loss=0.4 * math.log(TOKENS)), TOKENS)  # bits a byte, where tokens have four
+    assert (a_byte.verdict, found(a_byte, "first loss")[1]) == (CONSISTENT, False)
+    assert [one for one in a_byte.findings if one.check == "log: first loss" and "in which unit" in one.sentence]
     continued = replace(series(), start=replace(START, passed=False), verdict="step 0 is not a random initialisation")
     told = with_log(continued, log(first_loss=3.0), TOKENS)  # which says so itself: they agree
     assert (told.verdict, found(told, "first loss")[1]) == (continued.verdict, False)

@@ -15,9 +15,10 @@ from modelkin_registry.trajectories.trajectories import CONSISTENT, FEWEST
 NUMBER = r"(?<!\d)(\d{1,15})(?![\dA-Za-z])"
 DISAGREE = "checkpoints and log do not agree"
 FIRST_LOGGED = 1  # the last step whose logged loss is that of the start: trainers count from 0 or 1, and log before they update
-# Loss at a random start / ln(vocabulary): outputs near uniform give 1 and their spread only adds to it; a tenth below is, for 50,000
-# words, a third of the perplexity, which no start reaches and no averaging over thousands of tokens explains.
+# Loss at a random start / ln(vocabulary): outputs near uniform give 1 in nats a token and their spread only adds to it. Logs do not tell
+# their unit: bits a byte, the smallest in use, divide by ln 2 and by the bytes of a token, which are 6 at most in texts of any language.
 LEAST_START = 0.9
+LEAST_START_IN_ANY_UNIT = 0.24
 LOG_LIMITS = (
     "A log is its writer's word: it can be written without any training, and of another run with the same settings.",
     "That checkpoints and log agree shows that nothing compared contradicts it; data, code and who trained it neither shows.",
@@ -130,7 +131,10 @@ def _start(
     if first is None or first.loss is None or vocabulary is None or vocabulary < 2:
         return []
     uniform = math.log(vocabulary)
-    against = numbers[0] == 0 and answer.start.passed and first.loss < LEAST_START * uniform
+    starts = numbers[0] == 0 and answer.start.passed
     words = f"The log's loss at step {first.step} is {first.loss:.3f}; ln of {vocabulary:,} tokens is {uniform:.3f}."
+    if starts and first.loss < LEAST_START * uniform:
+        words += " That is less than a random start has in nats a token; losses a byte or a character are smaller: see in which unit it is."
+    against = starts and first.loss < LEAST_START_IN_ANY_UNIT * uniform
     null = f"a random start: {uniform:.3f} or more, if the loss is in nats a token"
     return [TrajectoryFinding("log: first loss", round(first.loss / uniform, 4), null, against, words)]
