@@ -1,9 +1,10 @@
 """Holds the decoding of quantised weights against the libraries that write them: each encodes random matrices in its own way on CPU and
 decodes them again; what modelkin reads from the same file must be the same numbers.
 
-    pip install bitsandbytes compressed-tensors torchao auto-round    # HQQ and GPTQModel: their source distributions, unpacked
-    python -m benchmarks.formats.quantised_reference [--hqq FOLDER] [--gptqmodel FOLDER]
+    pip install bitsandbytes compressed-tensors torchao auto-round gguf mlx-cpu    # HQQ and GPTQModel: their source distributions, unpacked
+    python -m benchmarks.formats.quantised_reference [--hqq FOLDER] [--gptqmodel FOLDER] [--ragged]
 
+`--ragged`: rows and columns that are no multiples of blocks, groups or packs, into quantised_ragged.json (quantised_ragged.py).
 A library that is not installed is left out and named. Writes benchmarks/results/quantised_reference.json; exits 1 on a difference.
 `largest_difference` is relative to the largest number of the matrix. Libraries decode in half precision where they compute in it, so up to
 two roundings of that type are allowed; where they decode in float32, one part in a million.
@@ -19,7 +20,6 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +27,14 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+import modelkin
 from benchmarks.common.results import write_result
+from benchmarks.formats.quantised_ragged import BFLOAT16, COLUMNS, EXACT, FLOAT16, MODULE, RAGGED, ROWS, Case, weight
 from modelkin_indexer.errors import SourceError
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.sources.stored import values
 
-ROWS, COLUMNS = 160, 256  # no power of two, so that blocks of 128 rows end short
-EXACT, BFLOAT16, FLOAT16 = 1e-6, 2.0**-7, 2.0**-10
-MODULE = "model.layers.0.self_attn.q_proj"
-
-
-@dataclass
-class Case:
-    """What a library stored and what it reads back. `tolerance` is relative to the largest number."""
-
-    library: str
-    name: str
-    stored: dict[str, torch.Tensor]
-    decoded: torch.Tensor
-    config: dict[str, Any] = field(default_factory=dict)
-    tolerance: float = EXACT
-    tensor: str = f"{MODULE}.weight"
-
-
-def weight(rows: int = ROWS, columns: int = COLUMNS, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, columns, generator=generator) * 0.02 * (1 + torch.rand(rows, 1, generator=generator))
+LEAST = 0.999  # correlation with the library's own decoding, and coverage
 
 
 def bitsandbytes_cases() -> Iterator[Case]:
@@ -208,7 +190,10 @@ def awq_cases(folder: Path) -> Iterator[Case]:
 def outcome(case: Case, folder: Path) -> dict[str, Any]:
     """One case as a line of the results."""
     target = folder / "model.safetensors"
-    save_file({name: tensor.contiguous().clone() for name, tensor in case.stored.items()}, target)
+    if case.write is not None:
+        case.write(folder)
+    else:
+        save_file({name: tensor.contiguous().clone() for name, tensor in case.stored.items()}, target, metadata=case.metadata or None)
     (folder / "config.json").write_text(json.dumps({"quantization_config": case.config} if case.config else {}))
     line: dict[str, Any] = {"library": case.library, "case": case.name}
     try:
@@ -222,18 +207,24 @@ def outcome(case: Case, folder: Path) -> dict[str, Any]:
     if found.shape != wanted.shape:
         return line | {"error": f"shape {found.shape} for {wanted.shape}", "passed": False}
     difference = float(np.abs(found - wanted).max() / np.abs(wanted).max())
-    return line | {"largest_difference": difference, "allowed": case.tolerance, "passed": difference <= case.tolerance and not line["left"]}
+    r = float(np.corrcoef(found.ravel(), wanted.ravel())[0, 1])
+    coverage = modelkin.read(folder, level="full").fingerprint.about.coverage
+    line |= {"r": round(r, 6), "coverage": coverage}
+    passed = difference <= case.tolerance and not line["left"] and r >= LEAST and coverage >= LEAST
+    return line | {"largest_difference": difference, "allowed": case.tolerance, "passed": passed}
 
 
 def read(source: Any, name: str) -> np.ndarray:
     info = source.tensors[name]
-    return values.decode(info.dtype, source.read(name, 0, info.nbytes)).reshape(info.shape)
+    found = values.decode(info.dtype, source.read(name, 0, info.nbytes))
+    return found.reshape(info.shape[::-1]).T if info.transposed else found.reshape(info.shape)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hqq", type=Path, help="folder of HQQ's unpacked source distribution")
     parser.add_argument("--gptqmodel", type=Path, help="folder of GPTQModel's unpacked source distribution")
+    parser.add_argument("--ragged", action="store_true", help="the cases of ragged sizes instead")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     makers: dict[str, Callable[[], Iterator[Case]]] = {
@@ -247,6 +238,8 @@ def main() -> int:
         makers["hqq"] = lambda: hqq_cases(options.hqq)
     if options.gptqmodel:
         makers["gptqmodel"] = lambda: awq_cases(options.gptqmodel)
+    if options.ragged:
+        makers = RAGGED
     lines, left_out = [], {}
     for library, maker in makers.items():
         try:
@@ -259,7 +252,10 @@ def main() -> int:
         print("ok  " if line["passed"] else "BAD ", line)
     versions = {library: version(library) for library in makers}
     failed = sum(not line["passed"] for line in lines)
-    write_result("quantised_reference", {"versions": versions, "left_out": left_out, "cases": lines, "failed": failed})
+    write_result(
+        "quantised_ragged" if options.ragged else "quantised_reference",
+        {"versions": versions, "left_out": left_out, "cases": lines, "failed": failed},
+    )
     print(f"{len(lines)} cases, {failed} differ; left out: {left_out or 'none'}")
     return 1 if failed else 0
 

@@ -1,0 +1,154 @@
+"""What a case of quantised_reference.py is, and those of ragged sizes: rows and columns that are no multiples of blocks, groups or packs.
+
+What a library refuses to write at a size is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROWS, COLUMNS = 160, 256  # no power of two, so that blocks of 128 rows end short
+EXACT, BFLOAT16, FLOAT16 = 1e-6, 2.0**-7, 2.0**-10
+MODULE = "model.layers.0.self_attn.q_proj"
+
+
+@dataclass
+class Case:
+    """What a library stored and what it reads back. `tolerance` is relative to the largest number; `write` writes files of other kinds."""
+
+    library: str
+    name: str
+    stored: dict[str, torch.Tensor]
+    decoded: torch.Tensor
+    config: dict[str, Any] = field(default_factory=dict)
+    tolerance: float = EXACT
+    tensor: str = f"{MODULE}.weight"
+    metadata: dict[str, str] = field(default_factory=dict)
+    write: Callable[[Path], None] | None = None
+
+
+def weight(rows: int = ROWS, columns: int = COLUMNS, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, columns, generator=generator) * 0.02 * (1 + torch.rand(rows, 1, generator=generator))
+
+
+SIZES = ((37, 64), (129, 192), (7, 128), (33, 51), (5, 7), (64, 200))
+REFUSALS = (ValueError, RuntimeError, AssertionError)  # of libraries, of sizes that they do not take
+
+
+def bitsandbytes_ragged() -> Iterator[Case]:
+    import bitsandbytes.functional as bnb
+
+    for rows, columns in SIZES:
+        w = weight(rows, columns)
+        for kind in ("nf4", "fp4"):
+            for twice in (False, True):
+                packed, state = bnb.quantize_4bit(w, blocksize=64, compress_statistics=twice, quant_type=kind)
+                stored = {f"{MODULE}.weight.{last}": tensor for last, tensor in state.as_dict(packed=True).items()}
+                name = f"{kind}{', quantised twice' if twice else ''}, {rows}x{columns}"
+                yield Case("bitsandbytes", name, {f"{MODULE}.weight": packed, **stored}, bnb.dequantize_4bit(packed, state))
+        codes, scales, _ = bnb.int8_vectorwise_quant(w.half())
+        stored = {f"{MODULE}.weight": codes, f"{MODULE}.SCB": scales, f"{MODULE}.weight_format": torch.tensor(0, dtype=torch.uint8)}
+        yield Case("bitsandbytes", f"int8, {rows}x{columns}", stored, bnb.int8_vectorwise_dequant(codes, scales))
+
+
+def torchao_ragged() -> Iterator[Case]:
+    from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
+    from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerAxis, PerGroup, quantize_
+
+    configs = {"int8, rows": Int8WeightOnlyConfig(), "float8": Float8WeightOnlyConfig()}
+    for bits in (2, 3, 4, 5):
+        configs[f"intx {bits} bits, groups"] = IntxWeightOnlyConfig(weight_dtype=getattr(torch, f"int{bits}"), granularity=PerGroup(32))
+    configs["intx 4 bits, rows"] = IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerAxis(0))
+    for rows, columns in SIZES:
+        for name, config in configs.items():
+            holder = torch.nn.Sequential(torch.nn.Linear(columns, rows, bias=False))
+            holder[0].weight.data = weight(rows, columns)
+            with suppress(*REFUSALS):
+                quantize_(holder, config)
+                stored, told = flatten_tensor_state_dict({f"{MODULE}.weight": holder[0].weight.data})
+                decoded = holder[0].weight.dequantize().float()
+                said = {"quant_method": "torchao"}
+                yield Case("torchao", f"{name}, {rows}x{columns}", stored, decoded, said, BFLOAT16, metadata=told)
+
+
+def hqq_ragged() -> Iterator[Case]:
+    from hqq.core.quantize import Quantizer
+    from hqq.core.utils import encode_safetensor_type
+
+    for rows, columns in SIZES:
+        for bits in (8, 4, 3, 2, 1):
+            for axis in (0, 1):
+                with suppress(*REFUSALS):
+                    packed, meta = Quantizer.quantize(
+                        weight(rows, columns), nbits=bits, group_size=64, axis=axis, optimize=False, device="cpu"
+                    )
+                    decoded = Quantizer.dequantize(packed, {**meta, "compute_dtype": torch.float32})
+                    stored = {f"{MODULE}.{key}": encode_safetensor_type(value) for key, value in meta.items()}
+                    yield Case("hqq", f"{bits} bits, axis {axis}, {rows}x{columns}", {f"{MODULE}.W_q": packed, **stored}, decoded)
+
+
+def mlx_ragged() -> Iterator[Case]:
+    import mlx.core as mx
+
+    modes: list[tuple[str, int, int]] = [("affine", bits, group) for bits, group in ((2, 128), (3, 32), (4, 64), (5, 32), (6, 64), (8, 32))]
+    modes += [("mxfp4", 4, 32), ("mxfp8", 8, 32), ("nvfp4", 4, 16)]
+    for rows, columns in SIZES:
+        for mode, bits, group in modes:
+            stated: dict[str, Any] = {"bits": bits, "group_size": group, "mode": mode}
+            with suppress(*REFUSALS):
+                parts = mx.quantize(mx.array(weight(rows, columns).numpy()), **stated)
+                decoded = torch.from_numpy(np.array(mx.dequantize(*parts, **stated).astype(mx.float32)))
+                named = {f"{MODULE}.{name}": part for name, part in zip(("weight", "scales", "biases"), parts, strict=False)}
+                yield Case("mlx", f"{mode}, {bits} bits, {rows}x{columns}", {}, decoded, stated, BFLOAT16, write=_mlx_file(named))
+
+
+def _mlx_file(named: dict[str, Any]) -> Callable[[Path], None]:
+    import mlx.core as mx
+
+    return lambda folder: mx.save_safetensors(str(folder / "model.safetensors"), named, metadata={"format": "mlx"})
+
+
+def gguf_ragged() -> Iterator[Case]:
+    import gguf
+
+    for rows, columns in SIZES:
+        for name in ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4", "Q1_0"):
+            kind = gguf.GGMLQuantizationType[name]
+            with suppress(gguf.quants.QuantError, *REFUSALS):
+                packed = gguf.quantize(weight(rows, columns).numpy(), kind)
+                decoded = torch.from_numpy(gguf.dequantize(packed, kind))
+                yield Case("gguf", f"{name}, {rows}x{columns}", {}, decoded, tensor=GGUF_READ, write=_gguf_file(packed, kind))
+
+
+GGUF_NAME, GGUF_READ = "blk.0.ffn_up.weight", "model.layers.0.mlp.up_proj.weight"
+
+
+def _gguf_file(packed: Any, kind: Any) -> Callable[[Path], None]:
+    import gguf
+
+    def write(folder: Path) -> None:
+        writer = gguf.GGUFWriter(folder / "model.gguf", "llama")
+        writer.add_tensor(GGUF_NAME, packed, raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+    return write
+
+
+RAGGED: dict[str, Callable[[], Iterator[Case]]] = {
+    "bitsandbytes": bitsandbytes_ragged,
+    "torchao": torchao_ragged,
+    "hqq": hqq_ragged,
+    "mlx": mlx_ragged,
+    "gguf": gguf_ragged,
+}
