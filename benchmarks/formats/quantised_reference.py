@@ -252,10 +252,11 @@ def main() -> int:
         print("ok  " if line["passed"] else "BAD ", line)
     versions = {library: version(library) for library in makers}
     failed = sum(not line["passed"] for line in lines)
-    write_result(
-        "quantised_ragged" if options.ragged else "quantised_reference",
-        {"versions": versions, "left_out": left_out, "cases": lines, "failed": failed},
-    )
+    result = {"versions": versions, "left_out": left_out, "cases": lines, "failed": failed}
+    if options.ragged:
+        write_result("quantised_ragged", result)
+    else:
+        write_result("quantised_reference", result)
     print(f"{len(lines)} cases, {failed} differ; left out: {left_out or 'none'}")
     return 1 if failed else 0
 
