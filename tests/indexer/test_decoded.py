@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelkin_indexer.errors import DamagedFile
@@ -40,6 +40,7 @@ def source(length: int, block: int) -> DecodedSource:
     return DecodedSource(Origin(Path("x"), "x", (), {}, header_bytes=7), {"a": shown}, lambda: None)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
 @given(st.data())
 def test_any_bytes_of_any_blocks(data: st.DataObject) -> None:
     length, block = data.draw(st.integers(1, 300)), data.draw(st.integers(1, 400))

@@ -184,14 +184,14 @@ def nothing_found(subject: str, examined: Examined, key: str, *, sampled: bool =
 
 def unseen_sentence(subject: str, examined: Examined) -> str:
     """Why what was held against it tells too little, though it is enough by its share; "" where it does not."""
+    if examined.doubtful:
+        return doubtful_sentence(subject, examined.doubtful)
     if examined.same_lengths:
         return lengths_sentence(subject, examined.same_lengths)
     if examined.same_gains:
         return SAME_GAINS.format(subject=subject, models=_listed(examined.same_gains))
     if examined.may_be_turned:
         return MAY_BE_TURNED.format(subject=subject, models=_listed(examined.may_be_turned))
-    if examined.doubtful:
-        return doubtful_sentence(subject, examined.doubtful)
     return ""
 
 

@@ -48,7 +48,7 @@ def _telling(table: Vectors) -> Ints:
     """Rows of gains that differ enough for their numbers to be told from others'."""
     norms = np.array([place.family == "norm" for place in table.places], np.bool_)
     varied = table.sd >= VARIED * np.hypot(table.mean, table.sd)
-    return np.flatnonzero(norms & varied & ~table.constant & (table.length >= FEWEST_NUMBERS))
+    return np.flatnonzero(norms & varied & ~table.constant.astype(np.bool_) & (table.length >= FEWEST_NUMBERS))
 
 
 def _equal(ours: Vectors, theirs: Vectors, a: Ints, b: Ints) -> Bools:
