@@ -30,6 +30,7 @@ SUFFIXES = (".msgpack",)
 ARRAY = 1  # the extension type of arrays; 2 and 3 are single numbers
 CHUNKED = "__msgpack_chunked_array__"  # marks an array in several, which msgpack could not hold in one
 SAVE_AGAIN = "Save the parameters alone with flax.serialization.to_bytes, or as safetensors."
+WHOLE_OR_AGAIN = "A component of spaCy is read in its pipeline: give the folder with config.cfg. " + SAVE_AGAIN
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _arrays(value: Any, name: tuple[str, ...], walker: Walker, number: int, path
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             if not isinstance(key, (str, int)):
                 raise UnsupportedFormat(
-                    "is msgpack, but not as Flax writes it (spaCy's models are such files)", path=path, remedy=SAVE_AGAIN
+                    "is msgpack, but not as Flax writes it (spaCy's models are such files)", path=path, remedy=WHOLE_OR_AGAIN
                 )
             yield from _arrays(part, (*name, "".join(letter if letter.isprintable() else "?" for letter in str(key))), walker, number, path)
 
