@@ -13,7 +13,7 @@ import pytest
 from benchmarks.hostile import written
 from modelkin_indexer.errors import SourceError, SourceNotFound, UnsupportedFormat
 from modelkin_indexer.opening import open_source
-from modelkin_indexer.sources.stored import values
+from reading import read
 
 RNG = np.random.default_rng(11)
 INSIDE = "Data/com.apple.CoreML/"
@@ -30,15 +30,6 @@ def package(folder: Path, files: dict[str, bytes]) -> Path:
         path.write_bytes(data)
     (folder / "Manifest.json").write_text("{}")
     return folder
-
-
-def read(path: Path) -> dict[str, Any]:
-    found = {}
-    with closing(open_source(path)) as source:
-        for name, info in source.tensors.items():
-            array = values.decode(info.dtype, source.read(name, 0, info.nbytes))
-            found[name] = np.array(array.reshape(info.shape[::-1]).T if info.transposed else array.reshape(info.shape))
-    return found
 
 
 def blob(data: bytes, at: int) -> bytes:

@@ -17,21 +17,13 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 from benchmarks.hostile.written import distributed_files
 from modelkin_indexer.errors import DamagedFile, SourceError, UnsupportedFormat
 from modelkin_indexer.opening import open_source
-from modelkin_indexer.sources.stored import values
+from reading import read
 
 RNG = np.random.default_rng(10)
 
 
 def floats(*shape: int) -> Any:
     return RNG.standard_normal(shape, np.float32)
-
-
-def read(path: Path) -> dict[str, Any]:
-    with closing(open_source(path)) as source:
-        return {
-            name: np.array(values.decode(info.dtype, source.read(name, 0, info.nbytes))).reshape(info.shape)
-            for name, info in source.tensors.items()
-        }
 
 
 def save(folder: Path, files: dict[str, bytes]) -> Path:

@@ -13,19 +13,9 @@ import pytest
 from benchmarks.hostile.written import keras_archive, keras_bytes
 from modelkin_indexer.errors import SourceError, UnsupportedFormat
 from modelkin_indexer.opening import open_source
-from modelkin_indexer.sources.stored import values
+from reading import read
 
 RNG = np.random.default_rng(3)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Every tensor as readers see it."""
-    found = {}
-    with closing(open_source(path)) as source:
-        for name, info in source.tensors.items():
-            array = values.decode(info.dtype, source.read(name, 0, info.nbytes))
-            found[name] = np.array(array.reshape(info.shape[::-1]).T if info.transposed else array.reshape(info.shape))
-    return found
 
 
 def written(path: Path, layers: dict[str, list[Any]], names: dict[str, str] | None = None, **options: Any) -> Path:

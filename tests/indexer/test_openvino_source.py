@@ -12,7 +12,7 @@ import pytest
 from benchmarks.hostile.written import openvino_files
 from modelkin_indexer.errors import SourceError, UnsupportedFormat
 from modelkin_indexer.opening import open_source
-from modelkin_indexer.sources.stored import values
+from reading import read
 
 RNG = np.random.default_rng(4)
 
@@ -41,15 +41,6 @@ class Written:
         path.with_suffix(".bin").write_bytes(self._data)
         path.write_text(f"<net name='m'><layers>{self._layers}</layers><edges>{self._edges}</edges></net>")
         return path
-
-
-def read(path: Path) -> dict[str, Any]:
-    found = {}
-    with closing(open_source(path)) as source:
-        for name, info in source.tensors.items():
-            array = values.decode(info.dtype, source.read(name, 0, info.nbytes))
-            found[name] = np.array(array.reshape(info.shape[::-1]).T if info.transposed else array.reshape(info.shape))
-    return found
 
 
 def floats(*shape: int) -> Any:

@@ -16,7 +16,7 @@ from torch.distributed.checkpoint import HuggingFaceStorageWriter
 
 from modelkin_indexer.errors import DamagedFile, SourceError
 from modelkin_indexer.opening import open_source
-from modelkin_indexer.sources.stored import values
+from reading import read
 
 RNG = np.random.default_rng(11)
 WHOLE = {
@@ -25,14 +25,6 @@ WHOLE = {
     "model.norm.weight": RNG.standard_normal(8).astype(np.float32),
 }
 Cut = dict[str, list[tuple[int, ...]]]  # name -> where its pieces begin, one for each file
-
-
-def read(path: Path) -> dict[str, Any]:
-    with closing(open_source(path)) as source:
-        return {
-            name: np.array(values.decode(info.dtype, source.read(name, 0, info.nbytes))).reshape(info.shape)
-            for name, info in source.tensors.items()
-        }
 
 
 def piece(name: str, file: int, cut: Cut) -> Any:

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.hostile.written import packed, spacy_files
 from modelkin_indexer.errors import DamagedFile, SourceError, UnsupportedFormat
 from modelkin_indexer.opening import open_source
-from modelkin_indexer.sources.stored import values
+from reading import read
 
 RNG = np.random.default_rng(14)
 
@@ -27,14 +27,6 @@ def save(folder: Path, files: dict[str, bytes]) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return folder
-
-
-def read(path: Path) -> dict[str, Any]:
-    with closing(open_source(path)) as source:
-        return {
-            name: np.array(values.decode(info.dtype, source.read(name, 0, info.nbytes))).reshape(info.shape)
-            for name, info in source.tensors.items()
-        }
 
 
 def test_components_and_vectors_are_read(tmp_path: Path) -> None:

@@ -13,22 +13,13 @@ import pytest
 from benchmarks.hostile.checkpoints import object_graph, tensorflow_files
 from modelkin_indexer.errors import DamagedFile, SourceError, UnsupportedFormat
 from modelkin_indexer.opening import open_source
-from modelkin_indexer.sources.stored import values
+from reading import read
 
 RNG = np.random.default_rng(13)
 
 
 def floats(*shape: int) -> Any:
     return RNG.standard_normal(shape, np.float32)
-
-
-def read(path: Path) -> dict[str, Any]:
-    found = {}
-    with closing(open_source(path)) as source:
-        for name, info in source.tensors.items():
-            array = values.decode(info.dtype, source.read(name, 0, info.nbytes))
-            found[name] = np.array(array.reshape(info.shape[::-1]).T if info.transposed else array.reshape(info.shape))
-    return found
 
 
 def save(folder: Path, files: dict[str, bytes]) -> Path:

@@ -15,7 +15,7 @@ import torch
 from benchmarks.hostile.written import nemo_bytes, whisper_bytes
 from modelkin_indexer.errors import SourceError, UnsupportedFormat
 from modelkin_indexer.opening import open_source
-from modelkin_indexer.sources.stored import values
+from reading import read
 
 RNG = np.random.default_rng(9)
 NAME = "encoder.blocks.0.attn.query.weight"
@@ -23,14 +23,6 @@ NAME = "encoder.blocks.0.attn.query.weight"
 
 def floats(*shape: int) -> Any:
     return RNG.standard_normal(shape, np.float32)
-
-
-def read(path: Path) -> dict[str, Any]:
-    with closing(open_source(path)) as source:
-        return {
-            name: np.array(values.decode(info.dtype, source.read(name, 0, info.nbytes))).reshape(info.shape)
-            for name, info in source.tensors.items()
-        }
 
 
 def checkpoint(tensors: dict[str, Any]) -> bytes:
