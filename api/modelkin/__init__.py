@@ -18,37 +18,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelkin import errors as errors
-    from modelkin.fingerprints import fingerprint as fingerprint
-    from modelkin.fingerprints import read as read
-    from modelkin.keeping import add as add
-    from modelkin.keeping import calibrate as calibrate
-    from modelkin.keeping import doctor as doctor
-    from modelkin.keeping import export as export
-    from modelkin.keeping import import_ as import_
-    from modelkin.keeping import journal as journal
-    from modelkin.keeping import list as list
-    from modelkin.keeping import open as open
-    from modelkin.keeping import pull as pull
-    from modelkin.keeping import push as push
-    from modelkin.keeping import refresh as refresh
-    from modelkin.keeping import remove as remove
-    from modelkin.keeping import rename as rename
-    from modelkin.keeping import show as show
-    from modelkin.keeping import sync as sync
-    from modelkin.keeping import upgrade as upgrade
     from modelkin.keys import key as key
-    from modelkin.publishing import evidence as evidence
-    from modelkin.publishing import report as report
-    from modelkin.publishing import verify as verify
-    from modelkin.questions import audit as audit
-    from modelkin.questions import compare as compare
-    from modelkin.questions import decompose as decompose
-    from modelkin.questions import query as query
-    from modelkin.questions import screen as screen
-    from modelkin.questions import trajectory as trajectory
-    from modelkin.questions import tree as tree
     from modelkin.readable import formats as formats
     from modelkin.registry import Registry as Registry
+    from modelkin.verbs.fingerprints import fingerprint as fingerprint
+    from modelkin.verbs.fingerprints import read as read
+    from modelkin.verbs.keeping import add as add
+    from modelkin.verbs.keeping import calibrate as calibrate
+    from modelkin.verbs.keeping import doctor as doctor
+    from modelkin.verbs.keeping import export as export
+    from modelkin.verbs.keeping import import_ as import_
+    from modelkin.verbs.keeping import journal as journal
+    from modelkin.verbs.keeping import list as list
+    from modelkin.verbs.keeping import open as open
+    from modelkin.verbs.keeping import pull as pull
+    from modelkin.verbs.keeping import push as push
+    from modelkin.verbs.keeping import refresh as refresh
+    from modelkin.verbs.keeping import remove as remove
+    from modelkin.verbs.keeping import rename as rename
+    from modelkin.verbs.keeping import show as show
+    from modelkin.verbs.keeping import sync as sync
+    from modelkin.verbs.keeping import upgrade as upgrade
+    from modelkin.verbs.publishing import evidence as evidence
+    from modelkin.verbs.publishing import report as report
+    from modelkin.verbs.publishing import verify as verify
+    from modelkin.verbs.questions import audit as audit
+    from modelkin.verbs.questions import compare as compare
+    from modelkin.verbs.questions import decompose as decompose
+    from modelkin.verbs.questions import query as query
+    from modelkin.verbs.questions import screen as screen
+    from modelkin.verbs.questions import trajectory as trajectory
+    from modelkin.verbs.questions import tree as tree
     from modelkin.wishes import Listener as Listener
     from modelkin.wishes import Reading as Reading
     from modelkin_indexer.results.fingerprint import Fingerprint as Fingerprint
@@ -76,10 +76,10 @@ _KEEPING = (
 _PUBLISHING = ("evidence", "report", "verify")
 _WISHES = ("Listener", "Reading")
 _HOME = {
-    **dict.fromkeys(_QUESTIONS, "modelkin.questions"),
-    **dict.fromkeys(_FINGERPRINTS, "modelkin.fingerprints"),
-    **dict.fromkeys(_KEEPING, "modelkin.keeping"),
-    **dict.fromkeys(_PUBLISHING, "modelkin.publishing"),
+    **dict.fromkeys(_QUESTIONS, "modelkin.verbs.questions"),
+    **dict.fromkeys(_FINGERPRINTS, "modelkin.verbs.fingerprints"),
+    **dict.fromkeys(_KEEPING, "modelkin.verbs.keeping"),
+    **dict.fromkeys(_PUBLISHING, "modelkin.verbs.publishing"),
     **dict.fromkeys(_WISHES, "modelkin.wishes"),
     "Registry": "modelkin.registry",
     "formats": "modelkin.readable",

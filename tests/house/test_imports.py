@@ -51,8 +51,7 @@ FLOORS = {
         {"screening", "standards"},
         {"evidencing"},
         {"registry"},
-        {"calls"},
-        {"fingerprints", "keeping", "publishing", "questions"},
+        {"verbs"},
     ],
     "cli": [
         {"options", "pages", "verdicts"},

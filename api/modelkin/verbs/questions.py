@@ -10,7 +10,18 @@ from modelkin.answering.comparing import Pair
 from modelkin.answering.comparing import compare as compare_sides
 from modelkin.answering.series import examined
 from modelkin.auditing.looks import audited
-from modelkin.calls import Call, ComparingCall, ReadingCall, demanded, how_of, key_files_of, listener_of, opened, options_of, settings_of
+from modelkin.verbs.calls import (
+    Call,
+    ComparingCall,
+    ReadingCall,
+    demanded,
+    how_of,
+    key_files_of,
+    listener_of,
+    opened,
+    options_of,
+    settings_of,
+)
 from modelkin.wishes import Asked, OpenRegistry, exact_wishes
 from modelkin_registry.answers.asked import AuditAnswer, CompareAnswer, DecomposeAnswer, QueryAnswer
 from modelkin_registry.answers.trajectory import TrajectoryAnswer

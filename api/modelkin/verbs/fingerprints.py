@@ -6,8 +6,8 @@ import os
 from typing import Unpack
 
 from modelkin.answering.writing import write_fingerprint, written_to
-from modelkin.calls import ReadingCall, how_of, listener_of
 from modelkin.sources.reading import reading_of
+from modelkin.verbs.calls import ReadingCall, how_of, listener_of
 from modelkin.wishes import Asked, Reading
 from modelkin_registry.answers.written import Written
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Unpack
 
 from modelkin.answering.comparing import Pair
-from modelkin.calls import Call, ReadingCall, demanded, how_of, key_files_of, listener_of, settings_of
 from modelkin.evidencing import Evidenced, Verified, check_evidence, write_evidence
 from modelkin.keys import read_key
 from modelkin.made import Input, made
 from modelkin.registries import OnDemand
 from modelkin.reporting.view import Answer
 from modelkin.sources.naming import FINGERPRINT_SUFFIX
+from modelkin.verbs.calls import Call, ReadingCall, demanded, how_of, key_files_of, listener_of, settings_of
 from modelkin.wishes import Asked, OpenRegistry
 from modelkin_indexer.errors import RegistryError
 from modelkin_indexer.results.fingerprint import load

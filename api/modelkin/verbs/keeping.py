@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Unpack
 
-from modelkin.calls import AnyKeys, AnyRegistry, Call, ReadingCall, listener_of, opened, options_of, settings_of
 from modelkin.registries import examine_registry
 from modelkin.registry import Registry
 from modelkin.taking import sharing
+from modelkin.verbs.calls import AnyKeys, AnyRegistry, Call, ReadingCall, listener_of, opened, options_of, settings_of
 from modelkin.wishes import SILENT, Asked, Listener, SyncOptions
 from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
 from modelkin_registry.answers.upkeep import (
