@@ -108,6 +108,12 @@ def test_a_folder_can_be_taken_in_at_a_glance(part: str, folder: str) -> None:
     assert (len(files) < FEWEST_FILES and not is_data) == ((part, folder) in SMALL_ROOMS)
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_can_be_taken_in_at_a_glance(part: str) -> None:
+    files = [path for path in (rooms.ROOT / part / PACKAGES[part]).glob("*.py") if path.name != "__init__.py"]
+    assert len(files) <= MOST_FILES
+
+
 def test_a_package_has_no_logic_of_its_own() -> None:
     """An `__init__.py` holds a docstring, and lazy exports at the most."""
     for part in PARTS[1:]:
