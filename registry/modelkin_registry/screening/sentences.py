@@ -75,6 +75,6 @@ def ring_sentence(members: Sequence[str], *, copies: bool) -> str:
 
 def discovery_sentence(found: Discovery) -> str:
     """How the batch was corrected."""
-    stood = f"{found.found:,} findings of kinship stand a false-discovery rate of {found.rate:g}"
-    fell = f"; {found.fell:,} do not" if found.fell else ""
-    return f"{stood} over {found.tests:,} pairs ({found.procedure}){fell}."
+    stood = "1 finding of kinship stands" if found.found == 1 else f"{found.found:,} findings of kinship stand"
+    fell = f"; {found.fell:,} more {'does' if found.fell == 1 else 'do'} not" if found.fell else ""
+    return f"{stood} a false-discovery rate of {found.rate:g} over {found.tests:,} pairs ({found.procedure}){fell}."
