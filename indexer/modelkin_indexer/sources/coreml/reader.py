@@ -12,7 +12,6 @@ from math import prod
 from pathlib import Path
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
-from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.sources.coreml.blobs import Blobs
 from modelkin_indexer.sources.coreml.palettes import KIND, Palettised, palettised
 from modelkin_indexer.sources.coreml.program import MAX_OPERATIONS, Operation, Value, is_true, operations
@@ -56,7 +55,7 @@ def open_weights(weights: Weights) -> DecodedSource:
         origin = Origin(
             weights.path,
             weights.name,
-            tuple(SourceFile(one.name, size) for one, size in zip(files.paths, files.sizes, strict=True)),
+            files.described(),
             {},
             weights.notes,
             f"CoreML {tensors.kinds.most_common(1)[0][0]}" if tensors.kinds else "",

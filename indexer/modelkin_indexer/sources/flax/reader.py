@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
-from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.source import BITS
 from modelkin_indexer.sources.flax.array import Array
 from modelkin_indexer.sources.flax.arrays import DTYPES, MAX_AXES, params, presented
@@ -77,7 +76,7 @@ def open_weights(weights: Weights) -> DecodedSource:
         origin = Origin(
             weights.path,
             weights.name,
-            tuple(SourceFile(path.name, size) for path, size in zip(files.paths, files.sizes, strict=True)),
+            files.described(),
             config,
             (*weights.notes, *notes),
             header_bytes=header,

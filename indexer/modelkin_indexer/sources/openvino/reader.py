@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
-from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.source import BITS
 from modelkin_indexer.sources.openvino.graph import EXPORT_AGAIN, Constant, Graph, Layer, read_graphs
 from modelkin_indexer.sources.openvino.uses import RECURRENT, Use, is_stored_turned, name_of, shape_of, use_of
@@ -54,7 +53,7 @@ def open_weights(weights: Weights) -> DecodedSource:
         origin = Origin(
             weights.path,
             weights.name,
-            tuple(SourceFile(one.name, size) for one, size in zip(files.paths, files.sizes, strict=True)),
+            files.described(),
             config,
             (*weights.notes, *tensors.notes(), *notes),
             tensors.quantization(),

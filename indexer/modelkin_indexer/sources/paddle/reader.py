@@ -9,7 +9,6 @@ from collections import Counter
 from contextlib import ExitStack
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
-from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.sources.paddle.pickled import SAVE_AGAIN, read_pickled
 from modelkin_indexer.sources.paddle.program import read_parameters
 from modelkin_indexer.sources.paddle.stored import Stored
@@ -66,7 +65,7 @@ def open_weights(weights: Weights) -> DecodedSource:
         origin = Origin(
             weights.path,
             weights.name,
-            tuple(SourceFile(path.name, size) for path, size in zip(files.paths, files.sizes, strict=True)),
+            files.described(),
             config,
             (*weights.notes, *notes, *config_notes),
             header_bytes=header,

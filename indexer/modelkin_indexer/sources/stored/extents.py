@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
+from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.source import BITS
 from modelkin_indexer.sources.stored.decoded import Presented
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, fill, open_regular
@@ -50,6 +51,10 @@ class OpenFiles:
         self._descriptors.append(descriptor)
         self.sizes.append(os.fstat(descriptor).st_size)
         return len(self.paths) - 1
+
+    def described(self) -> tuple[SourceFile, ...]:
+        """Each file's name and size, as a source tells them."""
+        return tuple(SourceFile(path.name, size) for path, size in zip(self.paths, self.sizes, strict=True))
 
     def descriptor(self, file: int) -> int:
         return self._descriptors[file]

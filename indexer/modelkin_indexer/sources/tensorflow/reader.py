@@ -12,7 +12,6 @@ from math import prod
 from pathlib import Path
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
-from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.source import BITS
 from modelkin_indexer.sources.kernels import Laid, laid, shown, spelt, width_of
 from modelkin_indexer.sources.register import Weights
@@ -58,7 +57,7 @@ def open_weights(weights: Weights) -> DecodedSource:
         origin = Origin(
             weights.path,
             weights.name,
-            tuple(SourceFile(path.name, size) for path, size in zip(files.paths, files.sizes, strict=True)),
+            files.described(),
             config,
             (*weights.notes, *reader.notes, *notes),
             header_bytes=size + reader.graph_bytes,
