@@ -41,3 +41,22 @@ def test_of_strangers_that_share_few_rows_little_is_expected(tmp_path: Path) -> 
     found = [embedding(tmp_path / f"{n}", 250, 400, 256, (2 * n, 2 * n + 1)) for n in range(40)]
     assert {one.numbers for one in found} == {(64,)}
     assert np.std([one.cosines.item() for one in found]) < 1.5 / np.sqrt(64)
+
+
+def test_tables_of_many_sizes_are_told_by_those_of_their_own(tmp_path: Path) -> None:
+    """A denoiser's layers project the time step to their own widths: tables of other sizes share no rows, and must not hide these."""
+    rng = np.random.default_rng(3)
+    tensors = {}
+    for layer, width in enumerate((16, 32, 64, 64, 32, 16)):
+        tensors[f"model.diffusion_model.input_blocks.{layer}.0.in_layers.2.weight"] = (width, width, 3, 3)
+        tensors[f"model.diffusion_model.input_blocks.{layer}.0.emb_layers.1.weight"] = (width, 128)
+    base = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in tensors.items()}
+    tuned = {name: w + 0.05 * rng.standard_normal(w.shape).astype(np.float32) for name, w in base.items()}
+    held = [models.fingerprint(tmp_path / name, state, level="probe") for name, state in (("a", tuned), ("b", base))]
+    component, role = next((place.component, place.role) for place in held[0].matrices.places if place.family == "embedding")
+    groups = matrix_similarities(*(Side(one, component) for one in held))
+    found = next(one for one in groups if ("embedding", role) in one.roles and one.channel == "probe")
+    at = found.roles.index(("embedding", role))
+    assert len(found.query_layers) == 6
+    assert np.diagonal(found.cosines[at]).min() > 0.99
+    assert found.numbers[at] > 500

@@ -122,17 +122,24 @@ def matrix_similarities(query: Side, relative: Side) -> list[Similarities]:
 
 
 def _of_shared_rows(cosines: Floats, group: Counterparts, ours: Matrices, theirs: Matrices, numbers: tuple[int, ...]) -> tuple[int, ...]:
-    """Cosines of tables of unequal numbers of rows from the rows that both sketches hold, put in place; and the numbers behind them."""
+    """Cosines of tables of unequal numbers of rows from the rows that both sketches hold, put in place; and the numbers behind them.
+
+    A table that has one of its own size among the other side's is compared with those alone (a UNet's layers have many sizes); of two that
+    hold no rows in common nothing is known.
+    """
     behind = list(numbers)
-    unequal = np.isfinite(cosines) & (ours.rows[group.query_rows][:, :, None] != theirs.rows[group.relative_rows][:, None, :])
-    for role, i, j in np.argwhere(unequal).tolist():
+    equal = ours.rows[group.query_rows][:, :, None] == theirs.rows[group.relative_rows][:, None, :]
+    fits = equal.any(axis=2)[:, :, None] | equal.any(axis=1)[:, None, :]
+    cosines[~equal & fits] = np.nan
+    for role, i, j in np.argwhere(np.isfinite(cosines) & ~equal).tolist():
         a, b = int(group.query_rows[role, i]), int(group.relative_rows[role, j])
         sides = (int(ours.rows[a]), int(ours.top[a])), (int(theirs.rows[b]), int(theirs.top[b]))
         shared = sketch.shared_numbers(*sides, int(ours.columns[a]))
         x, y = ours.sketches["probe"][0][a, shared], theirs.sketches["probe"][0][b, shared]
         length = float(np.linalg.norm(x) * np.linalg.norm(y))
         cosines[role, i, j] = float(x @ y) / length if length > 0 else np.nan
-        behind[role] = min(behind[role], int(shared.sum()))
+        if length > 0:
+            behind[role] = min(behind[role], int(shared.sum()))
     return tuple(behind)
 
 
