@@ -177,3 +177,11 @@ def test_under_names_that_tell_nothing_copies_are_found_strangers_not_and_the_gu
     relations = [compare_fingerprints(side, sides[0], a_name="a", b_name="b", controls={}, judge=ALONE).relation for side in sides[1:]]
     assert relations == ["identical", "noised", "unrelated"]
     assert any("guessed from shapes alone" in warning for warning in warnings_about(sides[0], "model"))
+
+
+def test_a_table_of_three_axes_without_a_name_makes_no_ear_of_a_model() -> None:
+    """It may be a stack of experts as well as a convolution over time."""
+    shapes = {f"{letter * 8}": (40, 40) for letter in "abc"} | {"d" * 8: (600, 40), "e" * 8: (8, 40, 128)}
+    assert {piece.place.component for piece in anatomy(shapes).pieces} == {"text"}
+    named = {name if len(shape) < 3 else "conv1.weight": shape for name, shape in shapes.items()}
+    assert {piece.place.component for piece in anatomy(named).pieces} == {"audio"}

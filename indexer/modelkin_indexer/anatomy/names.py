@@ -102,7 +102,8 @@ class Naming:
         for split, meaning in outside:
             sense = "audio" if len(self._shapes[split.stack, split.module]) == 3 or self._hears else "vision"
             tokens = (meaning.component, *TOKENS) in roles and meaning.component == TEXT
-            if meaning.family == "conv" and meaning.component in (TEXT, "encoder") and not tokens and sense not in taken:
+            convolves = meaning.family == "conv" and not meaning.guessed  # three axes alone may be a stack of experts
+            if convolves and meaning.component in (TEXT, "encoder") and not tokens and sense not in taken:
                 renamed[meaning.component] = sense
         finals = {component for component, family, role in roles if (family, role) == ("norm", "final")}
         self._post_norm = {renamed.get(component, component) for component in taken - finals}
