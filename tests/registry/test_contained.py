@@ -226,3 +226,19 @@ def test_a_number_changed_in_a_bias_of_two_axes_is_no_copy(printed: Printed, spe
     other[SPELT[spelt](1, "maxout", "bias")][5, 1] += 0.01
     assert asked(printed("small", other), printed("large", named)).relation not in COPIES
     assert asked(printed("large", named), printed("small", other)).relation not in COPIES
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+def test_a_stack_without_its_first_layers_is_found_whatever_its_weights_look_like(printed: Printed, level: str) -> None:
+    """All layers have moved on: by place none is equal. Drawn weights show nothing learned, yet to the last bit nobody draws them again."""
+    rng = np.random.default_rng(5)
+    whole: Tensors = {}
+    for layer in range(10):
+        whole[f"encoder.blocks.{layer}.weight"] = rng.standard_normal((40, 40, 1, 7)) / 16
+        whole[f"encoder.blocks.{layer}.bias"] = rng.standard_normal(40) / 10
+    cut = {name.replace(f".{layer}.", f".{layer - 2}."): whole[name] for layer in range(2, 10) for name in whole if f".{layer}." in name}
+    answer = asked(printed("small", cut, level), printed("large", whole, level))
+    assert (answer.relation, answer.also, answer.shared) == ("layers rearranged", (), 1.0)
+    assert asked(printed("large", whole, level), printed("small", cut, level)).relation == "layers rearranged"
+    other = {name: rng.permutation(value.ravel()).reshape(value.shape) for name, value in cut.items()}
+    assert asked(printed("other", other, level), printed("large", whole, level)).relation in DESCENT_FREE

@@ -105,6 +105,48 @@ def test_put_together_tensors_are_one_row(printed: Printed) -> None:
     assert together == {" + ".join(f"text.{layer}.attention.{name}" for name in "kqv") for layer in range(models.LAYERS)}
 
 
+def vision_tower() -> Tensors:
+    """Attention in one matrix and one bias, and a table of positions with an axis more, as timm stores them."""
+    rng = np.random.default_rng(11)
+    shapes = {"patch_embed.proj.weight": (32, 3, 4, 4), "pos_embed": (1, 17, 32), "norm.weight": (32,), "head.weight": (40, 32)}
+    for layer in range(3):
+        inside = {"attn.qkv.weight": (96, 32), "attn.qkv.bias": (96,), "attn.proj.weight": (32, 32), "norm1.weight": (32,)}
+        inside |= {"mlp.fc1.weight": (128, 32), "mlp.fc2.weight": (32, 128), "mlp.fc1.bias": (128,), "norm2.weight": (32,)}
+        shapes |= {f"blocks.{layer}.{name}": shape for name, shape in inside.items()}
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def test_biases_put_together_and_a_table_with_an_axis_more_are_told_without_names(printed: Printed) -> None:
+    base = vision_tower()
+    answer, found = held(printed("a", shuffled(base)), printed("b", base))
+    assert (answer.relation, found.none) == ("identical", 0)
+    assert found.tensors is not None
+    together = [row for row in found.tensors if row.parameters == 96]
+    assert {row.relative for row in together} == {" + ".join(f"vision.{n}.bias.{part}" for part in "kqv") for n in range(3)}
+    assert {(row.found, row.r) for row in together} == {("sketch", None)}
+    assert not any("two numbers at most" in sentence for sentence in answer.explanation)
+
+
+def test_halves_in_the_other_order_are_another_librarys_and_under_one_name_a_change(printed: Printed) -> None:
+    base = models.llama(1)
+    name = "model.layers.1.mlp.up_proj.weight"
+    turned = base | {name: np.roll(base[name], len(base[name]) // 2, axis=0)}
+    nameless, _ = held(printed("a", shuffled(turned)), printed("b", base))
+    assert nameless.relation == "identical"
+    named, _ = held(printed("c", turned), printed("b", base))
+    assert named.relation != "identical"
+    neurons = base | {name: np.random.default_rng(3).permutation(base[name])}
+    assert held(printed("d", shuffled(neurons)), printed("b", base))[0].relation != "identical"
+
+
+def test_the_same_bytes_under_another_shape_are_the_same_numbers(printed: Printed) -> None:
+    base = models.llama(1)
+    positions = np.random.default_rng(4).standard_normal((48, 64)).astype(np.float32)
+    flat = shuffled(base) | {"p900": positions.reshape(6, 8, 64)}
+    answer, _ = held(printed("a", flat), printed("b", base | {"model.embed_positions.weight": positions}))
+    assert answer.relation == "identical"
+
+
 @pytest.mark.parametrize("level", ["full", "probe"])
 def test_a_head_that_is_the_embedding_counts_once(level: str, printed: Printed) -> None:
     base = models.llama(1)

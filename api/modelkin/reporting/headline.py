@@ -10,6 +10,7 @@ from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, Quer
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.parts import NOT_EXAMINED, RELATED
 from modelkin_registry.answers.relations import COPIES, RELATIONS, has_evidence
+from modelkin_registry.explanation.naming import told_apart
 
 
 def headline(answer: QueryAnswer | CompareAnswer | DecomposeAnswer, first: Relative | None, say: Texts) -> str:
@@ -50,5 +51,6 @@ def _special(first: Relative) -> str:
 
 def subject_of(answer: QueryAnswer | CompareAnswer | DecomposeAnswer) -> str:
     """What a page calls the model that was asked about."""
-    source = answer.a.source if isinstance(answer, CompareAnswer) else answer.query.source
-    return Path(source).name or "model"
+    if isinstance(answer, CompareAnswer):
+        return told_apart(answer.a.source, answer.b.source)[0]
+    return Path(answer.query.source).name or "model"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from modelkin.made import Made
@@ -20,6 +19,7 @@ from modelkin_registry.answers.parts import Examined
 from modelkin_registry.answers.relations import DESCENT_FREE, RELATIONS
 from modelkin_registry.answers.trajectory import Step, TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer, TreeEdge, TreeModel
+from modelkin_registry.explanation.naming import told_apart
 from modelkin_registry.explanation.relatives import layer_runs
 from modelkin_registry.screening.results import Screening
 
@@ -113,7 +113,7 @@ def _relatives(answer: QueryAnswer | CompareAnswer | DecomposeAnswer) -> Sequenc
     told = {name: getattr(answer, name) for name in ("relation", "also", "shared", "p_value", "components", "compared", "shared_of_all")}
     more = {name: getattr(answer, name) for name in ("parts", "alternatives", "counterparts", "extra", "rounded")}
     sampled = "probe" in (answer.a.level, answer.b.level)
-    return (Relative(model=Path(answer.b.source).name, sampled=sampled, **told, **more),)
+    return (Relative(model=told_apart(answer.a.source, answer.b.source)[1], sampled=sampled, **told, **more),)
 
 
 def _layers(answer: QueryAnswer | CompareAnswer | DecomposeAnswer) -> tuple[Mapping[str, int], Mapping[str, int]]:

@@ -35,8 +35,12 @@ def by_words(split: SplitName, shape: Shape) -> General | None:
 
 
 def by_shape(split: SplitName, shape: Shape) -> General:
-    """What a shape alone tells: convolutions have more than two axes, tables of tokens many rows, vectors are offsets."""
+    """What a shape alone tells: convolutions have more than two axes, tables of tokens many rows, vectors are offsets.
+
+    A first of three axes that holds one thing is a batch's: a table of positions is kept so.
+    """
     axes = sum(axis > 1 for axis in shape)
+    shape = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
     if axes < 2:
         family = "bias"
     elif len(shape) > 2:

@@ -16,6 +16,7 @@ from modelkin_registry.answers.parts import Counterpart, Counterparts
 from modelkin_registry.counterparts.common_names import Common
 from modelkin_registry.counterparts.contents import Keys, value_keys, vector_keys
 from modelkin_registry.counterparts.copying.faces import united, units_of
+from modelkin_registry.counterparts.copying.vector_unions import vector_unions
 from modelkin_registry.counterparts.matching import at_odds
 from modelkin_registry.counterparts.pairing import DIGEST, NAME, SHAPE, SKETCH, Pair
 from modelkin_registry.evidence.places import Measurement, PlaceCosine
@@ -36,10 +37,12 @@ class Match:
     channel: str | None = None
 
 
-def counterparts(common: Common, measured: Sequence[Measurement], *, tensors: bool = False) -> Counterparts:
-    """All tensors of the query that say something, with what they were held against; `tensors` lists them, the largest first."""
+def counterparts(common: Common, measured: Sequence[Measurement], *, copied: bool = False, tensors: bool = False) -> Counterparts:
+    """All tensors of the query that say something, with what they were held against; `tensors` lists them, the largest first. `copied`:
+    all that the query holds is known to be the relative's, so that sums tell what its other vectors were put together of.
+    """
     ours, theirs = common.own_names
-    matrices, vectors = list(_matrices(common, measured)), list(_vectors(common, measured))
+    matrices, vectors = list(_matrices(common, measured)), list(_vectors(common, measured, copied=copied))
     counts: Counter[str] = Counter()
     for match in chain(matrices, vectors):
         counts[match.found or "none"] += len(match.ours)
@@ -65,12 +68,16 @@ def _matrices(common: Common, measured: Sequence[Measurement]) -> Iterator[Match
             yield _match(row, single.get(row), cosines)
 
 
-def _vectors(common: Common, measured: Sequence[Measurement]) -> Iterator[Match]:
+def _vectors(common: Common, measured: Sequence[Measurement], *, copied: bool) -> Iterator[Match]:
     table, other = common.query.vectors, common.relative.vectors
+    unions = vector_unions(table, other).found if copied else ()
+    joined = {row for rows, _ in unions for row in rows}
+    yield from (Match(rows, others, SKETCH) for rows, others in unions)
     cosines = _best(chain.from_iterable(one.vectors for one in measured))
     single = _single(common.pairs.vectors, cosines, vector_keys(table), vector_keys(other))
     for row in np.flatnonzero(np.logical_not(table.constant)).tolist():
-        yield _match(row, single.get(row), cosines)
+        if row not in joined:
+            yield _match(row, single.get(row), cosines)
 
 
 Cosines = dict[tuple[int, int], tuple[float, str]]  # (row of ours, row of theirs) -> cosine and its channel

@@ -16,6 +16,7 @@ from modelkin_registry.answers.sides import describe, is_change, warnings_about
 from modelkin_registry.claims.adapters import base_claims, fits
 from modelkin_registry.claims.declared import claim_sentence, lineage_claims, weigh
 from modelkin_registry.evidence.judge import Judge
+from modelkin_registry.explanation.naming import told_apart
 from modelkin_registry.explanation.parts import forgeable, unseen_sentence
 from modelkin_registry.explanation.relatives import DISTILLATION, compared_sentences, control_sentences
 from modelkin_registry.explanation.verdict import examined_by, verdict
@@ -44,7 +45,8 @@ def compare_fingerprints(
     held = hold(a, b, b_name, judge)
     kin = held.kin()
     relative, examined = replace(kin.relative, counterparts=held.counterparts(tensors=tensors)), examined_by(a, [kin], 1)
-    subject, named = Path(a_name).name, replace(relative, model=Path(b_name).name)
+    subject, other = told_apart(a_name, b_name)
+    named = replace(relative, model=other)
     unseen = unseen_sentence(subject, examined_by(a, [replace(kin, relative=named)], 1))
     compared = tuple(Control(name, _families(a, third, judge), _families(b, third, judge)) for name, third in sorted(controls.items()))
     weighed = _claimed(relative, {a_name: a, b_name: b}, claims or {})

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer import spec
-from modelkin_indexer.places import Place
+from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import Matrices, Vectors
 from modelkin_registry.counterparts.copying.copies import EXTRA_SHARE, layers_more, sized
 from modelkin_registry.evidence.nulls import median
@@ -118,11 +118,27 @@ def whole_copy(pair: ComponentPair) -> str:
 
 
 def contained(pair: ComponentPair) -> bool:
-    """Whether every matrix of one side is in the other to the last bit, and is half of it at least: a copy with layers more or fewer."""
+    """Whether every matrix of one side is in the other to the last bit, and is half of it at least: a copy with layers more or fewer.
+
+    By place, else wherever it was found: where the first layers were left out, all others have moved on.
+    """
     ours, theirs = _places(pair.query), _places(pair.relative)
     for less, more, side in ((ours, theirs, pair.relative), (theirs, ours, pair.query)):
-        if len(less) >= FEWEST_EQUAL and _holds(side, more, less):
-            return _copied_rows([(ours[place], theirs[place]) for place in less], pair) == "identical"
+        whole = len(less) >= FEWEST_EQUAL and _holds(side, more, less)
+        if whole and _copied_rows([(ours[place], theirs[place]) for place in less], pair) == "identical":
+            return True
+    return _contained_elsewhere(pair, [*ours.values()], [*theirs.values()])
+
+
+def _contained_elsewhere(pair: ComponentPair, ours: Sequence[int], theirs: Sequence[int]) -> bool:
+    found = [(p.query_row, p.relative_row) for p in pair.places if p.channel == "probe"]
+    same = same_bytes([a for a, _ in found], [b for _, b in found], pair).tolist()
+    equal = [rows for rows, is_same in zip(found, same, strict=True) if is_same]
+    sides = (ours, {a for a, _ in equal}, pair.query.matrices), (theirs, {b for _, b in equal}, pair.relative.matrices)
+    for (less, in_less, _), (more, in_more, table) in (sides, sides[::-1]):
+        held, everything = (int(table.parameters[list(rows)].sum()) for rows in (in_more, more))
+        if len(less) >= FEWEST_EQUAL and in_less.issuperset(less) and held >= (1 - EXTRA_SHARE) * everything:
+            return _copied_rows(equal, pair) == "identical"
     return False
 
 
@@ -143,13 +159,20 @@ def _places(side: Side) -> dict[Place, int]:
 
 
 def _same_vectors(pair: ComponentPair) -> bool:
-    """Whether every vector of the query's component has its equal, but for rounding to another number format.
+    """Whether every vector of the query's component has its equal, but for rounding to another number format; of layers that came from
+    others there; of layers whose matrices have no counterpart nothing is asked.
 
     Single numbers may be missing: exporters write them into the graph; and constant vectors, which say nothing.
     """
     query, relative = pair.query, pair.relative
     theirs = {p._replace(component=""): row for row, p in enumerate(relative.vectors.places) if p.component == relative.component}
-    ours = [(p._replace(component=""), row) for row, p in enumerate(query.vectors.places) if p.component == query.component]
+    layers = dict(pair.layer_map.pairs) if pair.layer_map.found else {}
+    alone = {place.layer for place in _places(query)} - {NO_LAYER, *layers} if layers else set()
+    ours = [
+        (p._replace(component="", layer=layers.get(p.layer, p.layer)), row)
+        for row, p in enumerate(query.vectors.places)
+        if p.component == query.component and p.layer not in alone
+    ]
     needed = [(place, row) for place, row in ours if place in theirs or (query.vectors.length[row] > 1 and not query.vectors.constant[row])]
     return all(place in theirs and _same_vector(row, theirs[place], pair) for place, row in needed)
 

@@ -78,7 +78,7 @@ class Held:
 
     def counterparts(self, *, tensors: bool = False) -> Counterparts:
         """How the query's tensors found their counterparts; with `tensors` each of them."""
-        return counterparts(self.common, self.measured, tensors=tensors)
+        return counterparts(self.common, self.measured, copied=self.copy is not None, tensors=tensors)
 
     def kin(self) -> Kin:
         """What the measurements say."""

@@ -191,6 +191,9 @@ def _by_value(query: Fingerprint, relative: Fingerprint, *, same_types: bool) ->
         [row for row in np.flatnonzero(value_keys(side)).tolist() if row not in known]
         for side, known in ((table, {pair.ours for pair in pairs}), (other, {pair.theirs for pair in pairs}))
     ]
+    laid_out = _same_bytes(table, other, *rest)
+    for side, of_side in zip(rest, zip(*laid_out, strict=True), strict=False):
+        side[:] = [row for row in side if row not in of_side]
     units = units_of(query, rest[0]), units_of(relative, rest[1])
     unions = united(*units)
     used = [{number for union in unions for number in union[side]} for side in (0, 1)]
@@ -210,7 +213,7 @@ def _by_value(query: Fingerprint, relative: Fingerprint, *, same_types: bool) ->
         False,
         same_types,
         turned=sum(_is_turned(table, other, pair) for pair in pairs) + sum(alone),
-        united=len(alone) - sum(alone),
+        united=len(alone) - sum(alone) + len(laid_out) + sum(_halves_exchanged(table, other, pair) for pair in pairs),
         reordered=sum(
             _is_reordered(table, other, pair, same_bytes=same_types and not query.about.dtypes.keys() >= HALVES) for pair in pairs
         ),
@@ -219,8 +222,26 @@ def _by_value(query: Fingerprint, relative: Fingerprint, *, same_types: bool) ->
     )
 
 
+def _same_bytes(table: Matrices, other: Matrices, ours: Sequence[int], theirs: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs of rows that hold the same numbers in the same order under another shape, as a table of positions with an axis more."""
+    known = {(int(other.parameters[row]), other.digest[row].tobytes()): row for row in theirs}
+    keys = {(int(table.parameters[row]), table.digest[row].tobytes()): row for row in ours}
+    return [(row, known[key]) for key, row in keys.items() if key in known]
+
+
 def _is_turned(table: Matrices, other: Matrices, pair: Pair) -> bool:
     return bool((table.numbers[pair.ours] != other.numbers[pair.theirs]).any())
+
+
+def _halves_exchanged(table: Matrices, other: Matrices, pair: Pair) -> bool:
+    """Whether the second half of the rows stands before the first, as libraries store a shift and a scale in one: put together otherwise.
+
+    Under one name on both sides it would be a change.
+    """
+    if table.places[pair.ours] == other.places[pair.theirs]:
+        return False
+    ours, theirs = table.blocks[pair.ours][: spec.EIGHTHS], other.blocks[pair.theirs][: spec.EIGHTHS]
+    return bool((np.roll(ours, spec.EIGHTHS // 2) == theirs).all())
 
 
 def _is_reordered(table: Matrices, other: Matrices, pair: Pair, *, same_bytes: bool) -> bool:
@@ -232,7 +253,7 @@ def _is_reordered(table: Matrices, other: Matrices, pair: Pair, *, same_bytes: b
     if _is_turned(table, other, pair) or table.rows[a] != other.rows[b]:
         return False
     if (table.blocks[a] != other.blocks[b]).any():
-        return True
+        return bool(table.experts[a] > 1 or not _halves_exchanged(table, other, pair))
     if same_bytes and table.bits[a] == other.bits[b] and (table.digest[a] != other.digest[b]).any():
         return True
     apart = np.abs(table.probe[a].astype(float) - other.probe[b].astype(float))

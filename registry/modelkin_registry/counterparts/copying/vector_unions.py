@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 
@@ -19,32 +20,51 @@ FEW = 2  # numbers of vectors that files may lack: graphs hold so few as constan
 MOST_TRIED = 24  # vectors of one model that are tried together: more are too many ways, and say too little
 
 
+@dataclass(frozen=True)
+class VectorUnions:
+    """What vectors without an equal were put together of: (rows of ours, rows of theirs), and the rows of each side that are left."""
+
+    found: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    left: tuple[int, ...]
+    free: tuple[int, ...]
+
+
 def vectors_besides(ours: Vectors, theirs: Vectors) -> list[int] | None:
     """Rows of theirs that stand for none of ours; None unless every vector of ours is among theirs, whole, put together with others or in
     parts.
 
     Of FEW numbers one may be missing, but not another in its place.
     """
+    unions = vector_unions(ours, theirs)
+    free = list(unions.free)
+    return free if all(ours.length[row] <= FEW and ours.length[row] not in theirs.length[free] for row in unions.left) else None
+
+
+def vector_unions(ours: Vectors, theirs: Vectors) -> VectorUnions:
+    """Vectors put together, cut apart or in another order, of those that have no equal. By sums alone: chance makes such pairs too, so
+    they mean something only where everything else is known to be the same.
+    """
     pairs = [pair for pair in same_vectors(ours, theirs) if not pair.repeats]
     left = [row for row in _varied(ours) if row not in {pair.ours for pair in pairs}]
     free = [row for row in _varied(theirs) if row not in {pair.theirs for pair in pairs}]
-    if not left:
-        return free
-    if len(left) > MOST_TRIED * MOST_PARTS:
-        return None
+    found: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    if not left or len(left) > MOST_TRIED * MOST_PARTS:
+        return VectorUnions((), tuple(left), tuple(free))
     for row in list(left):
         turned = next((other for other in free if _reordered(ours, row, theirs, other)), None)
         if turned is not None:
             left.remove(row)
             free.remove(turned)
-    for wholes, parts, rows, others in ((ours, theirs, left, free), (theirs, ours, free, left)):
+            found.append(((row,), (turned,)))
+    for turn, (wholes, parts, rows, others) in enumerate(((ours, theirs, left, free), (theirs, ours, free, left))):
         for row in list(rows):
             chosen = _parts_of(wholes, row, parts, others)
             if chosen:
                 rows.remove(row)
                 for part in chosen:
                     others.remove(part)
-    return free if all(ours.length[row] <= FEW and ours.length[row] not in theirs.length[free] for row in left) else None
+                found.append(((row,), chosen) if not turn else (chosen, (row,)))
+    return VectorUnions(tuple(found), tuple(left), tuple(free))
 
 
 def _varied(table: Vectors) -> list[int]:
