@@ -1,21 +1,24 @@
 """The attacks of adversary.py beside peers: what the same changed models show them, and what changes made against them show us.
 
-    python -m benchmarks.hostile.peers BENCH_DIR [--modeldna PYTHON_WITH_IT]
+    python -m benchmarks.hostile.peers BENCH_DIR [--modeldna PYTHON_WITH_IT] [--cisco PYTHON_WITH_IT]
 
 An innocent model and a stranger of its shape, made (of width 512) and trained (L1 and L2 of a lineage universe). Copies: changed by 10 %,
 hidden from our known key, hidden from modelDNA's samples, rotated (which computes the same). Strangers: as they are, and framed for our
 known key and for modelDNA's samples. Each is held against the innocent model by us under the known and a private key, at level full; by
-modelDNA 0.1.0, which calls a pair related from probability 0.9; and by two published statistics: the cosine of all matrices, and the mean
-cosine of HuRef's invariant terms X Wq Wk' X', X Wv Wo X' and X Wup Wdown X' of the last two layers (Zeng et al. 2024, arXiv 2312.04828; X
-are rows of the token table), which read the whole of both models and have no published threshold. modelDNA looks at the first numbers of
-each matrix (98,304 a role, over all layers), whoever reads it knows which; what hides from it or frames under it changes these numbers and,
-framing, the gains and lengths. Writes results/hostile_peers.json.
+modelDNA 0.1.0, which calls a pair related from probability 0.9; by the Cisco Model Provenance Kit 1.0.0, which does from a score of 0.75
+(and reports 1 wherever the configs agree, so that its score of the weights alone, with the same limit, stands beside; every folder has
+L1's tokenizer, which the kit needs); and by two published statistics: the cosine of all matrices, and the mean cosine of HuRef's
+invariant terms X Wq Wk' X', X Wv Wo X' and X Wup Wdown X' of the last two layers (Zeng et al. 2024, arXiv 2312.04828; X are rows of the
+token table), which read the whole of both models and have no published threshold. modelDNA looks at the first numbers of each matrix
+(98,304 a role, over all layers), whoever reads it knows which; what hides from it or frames under it changes these numbers and, framing,
+the gains and lengths. Writes results/hostile_peers.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,6 +40,7 @@ DRIVER = Path(__file__).parent.parent / "truth" / "peer_driver.py"
 SAMPLED, FEWEST = 98_304, 1024  # numbers a role over all layers, and the fewest of a matrix, that modelDNA 0.1.0 correlates
 LOOKED_AT = ("q_proj", "k_proj", "v_proj", "o_proj", "down_proj")
 INVARIANT_ROWS, INVARIANT_LAYERS = 512, 2
+PEERS = {"modeldna": "modelDNA", "cisco": "Cisco kit"}
 LIGHT = 0.1  # relative change of an honest descendant
 
 
@@ -117,15 +121,17 @@ def _cosine(a: Any, b: Any) -> float:
     return float(np.sum(a * b) / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
-def saved(net: Net, folder: Path) -> Path:
+def saved(net: Net, folder: Path, tokenizer: Path) -> Path:
     written(folder, net.tensors)
+    for file in tokenizer.glob("tokenizer*.json"):
+        shutil.copy(file, folder)
     (folder / "config.json").write_text(json.dumps({**net.config, "torch_dtype": "float32"}))
     return folder
 
 
-def rows_of(innocent: Net, stranger: Net, work: Path, modeldna: Path | None) -> list[dict[str, Any]]:
+def rows_of(innocent: Net, stranger: Net, work: Path, peers: Mapping[str, Path], tokenizer: Path) -> list[dict[str, Any]]:
     known, unknown = (read(work / "o", innocent.tensors, key, "full") for key in (PUBLIC_KEY, SECRET))
-    reference, rows = saved(innocent, work / "innocent"), []
+    reference, rows = saved(innocent, work / "innocent", tokenizer), []
     for what, net in copies_and_strangers(innocent, stranger, work).items():
         start = stranger.tensors if what.startswith("stranger") else innocent.tensors
         row: dict[str, Any] = {"model": what, "change": None if "rotated" in what else round(relative_change(net.tensors, start), 4)}
@@ -133,18 +139,19 @@ def rows_of(innocent: Net, stranger: Net, work: Path, modeldna: Path | None) -> 
         row["modelkin, private key"] = told(read(work / "c", net.tensors, SECRET, "full"), unknown)
         row["cosine"] = (value := cosine(net.tensors, innocent.tensors)) and round(value, 3)
         row["HuRef's invariant terms"] = round(invariant_terms(net, innocent), 3)
-        if modeldna is not None:
-            row["modelDNA"] = _asked(modeldna, saved(net, work / "changed"), reference)
+        changed = saved(net, work / "changed", tokenizer)
+        row |= {PEERS[peer]: _asked(peer, python, changed, reference) for peer, python in peers.items()}
         rows.append(row)
         print(row, flush=True)
     return rows
 
 
-def _asked(python: Path, a: Path, b: Path) -> dict[str, Any]:
+def _asked(peer: str, python: Path, a: Path, b: Path) -> dict[str, Any]:
     given = json.dumps([str(a), str(b)]) + "\n"
-    done = subprocess.run([python, DRIVER, "modeldna"], input=given, capture_output=True, text=True, check=True)
+    done = subprocess.run([python, DRIVER, peer], input=given, capture_output=True, text=True, check=True)
     said = json.loads(done.stdout.splitlines()[-1])
-    return {"says": said["says"], "p": said["score"] and round(said["score"], 3), "related": said["related"]}
+    numbers = {name: said[name] and round(said[name], 3) for name in ("score", "weights_score") if name in said}
+    return {"says": said["says"], **numbers, **{name: said[name] for name in ("related", "weights_related", "error") if name in said}}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,12 +159,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("bench", type=Path)
     parser.add_argument("--universe", default="dev")
     parser.add_argument("--modeldna", type=Path, help="the Python of an environment with modeldna==0.1.0")
+    parser.add_argument("--cisco", type=Path, help="the Python of an environment with cisco-ai-provenance-kit==1.0.0")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(arguments)
-    trained = [loaded(args.bench / args.universe / "models" / name) for name in ("L1", "L2")]
+    models = args.bench / args.universe / "models"
+    peers = {name: python for name in PEERS if (python := getattr(args, name))}
+    trained = [loaded(models / name) for name in ("L1", "L2")]
     with tempfile.TemporaryDirectory() as work:
         found = {
-            name: rows_of(innocent, stranger, Path(work) / name, args.modeldna)
+            name: rows_of(innocent, stranger, Path(work) / name, peers, models / "L1")
             for name, (innocent, stranger) in {"synthetic": (made(1), made(2)), "trained": trained}.items()
         }
     write_result("hostile_peers", found, out=args.out)

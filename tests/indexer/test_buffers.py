@@ -49,10 +49,61 @@ def test_a_matrix_is_read_whatever_its_name(ending: str, shape: tuple[int, ...])
     assert [piece.place.family for piece in found.pieces if piece.views[0].tensor == name] == ["other"]
 
 
-@pytest.mark.parametrize("ending", ["running_mean", "scales", "perm", "k_scale", "SCB", "inv_freq", "position_ids", "weight.absmax"])
+VECTORS = ["running_mean", "scales", "perm", "k_scale", "SCB", "inv_freq", "position_ids", "weight.absmax"]
+
+
+@pytest.mark.parametrize("ending", VECTORS)
 def test_vectors_and_integers_need_no_more_than_the_name(ending: str) -> None:
-    for dtype, shape in [("F32", (640,)), ("F32", (1, 640, 1)), ("I32", (64, 640)), ("BOOL", (64, 64))]:
-        assert constants(anatomy(**{ending: (dtype, shape)})) == {ending}
+    """But integer matrices beside weights that are not quantised, which have no scales."""
+    for shape in [(640,), (1, 640, 1)]:
+        assert constants(anatomy(**{ending: ("F32", shape)})) == {ending}
+    beside = {ending} if ending in ("running_mean", "inv_freq", "position_ids") else set()
+    for dtype, shape in [("I32", (64, 640)), ("BOOL", (64, 64))]:
+        assert constants(anatomy(**{ending: (dtype, shape)})) == beside
+        assert constants(anatomy(weight=("BF16", (640, 640)), **{ending: (dtype, shape)})) == beside
+
+
+def test_zero_points_are_few_beside_a_quantised_weight() -> None:
+    for many, are_few in {(8, 64): True, (256, 512): False}.items():
+        found = constants(anatomy(qweight=("I32", (64, 512)), qzeros=("I32", many)))
+        assert (found == {"qzeros"}) is are_few
+
+
+def whole_numbers(values: Any) -> Any:
+    return np.round(30_000 * values / np.abs(values).max()).astype(np.int16)
+
+
+HIDDEN = {
+    "counts": ("bn.num_batches_tracked", lambda hidden: whole_numbers(hidden).ravel().astype(np.int64)),
+    "groups": ("model.layers.0.mlp.up_proj.g_idx", whole_numbers),
+    "bits": ("attention_mask", lambda hidden: np.unpackbits(hidden.astype(np.float16).view(np.uint8).ravel()).astype(bool)),
+    "ranks": ("model.layers.0.mlp.up_proj.perm", lambda hidden: hidden.ravel().argsort().argsort().astype(np.int32)),
+    "ranks of rows": ("position_ids", lambda hidden: hidden.ravel().argsort().argsort().astype(np.int32)),
+}
+
+
+@pytest.mark.parametrize("way", HIDDEN)
+def test_weights_hidden_as_whole_numbers_lower_the_coverage(tmp_path: Path, way: str) -> None:
+    rng, (name, stored) = np.random.default_rng(0), HIDDEN[way]
+    hidden, weight = rng.standard_normal((2, 96, 640)).astype(np.float32)
+    tensors = {"model.layers.0.mlp.up_proj.weight": weight, name: stored(hidden)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    about = fingerprint_source(open_source(tmp_path)).about
+    assert about.coverage == pytest.approx(weight.nbytes / sum(one.nbytes for one in tensors.values()), abs=1e-5)
+    assert [one["what"].endswith(name) for one in about.unread] == [True]
+
+
+def test_many_short_orders_count_once_they_are_no_small_share(tmp_path: Path) -> None:
+    """The order of a GPTQ weight's columns is as long as a row; a thousand of them are a model of ranks."""
+    rng = np.random.default_rng(0)
+    weight = {"model.layers.0.mlp.up_proj.weight": rng.standard_normal((640, 640)).astype(np.float32)}
+    for many, coverage in {1: 1.0, 320: 2 / 3}.items():
+        orders = {f"model.layers.{one}.mlp.up_proj.perm": rng.permutation(640).astype(np.int32) for one in range(many)}
+        save_file(weight | orders, tmp_path / "model.safetensors")
+        about = fingerprint_source(open_source(tmp_path)).about
+        assert about.constants.keys() == orders.keys()
+        assert about.coverage == pytest.approx(coverage, abs=1e-5)
+        assert bool(about.unread) == (coverage < 1)
 
 
 def test_bytes_are_weights_too() -> None:

@@ -11,7 +11,14 @@ import pytest
 import benchmarks.common.table_kinds_more  # noqa: F401 (its kinds join the others)
 from benchmarks.common.table_kinds import MAKERS, Table
 from modelkin_data import table_formulas, table_reasons
-from modelkin_indexer.anatomy.constants.fixed_tables import integer_reason, looks_fixed, rows_reason, table_reason, vector_reason
+from modelkin_indexer.anatomy.constants.fixed_tables import (
+    integer_reason,
+    looks_fixed,
+    order_reason,
+    rows_reason,
+    table_reason,
+    vector_reason,
+)
 from modelkin_indexer.anatomy.constants.formulas import patterns
 
 Singles = npt.NDArray[np.float32]
@@ -189,13 +196,17 @@ def test_vectors() -> None:
 
 def test_whole_numbers() -> None:
     rng = np.random.default_rng(0)
-    assert integer_reason(single(rng.permutation(512)))
-    assert integer_reason(single(rng.permutation(512) // 64))
+    for order in (rng.permutation(512), rng.permutation(512) // 64, rng.permutation(500) // 64, 2 * rng.permutation(512)):
+        assert order_reason(single(order))
+        assert not integer_reason(single(order))
     assert integer_reason(single(np.arange(300)[None]))
     assert integer_reason(np.zeros((8, 64), np.float32))
     assert not integer_reason(single(rng.integers(-32768, 32767, (64, 64))))
     assert not integer_reason(single(rng.integers(0, 16, (64, 64))))
     assert not integer_reason(single(rng.integers(0, 2, (64, 64))))
+    for drawn in (rng.integers(0, 2, 4096), np.round(3000 * rng.standard_normal(100_000)), rng.integers(0, 16, 4096)):
+        assert not integer_reason(single(drawn))  # sorted, they too go up in steps
+        assert not order_reason(single(drawn))
 
 
 @pytest.mark.parametrize("shown", [16, 128])

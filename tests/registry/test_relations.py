@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import models
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.evidence.places import FAMILY_P
+from modelkin_registry.relations.decisions import COVERAGE_FLOOR
 from modelkin_registry.relations.pairs import Kin, measure_kin, order
 
 Ask = Callable[..., Kin]
@@ -47,6 +49,27 @@ def layer_map(kin: Kin) -> list[tuple[int, int]]:
 def test_copies(ask: Ask, parent: models.Tensors, level: str) -> None:
     assert ask(parent, parent, level).relative.relation == "identical"
     assert ask(parent, parent, level, np.float16).relative.relation == "recast"
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+@pytest.mark.parametrize("understood", [0.9, 0.3])
+def test_a_copy_beside_what_nobody_understands_is_found(
+    tmp_path: Path, parent: models.Tensors, stranger: models.Tensors, level: str, understood: float
+) -> None:
+    """Or whoever adds enough of it hides a copy. Of a stranger nothing is said then, not even that it is none."""
+
+    def kin(tensors: models.Tensors) -> Kin:
+        a = models.fingerprint(tmp_path / "a", tensors, level=level, dtype=np.float32)
+        b = models.fingerprint(tmp_path / "b", parent, level=level, dtype=np.float32)
+        more = round(a.about.bytes_total * (1 / understood - 1))
+        unread = ({"what": "anything", "bytes": more},)
+        about = replace(a.about, coverage=understood, bytes_total=a.about.bytes_total + more, unread=unread)
+        return measure_kin(replace(a, about=about), b, "parent", ALONE)
+
+    found = kin(models.noised(parent, 5, 0.05)).relative
+    assert found.relation == "transplanted"
+    assert found.compared == pytest.approx(understood)
+    assert kin(stranger).relative.relation == ("unrelated" if understood > COVERAGE_FLOOR else "not comparable")
 
 
 @pytest.mark.parametrize("level", ["full", "probe"])

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modelkin_indexer.anatomy.constants.borne_out import longest_axis
-from modelkin_indexer.anatomy.constants.fixed_tables import CONSTANT, integer_reason, vector_reason
+from modelkin_indexer.anatomy.constants.borne_out import FEW, longest_axis
+from modelkin_indexer.anatomy.constants.fixed_tables import CONSTANT, integer_reason, order_reason, vector_reason
 from modelkin_indexer.anatomy.constants.table_reading import fixed_reason, whole_tensor
 from modelkin_indexer.errors import UnusableValues
 from modelkin_indexer.fingerprinting.measure import NO_DIGEST, MatrixMeasure, VectorMeasure
@@ -101,8 +101,10 @@ def index_tables(source: Source, anatomy: Anatomy) -> dict[str, str]:
     found = {}
     for name in anatomy.unplaced:
         info = source.tensors[name]
-        if info.dtype in INDEX_DTYPES and 0 < info.elements <= LARGEST_INDEX and (reason := integer_reason(whole_tensor(source, info))):
-            found[name] = reason
+        if info.dtype in INDEX_DTYPES and 0 < info.elements <= LARGEST_INDEX:
+            values = whole_tensor(source, info)
+            reason = integer_reason(values) or (order_reason(values) if info.elements <= FEW else "")
+            found |= {name: reason} if reason else {}
     return found
 
 

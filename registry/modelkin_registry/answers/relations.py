@@ -135,7 +135,7 @@ TABLE = (
     ),
     _row(
         "not comparable",
-        "was not compared with {model}: no part of it has a counterpart of the same kind and shape there",
+        "was not compared with {model}: no part of it has a counterpart of the same kind and shape there, or too little is understood",
         _RELATIONS + "nothing_in_common_to_compare",
         rank=0,
         shows="nothing",

@@ -95,7 +95,7 @@ class Group:
         for at, number in enumerate(self.numbers):
             if not told[at]:
                 yield number, UNSEEN
-            elif enough[at] and inherited[at] > 0:
+            elif inherited[at] > 0:
                 parts = frozenset((component, family) for component, family, kept in families if kept[at])
                 yield number, Seen(MATRICES, float(closeness[at]), int(comparable[at]), float(shared[at]), parts, bool(in_place[at]))
             else:

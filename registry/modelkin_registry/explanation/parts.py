@@ -162,8 +162,9 @@ def nothing_found(subject: str, examined: Examined, key: str, *, sampled: bool =
     `sampled`: the subject was read at level probe.
     """
     if examined.models_comparable == 0:
+        unread = ", or too little of it is understood" if examined.unread else ""
         return (
-            f"{subject} was not examined: none of {examined.models} registered models has a part of its kind and shape. "
+            f"{subject} was not examined: none of {examined.models} registered models has a part of its kind and shape{unread}. "
             "This is no sign that it has no relative."
         )
     known = AVOIDABLE if key == PUBLIC else ""

@@ -19,7 +19,9 @@ from modelkin_registry.relations.descent import shows_descent
 
 Floats = npt.NDArray[np.floating[Any]]
 
-COVERAGE_FLOOR = 0.5  # below this share of placed bytes on either side no relation is claimed: the part not understood could say anything
+COVERAGE_FLOOR = (
+    0.5  # below this share of placed bytes on either side only parts in common are told: what is not understood could say anything
+)
 WHOLE_COVERAGE = 0.95  # below this one no relation of the whole: only that parts are shared, or that it is stored quantised
 ABSENT_ROLE_R = 0.3  # beside a role kept at CERTAIN_R, a role below this in every channel was not taken over (one tensor's noise: 0.09)
 CERTAIN_R = 0.8  # roles this close were certainly taken over, so that others beside them can be missing
@@ -47,15 +49,17 @@ class Relation:
 def component_relation(pair: ComponentPair) -> Relation:
     """The relation of one component of the query to one of the relative."""
     informative = [f for f in pair.families if f.informative]
-    if not informative or min(pair.query.about.coverage, pair.relative.about.coverage) < COVERAGE_FLOOR:
+    understood = min(pair.query.about.coverage, pair.relative.about.coverage)
+    shown = any(f.inherited for f in informative)
+    if not informative or (understood < COVERAGE_FLOOR and not shown):
         return Relation("not comparable")
-    if not any(f.inherited for f in informative):
+    if not shown:
         alike = pair.changes_only and any(f.channel == "gram" for f in informative)
         return Relation("shared initialisation" if alike else "norms only" if _norms_kept(pair, NORMS_ONLY_R) else "unrelated")
     if not (whole_copy(pair) or contained(pair) or shows_descent(pair)):
         return Relation("shared initialisation")
     names = _descent_names(pair)
-    if min(pair.query.about.coverage, pair.relative.about.coverage) < WHOLE_COVERAGE:
+    if understood < WHOLE_COVERAGE:
         names = ["quantized" if stored_quantized(pair) else "transplanted"]
     if pair.query.about.shards or pair.relative.about.shards:  # some files of a model: what is not there was not left out by anybody
         names = ["transplanted"]

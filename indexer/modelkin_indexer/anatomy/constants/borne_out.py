@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 
 from modelkin_indexer.anatomy.constants.buffers import INTEGERS, SCALE_BYTES, SortedOut, is_vector, sort_out
-from modelkin_indexer.anatomy.constants.fixed_tables import integer_reason, rows_reason, table_reason
+from modelkin_indexer.anatomy.constants.fixed_tables import integer_reason, order_reason, rows_reason, table_reason
 from modelkin_indexer.anatomy.constants.table_reading import whole_tensor
 from modelkin_indexer.places import TensorInfo, View
 from modelkin_indexer.source import BITS, Source
@@ -18,6 +19,7 @@ FEW = 64  # numbers that hide nothing
 READ_WHOLE = 1 << 16  # numbers of a claimed table that are all looked at; of a larger one some rows
 BLOCKS, BLOCK_ROWS = 4, 8  # read of a large tensor to see whether its contents bear out its name
 SHORT = 4096  # numbers of a vector that need no matrix beside it with an axis as long
+ORDER = "order"  # the form of rows' numbers in any order: told by what they hold, which may be the ranks of as many weights
 STATISTICS = ("running_mean", "running_var")
 
 
@@ -26,8 +28,10 @@ def borne_out(source: Source) -> SortedOut:
     found = sort_out(source.tensors, source.config)
     packed = max((source.tensors[name].nbytes for name in found.packed), default=0)
     longest = max(longest_axis(found.weights), packed // SCALE_BYTES)
-    refuted = {name for name, form in found.claims.items() if not _holds(source, source.tensors[name], form, longest)}
-    return sort_out(source.tensors, source.config, refuted) if refuted else found
+    borne = {name: _bearing(source, source.tensors[name], form, longest) for name, form in found.claims.items()}
+    if refuted := {name for name, form in borne.items() if form is None}:
+        found = sort_out(source.tensors, source.config, refuted)
+    return replace(found, claims={name: borne[name] or "" for name in found.claims})
 
 
 def longest_axis(weights: Mapping[str, TensorInfo]) -> int:
@@ -36,14 +40,20 @@ def longest_axis(weights: Mapping[str, TensorInfo]) -> int:
     return max([SHORT, *axes])
 
 
-def _holds(source: Source, info: TensorInfo, form: str, longest: int) -> bool:
+def _bearing(source: Source, info: TensorInfo, form: str, longest: int) -> str | None:
+    """The form that a claim has by what its tensor holds and how large it is, None if that refutes it."""
     if info.elements <= FEW or (form == "scales" and not is_vector(info)):
-        return True
+        return form
     if is_vector(info) and info.dtype not in INTEGERS:
-        return info.elements <= longest and _like_its_sibling(source.tensors, info)
-    if info.dtype in INTEGERS or form == "mask":
-        return info.dtype in BITS and bool(_reason(source, info))
-    return True
+        return form if info.elements <= longest and _like_its_sibling(source.tensors, info) else None
+    if info.dtype not in INTEGERS and form != "mask":
+        return form
+    if info.dtype not in BITS:
+        return None
+    if _reason(source, info):
+        return form
+    is_order = info.dtype in INTEGERS and is_vector(info) and info.elements <= longest and order_reason(whole_tensor(source, info))
+    return ORDER if is_order else None
 
 
 def _like_its_sibling(tensors: Mapping[str, TensorInfo], info: TensorInfo) -> bool:
@@ -76,6 +86,7 @@ def by_name_alone(found: SortedOut, tensors: Mapping[str, TensorInfo]) -> dict[s
         info = tensors[name]
         beside = name.rpartition(".")[0] + ".weight"
         known = info.dtype in INTEGERS or form in ("mask", "scales") or (name.endswith(STATISTICS) and beside in tensors)
+        known = known and form != ORDER
         if not known:
             told[name] = info.nbytes
     return told

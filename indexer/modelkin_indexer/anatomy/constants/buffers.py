@@ -66,7 +66,7 @@ def _bears_out(info: TensorInfo, rule: ConstantRule, quantised: int) -> bool:
     """Whether dtype and shape are what the name says. `quantised` is the size of the weight in the same module, 0 if not quantised."""
     if rule.form == "mask":
         return _is_mask(info)
-    if info.dtype in INTEGERS or is_vector(info):
+    if is_vector(info) or (info.dtype in INTEGERS and rule.form != "scales"):
         return True
     if rule.form == "rotary":
         return info.shape[-1] <= ROTARY_COLUMNS and ROTARY_MODULE.search(info.name) is not None

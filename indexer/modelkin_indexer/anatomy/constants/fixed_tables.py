@@ -69,15 +69,17 @@ def looks_fixed(rows: Singles, numbers: Ints) -> bool:
 
 def integer_reason(values: Singles) -> str:
     """Why whole numbers (a whole tensor in its stored shape) are an index table or a mask; "" if they may be packed weights."""
-    if not values.size or np.ptp(values) == 0:
-        return CONSTANT
-    flat = np.sort(values.reshape(-1))
-    if flat.size >= FEWEST and np.array_equal(flat, np.arange(flat.size, dtype=np.float32) + flat[0]):
-        return table_reasons()["steps"]  # an order of rows
-    reason = table_reason(values)
-    if not reason and values.ndim == 1 and shapes.even_steps(flat[None].astype(np.float64), rounding(values)):
-        return table_reasons()["steps"]  # groups of an order
-    return reason
+    return CONSTANT if not values.size or np.ptp(values) == 0 else table_reason(values)
+
+
+def order_reason(values: Singles) -> str:
+    """Why whole numbers are an order of rows, or the groups of rows in any order, all of one size but the last; "" if they are none.
+
+    An order says something: of as many weights, their ranks. So its size counts wherever it is left out.
+    """
+    numbers, counts = np.unique(values, return_counts=True)
+    even = values.size >= FEWEST and numbers.size > 1 and np.ptp(np.diff(numbers)) == 0
+    return table_reasons()["steps"] if even and (counts[:-1] == counts[0]).all() and counts[-1] <= counts[0] else ""
 
 
 def _formula(values: Singles) -> str:

@@ -84,6 +84,7 @@ def _about(side: Fingerprint, matrices: Places, vectors: Places, pairs: Pairs) -
     """What is known of the model under its new names: its parts, their layers, and how much of it has a known place now."""
     about, table = side.about, side.matrices
     known = int(table.parameters[sorted({pair.ours for pair in pairs.matrices})].sum()) / max(int(table.parameters.sum()), 1)
+    unread = min(1.0, sum(entry["bytes"] for entry in about.unread) / max(about.bytes_total, 1))  # no name tells of that
     layers: dict[str, int] = {}
     for place in (*matrices, *vectors):
         if place.layer != NO_LAYER:
@@ -92,6 +93,6 @@ def _about(side: Fingerprint, matrices: Places, vectors: Places, pairs: Pairs) -
         about,
         components=tuple(sorted({place.component for place in (*matrices, *vectors)})),
         layers=dict(sorted(layers.items())),
-        coverage=max(about.coverage, round(known, 6)),
+        coverage=max(about.coverage, round(known * (1 - unread), 6)),
         guessed=round(about.guessed * (1 - known), 6),
     )
