@@ -1,4 +1,4 @@
-"""What a case of quantised_reference.py is, and those of ragged sizes: rows and columns that are no multiples of blocks, groups or packs.
+"""Cases of ragged sizes for quantised_reference.py: rows and columns that are no multiples of blocks, groups or packs.
 
 What a library refuses to write at a size is passed over.
 """
@@ -7,41 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-ROWS, COLUMNS = 160, 256  # no power of two, so that blocks of 128 rows end short
-EXACT, BFLOAT16, FLOAT16 = 1e-6, 2.0**-7, 2.0**-10
-MODULE = "model.layers.0.self_attn.q_proj"
-
-
-@dataclass
-class Case:
-    """What a library stored and what it reads back. `tolerance` is relative to the largest number; `write` writes files of other kinds."""
-
-    library: str
-    name: str
-    stored: dict[str, torch.Tensor]
-    decoded: torch.Tensor
-    config: dict[str, Any] = field(default_factory=dict)
-    tolerance: float = EXACT
-    tensor: str = f"{MODULE}.weight"
-    metadata: dict[str, str] = field(default_factory=dict)
-    beside: dict[str, Any] = field(default_factory=dict)  # what else config.json says
-    write: Callable[[Path], None] | None = None
-
-
-def weight(rows: int = ROWS, columns: int = COLUMNS, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, columns, generator=generator) * 0.02 * (1 + torch.rand(rows, 1, generator=generator))
-
-
-SIZES = ((37, 64), (129, 192), (7, 128), (33, 51), (5, 7), (64, 200))
-REFUSALS = (ValueError, RuntimeError, AssertionError)  # of libraries, of sizes that they do not take
+from benchmarks.formats.quantised_cases import BFLOAT16, EXACT, MODULE, REFUSALS, SIZES, Case, weight
+from benchmarks.formats.quantised_tiles import comfy_ragged, torchao_tiled
 
 
 def bitsandbytes_ragged() -> Iterator[Case]:
@@ -224,10 +198,11 @@ def compressed(form: str, name: str, arguments: dict[str, Any], block: tuple[int
 
 RAGGED: dict[str, Callable[[], Iterator[Case]]] = {
     "bitsandbytes": bitsandbytes_ragged,
-    "torchao": torchao_ragged,
+    "torchao": lambda: chain(torchao_ragged(), torchao_tiled()),
     "hqq": hqq_ragged,
     "mlx": mlx_ragged,
     "gguf": gguf_ragged,
     "optimum-quanto": quanto_ragged,
     "compressed-tensors": compressed_ragged,
+    "comfy-kitchen": comfy_ragged,
 }

@@ -30,7 +30,8 @@ from safetensors.torch import save_file
 
 import modelkin
 from benchmarks.common.results import write_result
-from benchmarks.formats.quantised_ragged import COLUMNS, FLOAT16, MODULE, RAGGED, ROWS, Case, compressed, weight
+from benchmarks.formats.quantised_cases import COLUMNS, FLOAT16, MODULE, ROWS, Case, weight
+from benchmarks.formats.quantised_ragged import RAGGED, compressed
 from modelkin_indexer.errors import SourceError
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.sources.stored import values
