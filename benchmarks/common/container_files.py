@@ -12,10 +12,11 @@ from typing import Any
 import gguf
 import numpy as np
 import numpy.typing as npt
+import onnx
 import safetensors.numpy
 import torch
 
-from benchmarks.hostile import bundles, checkpoints, written
+from benchmarks.hostile import bundles, checkpoints, graphs, written
 from benchmarks.hostile.containers import tflite_bytes
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -152,6 +153,20 @@ def write_keras(path: Path, tensors: Tensors) -> None:
 
 def write_keras_chunks(path: Path, tensors: Tensors) -> None:
     path.write_bytes(written.keras_bytes(tensors, compressed=True))
+
+
+def write_onnx(path: Path, tensors: Tensors) -> None:
+    path.write_bytes(graphs.onnx_model({name: np.ascontiguousarray(values.T) for name, values in tensors.items()}).SerializeToString())
+
+
+def write_onnx_outside(path: Path, tensors: Tensors) -> None:
+    """The numbers in a file of their own, as exports of more than 2 GB have them."""
+    model = graphs.onnx_model({name: np.ascontiguousarray(values.T) for name, values in tensors.items()})
+    onnx.save(model, path, save_as_external_data=True, location="model.onnx_data")
+
+
+def write_ct2(path: Path, tensors: Tensors) -> None:
+    path.write_bytes(graphs.ct2_bytes(graphs.ct2_names(tensors)))
 
 
 def in_single(tensors: Tensors) -> Tensors:

@@ -1,4 +1,4 @@
-"""What a case of quantised_reference.py is, and those of ragged sizes: rows and columns that are no multiples of blocks, groups or packs.
+"""Cases of ragged sizes for quantised_reference.py: rows and columns that are no multiples of blocks, groups or packs.
 
 What a library refuses to write at a size is passed over.
 """
@@ -7,40 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-ROWS, COLUMNS = 160, 256  # no power of two, so that blocks of 128 rows end short
-EXACT, BFLOAT16, FLOAT16 = 1e-6, 2.0**-7, 2.0**-10
-MODULE = "model.layers.0.self_attn.q_proj"
-
-
-@dataclass
-class Case:
-    """What a library stored and what it reads back. `tolerance` is relative to the largest number; `write` writes files of other kinds."""
-
-    library: str
-    name: str
-    stored: dict[str, torch.Tensor]
-    decoded: torch.Tensor
-    config: dict[str, Any] = field(default_factory=dict)
-    tolerance: float = EXACT
-    tensor: str = f"{MODULE}.weight"
-    metadata: dict[str, str] = field(default_factory=dict)
-    write: Callable[[Path], None] | None = None
-
-
-def weight(rows: int = ROWS, columns: int = COLUMNS, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, columns, generator=generator) * 0.02 * (1 + torch.rand(rows, 1, generator=generator))
-
-
-SIZES = ((37, 64), (129, 192), (7, 128), (33, 51), (5, 7), (64, 200))
-REFUSALS = (ValueError, RuntimeError, AssertionError)  # of libraries, of sizes that they do not take
+from benchmarks.formats.quantised_cases import BFLOAT16, EXACT, MODULE, REFUSALS, SIZES, Case, weight
+from benchmarks.formats.quantised_tiles import comfy_ragged, torchao_tiled
 
 
 def bitsandbytes_ragged() -> Iterator[Case]:
@@ -145,10 +120,89 @@ def _gguf_file(packed: Any, kind: Any) -> Callable[[Path], None]:
     return write
 
 
+def quanto_ragged() -> Iterator[Case]:
+    from optimum.quanto import freeze, qfloat8_e4m3fn, qfloat8_e5m2, qint2, qint4, qint8, quantize
+
+    kinds = {"qint8": qint8, "qfloat8": qfloat8_e4m3fn, "qfloat8, e5m2": qfloat8_e5m2, "qint4": qint4, "qint2": qint2}
+    for rows, columns in (*SIZES, (129, 160), (20, 288)):
+        for name, kind in kinds.items():
+            for bias in (True, False):
+                holder = torch.nn.Sequential(torch.nn.Linear(columns, rows, bias=bias))
+                holder[0].weight.data = weight(rows, columns)
+                with suppress(*REFUSALS):
+                    quantize(holder, weights=kind)
+                    freeze(holder)
+                    stored = {f"{MODULE}.{key.removeprefix('0.')}": part for key, part in holder.state_dict().items()}
+                    decoded = holder[0].weight.dequantize().float()
+                    sized = {"hidden_size": columns, "intermediate_size": rows}  # as the config.json beside it names them
+                    called = f"{name}, {rows}x{columns}{', with its bias' if bias else ''}"
+                    yield Case("optimum-quanto", called, stored, decoded, {"quant_method": "quanto"}, EXACT, beside={} if bias else sized)
+
+
+def compressed_ragged() -> Iterator[Case]:
+    for rows, columns in SIZES:
+        for form, name, arguments, block in _compressed_forms(rows, columns):
+            with suppress(*REFUSALS):
+                yield compressed(form, f"{name}, {rows}x{columns}", arguments, block, weight(rows, columns))
+
+
+def _compressed_forms(rows: int, columns: int) -> Iterator[tuple[str, str, dict[str, Any], tuple[int, int]]]:
+    for bits in range(2, 9):
+        for symmetric in (True, False):
+            told = "" if symmetric else " asymmetric"
+            arguments = {"num_bits": bits, "type": "int", "symmetric": symmetric}
+            yield "pack-quantized", f"int{bits}{told}, rows", {**arguments, "strategy": "channel"}, (1, columns)
+            if columns % 8 == 0:
+                yield "pack-quantized", f"int{bits}{told}, groups of 8", {**arguments, "strategy": "group", "group_size": 8}, (1, 8)
+    yield "int-quantized", "int8, rows", {"num_bits": 8, "type": "int", "strategy": "channel"}, (1, columns)
+    yield "float-quantized", "fp8, rows", {"num_bits": 8, "type": "float", "strategy": "channel"}, (1, columns)
+    blocks = {"num_bits": 8, "type": "float", "strategy": "block", "block_structure": [32, 32]}
+    yield "float-quantized", "fp8, 32x32 blocks", blocks, (32, 32)
+    if columns % 16 == 0:
+        nvfp4 = {"num_bits": 4, "type": "float", "strategy": "tensor_group", "group_size": 16, "scale_dtype": torch.float8_e4m3fn}
+        yield "nvfp4-pack-quantized", "groups of 16", nvfp4, (1, 16)
+    if columns % 32 == 0:
+        for bits, form in ((4, "mxfp4-pack-quantized"), (6, "mxfp6-pack-quantized"), (8, "mxfp8-quantized")):
+            arguments = {"num_bits": bits, "type": "float", "strategy": "group", "group_size": 32, "scale_dtype": torch.uint8}
+            yield form, "groups of 32", arguments, (1, 32)
+
+
+def compressed(form: str, name: str, arguments: dict[str, Any], block: tuple[int, int], w: torch.Tensor) -> Case:
+    """One weight that compressed-tensors packs, with the scales that it works out for blocks [high, wide]."""
+    from compressed_tensors.compressors import BaseCompressor
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+    from compressed_tensors.quantization.utils import calculate_qparams
+
+    args = QuantizationArgs(**arguments)
+    scheme = QuantizationScheme(targets=["Linear"], weights=args)
+    rows, columns = w.shape
+    high, wide = block
+    padded = torch.nn.functional.pad(w, (0, -columns % wide, 0, -rows % high))
+    tiles = padded.reshape(-(-rows // high), high, -(-columns // wide), wide)
+    overall = torch.tensor([448 * 6 / float(w.abs().max())]) if args.strategy == "tensor_group" else None
+    more = {} if overall is None else {"global_scale": overall}
+    scale, zero = calculate_qparams(tiles.amin((1, 3)), tiles.amax((1, 3)), args, **more)
+    if args.strategy == "tensor":
+        scale, zero = scale.reshape(1), zero.reshape(1)
+    state = {"weight": w, "weight_scale": scale, "weight_zero_point": zero}
+    if overall is not None:
+        state["weight_global_scale"] = overall
+    compressor = BaseCompressor.get_value_from_registry(form)
+    stored = compressor.compress(state, scheme)
+    decoded = compressor.decompress(stored, scheme)["weight"]
+    weights = {"num_bits": args.num_bits, "block_structure": list(block) if args.strategy == "block" else None}
+    config = {"quant_method": "compressed-tensors", "format": form, "config_groups": {"group_0": {"weights": weights}}}
+    tolerance = BFLOAT16 if args.scale_dtype is not None else EXACT
+    return Case("compressed-tensors", f"{form} {name}", {f"{MODULE}.{k}": v for k, v in stored.items()}, decoded, config, tolerance)
+
+
 RAGGED: dict[str, Callable[[], Iterator[Case]]] = {
     "bitsandbytes": bitsandbytes_ragged,
-    "torchao": torchao_ragged,
+    "torchao": lambda: chain(torchao_ragged(), torchao_tiled()),
     "hqq": hqq_ragged,
     "mlx": mlx_ragged,
     "gguf": gguf_ragged,
+    "optimum-quanto": quanto_ragged,
+    "compressed-tensors": compressed_ragged,
+    "comfy-kitchen": comfy_ragged,
 }

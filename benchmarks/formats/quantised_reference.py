@@ -1,7 +1,8 @@
 """Holds the decoding of quantised weights against the libraries that write them: each encodes random matrices in its own way on CPU and
 decodes them again; what modelkin reads from the same file must be the same numbers.
 
-    pip install bitsandbytes compressed-tensors torchao auto-round gguf mlx-cpu    # HQQ and GPTQModel: their source distributions, unpacked
+    pip install bitsandbytes compressed-tensors optimum-quanto transformers accelerate torchao auto-round gguf mlx mlx-cpu
+    # HQQ and GPTQModel: their source distributions, unpacked (HQQ's on PYTHONPATH for --ragged)
     python -m benchmarks.formats.quantised_reference [--hqq FOLDER] [--gptqmodel FOLDER] [--ragged]
 
 `--ragged`: rows and columns that are no multiples of blocks, groups or packs, into quantised_ragged.json (quantised_ragged.py).
@@ -29,7 +30,8 @@ from safetensors.torch import save_file
 
 import modelkin
 from benchmarks.common.results import write_result
-from benchmarks.formats.quantised_ragged import BFLOAT16, COLUMNS, EXACT, FLOAT16, MODULE, RAGGED, ROWS, Case, weight
+from benchmarks.formats.quantised_cases import COLUMNS, FLOAT16, MODULE, ROWS, Case, weight
+from benchmarks.formats.quantised_ragged import RAGGED, compressed
 from modelkin_indexer.errors import SourceError
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.sources.stored import values
@@ -54,29 +56,8 @@ def bitsandbytes_cases() -> Iterator[Case]:
 
 
 def compressed_cases() -> Iterator[Case]:
-    from compressed_tensors.compressors import BaseCompressor
-    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
-    from compressed_tensors.quantization.utils import calculate_qparams
-
-    def case(form: str, name: str, arguments: dict[str, Any], block: tuple[int, int], tolerance: float = EXACT, **more: Any) -> Case:
-        args = QuantizationArgs(**arguments)
-        scheme = QuantizationScheme(targets=["Linear"], weights=args)
-        w = weight()
-        high, wide = block
-        tiles = w.reshape(-(-ROWS // high), high, -(-COLUMNS // wide), wide)
-        low, top = tiles.amin((1, 3)), tiles.amax((1, 3))
-        scale, zero = calculate_qparams(low, top, args, **more)
-        if block == (ROWS, COLUMNS):
-            scale, zero = scale.reshape(1), zero.reshape(1)
-        state = {"weight": w, "weight_scale": scale, "weight_zero_point": zero}
-        if "global_scale" in more:
-            state["weight_global_scale"] = more["global_scale"]
-        compressor = BaseCompressor.get_value_from_registry(form)
-        stored = compressor.compress(state, scheme)
-        decoded = compressor.decompress(stored, scheme)["weight"]
-        weights = {"num_bits": args.num_bits, "block_structure": list(block) if args.strategy == "block" else None}
-        config = {"quant_method": "compressed-tensors", "format": form, "config_groups": {"group_0": {"weights": weights}}}
-        return Case("compressed-tensors", f"{form} {name}", {f"{MODULE}.{k}": v for k, v in stored.items()}, decoded, config, tolerance)
+    def case(form: str, name: str, arguments: dict[str, Any], block: tuple[int, int]) -> Case:
+        return compressed(form, name, arguments, block, weight())
 
     for bits in range(2, 9):
         for symmetric in (True, False):
@@ -91,10 +72,10 @@ def compressed_cases() -> Iterator[Case]:
     blocks = {"num_bits": 8, "type": "float", "strategy": "block", "block_structure": [32, 128]}
     yield case("float-quantized", "fp8, 32x128 blocks", blocks, (32, 128))
     nvfp4 = {"num_bits": 4, "type": "float", "strategy": "tensor_group", "group_size": 16, "scale_dtype": torch.float8_e4m3fn}
-    overall = torch.tensor([448 * 6 / float(weight().abs().max())])
-    yield case("nvfp4-pack-quantized", "groups of 16", nvfp4, (1, 16), BFLOAT16, global_scale=overall)
-    mxfp4 = {"num_bits": 4, "type": "float", "strategy": "group", "group_size": 32, "scale_dtype": torch.uint8}
-    yield case("mxfp4-pack-quantized", "groups of 32", mxfp4, (1, 32), BFLOAT16)
+    yield case("nvfp4-pack-quantized", "groups of 16", nvfp4, (1, 16))
+    for bits, form in ((4, "mxfp4-pack-quantized"), (6, "mxfp6-pack-quantized"), (8, "mxfp8-quantized")):
+        scaled = {"num_bits": bits, "type": "float", "strategy": "group", "group_size": 32, "scale_dtype": torch.uint8}
+        yield case(form, "groups of 32", scaled, (1, 32))
 
 
 def auto_round_cases() -> Iterator[Case]:
@@ -194,12 +175,13 @@ def outcome(case: Case, folder: Path) -> dict[str, Any]:
         case.write(folder)
     else:
         save_file({name: tensor.contiguous().clone() for name, tensor in case.stored.items()}, target, metadata=case.metadata or None)
-    (folder / "config.json").write_text(json.dumps({"quantization_config": case.config} if case.config else {}))
+    (folder / "config.json").write_text(json.dumps(case.beside | ({"quantization_config": case.config} if case.config else {})))
     line: dict[str, Any] = {"library": case.library, "case": case.name}
     try:
         source = open_source(folder)
         found = read(source, case.tensor)
-        line |= {"said": source.quantization, "left": sorted(set(source.tensors) - {case.tensor})}
+        beside = case.tensor.removesuffix("weight") + "bias"
+        line |= {"said": source.quantization, "left": sorted(set(source.tensors) - {case.tensor, beside})}
         source.close()
     except (SourceError, KeyError) as error:
         return line | {"error": f"{type(error).__name__}: {error}", "passed": False}

@@ -9,7 +9,7 @@ import pickle
 import random
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -404,9 +404,13 @@ MAKERS: dict[str, tuple[str, Make]] = {
 }
 
 
-def write_cases(folder: Path, mark: Path, seed: int) -> Iterator[tuple[str, Path, str]]:
-    """Write all of them below `folder`: kind, path, and what has to become of it."""
-    for kind, (suffix, maker) in MAKERS.items():
+NEWEST = ("Orbax", "TensorFlow", "LiteRT-LM", "ExecuTorch", "spaCy")  # the cases of latest.py
+
+
+def write_cases(folder: Path, mark: Path, seed: int, kinds: Collection[str] = tuple(MAKERS)) -> Iterator[tuple[str, Path, str]]:
+    """Write all of them, or those of some kinds, below `folder`: kind, path, and what has to become of it."""
+    for kind in kinds:
+        suffix, maker = MAKERS[kind]
         within = folder / kind.replace(" ", "-").lower()
         within.mkdir()
         for number, (content, outcome) in enumerate(maker(random.Random(seed), mark)):

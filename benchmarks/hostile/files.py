@@ -1,9 +1,10 @@
 """Gives every hostile file to the installed command and checks that each is refused by name, in bounded memory, and that nothing is
 stored; and that the odd files which publishers write are read.
 
-    python -m benchmarks.hostile.files [--command modelkin]
+    python -m benchmarks.hostile.files [--command modelkin] [--newest]
 
-Writes benchmarks/results/hostile_files.json; exits 1 if anything went wrong.
+Writes benchmarks/results/hostile_files.json; exits 1 if anything went wrong. `--newest`: only the containers that were added last
+(Orbax, TensorFlow, LiteRT-LM, ExecuTorch, spaCy), into hostile_newest.json.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 from benchmarks.common.results import write_result
 from benchmarks.hostile.cases import SEED, Case, bomb_mark, compose, make_cases, sound_model
+from benchmarks.hostile.containers import NEWEST, write_cases
 from benchmarks.hostile.expected import NOTED, REFUSED
 from modelkin_indexer.errors import SourceError
 from modelkin_indexer.opening import open_source
@@ -110,7 +112,14 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
-def run(command_name: str, folder: Path) -> dict[str, Any]:
+def made(folder: Path, newest: bool) -> list[Case]:
+    """All cases, or those of the newest containers."""
+    if not newest:
+        return make_cases(folder)
+    return [Case(kind, path, outcome) for kind, path, outcome in write_cases(folder, bomb_mark(folder), SEED, NEWEST)]
+
+
+def run(command_name: str, folder: Path, newest: bool = False) -> dict[str, Any]:
     """Make the cases, give them to the command, and say how it went."""
     started, command = time.perf_counter(), Command(command_name, folder / "registry")
     sound = folder / "sound.safetensors"
@@ -119,7 +128,7 @@ def run(command_name: str, folder: Path) -> dict[str, Any]:
     problems = [] if code == 0 and lines[str(sound)]["status"] == "added" else [f"the sound model was not added: {lines}"]
     before, baseline = command.stored(), peak_mb()
     (folder / "cases").mkdir()
-    cases = make_cases(folder / "cases")
+    cases = made(folder / "cases", newest)
     problems += opening_problems([case for case in cases if not case.large])
     odd = [case for case in cases if case.outcome == NOTED]
     bad = [case for case in cases if case.outcome != NOTED]
@@ -154,11 +163,12 @@ def run(command_name: str, folder: Path) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--command", default="modelkin", help="the installed command")
+    parser.add_argument("--newest", action="store_true", help="only the containers that were added last")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = run(args.command, Path(folder))
-    write_result("hostile_files", result, out=args.out)
+        result = run(args.command, Path(folder), args.newest)
+    write_result("hostile_newest" if args.newest else "hostile_files", result, out=args.out)
     print(json.dumps(result, indent=1))
     return 1 if result["problems"] else 0
 

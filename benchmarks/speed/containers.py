@@ -28,6 +28,7 @@ from benchmarks.common.container_files import (
     sparse_gguf,
     sparse_safetensors,
     weights,
+    write_ct2,
     write_deflated,
     write_distributed,
     write_flax,
@@ -36,6 +37,8 @@ from benchmarks.common.container_files import (
     write_legacy,
     write_nemo,
     write_npz,
+    write_onnx,
+    write_onnx_outside,
     write_openvino,
     write_paddle,
     write_safetensors,
@@ -66,6 +69,9 @@ SMALL: dict[str, tuple[str, Write]] = {
     "OpenVINO": (".xml", write_openvino),
     "Keras": (".weights.h5", write_keras),
     "Keras gzip": (".weights.h5", write_keras_chunks),
+    "ONNX": (".onnx", write_onnx),
+    "ONNX, numbers beside": (".onnx", write_onnx_outside),
+    "CTranslate2": (".bin", write_ct2),
     **{f"{name}, a folder in float32": ("", write) for name, write in FOLDERS.items()},
 }
 LARGE: dict[str, tuple[str, Write]] = {
@@ -104,7 +110,8 @@ def reading(path: Path, level: str) -> dict[str, Any]:
     if done.returncode:
         return {"failed": done.stderr[-500:]}
     found = json.loads(done.stdout)
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
+    folder = path if path.is_dir() else path.parent  # nothing else is in it
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return {
         "file_mb": round(size / 1e6, 1),
         "read_mb": round(found["read"] / 1e6, 1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +100,35 @@ def test_every_model_of_a_repository_is_taken_once(hub: Hub, tmp_path: Path) -> 
         assert found.relatives[0].model == name
     again = modelkin.add("org/several", every=True, registry=tmp_path / "r.db", starter=False)
     assert [one.status for one in again.results] == ["unchanged", "unchanged"]
+
+
+def read_again(folder: Path, **options: Any) -> dict[str, str]:
+    """What becomes of the models of `r.db` in the folder when they are read again under another key."""
+    modelkin.key("new", folder / "our.key")
+    answer = modelkin.refresh(folder / "private.db", folder / "our.key", registry=folder / "r.db", **options)
+    return {one.model: one.status for one in answer.results}
+
+
+def test_models_of_a_repository_are_found_there_again(hub: Hub, tmp_path: Path) -> None:
+    hub.put("org/several", {"one.safetensors": stored(1), "two.safetensors": stored(2)})
+    hub.put("org/below", {"a/model.safetensors": stored(3), "b/x.safetensors": stored(4)})
+    modelkin.add("org/several", "org/below", every=True, registry=tmp_path / "r.db", starter=False)
+    assert set(read_again(tmp_path).values()) == {"left"}
+    found = modelkin.refresh(tmp_path / "private.db", tmp_path / "our.key", registry=tmp_path / "r.db", hub=True)
+    assert {one.model: one.status for one in found.results} == dict.fromkeys(
+        ["org/below/a", "org/below/b/x", "org/several/one", "org/several/two"], "renewed"
+    )
+    copy = save_model(tmp_path / "copy", tiny_llama(2))
+    answer = modelkin.query(copy, registry=tmp_path / "private.db", key_file=tmp_path / "our.key", level="probe")
+    assert answer.relatives[0].model == "org/several/two"
+
+
+def test_models_of_a_folder_are_found_there_again(tmp_path: Path) -> None:
+    folder = several(tmp_path / "several")
+    modelkin.add(folder, every=True, registry=tmp_path / "r.db", starter=False)
+    (folder / "one.safetensors").rename(folder / "other.safetensors")
+    (folder / "two.safetensors").write_bytes(b"broken")
+    assert read_again(tmp_path) == {"one": "renewed", "two": "left"}
 
 
 def test_shards_and_what_the_hub_refuses(hub: Hub, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+import modelkin
 from benchmarks.hostile.written import flax_bytes, packed
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.opening import open_source
@@ -119,10 +121,26 @@ def test_gates_of_recurrent_cells_are_one_matrix_in_pytorchs_order(tmp_path: Pat
         assert np.array_equal(found[f"rnn.Cell_0.weight_{side}h_l0"], whole)
     if gates == "rzn":
         assert np.array_equal(found["rnn.Cell_0.bias_ih_l0"], np.concatenate([tree[f"i{gate}"]["bias"] for gate in gates]))
-        assert np.array_equal(found["rnn.Cell_0.hn.bias"], tree["hn"]["bias"])
+        assert np.array_equal(found["rnn.Cell_0.bias_hh_l0"], np.concatenate([np.zeros(16, np.float32), tree["hn"]["bias"]]))
     else:
         assert np.array_equal(found["rnn.Cell_0.bias_hh_l0"], np.concatenate([tree[f"h{gate}"]["bias"] for gate in gates]))
     assert len(found) == (5 if gates == "rzn" else 4)
+
+
+def test_a_recurrent_layer_and_its_copy_in_pytorch_are_one(tmp_path: Path) -> None:
+    """PyTorch keeps a bias for each gate that sees the state; Flax's GRU for the last one only, since the others add to the inputs'."""
+    for gates, biased in (("rzn", "ir iz in hn"), ("ifgo", "hi hf hg ho")):
+        tree: dict[str, Any] = {"embed": {"embedding": floats(300, 48)}}
+        state = {"embed.weight": tree["embed"]["embedding"]}
+        for layer in range(3):
+            tree[f"cell_{layer}"] = one = cell(gates, biased, 48, 48)
+            for side in "ih":
+                parts = [one[side + gate] for gate in gates]
+                state[f"rnn_{layer}.weight_{side}h_l0"] = np.hstack([part["kernel"] for part in parts]).T.copy("C")
+                state[f"rnn_{layer}.bias_{side}h_l0"] = np.concatenate([part.get("bias", np.zeros(48, np.float32)) for part in parts])
+        flax, copy = write(tmp_path / f"{gates}.msgpack", {"params": tree}), tmp_path / f"{gates}.safetensors"
+        save_file(state, copy)
+        assert modelkin.compare(flax, copy, level="full").relation == "identical"
 
 
 def test_modules_that_are_no_whole_cell_stay_apart(tmp_path: Path) -> None:

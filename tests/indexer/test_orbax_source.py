@@ -14,8 +14,10 @@ import pytest
 from benchmarks.hostile.checkpoints import chunked, described, ocdbt_files, zarr_values
 from modelkin_indexer.errors import DamagedFile, SourceError, UnsupportedFormat
 from modelkin_indexer.opening import open_source
+from modelkin_indexer.sources.flax.compressed import MOST_OPEN
 from reading import read
 
+OPEN_FILES = Path("/proc/self/fd")
 RNG = np.random.default_rng(12)
 ARRAYS = {
     "params.layers_0.up.kernel": RNG.standard_normal((12, 7), np.float32),
@@ -70,6 +72,17 @@ def test_of_a_steps_parts_the_model_is_read(tmp_path: Path) -> None:
     save(tmp_path / "model" / "params", ocdbt_files(zarr_values(ARRAYS)))
     save(tmp_path / "model" / "opt_state", ocdbt_files(zarr_values({"mu.layers_0.up.kernel": ARRAYS["params.layers_0.up.kernel"]})))
     assert is_whole(read(tmp_path / "model"))
+
+
+def test_a_checkpoint_of_many_files_keeps_few_open_and_none_when_closed(tmp_path: Path) -> None:
+    many = {f"params.layers_{n}.up.kernel": RNG.standard_normal((12, 7), np.float32) for n in range(2 * MOST_OPEN)}
+    folder = save(tmp_path / "model", zarr_values(many))
+    before = len(list(OPEN_FILES.iterdir()))
+    with closing(open_source(folder)) as source:
+        for name, info in source.tensors.items():
+            source.read(name, 0, info.nbytes)
+        assert 1 <= len(list(OPEN_FILES.iterdir())) - before <= MOST_OPEN
+    assert len(list(OPEN_FILES.iterdir())) == before
 
 
 def test_an_optimizers_state_is_no_weight(tmp_path: Path) -> None:

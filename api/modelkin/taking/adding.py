@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from modelkin.errors import problem_of
-from modelkin.sources.naming import guessed_name, hub_id
-from modelkin.sources.network import hub_client
+from modelkin.sources.naming import guessed_name
 from modelkin.sources.reading import DEFAULT_LEVEL, name_of, reading_of
+from modelkin.taking.several import models_at
 from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer import spec
-from modelkin_indexer.errors import FingerprintError, SourceError
+from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.upkeep import Added
 from modelkin_registry.registry import Registry
@@ -53,21 +53,12 @@ class Batch:
     def _each(self, sources: Sequence[Asked]) -> Iterator[tuple[Asked, str, str]]:
         """The sources; of one with several models each of them, with its file and, from the Hub, its name."""
         for source in sources:
-            models = self._models(source) if self.every and self.how.file is None else {}
+            models = (
+                models_at(source, self.how, self.listener) if self.every and self.how.file is None and isinstance(source, PATHS) else {}
+            )
             yield from ((source, file, own) for file, own in models.items() if len(models) > 1)
             if len(models) < 2:
                 yield source, "", ""
-
-    def _models(self, source: Asked) -> Mapping[str, str]:
-        """The models of a source that may hold several, by the files that pick them, with their names ("": those they have alone)."""
-        if not isinstance(source, PATHS):
-            return {}
-        try:
-            if (name := hub_id(os.fspath(source))) is not None:
-                return _in_repository(name, self.how, self.listener)
-            return dict.fromkeys(_in_folder(Path(source)), "")
-        except SourceError:
-            return {}  # reading it says why
 
     def _one(self, source: Asked, name: str | None, blank: Added, how: HowToRead) -> Added:
         if name is None and isinstance(source, Fingerprint):
@@ -109,25 +100,6 @@ class Batch:
             fingerprint_bytes=None,
             seconds=0.0,
         )
-
-
-def _in_folder(folder: Path) -> tuple[str, ...]:
-    """The models in a folder of this machine, by the files that pick them. Raises SourceError."""
-    from modelkin_indexer.sources.composite import MODULES, PIPELINE  # the indexer is imported when something is read
-    from modelkin_indexer.sources.folders import models_in
-
-    if not folder.is_dir() or any((folder / name).exists() for name in (MODULES, PIPELINE)):
-        return ()  # the parts of one model
-    return models_in(folder)
-
-
-def _in_repository(name: str, how: HowToRead, listener: Listener) -> Mapping[str, str]:
-    """The models in a Hub repository (`org/name`, with `@revision` after it), and their names. Raises SourceError."""
-    client = hub_client(name, listener.announce, offline=how.offline)
-    from modelkin_indexer.hub.folders import models_of  # only the network needs its imports
-
-    repo_id, _, revision = name.partition("@")
-    return models_of(client.repo(repo_id, revision or None))
 
 
 def _described(added: Added, reading: Reading) -> Added:

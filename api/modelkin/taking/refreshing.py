@@ -8,11 +8,10 @@ from pathlib import Path
 
 from modelkin.errors import problem_of
 from modelkin.sources.naming import HUB_ID
-from modelkin.sources.reading import reading_of
+from modelkin.taking.several import read_again
 from modelkin.wishes import HowToRead, Listener
 from modelkin_registry.answers.upkeep import Renewed
 from modelkin_registry.registry import Registry
-from modelkin_registry.search.known import same_weights
 from modelkin_registry.store.records import StoredModel
 
 LEFT, THERE, RENEWED = "left", "there", "renewed"
@@ -45,8 +44,8 @@ def _read_again(
     if not found and not (on_hub and hub):
         return "it is on the Hub: add --hub" if on_hub else "its weights are not at hand: give their folder (--from)"
     asked = str(found[0]) if found else f"hf://{stored.origin}"
-    reading = reading_of(asked, how, listener)
-    if not same_weights(stored, reading.fingerprint):
+    reading = read_again(stored, asked, how, listener)
+    if reading is None:
         return f"other weights are there now: {asked}"
     claims = old.claims_of(stored.model)
     new.add(stored.model, reading.fingerprint, origin=stored.origin, files=reading.files, claims=claims, structure=reading.structure)

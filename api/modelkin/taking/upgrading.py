@@ -9,8 +9,8 @@ from pathlib import Path
 
 from modelkin.errors import problem_of
 from modelkin.sources.naming import HUB_ID
-from modelkin.sources.reading import reading_of
-from modelkin.wishes import HowToRead, Listener
+from modelkin.taking.several import read_again
+from modelkin.wishes import HowToRead, Listener, Reading
 from modelkin_data import starter
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.spec import PUBLIC
@@ -58,10 +58,13 @@ def _renew(
     if packaged is not None:
         return "" if registry.renew(number, packaged) else "other weights of that name come with modelkin now"
     if Path(stored.origin).exists() and stored.origin:
-        fingerprint = reading_of(stored.origin, how, listener).fingerprint
-        return "" if registry.renew(number, fingerprint) else OTHER_WEIGHTS
+        return _renewed_by(registry, number, read_again(stored, stored.origin, how, listener))
     if not HUB_ID.fullmatch(stored.origin):
         return "its weights are not there any more: add them from where they are now, with `modelkin add SOURCE --as NAME`"
     if not hub:
         return "it is on the Hub: add --hub to read it again"
-    return "" if registry.renew(number, reading_of(f"hf://{stored.origin}", how, listener).fingerprint) else OTHER_WEIGHTS
+    return _renewed_by(registry, number, read_again(stored, f"hf://{stored.origin}", how, listener))
+
+
+def _renewed_by(registry: Registry, number: int, reading: Reading | None) -> str:
+    return "" if reading is not None and registry.renew(number, reading.fingerprint) else OTHER_WEIGHTS

@@ -98,7 +98,7 @@ class LeftOut:
 
 def index_tables(source: Source, anatomy: Anatomy) -> dict[str, str]:
     """Whole numbers that are counted up or a mask, told by all their values: what else is stored as such may be packed weights."""
-    found = {}
+    found: dict[str, str] = {}
     for name in anatomy.unplaced:
         info = source.tensors[name]
         if info.dtype in INDEX_DTYPES and 0 < info.elements <= LARGEST_INDEX:

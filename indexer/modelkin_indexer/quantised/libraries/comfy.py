@@ -162,7 +162,7 @@ def _unpadded(layer: Layer, rows: Rows, columns: int, form: str) -> Plain:
         if f"{layer.module}.bias" in layer.parts.tensors:
             height = min(height, layer.parts.tensors[f"{layer.module}.bias"].elements)
         else:
-            height -= _zeros_at_end(rows(max(0, height - most), height), most)
+            height -= _zeros_at_end(rows(max(0, height - most - 1), height), most)
     shape = (*layer.weight.shape[:-2], height, columns)
     return Plain(name, shape, f"{form} (ComfyUI)", (layer.weight.name,), lambda start, stop: rows(start, stop)[:, :columns])
 

@@ -18,7 +18,7 @@ from modelkin_indexer.sources.stored.files import FETCH_AGAIN, open_regular, rea
 
 INPUT_BYTES = 262_144  # packed bytes read at once
 SKIPPED_BYTES = 1 << 20  # unpacked bytes stepped over at once
-MOST_OPEN = 16  # streams that keep their place, each with what unpacking looks back on
+MOST_OPEN = 16  # streams that keep their place, each with what unpacking looks back on, and files that stay open
 MAX_WINDOW = 1 << 23  # bytes that zstd may look back on: what its levels up to 19 use
 ZSTD = "pip install 'modelkin[orbax]' brings the package zstandard, which unpacks it."
 
@@ -39,13 +39,17 @@ class Lies:
             return self.held[start : start + count]
         descriptor = open_regular(self.path)
         try:
-            size = os.fstat(descriptor).st_size
-            if self.start + start + count > size:
-                problem = f"has {size:,} bytes, and should have {self.start + self.length:,} or more"
-                raise DamagedFile(problem, path=self.path, remedy=f"The file is cut short. {FETCH_AGAIN}")
-            return bytes(read_exact(descriptor, self.start + start, count, self.path))
+            return self.read_from(descriptor, start, count)
         finally:
             os.close(descriptor)
+
+    def read_from(self, descriptor: int, start: int, count: int) -> bytes:
+        """Some of them, of the file that is open. Raises DamagedFile."""
+        size = os.fstat(descriptor).st_size
+        if self.start + start + count > size:
+            problem = f"has {size:,} bytes, and should have {self.start + self.length:,} or more"
+            raise DamagedFile(problem, path=self.path, remedy=f"The file is cut short. {FETCH_AGAIN}")
+        return bytes(read_exact(descriptor, self.start + start, count, self.path))
 
 
 class _Stream(Protocol):
@@ -123,12 +127,54 @@ def inflated(data: bytes, kind: str, limit: int, path: Path) -> bytes:
     return bytes(found)
 
 
+class _Files:
+    """The files that were read last, kept open. Each thread has one to itself while it reads."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Path, int] = OrderedDict()
+        self._lock, self._closed = threading.Lock(), False
+
+    def read(self, lies: Lies, start: int, count: int) -> bytes:
+        """As `Lies.read`. Raises SourceError, and ValueError after `close`."""
+        if lies.held is not None:
+            return lies.read(start, count)
+        with self._lock:
+            if self._closed:
+                raise ValueError("the source is closed")
+            descriptor = self._kept.pop(lies.path, None)
+        descriptor = open_regular(lies.path) if descriptor is None else descriptor
+        try:
+            return lies.read_from(descriptor, start, min(count, lies.length - start))
+        finally:
+            self._keep(lies.path, descriptor)
+
+    def _keep(self, path: Path, descriptor: int) -> None:
+        with self._lock:
+            closing = descriptor if self._closed or path in self._kept else None
+            if closing is None:
+                self._kept[path] = descriptor
+                closing = self._kept.popitem(last=False)[1] if len(self._kept) > MOST_OPEN else None
+        if closing is not None:
+            os.close(closing)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            kept, self._kept = self._kept, OrderedDict()
+        for descriptor in kept.values():
+            os.close(descriptor)
+
+
 class Streams:
-    """The packed pieces of one checkpoint. Those asked for last keep their place; others begin again. Threads take turns."""
+    """The pieces of one checkpoint. Packed ones asked for last keep their place; others begin again. Threads take turns at these."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[Lies, tuple[_Stream, _Feed, int]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._files = threading.Lock(), _Files()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._files.close()
 
     def decode(self, lies: Lies, kind: str, start: int, out: Bytes, tensor: str, size: int) -> int:
         """Fill `out` with unpacked bytes of a piece from `start` on; how many packed ones were read for it.
@@ -137,7 +183,7 @@ class Streams:
             SourceError: the file shrank or cannot be unpacked, or the piece does not end at `size`, where packers check what they made.
         """
         if not kind:
-            out[:] = np.frombuffer(lies.read(start, out.nbytes), np.uint8)
+            out[:] = np.frombuffer(self._files.read(lies, start, out.nbytes), np.uint8)
             return out.nbytes
         with self._lock:
             kept = self._open.pop(lies) if lies in self._open else None

@@ -1,13 +1,17 @@
-"""Gates of Flax's recurrent cells, each in a module of its own, as one matrix in PyTorch's order: r, z, n of a GRU, i, f, g, o of LSTMs."""
+"""Gates of Flax's recurrent cells, each in a module of its own, as one matrix in PyTorch's order: r, z, n of a GRU, i, f, g, o of LSTMs.
+
+Of the gates that see a GRU's own state only the last has a bias in Flax; PyTorch keeps one for each, so those of the others are zeros.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 
 from modelkin_indexer.source import BITS
 from modelkin_indexer.sources.flax.array import Array
+from modelkin_indexer.sources.stored.decoded import Bytes
 from modelkin_indexer.sources.stored.pieces import Joined, Piece
 
 CELLS = ("ifgo", "rzn")  # flax.linen.LSTMCell and GRUCell; the fused matrices of flax.nnx are in this order already
@@ -25,14 +29,34 @@ def fused(arrays: Sequence[Array]) -> list[Array]:
             sides = [_gates(by_path, cell, side, gates, KERNEL) for side in "ih"]
             if not _fit(sides):
                 continue
-            biases = [_gates(by_path, cell, side, gates, BIAS) for side in "ih"]
+            biases = [_gates(by_path, cell, "i", gates, BIAS), _own_biases(by_path, cell, gates)]
             wide = sides[1][0].shape[1:]
             some = [parts if all(part.shape == wide for part in parts) else [] for parts in biases]
             for leaf, parts in zip((f"{KERNEL}_ih", f"{KERNEL}_hh", f"{BIAS}_ih", f"{BIAS}_hh"), (*sides, *some), strict=True):
                 if parts:
                     found.append(_joined((*cell, leaf), parts))
-                    used |= {part.path for part in parts}
+                    used |= {part.path for part in parts if part.path}
     return [array for array in arrays if array.path not in used] + found
+
+
+def _own_biases(by_path: Mapping[Path, Array], cell: Path, gates: str) -> list[Array]:
+    """The biases of the gates that see the cell's own state."""
+    last = _gates(by_path, cell, "h", gates[-1:], BIAS)
+    if len(last) == 1 and not any(_gates(by_path, cell, "h", gate, BIAS) for gate in gates[:-1]):
+        zeros = replace(last[0], path=(), nbytes=0, decoder=_Zeros())
+        return [*(zeros for _ in gates[:-1]), *last]
+    return _gates(by_path, cell, "h", gates, BIAS)
+
+
+@dataclass(frozen=True)
+class _Zeros:
+    """Zeros that no file holds (see `Decoder`)."""
+
+    block_bytes: int = 1
+
+    def decode(self, start: int, out: Bytes) -> int:
+        out[:] = 0
+        return 0
 
 
 def _gates(by_path: Mapping[Path, Array], cell: Path, side: str, gates: str, leaf: str) -> list[Array]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,22 +54,24 @@ def open_weights(weights: Weights) -> DecodedSource:
     store = _database(path) if read_start(path, len(MANIFEST_MARK)) == MANIFEST_MARK else _folders(folder, path)
     names, streams = _names(folder), Streams()
     unread: Counter[str] = Counter()
-    arrays = list(_arrays(store, names, streams, unread, path))
-    shown = presented(arrays, path, unread)
-    if not shown:
-        what = f" (weights that are not read: {', '.join(sorted(unread)[:5])})" if unread else ""
-        raise UnsupportedFormat(f"holds no arrays of Flax{what}", path=path, remedy=SAVE_AGAIN)
-    config, notes = read_config(folder)
-    origin = Origin(
-        weights.path,
-        weights.name,
-        store.files,
-        config,
-        (*weights.notes, *notes),
-        header_bytes=store.header_bytes,
-        unread=tuple(sorted(unread.items())),
-    )
-    return DecodedSource(origin, shown, lambda: None)
+    with ExitStack() as opened:
+        opened.callback(streams.close)
+        arrays = list(_arrays(store, names, streams, unread, path))
+        shown = presented(arrays, path, unread)
+        if not shown:
+            what = f" (weights that are not read: {', '.join(sorted(unread)[:5])})" if unread else ""
+            raise UnsupportedFormat(f"holds no arrays of Flax{what}", path=path, remedy=SAVE_AGAIN)
+        config, notes = read_config(folder)
+        origin = Origin(
+            weights.path,
+            weights.name,
+            store.files,
+            config,
+            (*weights.notes, *notes),
+            header_bytes=store.header_bytes,
+            unread=tuple(sorted(unread.items())),
+        )
+        return DecodedSource(origin, shown, opened.pop_all().close)
 
 
 def _database(manifest: Path) -> _Store:
