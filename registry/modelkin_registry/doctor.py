@@ -17,7 +17,7 @@ from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.digests import content_digest, digest_of
 from modelkin_registry.store.protocol import Store
 from modelkin_registry.store.records import KeptFingerprint
-from modelkin_registry.store.rows import Array, IndexRows, encode, hamming, is_codes, numbers
+from modelkin_registry.store.rows import Array, IndexRows, encode, is_codes, numbers
 
 VectorsOf = Callable[[bytes], Sequence[IndexRows]]
 
@@ -150,7 +150,7 @@ def _near(kind: str, wanted: Array, held: bytes) -> bool:
         return False
     data = np.frombuffer(held, np.uint8).reshape(wanted.shape)
     if is_codes(kind):
-        return all(hamming(data[i : i + 1], wanted[i])[0] <= CODE_TOLERANCE for i in range(len(wanted)))
+        return bool(np.all(np.bitwise_count(data ^ wanted).sum(axis=1, dtype=np.int64) <= CODE_TOLERANCE))
     return bool(np.all(np.abs(numbers(data) - numbers(wanted)) <= ROW_TOLERANCE))
 
 

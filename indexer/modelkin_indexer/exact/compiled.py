@@ -29,17 +29,15 @@ def usable_for(dtype_a: str, dtype_b: str) -> bool:
 class CompiledSums(PartSums):
     """As `PartSums`, compiled for contiguous float32 parts."""
 
-    def add(self, a: Part, b: Part, centre: Centre | None, histograms: tuple[Histogram, ...]) -> Floats:
+    def add(self, a: Part, b: Part, centre: Centre | None, histograms: tuple[Histogram, ...], wide: bool = False) -> Floats:
         """Take in a part: see `PartSums.add`."""
-        if a.dtype != np.float32 or not histograms:
-            return super().add(a, b, centre, histograms)
         rows, columns = a.shape
         channels = np.zeros(columns if centre is None else rows)
         centres = (None, None) if centre is None else (centre.a, centre.b)
         units = [unit_of(dtype) for dtype in self.dtypes]
         limits = [number for unit in units for number in (unit.smallest, 2.0**-unit.digits)]
-        counts = [histogram.room(a.size) for histogram in histograms]
-        equal, within = CORE.add(a, b, *centres, rows, columns, channels, self.values, *counts, *limits)
+        counts: list[Any] = [histogram.room(a.size) for histogram in histograms] or [None] * 3
+        equal, within = CORE.add(a, b, *centres, rows, columns, channels, self.values, *counts, wide, *limits)
         self.n += a.size
         self.equal += equal
         self.within += within

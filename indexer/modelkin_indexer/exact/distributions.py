@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import faiss
@@ -77,6 +78,13 @@ def positions(exact: bool) -> Floats:
     return found
 
 
+def counted(values: Singles) -> Counts:
+    """Counts of contiguous float32 values, in the order of `positions`."""
+    histogram = Histogram()
+    histogram.add(values)
+    return histogram.ordered()
+
+
 def sorted_distances(a: Singles, b: Singles) -> tuple[float, float]:
     """Wasserstein-1 and Kolmogorov-Smirnov distance of two sets of one size, both in ascending order."""
     both = np.concatenate([a, b])
@@ -92,7 +100,7 @@ def distances(values: Floats, a: Counts, b: Counts) -> tuple[float, float]:
 
     W1 is the integral of |F_a - F_b|, KS its largest value.
     """
-    there = (a > 0) | (b > 0)
+    there = np.flatnonzero(a + b)
     gap = np.abs(np.cumsum(a[there]) / a.sum() - np.cumsum(b[there]) / b.sum())
     return float(gap[:-1] @ np.diff(values[there])), float(gap.max())
 
@@ -104,5 +112,12 @@ def fullest_bin(a: Counts, b: Counts) -> float:
 
 def quantile(values: Floats, counts: Counts, share: float) -> float:
     """The smallest position with at least `share` of the counts at or below it."""
-    total = np.cumsum(counts)
-    return float(values[int(np.searchsorted(total, share * total[-1]))])
+    there = np.flatnonzero(counts)
+    total = np.cumsum(counts[there])
+    return float(values[there[int(np.searchsorted(total, int(np.ceil(share * total[-1]))))]])
+
+
+def largest_but(values: Singles, share: float) -> float:
+    """The smallest of some values that at least `share` of the others are no larger than: numpy's quantile by its method `higher`."""
+    at = math.ceil(share * (values.size - 1))
+    return float(np.partition(values, at)[at])

@@ -13,8 +13,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from modelkin_indexer.exact import distributions
+from modelkin_indexer.exact.distributions import Counts
 from modelkin_indexer.exact.pairing import PlacePair
 from modelkin_indexer.exact.totals import PairTotals, Sides
+from modelkin_indexer.exact.units import are_sixteen_bits
 from modelkin_indexer.places import NO_LAYER, Piece
 from modelkin_indexer.results.exact import LayerMatrix, TensorComparison
 from modelkin_indexer.source import Source
@@ -25,6 +28,7 @@ Singles = npt.NDArray[np.float32]
 SAMPLE_NUMBERS = 1 << 16  # of each matrix: unrelated ones correlate by 1/256 = 0.004 of chance in a cell
 SAMPLE_RUNS = 8  # evenly spread runs of rows
 ROUNDING_PLACES = 6
+COUNTED = 1 << 14  # numbers from which counting them by their upper 16 bits is faster than sorting them
 
 Role = tuple[str, str, str]
 
@@ -47,6 +51,17 @@ class LayerSample:
     def ordered(self) -> Singles:
         """All its numbers, ascending: a sample is held against several others."""
         return np.sort(self.rows, axis=None)
+
+    @cached_property
+    def counts(self) -> Counts:
+        """How often each number is there, of those that 16 bits tell apart."""
+        return distributions.counted(self.rows)
+
+    def distances(self, other: LayerSample) -> tuple[float, float]:
+        """Wasserstein-1 and Kolmogorov-Smirnov distance to another of its size."""
+        if self.rows.size >= COUNTED and are_sixteen_bits(self.dtype, other.dtype):
+            return distributions.distances(distributions.positions(exact=True), self.counts, other.counts)
+        return distributions.sorted_distances(self.ordered, other.ordered)
 
 
 def role_of(piece: Piece) -> Role:
@@ -108,7 +123,7 @@ def by_role(samples: Iterable[LayerSample]) -> dict[tuple[Role, tuple[int, ...]]
 
 def _measure(a: LayerSample, b: LayerSample, axis: int) -> TensorComparison:
     channels = a.rows.shape[1] if axis == 1 else a.rows.shape[0]
-    totals = PairTotals(Sides(a.piece, b.piece, a.dtype, b.dtype, axis, permute=False), channels, a.rows.size, (a.ordered, b.ordered))
+    totals = PairTotals(Sides(a.piece, b.piece, a.dtype, b.dtype, axis, permute=False), channels, a.rows.size, a.distances(b))
     totals.add(0, a.rows, b.rows)
     return totals.result()
 

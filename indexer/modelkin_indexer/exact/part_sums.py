@@ -17,7 +17,7 @@ from modelkin_indexer.exact.distributions import Histogram
 from modelkin_indexer.exact.units import coarser
 
 Floats = npt.NDArray[np.float64]
-Part = npt.NDArray[Any]  # float32 or float64, (rows, columns)
+Part = npt.NDArray[Any]  # float32 (float64 within a wide sum), (rows, columns)
 PART_NUMBERS = 1 << 18  # numpy's calls cost as much as 30,000 numbers; larger parts leave the caches
 RUN = 64  # numbers added in the precision of the part, by one accumulator ...
 LOOKED_AT = 64  # one number in so many says where the others lie
@@ -34,9 +34,9 @@ class Centre:
     rows: int
 
     @classmethod
-    def of_rows(cls, a: Part, b: Part) -> Centre:
-        """The means of all rows of a block."""
-        ones = np.full(len(a), 1 / len(a), a.dtype)
+    def of_rows(cls, a: Part, b: Part, wide: bool = False) -> Centre:
+        """The means of all rows of a block, `wide` in float64."""
+        ones = np.full(len(a), 1 / len(a), np.float64 if wide else a.dtype)
         return cls(ones @ a, ones @ b, len(a))
 
     @property
@@ -66,11 +66,14 @@ class PartSums:
         self.values: Floats = np.zeros(8)
         self.n = self.equal = self.within = 0
 
-    def add(self, a: Part, b: Part, centre: Centre | None, histograms: tuple[Histogram, ...]) -> Floats:
+    def add(self, a: Part, b: Part, centre: Centre | None, histograms: tuple[Histogram, ...], wide: bool = False) -> Floats:
         """Take in a part, count a, b and |b - a| in the histograms if there are any, and return each channel's centred product.
 
-        Channels are the columns, and rows are centred; with a `centre` they are the rows, and its product has to be added once.
+        Channels are the columns, and rows are centred; with a `centre` they are the rows, and its product has to be added once. With
+        `wide`, products and sums are float64 throughout, and so has to be the centre.
         """
+        if wide:
+            a, b = a.astype(np.float64), b.astype(np.float64)
         d = np.abs(np.subtract(b, a))
         if centre is None:
             products, channels, taken_off = _by_column(a, b)

@@ -13,7 +13,7 @@ from modelkin_indexer.exact import distributions
 from modelkin_indexer.exact.compiled import CompiledSums, usable_for
 from modelkin_indexer.exact.distributions import EXACT_NUMBERS, Histogram
 from modelkin_indexer.exact.part_sums import Centre, PartSums, is_far_from_zero, part_rows
-from modelkin_indexer.exact.units import SIXTEEN_BITS
+from modelkin_indexer.exact.units import are_sixteen_bits
 from modelkin_indexer.places import Piece
 from modelkin_indexer.results.exact import TensorComparison
 
@@ -61,9 +61,9 @@ class PairTotals:
     summed in float64, others in float32 (see `part_sums`).
     """
 
-    def __init__(self, sides: Sides, channels: int, numbers: int, ordered: tuple[Singles, Singles] | None = None) -> None:
-        """`ordered`: all numbers of both in ascending order, where the caller has them; else short ones are sorted."""
-        self.sides, self._ordered = sides, ordered
+    def __init__(self, sides: Sides, channels: int, numbers: int, distances: tuple[float, float] | None = None) -> None:
+        """`distances`: Wasserstein-1 and Kolmogorov-Smirnov of two short tensors, where the caller has them."""
+        self.sides, self._distances = sides, distances
         self._by_channel: Floats = np.zeros(channels)
         self._kept: list[tuple[Singles, Singles]] | None = [] if numbers <= EXACT_NUMBERS else None
         self._histograms = () if self._kept is not None else (Histogram(), Histogram(), Histogram())
@@ -87,13 +87,12 @@ class PairTotals:
     def add(self, start: int, a: Singles, b: Singles) -> None:
         """Take in rows [start, start + len(a)) of both, contiguous, of numbers no larger than `usable.LARGEST`."""
         rows = self.sides.channel_axis == 0
-        fine = self._kept is not None or self.sides.a.is_vector or is_far_from_zero(a) or is_far_from_zero(b)
-        wide = (a.astype(np.float64), b.astype(np.float64)) if fine else (a, b)
-        centre = Centre.of_rows(*wide) if rows else None
+        wide = self._kept is not None or self.sides.a.is_vector or is_far_from_zero(a) or is_far_from_zero(b)
+        centre = Centre.of_rows(a, b, wide) if rows else None
         step = part_rows(a.shape[1])
         for first in range(0, len(a), step):
             part = slice(first, first + step)
-            channels = self._sums.add(wide[0][part], wide[1][part], centre, self._histograms)
+            channels = self._sums.add(a[part], b[part], centre, self._histograms, wide)
             target = self._by_channel[start + first : start + first + len(channels)] if rows else self._by_channel
             target += channels
         if centre is not None:
@@ -179,9 +178,9 @@ class PairTotals:
         """Wasserstein-1, Kolmogorov-Smirnov, the error bound of the latter, and the tail of absolute differences."""
         if self._kept is not None:
             a, b = (np.concatenate([part[side] for part in self._kept]) for side in (0, 1))
-            w1, ks = distributions.sorted_distances(*(self._ordered or (np.sort(a), np.sort(b))))
-            return w1, ks, 0.0, float(np.quantile(np.abs(b - a), TAIL, method="higher"))
-        exact = self.sides.dtype_a in SIXTEEN_BITS and self.sides.dtype_b in SIXTEEN_BITS
+            w1, ks = self._distances or distributions.sorted_distances(np.sort(a), np.sort(b))
+            return w1, ks, 0.0, distributions.largest_but(np.abs(b - a), TAIL)
+        exact = are_sixteen_bits(self.sides.dtype_a, self.sides.dtype_b)
         count_a, count_b, count_d = (histogram.ordered() for histogram in self._histograms)
         w1, ks = distributions.distances(distributions.positions(exact), count_a, count_b)
         error = 0.0 if exact else distributions.fullest_bin(count_a, count_b)

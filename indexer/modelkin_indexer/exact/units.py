@@ -51,3 +51,8 @@ def unit_of(dtype: str) -> Unit:
 def coarser(a: str, b: str, values: Singles) -> Singles:
     """The larger unit of two types at each of some magnitudes: a type of more digits is the coarser one below its smallest number."""
     return np.maximum(unit_of(a).sizes(values), unit_of(b).sizes(values))
+
+
+def are_sixteen_bits(*dtypes: str) -> bool:
+    """Whether the upper half of a float32 tells all numbers of these types apart."""
+    return all(dtype in SIXTEEN_BITS for dtype in dtypes)

@@ -115,9 +115,10 @@ def _gains_folded(pair: ComponentPair, means: RoleMeans) -> bool:
     Matrices that are the other's to the last bit have taken nothing in: then the gains were set to one value and are lost.
     """
     gains = [gain_constants(side) for side in (pair.query, pair.relative)]
+    if all(gains[0]) == all(gains[1]) or not all(gains):
+        return False
     near = [key for key, m in means.items() if m.get("probe", 0.0) >= FOLDED_R and not _equal_matrices(pair, key)]
-    absorbed = any(_whole_gram(pair, key) > means[key]["probe"] for key in near)
-    return absorbed and all(gains[0]) != all(gains[1]) and all(gains)
+    return any(_whole_gram(pair, key) > means[key]["probe"] for key in near)
 
 
 def _equal_matrices(pair: ComponentPair, key: tuple[str, str]) -> bool:

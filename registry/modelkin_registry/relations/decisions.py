@@ -73,14 +73,14 @@ def _norms_kept(pair: ComponentPair, threshold: float) -> bool:
 def _descent_names(pair: ComponentPair) -> list[str]:
     """All relations of descent that hold, the most telling first."""
     names = []
-    missing = _missing_families(pair)
+    missing, means = _missing_families(pair), role_means(pair)
     if pair.upcycled:
         names.append("upcycled")
     if _rearranged(pair):
         names.append("layers rearranged")
     if (
         (missing - {"embedding"})
-        or _roles_missing(pair)
+        or _roles_missing(pair, means)
         or _parts_unmatched(pair)
         or _layers_missing(pair)
         or _experts_missing(pair)
@@ -90,7 +90,6 @@ def _descent_names(pair: ComponentPair) -> list[str]:
         names.append("transplanted")
     elif "embedding" in missing or _other_vocabulary(pair):
         names.append("vocabulary changed")
-    means = role_means(pair)
     moved = bool(reparameterised(pair, means))
     if moved:
         names.append("reparameterised")
@@ -130,11 +129,11 @@ def role_means(pair: ComponentPair) -> RoleMeans:
     return {key: {channel: float(np.mean(values)) for channel, values in channels.items()} for key, channels in found.items()}
 
 
-def _roles_missing(pair: ComponentPair) -> bool:
+def _roles_missing(pair: ComponentPair, role_means: RoleMeans) -> bool:
     """Whether within an inherited family some roles were certainly not taken over, in any channel, while another was."""
     inherited = {f.family: f for f in pair.families if f.informative and f.inherited}
     best: dict[str, list[float]] = {}
-    for (family, _), means in role_means(pair).items():
+    for (family, _), means in role_means.items():
         if family in inherited and "probe" in means:
             best.setdefault(family, []).append(max(map(abs, means.values())))
     return any(max(found) >= CERTAIN_R and min(found) < ABSENT_ROLE_R for found in best.values())

@@ -50,7 +50,7 @@ def delta_name(pair: ComponentPair, *, partial: bool) -> str:
         return _expert_change(pair)
     if copied := _copied(kept, pair) if partial else whole_copy(pair):
         return copied
-    if not partial and _same_vectors(pair) and _copied(kept, pair):
+    if not partial and _copied(kept, pair) and _same_vectors(pair):
         return "copied in part"  # what is compared is equal, but the relative is mostly something else
     return _changed(pair, informative, kept)
 
@@ -110,11 +110,12 @@ def whole_copy(pair: ComponentPair) -> str:
     """`identical` or `recast` if all of the query's component has its equal in the relative, which has no layer more; else ""."""
     ours, theirs = _places(pair.query), _places(pair.relative)
     extra = [row for place, row in theirs.items() if place not in ours]
-    if not _holds(pair.relative, theirs, ours) or not _same_vectors(pair):
+    if not _holds(pair.relative, theirs, ours):
         return ""
-    if layers_more(sized(pair.query.matrices, ours.values()), sized(pair.relative.matrices, extra)):
+    copied = _copied_rows([(row, theirs[place]) for place, row in ours.items()], pair)
+    if not copied or not _same_vectors(pair):
         return ""
-    return _copied_rows([(row, theirs[place]) for place, row in ours.items()], pair)
+    return "" if layers_more(sized(pair.query.matrices, ours.values()), sized(pair.relative.matrices, extra)) else copied
 
 
 def contained(pair: ComponentPair) -> bool:

@@ -171,7 +171,7 @@ def _at_most(revisions: Iterable[int], models: Mapping[int, int], most: int) -> 
 def _best(revisions: Ints, scores: Floats, least: float) -> Iterator[tuple[int, float]]:
     """Each revision's best score in a batch of hits, of those from `least`."""
     kept = (revisions >= 0) & (scores >= least)
-    best: dict[int, float] = {}
-    for revision, score in zip(revisions[kept].tolist(), scores[kept].tolist(), strict=True):
-        best[revision] = max(score, best.get(revision, -1.0))
-    yield from best.items()
+    found, at = np.unique(revisions[kept], return_inverse=True)
+    best = np.full(len(found), -1.0, scores.dtype)
+    np.maximum.at(best, at, scores[kept])
+    yield from zip(found.tolist(), best.tolist(), strict=True)

@@ -53,7 +53,7 @@ class IndexedKind:
             rough, positions = self._fetched(queries[pending], fetch)
             live = ~np.isin(self._rows["revision"][positions], changed)
             rough_live = np.where(live, rough, -np.inf)
-            limit = ranking.cut(rough_live, k, axis=1, kind=self._kind)
+            limit = ranking.cut(rough_live, k, kind=self._kind)
             done = (rough[:, -1:] < limit)[:, 0] | (fetch == len(self._rows))
             query, column = np.nonzero(live & (rough_live >= limit) & done[:, None])
             parts.append(self._scored(queries, pending[query], positions[query, column], rough[query, column]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -57,17 +58,19 @@ def checked(queries: Array, kind: str, dims: int) -> Array:
 def shortlist(rows: TableRows, queries: Array, kind: str, k: int) -> Shortlist:
     """Every row that may be among the k nearest, by looking at all of them."""
     values = rows.data if is_codes(kind) else numbers(rows.data)
-    rough = -_distances(values, queries) if is_codes(kind) else values @ queries.T
-    near = rough >= cut(rough, k, axis=0, kind=kind)
-    position, query = np.nonzero(near)
+    rough = -hamming(sign_codes(queries), values) if is_codes(kind) else queries @ values.T
+    near = rough >= cut(rough, k, kind=kind)
+    query, position = np.nonzero(near)
     scores = SCORE_OF_DISTANCE[-rough[near]] if is_codes(kind) else exact_scores(lambda at: values[position[at]], queries, query)
     return Shortlist(query, rows.revisions[position], rows.components[position], rows.layers[position], scores)
 
 
-def cut(rough: Array, k: int, *, axis: int, kind: str) -> Array:
-    """The rough score from which on a row may still be among the k best along `axis` (kept with length 1): all, if there are fewer."""
-    count = rough.shape[axis]
-    kth = np.take(np.partition(rough, max(count - k, 0), axis=axis), [max(count - k, 0)], axis=axis)
+def cut(rough: Array, k: int, *, kind: str) -> Array:
+    """The rough score (q, 1) from which on a row may still be among the k best of scores (q, n): all, if there are fewer."""
+    last = rough.shape[1] - k
+    if last <= 0:
+        return np.asarray(rough.min(axis=1, keepdims=True))
+    kth = np.partition(rough, last, axis=1)[:, last, None]
     return kth if is_codes(kind) else kth - np.float32(SCORE_MARGIN)
 
 
@@ -77,18 +80,16 @@ def exact_scores(rows: Callable[[slice], Array], queries: Array, query: Array) -
     Args:
         rows: gives the rows (n, d) of a slice of the pairs; it is asked for few at once, which stay in the processor's cache.
         queries: (q, d).
-        query: (n,) which query each row is held against.
+        query: (n,) which query each row is held against, ascending.
     """
     products = np.empty(len(query), np.float32)
-    for start in range(0, len(query), CACHED):
-        at = slice(start, start + CACHED)
-        products[at] = np.einsum("nd,nd->n", rows(at).astype(np.float64), queries[query[at]].astype(np.float64))
+    bounds = np.append(np.flatnonzero(np.diff(query, prepend=-1)), len(query)).tolist()
+    for first, last in pairwise(bounds):
+        wanted = queries[query[first]].astype(np.float64)
+        for start in range(first, last, CACHED):
+            at = slice(start, min(start + CACHED, last))
+            products[at] = np.einsum("nd,d->n", rows(at).astype(np.float64), wanted)
     return products
-
-
-def _distances(codes: Array, queries: Array) -> Array:
-    wanted = sign_codes(queries)
-    return np.stack([hamming(codes, code) for code in wanted], axis=1)
 
 
 def ranked(shortlists: Sequence[Shortlist], queries: Array, k: int, names: Array) -> Hits:

@@ -141,8 +141,11 @@ def projection(dims: int) -> Array:
     return signs
 
 
-def hamming(codes: Array, query: Array) -> Array:
-    """Differing bits of codes uint8 (n, bytes) against one code: (n,) integers."""
-    words = np.ascontiguousarray(codes).view(np.uint64) ^ np.ascontiguousarray(query).view(np.uint64)
-    different: Array = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+def hamming(queries: Array, codes: Array) -> Array:
+    """Differing bits of codes uint8 (q, bytes) and (n, bytes): int16 (q, n)."""
+    words, wanted = (np.ascontiguousarray(side).view(np.uint64) for side in (codes, queries))
+    columns = np.ascontiguousarray(words.T)
+    different = np.empty((len(wanted), len(words)), np.int16)
+    for number, query in enumerate(wanted):
+        np.add.reduce(np.bitwise_count(columns ^ query[:, None]), axis=0, dtype=np.int16, out=different[number])
     return different

@@ -104,7 +104,7 @@ class Link:
             return False
         return any(f.inherited and f.informative and f.channel != "probe" for c in self.relative.components for f in c.families)
 
-    @property
+    @cached_property
     def weight(self) -> float:
         """The distance; all links in other coordinates are farther than those in the same ones."""
         return self.distance + (MOVED if self.is_moved else 0.0)
