@@ -229,7 +229,7 @@ class Registry(OpenRegistry):
         """Whether checkpoints lead from a random start to the last: in the order given, or those in one folder by their names' numbers.
 
         Args:
-            log: the run's log (CSV or JSON lines with step, loss, learning rate): whether checkpoints and log agree.
+            log: the run's log (CSV, JSON lines or TensorBoard's event files: step, loss, learning rate): whether checkpoints and log agree.
 
         Raises:
             SourceError: one is not there, or cannot be read.
