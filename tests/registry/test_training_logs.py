@@ -171,6 +171,9 @@ def test_a_changed_event_file_is_refused(tmp_path: Path) -> None:
     changed.write_text("step,loss\n1,2\n")
     with pytest.raises(DamagedFile, match="is no event file"):
         read_log(changed)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceNotFound, match="holds no event file"):
+        read_log(tmp_path / "empty")
 
 
 def test_larger_events_are_passed_over(tmp_path: Path) -> None:

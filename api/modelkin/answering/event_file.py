@@ -1,7 +1,8 @@
 """Event files of TensorBoard: the scalars that a run wrote, by step.
 
 A file is a row of records (tensorflow.org/tutorials/load_data/tfrecord), each an Event (tensorboard/compat/proto/event.proto): its length,
-its bytes, and a CRC-32C of either, masked. Of the messages only the fields are named here that tell a scalar; protobuf passes over the rest.
+its bytes, and a CRC-32C of either, masked. Of the messages only the fields are named here that tell a scalar; protobuf passes over the
+rest.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message, message_fa
 
 from modelkin_indexer.errors import DamagedFile, SourceNotFound
 
-MARK = ".tfevents."  # stands in the name of every event file; those of one run lie in one folder
 LARGEST = 1 << 16  # bytes of a record that is parsed: a row of scalars has a few hundred; larger ones are pictures, graphs and texts
 MOST_SCALARS = 5_000_000  # of one run
 HEAD, CRC = struct.Struct("<QI"), struct.Struct("<I")
@@ -38,25 +38,17 @@ MESSAGES: Mapping[str, tuple[tuple[str, int, str, bool, str | None], ...]] = {
 }
 
 
-def is_events(path: Path) -> bool:
-    """Whether this is an event file, or a folder that holds some, by their names."""
-    return MARK in path.name or (path.is_dir() and bool(event_files(path)))
+def read_events(files: Iterable[Path]) -> list[dict[str, float]]:
+    """A row a step of these files of a run, in the order in which it wrote them: `step`, and the scalars by their tags.
 
-
-def event_files(path: Path) -> list[Path]:
-    """The event files of a run in the order in which they were begun, which their names tell."""
-    return sorted(one for one in path.iterdir() if MARK in one.name and one.is_file()) if path.is_dir() else [path]
-
-
-def read_events(path: Path) -> list[dict[str, float]]:
-    """A row a step, with the scalars by their tags and `step`; where steps of a tag go back, as a resumed run's do, new rows begin.
+    Where steps of a tag go back, as a resumed run's do, new rows begin.
 
     Raises:
         SourceNotFound: a file cannot be read.
         DamagedFile: one is no event file, or changed since it was written. One that ends amid a record, as a running one does, is sound.
     """
     rows: list[dict[str, float]] = []
-    for file in event_files(path):
+    for file in files:
         try:
             with file.open("rb") as stream:
                 rows += _rows(file, _scalars(file, stream))
@@ -151,7 +143,8 @@ def _event() -> Any:
     for name, told in MESSAGES.items():
         kind = file.message_type.add(name=name)
         for label, number, type_name, repeated, inner in told:
-            one = kind.field.add(name=label, number=number, type=f"TYPE_{type_name}", label=f"LABEL_{'REPEATED' if repeated else 'OPTIONAL'}")
+            how = "LABEL_REPEATED" if repeated else "LABEL_OPTIONAL"
+            one = kind.field.add(name=label, number=number, type=f"TYPE_{type_name}", label=how)
             if inner is not None:
                 one.type_name = f".{file.package}.{inner}"
     pool = descriptor_pool.DescriptorPool()

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from modelkin.answering.event_file import is_events, read_events
 from modelkin_indexer.errors import SourceNotFound, WrongLine
 from modelkin_registry.trajectories.logs import Logged
 
@@ -24,6 +23,7 @@ LOSSES = (
 )  # fmt: skip
 RATES = ("learning_rate", "lr", "train/learning_rate", "train/lr", "learning-rate", "lr-adamw", "lr-adam", "lr-sgd")
 RUN = " - "  # between a run's name and a column's
+MARK = ".tfevents."  # stands in the name of every event file of TensorBoard; those of one run lie in one folder, by the time of their begin
 GIVE = "Give a log as CSV or JSON lines, or TensorBoard's event files."
 MOST_BYTES = 256 << 20  # of a log: two million rows of a hundred bytes; more is none of one run
 LARGEST_STEP = 10**15  # beyond it a float no longer counts one by one
@@ -38,7 +38,7 @@ def read_log(file: str | os.PathLike[str]) -> list[Logged]:
         DamagedFile: an event file is none, or was changed.
     """
     path = Path(file)
-    rows = _events(path) if is_events(path) else _lines(path)
+    rows = _events(path) if MARK in path.name or path.is_dir() else _lines(path)
     found = [row for line, told in rows if (row := _row(path, line, _named(path, line, told))) is not None]
     if not found:
         raise WrongLine(path, 1, f"no row has a step: a column is named {', '.join(STEPS)}")
@@ -46,7 +46,12 @@ def read_log(file: str | os.PathLike[str]) -> list[Logged]:
 
 
 def _events(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    yield from enumerate(read_events(path), 1)
+    from modelkin.answering.event_file import read_events  # brings protobuf
+
+    files = sorted(one for one in path.iterdir() if MARK in one.name and one.is_file()) if path.is_dir() else [path]
+    if not files:
+        raise SourceNotFound("holds no event file", path=path, remedy=GIVE)
+    yield from enumerate(read_events(files), 1)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -125,7 +125,7 @@ def _restarts(log: Sequence[Logged]) -> TrajectoryFinding:
 
 
 def _jumps(steps: Sequence[Step], numbers: Sequence[int | None], log: Sequence[Logged]) -> list[TrajectoryFinding]:
-    """Where the loss rises by far more than it mostly changes, and what of that, and of restarts, lies in the longest move of the weights."""
+    """Where the loss rises by far more than it mostly changes, and what of that and of restarts lies in the longest move of weights."""
     rows = [row for row in log if row.loss is not None]
     rises = [(b.step, (b.loss or 0.0) - (a.loss or 0.0)) for a, b in pairwise(rows) if b.step > a.step]
     if len(rises) < FEWEST_ROWS:
@@ -140,7 +140,8 @@ def _jumps(steps: Sequence[Step], numbers: Sequence[int | None], log: Sequence[L
         _, start, stop = max(moves)
         back = sum(start <= b.step <= stop or start <= a.step <= stop for a, b in pairwise(log) if b.step < a.step)
         inside = sum(start < step <= stop for step in jumps)
-        words += f" In the longest move of the weights, steps {start:,} to {stop:,}, the log has {inside} of its jumps and goes back {back} times."
+        words += f" In the longest move of the weights, steps {start:,} to {stop:,}, the log has {inside} of its jumps"
+        words += f" and goes back {back} times."
     null = f"a jump: {JUMP_MAD:g} robust deviations of the loss between rows; told alone: runs have such"
     return [TrajectoryFinding("log: jumps", float(len(jumps)), null, False, words)]
 
