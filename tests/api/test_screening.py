@@ -353,7 +353,9 @@ def test_sarif_has_the_form_that_its_schema_asks_for(batch: Path) -> None:
     assert len({rule["id"] for rule in rules}) == len(rules) == len(RULES) + 1
     for rule in rules:
         assert rule["defaultConfiguration"]["level"] in ("none", "note", "warning", "error")
-        assert rule["shortDescription"]["text"]
+        assert rule["shortDescription"]["text"] in rule["fullDescription"]["text"]  # these and help code hosts ask for
+        assert rule["help"]["text"]
+        assert rule["name"].casefold() != rule["id"]
     assert {result["level"] for result in one["results"]} == {"error"}
     for result in one["results"]:
         assert result.keys() <= {"ruleId", "ruleIndex", "level", "message", "locations", "properties"}
@@ -362,6 +364,7 @@ def test_sarif_has_the_form_that_its_schema_asks_for(batch: Path) -> None:
         (location,) = result["locations"]
         address = location["physicalLocation"]["artifactLocation"]["uri"]
         assert re.fullmatch(r"[A-Za-z0-9._~%/:@-]+", address)  # RFC 3986
+        assert location["physicalLocation"]["region"] == {"startLine": 1}  # without one code hosts show nothing
         assert all(part["name"] for part in location["logicalLocations"])
 
 
