@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import modelkin
+from benchmarks.common.code_hosts import sarif, sarif_spoilt
 from benchmarks.common.results import write_result
 from benchmarks.reports.cases import HOSTILE, batch, models
 from modelkin.evidencing import FORMS
 from modelkin_data.policy import default_policy
 
 PAIRS = (("child", "parent"), ("stranger", "parent"), ("graft", "other"), ("two parts", "parent"), (HOSTILE[0], HOSTILE[2]))
-ADVICE = "SARIF2002"  # a note that the SARIF Multitool gives on every result with a message in words
 PACKAGES = ("cyclonedx-python-lib", "spdx-python-model", "in-toto-attestation", "huggingface_hub")
 
 
@@ -89,7 +87,7 @@ def spoilt(form: str, text: str) -> str:
     if form == "cyclonedx":
         found["components"][0]["type"] = "machine-learned"
     elif form == "sarif":
-        found["runs"][0]["results"][0]["level"] = "stolen"
+        return sarif_spoilt(text)
     elif form == "spdx":
         next(one for one in found["@graph"] if one["type"] == "Relationship")["relationshipType"] = "stolenFrom"
     else:
@@ -98,21 +96,6 @@ def spoilt(form: str, text: str) -> str:
 
 
 VALIDATORS: dict[str, Callable[[str], None]] = {"cyclonedx": cyclonedx, "spdx": spdx, "in-toto": in_toto, "model-card": model_card}
-
-
-def sarif(program: Path, text: str) -> None:
-    """Raises ValueError for what the SARIF Multitool calls an error or warns of."""
-    with tempfile.TemporaryDirectory() as folder:
-        file, told = Path(folder) / "report.sarif", Path(folder) / "told.sarif"
-        file.write_text(text, encoding="utf-8")
-        asked = [program, "validate", file, "--rule-kind", "Sarif;Ghas", "--level", "Error;Warning;Note", "--output", told]
-        environment = {**os.environ, "DOTNET_SYSTEM_GLOBALIZATION_INVARIANT": "1"}
-        done = subprocess.run(asked, env=environment, capture_output=True, text=True, check=False)
-        found = json.loads(told.read_text(encoding="utf-8-sig"))["runs"][0] if told.exists() else {}
-        said = {one["ruleId"] for one in found.get("results", ()) if one.get("level") != "note"}
-        read = any(one["ruleId"] == ADVICE for one in found.get("results", ()))  # what it cannot parse it passes over without a word
-        if done.returncode or said or not read:
-            raise ValueError(f"{done.returncode} {sorted(said)} {'' if read else 'not read'}")
 
 
 def screenings(folder: Path) -> Iterator[str]:
