@@ -21,6 +21,7 @@ from modelkin.sources.reading import name_of, reading_of
 from modelkin.taking import sharing
 from modelkin.taking.adding import Batch
 from modelkin.wishes import (
+    TIME_LIMIT,
     Asked,
     CompareOptions,
     HowToRead,
@@ -197,6 +198,7 @@ class Registry(OpenRegistry):
         out: str | os.PathLike[str],
         policy: str | os.PathLike[str] | None = None,
         jobs: int | None = None,
+        time_limit: float = TIME_LIMIT,
         each: Callable[[Screened], None] | None = None,
         evidence: bool = False,
         command: str = "",
@@ -211,6 +213,7 @@ class Registry(OpenRegistry):
             out: a folder for what is measured and for the answer's files; made if it is not there.
             policy: a policy in TOML; by default the one that comes with modelkin.
             jobs: processes; by default as many as there are processors, fewer for small batches.
+            time_limit: seconds that reading one submission may take; one that takes longer is told as not read.
             each: is told what became of each submission, once the whole batch is decided.
             evidence: write a bundle into `out` for each pair that a finding rests on, which `verify` makes again.
             command: what makes it again, as bundles shall tell it.
@@ -222,14 +225,14 @@ class Registry(OpenRegistry):
         """
         from modelkin.screening.screening import Wishes, screened
 
-        wishes = Wishes(Path(out), policy, jobs, each or (lambda _: None), evidence, command)
+        wishes = Wishes(Path(out), policy, jobs, time_limit, each or (lambda _: None), evidence, command)
         return screened(self.inner, self.settings, Path(manifest), self._how(options), self.listener, wishes)
 
     def trajectory(self, *checkpoints: Asked, log: str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> TrajectoryAnswer:
         """Whether checkpoints lead from a random start to the last: in the order given, or those in one folder by their names' numbers.
 
         Args:
-            log: the run's log (CSV or JSON lines with step, loss, learning rate): whether checkpoints and log agree.
+            log: the run's log (CSV, JSON lines or TensorBoard's event files: step, loss, learning rate): whether checkpoints and log agree.
 
         Raises:
             SourceError: one is not there, or cannot be read.

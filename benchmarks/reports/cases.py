@@ -129,6 +129,31 @@ def questions(folder: Path) -> list[Question]:
     ]
 
 
+@dataclass(frozen=True)
+class Submissions:
+    """A list of submissions, and the registry that they are held against."""
+
+    manifest: Path
+    registry: Path
+
+
+def batch(folder: Path) -> Submissions:
+    """Submissions of every outcome: declared, undeclared, copies, strangers, unreadable, of an unknown base, hostile names."""
+    found = models(folder / "models")
+    broken = folder / "models" / "broken"
+    broken.mkdir()
+    (broken / "model.safetensors").write_bytes(b"these are no weights")
+    declared = {"child": ["parent"], "merge": ["parent"], "far": ["nobody/knows"]}
+    rows = [
+        {"name": name, "source": str(path), "base": declared.get(name, []), "from_scratch": ["text"] if name == "graft" else []}
+        for name, path in {**found, "copy": found["stranger"], "broken": broken}.items()
+        if name not in ("parent", "other", "deep")
+    ]
+    manifest = folder / "batch.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Submissions(manifest, registered(folder / "s.db", found, ("parent", "other", "deep")))
+
+
 def registered(file: Path, found: Mapping[str, Path], names: Sequence[str]) -> Path:
     """A registry of these models."""
     with modelkin.Registry.open(file, create=True) as opened:

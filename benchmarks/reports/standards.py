@@ -1,11 +1,14 @@
 """What other standards' own validators say of what is written for them.
 
-    python -m benchmarks.reports.standards
+    python -m benchmarks.reports.standards --multitool node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool
 
-Needs `pip install 'cyclonedx-python-lib[json-validation]' spdx-python-model in-toto-attestation`, all of which work offline. CycloneDX: the
+Needs `pip install 'cyclonedx-python-lib[json-validation]' spdx-python-model in-toto-attestation` and `npm install
+@microsoft/sarif-multitool`, all of which work offline. CycloneDX: the
 strict schema of 1.6. SPDX: the bindings that the SPDX project makes from its model of 3.0.1 read every class, property and enumeration,
 and write it again. in-toto: the attestation framework's own statement, parsed and validated. Model cards: huggingface_hub reads the head.
-Of each form a spoilt document (a wrong type, an unknown relation, no digest, a head that is no list of names) has to be refused.
+SARIF: reports of a screening, by the validator of its authors: the schema of 2.1.0, its rules, and those of GitHub's code scanning; counted
+are errors and warnings. Of each form a spoilt document (a wrong type, an unknown relation, no digest, a head that is no list of names, an
+unknown level) has to be refused.
 Writes results/standards.json.
 """
 
@@ -15,14 +18,17 @@ import argparse
 import io
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import modelkin
+from benchmarks.common.code_hosts import sarif, sarif_spoilt
 from benchmarks.common.results import write_result
-from benchmarks.reports.cases import HOSTILE, models
+from benchmarks.reports.cases import HOSTILE, batch, models
 from modelkin.evidencing import FORMS
+from modelkin_data.policy import default_policy
 
 PAIRS = (("child", "parent"), ("stranger", "parent"), ("graft", "other"), ("two parts", "parent"), (HOSTILE[0], HOSTILE[2]))
 PACKAGES = ("cyclonedx-python-lib", "spdx-python-model", "in-toto-attestation", "huggingface_hub")
@@ -80,6 +86,8 @@ def spoilt(form: str, text: str) -> str:
     found: dict[str, Any] = json.loads(text)
     if form == "cyclonedx":
         found["components"][0]["type"] = "machine-learned"
+    elif form == "sarif":
+        return sarif_spoilt(text)
     elif form == "spdx":
         next(one for one in found["@graph"] if one["type"] == "Relationship")["relationshipType"] = "stolenFrom"
     else:
@@ -88,6 +96,17 @@ def spoilt(form: str, text: str) -> str:
 
 
 VALIDATORS: dict[str, Callable[[str], None]] = {"cyclonedx": cyclonedx, "spdx": spdx, "in-toto": in_toto, "model-card": model_card}
+
+
+def screenings(folder: Path) -> Iterator[str]:
+    """Reports of batches: flagged, clear, unreadable, with hostile names; under the default policy and one that flags nothing."""
+    found = batch(folder)
+    noted = folder / "noted.toml"
+    noted.write_text(default_policy().replace('= "flag"', '= "note"'))
+    for number, policy in enumerate((None, noted)):
+        out = folder / f"out-{number}"
+        modelkin.screen(found.manifest, out=out, policy=policy, registry=found.registry)
+        yield (out / "report.sarif").read_text(encoding="utf-8")
 
 
 def refused(form: str, text: str) -> str:
@@ -101,22 +120,25 @@ def refused(form: str, text: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--multitool", type=Path, required=True, help="the program of the SARIF Multitool")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    valid = dict.fromkeys(FORMS, 0)
-    caught = dict.fromkeys(FORMS, 0)
-    reasons: list[str] = []
+    VALIDATORS["sarif"] = partial(sarif, given.multitool)
+    documents: dict[str, list[str]] = {form: [] for form in VALIDATORS}
     with tempfile.TemporaryDirectory() as folder:
         found = models(Path(folder))
         for number, (a, b) in enumerate(PAIRS):
             told = modelkin.evidence(found[a], found[b], Path(folder) / f"{number}.json", forms=tuple(FORMS))
             for form, file in told.beside.items():
-                text = Path(file).read_text(encoding="utf-8")
-                why = refused(form, text)
-                valid[form] += not why
-                caught[form] += bool(refused(form, spoilt(form, text)))
-                reasons += [f"{form} {number}: {why}"] if why else []
-    result = {"documents_of_each": len(PAIRS), "valid": valid, "spoilt_refused": caught, "refused": reasons}
+                documents[form].append(Path(file).read_text(encoding="utf-8"))
+        documents["sarif"] += screenings(Path(folder) / "batch")
+    why = {form: [refused(form, text) for text in texts] for form, texts in documents.items()}
+    result = {
+        "documents": {form: len(texts) for form, texts in documents.items()},
+        "valid": {form: reasons.count("") for form, reasons in why.items()},
+        "spoilt_refused": {form: sum(bool(refused(form, spoilt(form, text))) for text in texts) for form, texts in documents.items()},
+        "refused": [f"{form}: {reason}" for form, reasons in why.items() for reason in reasons if reason],
+    }
     write_result("standards", result, out=given.out, packages=PACKAGES)
 
 

@@ -18,12 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.hostile.adversary import Tensors, framing, hidden, learned, written
+from benchmarks.hostile import adversary
+from benchmarks.hostile.attacks import Tensors, framing, hidden, pieces_of, written
 from benchmarks.screening.unreadable import FILE, write_all
 from modelkin_indexer.spec import PUBLIC_KEY
 
 SIZE = 200  # submissions; strangers fill what the kinds leave
 WIDTHS = (128, 256)
+LAYERS = 4
 # Of the lineage universe, what is registered: all stored parents, and strangers of their kinds. All else is submitted.
 PARENTS = (
     "G", "G-ftA", "G-ftB", "L1", "L1-ftA", "L1-ftB", "L1-heavy", "L1-traj1", "L1-traj2", "L1-traj3", "L1b", "L2", "N", "Q", "S", "V", "X",
@@ -147,6 +149,11 @@ def _wild_cases(kind: str, name: str, at: Path) -> Iterator[Case]:
 # generated
 
 
+def learned(width: int, seed: int) -> Tensors:
+    """A small decoder of unequal rows, with learned gains: the seed alone makes it another one."""
+    return adversary.learned(width, seed, LAYERS)
+
+
 def _generated(batch: Batch, folder: Path) -> None:
     originals = [learned(WIDTHS[n % len(WIDTHS)], 1000 + n) for n in range(10)]
     for number, tensors in enumerate(originals):
@@ -190,9 +197,10 @@ def _tuned(folder: Path, originals: Sequence[Tensors]) -> Iterator[Case]:
 
 def _adversaries(folder: Path, originals: Sequence[Tensors]) -> Iterator[Case]:
     for number, tensors in enumerate(originals[:5]):
-        away, _ = hidden(folder / "scratch", tensors, [PUBLIC_KEY], "full", 60 + number)
+        pieces = pieces_of(folder / "scratch", tensors)
+        away = hidden(tensors, pieces, PUBLIC_KEY, "full", 60 + number)
         yield Case(f"hidden {number}", written(folder / f"hidden-{number}", away), "hidden from the public key", (FLAGGED, OPEN))
-        forged = framing(tensors, 70 + number)
+        forged = framing(tensors, learned(WIDTHS[number % len(WIDTHS)], 6000 + number), pieces, PUBLIC_KEY, "full")
         yield Case(f"forged {number}", written(folder / f"forged-{number}", forged), "forged to look like another's parent", (CLEAR, OPEN))
     shutil.rmtree(folder / "scratch")
 

@@ -172,6 +172,38 @@ def test_a_submission_that_ends_its_process_stops_nothing_else(batch: Path, monk
     assert outcomes(screen())["own"] == "clear"  # what may not fail another time is not kept
 
 
+def test_a_submission_that_takes_too_long_stops_nothing_else(batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (batch / "sleeper.py").write_text(
+        "import time\nfrom modelkin.screening import workers\nreal = workers.measure\n"
+        "def measure(registry, work, listener):\n"
+        "    time.sleep(600) if work.declaration.name == 'own' else None\n    return real(registry, work, listener)\n"
+        "workers.measure = measure\nworkers.serve()\n"
+    )
+    monkeypatch.setattr("modelkin.screening.running.WORKER", (sys.executable, str(batch / "sleeper.py")))
+    began = time.monotonic()
+    answer = screen(jobs=2, time_limit=20)
+    assert time.monotonic() - began < 300
+    assert outcomes(answer) == EXPECTED | {"own": "unreadable"}
+    assert "ended after 20 s" in next(one.reason or "" for one in answer.results if one.submission == "own")
+    monkeypatch.undo()
+    os.chdir(batch)
+    said = run("screen", "batch.csv", "--out", "out", "--time-limit", "600", "--json")
+    assert json.loads(said.stdout.splitlines()[3])["outcome"] == "clear"
+
+
+def test_pairs_of_a_process_that_ended_are_held_again(batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left out they would be copies among the submissions that nobody sees."""
+    (batch / "killer.py").write_text(
+        "import os\nfrom modelkin.screening import workers\n"
+        "def killed(self, batch):\n    os.kill(os.getpid(), 9)\n"
+        "workers.Worker._batch_of = killed\nworkers.serve()\n"
+    )
+    monkeypatch.setattr("modelkin.screening.running.WORKER", (sys.executable, str(batch / "killer.py")))
+    answer = screen(jobs=2)
+    assert outcomes(answer) == EXPECTED
+    assert [ring.members for ring in answer.rings] == [("twin-a", "twin-b")]
+
+
 def test_a_script_without_a_main_guard_screens(batch: Path) -> None:
     script = "import modelkin\nprint(modelkin.screen('batch.csv', out='o', registry='r.db', jobs=2).counts['flagged'])\n"
     (batch / "script.py").write_text(script)
@@ -353,7 +385,9 @@ def test_sarif_has_the_form_that_its_schema_asks_for(batch: Path) -> None:
     assert len({rule["id"] for rule in rules}) == len(rules) == len(RULES) + 1
     for rule in rules:
         assert rule["defaultConfiguration"]["level"] in ("none", "note", "warning", "error")
-        assert rule["shortDescription"]["text"]
+        assert rule["shortDescription"]["text"] in rule["fullDescription"]["text"]  # these and help code hosts ask for
+        assert rule["help"]["text"]
+        assert rule["name"].casefold() != rule["id"]
     assert {result["level"] for result in one["results"]} == {"error"}
     for result in one["results"]:
         assert result.keys() <= {"ruleId", "ruleIndex", "level", "message", "locations", "properties"}
@@ -362,6 +396,7 @@ def test_sarif_has_the_form_that_its_schema_asks_for(batch: Path) -> None:
         (location,) = result["locations"]
         address = location["physicalLocation"]["artifactLocation"]["uri"]
         assert re.fullmatch(r"[A-Za-z0-9._~%/:@-]+", address)  # RFC 3986
+        assert location["physicalLocation"]["region"] == {"startLine": 1}  # without one code hosts show nothing
         assert all(part["name"] for part in location["logicalLocations"])
 
 
@@ -422,7 +457,9 @@ def test_a_registered_models_name_is_no_path_and_a_submissions_name_no_file(fill
 
 def test_exit_codes_say_what_happened(batch: Path) -> None:
     assert run("screen", "batch.csv", "--out", "out").exit_code == 1
-    assert run("screen", "batch.csv", "--out", "out", "--fail-on", "inconclusive").exit_code == 0
+    assert run("screen", "batch.csv", "--out", "out", "--fail-on", "inconclusive").exit_code == 3  # some are unreadable
+    Path("sound.csv").write_text("name,source\nundeclared,child2\n", encoding="utf-8")
+    assert run("screen", "sound.csv", "--out", "out", "--fail-on", "inconclusive").exit_code == 0
     Path("two.csv").write_text("name,source\nown,mine\ngone,nowhere\n", encoding="utf-8")
     assert run("screen", "two.csv", "--out", "out").exit_code == 3
     Path("wrong.csv").write_text("name,source\nown\n", encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import pytest
 
 import modelkin
 from calls import run
+from modelkin.answering.event_file import masked
 from modelkin.answering.training_log import read_log
-from modelkin.errors import SourceNotFound, WrongLine
+from modelkin.errors import DamagedFile, SourceNotFound, WrongLine
 from modelkin.reporting.texts import texts_of
 from modelkin_registry.answers.trajectory import InitialisationTest, Step, TrajectoryAnswer
 from modelkin_registry.trajectories.logs import DISAGREE, LOG_LIMITS, Logged, step_number, with_log
@@ -85,6 +87,17 @@ def test_a_resumed_run_goes_back_and_is_no_other_run() -> None:
     assert (answer.verdict, found(answer, "restarts")) == (CONSISTENT, (1.0, False))
 
 
+def test_jumps_are_told_on_both_sides() -> None:
+    rows = [replace(row, loss=row.loss + 4 if row.loss is not None and 3000 < row.step <= 3200 else row.loss) for row in log()]
+    answer = with_log(series((0.1, 0.1, 0.1, 2.0, 0.1)), [*rows[:35], *rows[32:]], TOKENS)  # 3,400 and then 3,200 again
+    assert (answer.verdict, found(answer, "jumps")) == (CONSISTENT, (1.0, False))
+    (told,) = (one.sentence for one in answer.findings if one.check == "log: jumps")
+    assert "at 1 places (3,100)" in told
+    assert "steps 3,000 to 4,000, the log has 1 of its jumps and goes back 1 times" in told
+    assert found(with_log(series(), log(), TOKENS), "jumps") == (0.0, False)
+    assert not [one for one in with_log(series(), log()[:5], TOKENS).findings if one.check == "log: jumps"]
+
+
 def test_a_series_verdict_is_kept_beside_the_logs() -> None:
     answer = with_log(replace(series(), verdict=TOO_FEW, also=("x",)), log(last=3000), TOKENS)
     assert (answer.verdict, answer.also) == (DISAGREE, ("x", TOO_FEW))
@@ -120,6 +133,67 @@ def test_both_forms_say_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     expected = [Logged(0, 10.5, 0.001), Logged(100, 9.0, 0.0009), Logged(200, None, None)]
     assert read_log(tmp_path / "a.csv") == read_log(tmp_path / "a.jsonl") == expected
+
+
+# Written by torch 2.13 in both its forms and by tensorboardX 2.6.5: losses 10.5, 9.5, 8.5 and rates 0.001, 0.0009, 0.0008 at 0, 100, 200.
+EVENTS = sorted((Path(__file__).parents[1] / "data" / "events").iterdir())
+
+
+@pytest.mark.parametrize("file", EVENTS, ids=lambda file: file.name[-6:])
+def test_event_files_of_tensorboard(tmp_path: Path, file: Path) -> None:
+    rows = read_log(file)
+    assert [(row.step, row.loss) for row in rows] == [(0, 10.5), (100, 9.5), (200, 8.5)]
+    assert [row.rate for row in rows] == pytest.approx([1e-3, 9e-4, 8e-4], rel=1e-6)
+    (tmp_path / file.name).write_bytes(file.read_bytes()[:-3])  # as a running one ends
+    assert read_log(tmp_path) == [*rows[:2], replace(rows[2], rate=None)]
+
+
+def test_a_resumed_runs_event_files_go_back(tmp_path: Path) -> None:
+    assert len(EVENTS) == 3
+    for number, file in enumerate(EVENTS):
+        (tmp_path / f"events.out.tfevents.{number}.host").write_bytes(file.read_bytes())
+    assert [row.step for row in read_log(tmp_path)] == [0, 100, 200] * 3
+
+
+def test_a_changed_event_file_is_refused(tmp_path: Path) -> None:
+    data = EVENTS[0].read_bytes()
+    changed = tmp_path / "events.out.tfevents.1.host"
+    refused = 0
+    for at in range(len(data)):
+        changed.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        try:
+            rows = read_log(changed)
+        except DamagedFile as error:
+            refused += "byte" in str(error)
+        else:  # the version, which is no number of the run, or a last record that seems longer than the file
+            assert rows == read_log(EVENTS[0])
+    assert refused > 0.8 * len(data)
+    changed.write_text("step,loss\n1,2\n")
+    with pytest.raises(DamagedFile, match="is no event file"):
+        read_log(changed)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceNotFound, match="holds no event file"):
+        read_log(tmp_path / "empty")
+
+
+def test_larger_events_are_passed_over(tmp_path: Path) -> None:
+    """Pictures and texts of a run, which nobody parses: a record of 1 MB between the others."""
+    data = EVENTS[-1].read_bytes()
+    head = struct.pack("<Q", 1 << 20)
+    large = head + struct.pack("<I", masked(head)) + bytes(1 << 20) + bytes(4)
+    first = 16 + struct.unpack("<Q", data[:8])[0]
+    changed = tmp_path / "events.out.tfevents.1.host"
+    changed.write_bytes(data[:first] + large + data[first:])
+    assert read_log(changed) == read_log(EVENTS[-1])
+
+
+def test_a_chart_that_wandb_exports(tmp_path: Path) -> None:
+    head = '"Step","glad-star-1 - train/loss","glad-star-1 - train/loss__MIN","glad-star-1 - train/loss__MAX"\n'
+    (tmp_path / "chart.csv").write_text(head + '"0","10.5","10","11"\n"100","9.5","9","10"\n')
+    assert read_log(tmp_path / "chart.csv") == [Logged(0, 10.5, None), Logged(100, 9.5, None)]
+    (tmp_path / "two.csv").write_text("Step,one - loss,two - loss\n0,1,2\n")
+    with pytest.raises(WrongLine, match="log of one run"):
+        read_log(tmp_path / "two.csv")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A training log: CSV with a head, or JSON lines, as trainers write them."""
+"""A training log: CSV with a head, JSON lines, or event files of TensorBoard, as trainers write them."""
 
 from __future__ import annotations
 
@@ -14,33 +14,59 @@ from typing import Any
 from modelkin_indexer.errors import SourceNotFound, WrongLine
 from modelkin_registry.trajectories.logs import Logged
 
-# Names of columns that trainers use, the first that is there counts; in W&B's exported history they have `train/` before them.
-STEPS = ("step", "global_step", "train/global_step", "_step", "iteration", "iter")
-LOSSES = ("loss", "train_loss", "train/loss")
-RATES = ("learning_rate", "lr", "train/learning_rate", "train/lr")
+# Names of columns and tags that trainers use, in small letters; the first that is there counts. In a chart that W&B exports the name of the
+# run and a dash stand before them.
+STEPS = ("step", "global_step", "train/global_step", "trainer/global_step", "_step", "iteration", "iter")
+LOSSES = (
+    "loss", "train_loss", "train/loss", "loss/train", "train_loss_step", "train/loss_step", "lm loss", "reduced_train_loss",
+    "loss_metrics/global_avg_loss",
+)  # fmt: skip
+RATES = ("learning_rate", "lr", "train/learning_rate", "train/lr", "learning-rate", "lr-adamw", "lr-adam", "lr-sgd")
+RUN = " - "  # between a run's name and a column's
+MARK = ".tfevents."  # stands in the name of every event file of TensorBoard; those of one run lie in one folder, by the time of their begin
+GIVE = "Give a log as CSV or JSON lines, or TensorBoard's event files."
 MOST_BYTES = 256 << 20  # of a log: two million rows of a hundred bytes; more is none of one run
 LARGEST_STEP = 10**15  # beyond it a float no longer counts one by one
 
 
 def read_log(file: str | os.PathLike[str]) -> list[Logged]:
-    """The rows that tell a step, in the log's order. Raises SourceNotFound, and WrongLine with the line of a mistake."""
+    """The rows that tell a step, in the log's order.
+
+    Raises:
+        SourceNotFound: it is not there, or cannot be read.
+        WrongLine: it has a mistake, with its line; of event files, whose rows are their steps, with the row.
+        DamagedFile: an event file is none, or was changed.
+    """
     path = Path(file)
+    rows = _events(path) if MARK in path.name or path.is_dir() else _lines(path)
+    found = [row for line, told in rows if (row := _row(path, line, _named(path, line, told))) is not None]
+    if not found:
+        raise WrongLine(path, 1, f"no row has a step: a column is named {', '.join(STEPS)}")
+    return found
+
+
+def _events(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    from modelkin.answering.event_file import read_events  # brings protobuf
+
+    files = sorted(one for one in path.iterdir() if MARK in one.name and one.is_file()) if path.is_dir() else [path]
+    if not files:
+        raise SourceNotFound("holds no event file", path=path, remedy=GIVE)
+    yield from enumerate(read_events(files), 1)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     try:
         with path.open("rb") as stream:
             data = stream.read(MOST_BYTES + 1)
     except OSError as error:
-        raise SourceNotFound(f"cannot be read ({error.strerror})", path=path, remedy="Give a log as CSV or JSON lines.") from error
+        raise SourceNotFound(f"cannot be read ({error.strerror})", path=path, remedy=GIVE) from error
     if len(data) > MOST_BYTES:
         raise WrongLine(path, 1, f"the log has more than {MOST_BYTES >> 20} MB")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise WrongLine(path, data[: error.start].count(b"\n") + 1, "is not UTF-8") from error
-    rows = _json_rows(path, text) if text.lstrip().startswith("{") else _csv_rows(path, text)
-    found = [row for line, told in rows if (row := _row(path, line, told)) is not None]
-    if not found:
-        raise WrongLine(path, 1, f"no row has a step: a column is named {', '.join(STEPS)}")
-    return found
+    yield from _json_rows(path, text) if text.lstrip().startswith("{") else _csv_rows(path, text)
 
 
 def _json_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -63,6 +89,17 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
             yield reader.line_num, told
     except csv.Error as error:
         raise WrongLine(path, reader.line_num, str(error)) from error
+
+
+def _named(path: Path, line: int, told: Mapping[str, Any]) -> dict[str, Any]:
+    """A row by the plain names of its columns. Raises WrongLine for the log of two runs."""
+    found: dict[str, Any] = {}
+    for name, value in told.items():
+        plain = str(name).rpartition(RUN)[2].casefold()
+        if plain in found and plain in (*STEPS, *LOSSES, *RATES):
+            raise WrongLine(path, line, f"two columns tell {plain!r}: give the log of one run")
+        found[plain] = value
+    return found
 
 
 def _row(path: Path, line: int, told: Mapping[str, Any]) -> Logged | None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelkin.screening.kept import Kept
-from modelkin.screening.workers import Pairing, Reply, Task, Worker
+from modelkin.screening.workers import Measuring, Pairing, Reply, Task, Worker
 from modelkin.settings import Settings
 from modelkin.wishes import SILENT, Listener
 from modelkin_indexer.errors import RegistryError
@@ -26,6 +26,7 @@ from modelkin_registry.registry import Registry
 
 FEWEST_EACH = 4  # tasks for which a process of its own pays: starting one takes as long as reading some models of a few MB
 ENDED = "the process that read it was ended: by the system for want of memory, or by a fault"
+LATE = "reading it was ended after {seconds:,.0f} s: a call with a longer time limit reads it again"
 WORKER = (
     sys.executable,
     "-P",
@@ -37,13 +38,17 @@ Done = Callable[[Task, str | None], None]  # a task, and why it failed where not
 
 @dataclass(frozen=True)
 class Pool:
-    """Where tasks are done: in `jobs` processes, by default as many as there are processors, fewer of few tasks."""
+    """Where tasks are done: in `jobs` processes, by default as many as there are processors, fewer of few tasks.
+
+    `limit` are the seconds that one submission may take.
+    """
 
     registry: Registry
     settings: Settings
     kept: Kept
     listener: Listener
     jobs: int | None
+    limit: float
 
     def run(self, tasks: Sequence[Task], done: Done) -> None:
         """Do all tasks and tell of each as soon as it is done. Raises RegistryError, RuntimeError, KeyboardInterrupt.
@@ -52,29 +57,39 @@ class Pool:
         """
         jobs = self.jobs or min(os.cpu_count() or 1, -(-len(tasks) // FEWEST_EACH))
         if jobs == 1 and all(isinstance(task, Pairing) for task in tasks):
-            quiet = replace(self.listener, begin=SILENT.begin)  # one bar for the batch, not one a submission
-            worker = Worker(self.registry, self.kept, quiet)
-            for task in tasks:
-                done(task, worker.do(task))
+            self._here(tasks, done)
             return
-        crew = Crew(self.settings, self.kept.folder, tasks)
+        crew = Crew(self.settings, self.kept.folder, tasks, self.limit)
+        again: list[Task] = []
         try:
             crew.begin(min(jobs, len(tasks)))
             for _ in tasks:
                 task, reply = crew.replies.get()
                 if reply.ends:
                     raise RegistryError(reply.failure) if reply.ends == "registry" else RuntimeError(reply.failure)
-                done(task, reply.failure)
+                if reply.failure is not None and isinstance(task, Pairing):
+                    again.append(task)  # it reads no file of others, and left out it would be a ring that nobody sees
+                else:
+                    done(task, reply.failure)
         finally:
             crew.end()
+        self._here(again, done)
+
+    def _here(self, tasks: Sequence[Task], done: Done) -> None:
+        """Do tasks in this process."""
+        quiet = replace(self.listener, begin=SILENT.begin)  # one bar for the batch, not one a submission
+        worker = Worker(self.registry, self.kept, quiet)
+        for task in tasks:
+            done(task, worker.do(task))
 
 
 class Crew:
     """Processes that do tasks, each watched by a thread. `replies` has each task once."""
 
-    def __init__(self, settings: Settings, folder: Path, tasks: Sequence[Task]) -> None:
+    def __init__(self, settings: Settings, folder: Path, tasks: Sequence[Task], limit: float) -> None:
         self.replies: queue.SimpleQueue[tuple[Task, Reply]] = queue.SimpleQueue()
         self._begun_with = pickle.dumps((settings, folder))
+        self._limit = limit
         self._waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
         for task in tasks:
             self._waiting.put(task)
@@ -106,11 +121,11 @@ class Crew:
                 process = process or self._started()
                 if process is None:
                     return
-                reply = _asked(process, task)
+                reply, late = self._asked(process, task)
                 if reply is None:
                     self._close(process)
                     process = None
-                self.replies.put((task, reply or Reply(ENDED)))
+                self.replies.put((task, reply or Reply(LATE.format(seconds=self._limit) if late else ENDED)))
         except queue.Empty:
             pass
         except Exception as error:  # else the call would wait for ever
@@ -118,6 +133,23 @@ class Crew:
         finally:
             if process is not None:
                 self._close(process)
+
+    def _asked(self, process: subprocess.Popen[bytes], task: Task) -> tuple[Reply | None, bool]:
+        """What a process says of a task, None where it ended over it; and whether it was ended because a submission took too long."""
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(self._limit, end)
+        timer.daemon = True
+        if isinstance(task, Measuring):
+            timer.start()
+        try:
+            return _said(process, task), late.is_set()
+        finally:
+            timer.cancel()
 
     def _started(self) -> subprocess.Popen[bytes] | None:
         """A new process, None once the call has ended. Ctrl-C does not reach it."""
@@ -144,7 +176,7 @@ class Crew:
             self._running.discard(process)
 
 
-def _asked(process: subprocess.Popen[bytes], task: Task) -> Reply | None:
+def _said(process: subprocess.Popen[bytes], task: Task) -> Reply | None:
     """What a process says of a task; None where it ended over it."""
     assert process.stdin is not None
     assert process.stdout is not None

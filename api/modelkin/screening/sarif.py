@@ -8,10 +8,13 @@ from urllib.parse import quote
 
 from modelkin_registry.screening.results import UNREADABLE, Screened, ScreenFinding, Screening
 from modelkin_registry.screening.rules import FLAG, INCONCLUSIVE, RULES
+from modelkin_registry.screening.sentences import DIRECTION
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 LEVELS = {FLAG: "error", INCONCLUSIVE: "warning"}  # of an action; all else is a note
 HOME = "https://github.com/modelkin/modelkin"
+GUIDE = f"{HOME}/blob/main/docs/screening.md"
+REGION = {"startLine": 1}  # code hosts take no finding without one, of whole files either
 UNREAD = "A submission that could not be read."
 
 
@@ -31,8 +34,15 @@ def sarif(answer: Screening, base: str, version: str) -> dict[str, Any]:
 
 
 def _rule(name: str, words: str, action: str) -> dict[str, Any]:
-    level = LEVELS.get(action, "note")
-    return {"id": name, "shortDescription": {"text": words}, "defaultConfiguration": {"level": level}}
+    return {
+        "id": name,
+        "name": "".join(part.capitalize() for part in (*name.split("-"), "finding")),  # else it may be the id once more
+        "shortDescription": {"text": words},
+        "fullDescription": {"text": f"{words} {DIRECTION}"},
+        "help": {"text": f"{words} {DIRECTION} What it does is set under [rules] in the policy: {GUIDE}"},
+        "helpUri": GUIDE,
+        "defaultConfiguration": {"level": LEVELS.get(action, "note")},
+    }
 
 
 def _finding(one: Screened, finding: ScreenFinding, index: int, base: str) -> dict[str, Any]:
@@ -45,7 +55,7 @@ def _finding(one: Screened, finding: ScreenFinding, index: int, base: str) -> di
 
 def _result(one: Screened, rule: str, index: int, level: str, text: str, base: str) -> dict[str, Any]:
     location = {
-        "physicalLocation": {"artifactLocation": {"uri": address(one.source, base)}},
+        "physicalLocation": {"artifactLocation": {"uri": address(one.source, base)}, "region": REGION},
         "logicalLocations": [{"name": one.submission}],
     }
     return {"ruleId": rule, "ruleIndex": index, "level": level, "message": {"text": text}, "locations": [location]}

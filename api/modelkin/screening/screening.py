@@ -34,12 +34,13 @@ Bar = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a call asks of a screening: where it writes, by which policy, in how many processes, whom it tells of each
-    submission, and whether it writes evidence for others; `command` is what makes it again, as that tells it."""
+    """What a call asks of a screening: where it writes, by which policy, in how many processes, how many seconds one submission may take,
+    whom it tells of each submission, and whether it writes evidence for others; `command` is what makes it again, as that tells it."""
 
     out: Path
     policy: str | os.PathLike[str] | None
     jobs: int | None
+    time_limit: float
     each: Callable[[Screened], None]
     evidence: bool = False
     command: str = ""
@@ -72,7 +73,7 @@ def screened(registry: Registry, settings: Settings, manifest: Path, how: HowToR
     kept = Kept(wishes.out / WORK)
     kept.folder.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, registry=registry.store.path)
-    run = _Run(registry, kept, Pool(registry, settings, kept, listener, wishes.jobs), how, policy, listener)
+    run = _Run(registry, kept, Pool(registry, settings, kept, listener, wishes.jobs, wishes.time_limit), how, policy, listener)
     readable = run.measured(batch)
     entries = [one for one in readable if isinstance(one, Entry)]
     pairs = run.pairs(entries)

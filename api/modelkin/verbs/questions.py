@@ -22,7 +22,7 @@ from modelkin.verbs.calls import (
     options_of,
     settings_of,
 )
-from modelkin.wishes import Asked, OpenRegistry, exact_wishes
+from modelkin.wishes import TIME_LIMIT, Asked, OpenRegistry, exact_wishes
 from modelkin_registry.answers.asked import AuditAnswer, CompareAnswer, DecomposeAnswer, QueryAnswer
 from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer
@@ -109,6 +109,7 @@ def screen(
     out: str | os.PathLike[str],
     policy: str | os.PathLike[str] | None = None,
     jobs: int | None = None,
+    time_limit: float = TIME_LIMIT,
     each: Callable[[Screened], None] | None = None,
     evidence: bool = False,
     command: str = "",
@@ -117,8 +118,8 @@ def screen(
 ) -> Screening:
     """Screen a batch of submissions by a policy, each beside a registry and all against one another: `Registry.screen`."""
     with opened(call, starter=starter) as registry:
-        wishes: dict[str, Any] = {"out": out, "policy": policy, "jobs": jobs, "each": each, "evidence": evidence, "command": command}
-        return registry.screen(manifest, **wishes, **options_of(call))
+        wishes: dict[str, Any] = {"out": out, "policy": policy, "jobs": jobs, "time_limit": time_limit}
+        return registry.screen(manifest, each=each, evidence=evidence, command=command, **wishes, **options_of(call))
 
 
 def trajectory(

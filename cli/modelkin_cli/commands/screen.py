@@ -8,14 +8,16 @@ from typing import Any
 import click
 
 import modelkin
+from modelkin.wishes import TIME_LIMIT
 from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
 from modelkin_cli.pages.checks.screening import not_clear, said, summary
 from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option
 from modelkin_cli.reporting import Paper, report_options, typed
-from modelkin_cli.verdicts import VIOLATED
-from modelkin_registry.screening.results import OUTCOMES, Screening
+from modelkin_registry.screening.deciding import exit_code
+from modelkin_registry.screening.results import OUTCOMES
 
+LIMIT = "For reading one submission; one that takes longer is unreadable, and the others go on."
 SHOW_POLICY = "Print the policy that is used where none is given, and end."
 
 
@@ -32,6 +34,7 @@ def _show_policy(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option("--out", type=FILE, required=True, metavar="FOLDER", help="Where what is measured is kept, and the answer written.")
 @click.option("--policy", type=FILE, metavar="FILE", help="A policy in TOML. Default: the one that --show-policy prints.")
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Processes. Default: one a processor, fewer for small batches.")
+@click.option("--time-limit", type=click.FloatRange(1, 10**7), default=TIME_LIMIT, show_default=True, metavar="SECONDS", help=LIMIT)
 @click.option("--fail-on", multiple=True, type=click.Choice(OUTCOMES), metavar="OUTCOME", help="In place of the policy's fail_on.")
 @click.option("--evidence", is_flag=True, help="Write a bundle for each pair that a finding rests on, which `modelkin verify` checks.")
 @click.option("--show-policy", is_flag=True, is_eager=True, expose_value=False, callback=_show_policy, help=SHOW_POLICY)
@@ -45,6 +48,7 @@ def command(
     out: Path,
     policy: Path | None,
     jobs: int | None,
+    time_limit: float,
     fail_on: tuple[str, ...],
     evidence: bool,
     starter: bool,
@@ -68,17 +72,11 @@ def command(
     try:
         with output.listening() as listener:
             kind: dict[str, Any] = {"out": out, "policy": policy, "jobs": jobs, "starter": starter, "listener": listener}
-            kind |= {"evidence": evidence, "command": typed()}
+            kind |= {"time_limit": time_limit, "evidence": evidence, "command": typed()}
             answer = modelkin.screen(manifest, each=lambda one: output.line(one, not_clear(one), said(one)), **kind, **call)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Interrupted; what is measured stays in {out}, and the next call goes on.") from None
     paper.write(answer, output, call)
     for words in summary(answer, out):
         output.say(words)
-    click.get_current_context().exit(_code(answer, fail_on))
-
-
-def _code(answer: Screening, fail_on: tuple[str, ...]) -> int:
-    if not fail_on:
-        return answer.exit_code
-    return VIOLATED if any(answer.counts[outcome] for outcome in fail_on) else 0
+    click.get_current_context().exit(exit_code(answer.results, fail_on) if fail_on else answer.exit_code)

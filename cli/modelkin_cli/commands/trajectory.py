@@ -14,10 +14,12 @@ from modelkin_cli.pages.trajectory import trajectory_page
 from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option
 from modelkin_cli.reporting import Paper, report_options
 
+LOG = "The run's log: CSV, JSON lines, or TensorBoard's event files or their folder (step, loss, learning rate). Whether they agree."
+
 
 @click.command("trajectory", cls=ReadingCommand, short_help="Examine checkpoints said to lead from scratch to a model.")
 @click.argument("checkpoints", nargs=-1, required=True, metavar="DIR|CHECKPOINT...")
-@click.option("--log", type=FILE, metavar="FILE", help="The run's log, CSV or JSON lines (step, loss, learning rate): whether they agree.")
+@click.option("--log", type=FILE, metavar="FILE", help=LOG)
 @starter_option
 @report_options
 @reading

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from modelkin_registry.answers.trajectory import Step, TrajectoryAnswer, TrajectoryFinding
-from modelkin_registry.evidence.nulls import median
-from modelkin_registry.trajectories.trajectories import CONSISTENT, FEWEST
+from modelkin_registry.evidence.nulls import NORMAL_PER_MAD, median
+from modelkin_registry.trajectories.trajectories import CONSISTENT, FEWEST, JUMP_MAD
 
 NUMBER = r"(?<!\d)(\d{1,15})(?![\dA-Za-z])"
 DISAGREE = "checkpoints and log do not agree"
+FEWEST_ROWS = 10  # changes of the loss of which the usual size is known
 FIRST_LOGGED = 1  # the last step whose logged loss is that of the start: trainers count from 0 or 1, and log before they update
 # Loss at a random start / ln(vocabulary): outputs near uniform give 1 in nats a token and their spread only adds to it. Logs do not tell
 # their unit: bits a byte, the smallest in use, divide by ln 2 and by the bytes of a token, which are 6 at most in texts of any language.
@@ -37,7 +38,7 @@ class Logged:
 def with_log(answer: TrajectoryAnswer, log: Sequence[Logged], vocabulary: int | None) -> TrajectoryAnswer:
     """A series' answer with what its log adds. `vocabulary`: tokens of the first checkpoint, where its files tell."""
     numbers = [step_number(one.name) for one in answer.steps]
-    found = [_exist(answer.steps, numbers, log), *_moved(answer.steps, numbers, log), _restarts(log)]
+    found = [_exist(answer.steps, numbers, log), *_moved(answer.steps, numbers, log), _restarts(log), *_jumps(answer.steps, numbers, log)]
     found += _start(answer, numbers, log, vocabulary)
     also = (*answer.also, *([answer.verdict] if answer.verdict != CONSISTENT else []))
     disagree = any(one.against for one in found)
@@ -121,6 +122,28 @@ def _restarts(log: Sequence[Logged]) -> TrajectoryFinding:
     back = [f"{a.step:,} to {b.step:,}" for a, b in pairwise(log) if b.step < a.step]
     words = f"The log goes back at {len(back)} places ({', '.join(back[:5])})." if back else "The log goes back nowhere."
     return TrajectoryFinding("log: restarts", float(len(back)), "told alone: a resumed run goes back", False, words)
+
+
+def _jumps(steps: Sequence[Step], numbers: Sequence[int | None], log: Sequence[Logged]) -> list[TrajectoryFinding]:
+    """Where the loss rises by far more than it mostly changes, and what of that and of restarts lies in the longest move of weights."""
+    rows = [row for row in log if row.loss is not None]
+    rises = [(b.step, (b.loss or 0.0) - (a.loss or 0.0)) for a, b in pairwise(rows) if b.step > a.step]
+    if len(rises) < FEWEST_ROWS:
+        return []
+    middle = median([rise for _, rise in rises])
+    limit = JUMP_MAD * NORMAL_PER_MAD * median([abs(rise - middle) for _, rise in rises])
+    jumps = [step for step, rise in rises if rise - middle > limit]
+    words = f"The log's loss jumps up at {len(jumps)} places ({', '.join(f'{step:,}' for step in jumps[:5])})."
+    words = words if jumps else "The log's loss jumps up nowhere."
+    moves = [(one.length, a, b) for one, a, b in zip(steps[1:], numbers, numbers[1:], strict=False) if one.length and a is not None and b]
+    if moves:
+        _, start, stop = max(moves)
+        back = sum(start <= b.step <= stop or start <= a.step <= stop for a, b in pairwise(log) if b.step < a.step)
+        inside = sum(start < step <= stop for step in jumps)
+        words += f" In the longest move of the weights, steps {start:,} to {stop:,}, the log has {inside} of its jumps"
+        words += f" and goes back {back} times."
+    null = f"a jump: {JUMP_MAD:g} robust deviations of the loss between rows; told alone: runs have such"
+    return [TrajectoryFinding("log: jumps", float(len(jumps)), null, False, words)]
 
 
 def _start(
