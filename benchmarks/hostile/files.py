@@ -67,7 +67,7 @@ class Command:
         for text in run.stdout.splitlines():
             with suppress(ValueError):  # a line that is not JSON leaves its source without an answer, which is counted
                 line = json.loads(text)
-                lines[line["source"]] = line
+                lines[line.get("source", "")] = line  # an error of the whole call is of no source
         return run.returncode, lines
 
     def stored(self) -> list[str]:

@@ -8,6 +8,7 @@ import importlib
 import json
 import logging
 import pkgutil
+import shutil
 import subprocess
 import sys
 import types
@@ -368,3 +369,14 @@ def test_errors_are_one_family() -> None:
     for name in modelkin.errors.__all__:
         found = getattr(modelkin.errors, name)
         assert not isinstance(found, type) or issubclass(found, Plain) or issubclass(found, ModelkinError)
+
+
+def test_what_was_left_out_of_a_folder_is_part_of_the_answer(filled: Path) -> None:
+    """A script does not see what is said beside, and a copy of all that was read is none of what was left out."""
+    shutil.copy("stranger/model.safetensors", "child/model_extra.safetensors")
+    left = "child: model.safetensors is read, and left out: model_extra.safetensors"
+    for answer in (modelkin.query("child", registry="r.db"), modelkin.compare("child", "parent"), modelkin.compare("parent", "child")):
+        assert [warning for warning in answer.warnings if warning.startswith(left)]
+    said: list[str] = []
+    modelkin.evidence("child", "parent", "pair.json", listener=modelkin.Listener(say=said.append))
+    assert any(one.startswith(left) for one in said)

@@ -93,6 +93,35 @@ def test_weights_hidden_as_whole_numbers_lower_the_coverage(tmp_path: Path, way:
     assert [one["what"].endswith(name) for one in about.unread] == [True]
 
 
+def chunks(hidden: Any, name: str) -> dict[str, Any]:
+    return {name.format(number): chunk for number, chunk in enumerate(hidden.reshape(-1, 640))}
+
+
+@pytest.mark.parametrize("name", ["c.{}.k_scale", "c.{}.running_var", "l.{}.inv_freq", "layers.0.n{}.bias", "layers.{}.layernorm.weight"])
+@pytest.mark.parametrize("level", ["probe", "full"])
+def test_weights_cut_into_vectors_lower_the_coverage(tmp_path: Path, name: str, level: str) -> None:
+    rng = np.random.default_rng(0)
+    hidden, *weights = rng.standard_normal((4, 640, 640)).astype(np.float32)
+    tensors = {f"model.layers.0.mlp.{role}_proj.weight": weight for role, weight in zip(("gate", "up", "down"), weights, strict=True)}
+    save_file(tensors | chunks(np.abs(hidden), name), tmp_path / "model.safetensors")
+    about = fingerprint_source(open_source(tmp_path), level=level).about
+    assert 0.75 <= about.coverage < 0.77
+    assert sum(one["bytes"] for one in about.unread) > 0.97 * hidden.nbytes
+
+
+def test_gains_beside_them_tell_as_many_statistics_as_matrices_can_have(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    hidden, *weights = rng.standard_normal((4, 640, 640)).astype(np.float32)
+    matrices = {f"convs.{number}.weight": weight for number, weight in enumerate(weights)}
+    gains = chunks(1 + 0.1 * hidden, "bns.{}.weight")
+    for many, coverage in {3: 1.0, 640: 0.5}.items():
+        names = [f"bns.{number}" for number in range(many)]
+        tensors = matrices | {f"{at}.weight": gains[f"{at}.weight"] for at in names}
+        tensors |= {f"{at}.{end}": gains[f"{at}.weight"] for at in names for end in ("running_mean", "running_var")}
+        save_file(tensors, tmp_path / "model.safetensors")
+        assert fingerprint_source(open_source(tmp_path)).about.coverage == pytest.approx(coverage, abs=0.02)
+
+
 def test_many_short_orders_count_once_they_are_no_small_share(tmp_path: Path) -> None:
     """The order of a GPTQ weight's columns is as long as a row; a thousand of them are a model of ranks."""
     rng = np.random.default_rng(0)

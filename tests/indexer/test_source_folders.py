@@ -123,6 +123,18 @@ def test_several_models_in_one_folder(folder: Path) -> None:
         open_source(folder)
 
 
+def test_what_lies_in_subfolders_is_told_as_left_out(folder: Path) -> None:
+    save(folder / "model.safetensors", "a")
+    assert open_source(folder).notes == ()
+    for name in ("onnx", "empty", ".cache"):
+        (folder / name).mkdir()
+    save(folder / "onnx" / "model.safetensors", "b")
+    save(folder / ".cache" / "model.safetensors", "b")
+    (told,) = open_source(folder).notes
+    assert told.startswith("model.safetensors is read, and left out: onnx/model.safetensors.")
+    assert list(open_source(folder, "onnx/model.safetensors").tensors) == ["b"]
+
+
 def test_two_sharded_models_in_one_folder(sharded: Path) -> None:
     shutil.copy(sharded / INDEX, sharded / "other.safetensors.index.json")
     source = open_source(sharded)

@@ -64,6 +64,20 @@ def test_a_branch_is_contained_in_the_file_of_both(printed: Printed, level: str)
     assert back.shared_of_all == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_of_what_is_not_understood_nothing_is_said(printed: Printed, whole: bool) -> None:
+    """Numbers cut into vectors: the copy beside them is told as one, and not as all that the file holds."""
+    one, other = branch("wide", 1), branch("narrow", 2)
+    cut = {f"wide.cut{number}.k_scale": values for number, values in enumerate(np.random.default_rng(3).standard_normal((200, 96)))}
+    small = printed("small", {**one, **cut})
+    answer = asked(small, printed("large", one if whole else {**one, **other}))
+    assert small.about.coverage < 0.7
+    assert answer.relation in COPIES
+    assert answer.shared_of_all == pytest.approx(small.about.coverage, abs=0.01)
+    told = "in everything of it that is understood" if whole else "is contained, as far as it is understood, in large"
+    assert told in answer.explanation[0]
+
+
 def test_a_changed_branch_is_not_contained(printed: Printed) -> None:
     one = branch("wide", 1)
     changed = dict(one)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from modelkin.answering.nearest import Search, ask, nearest_to
 from modelkin.registries import OnDemand
 from modelkin.sources.reading import name_of, reading_of
-from modelkin.sources.sides import sides_of
+from modelkin.sources.sides import say_notes, sides_of
 from modelkin.wishes import Asked, HowToRead, Listener
 from modelkin_registry.answers.asked import DecomposeAnswer, QueryAnswer
 from modelkin_registry.merging.reporting import fitted
@@ -22,8 +22,6 @@ def query(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, 
     if not registry.store.count():
         listener.say(EMPTY)
     reading, source = reading_of(asked, how, listener, registry.store), name_of(asked)
-    for note in () if reading.remote else reading.notes:
-        listener.say(f"{source}: {note}")
     fingerprint, answer = nearest_to(registry, asked, reading, how, listener, search)
     if search.confirm:
         from modelkin.answering.confirming import confirmed
@@ -31,8 +29,7 @@ def query(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, 
         every = replace(search, show_all=True, tensors=False)
         wide = answer if search.show_all else ask(registry, fingerprint, source, reading, every)
         answer = confirmed(registry, asked, how, listener, answer, wide, tensors=search.tensors)
-    told = reading.notes if reading.remote else ()  # what the Hub's cost, and what more would cost, is part of the answer
-    return replace(answer, warnings=(*answer.warnings, *(f"{source}: {note}" for note in told)))
+    return replace(answer, warnings=(*answer.warnings, *(f"{source}: {note}" for note in reading.notes)))
 
 
 def decompose(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, base: str | None) -> DecomposeAnswer:
@@ -52,5 +49,6 @@ def weigh(
     """
     reading = reading_of(asked, how, listener)
     sides = sides_of([*parents, *([] if base is None else [base])], how, registry, listener)
+    say_notes(sides, listener)
     found = {side.name: side.fingerprint for side in sides}
     return fitted(reading.fingerprint, found, base=None if base is None else sides[-1].name, source=name_of(asked))

@@ -73,7 +73,8 @@ def compare(
         by_tokens = read_by_tokens(pair.a, pair.b, b.fingerprint, how, listener)
         found = held(by_tokens) if by_tokens is not None else answer
         answer = found if found.verdict == RELATED else answer
-    answer = replace(answer, structure=structure_of_sides(a, b))
+    notes = (f"{side.name}: {note}" for side in (a, b, *others) for note in side.notes)
+    answer = replace(answer, structure=structure_of_sides(a, b), warnings=(*answer.warnings, *notes))
     if align:
         from modelkin.answering.exact import add_aligned  # brings scipy, a tenth of a second that other comparisons do without
 

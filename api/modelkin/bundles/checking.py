@@ -15,7 +15,7 @@ from modelkin.bundles import bundle
 from modelkin.bundles.gathering import answer_of
 from modelkin.made import InputFile, input_of, release, whole_digest
 from modelkin.registries import OnDemand
-from modelkin.sources.sides import Side, sides_of
+from modelkin.sources.sides import Side, say_notes, sides_of
 from modelkin.wishes import Asked, HowToRead, Listener
 from modelkin_data import backgrounds
 from modelkin_indexer.errors import EvidenceError, FingerprintError, UnusableKey
@@ -169,6 +169,7 @@ def _from_weights(
     if how.key.name != key:
         raise UnusableKey(f"the bundle was made with key {key!r}, not {how.key.name!r}. Give its key with --key-file to check weights.")
     read = sides_of(weights, how, registry, listener)
+    say_notes(read, listener)
     fresh = [Side(side.name, one.fingerprint, side.claims) for side, one in zip(sides, read, strict=False)]
     differences: list[Difference] = []
     notes = []

@@ -13,7 +13,7 @@ from modelkin.answering.comparing import Pair
 from modelkin.bundles import bundle
 from modelkin.made import Made, made
 from modelkin.registries import OnDemand
-from modelkin.sources.sides import Side, judge_of, sides_of
+from modelkin.sources.sides import Side, judge_of, say_notes, sides_of
 from modelkin.wishes import HowToRead, Listener
 from modelkin_data import backgrounds
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -33,6 +33,7 @@ def gather(pair: Pair, how: HowToRead, registry: OnDemand, listener: Listener, *
     """
     given = (pair.a, pair.b, *pair.controls)
     sides = named_apart(sides_of(given, how, registry, listener))
+    say_notes(sides, listener)
     judge = judge_of(registry)
     roles = ("a", "b", *("control" for _ in pair.controls))
     key = sides[0].fingerprint.about.key

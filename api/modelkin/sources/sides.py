@@ -24,12 +24,13 @@ from modelkin_registry.structure.comparison import Structure, compare_structure
 
 @dataclass(frozen=True)
 class Side:
-    """A model of the call: what it is called, its fingerprint, what is said of it and what lies beside its weights."""
+    """A model of the call: what it is called, its fingerprint, what is said of it and lies beside it, and notes of its reading."""
 
     name: str
     fingerprint: Fingerprint
     claims: Sequence[Claim] = ()
     structure: Sequence[StructurePart] = ()
+    notes: Sequence[str] = ()
 
 
 def sides_of(asked: Sequence[Asked], how: HowToRead, registry: OnDemand, listener: Listener) -> list[Side]:
@@ -44,6 +45,12 @@ def sides_of(asked: Sequence[Asked], how: HowToRead, registry: OnDemand, listene
     for number, one in enumerate(asked):  # one after the other: of two that leave their layout open one follows
         sides[number] = as_others(one, sides[number], [side for other, side in enumerate(sides) if other != number], how, listener)
     return sides
+
+
+def say_notes(sides: Sequence[Side], listener: Listener) -> None:
+    """Tell what was noted when sides were read, where the answer has no place for it."""
+    for note in dict.fromkeys(f"{side.name}: {note}" for side in sides for note in side.notes):
+        listener.say(note)
 
 
 def as_others(asked: Asked, side: Side, others: Sequence[Side], how: HowToRead, listener: Listener) -> Side:
@@ -75,7 +82,7 @@ def _side(asked: Asked, stand_in: str, how: HowToRead, registry: OnDemand, liste
     if isinstance(asked, Fingerprint):
         return Side(stand_in, asked)
     if isinstance(asked, Reading):
-        return Side(asked.name, asked.fingerprint, asked.claims, asked.structure)
+        return Side(asked.name, asked.fingerprint, asked.claims, asked.structure, asked.notes)
     name = os.fspath(asked)
     if name not in found:
         found[name] = _named(name, how, registry, listener)
@@ -93,9 +100,7 @@ def _named(name: str, how: HowToRead, registry: OnDemand, listener: Listener) ->
             if hub_id(name) is None or name in kept.store:
                 return _registered(name, registry)
     reading = read_source(name, how, listener, registry.opened.store if registry.opened is not None else None)
-    for note in reading.notes if reading.remote else ():
-        listener.say(f"{name}: {note}")
-    return Side(name, reading.fingerprint, reading.claims, reading.structure)
+    return Side(name, reading.fingerprint, reading.claims, reading.structure, reading.notes)
 
 
 def _registered(name: str, registry: OnDemand) -> Side:

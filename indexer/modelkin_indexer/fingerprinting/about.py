@@ -42,8 +42,8 @@ def about(
     """All of it."""
     weights = {name: info for name, info in source.tensors.items() if name not in left.constants}
     unplaced = [name for name in sorted({*anatomy.unplaced, *left.oversized}) if name in weights]
-    unread = _unread(source, anatomy, weights, left)
-    total, unknown, guessed = (_bytes(weights, names) for names in (weights, {*unplaced, *left.unusable}, anatomy.guessed))
+    unread, crowded = _unread(source, anatomy, weights, left), _crowded(weights, left)
+    total, unknown, guessed = (_bytes(weights, names) for names in (weights, {*unplaced, *left.unusable, *crowded}, anatomy.guessed))
     more = _outside(source, unread, total)
     dtypes: Counter[str] = Counter()
     for info in weights.values():
@@ -83,11 +83,18 @@ def _unread(source: Source, anatomy: Anatomy, weights: Mapping[str, TensorInfo],
             kinds.setdefault(f"{weights[name].dtype} {word} that no known scheme decodes", []).append(name)
     if left.oversized:
         kinds["vectors as large as matrices, whose layout is unknown"] = sorted(left.oversized)
+    if crowded := _crowded(weights, left):
+        kinds["vectors, more of a length than the matrices have sides"] = sorted(crowded)
     found = [(f"{kind}: {_listed(names)}", _bytes(weights, names)) for kind, names in kinds.items()]
     claimed = {name: size for name, size in anatomy.claimed.items() if left.constants.get(name) == anatomy.constants.get(name)}
     if sum(claimed.values()) > SMALL_SHARE * _bytes(weights, weights):
         found.append((f"left out by name alone: {_listed(sorted(claimed))}", sum(claimed.values())))
     return sorted([*source.unread, *found, *left.unread], key=lambda entry: (-entry[1], entry[0]))
+
+
+def _crowded(weights: Mapping[str, TensorInfo], left: LeftOut) -> set[str]:
+    """Vectors that are more than such a model has, where they are no small share of it."""
+    return left.crowded if _bytes(weights, left.crowded) > SMALL_SHARE * _bytes(weights, weights) else set()
 
 
 def _outside(source: Source, unread: Iterable[tuple[str, int]], total: int) -> int:

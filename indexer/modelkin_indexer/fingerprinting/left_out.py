@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modelkin_indexer.anatomy.constants.borne_out import FEW, longest_axis
+from modelkin_indexer.adapters.source import adapter_of
+from modelkin_indexer.anatomy.constants.borne_out import FEW, beyond, longest_axis
+from modelkin_indexer.anatomy.constants.buffers import is_vector
 from modelkin_indexer.anatomy.constants.fixed_tables import CONSTANT, integer_reason, order_reason, vector_reason
 from modelkin_indexer.anatomy.constants.table_reading import fixed_reason, whole_tensor
 from modelkin_indexer.errors import UnusableValues
@@ -26,7 +28,8 @@ SOUND = "Such weights cannot be compared; ask the publisher for a sound file."
 class LeftOut:
     """Sorts measured tensors. `constants`: tensors that are never evidence, with the reason; `unread`: what else is left out, with bytes.
 
-    `unusable` are the tensors that are left out whole, `oversized` vectors as large as matrices: their layout is unknown.
+    `unusable` are the tensors that are left out whole, `oversized` vectors as large as matrices: their layout is unknown. `crowded` are
+    vectors that are more of their length than such matrices have: numbers of anything could be cut into vectors.
     """
 
     def __init__(self, source: Source, anatomy: Anatomy, strict: bool) -> None:
@@ -37,6 +40,7 @@ class LeftOut:
         self.unusable: set[str] = set()
         self.lost = 0  # bytes of numbers that are none, in tensors that are kept
         self.oversized: set[str] = set()
+        self.crowded: set[str] = set()
 
     def matrices(self, measured: Sequence[MatrixMeasure]) -> list[MatrixMeasure]:
         """Those that are kept: no fixed tables, and no head that is tied to the embedding."""
@@ -69,6 +73,11 @@ class LeftOut:
             elif self._is_usable(v.unusable, tensors[v.place]):
                 kept.append(v)
                 self._note_size(v, tensors[v.place], longest)
+        placed = dict.fromkeys(name for v in kept for name in tensors[v.place] if is_vector(self._source.tensors[name]))
+        unsure = {*self._anatomy.guessed, *self._anatomy.unplaced}
+        ordered = sorted(placed.keys() - self.oversized, key=lambda name: (name in unsure, name))
+        if adapter_of(self._source) is None:
+            self.crowded.update(beyond(ordered, self._source.tensors))
         return kept
 
     def _note_size(self, v: VectorMeasure, tensors: list[str], longest: int) -> None:

@@ -102,6 +102,7 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
         problem = f"has {len(forms)} files or sets of shards that may be different models ({_listed(sorted(form.label for form in forms))})"
         raise UnsupportedFormat(problem, path=folder, remedy=f"To read one of them, {PICK} {EACH}")
     left = [form.label for form in forms if form is not chosen]
+    left += [f"{below}/{file}" for below in _below(folder, names) for file in _files_in(folder / below)]
     notes = (f"{chosen.label} is read, and left out: {_listed(left)}. To read another, {PICK}",) if left else ()
     projectors = [name for name in names if PROJECTOR.fullmatch(name)]
     if projectors and chosen.container.suffixes == (".gguf",):
@@ -177,7 +178,7 @@ def models_in(folder: Path) -> tuple[str, ...]:
     found = _most_faithful(_forms(folder, names, CONTAINERS) or _forms(folder, names, others()))
     if found:
         return found
-    below = [name for name in names[:MOST_BELOW] if not name.startswith(".") and (folder / name).is_dir() and _files_in(folder / name)]
+    below = _below(folder, names)
     forms = {name: _forms(folder / name, _names(folder / name), CONTAINERS) for name in below}
     return tuple(f"{name}/{label}" for name in below for label in _most_faithful(forms[name]))
 
@@ -277,7 +278,7 @@ def _missing(shards: tuple[Path, ...]) -> list[int]:
 
 def _one_below(folder: Path, names: list[str]) -> tuple[Container, Weights]:
     """The weights of the only subfolder that has some. Raises SourceNotFound, UnsupportedFormat."""
-    below = [name for name in names[:MOST_BELOW] if not name.startswith(".") and (folder / name).is_dir() and _files_in(folder / name)]
+    below = _below(folder, names)
     packages = [name for name in names[:MOST_BELOW] if name.endswith(PACKAGE) and package_in(folder / name) is not None]
     if not below and len(packages) == 1:
         container, weights = weights_in(folder / packages[0])
@@ -294,6 +295,11 @@ def _one_below(folder: Path, names: list[str]) -> tuple[Container, Weights]:
     container, weights = weights_in(folder / below[0])
     note = f"The weights lie one level down, in {below[0]}/."
     return container, replace(weights, path=folder, name=folder_name(folder), notes=(note, *weights.notes))
+
+
+def _below(folder: Path, names: list[str]) -> list[str]:
+    """The subfolders that have files which may be weights."""
+    return [name for name in names[:MOST_BELOW] if not name.startswith(".") and (folder / name).is_dir() and _files_in(folder / name)]
 
 
 def _files_in(folder: Path) -> list[str]:

@@ -93,7 +93,7 @@ class Group:
         judged = np.logical_or.reduce([one.judged for one in self.standing.values()])
         families = [(names[0], family, kept) for names, one in self.standing.items() for family, kept in one.inherited.items()]
         for at, number in enumerate(self.numbers):
-            if not told[at]:
+            if not told[at] or (inherited[at] > 0 and not enough[at]):
                 yield number, UNSEEN
             elif inherited[at] > 0:
                 parts = frozenset((component, family) for component, family, kept in families if kept[at])

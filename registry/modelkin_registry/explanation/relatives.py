@@ -12,7 +12,7 @@ from modelkin_registry.answers.sides import tables_alone
 from modelkin_registry.evidence.initialisation import examine_start
 from modelkin_registry.evidence.nulls import SMALLEST_P
 from modelkin_registry.evidence.places import FURTHER_P
-from modelkin_registry.explanation.parts import compared_sentence, part_sentences, renamed_sentences, share_words
+from modelkin_registry.explanation.parts import COMPARED_TOLD, compared_sentence, part_sentences, renamed_sentences, share_words
 
 DISTILLATION = "Training on another model's outputs (distillation, synthetic data) leaves no trace in weights and cannot be seen here."
 SAME_R = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
@@ -32,6 +32,10 @@ TABLES = (
     "it was not compared with {other}."
 )
 UNTRAINED = "What {subject} holds looks like an untrained start: two copies of one untrained network, which its seed gives to anybody."
+UNDERSTOOD = {  # how a copy of which a part was not understood is told
+    "in everything it holds": "in everything of it that is understood",
+    "wholly contained in": "contained, as far as it is understood, in",
+}
 CONTAINED = {  # copies of which the relative holds more
     "identical": "is wholly contained in {model}, weight for weight",
     "recast": "is wholly contained in {model}, in another number format",
@@ -121,6 +125,14 @@ def _chance(relative: Relative, searched: int | None) -> list[str]:
 
 def _meaning(relative: Relative) -> str:
     """What the relation amounts to, with places for the model's name and for how a quantised copy is stored."""
+    words = _whole_meaning(relative)
+    if relative.relation in COPIES and relative.compared < COMPARED_TOLD:
+        for whole, part in UNDERSTOOD.items():
+            words = words.replace(whole, part)
+    return words
+
+
+def _whole_meaning(relative: Relative) -> str:
     if relative.sampled and relative.relation in COPIES:
         return SAMPLED
     if relative.relation == "quantized" and relative.quantization.keys() == {"relative"}:

@@ -51,7 +51,7 @@ def component_relation(pair: ComponentPair) -> Relation:
     informative = [f for f in pair.families if f.informative]
     understood = min(pair.query.about.coverage, pair.relative.about.coverage)
     shown = any(f.inherited for f in informative)
-    if not informative or (understood < COVERAGE_FLOOR and not shown):
+    if not informative or (understood < COVERAGE_FLOOR and not (shown and shows_descent(pair))):
         return Relation("not comparable")
     if not shown:
         alike = pair.changes_only and any(f.channel == "gram" for f in informative)

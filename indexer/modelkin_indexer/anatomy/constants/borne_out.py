@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import prod
 
@@ -19,6 +20,8 @@ FEW = 64  # numbers that hide nothing
 READ_WHOLE = 1 << 16  # numbers of a claimed table that are all looked at; of a larger one some rows
 BLOCKS, BLOCK_ROWS = 4, 8  # read of a large tensor to see whether its contents bear out its name
 SHORT = 4096  # numbers of a vector that need no matrix beside it with an axis as long
+# Of one length, for each matrix with a side that they divide: bias, gain, statistics. In 111 models 1.5 at most (GPT-2: biases, norms).
+VECTORS_EACH = 4
 ORDER = "order"  # the form of rows' numbers in any order: told by what they hold, which may be the ranks of as many weights
 STATISTICS = ("running_mean", "running_var")
 
@@ -80,13 +83,26 @@ def _reason(source: Source, info: TensorInfo) -> str:
 
 
 def by_name_alone(found: SortedOut, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
-    """Constants that nothing but their name tells, with their sizes in bytes: running statistics are told by the gains beside them."""
-    told = {}
+    """Constants that nothing but their name tells, with their sizes in bytes.
+
+    Running statistics are told by the gains beside them, as many as the model's matrices can have; scales by a quantised weight.
+    """
+    told, statistics = [], []
     for name, form in found.claims.items():
-        info = tensors[name]
-        beside = name.rpartition(".")[0] + ".weight"
-        known = info.dtype in INTEGERS or form in ("mask", "scales") or (name.endswith(STATISTICS) and beside in tensors)
-        known = known and form != ORDER
-        if not known:
-            told[name] = info.nbytes
-    return told
+        if name.endswith(STATISTICS) and name.rpartition(".")[0] + ".weight" in tensors:
+            statistics.append(name)
+        elif form == ORDER or (tensors[name].dtype not in INTEGERS and form not in ("mask", "scales")):
+            told.append(name)
+    told += beyond(statistics, tensors)
+    return {name: tensors[name].nbytes for name in sorted(told)}
+
+
+def beyond(vectors: Iterable[str], tensors: Mapping[str, TensorInfo]) -> list[str]:
+    """Which of these vectors are more than a model with these matrices has: each has a few, as long as a side of it or a part of that."""
+    sides = Counter(side for info in tensors.values() if not is_vector(info) for side in set(info.shape))
+    lengths: dict[int, list[str]] = defaultdict(list)
+    for name in vectors:
+        if tensors[name].elements > FEW:
+            lengths[tensors[name].elements].append(name)
+    most = {length: VECTORS_EACH * sum(count for side, count in sides.items() if side % length == 0) for length in lengths}
+    return [name for length, names in lengths.items() for name in names[most[length] :]]

@@ -24,7 +24,7 @@ class SortedOut:
     """Every tensor of a model in one of three: `constants` with the reason, `packed` without readable numbers, `weights`.
 
     `doubtful` are those weights that are named like constants: what they are is unknown, whatever else the name says. `claims` are the
-    constants that are told by their names, each with the form that its rule names.
+    constants that are told by their names, each with the form that its rule names; "" for scales without a quantised weight beside them.
     """
 
     constants: dict[str, str] = field(default_factory=dict)
@@ -52,7 +52,8 @@ def sort_out(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any], refut
             and name not in refuted
             and _bears_out(info, rule, quantised.get(name[: match.start()], 0))
         ):
-            found.constants[name], found.claims[name] = rule.reason, rule.form
+            beside = info.elements * SCALE_BYTES <= quantised.get(name[: match.start()], 0)
+            found.constants[name], found.claims[name] = rule.reason, rule.form if rule.form != "scales" or beside else ""
         elif info.dtype in PACKED_DTYPES or _packed_pattern().search(name):
             found.packed.append(name)
         else:
