@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.formats.quantised_cases import BFLOAT16, EXACT, MODULE, REFUSALS, SIZES, Case, weight
 
-TILED = ((160, 256), (48, 512), (17, 768))  # what turned groups of 256 allow, beside the sizes of the others
+TILED = ((160, 256), (48, 512), (17, 768), (128, 256), (256, 512))  # what turned groups of 256 allow, beside the sizes of the others
 
 
 def comfy_ragged() -> Iterator[Case]:

@@ -357,6 +357,26 @@ def test_the_shape_of_a_grouped_quanto_weight(told: str, tmp_path: Path) -> None
             np.testing.assert_allclose(read(source), layer.weight, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("module", "shape"), [("q_proj", (256, 256)), ("o_proj", (256, 256)), ("v_proj", (128, 256)), ("down_proj", (256, 512))]
+)
+def test_a_grouped_quanto_weight_by_what_its_name_says_of_its_width(module: str, shape: tuple[int, int], tmp_path: Path) -> None:
+    """Groups of 128 of 256 x 256 are those of 512 x 128 too, and both sizes are in the config."""
+    name, layer = f"model.layers.0.self_attn.{module}", quanto(4, size=128, rows=shape[0], columns=shape[1])
+    stored = {key.replace(NAME, name): array for key, array in layer.named().items()}
+    config = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 128, "num_attention_heads": 2, "num_key_value_heads": 1}
+    with closing(open_source(stored_folder(tmp_path, stored, config))) as source:
+        assert {name: info.shape for name, info in source.tensors.items()} == {f"{name}.weight": shape}
+
+
+def test_a_grouped_quanto_weight_that_could_have_several_shapes_is_left_out_and_counted(tmp_path: Path) -> None:
+    layer = quanto(4, size=128, rows=256, columns=256)
+    stored = {key.replace(NAME, "mixer.heads"): array for key, array in layer.named().items()} | {"norm.weight": np.ones(256, np.float32)}
+    with closing(open_source(stored_folder(tmp_path, stored, {"width": 256, "wide": 512, "narrow": 128}))) as source:
+        assert list(source.tensors) == ["norm.weight"]
+        assert [kind for kind, _ in source.unread] == ["quanto qint4, in one of several shapes"]
+
+
 @pytest.mark.parametrize("storage", [np.float16, ml_dtypes.bfloat16, np.float32, np.int32])
 def test_codes_of_bitsandbytes_declared_as_another_type(storage: Any, tmp_path: Path) -> None:
     layer = four_bit_codes("nf4")

@@ -4,13 +4,15 @@ qint8, qfloat8   weight = _data * _scale, a scale a row
 qint4, qint2     the weight, cut into groups [groups, size], = code * scale - shift, or (code - shift) * scale for a shift of whole numbers;
                  `weight._data._data`: byte row r holds group rows r, r + n, ... of n byte rows, the first in the lowest bits
 
-The shape of a grouped weight is not stored. It follows from its bias, or from the sizes that config.json and the other tensors name, with
-the rule by which quanto chooses the size of groups; where several shapes are left, from the columns: those of the true width differ most.
+The shape of a grouped weight is not stored. It follows from its bias, or from the hidden size and what the module's name says of it, or
+from the sizes that config.json and the other tensors name, with the rule by which quanto chooses the size of groups; where several shapes
+are left, from the columns: those of the true width differ most. Where nothing tells, the weight is left out and counted.
 https://github.com/huggingface/optimum-quanto (optimum/quanto/tensor/weights/qbits.py, packed.py, grouped.py)
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +23,7 @@ import numpy as np
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.packing import Floats
-from modelkin_indexer.quantised.parts import INTEGERS, Found, Parts, Plain
+from modelkin_indexer.quantised.parts import INTEGERS, Found, Parts, Plain, Undecoded
 from modelkin_indexer.quantised.scaled import scaled_weight
 
 DATA, SCALE, SHIFT, PACKED = "._data", "._scale", "._shift", "._data._data"
@@ -32,6 +34,11 @@ LOOKED_AT = 1 << 18  # numbers that are decoded to tell the width
 # Least spread of the columns' energies, in standard deviations, by which a width is believed. By chance the best of all widths reaches 13
 # (heavy-tailed numbers, 2^13 to 2^18 of them); columns that differ by 10 % in size give 55 to 180 at the true width of 256 rows and more.
 CLEAR = 20.0
+HIDDEN = ("hidden_size", "d_model", "n_embd", "dim")  # what configs call the width that runs through a model's layers
+# The last words of names of layers whose columns have that width, and of those whose rows have.
+READS = re.compile(r"(q|k|v|qkv|gate|up|gate_up)_proj|fc1|w[13]|wi(_[01])?|query_key_value|dense_h_to_4h|c_attn|c_fc|lm_head")
+WRITES = re.compile(r"(o|down|out)_proj|fc2|w2|wo|dense_4h_to_h|c_proj")
+ACROSS = re.compile(r"cross|encoder_attn|EncDec|add_")  # in names of layers that may read another model's width
 
 
 def plain_tensors(parts: Parts) -> Iterator[Found]:
@@ -63,6 +70,8 @@ def _packed(parts: Parts, weight: str, info: TensorInfo, sizes: set[int]) -> Fou
         raise parts.damaged(info.name, problem)
     layer = _Layer(parts, weight, bits, groups, size)
     shape = _shape(parts, layer, info, sizes)
+    if shape is None:
+        return Undecoded(f"quanto qint{bits}, in one of several shapes", _uses(parts, weight, info.name))
     kind = f"quanto qint{bits}" + (f", groups of {size}" if shape[-1] != size else "")
     return Plain(weight, shape, kind, _uses(parts, weight, info.name), lambda start, stop: layer.rows(start, stop, shape[-1]))
 
@@ -105,8 +114,8 @@ class _Layer:
         return found
 
 
-def _shape(parts: Parts, layer: _Layer, info: TensorInfo, sizes: set[int]) -> tuple[int, ...]:
-    """The weight's shape. A weight that is not grouped has that of its bytes, with its own rows."""
+def _shape(parts: Parts, layer: _Layer, info: TensorInfo, sizes: set[int]) -> tuple[int, ...] | None:
+    """The weight's shape; None where it could have several. A weight that is not grouped has that of its bytes, with its own rows."""
     if len(info.shape) > 2 or layer.size not in GROUPED:
         return (layer.groups, *info.shape[1:])
     bias = parts.tensors.get(layer.weight.removesuffix("weight") + "bias")
@@ -114,8 +123,22 @@ def _shape(parts: Parts, layer: _Layer, info: TensorInfo, sizes: set[int]) -> tu
         return bias.elements, layer.groups // bias.elements * layer.size
     possible = [(layer.groups // count, count * layer.size) for count in range(1, layer.groups + 1) if layer.groups % count == 0]
     possible = [shape for shape in possible if _grouped(shape[1]) == layer.size]
-    named = [len(sizes.intersection(shape)) for shape in possible]
-    return _by_columns(layer, [shape for shape, count in zip(possible, named, strict=True) if count == max(named)])
+    fits = [shape for shape in possible if _fits(parts, layer.weight.removesuffix(".weight"), shape)]
+    if len(fits) == 1:
+        return fits[0]
+    named = [sum(size in sizes for size in shape) for shape in possible]
+    return _by_columns(layer, [shape for shape, count in zip(possible, named, strict=True) if count == max(named)], bool(sizes))
+
+
+def _fits(parts: Parts, module: str, shape: tuple[int, int]) -> bool:
+    """Whether a shape is that of a layer of this name, which reads or writes the hidden size."""
+    last = module.rpartition(".")[2]
+    axis = 1 if READS.fullmatch(last) else 0 if WRITES.fullmatch(last) else None
+    return axis is not None and not ACROSS.search(module) and shape[axis] in _hidden_sizes(parts)
+
+
+def _hidden_sizes(parts: Parts) -> set[int]:
+    return {value for section in _sections(parts) for key in HIDDEN if type(value := section.get(key)) is int}
 
 
 def _grouped(columns: int) -> int:
@@ -124,8 +147,11 @@ def _grouped(columns: int) -> int:
     return next(sizes, columns) if columns > LARGEST_GROUP else columns
 
 
-def _by_columns(layer: _Layer, possible: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The shape whose columns differ most in size, if they do; else the one that is nearest to a square, of rows that are cut."""
+def _by_columns(layer: _Layer, possible: Sequence[tuple[int, int]], told: bool) -> tuple[int, int] | None:
+    """The shape whose columns differ most in size, if they do; else None where sizes are `told` that fit several.
+
+    Where nothing at all is told, the one that is nearest to a square, of rows that are cut: the numbers are in order in any of them.
+    """
     if len(possible) == 1:
         return possible[0]
     rows = min(layer.groups, max(1, LOOKED_AT // layer.size))
@@ -134,6 +160,8 @@ def _by_columns(layer: _Layer, possible: Sequence[tuple[int, int]]) -> tuple[int
     best = max(possible, key=lambda shape: (spread[shape], -shape[1]))
     if spread[best] >= CLEAR:
         return best
+    if told:
+        return None
     cut = [shape for shape in possible if shape[1] > layer.size] or possible
     return min(cut, key=lambda shape: (abs(np.log(shape[0] / shape[1])), shape))
 
@@ -152,12 +180,16 @@ def _spread(numbers: Floats, columns: int) -> float:
 def _named_sizes(parts: Parts) -> set[int]:
     """Sizes that the config and plain tensors name."""
     found = {n for info in parts.tensors.values() if not info.name.endswith((DATA, SCALE, SHIFT)) for n in info.shape}
-    sections = [parts.source.config, *(s for s in parts.source.config.values() if isinstance(s, Mapping))]
-    for section in sections:
+    for section in _sections(parts):
         numbers = {key: value for key, value in section.items() if type(value) is int and 0 < value < 1 << 20}
         found.update(numbers.values())
         found.update(_of_heads(numbers))
     return found
+
+
+def _sections(parts: Parts) -> list[Mapping[str, Any]]:
+    """The config and its parts, of a text model and a vision model."""
+    return [parts.source.config, *(part for part in parts.source.config.values() if isinstance(part, Mapping))]
 
 
 def _of_heads(numbers: Mapping[str, Any]) -> Iterator[int]:

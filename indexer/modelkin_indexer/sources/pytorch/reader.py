@@ -91,6 +91,7 @@ def _open_model(weights: Weights) -> DecodedSource:
             config,
             weights.notes + tuple(note for file in files for note in file.found.notes) + config_notes,
             header_bytes=sum(file.header_bytes for file in files),
+            metadata={name: said for file in files for name, said in file.found.metadata.items()},
         )
         return DecodedSource(origin, presented, opened.pop_all().close)
 

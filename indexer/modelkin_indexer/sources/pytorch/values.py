@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -20,7 +21,7 @@ DTYPES = {
     **{"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"},
     **{"float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ"},
     **{"int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8"},
-    "bool": "BOOL",
+    **{"float8_e8m0fnu": "F8_E8M0", "bool": "BOOL"},
 }
 # Complex numbers are presented as pairs, the last axis real and imaginary part.
 COMPLEX = {"ComplexFloatStorage": "F32", "complex64": "F32", "ComplexDoubleStorage": "F64", "complex128": "F64"}
@@ -28,12 +29,14 @@ UTILS = "torch._utils."
 TENSORS = {UTILS + "_rebuild_tensor": 4, UTILS + "_rebuild_tensor_v2": 4, UTILS + "_rebuild_tensor_v3": 7}  # arguments that are needed
 PARAMETERS = {UTILS + "_rebuild_parameter", UTILS + "_rebuild_parameter_with_state"}
 TYPED = "torch._tensor._rebuild_from_type_v2"
+WRAPPED, TORCHAO = UTILS + "_rebuild_wrapper_subclass", "torchao."  # a tensor made of others, under their names
+MAIN = ("qdata", "qdata_and_metadata")  # one of them holds the numbers of a weight of torchao's
 REFUSED = {
     UTILS + "_rebuild_qtensor": "quantised by torch",
     UTILS + "_rebuild_sparse_tensor": "sparse",
     UTILS + "_rebuild_nested_tensor": "nested",
     UTILS + "_rebuild_meta_tensor_no_storage": "on the meta device, without values",
-    UTILS + "_rebuild_wrapper_subclass": "of a tensor class of its own",
+    WRAPPED: "of a tensor class of its own",
     UTILS + "_rebuild_device_tensor_from_numpy": "kept as a numpy array",
     UTILS + "_rebuild_device_tensor_from_cpu_tensor": "of another device",
 }
@@ -49,7 +52,7 @@ HARMLESS = {
     *("torch.jit._pickle.build_intlist", "torch.jit._pickle.build_tensorlist", "torch.jit._pickle.build_doublelist"),
     *("torch.jit._pickle.build_boollist", "torch.jit._pickle.restore_type_tag"),
 }
-HARMLESS_PREFIXES = ("torch.nn.modules.", "__torch__.", "numpy.dtypes.")
+HARMLESS_PREFIXES = ("torch.nn.modules.", "__torch__.", "numpy.dtypes.", TORCHAO)
 # Where a checkpoint keeps its weights, the first that is there; and what else it may hold that is not the model.
 WEIGHTS = ("state_dict", "model_state_dict", "model_state", "model", "module", "params_ema", "params", "net", "network", "weights")
 LEFT_OUT = ("optim", "sched", "scaler", "ema", "rng", "callbacks", "loops", "amp", "hyper_parameters", "teacher", "momentum_buffer")
@@ -80,10 +83,11 @@ class Stored:
 
 @dataclass
 class Found:
-    """The tensors of a checkpoint by name, and what a person should know of the rest."""
+    """The tensors of a checkpoint by name, and what a person should know of the rest. `metadata`: of what class a weight of others is."""
 
     tensors: dict[str, Stored] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 def is_allowed(name: str) -> bool:
@@ -95,7 +99,8 @@ def is_allowed(name: str) -> bool:
 
 _UNREAD_TYPES = {"ComplexFloatStorage", "ComplexDoubleStorage", "QInt8Storage", "QUInt8Storage", "QInt32Storage", "complex64", "complex128"}
 _UNREAD_TYPES |= {"QUInt4x2Storage", "QUInt2x4Storage", "qint8", "quint8", "qint32", "per_tensor_affine", "per_channel_affine"}
-_UNREAD_TYPES |= {"sparse_coo", "sparse_csr", "strided", "contiguous_format", "preserve_format", "complex32", "float8_e8m0fnu"}
+_UNREAD_TYPES |= {"sparse_coo", "sparse_csr", "strided", "contiguous_format", "preserve_format", "complex32"}
+_UNREAD_TYPES |= {f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)} | {"float4_e2m1fn_x2"}
 
 
 def find_tensors(value: Any, path: Path, alone: bool = False) -> Found:
@@ -107,7 +112,8 @@ def find_tensors(value: Any, path: Path, alone: bool = False) -> Found:
     """
     found = Found()
     chosen = value if alone else _state_dict(value, found, path)
-    for name, tensor in _tensors(chosen, "", set(), 0, path):
+    pieces = (piece for name, tensor in _tensors(chosen, "", set(), 0, path) for piece in _pieces(tensor, name, found, path))
+    for name, tensor in pieces:
         stored = _stored(tensor, name, path)
         if 0 in stored.shape:
             found.notes.append(f"tensor {name!r} has no values and is left out.")
@@ -178,6 +184,32 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, Call) and (
         value.function in TENSORS or value.function in PARAMETERS or value.function in REFUSED or value.function == TYPED
     )
+
+
+def _pieces(tensor: Call, name: str, found: Found, path: Path) -> Iterator[tuple[str, Call]]:
+    """The tensor; of one of torchao's those that it is made of, named as torchao names them in safetensors. Raises UnsupportedFormat."""
+    inside, arguments = tensor, tensor.arguments
+    while inside.function in PARAMETERS and isinstance(arguments, tuple) and arguments and isinstance(arguments[0], Call):
+        inside = arguments[0]
+        arguments = inside.arguments
+    kind, state = _wrapped(inside)
+    if not kind.startswith(TORCHAO):
+        yield name, tensor
+        return
+    inner = {str(key): part for key, part in state.items() if isinstance(part, Call) and _is_tensor(part)}
+    if not any(main in inner for main in MAIN):
+        raise UnsupportedFormat(f"is of torchao's class {kind[:100]}, which is not read", path=path, tensor=name, remedy=SAVE_AGAIN)
+    module, _, last = name.rpartition(".")
+    found.metadata[name] = json.dumps({"_type": kind.rpartition(".")[2]})
+    yield from ((f"{module}._{last}_{key}", part) for key, part in inner.items())
+
+
+def _wrapped(tensor: Call) -> tuple[str, Mapping[Any, Any]]:
+    """The class of a tensor made of others, and what is set on it; "" for any other."""
+    arguments = tensor.arguments if isinstance(tensor.arguments, tuple) else ()
+    if tensor.function != TYPED or len(arguments) < 4 or arguments[0] != Global(WRAPPED) or not isinstance(arguments[1], Global):
+        return "", {}
+    return arguments[1].name, arguments[3] if isinstance(arguments[3], dict) else {}
 
 
 def _stored(tensor: Call, name: str, path: Path) -> Stored:
