@@ -11,15 +11,12 @@ from typing import Self, Unpack
 from modelkin.answering import asking
 from modelkin.answering.comparing import Pair, compare
 from modelkin.answering.nearest import Search
-from modelkin.answering.series import examined
 from modelkin.evidencing import Evidenced, Verified, check_evidence, write_evidence
 from modelkin.keys import read_key
 from modelkin.registries import OnDemand, examine, open_registry, part_of
 from modelkin.settings import Settings
 from modelkin.sources.network import hub_client
 from modelkin.sources.reading import name_of, reading_of
-from modelkin.taking import sharing
-from modelkin.taking.adding import Batch
 from modelkin.wishes import (
     TIME_LIMIT,
     Asked,
@@ -238,6 +235,8 @@ class Registry(OpenRegistry):
             SourceError: one is not there, or cannot be read.
             WrongLine: the log has a mistake.
         """
+        from modelkin.answering.series import examined
+
         return examined(self.inner, checkpoints, log, self._how(options), self.listener)
 
     def evidence(
@@ -303,6 +302,8 @@ class Registry(OpenRegistry):
             every: of a folder or a Hub repository that holds several models, or whose subfolders do, take each.
             each: is told what became of a source, as soon as it is stored or has failed.
         """
+        from modelkin.taking.adding import Batch
+
         batch = Batch(self.inner, self._how(options), self.listener, replace=replace, every=every)
         if name is not None and (len(sources) > 1 or every):
             raise ValueError("`name` names one model; give one source with it")
@@ -445,19 +446,27 @@ class Registry(OpenRegistry):
 
     def export(self, file: str | os.PathLike[str], *, paths: bool = True) -> Exported:
         """All models in one new file; `paths` tells whether folders of this machine are told. Raises SharedFileError."""
+        from modelkin.taking import sharing
+
         return sharing.export(self.inner, Path(file), paths=paths)
 
     def import_(self, file: str | os.PathLike[str]) -> Imported:
         """Take in all models of such a file, apart from those here and marked with its name. Raises SharedFileError."""
+        from modelkin.taking import sharing
+
         return sharing.take_in(self.inner, Path(file))
 
     def push(self, dataset: str, *, private: bool = True) -> Pushed:
         """The export as a dataset repository on the Hub. Raises SharedFileError, HubError, Offline."""
+        from modelkin.taking import sharing
+
         client = hub_client(f"a place for the dataset {dataset}", self.listener.announce, offline=self.settings.offline)
         return sharing.push(self.inner, client, dataset, private=private)
 
     def pull(self, dataset: str) -> Imported:
         """Take in what lies in such a repository (`org/name`, `org/name@revision`). Raises SharedFileError, HubError, Offline."""
+        from modelkin.taking import sharing
+
         with sharing.pulled(dataset, self.listener.announce, offline=self.settings.offline) as file:
             return sharing.take_in(self.inner, file, dataset)
 

@@ -177,13 +177,15 @@ def _expert_rows(key: Key, experts: int, rows: int) -> list[Block]:
 
 def anchor_tokens(key: Key, rows: int) -> Ints:
     """Sorted token ids that span the anchored frame: those of the keyed order over TOKEN_WINDOW that come first and are there."""
-    there = [token for token in _anchor_order(key) if token < rows]
-    return np.array(sorted(there[: spec.ANCHOR_TOKENS]), dtype=np.int64)
+    order = _anchor_order(key)
+    return np.sort(order[order < rows][: spec.ANCHOR_TOKENS])
 
 
 @lru_cache(maxsize=16)
-def _anchor_order(key: Key) -> tuple[int, ...]:
-    return tuple(sorted(range(spec.TOKEN_WINDOW), key=lambda token: uniform(key, "anchor", token)))
+def _anchor_order(key: Key) -> Ints:
+    order = np.array(sorted(range(spec.TOKEN_WINDOW), key=lambda token: uniform(key, "anchor", token)), np.int64)
+    order.setflags(write=False)
+    return order
 
 
 def folded(probe: Floats) -> Floats:

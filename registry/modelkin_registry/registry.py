@@ -12,7 +12,6 @@ from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError, RegistryError
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry import doctor
 from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer, Searched
 from modelkin_registry.answers.claims import StructureBeside, WeighedClaim
 from modelkin_registry.answers.evidence import Relative
@@ -24,7 +23,6 @@ from modelkin_registry.claims.contradictions import contradictions
 from modelkin_registry.claims.declared import lineage_claims, weigh
 from modelkin_registry.claims.imported import about_imported
 from modelkin_registry.evidence.judge import Judge
-from modelkin_registry.explanation.compare import compare_fingerprints
 from modelkin_registry.explanation.query import query_answer
 from modelkin_registry.explanation.verdict import examined_by
 from modelkin_registry.merging.decomposition import Decomposition
@@ -41,7 +39,6 @@ from modelkin_registry.store.opening import open_store
 from modelkin_registry.store.protocol import Store
 from modelkin_registry.store.records import NewModel, PutResult, StoredModel
 from modelkin_registry.structure.comparison import Structure, compare_structure
-from modelkin_registry.trajectories.trajectories import examine_series, mean_r
 
 if TYPE_CHECKING:
     from modelkin_registry.answers.shared import TakenIn
@@ -260,6 +257,8 @@ class Registry:
         self, a: Fingerprint, b: Fingerprint, *, a_name: str = "A", b_name: str = "B", controls: Mapping[str, Fingerprint] | None = None
     ) -> CompareAnswer:
         """Hold two fingerprints against each other, and third models against both. Raises FingerprintError."""
+        from modelkin_registry.explanation.compare import compare_fingerprints
+
         return compare_fingerprints(a, b, a_name=a_name, b_name=b_name, controls=controls or {}, judge=self.judge(1))
 
     def tree(self, model: str | None = None, *, depth: int = 2, say: Callable[[str], None] = lambda words: None) -> TreeAnswer:
@@ -274,6 +273,8 @@ class Registry:
 
     def trajectory(self, names: Sequence[str], series: Sequence[Fingerprint]) -> TrajectoryAnswer:
         """Examine checkpoints said to lead from a random start to the last one, the registry beside them. Raises FingerprintError."""
+        from modelkin_registry.trajectories.trajectories import examine_series, mean_r
+
         found = []
         for step, fingerprint in enumerate(series):
             relatives = self.query(fingerprint, source=names[step], k=1).relatives
@@ -367,6 +368,8 @@ class Registry:
 
     def examine(self, *, repair: bool = False) -> Sequence[Finding]:
         """Check everything; with `repair`, make anew what is derived."""
+        from modelkin_registry import doctor
+
         return doctor.examine(self.store, self.index, repair=repair, vectors_of=rows_of)
 
 

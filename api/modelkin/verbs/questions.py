@@ -1,4 +1,7 @@
-"""Questions as functions: each opens the registry that its call means, asks, and closes it."""
+"""Questions as functions: each opens the registry that its call means, asks, and closes it.
+
+What one question alone needs is imported when it is asked: the others start sooner.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
-from modelkin.answering.comparing import Pair
-from modelkin.answering.comparing import compare as compare_sides
-from modelkin.answering.series import examined
-from modelkin.auditing.looks import audited
 from modelkin.verbs.calls import (
     Call,
     ComparingCall,
@@ -68,6 +67,9 @@ def compare(
     **call: Unpack[ComparingCall],
 ) -> CompareAnswer:
     """Model A against model B, family by family, or with `exact` number by number too: `Registry.compare`. Two sources need no registry."""
+    from modelkin.answering.comparing import Pair
+    from modelkin.answering.comparing import compare as compare_sides
+
     wishes = exact_wishes(exact, call)
     with demanded(call) as registry:
         return compare_sides(Pair(a, b, controls), how_of(call), registry, listener_of(call), wishes, align=align, tensors=tensors)
@@ -94,6 +96,8 @@ def audit(source: Asked, **call: Unpack[ReadingCall]) -> AuditAnswer:
         SourceError: nothing there, or weights that cannot be read.
         FingerprintError: a fingerprint that is damaged.
     """
+    from modelkin.auditing.looks import audited
+
     return audited(source, how_of(call), listener_of(call))
 
 
@@ -131,6 +135,8 @@ def trajectory(
     """
     with demanded(call) as on_demand:
         if on_demand.may_be_absent(starter=starter):
+            from modelkin.answering.series import examined
+
             return examined(None, checkpoints, log, how_of(call), listener_of(call))
     with opened(call, starter=starter) as registry:
         return registry.trajectory(*checkpoints, log=log, **options_of(call))

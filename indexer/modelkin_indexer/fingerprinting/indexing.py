@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from modelkin_data import name_tables
 from modelkin_indexer import sketch, spec
@@ -35,8 +37,9 @@ from modelkin_indexer.spec import PUBLIC_KEY, Key
 
 Singles = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-Measured = TypeVar("Measured", MatrixMeasure, VectorMeasure)
+Each = Callable[[Callable[[Piece], Any], Iterable[Piece]], Iterable[Any]]
 Progress = Callable[[int], None]
+SMALL_MODEL = 1 << 21  # numbers of a model that one thread measures as fast as several: about 10 ms
 READ_WHOLE = ("norm", "bias")  # small whatever their axes: gains of each head stand in a matrix
 LARGEST_FLOAT16 = 65504.0  # what half precision holds: kurtosis, spectrum and quantiles end there
 MOST_COUNTED = 65535  # seen rows beyond this say nothing more
@@ -66,13 +69,9 @@ def fingerprint_source(
         SourceError: the weights cannot be read; UnusableValues: none of them is a number, or with `strict` one is not.
     """
     anatomy = anatomy_of(source, alike, turned)
-    with threadpool_limits(1), ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1)) as pool:
-        try:
-            vectors = _each(pool, lambda piece: measure_vector(source, piece, key), (p for p in anatomy.pieces if _is_vector(p)))
-            matrices = _measure_matrices(pool, source, anatomy, key, vectors, level, progress, tokens)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with _loaded_libraries().limit(limits=1), _workers(anatomy, threads) as each:
+        vectors = list(each(lambda piece: measure_vector(source, piece, key), (p for p in anatomy.pieces if _is_vector(p))))
+        matrices = _measure_matrices(each, source, anatomy, key, vectors, level, progress, tokens)
     left = LeftOut(source, anatomy, strict)
     kept, vectors = left.matrices(matrices), left.vectors(vectors)
     if left.unusable and not kept and not vectors:
@@ -101,12 +100,28 @@ def _is_vector(piece: Piece) -> bool:
     return piece.is_vector or piece.place.family in READ_WHOLE
 
 
-def _each(pool: ThreadPoolExecutor, work: Callable[[Piece], Measured], items: Iterable[Piece]) -> list[Measured]:
-    return list(pool.map(work, items))
+@cache
+def _loaded_libraries() -> ThreadpoolController:
+    """What multiplies in threads of its own: found once, for many small models follow each other."""
+    return ThreadpoolController()
+
+
+@contextmanager
+def _workers(anatomy: Anatomy, threads: int | None) -> Iterator[Each]:
+    """What maps work over pieces: threads, or of a small model this one, for whom starting others takes longer than the work."""
+    if threads == 1 or sum(piece.parameters for piece in anatomy.pieces) <= SMALL_MODEL:
+        yield map
+        return
+    with ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1)) as pool:
+        try:
+            yield pool.map
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _measure_matrices(
-    pool: ThreadPoolExecutor,
+    each: Each,
     source: Source,
     anatomy: Anatomy,
     key: Key,
@@ -117,7 +132,7 @@ def _measure_matrices(
 ) -> list[MatrixMeasure]:
     pieces = [piece for piece in anatomy.pieces if not _is_vector(piece)]
     if level == "probe":
-        return _each(pool, lambda piece: probe_matrix(source, piece, key), pieces)
+        return list(each(lambda piece: probe_matrix(source, piece, key), pieces))
     less_one = {piece.place: gains_less_one(source, piece) for piece in anatomy.pieces if _is_vector(piece)}
     gains = {vector.place: vector.values + np.float32(less_one[vector.place]) for vector in vectors}
     unnamed = token_tables(source, anatomy)
@@ -130,7 +145,7 @@ def _measure_matrices(
         anchors = numbers if tokens is None else tokens[numbers]
         return measure_matrix(source, piece, key, Frame(anchors=anchors if unnamed or _is_anchor(piece) else None), progress)
 
-    measured = _each(pool, measure_table, tables)
+    measured = list(each(measure_table, tables))
     frames, readings = {}, None
     if unnamed:
         readings = stacked_frames([m.anchors for m in measured if m.anchors is not None], unnamed[0].views[0].rows, key)
@@ -141,7 +156,7 @@ def _measure_matrices(
         gain = gains.get(piece.reads_norm) if piece.reads_norm is not None else None
         return measure_matrix(source, piece, key, Frame(gain, frames.get(piece.place.component), readings), progress)
 
-    measured += _each(pool, measure_body, bodies)
+    measured += each(measure_body, bodies)
     return sorted(measured, key=lambda m: m.piece.place)
 
 
