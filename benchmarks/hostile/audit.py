@@ -45,8 +45,8 @@ def figures(it: Examined) -> Iterator[Figure]:
     for (words, _), ratios in stacks.items():
         if len(ratios) >= coordinates.FEWEST_LAYERS:
             yield f"layers apart, {words}", float(np.abs(np.array(ratios) - np.median(ratios)).max())
-    for grid in () if it.source.quantization else ("BF16", "F16"):
-        crowds = [crowd for _, crowd in contents.crowds(it, it.source, grid)]
+    for grid, found in {} if it.source.quantization else contents.crowds(it, it.source).items():
+        crowds = [crowd for _, crowd in found]
         if crowds:
             yield f"share of matrices crowded at {grid}", float(np.mean(np.array(crowds) > contents.CROWDED))
             yield f"median crowd at {grid}", float(np.median(crowds))

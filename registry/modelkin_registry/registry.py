@@ -15,6 +15,7 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer, Searched
 from modelkin_registry.answers.claims import StructureBeside, WeighedClaim
 from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.parts import EXAMINED_SHARE
 from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.answers.trajectory import Resemblance, TrajectoryAnswer
 from modelkin_registry.answers.upkeep import Finding, ListedModel
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from modelkin_registry.answers.tree import TreeAnswer
     from modelkin_registry.answers.upkeep import OwnBackground
 
+WIDER = 200  # models held against one of which nothing could be compared with the nearest: that none can be is said of those
 SHOWN = 10  # relatives shown unless asked for more
 STRUCTURE_SHOWN = 3  # relatives whose structure is shown beside
 
@@ -153,6 +155,9 @@ class Registry:
             declared = lineage_claims(said, self.store.claims.aliases()) if said else []
             named = self.store.current_of(model for _, model in declared if model)
             kin, evident = self.known.kin(fingerprint, list(dict.fromkeys([*wanted, *named])), self.judge(searched))
+            if not exact and not any(one.relative.compared >= EXAMINED_SHARE for one in kin):  # before that is said, more are looked at
+                wanted = self._candidates(fingerprint, candidates, WIDER, True)
+                kin, evident = self.known.kin(fingerprint, list(dict.fromkeys([*wanted, *named])), self.judge(searched))
             if (named_as := under_their_names(fingerprint, evident.values())) is not None:  # asked again under names that tell something
                 fingerprint = named_as
                 wanted = self.store.numbers() if exact else self._candidates(fingerprint, candidates, k, show_all)

@@ -230,6 +230,8 @@ def test_numbers_near_a_grid_are_counted_against_chance() -> None:
     assert near_grid(plain.astype(np.float16).astype(np.float32), 16, stored=13) == pytest.approx(1.0, abs=0.05)
     assert (near_grid(coarse(plain) * np.float32(1 + 1e-5), 16) or 0) > 3.5
     assert near_grid(coarse(plain), 16) is None  # all on it
+    signs = np.where(rng.random(50_000) < 0.5, np.float32(128**-0.5), -np.float32(128**-0.5))
+    assert near_grid(signs, 16) is None  # one number, off the grid, however often it stands there
     assert near_grid(np.array([np.nan, np.inf, 0.0], np.float32), 16) is None
 
 

@@ -20,12 +20,21 @@ from modelkin.errors import ReportError
 from modelkin.reporting import figures, pictures
 from modelkin.reporting.languages import LANGUAGES
 from modelkin.reporting.page import markdown, pieces
+from modelkin.reporting.sentences import Sentences, names_in
 from modelkin.reporting.texts import texts_of
 from modelkin.reporting.writing import NEEDS_WEASYPRINT
 from modelkin_registry.answers.parts import ALTERNATIVES, VERDICTS
 from modelkin_registry.answers.relations import RELATIONS
-from modelkin_registry.screening.results import OUTCOMES
+from modelkin_registry.answers.trajectory import TrajectoryAnswer
+from modelkin_registry.answers.tree import TreeAnswer
+from modelkin_registry.explanation.parts import FORGEABLE, MAY_BE_TURNED, SAME_GAINS
+from modelkin_registry.explanation.relatives import DISTILLATION, UNDO, UNTRAINED
+from modelkin_registry.screening import sentences
+from modelkin_registry.screening.results import OUTCOMES, Screening
 from modelkin_registry.screening.rules import ACTIONS, RULES
+from modelkin_registry.trajectories.logs import LOG_LIMITS
+from modelkin_registry.trajectories.trajectories import LIMITS
+from modelkin_registry.trees.trees import HINTS_ONLY
 from tiny_models import save_model, tiny_llama, tuned
 
 HOSTILE = ("<img src=x onerror=alert(1)>", '"><svg onload=alert(1)>', "{{7*7}}{% raw %}", "a|b [x](javascript:alert(1)) `c`", "\u202eevil")
@@ -136,7 +145,8 @@ def test_a_page_tells_what_the_answer_tells(filled: Path, language: str) -> None
     modelkin.report(answer, "page.html", language=language, command="modelkin query child", registry="r.db")
     text, say = Page(Path("page.html").read_text(encoding="utf-8")).text, texts_of(language)
     first = answer.relatives[0]
-    assert all(sentence in text for sentence in (answer.explanation[1:] if language == "en" else answer.explanation))
+    told = Sentences(say, names_in(answer))
+    assert all(told(sentence).text in text for sentence in (answer.explanation[1:] if language == "en" else answer.explanation))
     assert say("verdict", "related") in text
     assert all(say("way", way, query="child", relative="parent") in text for way in first.alternatives)
     assert all(say("text", f"never-{number}") in text for number in range(1, 5))
@@ -154,12 +164,13 @@ def test_a_batch_is_told_whole(filled: Path, language: str) -> None:
     answer, _ = asked("screen")
     modelkin.report(answer, "page.html", language=language, command="modelkin screen batch.csv", registry="r.db")
     text, say = Page(Path("page.html").read_text(encoding="utf-8")).text, texts_of(language)
+    told = Sentences(say, names_in(answer))
     assert {one.outcome for one in answer.results} >= {"flagged", "unreadable"}
     assert say("text", "screening-headline", count=4, **answer.counts) in text
     for one in answer.results:
         assert f"{one.submission} {say('outcome', one.outcome)}" in text
         for found in one.findings:
-            assert found.sentence in text
+            assert told(found.sentence).text in text
             assert f"{one.submission} {say('rule', found.rule)}" in text
             assert (found.q_value is None) or figures.probability(found.q_value) in text
         assert one.digest is None or one.digest in text
@@ -329,7 +340,7 @@ def test_every_language_has_every_text_with_the_same_places() -> None:
         language: dict(leaves(json.loads((files("modelkin_data") / "texts" / f"{language}.json").read_text(encoding="utf-8"))))
         for language in LANGUAGES
     }
-    own = ("answers/", "special/", "relation/")  # which English has from the answers themselves
+    own = ("answers/", "special/", "relation/", "sentences/", "phrases/")  # which English has from the answers themselves
     for language in LANGUAGES[1:]:
         shared = {name: text for name, text in tables[language].items() if not name.startswith(own)}
         assert shared.keys() == tables["en"].keys()
@@ -344,6 +355,58 @@ def test_every_language_has_every_text_with_the_same_places() -> None:
         assert set(OUTCOMES) == texts_of("en").table[group].keys()
     assert set(VERDICTS) == texts_of("en").table["verdict"].keys()
     assert set(ALTERNATIVES) == texts_of("en").table["way"].keys()
+
+
+def test_every_sentence_of_an_answer_is_in_every_language(filled: Path) -> None:
+    for kind in ("query", "compare", "exact", "nothing", "decompose", "fit", "trajectory", "screen", "tree"):
+        answer, _ = asked(kind)
+        for language in LANGUAGES[1:]:
+            told = Sentences(texts_of(language), names_in(answer))
+            assert [one for one in spoken(answer) if told(one).english] == [], kind
+
+
+def spoken(answer: Any) -> Iterator[str]:
+    """The sentences of an answer. What of a file is wrong, an error tells, and these are in English alone."""
+    yield from (*getattr(answer, "explanation", ()), *answer.warnings)
+    if isinstance(answer, Screening):
+        yield from (found.sentence for one in answer.results for found in one.findings)
+    if isinstance(answer, TrajectoryAnswer):
+        yield from (words for found in answer.findings for words in (found.sentence, found.null))
+        yield from (f"{verdict[0].upper()}{verdict[1:]}." for verdict in (answer.verdict, *answer.also))
+    if isinstance(answer, TreeAnswer):
+        yield from (reason for edge in answer.edges for reason in edge.reasons)
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_the_table_of_sentences_has_all_that_are_made_of_constants(language: str) -> None:
+    told = Sentences(texts_of(language), ["one", "two"])
+    words = {"subject": "one", "relative": "two", "relation": "merged", "base": "two", "declared": "x/y", "licence": "mit", "own": "none"}
+    rules = [sentence.format(q_value=0.2, **words) for sentence in sentences.RULE_SENTENCES.values()]
+    shares = {"share": 0.4, "models": 3, "component": "vision", "code": "rotated", "sentence": "x"}
+    fixed = [getattr(sentences, name) for name in ("NOT_BORNE_OUT", "COMMON_START", "NOT_EXAMINED", "PART_NOT_EXAMINED", "UNREAD")]
+    fixed += [sentences.SAME_LENGTHS, sentences.ADAPTER_ALONE, sentences.FINGERPRINT_ONLY, sentences.DIRECTION, sentences.PUBLIC]
+    rules += [sentence.format(**words, **shares) for sentence in fixed]
+    rules += [f"one {row.sentence.format(model='two', stored='')}." for row in RELATIONS.values()]
+    rules += [*LIMITS, *LOG_LIMITS, HINTS_ONLY, DISTILLATION, UNDO, UNTRAINED.format(subject="one"), FORGEABLE]
+    rules += [text.format(subject="one", models="two", model="two", query="one", relative="two") for text in (SAME_GAINS, MAY_BE_TURNED)]
+    assert [one for one in rules if told(one).english] == []
+    table = texts_of(language).table["sentences"]
+    for english, other in table.items():
+        assert set(re.findall(r"\{\w+\}", other)) <= set(re.findall(r"\{\w+\}", english)), english
+        assert set(re.findall(r"\{(?:m|s)\d?\}", other)) == set(re.findall(r"\{(?:m|s)\d?\}", english)), english
+
+
+def test_no_name_makes_one_sentence_look_like_another() -> None:
+    """Names that hold sentences: what can be read in two ways stays as it was said."""
+    say = texts_of("ko")
+    liar = "one shows no evidence of shared weights with two. one"
+    told = Sentences(say, ["one", "two", liar])
+    said = told(f"{liar} is consistent with a pruned copy of two: 90 % of its comparable weights carry the evidence.")
+    assert said.english
+    assert said.text.startswith(liar)
+    assert Sentences(say, ["other", "parent"])("other shows no evidence of shared weights with parent.").english is False
+    assert told("one is very much like two.").english
+    assert told("three shows no evidence of shared weights with two.").english  # three is no name of this answer
 
 
 def luminance(colour: str) -> float:

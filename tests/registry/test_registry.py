@@ -56,6 +56,22 @@ def test_exact_search_agrees(registry: Registry, tmp_path: Path) -> None:
         assert registry.query(models.fingerprint(tmp_path / "q", tensors), show_all=True, exact=True) == found
 
 
+def test_nothing_is_called_incomparable_before_more_were_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 25 strangers one alone has matrices of the shapes asked about, and it is not among those that the index finds near by chance."""
+    tables = ("embed_tokens", "lm_head")
+    other = {seed: {k: np.pad(v, 8) if "proj" in k else v for k, v in models.llama(seed).items()} for seed in range(101, 125)}
+    other = {seed: {k: v for k, v in tensors.items() if not any(table in k for table in tables)} for seed, tensors in other.items()}
+    with Registry.open(tmp_path / "r.db") as registry:
+        for seed, tensors in other.items():
+            registry.add(f"other-{seed}", models.fingerprint(tmp_path / "m", tensors))
+        registry.add("alike", models.fingerprint(tmp_path / "m", models.llama(100)))
+        asked = [models.fingerprint(tmp_path / "q", models.llama(seed)) for seed in range(6)]
+        monkeypatch.setattr("modelkin_registry.registry.NEAREST", 1)
+        assert {registry.query(one).verdict for one in asked} == {"nothing found"}
+        monkeypatch.setattr("modelkin_registry.registry.WIDER", 0)
+        assert "not examined" in {registry.query(one).verdict for one in asked}
+
+
 def test_same_question_same_answer(registry: Registry, tmp_path: Path) -> None:
     query = models.fingerprint(tmp_path / "q", models.llama(9))
     answers = {json.dumps(dataclasses.asdict(registry.query(query, show_all=True))) for _ in range(3)}

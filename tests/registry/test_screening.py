@@ -31,15 +31,16 @@ POLICY = default_policy()
 class Family:
     """A registry of models whose kin and licences are given."""
 
-    kin: Mapping[tuple[str, str], Collection[str]] = field(default_factory=dict)
+    kin: Mapping[tuple[str, str], Collection[str] | Mapping[str, float]] = field(default_factory=dict)
     names: Collection[str] = ("base", "child", "other")
     said: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def registered(self, name: str) -> str | None:
         return name if name in self.names else None
 
-    def kindred(self, model: str, base: str) -> Collection[str]:
-        return self.kin.get((model, base), ())
+    def kindred(self, model: str, base: str) -> Mapping[str, float]:
+        found = self.kin.get((model, base), ())
+        return found if isinstance(found, Mapping) else dict.fromkeys(found, 0.0)
 
     def licences(self, model: str) -> Sequence[str]:
         return self.said.get(model, ())
@@ -152,6 +153,14 @@ def test_a_relative_of_the_declared_base_is_explained_by_it_and_only_then() -> N
     assert rules(decide(entry("one", *rows, said=said), lineage=Family({("child", "base"): ("vision",)})), "one") == ["undeclared"]
     away = decide(entry("one", kin("child"), said=said), lineage=Family({("child", "base"): ("text",)}))
     assert rules(away, "one") == ["undeclared"]  # of the base itself it shows nothing
+
+
+def test_a_base_explains_what_it_has_itself_though_a_common_start_is_all_that_is_told_of_it() -> None:
+    """A relation at the border: of the submission it is called kinship, of the base, as near to the same model, a start."""
+    rows, said = (kin("base", "identical", apart=0.01), kin("child", "continued", apart=0.21)), {"base": ("base",)}
+    assert rules(decide(entry("one", *rows, said=said), lineage=Family({("child", "base"): {"text": 0.22}})), "one") == []
+    assert rules(decide(entry("one", *rows, said=said), lineage=Family({("child", "base"): {"text": 0.24}})), "one") == ["undeclared"]
+    assert rules(decide(entry("one", *rows, said=said), lineage=Family({("child", "base"): {"vision": 0.2}})), "one") == ["undeclared"]
 
 
 def test_a_copy_of_the_bases_child_is_told_though_the_base_is_declared() -> None:

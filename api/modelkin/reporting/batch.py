@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from modelkin.reporting import figures
+from modelkin.reporting.sentences import Sentences
 from modelkin.reporting.texts import Texts
 from modelkin_registry.screening.results import OUTCOMES, UNREADABLE, Screened, ScreenFinding, Screening
 
 
-def batch_section(answer: Screening, say: Texts) -> dict[str, Any]:
+def batch_section(answer: Screening, say: Texts, told_of: Sentences) -> dict[str, Any]:
     """The section of the batch, in words and figures that are ready."""
     counts, of = answer.counts, answer.discovery
     told = {"count": len(answer.results), "read": len(answer.results) - counts[UNREADABLE], "models": answer.models}
@@ -18,7 +19,7 @@ def batch_section(answer: Screening, say: Texts) -> dict[str, Any]:
         "outcomes": [(say("outcome", name), figures.count(counts[name]), say("outcome-words", name)) for name in OUTCOMES],
         "submissions": [_submission(one, say) for one in answer.results],
         "measured": [_finding(one.submission, found, say) for one in answer.results for found in one.findings],
-        "sentences": [(one.submission, said) for one in answer.results if (said := _sentences(one))],
+        "sentences": [(one.submission, told_of.all(said)) for one in answer.results if (said := _sentences(one))],
         "rings": [(ring.members, say("text", "screening-copies" if ring.copies else "screening-kin")) for ring in answer.rings],
         "compared": say("text", "screening-compared", **told),
         "policy": say("text", "screening-policy", policy=answer.policy, digest=answer.policy_digest),

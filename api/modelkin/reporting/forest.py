@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from modelkin.reporting.figures import correlation
+from modelkin.reporting.sentences import Sentences
 from modelkin.reporting.texts import Texts, shown
 from modelkin_registry.answers.tree import TreeAnswer, TreeEdge, TreeModel
 
@@ -77,7 +78,8 @@ def _relation(edge: TreeEdge, say: Texts) -> str:
 
 def _why(edge: TreeEdge, say: Texts) -> str:
     if edge.direction == "hint":
-        return say("text", "hint", reasons="; ".join(edge.reasons))
+        told = Sentences(say, (edge.parent, edge.child))
+        return say("text", "hint", reasons="; ".join(one.text for one in told.all(edge.reasons)))
     return say("text", "direction-unknown")
 
 

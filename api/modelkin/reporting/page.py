@@ -74,7 +74,7 @@ def markdown(value: Any) -> str:
 def _given(view: View, subject: str, say: Texts) -> dict[str, Any]:
     made: Made = view.sections["made"]
     sections = {**dict.fromkeys(SECTIONS), **view.sections}
-    page = View(view.title, view.headline, view.verdict, view.original, view.warnings, view.ways, sections)
+    page = View(view.title, view.headline, view.verdict, view.findings, view.warnings, view.ways, sections)
     return {"view": page, "say": say, "subject": subject, "scale": pictures.SCALE, "made": _made(made, say), "inputs": _inputs(made, say)}
 
 

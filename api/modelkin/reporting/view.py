@@ -11,6 +11,7 @@ from modelkin.reporting import figures, pictures
 from modelkin.reporting.batch import batch_section, headline_of
 from modelkin.reporting.forest import branches, tree_picture
 from modelkin.reporting.headline import headline, subject_of
+from modelkin.reporting.sentences import Sentences, Told, names_in
 from modelkin.reporting.texts import Texts
 from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, MergeByLayer, QueryAnswer
 from modelkin_registry.answers.evidence import ComponentEvidence, FamilyEvidence, Relative
@@ -42,43 +43,44 @@ class View:
     title: str
     headline: str
     verdict: str = ""
-    original: Sequence[str] = ()
-    warnings: Sequence[str] = ()
+    findings: Sequence[Told] = ()
+    warnings: Sequence[Told] = ()
     ways: Sequence[str] = ()
     sections: dict[str, Any] = field(default_factory=dict)
 
 
 def view_of(answer: Answer, made: Made, tree: TreeAnswer | None, say: Texts) -> View:
     """The page of an answer. `tree`: the family tree around the nearest relative, where there is a registry that has it."""
+    told = Sentences(say, names_in((answer, tree)))
     if isinstance(answer, TreeAnswer):
-        page = _tree_page(answer, made, say)
+        page = _tree_page(answer, say, told)
     elif isinstance(answer, TrajectoryAnswer):
-        page = _trajectory_page(answer, say)
+        page = _trajectory_page(answer, say, told)
     elif isinstance(answer, Screening):
         page = View(say("page", "title-screening", count=len(answer.results)), headline_of(answer, say))
-        page.original, page.warnings = answer.explanation[1:], answer.warnings
-        page.sections["screening"] = batch_section(answer, say)
+        page.findings, page.warnings = told.all(answer.explanation[1:]), told.all(answer.warnings)
+        page.sections["screening"] = batch_section(answer, say, told)
     else:
-        page = _pair_page(answer, tree, say)
+        page = _pair_page(answer, tree, say, told)
     page.sections["made"] = made
     return page
 
 
-def _pair_page(answer: QueryAnswer | CompareAnswer | DecomposeAnswer, tree: TreeAnswer | None, say: Texts) -> View:
+def _pair_page(answer: QueryAnswer | CompareAnswer | DecomposeAnswer, tree: TreeAnswer | None, say: Texts, told: Sentences) -> View:
     subject, relatives = subject_of(answer), _relatives(answer)
     first = relatives[0] if relatives else None
     kind = type(answer).__name__.removesuffix("Answer").lower()
     other = first.model if first is not None else ""
     page = View(say("page", f"title-{kind}", subject=subject, other=other), headline(answer, first, say))
-    page.original = answer.explanation[1:] if say.is_english else answer.explanation
-    page.warnings = answer.warnings
+    page.findings = told.all(answer.explanation[1:] if say.is_english else answer.explanation)
+    page.warnings = told.all(answer.warnings)
     if not isinstance(answer, DecomposeAnswer):
         page.verdict = answer.verdict
         ways = first.alternatives if first is not None and first.relation not in DESCENT_FREE else ()
         page.ways = [say("way", way, query=subject, relative=other) for way in ways]
         page.sections["compared"] = _compared(answer, first, subject, say)
         page.sections["claims"] = answer.claims
-        page.sections["beside"] = _beside(answer)
+        page.sections["beside"] = _beside(answer, told)
     if isinstance(answer, QueryAnswer):
         page.sections["relatives"] = (answer.registry.models, [_relative_row(one, say) for one in relatives])
     if isinstance(answer, CompareAnswer):
@@ -87,7 +89,7 @@ def _pair_page(answer: QueryAnswer | CompareAnswer | DecomposeAnswer, tree: Tree
     if isinstance(answer, (QueryAnswer, DecomposeAnswer)):
         page.sections["merge"] = _merge(answer, say)
     layers = _layers(answer)
-    page.sections["evidence"] = [_evidence(answer, one, relatives, layers, subject, say) for one in relatives[:SHOWN_IN_FULL]]
+    page.sections["evidence"] = [_evidence(answer, one, relatives, layers, subject, told) for one in relatives[:SHOWN_IN_FULL]]
     if tree is not None and first is not None:
         page.sections["tree"] = _tree(_with_query(tree, first, f"{subject} ({say('role', 'query')})"), say)
     return page
@@ -193,9 +195,10 @@ def _evidence(
     relatives: Sequence[Relative],
     layers: tuple[Mapping[str, int], Mapping[str, int]],
     subject: str,
-    say: Texts,
+    told: Sentences,
 ) -> dict[str, Any]:
     """One relative in pictures and tables, component by component."""
+    say = told.say
     names = (subject, one.model)
     components = []
     for component in one.components:
@@ -214,7 +217,7 @@ def _evidence(
                 "same_layers": all(a == b for a, b in component.layer_map),
                 "families": [_family(f, say) for f in component.families if f.informative],
                 "low": [_low(f) for f in component.families if not f.informative],
-                "changes": component.changes,
+                "changes": told.all(component.changes),
             }
         )
     return {"model": one.model, "components": components, "counterparts": one.counterparts}
@@ -308,15 +311,15 @@ def _weight(weight: float, sd: float | None) -> str:
     return figures.number(weight) + ("" if sd is None else f" ± {sd:.2g}")
 
 
-def _beside(answer: QueryAnswer | CompareAnswer) -> list[tuple[str, Sequence[str]]]:
+def _beside(answer: QueryAnswer | CompareAnswer, told: Sentences) -> list[tuple[str, Sequence[Told]]]:
     structures = answer.structure if isinstance(answer, QueryAnswer) else [answer.structure] if answer.structure else []
-    return [(one.model, one.sentences) for one in structures if one.sentences]
+    return [(one.model, told.all(one.sentences)) for one in structures if one.sentences]
 
 
-def _tree_page(answer: TreeAnswer, made: Made, say: Texts) -> View:
+def _tree_page(answer: TreeAnswer, say: Texts, told: Sentences) -> View:
     title = say("page", "title-tree", subject=answer.around) if answer.around else say("page", "title-forest")
     said = say("text", "tree") if answer.edges else say("text", "tree-none")
-    page = View(title, said, warnings=answer.warnings)
+    page = View(title, said, warnings=told.all(answer.warnings))
     page.sections["tree"] = _tree(answer, say)
     return page
 
@@ -326,12 +329,12 @@ def _tree(answer: TreeAnswer, say: Texts) -> dict[str, Any]:
     return {"picture": Picture("tree", tree_picture(roots, say)), "roots": roots, "alone": answer.alone, "left_out": answer.left_out}
 
 
-def _trajectory_page(answer: TrajectoryAnswer, say: Texts) -> View:
-    verdict = f"{answer.verdict[0].upper()}{answer.verdict[1:]}."
-    page = View(say("page", "title-trajectory", count=len(answer.steps)), verdict, warnings=answer.warnings)
-    page.original = [f"{also[0].upper()}{also[1:]}." for also in answer.also]
+def _trajectory_page(answer: TrajectoryAnswer, say: Texts, told: Sentences) -> View:
+    verdict, *further = [told(f"{words[0].upper()}{words[1:]}.") for words in (answer.verdict, *answer.also)]
+    page = View(say("page", "title-trajectory", count=len(answer.steps)), verdict.text, warnings=told.all(answer.warnings))
+    page.findings = further
     page.sections["trajectory"] = {
-        "findings": [(f.sentence, figures.number(f.value), f.null, f.against) for f in answer.findings],
+        "findings": [(told(f.sentence), told(f.null), f.against) for f in answer.findings],
         "steps": [_step(one, say) for one in answer.steps],
     }
     return page

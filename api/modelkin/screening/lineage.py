@@ -8,7 +8,8 @@ from modelkin_indexer.errors import RegistryError
 from modelkin_registry.claims.declared import registered_as
 from modelkin_registry.registry import Registry
 from modelkin_registry.relations.pairs import measure_kin
-from modelkin_registry.screening.measured import kinships
+from modelkin_registry.screening.declared import ANY
+from modelkin_registry.screening.measured import kinships, started
 
 
 class RegistryLineage:
@@ -21,14 +22,14 @@ class RegistryLineage:
         self.licences = cache(lambda model: _licences(registry, model))
 
 
-def _kindred(registry: Registry, model: str, base: str) -> frozenset[str]:
+def _kindred(registry: Registry, model: str, base: str) -> dict[str, float]:
     if model == base:
-        return frozenset("*")
+        return {ANY: 0.0}
     try:
         kin = measure_kin(registry.get(model), registry.get(base), base, registry.judge(1))
     except RegistryError:
-        return frozenset()
-    return frozenset(row.component for row in kinships(kin.relative, 1))
+        return {}
+    return started(kin.relative) | dict.fromkeys((row.component for row in kinships(kin.relative, 1)), 0.0)
 
 
 def _licences(registry: Registry, model: str) -> tuple[str, ...]:

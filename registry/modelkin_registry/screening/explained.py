@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from modelkin_registry.screening.declared import ANY, Declaration
 from modelkin_registry.screening.measured import Kinship, Measured
 from modelkin_registry.screening.policy import Policy
 
+ALIKE = 0.02  # difference of mean r that sketches of the same weights, stored in another way, show
 MANIFEST = "the list of submissions"  # source of what is declared there
 
 
@@ -20,8 +21,9 @@ class Lineage(Protocol):
     def registered(self, name: str) -> str | None:
         """The registered model that a name means, None where none is, or where it is not clear which."""
 
-    def kindred(self, model: str, base: str) -> Collection[str]:
-        """Components of a registered model that show descent in common with another one."""
+    def kindred(self, model: str, base: str) -> Mapping[str, float]:
+        """How near another one is to a registered model: component of the model -> 0 where it shows descent, and where it shows a common
+        start only, the mean of 1 - r."""
 
     def licences(self, model: str) -> Sequence[str]:
         """The licences that a registered model's folder names, in lower case."""
@@ -94,8 +96,11 @@ class Judge:
             return name in self.entries and name != entry.name and self._through(entry, row, self.entries[name])
         if base == row.relative:
             return True
-        shared = any(one.relative == base and one.component == row.component for one in entry.measured.kin)
-        return shared and (ANY in (kindred := self.lineage.kindred(row.relative, base)) or row.relative_component in kindred)
+        if not any(one.relative == base and one.component == row.component for one in entry.measured.kin):
+            return False
+        kindred = self.lineage.kindred(row.relative, base)
+        apart = kindred.get(ANY, kindred.get(row.relative_component))
+        return apart is not None and (apart == 0 or row.apart >= apart - ALIKE)  # a base as near to it as the submission explains it too
 
     def _through(self, entry: Entry, row: Kinship, other: Entry) -> bool:
         """Whether a declared submission has the same kinship, and may have it. Of two that declare each other neither explains anything."""

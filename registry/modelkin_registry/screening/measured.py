@@ -168,6 +168,11 @@ def kinships(relative: Relative, searched: int) -> list[Kinship]:
     return [Kinship(relative.model, *names, relative.relation, relative.relation, None, p_value, max(searched, 1), relative.shared, 0.0)]
 
 
+def started(relative: Relative) -> dict[str, float]:
+    """Components with a common start only, with the mean of 1 - r over their informative families."""
+    return {one.query: _mean_apart(one, inherited=False) for one in relative.components if one.relation == COMMON_START}
+
+
 def _family(component: ComponentEvidence) -> str | None:
     """The informative family that agrees most."""
     found = [one for one in component.families if one.informative and one.inherited and one.r is not None]
@@ -176,6 +181,11 @@ def _family(component: ComponentEvidence) -> str | None:
 
 def _apart(component: ComponentEvidence) -> float:
     """Mean of 1 - r over inherited informative families, weighed by their parameters; 0 where digests alone tell."""
-    found = [(1.0 - one.r, one.parameters) for one in component.families if one.informative and one.inherited and one.r is not None]
+    return _mean_apart(component, inherited=True)
+
+
+def _mean_apart(component: ComponentEvidence, *, inherited: bool) -> float:
+    told = [one for one in component.families if one.informative and (one.inherited or not inherited)]
+    found = [(1.0 - one.r, one.parameters) for one in told if one.r is not None]
     total = sum(weight for _, weight in found)
     return round(max(0.0, sum(value * weight for value, weight in found) / total), 6) if total else 0.0
