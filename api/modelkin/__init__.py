@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from modelkin.verbs.keeping import import_ as import_
     from modelkin.verbs.keeping import journal as journal
     from modelkin.verbs.keeping import list as list
+    from modelkin.verbs.keeping import new_registry as new_registry
     from modelkin.verbs.keeping import open as open
     from modelkin.verbs.keeping import pull as pull
     from modelkin.verbs.keeping import push as push
@@ -63,6 +64,7 @@ _KEEPING = (
     "import_",
     "journal",
     "list",
+    "new_registry",
     "open",
     "pull",
     "push",

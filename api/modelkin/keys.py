@@ -34,9 +34,10 @@ def key(action: Action, file: str | os.PathLike[str]) -> KeyTold:
     if action == "new":
         return _told(_written(path, drawn), drawn)
     former = _secret(path)
-    kept = _written(path.with_name(f"{path.name}.{private_key(former).name}"), former)
-    made = _written(path.with_name(f"{path.name}.new"), drawn)
-    made.replace(path)
+    kept = path.with_name(f"{path.name}.{private_key(former).name}")
+    if not kept.exists() or _secret(kept) != former:  # it is there after a rotation that was killed
+        _written(kept, former)
+    _written(path.with_name(f"{path.name}.{private_key(drawn).name}.new"), drawn).replace(path)
     return _told(path, drawn, str(kept))
 
 
@@ -63,8 +64,15 @@ def _secret(path: Path) -> bytes:
 
 def _written(path: Path, secret: bytes) -> Path:
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, ONLY_OWNER), "w") as file:
-            file.write(secret.hex() + "\n")
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, ONLY_OWNER)
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(secret.hex() + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # a rotation gives up the former key's place next
+        except OSError:
+            path.unlink()  # what is there of it is no key
+            raise
     except FileExistsError:
         raise UnusableKey(f"{path}: is there already, and no key is written over. Give another name.") from None
     except OSError as error:

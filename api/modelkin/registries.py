@@ -13,10 +13,11 @@ from modelkin.keys import read_key
 from modelkin.settings import Settings
 from modelkin.wishes import Say
 from modelkin_data import starter
+from modelkin_indexer.errors import RegistryError, UnusableKey
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.spec import PUBLIC_KEY, Key
 from modelkin_registry import doctor
-from modelkin_registry.answers.upkeep import Examination
+from modelkin_registry.answers.upkeep import Examination, NewRegistry
 from modelkin_registry.registry import Registry
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.search.index import VectorIndex
@@ -96,6 +97,25 @@ class OnDemand:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.opened is not None and not self._kept_open:
             self.opened.close()
+
+
+def make_registry(settings: Settings, *, private: bool) -> NewRegistry:
+    """Make a registry without models, those that come with modelkin among them, under the call's key; `private` demands a private one.
+
+    Raises:
+        UnusableKey: the key file holds none, or there is no private key and one is demanded.
+        RegistryError: there is something of that name, or it cannot be made.
+    """
+    key, path = read_key(settings.key_file), settings.registry or user_registry()
+    if private and key is PUBLIC_KEY:
+        raise UnusableKey(f"{path}: no private key was given. `modelkin key new FILE` makes one, `--key-file FILE` gives it.")
+    for taken in (path, part_of(path, key)):
+        if taken.exists() or taken.is_symlink():
+            raise RegistryError(f"{taken}: is there already, and nothing is written over. Give the path of a new file.")
+    if settings.registry is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with Registry.open(path, key_name=key.name):
+        return NewRegistry(str(path), key.name)
 
 
 def begin_registry(path: Path, say: Say) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -49,6 +51,77 @@ def test_what_is_no_key_is_refused_and_left(tmp_path: Path, action: str, content
     with pytest.raises(UnusableKey, match=r"no\.key: holds neither 32 bytes nor 64 hex digits"):
         modelkin.key(action, path)  # type: ignore[arg-type]
     assert path.read_text() == content
+
+
+def test_a_rotation_that_was_killed_goes_on(tmp_path: Path) -> None:
+    first = modelkin.key("new", tmp_path / "our.key")
+    (tmp_path / f"our.key.{first.key}").write_bytes((tmp_path / "our.key").read_bytes())  # kept, and no key drawn after it
+    second = modelkin.key("rotate", tmp_path / "our.key")
+    assert modelkin.key("show", str(second.former)).commitment == first.commitment
+    (tmp_path / f"our.key.{second.key}").write_text("11" * 32)
+    with pytest.raises(UnusableKey, match="no key is written over"):  # something else of that name
+        modelkin.key("rotate", tmp_path / "our.key")
+    assert modelkin.key("show", tmp_path / "our.key").key == second.key
+
+
+def test_a_key_that_cannot_be_written_whole_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = modelkin.key("new", tmp_path / "our.key")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    for action, file in (("new", "other.key"), ("rotate", "our.key")):
+        with pytest.raises(UnusableKey, match="No space left"):
+            modelkin.key(action, tmp_path / file)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["our.key"]
+    assert modelkin.key("show", tmp_path / "our.key").key == first.key
+
+
+def test_a_registry_is_made_under_a_key_and_keeps_it(filled: Path) -> None:
+    key = modelkin.key("new", "our.key").key
+    made = run("registry", "new", "private.db", "--private", "--key-file", "our.key", "--json")
+    assert json.loads(made.stdout) == {"contract": 1, "registry": "private.db", "key": key}
+    assert modelkin.list(registry="private.db", key_file="our.key").models == ()
+    with pytest.raises(RegistryError, match=f"made with key '{key}', opened with 'public'"):
+        modelkin.add("parent", registry="private.db")
+    assert {one.status for one in modelkin.refresh("private.db", "our.key", registry="r.db").results} == {"renewed"}
+    answer = modelkin.query("child", registry="private.db", key_file="our.key")
+    assert (answer.registry.key, answer.relatives[0].model) == (key, "parent")
+
+
+@pytest.mark.parametrize("file", ["new.db", None])
+def test_a_registry_without_a_private_key_is_public(models: Path, file: str | None) -> None:
+    made = modelkin.new_registry(file, registry="r.db")
+    assert (made.registry, made.key) == (file or "r.db", "public")
+    assert modelkin.list(registry=made.registry).models == ()
+
+
+def test_the_users_own_registry_is_made_without_the_starter_models(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelkin.registries.user_registry", lambda: models / "share" / "registry.db")
+    made = modelkin.new_registry()
+    assert made.registry == str(models / "share" / "registry.db")
+    assert modelkin.list().models == ()
+
+
+@pytest.mark.parametrize("key_file", [None, "public"])
+def test_a_private_registry_needs_a_private_key(models: Path, key_file: str | None) -> None:
+    with pytest.raises(UnusableKey, match=r"new\.db: no private key was given"):
+        modelkin.new_registry("new.db", private=True, key_file=key_file)
+    with pytest.raises(UnusableKey, match=r"none\.key: No such file"):
+        modelkin.new_registry("new.db", private=True, key_file="none.key")
+    assert not Path("new.db").exists()
+
+
+def test_no_registry_is_made_over_what_is_there(filled: Path) -> None:
+    key = kept_under_two_keys(filled)
+    held = Path("r.db").read_bytes()
+    Path("folder.db").mkdir()
+    Path("gone.db").symlink_to("nowhere")
+    for name in ("r.db", "folder.db", "gone.db", "our.key"):
+        with pytest.raises(RegistryError, match=f"{name}: is there already"):
+            modelkin.new_registry(name)
+    Path("r.db").rename("elsewhere.db")  # its part under the private key is what that key would find
+    with pytest.raises(RegistryError, match=rf"r\.db\.{key}: is there already"):
+        modelkin.new_registry("r.db", key_file="our.key")
+    assert Path("elsewhere.db").read_bytes() == held
+    assert run("registry", "new", "no/folder.db").exit_code == 4
 
 
 def test_models_are_read_again_under_another_key(filled: Path) -> None:

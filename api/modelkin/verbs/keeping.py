@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Unpack
 
-from modelkin.registries import examine_registry
+from modelkin.registries import examine_registry, make_registry
 from modelkin.registry import Registry
 from modelkin.taking import sharing
 from modelkin.verbs.calls import AnyKeys, AnyRegistry, Call, ReadingCall, listener_of, opened, options_of, settings_of
@@ -18,6 +18,7 @@ from modelkin_registry.answers.upkeep import (
     Calibration,
     Examination,
     Listing,
+    NewRegistry,
     Refresh,
     Removed,
     Renamed,
@@ -38,6 +39,18 @@ def open(  # `modelkin.open`, as a file is opened
     if path is not None:
         call = {**call, "registry": path}
     return Registry.at(settings_of(call), create=create, starter=starter, listener=listener_of(call))
+
+
+def new_registry(path: str | os.PathLike[str] | None = None, *, private: bool = False, **call: Unpack[Call]) -> NewRegistry:
+    """Make a registry without models in a new file, under the key of the call; without a path the one that the call names.
+
+    `private` demands a private key, so that none is made under the public one by oversight.
+
+    Raises:
+        UnusableKey: the key file holds no key, or no private key was given and `private` demands one.
+        RegistryError: there is something of that name already, or it cannot be made.
+    """
+    return make_registry(settings_of(call if path is None else {**call, "registry": path}), private=private)
 
 
 def add(

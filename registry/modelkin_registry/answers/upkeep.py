@@ -137,6 +137,15 @@ class Refresh(Plain):
 
 
 @dataclass(frozen=True)
+class NewRegistry(Plain):
+    """A registry without models that was made in that file, and the id of its key, which it has for good."""
+
+    registry: str
+    key: str
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
 class Finding(Plain):
     """One thing `doctor` looked at. `state` is "ok", "repaired" or "broken"."""
 
