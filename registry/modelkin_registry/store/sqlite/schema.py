@@ -26,7 +26,8 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from modelkin_registry.store.rows import checksum
-from modelkin_registry.store.sqlite.marks import MIGRATIONS, SEALED, STEPS
+from modelkin_registry.store.sql.sealed import SEALED
+from modelkin_registry.store.sqlite.marks import MIGRATIONS, STEPS
 
 migrations = Migrations(MIGRATIONS)
 
