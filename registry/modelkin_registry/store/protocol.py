@@ -18,6 +18,7 @@ from modelkin_registry.answers.asked import Calibrated
 from modelkin_registry.answers.shared import JournalEntry
 from modelkin_registry.answers.upkeep import ListedModel, OwnBackground
 from modelkin_registry.evidence.judge import Strangers
+from modelkin_registry.store.address import Place
 from modelkin_registry.store.records import (
     Change,
     KeptFingerprint,
@@ -163,8 +164,13 @@ class Inspection(Protocol):
 class Store(Protocol):
     """An open registry. Use from the thread that opened it; other threads and processes open their own.
 
-    `path` names it in messages; what is derived from it lies in files beside that path.
+    `name` stands for it in messages; what is derived from it lies in files beside `path`, on this machine. `place` is what opens it again.
     """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def place(self) -> Place: ...
 
     @property
     def path(self) -> Path: ...
@@ -176,6 +182,8 @@ class Store(Protocol):
     def created(self) -> str: ...
     @property
     def read_only(self) -> bool: ...
+    @property
+    def may_be_indexed(self) -> bool: ...
     @property
     def in_transaction(self) -> bool: ...
     @property
@@ -205,6 +213,9 @@ class Store(Protocol):
 
     def reading(self) -> AbstractContextManager[None]:
         """Everything read inside is of one moment."""
+
+    def alone(self, what: str) -> AbstractContextManager[bool]:
+        """Whether nothing else, on whatever machine, does this with the registry meanwhile; however this process ends, it is let go."""
 
     # writing
 

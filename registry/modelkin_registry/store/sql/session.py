@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from modelkin_indexer.errors import RegistryError
+from modelkin_registry.store.address import Place
 from modelkin_registry.store.sql.sealed import SEALED, seal_of
 
 DAMAGED = "it is damaged. Restore it from a backup or an export; `modelkin doctor` shows what is still readable"
@@ -31,10 +32,11 @@ class Row(Protocol):
 class Session(ABC):
     """An open registry at one engine. Trouble with it becomes a RegistryError that says what to do.
 
-    `name` is what messages call it; `path` the place beside which lies what is derived from it.
+    `name` is what messages call it, `place` what opens it again; beside `path` lies what is derived from it.
     """
 
     path: Path
+    place: Place
     name: str
     read_only: bool
 

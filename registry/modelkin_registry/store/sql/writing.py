@@ -23,6 +23,8 @@ from modelkin_registry.store.words import storable
 
 NEWEST = "SELECT id, content FROM revision WHERE model = ? ORDER BY id DESC LIMIT 1"
 SOURCE = "SELECT id FROM source WHERE revision = ? AND who = ? AND origin = ?"
+WITH_ROWS = """SELECT DISTINCT revision.model AS model, revision.id AS revision FROM vector
+    JOIN revision ON revision.id = vector.revision ORDER BY revision.id"""
 HELD = """SELECT revision.id AS revision, content, parameters, revision.added AS added,
     (SELECT origin FROM source WHERE source.revision = revision.id ORDER BY last_seen DESC, id DESC LIMIT 1) AS origin
     FROM revision WHERE model = ? ORDER BY revision.id DESC LIMIT 1"""
@@ -38,8 +40,18 @@ class Writing(Reading):
         self.hub = HubJournal(self)
         self.backgrounds = BackgroundTable(self)
         self.structure = StructureTable(self)
-        made = self.rows("SELECT registry, key, created FROM meta")[0]
+        made = self.rows("SELECT registry, spec, key, created FROM meta")[0]
         self.registry_id, self.key_name, self.created = made["registry"], made["key"], made["created"]
+        if made["spec"] != spec.VERSION:
+            self._take_out_older()
+
+    def _take_out_older(self) -> None:
+        """Search rows of an older spec say nothing to a newer one: they go, and their fingerprints stay until they are made anew."""
+        with self.batch():
+            for row in self.rows(WITH_ROWS):
+                self._log(row["model"], "put", row["revision"])
+            self.run("DELETE FROM vector WHERE fingerprint IN (SELECT id FROM fingerprint WHERE spec != ?)", [spec.VERSION])
+            self.run("UPDATE meta SET spec = ?", [spec.VERSION])
 
     # putting
 

@@ -181,24 +181,7 @@ def _prepared(connection: sqlite3.Connection, path: Path, create: bool, key_name
     if blank or _steps_done(connection) != STEPS:
         _migrate(connection, path, key_name)
     _check_meta(connection, path, key_name)
-    if _value(connection, "SELECT spec != ? FROM meta", spec.VERSION):
-        _take_out_older(connection)
     return connection
-
-
-def _take_out_older(connection: sqlite3.Connection) -> None:
-    """Search rows of an older spec say nothing to a newer one: they go, and their fingerprints stay until they are made anew."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        older = "SELECT DISTINCT revision.model, revision.id, 'put', ? FROM vector JOIN revision ON revision.id = vector.revision"
-        connection.execute(f"INSERT INTO change (model, revision, what, at) {older} ORDER BY revision.id", [now()])
-        connection.execute("DELETE FROM vector WHERE fingerprint IN (SELECT id FROM fingerprint WHERE spec != ?)", [spec.VERSION])
-        connection.execute("UPDATE meta SET spec = ?", [spec.VERSION])
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _is_blank(connection: sqlite3.Connection) -> bool:

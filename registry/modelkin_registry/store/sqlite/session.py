@@ -18,7 +18,8 @@ class SqliteSession(Session):
     """What every table of the store works through, at SQLite."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path, self.name = path, str(path)
+        self.path = self.place = path
+        self.name = str(path)
         self.connection = connection
         self.read_only = is_read_only(connection)
 
