@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +18,13 @@ from modelkin_indexer.errors import RegistryError, UnusableKey
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.spec import PUBLIC_KEY, Key
 from modelkin_registry import doctor
-from modelkin_registry.answers.upkeep import Examination, NewRegistry
+from modelkin_registry.answers.upkeep import CopiedRegistry, Examination, NewRegistry
 from modelkin_registry.registry import Registry
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.search.index import VectorIndex
-from modelkin_registry.store.address import Address, Place
+from modelkin_registry.store.address import Address, Place, place_of
 from modelkin_registry.store.appearing import appearing
+from modelkin_registry.store.copying import copy_store
 from modelkin_registry.store.opening import is_there, open_store
 from modelkin_registry.store.protocol import Store
 
@@ -121,6 +123,14 @@ def make_registry(settings: Settings, *, private: bool) -> NewRegistry:
         user_registry().parent.mkdir(parents=True, exist_ok=True)
     with Registry.open(path, key_name=key.name):
         return NewRegistry(str(path), key.name)
+
+
+def copied_registry(source: str | os.PathLike[str], target: str | os.PathLike[str], settings: Settings) -> CopiedRegistry:
+    """Copy the registry at one place to another one where there is none, or an empty one; both of the call's key. Raises RegistryError."""
+    key, places = read_key(settings.key_file), (place_of(source), place_of(target))
+    with open_store(places[0], create=False, key_name=key.name) as given, open_store(places[1], key_name=key.name) as made:
+        rows = copy_store(given, made)
+        return CopiedRegistry(given.name, made.name, made.count(), rows)
 
 
 def begin_registry(path: Path, say: Say) -> None:

@@ -5,7 +5,7 @@ Models have names; their revisions have the numbers by which they are searched. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -161,6 +161,31 @@ class Inspection(Protocol):
         """Every stored fingerprint with its bytes."""
 
 
+class Tables(Protocol):
+    """All tables as they are, for a copy. Inside a transaction of the store."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def is_empty(self) -> bool:
+        """Whether nothing was ever put into this registry."""
+
+    def count(self, table: str) -> int:
+        """How many rows a table has."""
+
+    def rows(self, table: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of a table in a fixed order, the same for every engine."""
+
+    def fill(self, table: str, rows: Iterable[tuple[Any, ...]]) -> int:
+        """Make these the rows of a table of an empty registry. Returns how many."""
+
+    def numbers(self) -> Mapping[str, int]:
+        """The last number that was given in each table, to a row that may be gone."""
+
+    def go_on_from(self, numbers: Mapping[str, int]) -> None:
+        """Give the next rows the numbers after these."""
+
+
 class Store(Protocol):
     """An open registry. Use from the thread that opened it; other threads and processes open their own.
 
@@ -198,6 +223,8 @@ class Store(Protocol):
     def hub(self) -> Journal: ...
     @property
     def inspection(self) -> Inspection: ...
+    @property
+    def tables(self) -> Tables: ...
 
     def close(self) -> None:
         """Let go of it. A second close does nothing."""

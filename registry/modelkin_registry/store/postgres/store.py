@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -14,8 +14,10 @@ import psycopg
 from modelkin_indexer import spec
 from modelkin_registry.store.address import Address
 from modelkin_registry.store.postgres.connecting import explained, opened
+from modelkin_registry.store.postgres.schema import NUMBERED
 from modelkin_registry.store.postgres.session import PostgresSession
 from modelkin_registry.store.sql.inspection import Inspection
+from modelkin_registry.store.sql.tables import NEVER_AGAIN, Tables
 from modelkin_registry.store.sql.writing import Writing
 
 REFERENCES = """SELECT source.relname AS child, own.attname AS of, target.relname AS parent, theirs.attname AS to
@@ -33,7 +35,7 @@ class PostgresStore(Writing, PostgresSession):
 
     def __init__(self, address: Address, connection: psycopg.Connection[Any]) -> None:
         PostgresSession.__init__(self, address, connection)
-        self.inspection = PostgresInspection(self)
+        self.inspection, self.tables = PostgresInspection(self), PostgresTables(self)
         self.begin()
         self.path = _beside(self.registry_id, address)
 
@@ -83,3 +85,18 @@ class PostgresInspection(Inspection):
             lost = f"SELECT count(*) FROM {child} WHERE {of} IS NOT NULL AND {of} NOT IN (SELECT {to} FROM {parent})"  # noqa: S608
             if number := self._session.value(lost):
                 yield f"{number} rows of table {child} refer to missing rows of {parent}"
+
+
+class PostgresTables(Tables):
+    """The schema's tables."""
+
+    def numbers(self) -> Mapping[str, int]:
+        """The last numbers that were given."""
+        given = {row["name"]: int(row["last"]) for row in self._session.rows("SELECT name, last FROM number")}
+        return {table: given[table] for table in NEVER_AGAIN}
+
+    def go_on_from(self, numbers: Mapping[str, int]) -> None:
+        """Give the next rows the numbers after these; in other tables those after the highest there is."""
+        for table, column in NUMBERED.items():
+            last = numbers.get(table) or self._session.value(f"SELECT coalesce(max({column}), 0) FROM {table}")  # noqa: S608
+            self._session.run("UPDATE number SET last = ? WHERE name = ?", [last, table])

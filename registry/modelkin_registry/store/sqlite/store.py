@@ -6,12 +6,13 @@ Several processes may read and write at once: a writer takes its lock when it be
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
 from modelkin_indexer import spec
 from modelkin_registry.store.sql.inspection import Inspection
+from modelkin_registry.store.sql.tables import NEVER_AGAIN, Tables
 from modelkin_registry.store.sql.writing import Writing
 from modelkin_registry.store.sqlite.connecting import connect
 from modelkin_registry.store.sqlite.session import SqliteSession
@@ -22,7 +23,7 @@ class SqliteStore(Writing, SqliteSession):
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         SqliteSession.__init__(self, path, connection)
-        self.inspection = SqliteInspection(self)
+        self.inspection, self.tables = SqliteInspection(self), SqliteTables(self)
         self.begin()
 
     @classmethod
@@ -57,3 +58,18 @@ class SqliteInspection(Inspection):
         """Rows that refer to rows which are not there."""
         for row in self._session.each("PRAGMA foreign_key_check"):
             yield f"row {row['rowid']} of table {row['table']} refers to a missing row of {row['parent']}"
+
+
+class SqliteTables(Tables):
+    """The file's tables."""
+
+    def numbers(self) -> Mapping[str, int]:
+        """The last numbers that SQLite gave."""
+        given = {row["name"]: int(row["seq"]) for row in self._session.rows("SELECT name, seq FROM sqlite_sequence")}
+        return {table: given.get(table, 0) for table in NEVER_AGAIN}
+
+    def go_on_from(self, numbers: Mapping[str, int]) -> None:
+        """Give the next rows the numbers after these."""
+        for table, last in numbers.items():
+            self._session.run("DELETE FROM sqlite_sequence WHERE name = ?", [table])
+            self._session.run("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", [table, last])
