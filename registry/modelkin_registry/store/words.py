@@ -9,6 +9,8 @@ ALMOST_ALL = 0.9999  # of the words of a text that is not quite the same
 
 def storable(words: str) -> str:
     """Words that a database can hold: a file's name may be bytes that are no text."""
+    if words.isascii() and "\0" not in words:
+        return words
     return words.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 

@@ -22,14 +22,14 @@ BUSY_SECONDS = 30  # how long to wait for another writer before giving up, as at
 OLDEST_SERVER = 15  # tried with 15 and 18
 BUSY = f"another process has been writing for over {BUSY_SECONDS} s. Try again when it is done"
 READ_ONLY = "it cannot be written. Check the rights of your user there, or that the server is no standby"
-GONE = "the server cannot be reached, or ended the connection. Check that it runs, and try again"
+GONE = "the server ended the connection, or cannot go on. Check that it runs, and try again"
+UNREACHED = "no connection. Check that the server runs and knows your user, and that the database is there (`createdb NAME` makes one)"
 
 REMEDIES = {  # by the codes of PostgreSQL (appendix A of its manual)
     "55P03": BUSY,
     "25006": READ_ONLY,
     "42501": READ_ONLY,
     "42P01": "its tables are gone, or not yours to read. Check the schema and the rights of your user there",
-    "3D000": "no such database. Make it first (`createdb NAME`), or give another one",
     "53100": "the server's disk is full; nothing of this change was stored. Free some space and try again",
     "53300": "the server has no connection left. Try again later, or raise its max_connections",
     "XX001": DAMAGED,
@@ -57,8 +57,11 @@ def lock_of(address: Address, what: str) -> int:
 
 
 def connect(address: Address) -> psycopg.Connection[Any]:
-    """A connection with our settings. Transactions are begun by who uses it. Raises psycopg.Error."""
-    connection = psycopg.connect(address.server, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="modelkin")
+    """A connection with our settings. Transactions are begun by who uses it. Raises RegistryError where there is none."""
+    try:
+        connection = psycopg.connect(address.server, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="modelkin")
+    except psycopg.Error as error:  # that come without a code
+        raise RegistryError(f"{address}: {UNREACHED} (PostgreSQL: {' '.join(str(error).split())}).") from error
     try:
         connection.execute("SET client_encoding = 'UTF8'")
         connection.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'")

@@ -13,13 +13,13 @@ from itertools import count
 from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
 
 from modelkin_indexer.errors import RegistryError
 from modelkin_registry.store.address import Address
 from modelkin_registry.store.postgres.connecting import READ_ONLY, connect, explained, lock_of, may_write
 from modelkin_registry.store.postgres.schema import NUMBERED
 from modelkin_registry.store.sql.session import Row, Session, sealed_values
+from modelkin_registry.store.words import storable
 
 AT_ONCE = 256  # rows fetched at once where a transaction reads them one after the other
 IDLE_SECONDS = 600  # how long a writer may be silent inside a transaction: a machine that is gone must not hold the registry
@@ -65,18 +65,17 @@ class PostgresSession(Session):
         self.address, self._connection = address, connection
         self.read_only = not may_write(connection)
         self._cursors = count()
+        self._is_closed = self._within = False
 
     def close(self) -> None:
         """Let go of the server. A second close does nothing."""
         self._is_closed = True
         self._connection.close()
 
-    _is_closed = False
-
     @property
     def connection(self) -> psycopg.Connection[Any]:
         """The connection; another one where the server had ended it outside a transaction."""
-        if self._connection.closed and not self._is_closed:
+        if self._connection.closed and not (self._is_closed or self._within):  # what is left of a transaction must not be done without it
             with explained(self.name):
                 self._connection = connect(self.address)
         return self._connection
@@ -156,7 +155,7 @@ class PostgresSession(Session):
 
     @contextmanager
     def _transaction(self, begin: str, end: str) -> Iterator[None]:
-        connection = self.connection
+        connection, self._within = self.connection, True
         try:
             connection.execute(begin)
             yield
@@ -165,11 +164,13 @@ class PostgresSession(Session):
             if not connection.closed:
                 connection.execute("ROLLBACK")
             raise
+        finally:
+            self._within = False
 
     @property
     def in_transaction(self) -> bool:
         """Whether this is inside `batch` or `reading`."""
-        return self._connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR, TransactionStatus.ACTIVE)
+        return self._within
 
     @contextmanager
     def alone(self, what: str) -> Iterator[bool]:
@@ -184,5 +185,5 @@ class PostgresSession(Session):
 
 
 def _storable(values: Sequence[Any]) -> list[Any]:
-    """Values without the one character that PostgreSQL's texts cannot hold, written as the shared SQL stores it."""
-    return [value.replace("\0", "\\x00") if isinstance(value, str) else value for value in values]
+    """Values with texts as PostgreSQL can hold them: what is asked for may have characters that no stored one has."""
+    return [storable(value) if isinstance(value, str) else value for value in values]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from hashlib import blake2b
@@ -20,6 +21,7 @@ from modelkin_registry.store.sql.inspection import Inspection
 from modelkin_registry.store.sql.tables import NEVER_AGAIN, Tables
 from modelkin_registry.store.sql.writing import Writing
 
+CACHE = "MODELKIN_CACHE"  # environment: the user's cache is elsewhere
 REFERENCES = """SELECT source.relname AS child, own.attname AS of, target.relname AS parent, theirs.attname AS to
     FROM pg_constraint JOIN pg_class AS source ON source.oid = conrelid JOIN pg_class AS target ON target.oid = confrelid
     JOIN pg_attribute AS own ON own.attrelid = conrelid AND own.attnum = conkey[1]
@@ -64,7 +66,8 @@ class PostgresStore(Writing, PostgresSession):
 def _beside(registry_id: str, address: Address) -> Path:
     """Where this machine keeps what is derived from the registry: in a folder of its own in the user's cache."""
     which = blake2b(f"{registry_id} {address}".encode(), digest_size=8).hexdigest()
-    path = Path(platformdirs.user_cache_dir("modelkin", appauthor=False)) / "postgresql" / which / "registry"
+    cache = Path(os.environ.get(CACHE) or platformdirs.user_cache_dir("modelkin"))
+    path = cache / "postgresql" / which / "registry"
     with suppress(OSError):  # then searches go on without an index
         path.parent.mkdir(parents=True, exist_ok=True)
     return path

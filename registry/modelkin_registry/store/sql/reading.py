@@ -19,7 +19,7 @@ from modelkin_registry.store.sql.sealed import sealed
 from modelkin_registry.store.sql.session import DOCTOR, Row, Session
 from modelkin_registry.store.sql.structure import StructureTable
 from modelkin_registry.store.sql.vectors import CHANGED
-from modelkin_registry.store.words import kept_words
+from modelkin_registry.store.words import kept_words, storable
 
 SUGGESTIONS = 3  # close names shown when one is not found
 SUGGESTED_AMONG = 5_000  # models up to which close names are looked for: 0.1 s; 2 s and more for 100,000
@@ -125,7 +125,7 @@ class Reading(Session):
 
     def current_of(self, names: Iterable[str]) -> list[int]:
         """Numbers of the current revisions of the models that have these present names, ascending; outdated ones are left out."""
-        names = sorted(names)
+        names = sorted(map(storable, names))
         outdated = set(self.outdated()) if names else set()
         return [number for number in self.column(CURRENT_OF, [json.dumps(names)]) if number not in outdated]
 
