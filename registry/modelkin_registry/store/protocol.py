@@ -23,6 +23,8 @@ from modelkin_registry.store.records import (
     Change,
     KeptFingerprint,
     KeptStructure,
+    Leased,
+    Lent,
     NewModel,
     PutResult,
     Queued,
@@ -116,7 +118,7 @@ class Journal(Protocol):
         """Put back what failed: where it may pass and was not tried too often, or `every` one. Returns how many."""
 
     def waiting(self, selection: str, batch: int = 256) -> Iterator[Queued]:
-        """The queue, oldest change first. What is noted meanwhile does not disturb it."""
+        """The queue, oldest change first, without what workers hold. What is noted meanwhile does not disturb it."""
 
     def count(self, selection: str) -> dict[str, int]:
         """How many repositories of a selection are in each state."""
@@ -143,6 +145,31 @@ class Journal(Protocol):
 
     def entries(self) -> Iterator[JournalEntry]:
         """The whole journal, by repository."""
+
+
+class Leases(Protocol):
+    """Which worker has which repository of the journal that waits. One has it at a time, and for as long as it is heard of."""
+
+    def take(self, holder: str, seconds: float, count: int = 1) -> list[Leased]:
+        """Lend the oldest waiting jobs to a worker, for so long. A job with which too many workers died is set aside first."""
+
+    def keep(self, holder: str, seconds: float) -> int:
+        """Let a worker have what it holds for so long from now. Returns how many jobs it holds."""
+
+    def holds(self, holder: str, repo: str) -> bool:
+        """Whether the job is still this worker's. Asked in the transaction that stores what came of it."""
+
+    def give_back(self, holder: str) -> int:
+        """A worker stops: what it holds may be taken at once, and is not counted as tried. Returns how many jobs."""
+
+    def lapse(self, holder: str) -> int:
+        """A worker is known to be dead: what it held may be taken at once. Returns how many jobs."""
+
+    def later(self, repo: str, seconds: float, reason: str) -> None:
+        """A failure that may pass: the job waits for so long before it is lent again."""
+
+    def lent(self) -> Lent:
+        """How many jobs there are, how many of them are held, and how many wait for their time."""
 
 
 class Inspection(Protocol):
@@ -221,6 +248,8 @@ class Store(Protocol):
     def backgrounds(self) -> Backgrounds: ...
     @property
     def hub(self) -> Journal: ...
+    @property
+    def leases(self) -> Leases: ...
     @property
     def inspection(self) -> Inspection: ...
     @property

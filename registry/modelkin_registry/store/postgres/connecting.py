@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from modelkin_indexer import spec
-from modelkin_indexer.errors import RegistryError
+from modelkin_indexer.errors import RegistryAway, RegistryError
 from modelkin_registry.store.address import Address
 from modelkin_registry.store.postgres import schema
 from modelkin_registry.store.sql.session import DAMAGED
@@ -48,7 +48,8 @@ def explained(name: str) -> Iterator[None]:
         if remedy is None and isinstance(error, CALLERS):
             raise
         said = " ".join(str(error).split())
-        raise RegistryError(f"{name}: {remedy or GONE} (PostgreSQL: {said}).") from error
+        kind = RegistryAway if remedy in (None, BUSY) else RegistryError
+        raise kind(f"{name}: {remedy or GONE} (PostgreSQL: {said}).") from error
 
 
 def lock_of(address: Address, what: str) -> int:
@@ -61,7 +62,7 @@ def connect(address: Address) -> psycopg.Connection[Any]:
     try:
         connection = psycopg.connect(address.server, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="modelkin")
     except psycopg.Error as error:  # that come without a code
-        raise RegistryError(f"{address}: {UNREACHED} (PostgreSQL: {' '.join(str(error).split())}).") from error
+        raise RegistryAway(f"{address}: {UNREACHED} (PostgreSQL: {' '.join(str(error).split())}).") from error
     try:
         connection.execute("SET client_encoding = 'UTF8'")
         connection.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'")
@@ -93,7 +94,7 @@ def opened(address: Address, *, create: bool, key_name: str) -> psycopg.Connecti
                 raise RegistryError(
                     f"{address}: no registry there. Make one with `modelkin add SOURCE --registry {address}`, or give another address."
                 )
-            if not _is_made(connection) or _steps_done(connection) != [*schema.STEPS]:
+            if not _is_made(connection) or {*_steps_done(connection)} != {*schema.STEPS}:
                 _migrate(connection, address, key_name)
             _check_meta(connection, address, key_name)
         except BaseException:

@@ -65,4 +65,9 @@ TABLES = (
         FROM revision JOIN model ON model.id = revision.model""",
 )
 NOTES = f"CREATE TABLE IF NOT EXISTS migration (name {TEXT} PRIMARY KEY, at {TEXT})"
-STEPS: dict[str, tuple[str, ...]] = {"1 as SQLite's file after its step 8": TABLES}
+LEASE_TABLES = (
+    *(f"ALTER TABLE hub_repo ADD COLUMN {column} {TEXT} DEFAULT ''" for column in ("holder", "until", "not_before")),
+    "ALTER TABLE hub_repo ADD COLUMN leases INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX hub_holders ON hub_repo (holder) WHERE holder != ''",
+)
+STEPS: dict[str, tuple[str, ...]] = {"1 as SQLite's file after its step 8": TABLES, "2 leases of the queue": LEASE_TABLES}

@@ -23,6 +23,7 @@ from modelkin_registry.store.words import storable
 
 AT_ONCE = 256  # rows fetched at once where a transaction reads them one after the other
 IDLE_SECONDS = 600  # how long a writer may be silent inside a transaction: a machine that is gone must not hold the registry
+CLOCK = """SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')"""
 NEXT = "UPDATE number SET last = last + 1 WHERE name = %s RETURNING last"
 
 
@@ -59,6 +60,8 @@ def spoken(statement: str) -> str:
 
 class PostgresSession(Session):
     """What every table of the store works through, at PostgreSQL."""
+
+    SKIP_LOCKED = " FOR UPDATE SKIP LOCKED"
 
     def __init__(self, address: Address, connection: psycopg.Connection[Any]) -> None:
         self.place, self.name = address, str(address)
@@ -142,6 +145,22 @@ class PostgresSession(Session):
             lock = f"SELECT pg_advisory_xact_lock({lock_of(self.address, 'write')})"
             with self._transaction(f"BEGIN; {settings}; {lock}", "COMMIT"):
                 yield
+
+    @contextmanager
+    def brief(self) -> Iterator[None]:
+        """A write transaction that touches no model, beside whoever writes one. Raises RegistryError."""
+        if self.read_only:
+            raise RegistryError(f"{self.name}: {READ_ONLY}.")
+        with explained(self.name):
+            if self.in_transaction:
+                yield
+                return
+            with self._transaction("BEGIN", "COMMIT"):
+                yield
+
+    def clock(self) -> str:
+        """The server's time."""
+        return str(self.value(CLOCK))
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -19,16 +19,17 @@ MAX_TRIES = 5  # runs that try a repository whose failure may pass, before it ha
 LISTED = """INSERT INTO hub_repo (repo, hub_id, revision, modified, level, selection, state, tries, noted)
     VALUES (?, ?, ?, ?, ?, ?, 'waiting', 0, ?) ON CONFLICT (repo) DO UPDATE SET hub_id = excluded.hub_id, revision = excluded.revision,
     modified = excluded.modified, level = excluded.level, selection = excluded.selection, state = 'waiting', tries = 0, reason = '',
-    noted = excluded.noted
+    noted = excluded.noted, holder = '', until = '', not_before = '', leases = 0
     WHERE hub_repo.revision != excluded.revision OR hub_repo.state IN ('gone', 'renamed')
     OR (hub_repo.state = 'done' AND hub_repo.level = 'probe' AND excluded.level = 'full')
     OR (hub_repo.state IN ('waiting', 'failed') AND hub_repo.selection != excluded.selection)"""
 LISTED_UNTIL = """INSERT INTO hub_listing (selection, newest, noted) VALUES (?, ?, ?)
     ON CONFLICT (selection) DO UPDATE SET newest = excluded.newest, noted = excluded.noted"""
 WAITING = """SELECT repo, hub_id, revision, modified, level FROM hub_repo WHERE selection = ? AND state = 'waiting'
-    AND (modified, repo) > (?, ?) ORDER BY modified, repo LIMIT ?"""
+    AND until <= ? AND (modified, repo) > (?, ?) ORDER BY modified, repo LIMIT ?"""
 NOTED = """UPDATE hub_repo SET state = ?, reason = ?, model = coalesce(?, model), content = ?, bytes = ?, noted = ?,
-    tries = CASE WHEN ? = 'failed' THEN tries + 1 ELSE 0 END, passing = ? WHERE repo = ?"""
+    tries = CASE WHEN ? = 'failed' THEN tries + 1 ELSE 0 END, passing = ?,
+    holder = '', until = '', not_before = '', leases = 0 WHERE repo = ?"""
 
 TAKEN_OVER = """UPDATE hub_repo SET (model, content, bytes, level) = (SELECT model, content, bytes, level FROM hub_repo WHERE repo = ?)
     WHERE repo = ?"""
@@ -73,9 +74,9 @@ class HubJournal:
         return self._session.run(statement, [selection])
 
     def waiting(self, selection: str, batch: int = 256) -> Iterator[Queued]:
-        """The queue, oldest change first. What is noted meanwhile does not disturb it."""
+        """The queue, oldest change first, without what workers hold. What is noted meanwhile does not disturb it."""
         after = ("", "")
-        while rows := self._session.dicts(WAITING, [selection, *after, batch]):
+        while rows := self._session.dicts(WAITING, [selection, self._session.clock(), *after, batch]):
             yield from (Queued(**row) for row in rows)
             after = (rows[-1]["modified"], rows[-1]["repo"])
 

@@ -35,6 +35,7 @@ class Session(ABC):
     `name` is what messages call it, `place` what opens it again; beside `path` lies what is derived from it.
     """
 
+    SKIP_LOCKED: str  # ends a SELECT of rows that are changed next, where others may do the same: theirs are passed over
     path: Path
     place: Place
     name: str
@@ -73,6 +74,14 @@ class Session(ABC):
     @abstractmethod
     def reading(self) -> AbstractContextManager[None]:
         """Everything read inside is of one moment."""
+
+    @abstractmethod
+    def brief(self) -> AbstractContextManager[None]:
+        """A write transaction that touches no model: it need not wait for those that do. Raises RegistryError."""
+
+    @abstractmethod
+    def clock(self) -> str:
+        """The engine's time, as stored: the same clock for all who use the registry."""
 
     @property
     @abstractmethod

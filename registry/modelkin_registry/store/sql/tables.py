@@ -24,7 +24,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "change": ("seq", "model", "what", "at", "revision"),
     "hub_repo": (
         *("repo", "hub_id", "revision", "modified", "level", "selection", "state", "reason", "tries", "passing", "content", "bytes"),
-        *("model", "noted", "seen"),
+        *("model", "noted", "seen", "holder", "until", "not_before", "leases"),
     ),
     "hub_listing": ("selection", "newest", "noted"),
 }

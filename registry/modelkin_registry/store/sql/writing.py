@@ -14,6 +14,7 @@ from modelkin_registry.store.rows import EncodedRows, IndexRows, encode
 from modelkin_registry.store.sql.backgrounds import BackgroundTable
 from modelkin_registry.store.sql.claims import ClaimTable
 from modelkin_registry.store.sql.hub_journal import HubJournal
+from modelkin_registry.store.sql.leases import LeaseTable
 from modelkin_registry.store.sql.reading import Reading, as_json
 from modelkin_registry.store.sql.session import Row
 from modelkin_registry.store.sql.structure import StructureTable
@@ -38,6 +39,7 @@ class Writing(Reading):
         self.vectors = VectorTable(self)
         self.claims = ClaimTable(self)
         self.hub = HubJournal(self)
+        self.leases = LeaseTable(self)
         self.backgrounds = BackgroundTable(self)
         self.structure = StructureTable(self)
         made = self.rows("SELECT registry, spec, key, created FROM meta")[0]

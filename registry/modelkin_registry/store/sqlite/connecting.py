@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from modelkin_indexer import spec
-from modelkin_indexer.errors import RegistryError
+from modelkin_indexer.errors import RegistryAway, RegistryError
 from modelkin_registry.store.appearing import appearing
 from modelkin_registry.store.rows import checksum
 from modelkin_registry.store.sqlite.marks import APPLICATION_ID, MIGRATIONS, STEPS
@@ -44,7 +44,8 @@ def explained(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest detail
         remedy = REMEDIES.get(code, "SQLite cannot go on. Run `modelkin doctor`")
-        raise RegistryError(f"{path}: {remedy} (SQLite: {error}).") from error
+        kind = RegistryAway if code == sqlite3.SQLITE_BUSY else RegistryError
+        raise kind(f"{path}: {remedy} (SQLite: {error}).") from error
 
 
 @contextmanager

@@ -11,4 +11,5 @@ STEPS = (
     "6 fingerprints by spec",
     "7 checksums of rows",
     "8 checksums of what is said",
+    "9 leases of the queue",
 )  # all steps of schema.py, in order

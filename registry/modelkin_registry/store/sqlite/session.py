@@ -5,17 +5,20 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from modelkin_indexer.errors import RegistryError
 from modelkin_registry.store.sql.session import Row, Session, sealed_values
 from modelkin_registry.store.sqlite.connecting import REMEDIES, answered, explained, is_read_only
+from modelkin_registry.store.times import now
 
 
 class SqliteSession(Session):
     """What every table of the store works through, at SQLite."""
+
+    SKIP_LOCKED = ""  # who changes anything has the whole file
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = self.place = path
@@ -88,6 +91,14 @@ class SqliteSession(Session):
                 if self.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
+
+    def brief(self) -> AbstractContextManager[None]:
+        """A write transaction like any other: there is one lock."""
+        return self.batch()
+
+    def clock(self) -> str:
+        """The time of the machine that has the file."""
+        return now()
 
     @contextmanager
     def _part(self) -> Iterator[None]:
