@@ -20,7 +20,10 @@ def page() -> str:
     for verb in VERBS:
         command = cli.get_command(top, verb)
         assert command is not None, verb
-        sections.append(section(f"modelkin {verb}", click.Context(command, info_name=verb, parent=top, terminal_width=WIDTH)))
+        context = click.Context(command, info_name=verb, parent=top, terminal_width=WIDTH)
+        sections.append(section(f"modelkin {verb}", context))
+        for name, one in command.commands.items() if isinstance(command, click.Group) else ():
+            sections.append(section(f"modelkin {verb} {name}", click.Context(one, info_name=name, parent=context, terminal_width=WIDTH)))
     return "\n".join(sections)
 
 

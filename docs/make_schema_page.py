@@ -17,6 +17,7 @@ A registry is one SQLite file (write-ahead log, `synchronous=FULL`, page size 81
 holds FAISS indexes that are derived from the table `vector`, carry a generation and a checksum, and are built anew when they are missing,
 stale or damaged. Any SQLite browser can read the file while it is in use; write to it with `modelkin` only.
 Where the file or its folder may not be written, it can still be read: nothing is written then, not even the index.
+In PostgreSQL the tables are the same, with the same numbers and checksums: see [registries in PostgreSQL](postgresql.md).
 
 """
 

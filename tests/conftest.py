@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import platformdirs
 import pytest
 
 from calls import run
+from postgres import NoServer, Server, serving
 from tiny_models import save_model, tiny_llama, tuned, with_norms_of
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server; where none can be started, tests that need one are skipped with the reason."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed (`pip install 'modelkin[postgres]'`)")
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(serving())
+        except NoServer as error:
+            pytest.skip(f"no PostgreSQL server can be started here: {error}")
+        yield server
 
 
 @pytest.fixture

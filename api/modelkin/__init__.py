@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from modelkin.verbs.fingerprints import read as read
     from modelkin.verbs.keeping import add as add
     from modelkin.verbs.keeping import calibrate as calibrate
+    from modelkin.verbs.keeping import copy_registry as copy_registry
     from modelkin.verbs.keeping import doctor as doctor
     from modelkin.verbs.keeping import export as export
     from modelkin.verbs.keeping import import_ as import_
@@ -59,6 +60,7 @@ _FINGERPRINTS = ("fingerprint", "read")
 _KEEPING = (
     "add",
     "calibrate",
+    "copy_registry",
     "doctor",
     "export",
     "import_",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +18,14 @@ from modelkin_indexer.errors import RegistryError, UnusableKey
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.spec import PUBLIC_KEY, Key
 from modelkin_registry import doctor
-from modelkin_registry.answers.upkeep import Examination, NewRegistry
+from modelkin_registry.answers.upkeep import CopiedRegistry, Examination, NewRegistry
 from modelkin_registry.registry import Registry
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.store.address import Address, Place, place_of
 from modelkin_registry.store.appearing import appearing
-from modelkin_registry.store.opening import open_store
+from modelkin_registry.store.copying import copy_store
+from modelkin_registry.store.opening import is_there, open_store
 from modelkin_registry.store.protocol import Store
 
 
@@ -31,9 +34,12 @@ def user_registry() -> Path:
     return Path(platformdirs.user_data_dir("modelkin", appauthor=False)) / "registry.db"
 
 
-def part_of(registry: Path, key: Key) -> Path:
-    """Where a registry's models lie under another key than its own: in a file beside it, `registry.db.private-…`, made by `refresh`."""
-    return registry.with_name(f"{registry.name}.{key.name}")
+def part_of(registry: Place, key: Key) -> Place:
+    """Where a registry's models lie under another key than its own: in a file beside it, `registry.db.private-…`, made by `refresh`.
+
+    Of a registry in PostgreSQL it is a schema beside its own.
+    """
+    return registry.of_key(key.name) if isinstance(registry, Address) else registry.with_name(f"{registry.name}.{key.name}")
 
 
 def open_registry(settings: Settings, *, create: bool = False, begin: bool = True, say: Say) -> Registry:
@@ -49,15 +55,15 @@ def open_registry(settings: Settings, *, create: bool = False, begin: bool = Tru
     """
     key = read_key(settings.key_file)
     path = settings.registry
-    if (part := part_of(path or user_registry(), key)).exists():
+    if is_there(part := part_of(path or user_registry(), key)):
         path = part
     elif path is None:
-        path = user_registry()
-        if begin and key is PUBLIC_KEY and not path.exists():
+        path = own = user_registry()
+        if begin and key is PUBLIC_KEY and not own.exists():
             create = True
-            begin_registry(path, say)
+            begin_registry(own, say)
         elif create:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            own.parent.mkdir(parents=True, exist_ok=True)
     registry = Registry.open(path, create=create, key_name=key.name)
     if outdated := len(registry.store.outdated()):
         words = "1 fingerprint is" if outdated == 1 else f"{outdated} fingerprints are"
@@ -75,14 +81,15 @@ class OnDemand:
     @property
     def is_named(self) -> bool:
         """Whether the call names a registry that is there."""
-        return self._settings.registry is not None and self._settings.registry.exists()
+        place = self._settings.registry
+        return isinstance(place, Address) or (place is not None and place.exists())
 
     def may_be_absent(self, *, starter: bool) -> bool:
         """Whether the call names no registry, the user has none, and none would be begun (`starter`, under the public key alone)."""
         if self.opened is not None or self._settings.registry is not None:
             return False
         key = read_key(self._settings.key_file)
-        begun = user_registry().exists() or part_of(user_registry(), key).exists()
+        begun = user_registry().exists() or is_there(part_of(user_registry(), key))
         return not begun and not (starter and key is PUBLIC_KEY)
 
     def get(self) -> Registry:
@@ -110,12 +117,20 @@ def make_registry(settings: Settings, *, private: bool) -> NewRegistry:
     if private and key is PUBLIC_KEY:
         raise UnusableKey(f"{path}: no private key was given. `modelkin key new FILE` makes one, `--key-file FILE` gives it.")
     for taken in (path, part_of(path, key)):
-        if taken.exists() or taken.is_symlink():
+        if is_there(taken) or (isinstance(taken, Path) and taken.is_symlink()):
             raise RegistryError(f"{taken}: is there already, and nothing is written over. Give the path of a new file.")
     if settings.registry is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        user_registry().parent.mkdir(parents=True, exist_ok=True)
     with Registry.open(path, key_name=key.name):
         return NewRegistry(str(path), key.name)
+
+
+def copied_registry(source: str | os.PathLike[str], target: str | os.PathLike[str], settings: Settings) -> CopiedRegistry:
+    """Copy the registry at one place to another one where there is none, or an empty one; both of the call's key. Raises RegistryError."""
+    key, places = read_key(settings.key_file), (place_of(source), place_of(target))
+    with open_store(places[0], create=False, key_name=key.name) as given, open_store(places[1], key_name=key.name) as made:
+        rows = copy_store(given, made)
+        return CopiedRegistry(given.name, made.name, made.count(), rows)
 
 
 def begin_registry(path: Path, say: Say) -> None:
@@ -132,7 +147,7 @@ def begin_registry(path: Path, say: Say) -> None:
 def examine_registry(settings: Settings, *, repair: bool) -> Examination:
     """Look at everything the registry holds, as it lies on disk. Raises RegistryError if it cannot be opened."""
     path, key = settings.registry or user_registry(), read_key(settings.key_file)
-    path = part if (part := part_of(path, key)).exists() else path
+    path = part if is_there(part := part_of(path, key)) else path
     with open_store(path, create=False, key_name=key.name) as store:
         return examine(store, VectorIndex(store), repair=repair)
 
@@ -141,4 +156,4 @@ def examine(store: Store, index: VectorIndex, *, repair: bool) -> Examination:
     """Look at everything that is in a store, and with `repair` make anew what is derived."""
     rows_of = lambda blob: index_rows(fingerprints.from_bytes(blob))  # noqa: E731
     findings = doctor.examine(store, index, repair=repair, vectors_of=rows_of)
-    return Examination(tuple(findings), not any(one.state == "broken" for one in findings), str(store.path))
+    return Examination(tuple(findings), not any(one.state == "broken" for one in findings), store.name)

@@ -52,6 +52,7 @@ from modelkin_registry.answers.upkeep import (
 )
 from modelkin_registry.registry import SHOWN
 from modelkin_registry.screening.results import Screened, Screening
+from modelkin_registry.store.address import Place, is_same, place_of
 
 
 class Registry(OpenRegistry):
@@ -76,12 +77,12 @@ class Registry(OpenRegistry):
         offline: bool = False,
         listener: Listener | None = None,
     ) -> Self:
-        """Open the registry in this file.
+        """Open the registry in this file, or at this address of PostgreSQL (`postgresql://host/database`).
 
         Raises:
             RegistryError: there is none and `create` is false, it is damaged, busy, or of another key.
         """
-        settings = Settings(Path(path), None if key_file is None else Path(key_file), offline)
+        settings = Settings(place_of(path), None if key_file is None else Path(key_file), offline)
         return cls.at(settings, create=create, listener=listener or Listener())
 
     @classmethod
@@ -105,8 +106,9 @@ class Registry(OpenRegistry):
         return name in self.inner.store
 
     @property
-    def path(self) -> Path:
-        return self.inner.store.path
+    def place(self) -> Place:
+        """The registry's file, or its address."""
+        return self.inner.store.place
 
     # questions
 
@@ -385,10 +387,10 @@ class Registry(OpenRegistry):
         """
         from modelkin.taking.refreshing import refreshed
 
-        key, target = read_key(Path(new_key)), Path(into)
-        if target.resolve() == self.path.resolve():
+        key, target = read_key(Path(new_key)), place_of(into)
+        if is_same(target, self.place):
             if key.name == self._key.name:
-                raise RegistryError(f"{self.path}: is of the key {key.name} already. Give another key, or another registry.")
+                raise RegistryError(f"{self.place}: is of the key {key.name} already. Give another key, or another registry.")
             target = part_of(target, key)
         settings = Settings(target, Path(new_key), self.settings.offline)
         done = []
@@ -398,7 +400,7 @@ class Registry(OpenRegistry):
                 done.append(one)
                 if each is not None:
                     each(one)
-            return Refresh(str(other.path), other._key.name, tuple(done))
+            return Refresh(str(other.place), other._key.name, tuple(done))
 
     # models kept
 

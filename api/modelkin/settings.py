@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modelkin_registry.store.address import Place
 
 
 @dataclass
 class Settings:
     """Which registry and which key; None is the user's own registry, and the public key. `offline` forbids to ask the Hub."""
 
-    registry: Path | None = None
+    registry: Place | None = None
     key_file: Path | None = None
     offline: bool = False
     debug: bool = False

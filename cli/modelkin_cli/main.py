@@ -41,7 +41,7 @@ VERBS = {
     "pull": "Take in a registry that is shared there.",
     "calibrate": "Measure what strangers in this registry look like.",
     "upgrade": "Make fingerprints of an older spec anew.",
-    "registry": "Make a registry without models, under a key.",
+    "registry": "Make an empty registry, or copy one.",
     "key": "Make, show or rotate a private key.",
     "refresh": "Read a registry's models again under another key.",
     "formats": "List what can be read, and how.",

@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 import click
 
 from modelkin.settings import Settings
+from modelkin_registry.store.address import place_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
+PLACE = place_of  # a registry: its file, or its address
 TYPED = "modelkin.typed"  # under this name a context keeps what was typed behind `modelkin`
-REGISTRY = "The registry's file. Default: registry.db in your user data folder."
+REGISTRY = "The registry: a file, or postgresql://host/database. Default: registry.db in your user data folder."
 KEY_FILE = "File with a private key: 32 bytes, or 64 hex digits. `query` takes several, and asks under each."
 OFFLINE = "Ask nothing of the Hub, whatever SOURCE looks like. MODELKIN_OFFLINE=1 does the same."
 DEBUG = "Where something unexpected goes wrong, print the whole traceback."
@@ -25,9 +27,11 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: Path | tupl
         setattr(ctx.ensure_object(Settings), parameter.name, value)
 
 
-def _path(name: str, envvar: str | None, text: str, hidden: bool, *, several: bool = False) -> Callable[[Command], Command]:
+def _path(
+    name: str, envvar: str | None, text: str, hidden: bool, *, kind: Any = FILE, several: bool = False
+) -> Callable[[Command], Command]:
     about: dict[str, Any] = {"envvar": envvar, "show_envvar": envvar is not None, "hidden": hidden, "multiple": several}
-    return click.option(name, type=FILE, metavar="PATH", expose_value=False, callback=_remember, help=text, **about)
+    return click.option(name, type=kind, metavar="PATH", expose_value=False, callback=_remember, help=text, **about)
 
 
 def _flag(name: str, text: str, hidden: bool) -> Callable[[Command], Command]:
@@ -55,4 +59,4 @@ def _all(command: Command, registry: str | None, key_file: str | None, hidden: b
     command = _flag("--debug", DEBUG, hidden)(command)  # read by failures.py: an error may come before options are parsed
     command = _flag("--offline", OFFLINE, hidden)(command)
     command = _path("--key-file", key_file, KEY_FILE, hidden, several=True)(command)
-    return _path("--registry", registry, REGISTRY, hidden)(command)
+    return _path("--registry", registry, REGISTRY, hidden, kind=PLACE)(command)

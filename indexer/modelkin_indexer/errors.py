@@ -17,7 +17,8 @@
     ├── JournalError            the journal of an exact comparison is damaged, or another comparison's
     └── RegistryError           the registry cannot be opened, is busy or is damaged (exit code 4)
         ├── UnknownModel        no model of that name in the registry
-        └── NameTaken           the name is that of a model with other weights
+        ├── NameTaken           the name is that of a model with other weights
+        └── RegistryAway        its server is out of reach, or others write for too long: later it may go
 
 Every message names the file, the tensor where there is one, and what to do.
 """
@@ -117,6 +118,10 @@ class RegistryError(ModelkinError):
 
 class UnknownModel(RegistryError):
     """No model of that name is registered."""
+
+
+class RegistryAway(RegistryError):
+    """The registry's server is out of reach, or another process writes for too long. The same call may go well later."""
 
 
 class NameTaken(RegistryError):

@@ -34,6 +34,7 @@ from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidat
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.search.known import Known, read, rows_of, same_weights
 from modelkin_registry.search.ties import middle_first
+from modelkin_registry.store.address import place_of
 from modelkin_registry.store.appearing import appearing
 from modelkin_registry.store.digests import content_digest
 from modelkin_registry.store.opening import open_store
@@ -65,9 +66,9 @@ class Registry:
         self.backgrounds = store.backgrounds.used()
 
     @classmethod
-    def open(cls, path: str | Path, *, create: bool = True, key_name: str = spec.PUBLIC) -> Self:
-        """Open the registry in this file. Raises RegistryError."""
-        return cls(open_store(Path(path), create=create, key_name=key_name))
+    def open(cls, place: str | Path, *, create: bool = True, key_name: str = spec.PUBLIC) -> Self:
+        """Open the registry in this file, or at this address of PostgreSQL. Raises RegistryError."""
+        return cls(open_store(place_of(place), create=create, key_name=key_name))
 
     def close(self) -> None:
         self.store.close()
@@ -302,7 +303,7 @@ class Registry:
         searched, outdated = self.store.count_revisions(), self.store.outdated()
         if outdated and not searched:
             raise RegistryError(
-                f"{self.store.path}: all its fingerprints are of an older spec and cannot be compared with those of spec {spec.VERSION!r}. "
+                f"{self.store.name}: all its fingerprints are of an older spec and cannot be compared with those of spec {spec.VERSION!r}. "
                 "Make them anew with `modelkin upgrade`."
             )
         return searched
@@ -310,7 +311,7 @@ class Registry:
     def _require_same_recipe(self, fingerprint: Fingerprint) -> None:
         if fingerprint.about.key != self.store.key_name:
             raise FingerprintError(
-                f"made with key {fingerprint.about.key!r}, while the registry {self.store.path} uses {self.store.key_name!r}. "
+                f"made with key {fingerprint.about.key!r}, while the registry {self.store.name} uses {self.store.key_name!r}. "
                 "Give the registry's key with --key-file."
             )
 

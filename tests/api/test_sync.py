@@ -18,7 +18,6 @@ import safetensors.numpy
 
 from calls import ROOT, run
 from hub_server import Hub, serving
-from modelkin.taking.syncing import alone
 from modelkin_registry.registry import Registry
 from modelkin_registry.store.sqlite.store import SqliteStore
 from tiny_models import tiny_llama, tuned
@@ -231,7 +230,7 @@ def test_nothing_is_asked_where_the_network_is_forbidden(hub: Hub, monkeypatch: 
 
 def test_two_syncs_of_a_registry_do_not_run_at_once(hub: Hub) -> None:
     sync("org/one")
-    with alone(Path("r.db")):
+    with SqliteStore.open(Path("r.db")) as store, store.alone("syncing"):
         done = run("sync", "--author", "org")
     assert done.exit_code == 4
     assert "another sync" in done.output

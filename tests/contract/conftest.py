@@ -8,17 +8,28 @@ from pathlib import Path
 
 import pytest
 
+from modelkin_registry.store.address import Place
 from modelkin_registry.store.opening import open_store
 from modelkin_registry.store.protocol import Store
 
 Open = Callable[[], Store]
-STORES: dict[str, Callable[[Path], Open]] = {"sqlite": lambda folder: partial(open_store, folder / "registry.sqlite")}
+STORES: dict[str, Callable[[pytest.FixtureRequest, Path], Place]] = {
+    "sqlite": lambda _, folder: folder / "registry.sqlite",
+    "postgresql": lambda request, _: request.getfixturevalue("postgres").address(),
+}
 
 
 @pytest.fixture(params=STORES)
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Where a registry may be made."""
+    monkeypatch.setenv("MODELKIN_CACHE", str(tmp_path / "cache"))
+    return STORES[request.param](request, tmp_path)
+
+
+@pytest.fixture
+def opened(place: Place) -> Open:
     """Opens the same registry each time, made at the first."""
-    return STORES[request.param](tmp_path)
+    return partial(open_store, place)
 
 
 @pytest.fixture

@@ -46,7 +46,8 @@ CALLS = {
     "calibrate": [],
     "doctor": [],
     "upgrade": [],
-    "registry": ["new", "private.db"],
+    "registry new": ["private.db"],
+    "registry copy": ["r.db", "copy.db"],
     "key": ["new", "mine.key"],
     "formats": [],
     "refresh": ["private.db", "given.key"],
@@ -66,9 +67,23 @@ INSTEAD = {
     "sync": {"ids_from": "ids", "journal": "journal"},
     "tree": {"as_dot": "edges", "picture": "edges", **REPORT},
 }
-ALONE = ("fingerprint", "compare", "evidence", "key", "audit", "formats", "registry")  # which need no registry
-NAMES = {"import": "import_", "registry": "new_registry"}  # in Python, where that of the command line is taken
-every_verb = pytest.mark.parametrize("verb", VERBS)
+ALONE = ("fingerprint", "compare", "evidence", "key", "audit", "formats", "registry new")  # which need no registry
+NAMES = {
+    "import": "import_",
+    "registry new": "new_registry",
+    "registry copy": "copy_registry",
+}  # in Python, where that of the command line is taken
+NAMED = ("registry copy",)  # whose arguments say which registries
+
+
+def leaves() -> Iterator[str]:
+    """Every verb; of one that has verbs of its own, those."""
+    for verb in VERBS:
+        command = cli.get_command(click.Context(cli), verb)
+        yield from (f"{verb} {name}" for name in command.commands) if isinstance(command, click.Group) else (verb,)
+
+
+every_verb = pytest.mark.parametrize("verb", [*leaves()])
 
 
 @pytest.fixture
@@ -105,32 +120,34 @@ def arguments_of(function: Any) -> dict[str, Any]:
 
 
 def command_of(verb: str) -> click.Command:
-    found = cli.get_command(click.Context(cli), verb)
-    assert found is not None
+    found: click.Command = cli
+    for word in verb.split():
+        assert isinstance(found, click.Group)
+        found = found.get_command(click.Context(found), word) or pytest.fail(f"no command {verb}")
     return found
 
 
 def test_every_verb_has_a_call() -> None:
-    assert set(CALLS) == set(VERBS)
+    assert set(CALLS) == set(leaves())
 
 
 @every_verb
 def test_it_answers_in_three_forms(ready: Path, verb: str) -> None:
-    said = run(verb, *CALLS[verb], "--json")
+    said = run(*verb.split(), *CALLS[verb], "--json")
     assert said.exit_code == 0, said.output
     lines = said.stdout.splitlines() if verb in BATCH else [said.stdout]
     assert lines or verb == "upgrade"
     for line in lines:
         answer = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
         assert next(iter(answer.items())) == ("contract", CONTRACT)
-    for file in ("child.modelkin", "out.modelkin-registry"):
+    for file in ("child.modelkin", "out.modelkin-registry", "copy.db"):
         Path(file).unlink(missing_ok=True)
 
 
 @every_verb
 @pytest.mark.parametrize("form", [[], ["--quiet"]], ids=["people", "quiet"])
 def test_it_answers_people_and_pipes(ready: Path, verb: str, form: list[str]) -> None:
-    said = run(verb, *CALLS[verb], *form)
+    said = run(*verb.split(), *CALLS[verb], *form)
     assert said.exit_code == 0, said.output
     assert "\x1b" not in said.output
     assert "Traceback" not in said.output
@@ -145,18 +162,19 @@ def test_its_errors_have_one_form(ready: Path, monkeypatch: pytest.MonkeyPatch, 
 
     name = {"list": "open", **NAMES}.get(verb, verb)
     monkeypatch.setattr(modelkin, name, crash, raising=False)
-    said = run(verb, *CALLS[verb], "--json")
+    said = run(*verb.split(), *CALLS[verb], "--json")
     assert said.exit_code == 5
     assert json.loads(said.stdout)["error"]["kind"] == "ArithmeticError"
     assert len(said.stderr.splitlines()) <= 2
-    wrong = run(verb, *CALLS[verb], "--no-such-option", "--json")
+    wrong = run(*verb.split(), *CALLS[verb], "--no-such-option", "--json")
     assert wrong.exit_code == 2
     assert json.loads(wrong.stdout)["error"]["code"] == 2
 
 
 @every_verb
 def test_without_a_registry_it_makes_one_or_says_so(models: Path, verb: str) -> None:
-    said = run(verb, *CALLS[verb], "--json", registry="none.db")
+    call = ["gone.db", "copy.db"] if verb in NAMED else CALLS[verb]
+    said = run(*verb.split(), *call, "--json", registry="none.db")
     if verb == "add" or verb in ALONE:  # the first makes it, the others need none
         assert said.exit_code == 0
     else:
@@ -178,7 +196,7 @@ def test_it_is_the_same_in_python(ready: Path, verb: str) -> None:
 
 @every_verb
 def test_it_is_a_method_of_an_open_registry(verb: str) -> None:
-    if verb in ALONE and verb not in ("compare", "evidence"):
+    if verb in NAMED or (verb in ALONE and verb not in ("compare", "evidence")):
         return
     method = getattr(modelkin.Registry, NAMES.get(verb, verb))
     function, own = arguments_of(function_of(verb)), arguments_of(method)
@@ -207,8 +225,8 @@ def test_its_callback_parses_calls_one_function_and_prints(verb: str) -> None:
 @every_verb
 def test_its_help_has_an_example_that_is_its_own(verb: str) -> None:
     command = command_of(verb)
-    text = run(verb, "--help", registry=None).stdout
-    assert command.short_help == VERBS[verb]
+    text = run(*verb.split(), "--help", registry=None).stdout
+    assert command.short_help == VERBS.get(verb, command.short_help)
     assert f"  modelkin {verb}" in text
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert f"## modelkin {verb}\n" in page

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.house import rooms
 
 STORE = rooms.ROOT / "registry" / "modelkin_registry" / "store"
-ENGINE = STORE / "sqlite"
+ENGINES = ("sqlite", "postgres")
 SQL = re.compile(r"\b(SELECT\s|INSERT\s+(OR\s+\w+\s+)?INTO|UPDATE\s+\S+\s+SET|DELETE\s+FROM|(CREATE|ALTER)\s+TABLE|PRAGMA\s|BEGIN\b)")
 FILES = sorted(path for part in rooms.PARTS for path in (rooms.ROOT / part).rglob("*.py"))
 
@@ -25,7 +25,7 @@ def speaks_sql(source: str) -> Iterator[str]:
             yield node.value
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            yield from (name for name in names if name.split(".")[0] in ("sqlite3", "sqlite_utils"))
+            yield from (name for name in names if name.split(".")[0] in ("sqlite3", "sqlite_utils", "psycopg"))
         elif isinstance(node, ast.Attribute) and node.attr == "connection":
             yield ast.unparse(node)
 
@@ -35,12 +35,13 @@ def test_sql_is_spoken_in_the_store_alone() -> None:
     assert outside == {}
 
 
-def test_only_the_way_in_names_an_engine() -> None:
-    """Everything else takes the protocol."""
+@pytest.mark.parametrize("engine", ENGINES)
+def test_only_the_way_in_names_an_engine(engine: str) -> None:
+    """Everything else takes the protocol; what engines share lies in store/sql."""
     naming = {
         path.relative_to(STORE.parent).as_posix()
         for path in FILES
-        if ENGINE not in path.parents and any(name.startswith("modelkin_registry.store.sqlite") for name in rooms.imported(path))
+        if STORE / engine not in path.parents and any(name.startswith(f"modelkin_registry.store.{engine}") for name in rooms.imported(path))
     }
     assert naming == {"store/opening.py"}
 
@@ -52,6 +53,7 @@ def test_only_the_way_in_names_an_engine() -> None:
         "x = 'DELETE FROM b'",
         "x = 'UPDATE b SET c = 1'",
         "import sqlite3",
+        "import psycopg",
         "store.connection.execute('')",
         "x = 'PRAGMA y'",
     ],

@@ -1,9 +1,7 @@
-"""The SQLite store: whole or not at all, from several processes at once. What every store must do is in tests/contract."""
+"""The SQLite store: whole or not at all, and its settings. What every store must do is in tests/contract."""
 
 from __future__ import annotations
 
-import multiprocessing
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,6 @@ import sqlite_utils
 
 from modelkin_registry.store.sqlite.store import SqliteStore
 from registry_helpers import record, rows
-
-SPAWN = multiprocessing.get_context("spawn")
-WRITERS = 4
 
 
 @pytest.fixture
@@ -74,75 +69,3 @@ def test_settings(path: Path) -> None:
             for name in ("journal_mode", "synchronous", "foreign_keys", "page_size")
         }
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "page_size": 8192}
-
-
-# several processes
-
-
-def write_models(path: str, writer: int, count: int) -> None:
-    with SqliteStore.open(Path(path)) as store:
-        for number in range(count):
-            store.put(record(f"w{writer}-{number}"), rows(writer * 1000 + number))
-
-
-def read_models(path: str, wanted: int, failures: Any) -> None:
-    deadline = time.monotonic() + 60
-    with SqliteStore.open(Path(path)) as store:
-        while (seen := store.count()) < wanted:
-            for model in store.stored(store.numbers()).values():
-                if len(store.vectors.of(model.revision)) != 3:
-                    failures.put(model.name)
-            if time.monotonic() > deadline:
-                failures.put(f"only {seen} models came")
-                return
-
-
-def test_four_writers_and_a_reader_from_nothing(path: Path) -> None:
-    """Also the race to create the file: all five start on a path without one."""
-    failures = SPAWN.Queue()
-    count = 15
-    processes = [SPAWN.Process(target=write_models, args=(str(path), writer, count)) for writer in range(WRITERS)]
-    processes.append(SPAWN.Process(target=read_models, args=(str(path), WRITERS * count, failures)))
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0] * len(processes)
-    assert failures.empty()
-    with SqliteStore.open(path) as store:
-        assert store.count() == WRITERS * count
-        assert sqlite_utils.Database(store.connection).table("meta").count == 1
-        assert [change.seq for change in store.changes()] == list(range(1, WRITERS * count + 1))
-
-
-def add_until_killed(path: str, acknowledge: Any) -> None:
-    with SqliteStore.open(Path(path)) as store:
-        number = store.count()
-        while True:
-            name = f"m{number}"
-            store.put(record(name, blob=name.encode() * 10_000), rows(number))
-            acknowledge.send(name)
-            number += 1
-
-
-def test_a_killed_writer_loses_nothing_acknowledged(path: Path) -> None:
-    acknowledged: list[str] = []
-    for kill in range(4):
-        receiver, sender = SPAWN.Pipe(duplex=False)
-        process = SPAWN.Process(target=add_until_killed, args=(str(path), sender))
-        process.start()
-        sender.close()
-        acknowledged += [receiver.recv() for _ in range(3 + kill)]
-        process.kill()
-        process.join()
-        while receiver.poll():
-            try:
-                acknowledged.append(receiver.recv())
-            except EOFError:
-                break
-        with SqliteStore.open(path) as store:
-            assert store.connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            assert set(acknowledged) <= set(store.names())
-            stored = store.stored(store.numbers())
-            assert len(stored) == store.count() <= len(acknowledged) + 1 + kill
-            assert all(len(store.vectors.of(number)) == 3 for number in stored)

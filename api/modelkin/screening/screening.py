@@ -72,7 +72,7 @@ def screened(registry: Registry, settings: Settings, manifest: Path, how: HowToR
     batch = read_batch(manifest)
     kept = Kept(wishes.out / WORK)
     kept.folder.mkdir(parents=True, exist_ok=True)
-    settings = replace(settings, registry=registry.store.path)
+    settings = replace(settings, registry=registry.store.place)
     run = _Run(registry, kept, Pool(registry, settings, kept, listener, wishes.jobs, wishes.time_limit), how, policy, listener)
     readable = run.measured(batch)
     entries = [one for one in readable if isinstance(one, Entry)]

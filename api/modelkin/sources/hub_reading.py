@@ -30,6 +30,7 @@ from modelkin_indexer.hub.remote_files import RemoteFiles, remote_folder
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.store.address import Place
 from modelkin_registry.store.opening import open_store
 from modelkin_registry.store.protocol import Store
 from modelkin_registry.store.records import Queued
@@ -107,7 +108,7 @@ def known_in(registry: Store, how: HowToRead) -> Known:
     return known
 
 
-def bring_model(client: HubClient, queued: Queued, max_bytes: int | None, how: HowToRead, registry: Path, folder: Path) -> Brought:
+def bring_model(client: HubClient, queued: Queued, max_bytes: int | None, how: HowToRead, registry: Place, folder: Path) -> Brought:
     """Read one repository at its listed commit. Never raises for what is wrong with it."""
     began = time.monotonic()
     try:
@@ -120,7 +121,7 @@ def bring_model(client: HubClient, queued: Queued, max_bytes: int | None, how: H
     return replace(found, seconds=round(time.monotonic() - began, 3))
 
 
-def _brought(client: HubClient, queued: Queued, max_bytes: int | None, how: HowToRead, registry: Path, scratch: Path) -> Brought:
+def _brought(client: HubClient, queued: Queued, max_bytes: int | None, how: HowToRead, registry: Place, scratch: Path) -> Brought:
     repo = client.repo(queued.repo, queued.revision)
     files = needed(repo)
     level = how.level or FULL

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import shutil
 from collections import deque
@@ -140,7 +139,7 @@ class Sync:
         """Do what waits, oldest change first, whatever becomes of single repositories. Raises HubError where the Hub seems to be down."""
         failures = 0
         with _beside(self.store.path.resolve()) as folder:
-            bring = lambda queued: bring_model(self.client, queued, self.wanted.max_bytes, self.how, self.store.path, Path(folder))  # noqa: E731
+            bring = lambda queued: bring_model(self.client, queued, self.wanted.max_bytes, self.how, self.store.place, Path(folder))  # noqa: E731
             for queued, brought in self._parallel(bring, islice(self.journal.waiting(self.selection), limit)):
                 failures = failures + 1 if brought.passing else 0
                 if failures == FAILURES_IN_A_ROW:
@@ -264,27 +263,14 @@ def steps(sync: Sync, limit: int | None, *, relist: bool, retry: bool) -> Iterat
         HubError: the Hub refuses to list, or seems to be down.
     """
     try:
-        with alone(sync.store.path):
+        with sync.store.alone("syncing") as is_alone:
+            if not is_alone:
+                raise RegistryError(f"{sync.store.name}: another sync of this registry is running. Wait for its end.")
             sync.try_again(retry)
             yield from sync.look(everything=relist)
             yield from sync.work(limit)
     finally:
         sync.registry.refresh()
-
-
-@contextmanager
-def alone(registry: Path) -> Iterator[None]:
-    """No other sync of this registry runs meanwhile. The system lets go of the lock however this process ends.
-
-    Raises:
-        RegistryError: one is running.
-    """
-    with registry.resolve().with_name(f".{registry.name}.syncing").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RegistryError(f"{registry}: another sync of this registry is running. Wait for its end.") from error
-        yield
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from modelkin.keys import read_key
 from modelkin.settings import Settings
 from modelkin.wishes import SILENT, ExactOptions, HowToRead, Listener, OpenRegistry, Options, how_to_read
 from modelkin_indexer.errors import UnusableKey
+from modelkin_registry.store.address import place_of
 
 if TYPE_CHECKING:
     from modelkin.registries import OnDemand
@@ -24,7 +25,7 @@ AnyRegistry = OpenRegistry | str | os.PathLike[str] | None
 class Call(TypedDict, total=False):
     """Where a call asks, and who is told.
 
-    registry  an open one, or a file; by default $MODELKIN_REGISTRY, else the user's own
+    registry  an open one, a file, or an address (`postgresql://host/database`); by default $MODELKIN_REGISTRY, else the user's own
     key_file  a private key (by default $MODELKIN_KEY_FILE, else the public key); an open registry has its own. `query` takes several
               too, and asks under each; the word "public" stands for the public key
     offline   forbid every request, as $MODELKIN_OFFLINE does
@@ -65,7 +66,7 @@ def settings_of(call: Call) -> Settings:
     keys = key_files_of(call)
     if len(keys) > 1:
         raise UnusableKey(f"{len(keys)} keys were given. Only `query` asks under several; give one.")
-    return Settings(None if registry is None else Path(registry), next(iter(keys), None), call.get("offline", False))
+    return Settings(None if registry is None else place_of(registry), next(iter(keys), None), call.get("offline", False))
 
 
 def key_files_of(call: Call) -> tuple[Path, ...]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Unpack
 
-from modelkin.registries import examine_registry, make_registry
+from modelkin.registries import copied_registry, examine_registry, make_registry
 from modelkin.registry import Registry
 from modelkin.taking import sharing
 from modelkin.verbs.calls import AnyKeys, AnyRegistry, Call, ReadingCall, listener_of, opened, options_of, settings_of
@@ -16,6 +16,7 @@ from modelkin_registry.answers.upkeep import (
     Added,
     Additions,
     Calibration,
+    CopiedRegistry,
     Examination,
     Listing,
     NewRegistry,
@@ -51,6 +52,16 @@ def new_registry(path: str | os.PathLike[str] | None = None, *, private: bool = 
         RegistryError: there is something of that name already, or it cannot be made.
     """
     return make_registry(settings_of(call if path is None else {**call, "registry": path}), private=private)
+
+
+def copy_registry(source: str | os.PathLike[str], target: str | os.PathLike[str], **call: Unpack[Call]) -> CopiedRegistry:
+    """Copy a registry to a new place, from SQLite to PostgreSQL and back too: everything in it, with its numbers and its history.
+
+    Raises:
+        RegistryError: no registry at `source`, or a damaged one; or something is at `target` already.
+        UnusableKey: the key file holds no key.
+    """
+    return copied_registry(source, target, settings_of(call))
 
 
 def add(

@@ -25,5 +25,5 @@ def command(output: Output, call: dict[str, Any]) -> None:
     """
     with output.listening() as listener, modelkin.open(listener=listener, **call) as registry:
         answer = registry.list()
-        output.say(f"{len(answer.models)} models in {registry.path}")
+        output.say(f"{len(answer.models)} models in {registry.place}")
     output.answer(answer, (model.model for model in answer.models), lambda _: [models_table(answer.models)] if answer.models else [])

@@ -8,14 +8,15 @@ from typing import Any
 import click
 
 import modelkin
-from modelkin_cli.options import FILE, calling
+from modelkin_cli.options import FILE, PLACE, calling
 from modelkin_cli.output import Output
 from modelkin_cli.reading_options import printing
 from modelkin_registry.answers.upkeep import Renewed
+from modelkin_registry.store.address import Place
 
 
 @click.command("refresh", short_help="Read a registry's models again under another key.")
-@click.argument("into", type=FILE)
+@click.argument("into", type=PLACE)
 @click.argument("new_key", type=FILE)
 @click.option("--from", "places", type=FILE, multiple=True, metavar="FOLDER", help="Where weights lie under their models' names.")
 @click.option("--hub", is_flag=True, help="Read models that came from the Hub there again. Without, they are only told.")
@@ -23,7 +24,7 @@ from modelkin_registry.answers.upkeep import Renewed
 @printing
 @calling
 def command(
-    into: Path, new_key: Path, places: tuple[Path, ...], hub: bool, threads: int | None, output: Output, call: dict[str, Any]
+    into: Place, new_key: Path, places: tuple[Path, ...], hub: bool, threads: int | None, output: Output, call: dict[str, Any]
 ) -> None:
     """Read the models of a registry again under the key in the file NEW_KEY, into the registry INTO.
 

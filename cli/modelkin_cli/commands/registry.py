@@ -1,34 +1,18 @@
-"""`modelkin registry`."""
+"""`modelkin registry`: what is done with registries as a whole, each in a file of its own."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
-
 import click
 
-import modelkin
-from modelkin_cli.options import FILE, calling
-from modelkin_cli.output import Output
-from modelkin_cli.reading_options import printing
+from modelkin_cli.commands import registry_copy, registry_new
 
 
-@click.command("registry", short_help="Make a registry without models, under a key.")
-@click.argument("action", type=click.Choice(["new"]))
-@click.argument("file", type=FILE, required=False)
-@click.option("--private", is_flag=True, help="Make it only if --key-file gives a private key.")
-@printing
-@calling
-def command(action: Literal["new"], file: Path | None, private: bool, output: Output, call: dict[str, Any]) -> None:
-    """Make a registry without models in FILE, or where --registry says: under the public key, or the private one of --key-file.
-
-    A registry keeps its key for good, and takes fingerprints of that key alone. `add` and `refresh` fill it. Nothing that is there already
-    is written over.
+@click.group("registry", short_help="Make an empty registry, or copy one.", commands=[registry_new.command, registry_copy.command])
+def command() -> None:
+    """Make registries, and copy them from one place to another.
 
     \b
     Example:
-      modelkin key new our.key
       modelkin registry new private.db --private --key-file our.key
+      modelkin registry copy models.db postgresql://our-server/models
     """
-    answer = modelkin.new_registry(file, private=private, **call)
-    output.line(answer, answer.registry, f"{answer.registry}: a registry without models, under {answer.key}")

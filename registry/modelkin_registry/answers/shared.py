@@ -99,7 +99,8 @@ class JournalEntry(Plain):
 
     `state`: "waiting", "done", "failed" or "gone"; `tries` so far, and whether the last failure may pass; `revision`, `modified`: its
     commit and the time of that; `content`: digest of its files; `bytes` were read; `model`: the number of the stored model; `noted`,
-    `seen`: when this was noted, and when a listing last had it.
+    `seen`: when this was noted, and when a listing last had it. Of what waits: `holder`, the worker that has it until then (`until`);
+    `not_before`, when it is tried again; `leases`, how many workers have had it.
     """
 
     repo: str
@@ -117,6 +118,10 @@ class JournalEntry(Plain):
     model: int | None
     noted: str
     seen: str
+    holder: str = ""
+    until: str = ""
+    not_before: str = ""
+    leases: int = 0
     contract: int = CONTRACT
 
 

@@ -146,6 +146,17 @@ class NewRegistry(Plain):
 
 
 @dataclass(frozen=True)
+class CopiedRegistry(Plain):
+    """A registry as it was copied from one place to another: so many models, in so many rows of all tables."""
+
+    source: str
+    registry: str
+    models: int
+    table_rows: int
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
 class Finding(Plain):
     """One thing `doctor` looked at. `state` is "ok", "repaired" or "broken"."""
 

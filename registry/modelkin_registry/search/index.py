@@ -139,7 +139,7 @@ class VectorIndex:
         Raises:
             RegistryError: the folder cannot be written, or another process keeps building.
         """
-        if self.store.read_only:
+        if not self.store.may_be_indexed:
             raise RegistryError(f"{self.root}: the registry may not be written, so no index is built. Check the permissions of its folder.")
         if self.store.in_transaction:
             raise RegistryError(f"{self.root}: an index is not built inside an unfinished change. Finish it first.")
@@ -153,10 +153,10 @@ class VectorIndex:
 
     @property
     def _may_build(self) -> bool:
-        return not (self.store.read_only or self.store.in_transaction)
+        return self.store.may_be_indexed and not self.store.in_transaction
 
     def _give_up(self, error: DamagedIndexError) -> None:
-        remedy = "cannot be used" if self.store.read_only else "is built anew"
+        remedy = "is built anew" if self.store.may_be_indexed else "cannot be used"
         logger.warning("The vector index %s: %s.", remedy, error)
         self._take_over(None)
 

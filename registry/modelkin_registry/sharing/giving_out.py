@@ -24,11 +24,11 @@ def export_registry(store: Store, path: Path, *, paths: bool = True) -> tuple[in
         SharedFileError: a registry with a private key, or a file that cannot be written.
     """
     if store.key_name != spec.PUBLIC:
-        raise SharedFileError(f"{store.path}: made with a private key. Only registries of the public key are shared.")
+        raise SharedFileError(f"{store.name}: made with a private key. Only registries of the public key are shared.")
     if outdated := store.names_of(store.outdated()):
         first = min(outdated.values())
         raise SharedFileError(
-            f"{store.path}: {len(outdated)} fingerprints ({first!r} is the first) are of an older spec. Make them anew with "
+            f"{store.name}: {len(outdated)} fingerprints ({first!r} is the first) are of an older spec. Make them anew with "
             "`modelkin upgrade`, or remove those models; then share the registry."
         )
     try:

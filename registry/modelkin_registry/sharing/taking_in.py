@@ -63,7 +63,7 @@ def import_registry(store: Store, path: Path, sender: str = "") -> tuple[list[Ta
         RegistryError: trouble with the registry.
     """
     if store.key_name != spec.PUBLIC:
-        raise SharedFileError(f"{store.path}: uses a private key; shared files hold fingerprints of the public one. Use another registry.")
+        raise SharedFileError(f"{store.name}: uses a private key; shared files hold fingerprints of the public one. Use another registry.")
     with SharedReader(path) as reader:
         for model in reader.read():
             for revision in model.revisions:

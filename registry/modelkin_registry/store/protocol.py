@@ -5,7 +5,7 @@ Models have names; their revisions have the numbers by which they are searched. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -18,10 +18,13 @@ from modelkin_registry.answers.asked import Calibrated
 from modelkin_registry.answers.shared import JournalEntry
 from modelkin_registry.answers.upkeep import ListedModel, OwnBackground
 from modelkin_registry.evidence.judge import Strangers
+from modelkin_registry.store.address import Place
 from modelkin_registry.store.records import (
     Change,
     KeptFingerprint,
     KeptStructure,
+    Leased,
+    Lent,
     NewModel,
     PutResult,
     Queued,
@@ -115,7 +118,7 @@ class Journal(Protocol):
         """Put back what failed: where it may pass and was not tried too often, or `every` one. Returns how many."""
 
     def waiting(self, selection: str, batch: int = 256) -> Iterator[Queued]:
-        """The queue, oldest change first. What is noted meanwhile does not disturb it."""
+        """The queue, oldest change first, without what workers hold. What is noted meanwhile does not disturb it."""
 
     def count(self, selection: str) -> dict[str, int]:
         """How many repositories of a selection are in each state."""
@@ -144,6 +147,31 @@ class Journal(Protocol):
         """The whole journal, by repository."""
 
 
+class Leases(Protocol):
+    """Which worker has which repository of the journal that waits. One has it at a time, and for as long as it is heard of."""
+
+    def take(self, holder: str, seconds: float, count: int = 1) -> list[Leased]:
+        """Lend the oldest waiting jobs to a worker, for so long. A job with which too many workers died is set aside first."""
+
+    def keep(self, holder: str, seconds: float) -> int:
+        """Let a worker have what it holds for so long from now. Returns how many jobs it holds."""
+
+    def holds(self, holder: str, repo: str) -> bool:
+        """Whether the job is still this worker's. Asked in the transaction that stores what came of it."""
+
+    def give_back(self, holder: str) -> int:
+        """A worker stops: what it holds may be taken at once, and is not counted as tried. Returns how many jobs."""
+
+    def lapse(self, holder: str) -> int:
+        """A worker is known to be dead: what it held may be taken at once. Returns how many jobs."""
+
+    def later(self, repo: str, seconds: float, reason: str) -> None:
+        """A failure that may pass: the job waits for so long before it is lent again."""
+
+    def lent(self) -> Lent:
+        """How many jobs there are, how many of them are held, and how many wait for their time."""
+
+
 class Inspection(Protocol):
     """The store looked at as a whole. Each method raises RegistryError where it cannot be looked at."""
 
@@ -160,11 +188,41 @@ class Inspection(Protocol):
         """Every stored fingerprint with its bytes."""
 
 
+class Tables(Protocol):
+    """All tables as they are, for a copy. Inside a transaction of the store."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def is_empty(self) -> bool:
+        """Whether nothing was ever put into this registry."""
+
+    def count(self, table: str) -> int:
+        """How many rows a table has."""
+
+    def rows(self, table: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of a table in a fixed order, the same for every engine."""
+
+    def fill(self, table: str, rows: Iterable[tuple[Any, ...]]) -> int:
+        """Make these the rows of a table of an empty registry. Returns how many."""
+
+    def numbers(self) -> Mapping[str, int]:
+        """The last number that was given in each table, to a row that may be gone."""
+
+    def go_on_from(self, numbers: Mapping[str, int]) -> None:
+        """Give the next rows the numbers after these."""
+
+
 class Store(Protocol):
     """An open registry. Use from the thread that opened it; other threads and processes open their own.
 
-    `path` names it in messages; what is derived from it lies in files beside that path.
+    `name` stands for it in messages; what is derived from it lies in files beside `path`, on this machine. `place` is what opens it again.
     """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def place(self) -> Place: ...
 
     @property
     def path(self) -> Path: ...
@@ -176,6 +234,8 @@ class Store(Protocol):
     def created(self) -> str: ...
     @property
     def read_only(self) -> bool: ...
+    @property
+    def may_be_indexed(self) -> bool: ...
     @property
     def in_transaction(self) -> bool: ...
     @property
@@ -189,7 +249,11 @@ class Store(Protocol):
     @property
     def hub(self) -> Journal: ...
     @property
+    def leases(self) -> Leases: ...
+    @property
     def inspection(self) -> Inspection: ...
+    @property
+    def tables(self) -> Tables: ...
 
     def close(self) -> None:
         """Let go of it. A second close does nothing."""
@@ -205,6 +269,9 @@ class Store(Protocol):
 
     def reading(self) -> AbstractContextManager[None]:
         """Everything read inside is of one moment."""
+
+    def alone(self, what: str) -> AbstractContextManager[bool]:
+        """Whether nothing else, on whatever machine, does this with the registry meanwhile; however this process ends, it is let go."""
 
     # writing
 

@@ -165,3 +165,20 @@ class Queued:
     revision: str
     modified: str
     level: str
+
+
+@dataclass(frozen=True)
+class Leased(Queued):
+    """A repository that is lent to a worker: how it came into the queue, how often it failed, and the bytes that may be read of it."""
+
+    selection: str = ""
+    tries: int = 0
+    max_bytes: int | None = None
+
+
+class Lent(NamedTuple):
+    """Jobs of the queue: all of them, those that workers hold, and those that wait for their time after a failure."""
+
+    jobs: int
+    held: int
+    later: int

@@ -18,5 +18,10 @@ def later_than(known: str | None) -> str:
     return present if known is None or known < present else _stored(datetime.fromisoformat(known) + TICK)
 
 
+def later_by(time: str, seconds: float) -> str:
+    """A stored time so many seconds after another one."""
+    return _stored(datetime.fromisoformat(time) + timedelta(seconds=seconds))
+
+
 def _stored(time: datetime) -> str:
     return time.isoformat(timespec="microseconds")

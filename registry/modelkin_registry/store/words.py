@@ -9,7 +9,9 @@ ALMOST_ALL = 0.9999  # of the words of a text that is not quite the same
 
 def storable(words: str) -> str:
     """Words that a database can hold: a file's name may be bytes that are no text."""
-    return words.encode("utf-8", "backslashreplace").decode()
+    if words.isascii() and "\0" not in words:
+        return words
+    return words.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def kept_words(old: str, new: str) -> float:

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from modelkin_indexer import spec
-from modelkin_indexer.errors import RegistryError
+from modelkin_indexer.errors import RegistryAway, RegistryError
 from modelkin_registry.store.appearing import appearing
 from modelkin_registry.store.rows import checksum
 from modelkin_registry.store.sqlite.marks import APPLICATION_ID, MIGRATIONS, STEPS
@@ -44,7 +44,8 @@ def explained(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest detail
         remedy = REMEDIES.get(code, "SQLite cannot go on. Run `modelkin doctor`")
-        raise RegistryError(f"{path}: {remedy} (SQLite: {error}).") from error
+        kind = RegistryAway if code == sqlite3.SQLITE_BUSY else RegistryError
+        raise kind(f"{path}: {remedy} (SQLite: {error}).") from error
 
 
 @contextmanager
@@ -181,24 +182,7 @@ def _prepared(connection: sqlite3.Connection, path: Path, create: bool, key_name
     if blank or _steps_done(connection) != STEPS:
         _migrate(connection, path, key_name)
     _check_meta(connection, path, key_name)
-    if _value(connection, "SELECT spec != ? FROM meta", spec.VERSION):
-        _take_out_older(connection)
     return connection
-
-
-def _take_out_older(connection: sqlite3.Connection) -> None:
-    """Search rows of an older spec say nothing to a newer one: they go, and their fingerprints stay until they are made anew."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        older = "SELECT DISTINCT revision.model, revision.id, 'put', ? FROM vector JOIN revision ON revision.id = vector.revision"
-        connection.execute(f"INSERT INTO change (model, revision, what, at) {older} ORDER BY revision.id", [now()])
-        connection.execute("DELETE FROM vector WHERE fingerprint IN (SELECT id FROM fingerprint WHERE spec != ?)", [spec.VERSION])
-        connection.execute("UPDATE meta SET spec = ?", [spec.VERSION])
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _is_blank(connection: sqlite3.Connection) -> bool:

@@ -11,14 +11,5 @@ STEPS = (
     "6 fingerprints by spec",
     "7 checksums of rows",
     "8 checksums of what is said",
+    "9 leases of the queue",
 )  # all steps of schema.py, in order
-# Tables of the truth whose rows carry a checksum, over these columns in this order.
-SEALED: dict[str, tuple[str, ...]] = {
-    "model": ("name", "added", "redirect_to", "sender"),
-    "revision": ("model", "content", "files", "parameters", "bytes_total", "config", "added"),
-    "fingerprint": ("revision", "level", "spec", "key", "coverage", "about", "digest", "bytes", "added"),
-    "source": ("revision", "who", "origin", "first_seen", "last_seen", "files"),
-    "claim": ("model", "kind", "value", "source", "first_seen", "last_seen"),
-    "structure": ("model", "kind", "name", "digest", "data", "first_seen", "last_seen"),
-    "background": ("channel", "family", "sd", "shipped", "pairs", "lineages", "used", "models", "measured"),
-}

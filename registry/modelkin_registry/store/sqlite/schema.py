@@ -26,7 +26,8 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from modelkin_registry.store.rows import checksum
-from modelkin_registry.store.sqlite.marks import MIGRATIONS, SEALED, STEPS
+from modelkin_registry.store.sql.sealed import SEALED
+from modelkin_registry.store.sqlite.marks import MIGRATIONS, STEPS
 
 migrations = Migrations(MIGRATIONS)
 
@@ -120,6 +121,14 @@ REVISION_TABLES = (
 # Which fingerprints are of an older spec is asked at every opening; without an index every row would be read for it.
 SPEC_TABLES = ("CREATE INDEX fingerprint_spec ON fingerprint (spec, revision)",)
 
+# A waiting repository may be lent to a worker until a time, which other workers respect; after a failure it waits until another one.
+LEASE_TABLES = (
+    *(f"ALTER TABLE hub_repo ADD COLUMN {column} TEXT NOT NULL DEFAULT ''" for column in ("holder", "until", "not_before")),
+    "ALTER TABLE hub_repo ADD COLUMN leases INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX hub_leases ON hub_repo (state, modified, repo)",
+    "CREATE INDEX hub_holders ON hub_repo (holder) WHERE holder != ''",
+)
+
 SEALED_FIRST = ("model", "revision", "fingerprint", "source")
 SEALED_THEN = ("claim", "structure", "background")
 
@@ -169,6 +178,12 @@ def _seventh(database: sqlite_utils.Database) -> None:
 @migrations(name=STEPS[7])
 def _eighth(database: sqlite_utils.Database) -> None:
     _with_checksums(database.conn, SEALED_THEN)
+
+
+@migrations(name=STEPS[8])
+def _ninth(database: sqlite_utils.Database) -> None:
+    for statement in LEASE_TABLES:
+        database.conn.execute(statement)
 
 
 def _with_checksums(connection: sqlite3.Connection, tables: Sequence[str]) -> None:

@@ -1,58 +1,79 @@
-"""The registry's SQLite file looked at as a whole, for the doctor."""
+"""A registry looked at as a whole, for the doctor."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
-from modelkin_registry.store.records import KeptFingerprint
-from modelkin_registry.store.sqlite.marks import SEALED
-from modelkin_registry.store.sqlite.session import Session, seal_of
+from modelkin_registry.store.records import KeptFingerprint, digits_of
+from modelkin_registry.store.sql.sealed import SEALED, seal_of
+from modelkin_registry.store.sql.session import Session
 
 ORPHANS = {
     "models without a revision": "SELECT name FROM model WHERE redirect_to IS NULL AND id NOT IN (SELECT model FROM revision)",
     "revisions without a fingerprint": "SELECT id FROM revision WHERE id NOT IN (SELECT revision FROM fingerprint)",
     "fingerprints without their bytes": "SELECT id FROM fingerprint WHERE id NOT IN (SELECT fingerprint FROM blob)",
     "revisions without a source": "SELECT id FROM revision WHERE id NOT IN (SELECT revision FROM source)",
-    "models with a time that is none": "SELECT name FROM model WHERE julianday(added) IS NULL",
-    "revisions with a time that is none": """SELECT id FROM revision WHERE julianday(added) IS NULL
-        OR id IN (SELECT revision FROM source WHERE julianday(first_seen) IS NULL OR julianday(last_seen) IS NULL)""",
     "former names of former names": "SELECT name FROM model WHERE redirect_to IN (SELECT id FROM model WHERE redirect_to IS NOT NULL)",
 }
-FINGERPRINTS = """SELECT fingerprint.id AS fingerprint, revision.id AS revision,
-    model.name || CASE WHEN revision.id = (SELECT max(id) FROM revision AS newest WHERE newest.model = model.id) THEN ''
-    ELSE '@' || substr(content, instr(content, '-') + 1, 8) END AS name, level, spec, key, coverage,
+TIMES = {
+    "models with a time that is none": ("SELECT name, added FROM model ORDER BY id",),
+    "revisions with a time that is none": (
+        "SELECT id, added FROM revision ORDER BY id",
+        "SELECT revision, first_seen, last_seen FROM source ORDER BY revision",
+    ),
+}
+FINGERPRINTS = """SELECT fingerprint.id AS fingerprint, revision.id AS revision, model.name AS name,
+    revision.id = (SELECT max(id) FROM revision AS newest WHERE newest.model = model.id) AS newest, level, spec, key, coverage,
     parameters, bytes_total, config, about, content, digest, bytes AS size, data,
     fingerprint.id = (SELECT fingerprint FROM searched WHERE searched.revision = revision.id) AS searched
     FROM fingerprint JOIN blob ON blob.fingerprint = fingerprint.id JOIN revision ON revision.id = fingerprint.revision
     JOIN model ON model.id = revision.model ORDER BY fingerprint.id"""
 
 
-class Inspection:
+class Inspection(ABC):
     """Everything in an open registry, damage included. Raises RegistryError where it cannot be looked at."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def damage(self) -> Iterator[str]:
-        """What is wrong with the file as SQLite sees it."""
-        yield from (line for (line,) in self._session.each("PRAGMA integrity_check") if line != "ok")
+        """What is wrong with the registry as the engine sees it, and rows that are not what was stored."""
+        yield from self.engine_damage()
         for table in SEALED:
             for row in self._session.each(f"SELECT * FROM {table}"):  # noqa: S608
                 if seal_of(table, dict(row)) != row["checksum"]:
                     yield f"row {row[0]} of table {table} is not what was stored"
 
+    @abstractmethod
+    def engine_damage(self) -> Iterator[str]:
+        """What is wrong as the engine sees it."""
+
+    @abstractmethod
     def lost_references(self) -> Iterator[str]:
         """Rows that refer to rows which are not there."""
-        for row in self._session.each("PRAGMA foreign_key_check"):
-            yield f"row {row['rowid']} of table {row['table']} refers to a missing row of {row['parent']}"
 
     def orphans(self) -> Iterator[tuple[str, Sequence[str]]]:
         """Things without what belongs to them: what they are, and their names or numbers."""
         for what, statement in ORPHANS.items():
             if found := [str(name) for name in self._session.column(statement)]:
                 yield what, found
+        for what, statements in TIMES.items():
+            rows = [row for statement in statements for row in self._session.rows(statement)]
+            if late := dict.fromkeys(str(row[0]) for row in rows if not all(map(_is_time, [*row][1:]))):
+                yield what, [*late]
 
     def fingerprints(self) -> Iterator[KeptFingerprint]:
         """Every stored fingerprint with its bytes."""
         for row in self._session.each(FINGERPRINTS):
-            yield KeptFingerprint(**dict(row) | {"searched": bool(row["searched"])})
+            values = dict(row)
+            name = values["name"] if values.pop("newest") else f"{values['name']}@{digits_of(values['content'])}"
+            yield KeptFingerprint(**values | {"name": name, "searched": bool(row["searched"])})
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value) is not None
+    except ValueError:
+        return False

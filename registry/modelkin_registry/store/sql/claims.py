@@ -6,14 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from modelkin_indexer.results.beside import Claim
-from modelkin_registry.store.sqlite.session import Session
+from modelkin_registry.store.sql.session import Session
 from modelkin_registry.store.times import later_than
 from modelkin_registry.store.words import storable
 
 LATEST = "SELECT max(last_seen) FROM claim WHERE model = ?"
-NOTED = """INSERT INTO claim (model, kind, value, source, first_seen, last_seen, checksum)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, checksum(?1, ?2, ?3, ?4, ?5, ?6)) ON CONFLICT (model, kind, value, source) DO UPDATE SET
-    last_seen = excluded.last_seen, checksum = checksum(model, kind, value, source, first_seen, excluded.last_seen)"""
+KNOWN = "SELECT id FROM claim WHERE model = ? AND kind = ? AND value = ? AND source = ?"
 # Of each file what it said when it was read last: what an older reading of it said was withdrawn since.
 CURRENT = """last_seen = (SELECT max(last_seen) FROM claim AS other WHERE other.model = claim.model AND other.source = claim.source)"""
 OF_MODEL = f"SELECT *, {CURRENT} AS current FROM claim WHERE model = ? ORDER BY kind, value, source"  # noqa: S608
@@ -32,7 +30,12 @@ class ClaimTable:
     def note_now(self, model: int, claims: Iterable[Claim]) -> None:
         """What is said of a model at present."""
         at = later_than(self._session.value(LATEST, [model]))
-        self._session.run_many(NOTED, [(model, *map(storable, (c.kind, c.value, c.source)), at, at) for c in claims])
+        for said in claims:
+            kind, value, source = map(storable, (said.kind, said.value, said.source))
+            if (known := self._session.value(KNOWN, [model, kind, value, source])) is not None:
+                self._session.update("claim", known, last_seen=at)
+            else:
+                self._session.insert("claim", model=model, kind=kind, value=value, source=source, first_seen=at, last_seen=at)
 
     def of_model(self, model: int) -> list[dict[str, Any]]:
         """Everything ever said of a model; `current` is False where the same file was read again and says it no longer."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from modelkin_registry.answers.shared import JournalEntry
 from modelkin_registry.store.records import Queued
-from modelkin_registry.store.sqlite.session import Session
+from modelkin_registry.store.sql.session import Session
 from modelkin_registry.store.times import now
 
 STATES = ("waiting", "done", "failed", "gone", "renamed")
@@ -19,14 +19,17 @@ MAX_TRIES = 5  # runs that try a repository whose failure may pass, before it ha
 LISTED = """INSERT INTO hub_repo (repo, hub_id, revision, modified, level, selection, state, tries, noted)
     VALUES (?, ?, ?, ?, ?, ?, 'waiting', 0, ?) ON CONFLICT (repo) DO UPDATE SET hub_id = excluded.hub_id, revision = excluded.revision,
     modified = excluded.modified, level = excluded.level, selection = excluded.selection, state = 'waiting', tries = 0, reason = '',
-    noted = excluded.noted
+    noted = excluded.noted, holder = '', until = '', not_before = '', leases = 0
     WHERE hub_repo.revision != excluded.revision OR hub_repo.state IN ('gone', 'renamed')
     OR (hub_repo.state = 'done' AND hub_repo.level = 'probe' AND excluded.level = 'full')
     OR (hub_repo.state IN ('waiting', 'failed') AND hub_repo.selection != excluded.selection)"""
+LISTED_UNTIL = """INSERT INTO hub_listing (selection, newest, noted) VALUES (?, ?, ?)
+    ON CONFLICT (selection) DO UPDATE SET newest = excluded.newest, noted = excluded.noted"""
 WAITING = """SELECT repo, hub_id, revision, modified, level FROM hub_repo WHERE selection = ? AND state = 'waiting'
-    AND (modified, repo) > (?, ?) ORDER BY modified, repo LIMIT ?"""
+    AND until <= ? AND (modified, repo) > (?, ?) ORDER BY modified, repo LIMIT ?"""
 NOTED = """UPDATE hub_repo SET state = ?, reason = ?, model = coalesce(?, model), content = ?, bytes = ?, noted = ?,
-    tries = CASE WHEN ? = 'failed' THEN tries + 1 ELSE 0 END, passing = ? WHERE repo = ?"""
+    tries = CASE WHEN ? = 'failed' THEN tries + 1 ELSE 0 END, passing = ?,
+    holder = '', until = '', not_before = '', leases = 0 WHERE repo = ?"""
 
 TAKEN_OVER = """UPDATE hub_repo SET (model, content, bytes, level) = (SELECT model, content, bytes, level FROM hub_repo WHERE repo = ?)
     WHERE repo = ?"""
@@ -47,7 +50,7 @@ class HubJournal:
 
     def note_newest(self, selection: str, newest: str) -> None:
         """A listing has ended; the next one need go back only to here."""
-        self._session.run("INSERT OR REPLACE INTO hub_listing (selection, newest, noted) VALUES (?, ?, ?)", [selection, newest, now()])
+        self._session.run(LISTED_UNTIL, [selection, newest, now()])
 
     def enqueue(self, found: Iterable[Queued], selection: str) -> int:
         """Put listed repositories into the queue, those that changed or are new. Returns how many."""
@@ -65,15 +68,15 @@ class HubJournal:
 
     def try_again(self, selection: str, every: bool) -> int:
         """Put back what failed: where it may pass and was not tried too often, or `every` one. Returns how many."""
-        may = "" if every else f"AND passing AND tries < {MAX_TRIES}"
+        may = "" if every else f"AND passing != 0 AND tries < {MAX_TRIES}"
         tries = ", tries = 0" if every else ""
         statement = f"UPDATE hub_repo SET state = 'waiting'{tries} WHERE selection = ? AND state = 'failed' {may}"  # noqa: S608
         return self._session.run(statement, [selection])
 
     def waiting(self, selection: str, batch: int = 256) -> Iterator[Queued]:
-        """The queue, oldest change first. What is noted meanwhile does not disturb it."""
+        """The queue, oldest change first, without what workers hold. What is noted meanwhile does not disturb it."""
         after = ("", "")
-        while rows := self._session.dicts(WAITING, [selection, *after, batch]):
+        while rows := self._session.dicts(WAITING, [selection, self._session.clock(), *after, batch]):
             yield from (Queued(**row) for row in rows)
             after = (rows[-1]["modified"], rows[-1]["repo"])
 
@@ -86,7 +89,7 @@ class HubJournal:
         self, repo: str, state: str, *, reason: str = "", model: int | None = None, content: str = "", size: int = 0, passing: bool = False
     ) -> None:
         """What came of a repository. `passing`: a failure that may not come again."""
-        self._session.run(NOTED, [state, reason, model, content, size, now(), state, passing, repo])
+        self._session.run(NOTED, [state, reason, model, content, size, now(), state, int(passing), repo])
 
     def former_name(self, hub_id: str, repo: str) -> str | None:
         """The name that a repository had when its model was stored, if it has another one now."""

@@ -1,10 +1,9 @@
-"""What a registry's SQLite file tells: names, revisions, fingerprints, the change log."""
+"""What a registry tells: names, revisions, fingerprints, the change log."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,11 +14,12 @@ from modelkin_indexer.results.beside import SourceFile
 from modelkin_registry.answers.upkeep import ListedModel
 from modelkin_registry.store.digests import digest_of
 from modelkin_registry.store.records import Change, StoredModel, digits_of
-from modelkin_registry.store.sqlite.claims import ClaimTable
-from modelkin_registry.store.sqlite.session import DOCTOR, Session, sealed
-from modelkin_registry.store.sqlite.structure import StructureTable
-from modelkin_registry.store.sqlite.vectors import CHANGED
-from modelkin_registry.store.words import kept_words
+from modelkin_registry.store.sql.claims import ClaimTable
+from modelkin_registry.store.sql.sealed import sealed
+from modelkin_registry.store.sql.session import DOCTOR, Row, Session
+from modelkin_registry.store.sql.structure import StructureTable
+from modelkin_registry.store.sql.vectors import CHANGED
+from modelkin_registry.store.words import kept_words, storable
 
 SUGGESTIONS = 3  # close names shown when one is not found
 SUGGESTED_AMONG = 5_000  # models up to which close names are looked for: 0.1 s; 2 s and more for 100,000
@@ -27,6 +27,7 @@ SUGGESTED_AMONG = 5_000  # models up to which close names are looked for: 0.1 s;
 CALLED = """SELECT coalesce(target.id, model.id) AS model, coalesce(target.name, model.name) AS name,
     coalesce(target.sender, model.sender) AS sender
     FROM model LEFT JOIN model AS target ON target.id = model.redirect_to WHERE model.name = ?"""
+NUMBERS = "(SELECT CAST(value AS BIGINT) FROM json_each(?))"
 LAST_SOURCE = "SELECT id FROM source AS other WHERE other.revision = revision.id ORDER BY last_seen DESC, id DESC LIMIT 1"
 # Left joins: what is missing is damage, and must not pass for a model that was removed.
 TOLD = f"""SELECT revision.id AS number, model.id AS model_id, fingerprint.id AS fingerprint_id, searched.current AS current,
@@ -34,22 +35,22 @@ TOLD = f"""SELECT revision.id AS number, model.id AS model_id, fingerprint.id AS
 TABLES = f"""FROM searched JOIN revision ON revision.id = searched.revision JOIN model ON model.id = revision.model
     LEFT JOIN fingerprint ON fingerprint.id = searched.fingerprint LEFT JOIN source ON source.id = ({LAST_SOURCE})"""
 STORED = f"""{TOLD}, data {TABLES} LEFT JOIN blob ON blob.fingerprint = fingerprint.id
-    WHERE searched.revision IN (SELECT value FROM json_each(?))"""  # noqa: S608
+    WHERE searched.revision IN {NUMBERS}"""
 LISTED = f"""{TOLD}, (SELECT count(*) FROM revision AS other WHERE other.model = model.id) AS revisions {TABLES}
     WHERE searched.current ORDER BY model.name"""  # noqa: S608
 NAMED = f"""SELECT revision.id AS number, searched.current AS current, {sealed("model")}, {sealed("revision")}
     FROM searched JOIN revision ON revision.id = searched.revision JOIN model ON model.id = revision.model
-    WHERE searched.revision IN (SELECT value FROM json_each(?))"""  # noqa: S608
+    WHERE searched.revision IN {NUMBERS}"""  # noqa: S608
 CURRENT_OF = "SELECT revision FROM searched WHERE current AND name IN (SELECT value FROM json_each(?)) ORDER BY revision"
 COUNTS = """SELECT count(*), count(DISTINCT model), (SELECT count(*) FROM model WHERE redirect_to IS NULL) FROM revision"""
-OUTDATED = "SELECT revision FROM fingerprint WHERE spec < ?1 OR spec > ?1"  # by the index: with != or in order all would be looked at
+OUTDATED = "SELECT revision FROM fingerprint WHERE spec < ? OR spec > ?"  # by the index: with != or in order all would be looked at
 OF_FILES = """SELECT DISTINCT source.revision FROM source JOIN searched ON searched.revision = source.revision
     WHERE source.files = ? AND searched.sender = '' ORDER BY source.revision"""
 PARSED = ("files", "config", "about")  # columns that hold JSON
 
 
 class Reading(Session):
-    """A registry's file as it is read."""
+    """A registry as it is read."""
 
     claims: ClaimTable
     structure: StructureTable
@@ -65,7 +66,7 @@ class Reading(Session):
         found = self._located(name)
         return found[0] if found else None
 
-    def _called(self, name: str) -> sqlite3.Row | None:
+    def _called(self, name: str) -> Row | None:
         """The model that has or had just this name: its number, present name and sender."""
         return next(iter(self.rows(CALLED, [name])), None)
 
@@ -80,7 +81,7 @@ class Reading(Session):
                 return row["model"], row["revision"]
         return None
 
-    def _revisions(self, model: int) -> list[sqlite3.Row]:
+    def _revisions(self, model: int) -> list[Row]:
         """A model's revisions, newest first."""
         return self.rows("SELECT id AS revision, model, content FROM revision WHERE model = ? ORDER BY id DESC", [model])
 
@@ -90,7 +91,7 @@ class Reading(Session):
             names = self.names() if self.count() <= SUGGESTED_AMONG else []
             close = difflib.get_close_matches(name, names, SUGGESTIONS)
             hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else "`modelkin list` shows all names."
-            raise UnknownModel(f"{self.path}: no model {name!r} in this registry. {hint}")
+            raise UnknownModel(f"{self.name}: no model {name!r} in this registry. {hint}")
         return found
 
     def name_of(self, model: int) -> str:
@@ -105,7 +106,7 @@ class Reading(Session):
         """Number of revisions that are searched: all but outdated ones. Raises RegistryError where a model has no revision."""
         ((revisions, models, all_models),) = self.rows(COUNTS)
         if models != all_models:
-            raise RegistryError(f"{self.path}: {abs(all_models - models)} of {all_models} models are damaged. {DOCTOR}.")
+            raise RegistryError(f"{self.name}: {abs(all_models - models)} of {all_models} models are damaged. {DOCTOR}.")
         return int(revisions) - len(self.outdated())
 
     def names(self) -> list[str]:
@@ -120,11 +121,11 @@ class Reading(Session):
 
     def outdated(self) -> list[int]:
         """The numbers of revisions whose fingerprints are of another spec, which are not searched, ascending."""
-        return sorted(set(self.column(OUTDATED, [spec.VERSION])))
+        return sorted(set(self.column(OUTDATED, [spec.VERSION] * 2)))
 
     def current_of(self, names: Iterable[str]) -> list[int]:
         """Numbers of the current revisions of the models that have these present names, ascending; outdated ones are left out."""
-        names = sorted(names)
+        names = sorted(map(storable, names))
         outdated = set(self.outdated()) if names else set()
         return [number for number in self.column(CURRENT_OF, [json.dumps(names)]) if number not in outdated]
 
@@ -138,7 +139,7 @@ class Reading(Session):
 
     def models_of(self, revisions: Iterable[int]) -> dict[int, int]:
         """The models that revisions are of, by number; numbers of removed ones are left out."""
-        statement = "SELECT id, model FROM revision WHERE id IN (SELECT value FROM json_each(?))"
+        statement = f"SELECT id, model FROM revision WHERE id IN {NUMBERS}"  # noqa: S608
         return {row["id"]: row["model"] for row in self.rows(statement, [_numbers(revisions)])}
 
     def senders(self) -> dict[str, str]:
@@ -155,17 +156,17 @@ class Reading(Session):
                 revision = self.value("SELECT max(id) FROM revision WHERE model = ?", [model])
             found = self.stored([revision or 0])
             if revision not in found:
-                raise RegistryError(f"{self.path}: {name!r} is damaged: it has no weights. {DOCTOR}.")
+                raise RegistryError(f"{self.name}: {name!r} is damaged: it has no weights. {DOCTOR}.")
             return found[revision]
 
     def stored(self, revisions: Iterable[int]) -> dict[int, StoredModel]:
         """The fingerprints that stand for these revisions; removed ones are left out. Raises RegistryError if one is damaged."""
         return {row["number"]: self._stored(row) for row in self.rows(STORED, [_numbers(revisions)])}
 
-    def _stored(self, row: sqlite3.Row) -> StoredModel:
+    def _stored(self, row: Row) -> StoredModel:
         name, model, revision = self._address(row), self.whole(row, "model"), self.whole(row, "revision")
         if row["data"] is None or digest_of(row["data"]) != row["fingerprint_digest"]:
-            raise RegistryError(f"{self.path}: the stored fingerprint of {name!r} is damaged. Remove the model and add it again; {DOCTOR}.")
+            raise RegistryError(f"{self.name}: the stored fingerprint of {name!r} is damaged. Remove the model and add it again; {DOCTOR}.")
         fingerprint = self.whole(row, "fingerprint")
         return StoredModel(
             model_id=row["model_id"],
@@ -186,7 +187,7 @@ class Reading(Session):
             blob=row["data"],
         )
 
-    def _origin(self, row: sqlite3.Row) -> str:
+    def _origin(self, row: Row) -> str:
         """Where a revision came from, as noted last. What an import says of that stays its sender's word."""
         origin, sender = self.whole(row, "source")["origin"], row["model_sender"]
         return origin if not sender else f"from {sender}" + (f": {origin}" if origin else "")
@@ -196,10 +197,10 @@ class Reading(Session):
         statement = "SELECT data FROM blob JOIN fingerprint ON fingerprint.id = blob.fingerprint WHERE fingerprint.digest = ? LIMIT 1"
         found = self.value(statement, [digest])
         if found is None or digest_of(found) != digest:
-            raise RegistryError(f"{self.path}: a stored fingerprint is damaged. `modelkin doctor --check` names its model.")
+            raise RegistryError(f"{self.name}: a stored fingerprint is damaged. `modelkin doctor --check` names its model.")
         return bytes(found)
 
-    def _address(self, row: sqlite3.Row) -> str:
+    def _address(self, row: Row) -> str:
         """The name of a revision: its model's for the current one."""
         name, content = self.whole(row, "model")["name"], self.whole(row, "revision")["content"]
         return str(name) if row["current"] else f"{name}@{digits_of(content)}"
@@ -211,10 +212,10 @@ class Reading(Session):
         with self.reading():
             found, count = self.rows(LISTED), self.count()
         if len(found) != count:
-            raise RegistryError(f"{self.path}: {count - len(found)} of {count} models are damaged. {DOCTOR}.")
+            raise RegistryError(f"{self.name}: {count - len(found)} of {count} models are damaged. {DOCTOR}.")
         return [self._listed(row) for row in found]
 
-    def _listed(self, row: sqlite3.Row) -> ListedModel:
+    def _listed(self, row: Row) -> ListedModel:
         model, revision, fingerprint = (self.whole(row, table) for table in ("model", "revision", "fingerprint"))
         components = tuple(json.loads(fingerprint["about"]).get("components", ()))
         told = {"components": components, "added": model["added"], "source": self._origin(row), "sender": model["sender"]}

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from modelkin_registry.answers.asked import Calibrated
 from modelkin_registry.answers.upkeep import OwnBackground
 from modelkin_registry.evidence.judge import Strangers
-from modelkin_registry.store.sqlite.session import Session
+from modelkin_registry.store.sql.session import Session
 from modelkin_registry.store.times import now
 
-COLUMNS = "channel, family, sd, shipped, pairs, lineages, used"
-NEW = f"""INSERT INTO background ({COLUMNS}, models, measured, checksum)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, checksum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9))"""  # noqa: S608
 ALL = "SELECT * FROM background"
 
 
@@ -26,8 +23,10 @@ class BackgroundTable:
         """Keep these and no others; none bring back the shipped defaults. `models`: how many the registry had."""
         at = now()
         self._session.run("DELETE FROM background")
-        rows = [(one.channel, one.family, one.sd, one.shipped, one.pairs, one.lineages, int(one.used), models, at) for one in found]
-        self._session.run_many(NEW, rows)
+        for one in found:
+            numbers = {"sd": float(one.sd), "shipped": float(one.shipped), "pairs": one.pairs, "lineages": one.lineages}
+            told = {"used": int(one.used), "models": models, "measured": at}
+            self._session.insert("background", channel=one.channel, family=one.family, **numbers, **told)
 
     def used(self) -> Strangers:
         """(family, channel) -> spread between strangers, where it replaces the shipped default."""

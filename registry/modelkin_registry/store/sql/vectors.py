@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -11,7 +10,7 @@ import numpy as np
 from modelkin_indexer.errors import RegistryError
 from modelkin_registry.store.records import VectorRecord
 from modelkin_registry.store.rows import Array, EncodedRows, TableRows, checksum, row_bytes
-from modelkin_registry.store.sqlite.session import DOCTOR, Session
+from modelkin_registry.store.sql.session import DOCTOR, Row, Session
 
 BATCH_RECORDS = 4096  # records read at once: a few MB of sums, or about 4 MB of layer codes of 32-layer models
 CHANGED = "SELECT DISTINCT revision FROM change WHERE seq > ? AND revision IS NOT NULL"  # whose rows may differ; a name is not in them
@@ -21,7 +20,7 @@ CHANGED_OF_KIND = f"""SELECT * FROM vector WHERE kind = ? AND revision IN ({CHAN
     ORDER BY revision, component"""  # noqa: S608
 NEW = "INSERT INTO vector (kind, revision, component, fingerprint, layers, data, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
-NEW_KIND = "INSERT OR IGNORE INTO kind (name, dims, checksum) VALUES (?, ?, ?)"
+NEW_KIND = "INSERT INTO kind (name, dims, checksum) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING"
 
 
 class VectorTable:
@@ -35,7 +34,7 @@ class VectorTable:
         """Every kind ever stored and its numbers a row."""
         found = self._session.rows("SELECT name, dims, checksum FROM kind ORDER BY name")
         if any(checksum(row["name"], row["dims"]) != row["checksum"] for row in found):
-            raise RegistryError(f"{self._session.path}: the kinds of search rows are damaged. {DOCTOR}.")
+            raise RegistryError(f"{self._session.name}: the kinds of search rows are damaged. {DOCTOR}.")
         return {row["name"]: row["dims"] for row in found}
 
     def component_code(self, name: str) -> int:
@@ -76,10 +75,10 @@ class VectorTable:
         for batch in _batched(records, BATCH_RECORDS):
             yield self._gathered(batch, row_bytes(kind, dims), kind)
 
-    def _gathered(self, records: Sequence[sqlite3.Row], width: int, kind: str) -> TableRows:
+    def _gathered(self, records: Sequence[Row], width: int, kind: str) -> TableRows:
         is_whole = all(_is_sound(row) and len(row["data"]) * 2 == len(row["layers"]) * width for row in records)
         if not is_whole:
-            raise RegistryError(f"{self._session.path}: search rows of kind {kind!r} are damaged. Make them anew with `modelkin doctor`.")
+            raise RegistryError(f"{self._session.name}: search rows of kind {kind!r} are damaged. Make them anew with `modelkin doctor`.")
         layers, data = [row["layers"] for row in records], [row["data"] for row in records]
         components, total = [row["component"] for row in records], len(records)
         counts = np.fromiter(map(len, layers), np.int64, total) // 2
@@ -97,12 +96,12 @@ def _record(revision: int, fingerprint: int, row: EncodedRows) -> tuple[object, 
     return row.kind, revision, row.component, fingerprint, layers, data, checksum(row.kind, revision, row.component, layers, data)
 
 
-def _is_sound(row: sqlite3.Row) -> bool:
+def _is_sound(row: Row) -> bool:
     values = [row[name] for name in ("kind", "revision", "component", "layers", "data")]
     return all(map(isinstance, values, (str, int, str, bytes, bytes))) and checksum(*values) == row["checksum"]
 
 
-def _batched(rows: Iterator[sqlite3.Row], size: int) -> Iterator[list[sqlite3.Row]]:
+def _batched(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
     """Rows in lists of at most so many."""
     while batch := list(islice(rows, size)):
         yield batch

@@ -9,18 +9,19 @@ import numpy.typing as npt
 
 from modelkin_indexer.results.beside import SHINGLE, StructurePart
 from modelkin_registry.store.records import KeptStructure
-from modelkin_registry.store.sqlite.session import Session
+from modelkin_registry.store.sql.sealed import seal_of
+from modelkin_registry.store.sql.session import Session
 from modelkin_registry.store.times import later_than
 from modelkin_registry.store.words import storable
 
 HELD_AGAINST = 1000  # other models with code that are looked at to tell a common template
 LATEST = "SELECT max(last_seen) FROM structure WHERE model = ?"
-NOTED = """INSERT INTO structure (model, kind, name, digest, data, first_seen, last_seen, checksum)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, checksum(?1, ?2, ?3, ?4, ?5, ?6, ?7)) ON CONFLICT (model, kind, name, digest) DO UPDATE SET
-    last_seen = excluded.last_seen, checksum = checksum(model, kind, name, digest, data, first_seen, excluded.last_seen)"""
+WHICH = "model = ? AND kind = ? AND name = ? AND digest = ?"
+FIRST = f"SELECT first_seen FROM structure WHERE {WHICH}"  # noqa: S608
+SEEN = f"UPDATE structure SET last_seen = ?, checksum = ? WHERE {WHICH}"  # noqa: S608
 # Of each file what it was when it was read last.
 CURRENT = """last_seen = (SELECT max(last_seen) FROM structure AS other WHERE other.model = structure.model)"""
-OF_MODEL = f"SELECT *, {CURRENT} AS current FROM structure WHERE model = ? ORDER BY kind, name"  # noqa: S608
+OF_MODEL = f"SELECT *, {CURRENT} AS current FROM structure WHERE model = ? ORDER BY kind, name, digest"  # noqa: S608
 OTHERS = f"""SELECT * FROM structure WHERE kind = 'code' AND {CURRENT} AND model IN
     (SELECT DISTINCT model FROM structure WHERE kind = 'code' AND model != ? ORDER BY model DESC LIMIT ?)"""  # noqa: S608
 HISTORY = "SELECT * FROM structure WHERE model = ? ORDER BY kind, name, first_seen, digest"
@@ -35,7 +36,14 @@ class StructureTable:
     def note_now(self, model: int, parts: Iterable[StructurePart]) -> None:
         """What lies beside a model's weights at present."""
         at = later_than(self._session.value(LATEST, [model]))
-        self._session.run_many(NOTED, [(model, one.kind, storable(one.name), one.digest, one.data, at, at) for one in parts])
+        for part in parts:
+            which = {"model": model, "kind": part.kind, "name": storable(part.name), "digest": part.digest}
+            first = self._session.value(FIRST, [*which.values()])
+            row = {**which, "data": part.data, "first_seen": first or at, "last_seen": at}
+            if first is None:
+                self._session.insert("structure", **row)
+            else:
+                self._session.run(SEEN, [at, seal_of("structure", row), *which.values()])
 
     def of_model(self, model: int) -> list[StructurePart]:
         """What lay beside its weights when they were looked at last."""
