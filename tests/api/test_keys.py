@@ -234,3 +234,13 @@ def test_under_the_public_key_nothing_found_says_what_that_is_worth(filled: Path
         answer = modelkin.query("child", registry=registry, key_file=key_file)
         assert answer.verdict == NOTHING_FOUND
         assert any("key is public" in sentence for sentence in answer.explanation) == worth
+
+
+def test_a_comparison_that_found_nothing_says_what_that_is_worth(models: Path) -> None:
+    modelkin.key("new", "our.key")
+    for key_file, worth in ((None, True), ("our.key", False)):
+        answer = modelkin.compare("child", "stranger", key_file=key_file)
+        assert answer.verdict == NOTHING_FOUND
+        assert any(warning.startswith("The key is public") for warning in answer.warnings) == worth
+    related = modelkin.compare("child", "parent").warnings
+    assert not any("shows nothing of what it was made from" in warning for warning in related)
