@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -327,12 +326,3 @@ def test_bfloat16_bytes_are_as_stored(tmp_path: Path) -> None:
     header = {"w": {"dtype": "BF16", "shape": [6], "data_offsets": [0, 12]}}
     source = open_source(write(tmp_path, compose(header, array.tobytes())))
     assert values.decode("BF16", source.read("w", 0, 12)).tolist() == [0, 1, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize(("characters", "rows", "told"), [(1 << 17, 64, True), (1 << 17, 1 << 18, False), (1 << 10, 1, False)])
-def test_much_text_beside_the_tensors_is_told(tmp_path: Path, characters: int, rows: int, told: bool) -> None:
-    """Weights could be written there as text."""
-    path = tmp_path / "model.safetensors"
-    safetensors.numpy.save_file({"a": np.ones((rows, 16), np.float32)}, path, metadata={"format": "pt", "log": "x" * characters})
-    with closing(open_source(path)) as source:
-        assert any(note.startswith(f"Not read: {characters + 2:,} characters of metadata") for note in source.notes) == told

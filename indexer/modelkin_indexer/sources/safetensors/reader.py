@@ -23,7 +23,6 @@ from modelkin_indexer.sources.safetensors.pieces import Shard, joined, places_of
 from modelkin_indexer.sources.stored.files import fill, open_regular, read_config, read_exact
 from modelkin_indexer.sources.stored.shards import NAMED, settled, stale
 
-LONG_TEXT, TEXT_SHARE = 1 << 16, 0.01  # characters of metadata and their share of the bytes, from which they are told: weights are text too
 COMPARED = 1 << 20  # bytes at each end of a tensor that stands in two files
 
 
@@ -59,7 +58,7 @@ class SafetensorsSource:
         self.files = tuple(SourceFile(shard.path.name, shard.size) for shard in self._shards)
         config, config_notes = read_config(self._shards[0].path.parent)
         self.config: Mapping[str, Any] = config
-        self.notes = notes + self._text_notes() + config_notes
+        self.notes = notes + config_notes
         self.bytes_read = sum(shard.header_bytes for shard in self._shards)
 
     def read(self, tensor: str, start: int, stop: int, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
@@ -97,13 +96,6 @@ class SafetensorsSource:
         empty = sorted(tensor for tensor, file in where.items() if not shards[file].tensors[tensor].info.elements)
         self._where = {tensor: (shards[file], shards[file].tensors[tensor]) for tensor, file in where.items() if tensor not in empty}
         return (*notes, *([f"Tensors without a number are left out: {', '.join(empty[:NAMED])}."] if empty else []))
-
-    def _text_notes(self) -> tuple[str, ...]:
-        """That a header holds much beside tensors."""
-        text = sum(len(value) for shard in self._shards for value in shard.metadata.values())
-        if text < LONG_TEXT or text < TEXT_SHARE * sum(info.nbytes for info in self.tensors.values()):
-            return ()
-        return (f"Not read: {text:,} characters of metadata, which may be anything.",)
 
     def _same(self, tensor: str, file: str, other: str) -> bool:
         """Whether two files hold a tensor with equal bytes; of a large one its ends are looked at."""
