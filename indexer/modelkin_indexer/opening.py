@@ -16,6 +16,9 @@ from modelkin_indexer.sources.single_file import parts_presented
 from modelkin_indexer.sources.stored.files import is_folder
 from modelkin_indexer.sources.unstacked import layers_presented
 
+# Bytes beside tensors, and their share of the files, from which they are told (never judged by): headers, graphs and vocabularies are less.
+MUCH, MUCH_SHARE = 1 << 20, 0.05
+
 
 def open_source(path: Path, file: str | None = None) -> Source:
     """Open the weights at `path`: a file of any container, a shard index, or a folder with one model.
@@ -45,6 +48,7 @@ def _open_model(path: Path, file: str | None = None) -> Source:
     else:
         container, weights = weights_of(path, path)
     source = container.open(weights)
+    source.notes += _beside(source)
     presented = changes_presented(values_presented(source))
     return parts_presented(layers_presented(presented if isinstance(presented, AdapterSource) else matrices_presented(presented)))
 
@@ -57,3 +61,13 @@ def _inside(folder: Path, file: str) -> Path:
         problem = f"{file!r} is not the plain name of a file in it, or in one of its subfolders"
         raise SourceNotFound(problem, path=folder, remedy="Name the subfolder as the source.")
     return folder / file
+
+
+def _beside(source: Source) -> tuple[str, ...]:
+    """That files hold much beside tensors: texts, lists, entries that nothing refers to, states of a training. Weights may be so kept."""
+    stored = sum(file.size for file in source.files)
+    held = sum(info.nbytes for info in source.tensors.values()) + sum(size for _, size in source.unread)
+    beside = stored - held  # of what is presented decoded nothing is told: it has more bytes than are stored
+    if source.quantization or beside < max(MUCH, MUCH_SHARE * stored):
+        return ()
+    return (f"Not read as weights: {beside:,} of {stored:,} bytes ({beside / stored:.0%}).",)

@@ -13,6 +13,7 @@ import pytest
 import safetensors.numpy
 
 import gguf_files
+import modelkin
 import tflite_files
 from calls import run
 from hub_server import Hub, serving
@@ -301,3 +302,20 @@ def test_a_model_larger_than_the_cache_is_streamed_past_it(hub: Hub, wide: Files
 def test_a_cache_that_holds_nothing_does_no_harm(hub: Hub, wide: Files, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     monkeypatch.setenv("MODELKIN_CACHE_BYTES", limit)
     assert same(fingerprint("org/wide"), fingerprint(local(wide), "--level", "probe"))
+
+
+def test_models_of_the_hub_are_read_there_again_under_another_key(hub: Hub) -> None:
+    """At the commit that they were read from, and only where that was asked for."""
+    modelkin.key("new", "our.key")
+    modelkin.add("org/wide", registry="r.db", level="probe")
+    (told,) = modelkin.refresh("private.db", "our.key", registry="r.db").results
+    assert (told.status, told.reason) == ("left", "it is on the Hub: add --hub")
+    (read,) = modelkin.refresh("private.db", "our.key", registry="r.db", hub=True).results
+    hub.put("org/wide", files_of(wide_llama(2)))
+    (there,) = modelkin.refresh("private.db", "our.key", registry="r.db", hub=True).results
+    (gone,) = modelkin.refresh("another.db", "our.key", registry="r.db", hub=True).results
+    assert (read.status, there.status, gone.status) == ("renewed", "there", "left")
+    assert "no such revision" in str(gone.reason)
+    save_model(Path("copy"), wide_llama(1))
+    answer = modelkin.query("copy", registry="private.db", key_file="our.key", level="probe")
+    assert (answer.relatives[0].model, answer.verdict) == ("org/wide", "related")

@@ -156,6 +156,27 @@ def test_other_weights_do_not_take_a_models_name(filled: Path) -> None:
     assert "other weights are there now" in str(found.results[0].reason)
 
 
+def test_of_an_imported_model_only_its_weights_are_taken(filled: Path) -> None:
+    """And only from a place that was named: its origin, and what is said of it, is its sender's word."""
+    modelkin.key("new", "our.key")
+    Path("theirs").mkdir()
+    Path("parent").rename("theirs/parent")
+    Path("theirs/parent/README.md").write_text("---\nbase_model: stranger\n---\n")
+    modelkin.add("theirs/parent", registry="their.db")
+    modelkin.export("sent.modelkin-registry", registry="their.db")
+    modelkin.remove("parent", registry="r.db")
+    modelkin.import_("sent.modelkin-registry", registry="r.db")
+    Path("theirs/parent/README.md").unlink()
+    told = {one.model: one for one in modelkin.refresh("private.db", "our.key", registry="r.db", hub=True).results}
+    assert (told["parent"].status, told["stranger"].status) == ("left", "renewed")
+    assert "imported from sent.modelkin-registry" in str(told["parent"].reason)
+    told = {one.model: one for one in modelkin.refresh("private.db", "our.key", registry="r.db", places=["theirs"]).results}
+    assert (told["parent"].status, told["stranger"].status) == ("renewed", "there")
+    shown = modelkin.show("parent", registry="private.db", key_file="our.key")
+    assert not [claim for claim in shown.claims if claim["kind"] == "base_model"]
+    assert shown.revisions[0]["sources"][0]["origin"] == str(Path("theirs/parent").resolve())
+
+
 def kept_under_two_keys(filled: Path) -> str:
     """The registry's models under the public key and a private one. Returns the private one's name.
 
@@ -234,3 +255,13 @@ def test_under_the_public_key_nothing_found_says_what_that_is_worth(filled: Path
         answer = modelkin.query("child", registry=registry, key_file=key_file)
         assert answer.verdict == NOTHING_FOUND
         assert any("key is public" in sentence for sentence in answer.explanation) == worth
+
+
+def test_a_comparison_that_found_nothing_says_what_that_is_worth(models: Path) -> None:
+    modelkin.key("new", "our.key")
+    for key_file, worth in ((None, True), ("our.key", False)):
+        answer = modelkin.compare("child", "stranger", key_file=key_file)
+        assert answer.verdict == NOTHING_FOUND
+        assert any(warning.startswith("The key is public") for warning in answer.warnings) == worth
+    related = modelkin.compare("child", "parent").warnings
+    assert not any("shows nothing of what it was made from" in warning for warning in related)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zipfile
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 
 from modelkin_indexer.errors import DamagedFile, SourceError, SourceNotFound, UnsupportedFormat
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
@@ -463,3 +468,43 @@ def test_a_pointer_of_git_lfs_is_told_from_the_file(tmp_path: Path) -> None:
         (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 9\n")
         with pytest.raises(UnsupportedFormat, match="git lfs pull"):
             open_source(tmp_path / name)
+
+
+MUCH = np.random.default_rng(0).bytes(1 << 21)
+
+
+def as_text(path: Path) -> None:
+    safetensors.numpy.save_file({"a": np.ones(64, np.float32)}, path / "model.safetensors", metadata={"log": MUCH.hex()})
+
+
+def as_entry(path: Path) -> None:
+    torch.save({"a": torch.ones(64)}, path / "pytorch_model.bin")
+    with zipfile.ZipFile(path / "pytorch_model.bin", "a") as archive:
+        archive.writestr("pytorch_model/data/99", MUCH)
+
+
+def as_bytes(path: Path) -> None:
+    torch.save({"a": torch.ones(64), "log": MUCH}, path / "pytorch_model.bin")
+
+
+def as_list(path: Path) -> None:
+    writer = gguf.GGUFWriter(path / "model.gguf", "llama")
+    writer.add_array("log", [float(value) for value in np.frombuffer(MUCH, np.uint8)[: 1 << 19]])
+    writer.add_tensor("a", np.ones(64, np.float32))
+    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        step()
+
+
+@pytest.mark.parametrize("hide", [as_text, as_entry, as_bytes, as_list])
+def test_much_beside_the_tensors_is_told(tmp_path: Path, hide: Callable[[Path], None]) -> None:
+    """Weights could be kept there in any form."""
+    hide(tmp_path)
+    with closing(open_source(tmp_path)) as source:
+        size = sum(file.size for file in source.files)
+        assert [note for note in source.notes if note.startswith("Not read as weights: ") and f" of {size:,} bytes (100%)" in note]
+
+
+def test_what_every_file_has_beside_its_tensors_is_not_told(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(1 << 19)}, tmp_path / "pytorch_model.bin")
+    with closing(open_source(tmp_path)) as source:
+        assert source.notes == ()

@@ -38,22 +38,28 @@ def refreshed(old: Registry, new: Registry, how: HowToRead, listener: Listener, 
 def _read_again(
     old: Registry, new: Registry, stored: StoredModel, how: HowToRead, listener: Listener, places: Sequence[Path], hub: bool
 ) -> str:
-    """Read one model where it is at hand and keep it under its name, with its claims; why not, or ""."""
+    """Read one model where it is at hand and keep it under its name, with its claims; why not, or "".
+
+    Of a model that was imported only the weights count, and only where they lie under its name in a place that was named: where it came
+    from, and what is said of it, is its sender's word.
+    """
     found = [path for path in _at_hand(stored, places) if path.exists()]
-    on_hub = HUB_ID.fullmatch(stored.origin) is not None
+    on_hub = HUB_ID.fullmatch(stored.origin) is not None and not stored.sender
+    if not found and stored.sender:
+        return f"it was imported from {stored.sender}: give the folder that has its weights under this name (--from)"
     if not found and not (on_hub and hub):
         return "it is on the Hub: add --hub" if on_hub else "its weights are not at hand: give their folder (--from)"
     asked = str(found[0]) if found else f"hf://{stored.origin}"
     reading = read_again(stored, asked, how, listener)
     if reading is None:
         return f"other weights are there now: {asked}"
-    claims = old.claims_of(stored.model)
-    new.add(stored.model, reading.fingerprint, origin=stored.origin, files=reading.files, claims=claims, structure=reading.structure)
+    origin, claims = (reading.origin, reading.claims) if stored.sender else (stored.origin, old.claims_of(stored.model))
+    new.add(stored.model, reading.fingerprint, origin=origin, files=reading.files, claims=claims, structure=reading.structure)
     return ""
 
 
 def _at_hand(stored: StoredModel, places: Sequence[Path]) -> list[Path]:
     """Where a model's weights may lie: under its name or its file's in one of the places, else where they were."""
-    names = dict.fromkeys([stored.model, Path(stored.origin).name] if stored.origin else [stored.model])
+    names = dict.fromkeys([stored.model, Path(stored.origin).name] if stored.origin and not stored.sender else [stored.model])
     inside = [place / name for place in places for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
-    return [*inside, *([Path(stored.origin)] if stored.origin else [])]
+    return [*inside, *([Path(stored.origin)] if stored.origin and not stored.sender else [])]

@@ -17,7 +17,7 @@ from modelkin_registry.claims.adapters import base_claims, fits
 from modelkin_registry.claims.declared import claim_sentence, lineage_claims, weigh
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.explanation.naming import told_apart
-from modelkin_registry.explanation.parts import forgeable, unseen_sentence
+from modelkin_registry.explanation.parts import avoidable, forgeable, unseen_sentence
 from modelkin_registry.explanation.relatives import DISTILLATION, compared_sentences, control_sentences
 from modelkin_registry.explanation.verdict import examined_by, verdict
 from modelkin_registry.relations.pairs import hold, measure_kin
@@ -49,7 +49,8 @@ def compare_fingerprints(
     named = replace(relative, model=other)
     unseen = unseen_sentence(subject, examined_by(a, [replace(kin, relative=named)], 1))
     compared = tuple(Control(name, _families(a, third, judge), _families(b, third, judge)) for name, third in sorted(controls.items()))
-    weighed = _claimed(relative, {a_name: a, b_name: b}, claims or {})
+    weighed, found = _claimed(relative, {a_name: a, b_name: b}, claims or {}), verdict([relative], examined)
+    key = (*forgeable([relative], a.about), *avoidable(found, a.about))
     return CompareAnswer(
         a=describe(a, a_name),
         b=describe(b, b_name),
@@ -66,9 +67,9 @@ def compare_fingerprints(
             *map(claim_sentence, weighed),
             DISTILLATION,
         ),
-        warnings=(*warnings_about(a, a_name), *warnings_about(b, b_name), *forgeable([relative], a.about)),
+        warnings=(*warnings_about(a, a_name), *warnings_about(b, b_name), *key),
         claims=weighed,
-        verdict=verdict([relative], examined),
+        verdict=found,
         examined=examined,
         compared=relative.compared,
         shared_of_all=relative.shared_of_all,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from modelkin_indexer.results.fingerprint import About
 from modelkin_indexer.spec import PUBLIC
 from modelkin_registry.answers.evidence import Relative
-from modelkin_registry.answers.parts import EXAMINED_SHARE, Examined, Part
+from modelkin_registry.answers.parts import EXAMINED_SHARE, NOTHING_FOUND, Examined, Part
 from modelkin_registry.answers.relations import COPIES, DESCENT_FREE, is_descent
 
 DENOISERS = ("unet", "transformer")  # folders of a pipeline's denoiser
@@ -31,6 +31,11 @@ AVOIDABLE = (
 FORGEABLE = (
     "The key is public: whoever gains by it can make a model show what this key looks at. "
     "What the weights themselves show `query --confirm` and `compare --exact` tell, and a private key does (`modelkin key`)."
+)
+
+AVOIDABLE_BY_ONE = (
+    "The key is public: a model changed on purpose in what this key looks at shows nothing of what it was made from. "
+    "What the weights themselves show `compare --exact` tells, and a private key does (`modelkin key`)."
 )
 
 SAME_GAINS = (
@@ -70,6 +75,11 @@ def forgeable(relatives: Iterable[Relative], about: About) -> tuple[str, ...]:
     """That a relation which rests on what a known key looks at may be made on purpose. Level probe has a sentence of its own."""
     found = any(is_descent(one) and one.relation != "identical" for one in relatives)
     return (FORGEABLE,) if found and about.key == PUBLIC and about.level == "full" else ()
+
+
+def avoidable(found: str, about: About) -> tuple[str, ...]:
+    """What it is worth that a comparison found nothing, under a key that everybody knows. `found`: its verdict."""
+    return (AVOIDABLE_BY_ONE,) if found == NOTHING_FOUND and about.key == PUBLIC else ()
 
 
 def part_sentences(subject: str, relative: Relative) -> list[str]:
