@@ -208,6 +208,29 @@ def sparse(offsets: bool, scaled: bool = False) -> Layer:
     return Layer("sparse", "sparse, marked by bits", stored, weight)
 
 
+def modelopt(smoothed: bool = True) -> Layer:
+    rng, size = random(90), IN // 2
+    codes, scales = rng.integers(-8, 8, (OUT, IN)), rng.random((OUT, 2)).astype(np.float32)
+    before = (1 + rng.random(IN)).astype(ml_dtypes.bfloat16)
+    stored = {"weight": ((codes[0::2] & 15) | (codes[1::2] & 15) << 4).astype(np.uint8), "weight_scale": scales}
+    weight = codes * np.repeat(scales, size, 1)
+    if smoothed:
+        stored, weight = (
+            {**stored, "pre_quant_scale": before, "weight_scale_2": np.array(2, np.float32)},
+            weight * before.astype(np.float32),
+        )
+    return Layer("modelopt", f"int4, groups of {size} (ModelOpt)", stored, weight)
+
+
+def modelopt_blocks() -> Layer:
+    """FP8 in blocks, whose scales keep the axes that the blocks were cut along."""
+    codes = random(91).standard_normal((OUT, IN)).astype(ml_dtypes.float8_e4m3fn)
+    scales = random(92).random((2, 1, 4, 1)).astype(np.float32)
+    tall, wide = OUT // 2, IN // 4
+    weight = codes.astype(np.float32) * np.repeat(np.repeat(scales[:, 0, :, 0], tall, 0), wide, 1)
+    return Layer("scaled", f"fp8 e4m3, {tall}x{wide} blocks", {"weight": codes, "weight_scale": scales}, weight)
+
+
 def every_layer() -> dict[str, Layer]:
     """One of each form."""
     layers = {f"torchao {form}{' tiled' * tiled}": ao_floats(form, tiled) for form in ("mxfp8", "mxfp4", "nvfp4") for tiled in (0, 1)}
@@ -218,5 +241,6 @@ def every_layer() -> dict[str, Layer]:
     layers |= {"comfy nvfp4": comfy_nvfp4(), "comfy mxfp8": comfy_mxfp8(), "comfy awq": comfy_awq()}
     layers |= {f"comfy {form}": comfy_turned(form) for form in ("int8_tensorwise", "convrot_w4a4")}
     layers |= {"sparse": sparse(True), "sparse 2 of 4": sparse(False), "sparse fp8": sparse(False, scaled=True)}
+    layers |= {"modelopt": modelopt(), "modelopt plain": modelopt(smoothed=False), "modelopt blocks": modelopt_blocks()}
     layers |= {"comfy w4a8": comfy_w4a8(4), "comfy w6a8": comfy_w4a8(6)}
     return layers | {"comfy w4a8 book": comfy_w4a8(4, book=True), "comfy w4a8 correction": comfy_w4a8(4, correction=True)}

@@ -330,6 +330,14 @@ def test_what_the_inputs_of_a_comfy_layer_are_multiplied_with(tmp_path: Path) ->
         np.testing.assert_allclose(read(source), layer.weight * smooth, rtol=2e-6)
 
 
+def test_a_modelopt_layer_smoothed_in_another_way_is_left_out_and_counted(tmp_path: Path) -> None:
+    layer = quantised_libraries.modelopt()
+    layer.stored["pre_quant_scale"] = np.ones(3, np.float32)
+    with closing(open_source(layer.write(tmp_path))) as source:
+        assert list(source.tensors) == ["model.norm.weight"]
+        assert [kind for kind, _ in source.unread] == ["ModelOpt int4, inputs scaled in another way"]
+
+
 def test_rows_that_fill_ternary_bytes_up_are_no_weights(tmp_path: Path) -> None:
     layer = bitnet(rows=OUT - 3)
     with closing(open_source(layer.write(tmp_path))) as source:

@@ -10,7 +10,7 @@ https://huggingface.co/deepseek-ai/DeepSeek-V3/blob/main/inference/kernel.py (we
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -70,6 +70,8 @@ def scale_grid(parts: Parts, name: str, shape: tuple[int, ...], scale: TensorInf
     """The grid of a tensor's scales. Raises DamagedFile where the shapes contradict each other."""
     rows, columns = (1, *shape)[-2:]
     stack = prod(shape[:-2])
+    if len(scale.shape) == 2 * len(shape) and set(scale.shape[1::2]) == {1}:  # ModelOpt's blocks keep the axes that they were cut along
+        scale = replace(scale, shape=scale.shape[::2])
     numbers, (height, width) = scale.elements, _stated_block(parts, name)
     if numbers == 1 and (height < rows or width < columns or stack > 1):
         return Grid(rows * stack, columns, 1, 1, rows * stack, columns)

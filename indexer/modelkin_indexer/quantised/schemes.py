@@ -14,7 +14,20 @@ from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.plug_ins import SCHEMES as OTHERS
 from modelkin_indexer.plug_ins import loaded
 from modelkin_indexer.quantised import fp4, scaled
-from modelkin_indexer.quantised.libraries import awq, bitnet, bitsandbytes, comfy, compressed, gptq, hqq, mlx, quanto, sparse, torchao
+from modelkin_indexer.quantised.libraries import (
+    awq,
+    bitnet,
+    bitsandbytes,
+    comfy,
+    compressed,
+    gptq,
+    hqq,
+    mlx,
+    modelopt,
+    quanto,
+    sparse,
+    torchao,
+)
 from modelkin_indexer.quantised.parts import FETCH_COMPLETE, Found, Parts, Plain, Undecoded
 from modelkin_indexer.quantised.source import Counted, QuantisedSource, kinds, plain_source
 from modelkin_indexer.source import Source
@@ -23,7 +36,8 @@ KINDS_NAMED = 5  # kinds of quantisation in one message
 FLOATS = ("F64", "F32", "F16", "BF16")
 Scheme = Callable[[Parts], Iterable[Found]]
 SCHEMES: tuple[Scheme, ...] = tuple(
-    scheme.plain_tensors for scheme in (comfy, torchao, mlx, quanto, bitnet, sparse, gptq, awq, bitsandbytes, compressed, fp4, hqq, scaled)
+    scheme.plain_tensors
+    for scheme in (comfy, torchao, mlx, quanto, bitnet, sparse, gptq, awq, bitsandbytes, compressed, modelopt, fp4, hqq, scaled)
 )
 
 
