@@ -26,7 +26,6 @@ import numpy as np
 import safetensors.numpy
 
 SHAPES = ((2048, 4), (2048, 16), (4096, 4))  # width, layers: models of about 134, 537 and 537 MB
-TURNS = 3  # of each build, one after the other; the quickest counts
 CHUNK = 16 << 20
 FIGURES = ("pearson", "cosine", "relative_l2", "equal_fraction", "half_unit_fraction", "mean_abs_difference", "wasserstein", "kolmogorov")
 
@@ -101,13 +100,13 @@ def read_by(python: str, a: Path, b: Path) -> dict[str, Any]:
     return dict(json.loads(alone.stdout))
 
 
-def measured(a: Path, b: Path, before: str | None) -> dict[str, Any]:
-    """One pair: rates in MB of both files a second."""
+def measured(a: Path, b: Path, before: str | None, turns: int) -> dict[str, Any]:
+    """One pair: rates in MB of both files a second, the quickest of so many turns of each build."""
     size = sum((side / "model.safetensors").stat().st_size for side in (a, b)) / 1e6
     reading = plain_reading(a, b)
     builds = {"exact": sys.executable} | ({"the earlier build": before} if before else {})
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in builds}
-    for _ in range(TURNS):
+    for _ in range(turns):
         for name, python in builds.items():
             found[name].append(read_by(python, a, b))
     fastest = {name: min(runs, key=lambda run: run["cpu_seconds"]) for name, runs in found.items()}
@@ -153,7 +152,7 @@ def resumed(a: Path, b: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def main(place: str | None, before: str | None) -> None:
+def main(place: str | None, before: str | None, turns: int) -> None:
     from modelkin_indexer.exact.compiled import CORE
 
     result: dict[str, Any] = {"cores": os.cpu_count(), "compiled core": CORE is not None, "pairs": {}}
@@ -162,7 +161,7 @@ def main(place: str | None, before: str | None) -> None:
         for width, layers in SHAPES:
             a, near, far = (model(folder / f"{width}-{layers}-{seed}", seed, width, layers) for seed in (1, 2, 3))
             for what, other in (("related, with spectra", near), ("strangers", far)):
-                result["pairs"][f"width {width}, {layers} layers, {what}"] = measured(a, other, before)
+                result["pairs"][f"width {width}, {layers} layers, {what}"] = measured(a, other, before, turns)
             if (width, layers) == SHAPES[0]:
                 result["resumption"] = resumed(a, near, folder)
     peaks = [pair["peak_mb"]["exact"] for pair in result["pairs"].values()]
@@ -180,5 +179,6 @@ if __name__ == "__main__":
         arguments = argparse.ArgumentParser()
         arguments.add_argument("--folder")
         arguments.add_argument("--before", help="the Python of an environment that holds an earlier build")
+        arguments.add_argument("--turns", type=int, default=3, help="of each build, one after the other")
         chosen = arguments.parse_args()
-        main(chosen.folder, chosen.before)
+        main(chosen.folder, chosen.before, chosen.turns)

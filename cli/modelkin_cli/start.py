@@ -7,7 +7,7 @@ import os
 import signal
 from types import FrameType
 
-SELDOM = 50_000  # objects made between two looks for garbage: what is imported stays, and looking through it takes a tenth of a query
+SELDOM = 10_000  # objects made between two looks for garbage: what is imported stays, and looking through it takes a tenth of a query
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it (128 + SIGINT)
 
 

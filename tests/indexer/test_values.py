@@ -207,4 +207,31 @@ def test_the_compiled_form_decodes_as_numpy_does(dtype: str, finite: bool, monke
 def test_the_compiled_form_refuses_buffers_of_other_sizes() -> None:
     for narrow, singles, special in ((4, 3, 0x7F), (4, 4, 0x7C00), (0, 1, 0x7F)):
         with pytest.raises(ValueError, match="sizes"):
-            values.CORE.widen(np.zeros(narrow, np.uint8), np.zeros(singles, np.float32), special, 20, 0x87F00000, 1.0)
+            values.CORE.widen(np.zeros(narrow, np.uint8), np.zeros(singles, np.float32), special, 20, 0x87F00000, 1.0, None)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F16", "I8"])
+@pytest.mark.parametrize("core", [None, values.CORE])
+def test_numbers_of_groups_are_multiplied_as_one_after_the_other(monkeypatch: pytest.MonkeyPatch, dtype: str, core: object) -> None:
+    """Bit by bit, NaN among them: every byte there is, in groups whose factors are large, small, negative, zero."""
+    monkeypatch.setattr(values, "CORE", core)
+    for stop in (256, 120):  # the last ones are no numbers
+        raw = np.resize(np.arange(stop, dtype=np.uint8), 64 * 24)
+        factors = (np.random.default_rng(1).standard_normal((4, 16)) * 10.0 ** np.arange(-8, 8)).astype(np.float32)
+        factors[0, 0] = 0
+        once = values.decode(dtype, raw).reshape(64, -1)
+        out = np.empty(once.size, np.float32)
+        with np.errstate(invalid="ignore"):
+            values.decode_groups(dtype, raw, out, factors)
+            expected = once * factors.reshape(-1, 1)
+        assert np.array_equal(out, expected.reshape(-1), equal_nan=True)
+        assert np.array_equal(np.signbit(out), np.signbit(expected.reshape(-1)))
+
+
+@pytest.mark.skipif(values.CORE is None, reason="no C compiler was at hand when modelkin was installed")
+@pytest.mark.parametrize("factors", [0, 3, 5])
+def test_factors_that_divide_no_numbers_are_refused(factors: int) -> None:
+    with pytest.raises(ValueError, match="sizes"):
+        values.CORE.widen(
+            np.zeros(64, np.uint8), np.zeros(64, np.float32), 0x7F, 20, 0x87F00000, 1.0, np.ones(factors, np.float32) if factors else b""
+        )

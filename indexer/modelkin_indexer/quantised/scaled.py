@@ -19,6 +19,7 @@ import numpy as np
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.packing import Floats, by_groups, exponents
 from modelkin_indexer.quantised.parts import Parts, Plain
+from modelkin_indexer.sources.stored import values
 
 FLOATS = {"F8_E4M3": "fp8 e4m3", "F8_E5M2": "fp8 e5m2"}
 WORDS = {**FLOATS, "I8": "int8"}
@@ -128,10 +129,14 @@ def scaled_weight(parts: Parts, info: TensorInfo, scale: str) -> Plain:
     factor = np.float32(1 / BITSANDBYTES if scale.endswith(".SCB") else 1)
 
     def fill(start: int, stop: int, out: Floats) -> None:
+        scales = scale_rows(parts, scale, grid, start, stop) * factor
+        if zero is None and scales.shape[1] * grid.width == out.shape[1]:
+            values.decode_groups(info.dtype, parts.raw_rows(info.name, start, stop).reshape(-1), out, scales)
+            return
         parts.rows(info.name, start, stop, out)
         if zero is not None:
             by_groups(np.subtract, out, scale_rows(parts, zero, grid, start, stop), grid.width)
-        by_groups(np.multiply, out, scale_rows(parts, scale, grid, start, stop) * factor, grid.width)
+        by_groups(np.multiply, out, scales, grid.width)
 
     def rows(start: int, stop: int) -> Floats:
         numbers = np.empty((stop - start, info.shape[-1] if info.shape else 1), np.float32)

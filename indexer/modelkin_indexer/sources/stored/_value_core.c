@@ -71,14 +71,14 @@ static PyObject *add(PyObject *self, PyObject *args) {
 #define WIDEN(NAME, TYPE)                                                                                                               \
     FOR_EACH_PROCESSOR                                                                                                                  \
     static int NAME(const TYPE *restrict narrow, float *restrict singles, Py_ssize_t n, TYPE special, int shift, uint32_t keep,          \
-                    float scale) {                                                                                                      \
+                    float scale, float factor) {                                                                                        \
         TYPE largest = 0;                                                                                                               \
         for (Py_ssize_t i = 0; i < n; i++) {                                                                                            \
             TYPE marked = narrow[i] & special;                                                                                          \
             uint32_t bits = (uint32_t)(int32_t)narrow[i] << shift & keep;                                                               \
             float single;                                                                                                               \
             memcpy(&single, &bits, sizeof single);                                                                                      \
-            singles[i] = single * scale;                                                                                                \
+            singles[i] = single * scale * factor;                                                                                       \
             largest = marked > largest ? marked : largest;                                                                              \
         }                                                                                                                               \
         return largest;                                                                                                                 \
@@ -86,24 +86,34 @@ static PyObject *add(PyObject *self, PyObject *args) {
 WIDEN(widen_bytes, int8_t)
 WIDEN(widen_halves, int16_t)
 
-/* widen(narrow, singles, special, shift, keep, scale): whether all numbers are finite; nothing useful is in `singles` where not. */
+/* widen(narrow, singles, special, shift, keep, scale, factors or None): whether all numbers are finite; nothing useful is in `singles`
+   where not. Numbers fall into as many groups of one length as there are factors, which they are multiplied by. */
 static PyObject *widen(PyObject *self, PyObject *args) {
-    Py_buffer narrow, singles;
+    Py_buffer narrow, singles, factors;
+    const float one = 1;
     int special, shift, largest = 0;
     unsigned int keep;
     float scale;
     (void)self;
-    if (!PyArg_ParseTuple(args, "y*w*iiIf", &narrow, &singles, &special, &shift, &keep, &scale)) return NULL;
+    if (!PyArg_ParseTuple(args, "y*w*iiIfz*", &narrow, &singles, &special, &shift, &keep, &scale, &factors)) return NULL;
     Py_ssize_t n = singles.len / 4;
+    Py_ssize_t groups = factors.buf != NULL ? factors.len / 4 : 1, size = groups > 0 ? n / groups : 0;
+    const float *factor = factors.buf != NULL ? factors.buf : &one;
     int width = special > 127 ? 2 : 1, fits = singles.len == n * 4 && narrow.len == n * width && shift >= 0 && shift < 32;
+    fits = fits && groups * size == n && (factors.buf == NULL || factors.len == groups * 4);
     if (fits) {
         Py_BEGIN_ALLOW_THREADS
-        largest = width == 1 ? widen_bytes(narrow.buf, singles.buf, n, (int8_t)special, shift, keep, scale)
-                             : widen_halves(narrow.buf, singles.buf, n, (int16_t)special, shift, keep, scale);
+        for (Py_ssize_t group = 0, at = 0; group < groups; group++, at += size) {
+            float *to = (float *)singles.buf + at;
+            int found = width == 1 ? widen_bytes((int8_t *)narrow.buf + at, to, size, (int8_t)special, shift, keep, scale, factor[group])
+                                   : widen_halves((int16_t *)narrow.buf + at, to, size, (int16_t)special, shift, keep, scale, factor[group]);
+            largest = found > largest ? found : largest;
+        }
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&narrow);
     PyBuffer_Release(&singles);
+    PyBuffer_Release(&factors);
     if (!fits) {
         PyErr_SetString(PyExc_ValueError, "buffers do not have the sizes that one number each asks for");
         return NULL;

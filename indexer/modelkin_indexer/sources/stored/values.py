@@ -107,15 +107,27 @@ def decode(dtype: str, raw: Bytes, out: Floats | None = None) -> Floats:
     return out
 
 
+def decode_groups(dtype: str, raw: Bytes, out: Floats, factors: Floats) -> None:
+    """As `decode` into `out`, each number multiplied by the factor of its group: as many groups of one length as there are factors."""
+    small = _SMALL_FLOATS.get(dtype)
+    factors = np.ascontiguousarray(factors, np.float32)
+    if small is None or CORE is None or not _decode_small(small, raw, out.reshape(-1), factors):
+        groups = decode(dtype, raw, out).reshape(factors.size, -1)
+        np.multiply(groups, factors.reshape(-1, 1), out=groups)
+
+
 def decoded_in(dtype: str, raw: Bytes, room: Floats) -> Floats:
     """The values in `room` (contiguous, of as many numbers), or where they are if they are stored as they are read."""
     return raw.view(np.float32).reshape(room.shape) if dtype == "F32" else decode(dtype, raw, out=room)
 
 
-def _decode_small(small: _SmallFloat, raw: Bytes, flat: Floats) -> bool:
-    """Decode by integer shifts; False, and nothing useful in `flat`, where that would be wrong: infinities, NaN, flushed subnormals."""
+def _decode_small(small: _SmallFloat, raw: Bytes, flat: Floats, factors: Floats | None = None) -> bool:
+    """Decode by integer shifts; False, and nothing useful in `flat`, where that would be wrong: infinities, NaN, flushed subnormals.
+
+    With `factors` (see `decode_groups`) only compiled.
+    """
     if CORE is not None:
-        return _keeps_subnormals() and bool(CORE.widen(raw, flat, small.special, small.shift, small.keep, small.scale))
+        return _keeps_subnormals() and bool(CORE.widen(raw, flat, small.special, small.shift, small.keep, small.scale, factors))
     signed = raw.view(small.signed)
     if signed.size and int((signed & small.signed(small.special)).max()) == small.special:
         return False
