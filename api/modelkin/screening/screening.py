@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,10 +78,10 @@ def screened(registry: Registry, settings: Settings, manifest: Path, how: HowToR
     kept = Kept(wishes.out / WORK)
     kept.folder.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, registry=registry.store.path)
-    run = _Run(registry, kept, Pool(registry, settings, kept, listener, wishes.jobs, wishes.time_limit), how, policy, listener)
-    readable = run.measured(batch)
-    entries = [one for one in readable if isinstance(one, Entry)]
-    pairs = run.pairs(entries)
+    with closing(Pool(registry, settings, kept, listener, wishes.jobs, wishes.time_limit)) as pool:
+        run = _Run(registry, kept, pool, how, policy, listener)
+        readable = run.measured(batch)
+        pairs = run.pairs([one for one in readable if isinstance(one, Entry)])
     asked = Asked(registry.store.count(), how.key.name)
     answer = decided(readable, pairs, policy, RegistryLineage(registry), asked)
     write_answer(answer, wishes.out)
