@@ -220,6 +220,7 @@ class Registry(OpenRegistry):
         Raises:
             SourceNotFound: no list, folder or policy is there.
             WrongLine: the list or the policy has a mistake, with its line.
+            OutputInside: `out` lies among the submissions of a folder.
             OSError: `out` cannot be written.
         """
         from modelkin.screening.screening import Wishes, screened

@@ -117,6 +117,10 @@ def questions(folder: Path) -> list[Question]:
         ask = partial(modelkin.compare, found[a], found[b], controls=[control], tensors=True)
         asked.append(Question(f"compare {a[:24]} {b[:24]}", ask, (control,)))
     parents = (str(found["parent"]), str(found["other"]))
+    for a, b in (("child", "parent"), ("stranger", "parent"), ("graft", "other"), (HOSTILE[1], HOSTILE[2])):
+        ask = partial(modelkin.compare, found[a], found[b], controls=[control], exact=True)
+        asked.append(Question(f"compare exact {a[:24]} {b[:24]}", ask, (control,)))
+    submitted = batch(folder / "batch")
     steps = tuple(str(found[name]) for name in ("stranger", "parent", HOSTILE[0]))
     return [
         *asked,
@@ -124,9 +128,22 @@ def questions(folder: Path) -> list[Question]:
         Question("decompose child", partial(modelkin.decompose, found["child"], **call), (), call["registry"]),
         Question("decompose named", partial(modelkin.decompose, found["merge"], parents=parents, **call), parents, call["registry"]),
         Question("trajectory", partial(modelkin.trajectory, *steps, **call), steps, call["registry"]),
+        Question(
+            "trajectory and log", partial(modelkin.trajectory, *steps, log=run_log(folder / "log.csv"), **call), steps, call["registry"]
+        ),
+        Question(
+            "screen", partial(modelkin.screen, submitted.manifest, out=folder / "out", registry=submitted.registry), (), submitted.registry
+        ),
         Question("tree", partial(modelkin.tree, **several), (), several["registry"]),
         Question("tree around one", partial(modelkin.tree, "parent", depth=1, **several), (), several["registry"]),
     ]
+
+
+def run_log(file: Path) -> Path:
+    """A log that goes back once and whose loss jumps once."""
+    rows = [(step, 9 - step / 200 + (2 if step == 300 else 0), 1e-3) for step in (*range(0, 400, 20), *range(300, 600, 20))]
+    file.write_text("step,loss,lr\n" + "".join(f"{step},{loss},{rate}\n" for step, loss, rate in rows))
+    return file
 
 
 @dataclass(frozen=True)

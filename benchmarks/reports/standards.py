@@ -1,6 +1,6 @@
 """What other standards' own validators say of what is written for them.
 
-    python -m benchmarks.reports.standards --multitool node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool
+    python -m benchmarks.reports.standards --multitool node_modules/@microsoft/sarif-multitool-linux/Sarif.Multitool --signing model_signing
 
 Needs `pip install 'cyclonedx-python-lib[json-validation]' spdx-python-model in-toto-attestation` and `npm install
 @microsoft/sarif-multitool`, all of which work offline. CycloneDX: the
@@ -8,7 +8,8 @@ strict schema of 1.6. SPDX: the bindings that the SPDX project makes from its mo
 and write it again. in-toto: the attestation framework's own statement, parsed and validated. Model cards: huggingface_hub reads the head.
 SARIF: reports of a screening, by the validator of its authors: the schema of 2.1.0, its rules, and those of GitHub's code scanning; counted
 are errors and warnings. Of each form a spoilt document (a wrong type, an unknown relation, no digest, a head that is no list of names, an
-unknown level) has to be refused.
+unknown level) has to be refused. Each bundle with its documents is signed by `model_signing` (`pip install model-signing pyopenssl`, in an
+environment of its own) with a key of one's own; the signature has to verify, and not once a digit of any file was changed.
 Writes results/standards.json.
 """
 
@@ -17,7 +18,9 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +29,7 @@ from typing import Any
 import modelkin
 from benchmarks.common.code_hosts import sarif, sarif_spoilt
 from benchmarks.common.results import write_result
+from benchmarks.common.signatures import new_key, signed, verifies
 from benchmarks.reports.cases import HOSTILE, batch, models
 from modelkin.evidencing import FORMS
 from modelkin_data.policy import default_policy
@@ -118,25 +122,43 @@ def refused(form: str, text: str) -> str:
     return ""
 
 
+def told_of_signature(program: Path, documents: Path, keys: tuple[Path, Path]) -> Iterator[str]:
+    """What a signature over a folder of documents says of them, and of each once it was changed."""
+    signature = documents.with_suffix(".sig")
+    signed(program, documents, signature, keys[0])
+    yield "verified" if verifies(program, documents, signature, keys[1]) else "sound and refused"
+    for file in sorted(documents.iterdir()):
+        text = file.read_text(encoding="utf-8")
+        file.write_text(re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), text, count=1), encoding="utf-8")
+        yield "changed and verified" if verifies(program, documents, signature, keys[1]) else "changed and refused"
+        file.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--multitool", type=Path, required=True, help="the program of the SARIF Multitool")
+    parser.add_argument("--signing", type=Path, required=True, help="the program of model_signing")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     VALIDATORS["sarif"] = partial(sarif, given.multitool)
     documents: dict[str, list[str]] = {form: [] for form in VALIDATORS}
     with tempfile.TemporaryDirectory() as folder:
-        found = models(Path(folder))
+        found, signatures = models(Path(folder)), Counter[str]()
+        keys = new_key(Path(folder))
         for number, (a, b) in enumerate(PAIRS):
-            told = modelkin.evidence(found[a], found[b], Path(folder) / f"{number}.json", forms=tuple(FORMS))
+            pair = Path(folder) / f"pair-{number}"
+            pair.mkdir()
+            told = modelkin.evidence(found[a], found[b], pair / "pair.json", forms=tuple(FORMS))
             for form, file in told.beside.items():
                 documents[form].append(Path(file).read_text(encoding="utf-8"))
+            signatures.update(told_of_signature(given.signing.absolute(), pair, keys))
         documents["sarif"] += screenings(Path(folder) / "batch")
     why = {form: [refused(form, text) for text in texts] for form, texts in documents.items()}
     result = {
         "documents": {form: len(texts) for form, texts in documents.items()},
         "valid": {form: reasons.count("") for form, reasons in why.items()},
         "spoilt_refused": {form: sum(bool(refused(form, spoilt(form, text))) for text in texts) for form, texts in documents.items()},
+        "signatures": dict(signatures),
         "refused": [f"{form}: {reason}" for form, reasons in why.items() for reason in reasons if reason],
     }
     write_result("standards", result, out=given.out, packages=PACKAGES)

@@ -56,6 +56,8 @@ def report_options(callback: Callback) -> Callback:
     def with_report(*arguments: Any, report_file: Path | None, language: str, **options: Any) -> Any:
         if report_file is not None and report_file.suffix.lower() not in SUFFIXES:  # told before the models are read
             raise click.UsageError(f"--report {report_file}: the name ends in {', '.join(SUFFIXES)}.")
+        if report_file is not None and not report_file.parent.is_dir():
+            raise click.UsageError(f"--report {report_file}: there is no folder {report_file.parent}.")
         return callback(*arguments, paper=Paper(report_file, language), **options)
 
     return with_report

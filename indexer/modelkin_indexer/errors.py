@@ -92,6 +92,12 @@ class WrongLine(ModelkinError):
         super().__init__(f"{self.path}, line {line}: {problem}")
 
 
+class OutputInside(ModelkinError):
+    """A folder for what is written lies where it would be read another time."""
+
+    exit_code = 2
+
+
 class SharedFileError(ModelkinError):
     """A file that a registry was exported to cannot be taken in, or written."""
 

@@ -19,7 +19,7 @@ import pytest
 
 import modelkin
 from calls import command, environment, run
-from modelkin.errors import SourceNotFound, WrongLine
+from modelkin.errors import OutputInside, SourceNotFound, WrongLine
 from modelkin.screening.lineage import RegistryLineage
 from modelkin.screening.manifest import read_batch
 from modelkin.screening.measuring import Work, measure
@@ -233,6 +233,17 @@ def test_a_folder_of_submissions_with_hostile_names(batch: Path) -> None:
     assert "\x1b" not in said.output
     assert len(said.stdout.splitlines()) >= len(answer.results)
     assert not [line for line in said.stdout.splitlines() if line.startswith("b:")]
+
+
+def test_what_is_written_is_no_submission_of_the_next_call(batch: Path) -> None:
+    for out in ("given", "given/out", "given/../given/out"):
+        (batch / "given").mkdir(exist_ok=True)
+        with pytest.raises(OutputInside, match="in the folder of submissions"):
+            screen("given", out=out)
+        assert list((batch / "given").iterdir()) == []
+    assert run("screen", "given", "--out", "given").exit_code == 2
+    said = run("screen", "batch.csv", "--out", "out", "--report", "nowhere/page.html")
+    assert (said.exit_code, Path("out").exists()) == (2, False)  # told before anything is measured
 
 
 def test_a_private_key_works_the_same(batch: Path) -> None:

@@ -351,6 +351,7 @@ def test_the_default_policy_says_something_of_every_rule_and_key() -> None:
         ("version = 1", "version = 2", "version = 2", "the version of the schema"),
         ("version = 1", "version = ", "version = ", "is no TOML"),
         ("version = 1", "version = " + "1" * 5_000, "# The policy", "is no TOML"),
+        ('adapter-alone = "inconclusive"', 'adapter-alone = ["', 'adapter-alone = ["', "is no TOML"),
         ('fail_on = ["flagged", "inconclusive"]', 'fail_on = ["bad"]', "fail_on", "a list of these"),
         ("\n[parts]", '\n[parts]\nvision = "clip"', 'vision = "clip"', "a list of names"),
     ],

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from modelkin.screening.kept import Kept
@@ -40,7 +40,7 @@ Done = Callable[[Task, str | None], None]  # a task, and why it failed where not
 class Pool:
     """Where tasks are done: in `jobs` processes, by default as many as there are processors, fewer of few tasks.
 
-    `limit` are the seconds that one submission may take.
+    `limit` are the seconds that one submission may take. Processes wait for the tasks of the next run until `close`.
     """
 
     registry: Registry
@@ -49,6 +49,12 @@ class Pool:
     listener: Listener
     jobs: int | None
     limit: float
+    idle: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Let all processes end, which they do where they are told nothing more."""
+        while self.idle:
+            closed(self.idle.pop())
 
     def run(self, tasks: Sequence[Task], done: Done) -> None:
         """Do all tasks and tell of each as soon as it is done. Raises RegistryError, RuntimeError, KeyboardInterrupt.
@@ -59,7 +65,7 @@ class Pool:
         if jobs == 1 and all(isinstance(task, Pairing) for task in tasks):
             self._here(tasks, done)
             return
-        crew = Crew(self.settings, self.kept.folder, tasks, self.limit)
+        crew = Crew(self.settings, self.kept.folder, tasks, self.limit, self.idle)
         again: list[Task] = []
         try:
             crew.begin(min(jobs, len(tasks)))
@@ -71,8 +77,10 @@ class Pool:
                     again.append(task)  # it reads no file of others, and left out it would be a ring that nobody sees
                 else:
                     done(task, reply.failure)
-        finally:
+        except BaseException:
             crew.end()
+            raise
+        crew.rest()
         self._here(again, done)
 
     def _here(self, tasks: Sequence[Task], done: Done) -> None:
@@ -86,10 +94,11 @@ class Pool:
 class Crew:
     """Processes that do tasks, each watched by a thread. `replies` has each task once."""
 
-    def __init__(self, settings: Settings, folder: Path, tasks: Sequence[Task], limit: float) -> None:
+    def __init__(self, settings: Settings, folder: Path, tasks: Sequence[Task], limit: float, idle: list[subprocess.Popen[bytes]]) -> None:
         self.replies: queue.SimpleQueue[tuple[Task, Reply]] = queue.SimpleQueue()
         self._begun_with = pickle.dumps((settings, folder))
         self._limit = limit
+        self._idle = idle
         self._waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
         for task in tasks:
             self._waiting.put(task)
@@ -112,6 +121,11 @@ class Crew:
         for thread in self._threads:
             thread.join()
 
+    def rest(self) -> None:
+        """Wait until all tasks are done. The processes are kept."""
+        for thread in self._threads:
+            thread.join()
+
     def _watch(self) -> None:
         """Give tasks to a process, to a new one where it ended over a task."""
         process: subprocess.Popen[bytes] | None = None
@@ -131,8 +145,17 @@ class Crew:
         except Exception as error:  # else the call would wait for ever
             self.replies.put((task, Reply(f"{type(error).__name__}: {error}", "fault")))
         finally:
-            if process is not None:
+            if process is not None and not self._kept(process):
                 self._close(process)
+
+    def _kept(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether a process was put back for the next run."""
+        with self._lock:
+            if self._ended or process.poll() is not None:
+                return False
+            self._running.discard(process)
+            self._idle.append(process)
+            return True
 
     def _asked(self, process: subprocess.Popen[bytes], task: Task) -> tuple[Reply | None, bool]:
         """What a process says of a task, None where it ended over it; and whether it was ended because a submission took too long."""
@@ -157,6 +180,9 @@ class Crew:
         with self._lock:
             if self._ended:
                 return None
+            if self._idle:
+                self._running.add(process := self._idle.pop())
+                return process
             process = subprocess.Popen(  # noqa: S603  # this Python, and nothing of a caller's
                 WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **paths}, start_new_session=True
             )
@@ -166,14 +192,18 @@ class Crew:
         return process
 
     def _close(self, process: subprocess.Popen[bytes]) -> None:
-        """Let a process end, which it does where it is told nothing more."""
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):  # of a process that is gone what was not sent yet cannot be
-                assert pipe is not None
-                pipe.close()
-        process.wait()
+        closed(process)
         with self._lock:
             self._running.discard(process)
+
+
+def closed(process: subprocess.Popen[bytes]) -> None:
+    """Let a process end, which it does where it is told nothing more."""
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):  # of a process that is gone what was not sent yet cannot be
+            assert pipe is not None
+            pipe.close()
+    process.wait()
 
 
 def _said(process: subprocess.Popen[bytes], task: Task) -> Reply | None:

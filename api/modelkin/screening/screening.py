@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from modelkin.screening.written import write_answer
 from modelkin.settings import Settings
 from modelkin.wishes import HowToRead, Listener
 from modelkin_data.policy import default_policy
-from modelkin_indexer.errors import SourceNotFound, WrongLine
+from modelkin_indexer.errors import OutputInside, SourceNotFound, WrongLine
 from modelkin_registry.registry import Registry
 from modelkin_registry.screening.deciding import Asked, Unreadable, decided
 from modelkin_registry.screening.declared import Declaration
@@ -28,6 +29,7 @@ from modelkin_registry.screening.rings import Between
 
 DEFAULT = "default policy"
 NOTHING_KEPT = "what was measured of it is gone from the output folder: start again"
+INSIDE = "{out} lies in the folder of submissions, and would be one of them the next time. Give another folder with --out."
 GIVE_POLICY = "Give a policy in TOML, or leave it out: `modelkin screen --show-policy` prints the one that is used then."
 Bar = Callable[[int], None]
 
@@ -65,18 +67,21 @@ def screened(registry: Registry, settings: Settings, manifest: Path, how: HowToR
     Raises:
         SourceNotFound: no list, folder or policy is there.
         WrongLine: the list or the policy has a mistake.
+        OutputInside: `out` lies among the submissions of a folder.
         RegistryError: trouble with the registry.
         OSError: the output cannot be written.
     """
     policy = policy_of(wishes.policy)
+    if manifest.is_dir() and manifest.resolve() in (wishes.out.resolve(), wishes.out.resolve().parent):
+        raise OutputInside(INSIDE.format(out=wishes.out))
     batch = read_batch(manifest)
     kept = Kept(wishes.out / WORK)
     kept.folder.mkdir(parents=True, exist_ok=True)
     settings = replace(settings, registry=registry.store.place)
-    run = _Run(registry, kept, Pool(registry, settings, kept, listener, wishes.jobs, wishes.time_limit), how, policy, listener)
-    readable = run.measured(batch)
-    entries = [one for one in readable if isinstance(one, Entry)]
-    pairs = run.pairs(entries)
+    with closing(Pool(registry, settings, kept, listener, wishes.jobs, wishes.time_limit)) as pool:
+        run = _Run(registry, kept, pool, how, policy, listener)
+        readable = run.measured(batch)
+        pairs = run.pairs([one for one in readable if isinstance(one, Entry)])
     asked = Asked(registry.store.count(), how.key.name)
     answer = decided(readable, pairs, policy, RegistryLineage(registry), asked)
     write_answer(answer, wishes.out)

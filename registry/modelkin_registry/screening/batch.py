@@ -96,8 +96,7 @@ class Batch:
         found = [one for other in partners for one in self._both_ways(first, other)]
         strangers = {}
         told = []
-        for query, one in found:
-            kin = one.kin()
+        for query, one, kin in found:
             if kin.relative.relation not in COPIES and not self._share(query, one.model_id):
                 if query not in strangers:
                     strangers[query] = self._spread(query, {first, *partners})
@@ -109,12 +108,12 @@ class Batch:
     def _share(self, one: int, other: int) -> bool:
         return not self.relatives[one].isdisjoint(self.relatives[other])
 
-    def _both_ways(self, first: int, other: int) -> Iterator[tuple[int, Held]]:
+    def _both_ways(self, first: int, other: int) -> Iterator[tuple[int, Held, Kin]]:
         """The first way in which a pair shows descent: that of the earlier one, else that of the later one. Nothing where none does."""
         for query, relative in ((first, other), (other, first)):
             held = self._held(query, relative)
-            if is_descent(held.kin().relative):
-                yield query, held
+            if is_descent((kin := held.kin()).relative):
+                yield query, held, kin
                 return
 
     def _spread(self, query: int, kin: Container[int]) -> Strangers:

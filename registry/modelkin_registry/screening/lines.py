@@ -6,6 +6,7 @@ import re
 
 TABLE = re.compile(r"\s*\[([^\[\]]+)\]\s*(#.*)?$")
 KEY = re.compile(r"\s*([A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')\s*=")
+AT_END = "(at end of document)"
 AT_LINE = re.compile(r"\(at line (\d+)")
 
 
@@ -26,10 +27,10 @@ def line_of(text: str, table: str = "", key: str = "") -> int:
     return head
 
 
-def line_of_error(error: Exception) -> int:
-    """The line that the parser's message names; 1 where it names none."""
+def line_of_error(error: Exception, text: str) -> int:
+    """The line that the parser's message names; the last one where the text ends too soon, 1 where it names none."""
     found = AT_LINE.search(str(error))
-    return int(found[1]) if found else 1
+    return int(found[1]) if found else len(text.splitlines()) or 1 if AT_END in str(error) else 1
 
 
 def _plain(name: str) -> str:

@@ -74,7 +74,7 @@ def read_policy(text: str, where: str) -> Policy:
     try:
         plain = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # no TOML, a number of thousands of digits, or lists in lists without end
-        raise WrongLine(where, line_of_error(error), f"is no TOML: {error}") from error
+        raise WrongLine(where, line_of_error(error, text), f"is no TOML: {error}") from error
     read = _Reader(text, where, plain)
     found = {(table, key): read.value(table, key) for table, keys in SCHEMA.items() for key in keys}
     allowed = found["bases", "allowed"]
