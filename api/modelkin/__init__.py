@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from modelkin.verbs.keeping import show as show
     from modelkin.verbs.keeping import sync as sync
     from modelkin.verbs.keeping import upgrade as upgrade
+    from modelkin.verbs.keeping import work as work
     from modelkin.verbs.publishing import evidence as evidence
     from modelkin.verbs.publishing import report as report
     from modelkin.verbs.publishing import verify as verify
@@ -76,6 +77,7 @@ _KEEPING = (
     "show",
     "sync",
     "upgrade",
+    "work",
 )
 _PUBLISHING = ("evidence", "report", "verify")
 _WISHES = ("Listener", "Reading")

@@ -27,6 +27,7 @@ from modelkin.wishes import (
     Options,
     Reading,
     SyncOptions,
+    WorkOptions,
     exact_wishes,
     how_to_read,
 )
@@ -336,6 +337,24 @@ class Registry(OpenRegistry):
         from modelkin.taking.syncing import synced  # brings the network's imports
 
         return synced(self.inner, ids, wishes, self._key, self.settings.offline, self.listener, each or (lambda _: None))
+
+    def work(self, *, each: Callable[[Synced], None] | None = None, **wishes: Unpack[WorkOptions]) -> Syncing:
+        """Do what waits in the queue that `sync` filled with `enqueue` (see `WorkOptions`), beside workers on other machines.
+
+        Each job is stored once, whatever dies. A job that fails in a way that may pass is put off ("later") and tried again up to 5 times;
+        what fails otherwise, or kills three workers, is set aside with its reason ("failed"). Interrupted, it gives back what it holds.
+
+        Args:
+            each: is told what came of a job, as soon as it is done.
+
+        Raises:
+            Offline: requests are forbidden.
+            RegistryError: the registry may not be written, is out of reach for 5 minutes, or the disk is full.
+            HubError: the Hub seems to be down.
+        """
+        from modelkin.taking.working import worked  # brings the network's imports
+
+        return worked(self.inner, self.settings, wishes, self.listener, each or (lambda _: None))
 
     def journal(self) -> Journal:
         """What `sync` did with which repository of the Hub, or why not."""

@@ -112,6 +112,7 @@ class SyncOptions(TypedDict, total=False):
     limit                  do so many at most; the others wait for the next call
     relist                 list all, not only what changed since the last call, and find removed and renamed ones
     retry                  try all again that failed, not only those whose failure may pass
+    enqueue                put them into the queue of `work`, and read none of them now
     dry_run                say what would be read, with its bytes, and do nothing
     workers, rate          repositories read at once (4); requests a second at most (10)
     level                  "probe" or "full" (the default)
@@ -126,10 +127,34 @@ class SyncOptions(TypedDict, total=False):
     limit: int | None
     relist: bool
     retry: bool
+    enqueue: bool
     dry_run: bool
     workers: int
     rate: float
     level: Literal["probe", "full"] | None
+    strict: bool
+
+
+class WorkOptions(TypedDict, total=False):
+    """How `work` takes jobs from the queue that `sync` fills with `enqueue`.
+
+    jobs       processes (1), each of which reads one repository at a time
+    rate       requests a second at most to the Hub, of all of them together (10)
+    lease      seconds after which a job is another worker's, if the one that has it falls silent (120)
+    max_bytes  set aside those of which more would be read
+    keep_free  bytes that stay free on the disk where they are read: below, no job is taken (1 GiB)
+    memory     bytes of data of each process at most; a repository that needs more is set aside
+    stay       wait for more when the queue is empty, until interrupted
+    strict     refuse models with damaged tensors
+    """
+
+    jobs: int
+    rate: float
+    lease: float
+    max_bytes: int | None
+    keep_free: int
+    memory: int | None
+    stay: bool
     strict: bool
 
 

@@ -30,6 +30,7 @@ VERBS = {
     "audit": "Tell what in a file is unusual for a model of its kind.",
     "screen": "Screen a batch of submissions by a policy.",
     "sync": "Take in new and changed models of the Hub.",
+    "work": "Take in what waits in a registry's queue.",
     "list": "List the registered models.",
     "show": "Show everything known of a registered model.",
     "rename": "Give a registered model another name.",

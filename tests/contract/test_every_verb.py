@@ -34,6 +34,7 @@ CALLS = {
     "audit": ["child"],
     "screen": ["batch.csv", "--out", "screening"],
     "sync": ["org/tiny"],
+    "work": [],
     "list": [],
     "show": ["parent"],
     "rename": ["parent", "mother"],
@@ -52,7 +53,7 @@ CALLS = {
     "formats": [],
     "refresh": ["private.db", "given.key"],
 }
-BATCH = ("add", "screen", "sync", "upgrade", "refresh")  # one object a line; of an upgrade none where nothing is old
+BATCH = ("add", "screen", "sync", "work", "upgrade", "refresh")  # one object a line; of an upgrade none where nothing is old
 CALLBACK = 25  # lines of a callback at most, its docstring aside: it parses, calls one function, prints
 SCREEN = {"as_json", "quiet", "debug", "fail_on"}  # options that say what people see
 # What a script has instead of an option: another argument of the function, a field of its answer, or a function of its own.
@@ -99,8 +100,10 @@ def ready(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
         monkeypatch.setenv("HF_TOKEN", "hf_mine")
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)  # for processes of their own
         hub.put("org/tiny", {"model.safetensors": safetensors.numpy.save(tiny_llama(7))})
         assert run("push", "me/mine").exit_code == 0
+        assert run("sync", "org/tiny", "--enqueue").exit_code == 0
         yield filled
 
 

@@ -12,13 +12,14 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from modelkin.sources.hub_reading import UNFORESEEN, Brought, bring_model, hub_size
+from modelkin.sources.hub_reading import UNFORESEEN, bring_model, hub_size
 from modelkin.sources.network import hub_client
 from modelkin.sources.reading import DEFAULT_LEVEL
+from modelkin.taking.storing import store_brought
 from modelkin.wishes import HowToRead, Listener, SyncOptions, how_to_read
-from modelkin_indexer.errors import ModelkinError, RegistryError, SourceError
+from modelkin_indexer.errors import RegistryError, SourceError
 from modelkin_indexer.hub.claims import SAYS
 from modelkin_indexer.hub.client import HubClient
 from modelkin_indexer.hub.described import Repo, Unreadable
@@ -28,7 +29,7 @@ from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.spec import Key
 from modelkin_registry.answers.shared import Synced, Syncing
 from modelkin_registry.registry import Registry
-from modelkin_registry.store.records import HUB, Queued
+from modelkin_registry.store.records import Queued
 from modelkin_registry.store.times import now
 
 WORKERS = 4  # repositories read at once unless told otherwise
@@ -43,10 +44,12 @@ Result = TypeVar("Result")
 class Sync:
     """One call of `sync` on an open registry."""
 
-    def __init__(self, registry: Registry, client: HubClient, wanted: Wanted, how: HowToRead, workers: int) -> None:
+    def __init__(
+        self, registry: Registry, client: HubClient, wanted: Wanted, how: HowToRead, workers: int, *, tells_news: bool = False
+    ) -> None:
         self.registry, self.client, self.wanted, self.how, self.workers = registry, client, wanted, how, workers
         self.store, self.journal, self.selection = registry.store, registry.store.hub, wanted.selection
-        self.level = how.level or DEFAULT_LEVEL
+        self.level, self.tells_news = how.level or DEFAULT_LEVEL, tells_news
 
     # the queue
 
@@ -72,13 +75,16 @@ class Sync:
 
     def _take_note(self, repos: list[Repo]) -> Iterator[Synced]:
         renamed = []
+        queued = [self._queued(repo) for repo in repos]
+        news = [one.repo for one in queued if self.tells_news and self.journal.is_news(one)]
         with self.store.batch():
             for repo in repos:
                 if (former := self.journal.former_name(repo.hub_id, repo.name)) is not None:
                     renamed.append(self._rename(former, repo))
-            self.journal.enqueue(map(self._queued, repos), self.selection)
+            self.journal.enqueue(queued, self.selection)
             self.journal.see(repo.name for repo in repos)
         yield from renamed
+        yield from (Synced(name, "waiting") for name in news)
 
     def _look_at_ids(self) -> Iterator[Synced]:
         for name, found in self._parallel(self._described, self.wanted.ids):
@@ -148,28 +154,7 @@ class Sync:
                         path=self.client.endpoint,
                         remedy="What is left waits for the next `modelkin sync`.",
                     )
-                yield self._store(queued, brought)
-
-    def _store(self, queued: Queued, brought: Brought) -> Synced:
-        done = Synced(queued.repo, "failed", brought.reason, None, brought.size, brought.seconds)
-        if brought.reading is not None:
-            try:
-                return self._put(queued, brought, done)
-            except (ModelkinError, ValueError) as error:  # a name or rows that the registry refuses; its own trouble fails again below
-                done = Synced(queued.repo, "failed", str(error), None, brought.size, brought.seconds)
-        with self.store.batch():
-            self.journal.note(queued.repo, "failed", reason=done.reason or "", size=brought.size, passing=brought.passing)
-        return done
-
-    def _put(self, queued: Queued, brought: Brought, done: Synced) -> Synced:
-        """The model and the journal's line, together or not at all."""
-        reading = brought.reading
-        assert reading is not None
-        with self.store.batch():
-            told: dict[str, Any] = {"origin": reading.origin, "who": HUB, "files": reading.files, "claims": reading.claims}
-            put = self.registry.add(queued.repo, reading.fingerprint, **told, structure=reading.structure)
-            self.journal.note(queued.repo, "done", model=put.model_id, content=brought.content, size=brought.size)
-        return Synced(queued.repo, put.status, None, put.name, done.bytes, done.seconds)
+                yield store_brought(self.registry, queued, brought)
 
     def sizes(self) -> Iterator[Synced]:
         """Of everything that a sync would take in, the bytes that it would read. Writes nothing. Raises HubError."""
@@ -245,8 +230,9 @@ def synced(
         wanted,
         how_to_read(key, {"level": wishes.get("level"), "strict": wishes.get("strict", False)}),
         wishes.get("workers", WORKERS),
+        tells_news=wishes.get("enqueue", False),
     )
-    again = {"relist": wishes.get("relist", False), "retry": wishes.get("retry", False)}
+    again = {"enqueue": wishes.get("enqueue", False), "relist": wishes.get("relist", False), "retry": wishes.get("retry", False)}
     found = sync.sizes() if wishes.get("dry_run") else steps(sync, wishes.get("limit"), **again)
     done = []
     for one in found:
@@ -255,8 +241,10 @@ def synced(
     return Syncing(tuple(done), sum(one.bytes for one in done))
 
 
-def steps(sync: Sync, limit: int | None, *, relist: bool, retry: bool) -> Iterator[Synced]:
-    """All of one call: what failed before and may pass now, what is new, and the work. Nothing else syncs this registry meanwhile.
+def steps(sync: Sync, limit: int | None, *, enqueue: bool, relist: bool, retry: bool) -> Iterator[Synced]:
+    """All of one call: what failed before and may pass now, what is new, and the work unless it is only enqueued for workers.
+
+    Nothing else syncs this registry meanwhile.
 
     Raises:
         RegistryError: another sync of this registry is running.
@@ -268,7 +256,8 @@ def steps(sync: Sync, limit: int | None, *, relist: bool, retry: bool) -> Iterat
                 raise RegistryError(f"{sync.store.name}: another sync of this registry is running. Wait for its end.")
             sync.try_again(retry)
             yield from sync.look(everything=relist)
-            yield from sync.work(limit)
+            if not enqueue:
+                yield from sync.work(limit)
     finally:
         sync.registry.refresh()
 

@@ -10,7 +10,7 @@ from modelkin.registries import copied_registry, examine_registry, make_registry
 from modelkin.registry import Registry
 from modelkin.taking import sharing
 from modelkin.verbs.calls import AnyKeys, AnyRegistry, Call, ReadingCall, listener_of, opened, options_of, settings_of
-from modelkin.wishes import SILENT, Asked, Listener, SyncOptions
+from modelkin.wishes import SILENT, Asked, Listener, SyncOptions, WorkOptions
 from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
 from modelkin_registry.answers.upkeep import (
     Added,
@@ -92,6 +92,20 @@ def sync(
     call: Call = {"registry": registry, "key_file": key_file, "offline": offline, "listener": listener}
     with opened(call, create=True, starter=starter) as found:
         return found.sync(*ids, each=each, **wishes)
+
+
+def work(
+    *,
+    each: Callable[[Synced], None] | None = None,
+    registry: AnyRegistry = None,
+    key_file: AnyKeys = None,
+    offline: bool = False,
+    listener: Listener = SILENT,
+    **wishes: Unpack[WorkOptions],
+) -> Syncing:
+    """Do what waits in the queue that `sync` filled with `enqueue`: `Registry.work`."""
+    with opened({"registry": registry, "key_file": key_file, "offline": offline, "listener": listener}, starter=False) as found:
+        return found.work(each=each, **wishes)
 
 
 def journal(**call: Unpack[Call]) -> Journal:

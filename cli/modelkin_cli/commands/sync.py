@@ -28,6 +28,7 @@ FILTERS = ("author", "task", "library", "min_downloads")  # one of them says whi
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Do so many of them at most; the others wait for the next call.")
 @click.option("--relist", is_flag=True, help="List all, not only what changed since the last call, and find removed and renamed ones.")
 @click.option("--retry", is_flag=True, help="Try all again that failed. Without, those whose failure may pass, up to 5 times.")
+@click.option("--enqueue", is_flag=True, help="Only put them into the queue, for `modelkin work` on this or other machines.")
 @click.option("--dry-run", is_flag=True, help="Say what would be read, with its bytes, and do nothing.")
 @click.option("--journal", is_flag=True, help="Print what was done with which repository, or why not, and do nothing.")
 @click.option("--workers", type=click.IntRange(1, 64), default=4, metavar="N", help="Repositories read at once. Default: 4.")
@@ -54,6 +55,7 @@ def command(
     Example:
       modelkin sync --author openai-community --max-bytes 2000000000
       modelkin sync --task text-generation --min-downloads 100000 --level probe --dry-run
+      modelkin sync --author openai-community --enqueue
       modelkin sync --journal
     """
     wanted = (*ids, *_lines(ids_from))
@@ -64,10 +66,10 @@ def command(
         raise click.UsageError("Say which: ORG/NAME, --ids-from, --author, --task, --library or --min-downloads.")
     try:
         with output.listening() as listener:
-            answer = modelkin.sync(*wanted, each=lambda one: output.line(one, one.repo, _words(one)), listener=listener, **call, **wishes)
+            answer = modelkin.sync(*wanted, each=lambda one: output.line(one, one.repo, words_of(one)), listener=listener, **call, **wishes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Interrupted; the next call goes on.") from None
-    output.say(_sum(answer, "would be read" if wishes["dry_run"] else "read"))
+    output.say(sum_of(answer, "would be read" if wishes["dry_run"] else "read"))
 
 
 def _lines(path: Path | None) -> list[str]:
@@ -78,13 +80,15 @@ def _lines(path: Path | None) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _sum(answer: Syncing, read: str) -> str:
+def sum_of(answer: Syncing, read: str) -> str:
+    """What came of all repositories of a call, in one line."""
     counts = Counter(one.status for one in answer.results)
     told = ", ".join(f"{number} {status}" for status, number in sorted(counts.items())) or "nothing new"
     return f"{told}; {answer.bytes:,} bytes {read}."
 
 
-def _words(one: Synced) -> str:
+def words_of(one: Synced) -> str:
+    """What came of one of them."""
     return f"{one.status:10}{one.repo}" + (f": {one.reason}" if one.reason else f", {one.bytes:,} bytes, {one.seconds:.1f} s")
 
 

@@ -11,6 +11,7 @@ from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
 MAX_NAME = 512  # characters of a model's name
 DIGITS = 8  # of a content's digest, in the name of a revision or of a model whose name another one has
 DISPLACED, IMPORTED = "@", "#"  # stand before these in the name of a model that had to give its name away, or came in under a taken one
+MAX_TRIES = 5  # of a repository whose failure may pass, before it has to change or be asked for with --retry
 HUB = "hub"  # who says so of a model that `modelkin sync` read; its origin is org/name@commit
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from modelkin_registry.answers.shared import JournalEntry
-from modelkin_registry.store.records import Queued
+from modelkin_registry.store.records import MAX_TRIES, Queued
 from modelkin_registry.store.sql.session import Session
 from modelkin_registry.store.times import now
 
 STATES = ("waiting", "done", "failed", "gone", "renamed")
-MAX_TRIES = 5  # runs that try a repository whose failure may pass, before it has to change or be asked for with --retry
 
 LISTED = """INSERT INTO hub_repo (repo, hub_id, revision, modified, level, selection, state, tries, noted)
     VALUES (?, ?, ?, ?, ?, ?, 'waiting', 0, ?) ON CONFLICT (repo) DO UPDATE SET hub_id = excluded.hub_id, revision = excluded.revision,
