@@ -7,7 +7,7 @@ at 1280 and 360 pixels: counted are console errors, requests that leave the file
 axe-core finds (WCAG 2.0 to 2.2 A and AA, best practices) and pages of the PDF that the browser prints. With WeasyPrint installed every
 fifth page is written by it too. Controls: a page with a remote picture, a script, a low contrast and no language has to fail each check.
 With --parts a call looks at N more answers and keeps them in FILE; the result is written once all are there.
-Writes results/pages.json, and with --shots the pictures there.
+Writes results/pages.json, the tops of two pages as pictures beside it, and with --shots pictures of all pages there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import modelkin
-from benchmarks.common.results import write_result
+from benchmarks.common.results import result_path, write_result
 from benchmarks.reports.cases import Question, questions
 from modelkin.errors import ReportError
 from modelkin.reporting.languages import LANGUAGES
@@ -30,6 +30,8 @@ from modelkin.reporting.languages import LANGUAGES
 WIDTHS = (1280, 360)
 CONTROL = "control"
 CHECKS = ("errors", "requests", "scripts", "overflow", "violations")
+KEPT = {("query child", "ko", 1280): "query-ko", ("screen", "en", 360): "screen-360"}  # whose tops are kept with the result
+TOP = 1400  # pixels of them
 PAPER = 5  # every so many pages WeasyPrint is asked for one
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 ASK_AXE = "tags => axe.run(document, {runOnly: tags}).then(found => found.violations.map(v => [v.id, v.impact, v.nodes[0].html]))"
@@ -51,20 +53,20 @@ def main() -> None:
         asked = questions(Path(folder) / "models")
         known = {row["page"] for row in done}
         waiting = [one for one in enumerate(asked) if one[1].name not in known]
-        done += measured(Path(folder), waiting[: given.pages], given.browser, given.axe, given.shots)
+        done += measured(Path(folder), waiting[: given.pages], given)
     if given.parts:
         given.parts.write_text(json.dumps(done))
     if len(waiting) <= given.pages:
         write_result("pages", summary(done), out=given.out, packages=["jinja2", "playwright", "weasyprint"])
 
 
-def measured(folder: Path, asked: Sequence[tuple[int, Question]], browser: str, axe: Path, shots: Path | None) -> list[dict[str, Any]]:
+def measured(folder: Path, asked: Sequence[tuple[int, Question]], given: argparse.Namespace) -> list[dict[str, Any]]:
     """The pages of these questions looked at, and the control."""
     from playwright.sync_api import sync_playwright
 
     rows: list[dict[str, Any]] = []
     with sync_playwright() as started:
-        program = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        program = started.chromium.launch(executable_path=given.browser, args=["--no-sandbox"])
         for number, question in asked:
             answer = question.ask()
             for language in LANGUAGES:
@@ -73,11 +75,17 @@ def measured(folder: Path, asked: Sequence[tuple[int, Question]], browser: str, 
                 began = time.process_time()
                 modelkin.report(answer, file, language=language, **about)
                 row = {"page": question.name, "language": language, "seconds": time.process_time() - began, "bytes": file.stat().st_size}
-                row |= looked_at(program, file, axe, shots) | {"browser": program.version}
+                row |= looked_at(program, file, given.axe, given.shots) | {"browser": program.version}
+                keep(
+                    program,
+                    file,
+                    {width: name for (page, of, width), name in KEPT.items() if (page, of) == (question.name, language)},
+                    given.out,
+                )
                 rows.append(row | {"weasyprint": 0 if number % PAPER else paper(answer, file, language, about)})
         bad = folder / "bad.html"
         bad.write_text(BAD)
-        rows.append({"page": CONTROL, "language": "", "weasyprint": 0, **looked_at(program, bad, axe, None)})
+        rows.append({"page": CONTROL, "language": "", "weasyprint": 0, **looked_at(program, bad, given.axe, None)})
         program.close()
     return rows
 
@@ -128,6 +136,15 @@ def looked_at(program: Any, file: Path, axe: Path, shots: Path | None) -> dict[s
         found["violations"] += [[width, *one] for one in past.evaluate(ASK_AXE, TAGS)]
         past.context.close()
     return found
+
+
+def keep(program: Any, file: Path, pictures: dict[int, str], out: Path | None) -> None:
+    """The top of a page at these widths, as a picture beside the result."""
+    for width, name in pictures.items():
+        page = program.new_page(viewport={"width": width, "height": TOP})
+        page.goto(file.as_uri())
+        page.screenshot(path=(out or result_path("pages")).with_suffix(f".{name}.png"))
+        page.close()
 
 
 def paper(answer: Any, file: Path, language: str, about: dict[str, Any]) -> int:
