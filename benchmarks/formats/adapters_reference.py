@@ -1,5 +1,6 @@
 """Holds the decoding of PEFT adapters against peft: adapters of each kind with random parameters are saved by it and merged by it; what
-modelkin makes of the saved files on the base, and alone where that says something, must be the same numbers.
+modelkin makes of the saved files on the base, and alone where that says something, must be the same numbers. An adapter of the same kind
+on an unrelated base must be a stranger.
 
     pip install peft transformers
     python -m benchmarks.formats.adapters_reference [--only KIND]
@@ -34,6 +35,7 @@ from transformers import (
     MixtralForCausalLM,
 )
 
+import modelkin
 from benchmarks.common.results import write_result
 from modelkin_indexer.adapters.source import AdapterSource, on_base
 from modelkin_indexer.errors import SourceError
@@ -42,6 +44,8 @@ from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
 
 ALLOWED = 5e-6  # both compute in float32, in another order; in double precision where a spectrum is taken from the base
+STRANGER = 100  # the seed of an adapter and base that have nothing to do with the others
+STRANGERS = ("unrelated", "not comparable", "norms only")
 TINY = 1e-30  # biases of fresh models are zero
 LINEAR = ["q_proj", "v_proj", "down_proj"]
 ALONE = ("LORA", "ADALORA", "LOHA", "LOKR", "VBLORA", "C3A", "GRALORA", "DELORA")  # whose change the adapter tells by itself
@@ -112,9 +116,9 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def model(kind: str) -> Any:
+def model(kind: str, seed: int = 0) -> Any:
     """A small model with random weights."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     if kind == "gpt2":
         return GPT2LMHeadModel(GPT2Config(vocab_size=120, n_embd=48, n_layer=2, n_head=4, n_positions=32))
     sizes = {"vocab_size": 120, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -136,18 +140,29 @@ def outcome(name: str, folder: Path) -> dict[str, Any]:
     (folder / "base").mkdir()
     state = {key: value.contiguous().clone() for key, value in model(kind).state_dict().items()}
     save_file(state, folder / "base" / "model.safetensors")
-    adapted = peft.get_peft_model(model(kind), config)
-    torch.manual_seed(1)
-    for parameter in adapted.parameters():
-        if parameter.requires_grad:
-            parameter.data += 0.05 * torch.randn_like(parameter)
+    adapted = trained(kind, config, 0)
     adapted.save_pretrained(folder / "adapter")
+    trained(kind, peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING[getattr(peft.PeftType, form)](**options), STRANGER).save_pretrained(
+        folder / "other"
+    )
     merged = {key: value.float().numpy() for key, value in adapted.merge_and_unload().state_dict().items()}
     line: dict[str, Any] = {"case": name, "kind": form}
     try:
-        return line | held_against(merged, folder, form, options)
+        line |= held_against(merged, folder, form, options)
+        line["stranger"] = modelkin.compare(folder / "adapter", folder / "other", level="full").relation
+        return line | {"passed": line["passed"] and line["stranger"] in STRANGERS}
     except (SourceError, KeyError) as error:
         return line | {"error": f"{type(error).__name__}: {error}", "passed": False}
+
+
+def trained(kind: str, config: Any, seed: int) -> Any:
+    """An adapter whose parameters were moved, on the base of a seed."""
+    adapted = peft.get_peft_model(model(kind, seed), config)
+    torch.manual_seed(seed + 1)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    return adapted
 
 
 def held_against(merged: Mapping[str, Any], folder: Path, form: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""torchao in safetensors: the inner tensors of a weight under `_weight_qdata`, `_weight_scale` and so on; what they are stands in the
-metadata of the file under the weight's own name, and where that is lost in their dtypes and shapes.
+"""torchao: the inner tensors of a weight under `_weight_qdata`, `_weight_scale` and so on, in safetensors, and as torch.save's files are
+read; what they are stands in the metadata of the file under the weight's own name, and where that is lost in their dtypes and shapes.
 
 Int8, Intx, Float8   one byte a number, scales as in scaled.py, the zero point subtracted before
 MX                   E4M3, E5M2 or E2M1 (two a byte, the low half first), powers of two for 32 numbers
