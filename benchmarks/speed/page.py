@@ -258,7 +258,10 @@ def main() -> None:
     given = parser.parse_args()
     trees = {"earlier": given.tree.resolve(), "this": ROOT}
     chosen = [verb for verb in VERBS if not given.only or verb.name.startswith(tuple(given.only.split(",")))]
-    found: dict[str, Any] = read_result("speed_page")["verbs"] if given.only else {}
+    before = read_result("speed_page") if given.only else {"verbs": {}, "small models": given.models, "repeat": given.repeat}
+    if (before["small models"], before["repeat"]) != (given.models, given.repeat):
+        parser.error(f"the other rows are of --models {before['small models']} --repeat {before['repeat']}")
+    found: dict[str, Any] = before["verbs"]
     with tempfile.TemporaryDirectory(prefix="modelkin-page-") as temporary:
         place = prepared(Path(temporary), trees, given.models, given.megabytes)
         size = round((place.large[1] / "model.safetensors").stat().st_size / 1e6)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing
 from modelkin.wishes import Begin, ExactWishes, HowToRead, Listener
-from modelkin_indexer.aligned.comparison import read_aligned
 from modelkin_indexer.errors import SourceNotFound
 from modelkin_indexer.exact.comparison import ExactOptions, common_places, compare_places, pair_bytes, read_exact
 from modelkin_indexer.exact.journal import Journal, identity
@@ -57,6 +56,8 @@ def add_aligned(answer: CompareAnswer, a: str, b: str, how: HowToRead, listener:
     Raises:
         SourceError: a side is no weights, or they cannot be read.
     """
+    from modelkin_indexer.aligned.comparison import read_aligned  # brings scipy, which takes longer to import than a comparison starts
+
     maps = {c.query: (c.relative, c.layer_map) for c in answer.components}
     with ExitStack() as stack:
         first, second = (stack.enter_context(closing(open_weights(name, how))) for name in (a, b))
@@ -81,10 +82,12 @@ class _Reading:
     journal: Journal | None
 
     def options(self, pair: str, a: Source, b: Source, maps: LayerMaps | None = None, all_layers: bool = False) -> ExactOptions:
-        total = sum(pair_bytes(a, b, found) for found in common_places(a, b, maps)[0])
+        places = common_places(a, b, maps)
+        total = sum(pair_bytes(a, b, common) for common in places[0])
         told = self.begin(f"{a.name} against {b.name}", total)
-        return ExactOptions(maps, self.journal, pair, self.how.threads, told, all_layers)
+        return ExactOptions(maps, self.journal, pair, self.how.threads, told, all_layers, places)
 
     def pairs(self, pair: str, a: Source, b: Source) -> list[TensorComparison]:
         options = self.options(pair, a, b)
-        return list(compare_places(a, b, common_places(a, b)[0], options))
+        assert options.places is not None
+        return list(compare_places(a, b, options.places[0], options))

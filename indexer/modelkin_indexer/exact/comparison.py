@@ -38,7 +38,10 @@ ROWS, COLUMNS = 0, 1
 
 @dataclass(frozen=True)
 class ExactOptions:
-    """How to compare. `pair` names the two sides in the journal, if there is one. The result does not depend on `threads`."""
+    """How to compare. `pair` names the two sides in the journal, if there is one. The result does not depend on `threads`.
+
+    `places` are what `common_places` gives for these sources and `layer_maps`, where the caller has asked.
+    """
 
     layer_maps: LayerMaps | None = None
     journal: Journal | None = None
@@ -46,6 +49,7 @@ class ExactOptions:
     threads: int | None = None
     progress: Progress = lambda _: None
     all_layers: bool = False
+    places: tuple[list[PlacePair], list[NotCompared]] | None = None
 
 
 def read_exact(a: Source, b: Source, options: ExactOptions) -> ExactReading:
@@ -55,7 +59,7 @@ def read_exact(a: Source, b: Source, options: ExactOptions) -> ExactReading:
         SourceError: weights cannot be read.
         JournalError: the journal cannot be written.
     """
-    pairs, left = common_places(a, b, options.layer_maps)
+    pairs, left = options.places or common_places(a, b, options.layer_maps)
     found = tuple(compare_places(a, b, pairs, options))
     samples = layer_samples.sample_sides(a, b, pairs)
     ours, theirs = [first for first, _ in samples], [second for _, second in samples]
