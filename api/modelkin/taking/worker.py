@@ -27,6 +27,7 @@ from modelkin.wishes import HowToRead
 from modelkin_indexer.errors import RegistryAway, RegistryError
 from modelkin_indexer.hub.errors import HubError
 from modelkin_registry.answers.shared import Synced
+from modelkin_registry.registry import Registry
 from modelkin_registry.store.opening import open_store
 from modelkin_registry.store.records import MAX_TRIES, Leased
 
@@ -114,12 +115,24 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
+def _opened(settings: Settings, say: Callable[[str], None]) -> Registry:
+    """The registry, waited for where it is out of reach. Raises RegistryError."""
+    last_try = time.monotonic() + AWAY_SECONDS
+    while True:
+        try:
+            return open_registry(settings, begin=False, say=say)
+        except RegistryAway:
+            if time.monotonic() > last_try:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
 class Worker:
     """Does jobs one after the other, with one open registry."""
 
     def __init__(self, begun: Begun, say: Callable[[str], None]) -> None:
         self.begun = begun
-        self.registry = open_registry(begun.settings, begin=False, say=say)
+        self.registry = _opened(begun.settings, say)
         self.store = self.registry.store
         self.client = hub_client("what waits in the queue", lambda _: None, offline=begun.settings.offline, rate=begun.rate)
         self.how = HowToRead(read_key(begun.settings.key_file), strict=begun.strict, offline=begun.settings.offline)

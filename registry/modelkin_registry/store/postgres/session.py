@@ -6,11 +6,11 @@ the change log never finds a number later that is lower than one read before. Re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -21,6 +21,7 @@ from modelkin_registry.store.postgres.schema import NUMBERED
 from modelkin_registry.store.sql.session import Row, Session, sealed_values
 from modelkin_registry.store.words import storable
 
+Result = TypeVar("Result")
 AT_ONCE = 256  # rows fetched at once where a transaction reads them one after the other
 IDLE_SECONDS = 600  # how long a writer may be silent inside a transaction: a machine that is gone must not hold the registry
 CLOCK = """SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')"""
@@ -88,7 +89,7 @@ class PostgresSession(Session):
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
         """All rows that a statement gives."""
         with explained(self.name):
-            return self._cursor().execute(spoken(statement), _storable(values)).fetchall()
+            return self._done(lambda: self._cursor().execute(spoken(statement), _storable(values)).fetchall())
 
     def each(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Row]:
         """The rows that a statement gives, one after the other; outside a transaction all are fetched at once."""
@@ -102,7 +103,7 @@ class PostgresSession(Session):
     def run(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Run a statement. Returns how many rows it changed."""
         with explained(self.name):
-            return self._cursor().execute(spoken(statement), _storable(values)).rowcount
+            return self._done(lambda: self._cursor().execute(spoken(statement), _storable(values)).rowcount)
 
     def run_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> int:
         """Run a statement for each row of values. Returns how many rows were changed."""
@@ -121,6 +122,24 @@ class PostgresSession(Session):
             columns, places = ", ".join(f'"{name}"' for name in row), ", ".join(["%s"] * len(row))
             self._cursor().execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", _storable([*row.values()]))  # noqa: S608
             return int(row[NUMBERED[table]]) if table in NUMBERED else 0
+
+    def _begun(self, begin: str) -> None:
+        connection = self.connection
+        try:
+            connection.execute(begin)
+        except BaseException:
+            if not connection.closed:  # begun, but the lock was not had
+                connection.execute("ROLLBACK")
+            raise
+
+    def _done(self, do: Callable[[], Result]) -> Result:
+        """Do one statement; outside a transaction once more over a new connection, where it shows now that the server ended this one."""
+        try:
+            return do()
+        except psycopg.OperationalError:
+            if self._within or not self._connection.closed:
+                raise
+            return do()
 
     def _cursor(self) -> psycopg.Cursor[Any]:
         return self.connection.cursor(binary=True, row_factory=named)
@@ -174,9 +193,10 @@ class PostgresSession(Session):
 
     @contextmanager
     def _transaction(self, begin: str, end: str) -> Iterator[None]:
-        connection, self._within = self.connection, True
+        with explained(self.name):
+            self._done(lambda: self._begun(begin))
+        connection, self._within = self._connection, True
         try:
-            connection.execute(begin)
             yield
             connection.execute(end)
         except BaseException:
