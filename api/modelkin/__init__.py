@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from modelkin.verbs.keeping import upgrade as upgrade
     from modelkin.verbs.publishing import evidence as evidence
     from modelkin.verbs.publishing import report as report
+    from modelkin.verbs.publishing import serve as serve
     from modelkin.verbs.publishing import verify as verify
     from modelkin.verbs.questions import audit as audit
     from modelkin.verbs.questions import compare as compare
@@ -73,7 +74,7 @@ _KEEPING = (
     "sync",
     "upgrade",
 )
-_PUBLISHING = ("evidence", "report", "verify")
+_PUBLISHING = ("evidence", "report", "serve", "verify")
 _WISHES = ("Listener", "Reading")
 _HOME = {
     **dict.fromkeys(_QUESTIONS, "modelkin.verbs.questions"),

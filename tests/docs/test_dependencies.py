@@ -49,7 +49,7 @@ def packages() -> set[str]:
 
 
 def test_the_product_imports_what_it_declares_and_declares_what_it_imports() -> None:
-    assert packages() - {"pandas"} - EXTRAS["gpu"] - EXTRAS["orbax"] - EXTRAS["pdf"] == set(DEPENDENCIES)
+    assert packages() - {"pandas"} - EXTRAS["gpu"] - EXTRAS["orbax"] - EXTRAS["pdf"] - EXTRAS["serve"] == set(DEPENDENCIES)
     assert imported()["pandas"] == {"plain.py"}
 
 
