@@ -302,7 +302,7 @@ class Registry(OpenRegistry):
         Args:
             host: the address that is listened at; by default this machine alone reaches it.
             port: 0 takes a free one.
-            read_only: write nothing: no model is taken in, and answers are kept for as long as it is served.
+            read_only: take no model in, and keep answers in no folder: they last for as long as it is served.
             token_file: tokens, one a line; who sends one may add and remove models.
             hub: read models of the Hub that are not registered and are asked about.
             weights: megabytes of a file of weights that may be sent to be asked about; by default fingerprints alone.

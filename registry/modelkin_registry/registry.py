@@ -154,7 +154,8 @@ class Registry:
         self._require_same_recipe(fingerprint)
         with self.store.reading():
             own = set() if besides is None else set(self.store.revisions_of(self.store.get(besides).model_id))
-            searched, models, own_names = self._searchable() - len(own), self.store.count() - bool(own), fingerprint
+            searched, own_names = self._searchable() - len(own.difference(self.store.outdated())), fingerprint
+            models = self.store.count() - bool(own)
             said = base_claims(fingerprint, claims)
             declared = lineage_claims(said, self.store.claims.aliases()) if said else []
             named = self.store.current_of(model for _, model in declared if model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -183,6 +184,31 @@ def test_pages_are_in_the_language_that_was_asked_for(kin: Path, serve: Serve, l
         assert ("html", {"lang": language}) in page.elements
         assert say("serve", words) in page.text
     assert say("verdict", "related") in page_of(client, "/model?name=parent").text
+
+
+def test_a_lone_model_and_a_former_content_have_their_pages(own_folder: Path, serve: Serve) -> None:
+    save_model(Path("one"), tiny_llama(1))
+    assert run("add", "one").exit_code == 0
+    client = serve()
+    assert texts_of("en")("verdict-words", "not examined") in page_of(client, "/model?name=one").text
+    save_model(Path("tuned"), tuned(tiny_llama(1), 3))
+    assert run("add", "tuned", "--as", "one").exit_code == 0
+    (former,) = {link for link in page_of(client, "/model?name=one").links if link.startswith("/model?name=one%40")}
+    assert "one@" in page_of(client, former).text
+    assert client.head("/compare").status_code == client.head("/model?name=one").status_code == 200
+
+
+def test_a_fingerprint_of_an_older_spec_has_a_page_that_says_so(own_folder: Path, serve: Serve) -> None:
+    data = (Path(__file__).parents[1] / "data" / "registry_of_spec_1.db.gz").read_bytes()
+    Path("r.db").write_bytes(gzip.decompress(data))
+    client = serve()
+    told = client.get("/api/registry").json()
+    assert told["outdated"] == told["models"] > 0
+    name = client.get("/api/models").json()["models"][0]["model"]
+    page = page_of(client, f"/model?name={quote(name, safe='')}")
+    assert "made by spec '1'" in page.text
+    assert problem_in(client.get(f"/api/tree?name={quote(name, safe='')}"), 422)["kind"] == "FingerprintError"
+    assert str(Path.cwd()) not in page.text
 
 
 def test_search_leads_to_the_model_or_to_what_has_it_in_its_name(kin: Path, serve: Serve) -> None:
@@ -457,6 +483,7 @@ def test_no_room_for_answers_takes_only_their_addresses(own_folder: Path) -> Non
 def test_another_site_can_neither_ask_nor_read(kin: Path, serve: Serve) -> None:
     client = serve()
     assert client.post("/ask", headers={"origin": "https://elsewhere.example"}).status_code == 403
+    assert client.post("/ask", headers={"origin": "null"}).status_code == 403
     assert client.post("/ask", headers={"origin": "http://127.0.0.1"}, data={"hub": ""}).status_code == 400
     assert client.get("/", headers={"host": "rebound.example"}).status_code == 421
     assert client.get("/", headers={"host": "localhost:8017"}).status_code == 200

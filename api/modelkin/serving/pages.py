@@ -16,15 +16,15 @@ from modelkin.reporting import figures
 from modelkin.reporting.page import environment
 from modelkin.reporting.texts import Texts
 from modelkin.serving.incoming.queries import LEVELS, name_in, wanted_in
-from modelkin.serving.incoming.refusals import Refusal
+from modelkin.serving.incoming.refusals import Refusal, told
 from modelkin.serving.interface import OPERATIONS, numbers_of, shown
-from modelkin.serving.site import FOREVER, Site, whole
+from modelkin.serving.site import LOOK_AGAIN, Site, whole
 from modelkin.serving.working.catalogue import SORTS
 from modelkin.serving.working.kept import Record
 from modelkin.serving.working.questions import Side, address_of
 from modelkin.sources.naming import HUB_ID
 from modelkin.words import size
-from modelkin_indexer.errors import UnknownModel
+from modelkin_indexer.errors import ModelkinError, UnknownModel
 from modelkin_registry.answers.claims import WeighedClaim
 
 HTML = "text/html"
@@ -72,13 +72,14 @@ async def model(site: Site, request: Request) -> Response:
         known = await shown(site, name)
     except UnknownModel as error:
         raise Refusal(404, "UnknownModel", site.say("serve", "unknown", name=name), site.say("serve", "unknown-remedy")) from error
+    answer, tree, trouble = await site.asking.known(("relatives", name)), await site.asking.known(("tree", name)), ""
     if len(site.catalogue) <= MOST_AT_ONCE:
-        answer: Record | None = (await site.relatives(name))[0]
-        tree: Record | None = (await site.tree(name))[0]
-    else:
-        answer, tree = await site.asking.known(("relatives", name)), await site.asking.known(("tree", name))
+        try:
+            answer, tree = answer or (await site.relatives(name))[0], tree or (await site.tree(name))[0]
+        except ModelkinError as error:  # such as a fingerprint of an older spec: the rest is told all the same
+            trouble = told(error, site.path)[1].message
     claims = [_weighed(one, site.say) for one in known.weighed_claims]
-    return _page(site, request, "model", known.model, model=known, asked_as=name, claims=claims, answer=answer, tree=tree)
+    return _page(site, request, "model", known.model, model=known, asked_as=name, claims=claims, answer=answer, tree=tree, trouble=trouble)
 
 
 async def relatives(site: Site, request: Request) -> Response:
@@ -104,9 +105,10 @@ async def ask(site: Site, request: Request) -> Response:
 async def compare(site: Site, request: Request) -> Response:
     """The form of a comparison, or the answer to it."""
     query = request.query_params
-    if request.method == "GET" and not (query.get("a") and query.get("b")):
+    is_question = request.method != "POST"
+    if is_question and not (query.get("a") and query.get("b")):
         return _page(site, request, "compare", site.say("serve", "compare"), a=query.get("a", ""), b=query.get("b", ""))
-    if request.method == "GET":
+    if is_question:
         a, b = Side(name_in(query, "a")), Side(name_in(query, "b"))
         control = query.get("control", "").strip()
     else:
@@ -122,7 +124,7 @@ async def answer(site: Site, request: Request) -> Response:
     record = await site.asking.of_digest(request.path_params["digest"])
     if record is None:
         raise Refusal(404, "NotKept", site.say("serve", "not-kept"), site.say("serve", "not-kept-remedy"))
-    return _page(site, request, "answer", record.title, keeping=FOREVER, record=record, is_kept=True)
+    return _page(site, request, "answer", record.title, record=record, is_kept=True)
 
 
 async def registry(site: Site, request: Request) -> Response:
@@ -174,7 +176,7 @@ def _text(form: FormData, field: str) -> str:
 
 
 def _page(
-    site: Site, request: Request, template: str, title: str, *, keeping: str = "private, no-cache", number: int = 200, **given: Any
+    site: Site, request: Request, template: str, title: str, *, keeping: str = LOOK_AGAIN, number: int = 200, **given: Any
 ) -> Response:
     return whole(request, _rendered(site, template, title, **given), HTML, keeping, number)
 

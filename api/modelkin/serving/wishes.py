@@ -23,7 +23,7 @@ class ServeWishes:
     """What a call asks of a page.
 
     host, port   where it listens; port 0 takes a free one
-    read_only    nothing is written on this machine: no model is taken in, and answers are kept until the end alone
+    read_only    no model is taken in, and answers are kept in no folder: they last as long as this does
     token_file   tokens, one a line: who sends one of them may add and remove models
     hub          Hub ids that are not registered may be asked about: this machine reads them
     weights      megabytes of a file of weights that may be sent; 0: fingerprints alone
@@ -47,7 +47,7 @@ class ServeWishes:
     def checked(self) -> ServeWishes:
         """The same. Raises ValueError for wishes that contradict each other."""
         if self.read_only and (self.token_file is not None or self.answers is not None):
-            raise ValueError("read_only writes nothing: leave token_file and answers out with it.")
+            raise ValueError("read_only takes no models in and keeps no answers: leave token_file and answers out with it.")
         if self.weights < 0 or self.rate < 0 or not 0 <= self.port <= 65535:
             raise ValueError("weights and rate are not negative, and port is one of 0 to 65535.")
         return self

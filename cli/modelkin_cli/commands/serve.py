@@ -20,7 +20,7 @@ from modelkin_cli.reading_options import printing, starter_option
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=PORT, metavar="N", help=f"Listen at this port; 0 takes a free one. Default: {PORT}."
 )
-@click.option("--read-only", is_flag=True, help="Write nothing: no model is taken in, and answers are kept until the end alone.")
+@click.option("--read-only", is_flag=True, help="Take no model in, and keep answers in no folder: they last until it ends.")
 @click.option("--token-file", type=FILE, metavar="FILE", help="Tokens, one a line: who sends one may add and remove models.")
 @click.option("--hub", is_flag=True, help="Read models of the Hub that are not registered and are asked about.")
 @click.option(
@@ -52,7 +52,7 @@ def command(read_only: bool, token_file: Path | None, answers: Path | None, outp
       modelkin serve --host 0.0.0.0 --token-file tokens.txt
     """
     if read_only and (token_file is not None or answers is not None):
-        raise click.UsageError("--read-only writes nothing: leave --token-file and --answers out with it.")
+        raise click.UsageError("--read-only takes no models in and keeps no answers: leave --token-file and --answers out with it.")
     told = {"read_only": read_only, "token_file": token_file, "answers": answers, **wishes}
     with output.listening() as listener:
         done = modelkin.serve(each=lambda one: output.line(one, one.url, _words(one)), listener=listener, **told, **call)
@@ -60,5 +60,5 @@ def command(read_only: bool, token_file: Path | None, answers: Path | None, outp
 
 
 def _words(one: Served) -> str:
-    writing = "nothing is written" if one.read_only else "models can be added with a token" if one.writing else "no model can be added"
+    writing = "models can be added with a token" if one.writing else "no model can be added"
     return f"{one.url} shows {one.models:,} models of {one.registry}; {writing}. Ctrl-C ends it."

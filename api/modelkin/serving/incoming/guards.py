@@ -21,7 +21,7 @@ POLICY = (
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # without any, browsers name no origin of a form that is sent
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
@@ -86,7 +86,7 @@ class Guard:
         if self._wishes.is_loopback and _name_of(host) not in {*LOOPBACK_NAMES, self._wishes.host}:
             raise Refusal(421, "WrongHost", "this is asked under a name that is not this machine's", "Use http://localhost and the port.")
         origin = headers.get("origin")
-        if scope["method"] not in ("GET", "HEAD") and origin not in (None, "null") and urlsplit(origin or "").netloc != host:
+        if scope["method"] not in ("GET", "HEAD") and origin is not None and urlsplit(origin).netloc != host:
             raise Refusal(403, "OtherSite", "another site's page has sent this", "Send it from a page of this site.")
         units = QUESTION if scope["path"] in QUESTIONS else 1
         if (seconds := self._rate.wait(_whole_network(scope), units)) > 0:

@@ -100,8 +100,7 @@ class Questions:
         view = view_of(answer, told, None, self._say)
         subject = asked[0][1].name
         page, coda = html_sections(view, subject, self._say, address_of)
-        parts = {"tree": view.sections["tree"], "made": told} if "tree" in view.sections else None
-        section = page if parts is None else html_sections(View("", "", sections=parts), subject, self._say, address_of)[0]
+        section = html_sections(_beside_more(view), subject, self._say, address_of)[0]
         text = json.dumps({**to_plain(answer), "made": to_plain(told)}, allow_nan=False, ensure_ascii=False)
         return Record(view.title, self._say.language, text, page, section, coda)
 
@@ -112,6 +111,13 @@ class Questions:
         if self._digest is None or self._digest[0] != state:
             self._digest = (state, registry_digest(registry))
         return self._digest[1]
+
+
+def _beside_more(view: View) -> View:
+    """What of a page stands on a model's: of a tree that alone, of other answers all but the claims, which that page has itself."""
+    if "tree" in view.sections:
+        return View("", "", sections={name: view.sections[name] for name in ("tree", "made")})
+    return replace(view, sections={name: section for name, section in view.sections.items() if name != "claims"})
 
 
 def _input(role: str, side: Side, registry: Registry, listener: Listener) -> Input:
