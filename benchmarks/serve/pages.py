@@ -267,6 +267,28 @@ def address_of(turn: int, models: int) -> str:
     return asked[turn % len(asked)]
 
 
+def without_scripts(program: Any, url: str, fingerprint: Path) -> bool:
+    """Whether searching, sending a fingerprint and comparing lead where they should in a browser that runs no script."""
+    context = program.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(url)
+    page.fill("#q", "family/base")
+    page.press("#q", "Enter")
+    page.wait_for_url("**/model?name=family%2Fbase")
+    page.goto(url)
+    page.set_input_files("#file", fingerprint)
+    page.click("form[action='/ask'] button")
+    page.wait_for_url("**/answers/*")
+    answered = page.locator("h1").inner_text()
+    page.goto(f"{url}compare?a=family%2Ftuned")
+    page.fill("#b", "family/base")
+    page.click("main button")
+    page.wait_for_url("**/answers/*")
+    compared = page.locator("h1").inner_text()
+    context.close()
+    return "written" in answered and "base" in compared
+
+
 def in_browser(url: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Every page at both widths, and the control."""
     from playwright.sync_api import sync_playwright
@@ -298,6 +320,7 @@ def in_browser(url: str, given: argparse.Namespace, folder: Path) -> dict[str, A
             name: looked_at_address(program, url.rstrip("/") + path, name, given.axe, given.shots, own=url, widths=WIDTHS)
             for name, path in pages.items()
         }
+        used = without_scripts(program, url, folder / "written.modelkin")
         bad = folder / "bad.html"
         bad.write_text(BAD)
         control = looked_at(program, bad, given.axe, None)
@@ -313,6 +336,7 @@ def in_browser(url: str, given: argparse.Namespace, folder: Path) -> dict[str, A
         "scripts": sum(found["scripts"] for found in looked.values()),
         "axe_violations": sum(len(found["violations"]) for found in looked.values()),
         "overflowing": sum(bool(found["overflow"]) for found in looked.values()),
+        "works_without_scripts": used,
         "control_fails_every_check": all(control[check] for check in CHECKS),
         "browser": version,
         "faulty": faulty,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import json
@@ -10,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from html.parser import HTMLParser
@@ -28,11 +30,13 @@ from modelkin.serving import openapi, pages
 from modelkin.serving.application import PAGES, application
 from modelkin.serving.incoming import guards, sent
 from modelkin.serving.incoming.guards import Rate
+from modelkin.serving.incoming.refusals import Refusal
 from modelkin.serving.interface import OPERATIONS
 from modelkin.serving.running import NEEDS_EXTRA
 from modelkin.serving.site import Site
 from modelkin.serving.wishes import ServeWishes
 from modelkin.serving.working.kept import Kept, Record
+from modelkin.serving.working.questions import Questions
 from modelkin.settings import Settings
 from modelkin.wishes import Listener
 from modelkin_registry.answers.plain import CONTRACT
@@ -464,6 +468,64 @@ def test_units_come_back_with_time_and_addresses_do_not_fill_the_memory() -> Non
     assert len(rate._left) == guards.MOST_ADDRESSES
     assert guards._whole_network({"client": ("2001:db8::1", 1)}) == guards._whole_network({"client": ("2001:db8::2", 1)})
     assert guards._whole_network({"client": ("10.0.0.1", 1)}) != guards._whole_network({"client": ("10.0.0.2", 1)})
+
+
+def test_what_does_not_come_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sent, "SECONDS", 0.01)
+
+    async def slow() -> None:
+        async with sent._in_time(0):
+            await asyncio.sleep(60)
+
+    with pytest.raises(Refusal, match="in time") as raised:
+        asyncio.run(slow())
+    assert raised.value.number == 408
+
+
+def test_more_than_can_be_worked_out_is_told_to_come_again(kin: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelkin.serving.site.ASKERS_WAITING", 0)
+    client = serve()
+    refused = client.get("/api/relatives?name=parent")
+    assert problem_in(refused, 503)["kind"] == "Busy"
+    assert int(refused.headers["retry-after"]) > 0
+    assert client.get("/api/model?name=parent").status_code == 200  # looking up goes on
+
+
+def test_a_fault_shows_nothing_of_this_machine(kin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> None:
+        raise ArithmeticError(f"in {kin}")
+
+    faults: list[Exception] = []
+    monkeypatch.setattr("modelkin.serving.working.questions.Questions.relatives", crash)
+    with Site(Settings(Path("r.db")), ServeWishes(), Listener(fault=faults.append)) as site:
+        client = TestClient(application(site), base_url="http://127.0.0.1")
+        told = client.get("/api/relatives?name=parent")
+        assert problem_in(told, 500)["kind"] == "ArithmeticError"
+        assert client.get("/relatives?name=parent").status_code == 500
+        assert str(kin) not in told.text + client.get("/relatives?name=parent").text
+    assert len(faults) == 3
+
+
+def test_the_same_question_is_worked_out_once(kin: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    ask = Questions.relatives
+
+    def noted(self: Questions, registry: Any, name: str) -> Record:
+        asked.append(name)
+        time.sleep(0.2)
+        return ask(self, registry, name)
+
+    monkeypatch.setattr(Questions, "relatives", noted)
+    client = serve()
+    site = client.app._refused.args[0]  # type: ignore[attr-defined]
+
+    async def at_once() -> None:
+        found = await asyncio.gather(*(site.relatives("parent") for _ in range(5)))
+        assert len({record.digest for record, _ in found}) == 1
+
+    asyncio.run(at_once())
+    assert client.get("/api/relatives?name=parent").status_code == 200
+    assert asked == ["parent"]
 
 
 def test_no_room_for_answers_takes_only_their_addresses(own_folder: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from modelkin_indexer import spec
 from modelkin_registry.answers.asked import Calibrated
@@ -16,9 +18,10 @@ from modelkin_registry.registry import Registry
 from modelkin_registry.sharing.giving_out import last_part
 from modelkin_registry.store.protocol import Store
 
+Made = TypeVar("Made")
 MOST_SHOWN = 100  # models of one page
 SORTS = ("name", "parameters", "added")  # the second and third from above
-REST = 10.0  # times as long as reading everything anew took, nothing is read anew again
+REST = 10.0  # times as long as working something out took, it is not worked out again: a tenth of a processor at the most
 AUTHORS = 20  # the authors with the most models are told
 
 
@@ -89,6 +92,24 @@ class RegistryTold(Plain):
     contract: int = CONTRACT
 
 
+class Lasting(Generic[Made]):
+    """Something worked out of all rows: the same until they change, and for REST times as long as it took."""
+
+    def __init__(self, make: Callable[[Mapping[str, ListedModel]], Made]) -> None:
+        self._make, self._lock = make, threading.Lock()
+        self._made: tuple[Made, int] | None = None
+        self._again_at = 0.0
+
+    def of(self, rows: Mapping[str, ListedModel], generation: int) -> Made:
+        """What it comes to for these rows, or for those of a moment ago."""
+        with self._lock:
+            if self._made is None or (self._made[1] != generation and time.monotonic() >= self._again_at):
+                began = time.monotonic()
+                self._made = self._make(rows), generation
+                self._again_at = time.monotonic() + REST * (time.monotonic() - began)
+            return self._made[0]
+
+
 class Catalogue:
     """One row a model, for all threads of a process."""
 
@@ -96,13 +117,11 @@ class Catalogue:
         self._paths, self._lock = paths, threading.Lock()
         self._generation, self._again_at = -1, 0.0
         self._rows: dict[str, ListedModel] = {}
-        self._names: dict[str, Sequence[tuple[str, str]]] = {}  # by sort: (name in small letters, name)
+        self._names = {sort: Lasting(partial(_ordered, sort=sort)) for sort in SORTS}
+        self._counts = Lasting(_counts)
 
     def __len__(self) -> int:
         return len(self._rows)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._rows
 
     def follow(self, store: Store) -> None:
         """Bring it up to date. Another thread that does so already is not waited for, unless nothing was read yet. Raises RegistryError."""
@@ -122,7 +141,7 @@ class Catalogue:
                     self._again_at = time.monotonic() + REST * (time.monotonic() - began)
                 else:
                     return
-                self._generation, self._names = now, {}
+                self._generation = now
         finally:
             self._lock.release()
 
@@ -142,45 +161,51 @@ class Catalogue:
     def found(self, wanted: Wanted) -> Browsed:
         """The models that meet what is wanted. Of a text those first that are it, then those that begin with it."""
         rows, text = self._rows, wanted.text.lower()
-        names = [(small, name) for small, name in self._ordered(wanted.sort) if text in small] if text else self._ordered(wanted.sort)
+        names = self._names[wanted.sort].of(rows, self._generation)
+        names = [(small, name) for small, name in names if text in small] if text else names
         met = [name for _, name in names if name in rows and _meets(rows[name], wanted)] if _picks(wanted) else [name for _, name in names]
         if text and wanted.sort == "name":
             met.sort(key=lambda name: (name.lower() != text, not name.lower().startswith(text)))
         shown = met[wanted.start : wanted.start + min(wanted.count, MOST_SHOWN)]
         return Browsed(tuple(rows[name] for name in shown if name in rows), len(met), wanted.start)
 
-    def _ordered(self, sort: str) -> Sequence[tuple[str, str]]:
-        known = self._names.get(sort)
-        if known is None:
-            rows = self._rows
-            order = sorted(rows, key=str.lower)
-            if sort == "parameters":
-                order.sort(key=lambda name: -rows[name].parameters)
-            elif sort == "added":
-                order.sort(key=lambda name: rows[name].added, reverse=True)
-            known = self._names[sort] = [(name.lower(), name) for name in order]
-        return known
-
     def numbers(self, registry: Registry, allowed: Allowed) -> RegistryTold:
         """The registry in numbers."""
-        rows, store = list(self._rows.values()), registry.store
-        authors = Counter(author for row in rows if (author := _author(row.model)))
+        store = registry.store
         return RegistryTold(
-            models=len(rows),
+            **self._counts.of(self._rows, self._generation),
+            models=store.count(),
             revisions=store.count_revisions(),
             outdated=len(store.outdated()),
-            parameters=sum(row.parameters for row in rows),
-            levels=_counted(row.level for row in rows),
-            components=_counted(component for row in rows for component in row.components),
-            authors=dict(authors.most_common(AUTHORS)),
-            imported=sum(bool(row.sender) for row in rows),
-            newest=max((row.added for row in rows), default=None),
             created=store.created,
             spec=spec.VERSION,
             key=store.key_name,
             calibrated=store.backgrounds.told(),
             allowed=allowed,
         )
+
+
+def _ordered(rows: Mapping[str, ListedModel], sort: str) -> Sequence[tuple[str, str]]:
+    """All names in this order, each with itself in small letters before it."""
+    order = sorted(rows, key=str.lower)
+    if sort == "parameters":
+        order.sort(key=lambda name: -rows[name].parameters)
+    elif sort == "added":
+        order.sort(key=lambda name: rows[name].added, reverse=True)
+    return [(name.lower(), name) for name in order]
+
+
+def _counts(rows: Mapping[str, ListedModel]) -> dict[str, Any]:
+    """What is told of all of them together."""
+    authors = Counter(author for name in rows if (author := _author(name)))
+    return {
+        "parameters": sum(row.parameters for row in rows.values()),
+        "levels": _counted(row.level for row in rows.values()),
+        "components": _counted(component for row in rows.values() for component in row.components),
+        "authors": dict(authors.most_common(AUTHORS)),
+        "imported": sum(bool(row.sender) for row in rows.values()),
+        "newest": max((row.added for row in rows.values()), default=None),
+    }
 
 
 def _picks(wanted: Wanted) -> bool:
