@@ -21,7 +21,7 @@ from modelkin_registry.answers.trajectory import Resemblance, TrajectoryAnswer
 from modelkin_registry.answers.upkeep import Finding, ListedModel
 from modelkin_registry.claims.adapters import base_claims, with_declared_base
 from modelkin_registry.claims.contradictions import contradictions
-from modelkin_registry.claims.declared import lineage_claims, weigh
+from modelkin_registry.claims.declared import lineage_claims, texts_in, weigh
 from modelkin_registry.claims.imported import about_imported
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.explanation.compare import compare_fingerprints
@@ -157,7 +157,7 @@ class Registry:
             searched, own_names = self._searchable() - len(own.difference(self.store.outdated())), fingerprint
             models = self.store.count() - bool(own)
             said = base_claims(fingerprint, claims)
-            declared = lineage_claims(said, self.store.claims.aliases()) if said else []
+            declared = self._declared(said)
             named = self.store.current_of(model for _, model in declared if model)
 
             def asked_of(one: Fingerprint) -> list[int]:
@@ -200,12 +200,19 @@ class Registry:
             if stored.spec != spec.VERSION:
                 return ()
             fingerprint = read(stored)
-            said = lineage_claims(base_claims(fingerprint, self.claims_of(name)), self.store.claims.aliases())
+            said = self._declared(base_claims(fingerprint, self.claims_of(name)))
             declared = [(claim, model) for claim, model in said if model != stored.model]
+            if not declared:
+                return ()
             named = self.store.current_of(model for _, model in declared if model)
             kin, _ = self.known.kin(fingerprint, named, self.judge(self.store.count_revisions()))
             relatives = with_declared_base([one.relative for one in kin], fingerprint, declared, kin, self.get, len(kin))
         return weigh(declared, [*(one.relative for one in kin), *relatives])
+
+    def _declared(self, claims: Sequence[Claim]) -> list[tuple[Claim, str | None]]:
+        """The claims of descent, each with the registered model that it means; in a large registry few names are looked at for that."""
+        texts = texts_in(claims)
+        return lineage_claims(claims, self.store.claims.aliases(texts or ()) if texts != [] else ())
 
     def all_weighed_claims(self) -> dict[str, tuple[WeighedClaim, ...]]:
         """`weighed_claims` of every model that names another registered one, by its name; the pairs are looked at all at once."""

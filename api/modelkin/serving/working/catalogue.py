@@ -160,9 +160,10 @@ class Catalogue:
 
     def found(self, wanted: Wanted) -> Browsed:
         """The models that meet what is wanted. Of a text those first that are it, then those that begin with it."""
-        rows, text = self._rows, wanted.text.lower()
+        rows, text, author = self._rows, wanted.text.lower(), wanted.author.lower() + "/"
         names = self._names[wanted.sort].of(rows, self._generation)
-        names = [(small, name) for small, name in names if text in small] if text else names
+        if text or wanted.author:
+            names = [one for one in names if text in one[0] and (author == "/" or one[0].startswith(author))]
         met = [name for _, name in names if name in rows and _meets(rows[name], wanted)] if _picks(wanted) else [name for _, name in names]
         if text and wanted.sort == "name":
             met.sort(key=lambda name: (name.lower() != text, not name.lower().startswith(text)))
@@ -209,14 +210,13 @@ def _counts(rows: Mapping[str, ListedModel]) -> dict[str, Any]:
 
 
 def _picks(wanted: Wanted) -> bool:
-    texts = (wanted.author, wanted.component, wanted.level, wanted.sender, wanted.since)
+    texts = (wanted.component, wanted.level, wanted.sender, wanted.since)
     return any(texts) or wanted.least is not None or wanted.most is not None
 
 
 def _meets(row: ListedModel, wanted: Wanted) -> bool:
     return (
-        (not wanted.author or _author(row.model).lower() == wanted.author.lower())
-        and (not wanted.component or wanted.component in row.components)
+        (not wanted.component or wanted.component in row.components)
         and (not wanted.level or row.level == wanted.level)
         and (not wanted.sender or row.sender == wanted.sender)
         and (wanted.least is None or row.parameters >= wanted.least)
