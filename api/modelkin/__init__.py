@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from modelkin.verbs.keeping import work as work
     from modelkin.verbs.publishing import evidence as evidence
     from modelkin.verbs.publishing import report as report
+    from modelkin.verbs.publishing import serve as serve
     from modelkin.verbs.publishing import verify as verify
     from modelkin.verbs.questions import audit as audit
     from modelkin.verbs.questions import compare as compare
@@ -79,7 +80,7 @@ _KEEPING = (
     "upgrade",
     "work",
 )
-_PUBLISHING = ("evidence", "report", "verify")
+_PUBLISHING = ("evidence", "report", "serve", "verify")
 _WISHES = ("Listener", "Reading")
 _HOME = {
     **dict.fromkeys(_QUESTIONS, "modelkin.verbs.questions"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -14,6 +15,8 @@ from modelkin.answering.nearest import Search
 from modelkin.evidencing import Evidenced, Verified, check_evidence, write_evidence
 from modelkin.keys import read_key
 from modelkin.registries import OnDemand, examine, open_registry, part_of
+from modelkin.serving.running import served
+from modelkin.serving.wishes import HOST, PORT, RATE, Served, ServeWishes
 from modelkin.settings import Settings
 from modelkin.sources.network import hub_client
 from modelkin.sources.reading import name_of, reading_of
@@ -284,6 +287,46 @@ class Registry(OpenRegistry):
             SourceError: weights that cannot be read.
         """
         return check_evidence(bundle, weights, self._how(options), self._demand(), self.listener)
+
+    def serve(
+        self,
+        *,
+        host: str = HOST,
+        port: int = PORT,
+        read_only: bool = False,
+        token_file: str | os.PathLike[str] | None = None,
+        hub: bool = False,
+        weights: int = 0,
+        rate: float = RATE,
+        answers: str | os.PathLike[str] | None = None,
+        paths: bool = False,
+        language: str = "en",
+        each: Callable[[Served], None] | None = None,
+    ) -> Served:
+        """Serve this registry as pages for a browser, and as JSON, until the process is told to end (Ctrl-C). Needs the extra `serve`.
+
+        Args:
+            host: the address that is listened at; by default this machine alone reaches it.
+            port: 0 takes a free one.
+            read_only: take no model in, and keep answers in no folder: they last for as long as it is served.
+            token_file: tokens, one a line; who sends one may add and remove models.
+            hub: read models of the Hub that are not registered and are asked about.
+            weights: megabytes of a file of weights that may be sent to be asked about; by default fingerprints alone.
+            rate: units a second from one address (a page is one, a question 10); 0 without bound.
+            answers: the folder that answers are kept in, each under its digest; by default one beside the registry.
+            paths: tell where on this machine models came from.
+            language: of the pages, "en" or "ko".
+            each: is told the address as soon as it can be asked.
+
+        Raises:
+            ServeError: Starlette or uvicorn is not installed, the address is taken, or the tokens cannot be used.
+            ReportError: another language.
+            ValueError: wishes that contradict each other.
+        """
+        tokens, folder = (None if one is None else Path(one) for one in (token_file, answers))
+        told = ServeWishes(host, port, read_only, tokens, hub, weights, rate, folder, paths, language)
+        settings = replace(self.settings, registry=self.place)
+        return served(settings, told, self.listener, each or (lambda _: None))
 
     # models in
 

@@ -113,25 +113,32 @@ def summary(looked: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def looked_at(program: Any, file: Path, axe: Path, shots: Path | None) -> dict[str, Any]:
-    """One page at each width, as it is; axe-core is brought in afterwards, past the page's own policy."""
+    """One page that lies in a file."""
+    return looked_at_address(program, file.as_uri(), file.stem, axe, shots)
+
+
+def looked_at_address(
+    program: Any, address: str, name: str, axe: Path, shots: Path | None, *, own: str = "file:", widths: Sequence[int] = WIDTHS
+) -> dict[str, Any]:
+    """One page at each width, as it is; axe-core is brought in afterwards, past the page's own policy. `own`: what it may ask for."""
     found: dict[str, Any] = {"errors": [], "requests": [], "scripts": 0, "overflow": [], "violations": [], "paper": 0}
-    for width in WIDTHS:
+    for width in widths:
         page = program.new_page(viewport={"width": width, "height": 900})
         page.on("console", lambda said: found["errors"].append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: found["errors"].append(str(error)))
         page.on("dialog", lambda dialog: (found["errors"].append("dialog"), dialog.dismiss()))
-        page.on("request", lambda asked: found["requests"].append(asked.url) if not asked.url.startswith(("file:", "data:")) else None)
-        page.goto(file.as_uri())
+        page.on("request", lambda asked: found["requests"].append(asked.url) if not asked.url.startswith((own, "data:")) else None)
+        page.goto(address)
         found["scripts"] += page.evaluate("document.scripts.length") + bool(page.evaluate("window.ran"))
         if page.evaluate("document.documentElement.scrollWidth") > width:
             found["overflow"].append(width)
         if shots is not None:
             shots.mkdir(parents=True, exist_ok=True)
-            page.screenshot(path=shots / f"{file.stem}-{width}.png", full_page=True)
+            page.screenshot(path=shots / f"{name}-{width}.png", full_page=True)
         found["paper"] = max(found["paper"], len(re.findall(rb"/Type\s*/Page\b", page.pdf(prefer_css_page_size=True))))
         page.close()
         past = program.new_context(viewport={"width": width, "height": 900}, bypass_csp=True).new_page()
-        past.goto(file.as_uri())
+        past.goto(address)
         past.add_script_tag(content=axe.read_text(encoding="utf-8"))
         found["violations"] += [[width, *one] for one in past.evaluate(ASK_AXE, TAGS)]
         past.context.close()

@@ -29,6 +29,7 @@ VERBS = {
     "verify": "Check such a file: make every number of it again.",
     "audit": "Tell what in a file is unusual for a model of its kind.",
     "screen": "Screen a batch of submissions by a policy.",
+    "serve": "Show a registry in a browser, and answer as JSON.",
     "sync": "Take in new and changed models of the Hub.",
     "work": "Take in what waits in a registry's queue.",
     "list": "List the registered models.",

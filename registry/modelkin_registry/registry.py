@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from modelkin_registry.answers.trajectory import Resemblance, TrajectoryAnswer
 from modelkin_registry.answers.upkeep import Finding, ListedModel
 from modelkin_registry.claims.adapters import base_claims, with_declared_base
 from modelkin_registry.claims.contradictions import contradictions
-from modelkin_registry.claims.declared import lineage_claims, weigh
+from modelkin_registry.claims.declared import lineage_claims, texts_in, weigh
 from modelkin_registry.claims.imported import about_imported
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.explanation.query import query_answer
@@ -138,35 +138,42 @@ class Registry:
         claims: Sequence[Claim] = (),
         structure: Sequence[StructurePart] = (),
         tensors: bool = False,
+        besides: str | None = None,
     ) -> QueryAnswer:
         """The registered models nearest to a fingerprint, with evidence.
 
         `show_all` adds the nearest without evidence; `exact` confirms every registered model instead of the index's candidates. Models that
         `claims` name are held against it too, and each claim is told beside what the weights show; it changes nothing else. `tensors` lists
-        every tensor with its counterpart in each relative.
+        every tensor with its counterpart in each relative. `besides` names a registered model that is left out, with all its revisions, as
+        if it were not there: the one that the fingerprint is of.
 
         Raises:
             FingerprintError: made with another key or spec than the registry's.
+            UnknownModel: `besides` is not registered.
         """
         self._require_same_recipe(fingerprint)
         with self.store.reading():
-            searched, own_names = self._searchable(), fingerprint
-            wanted = self.store.numbers() if exact else self._candidates(fingerprint, candidates, k, show_all)
+            own = set() if besides is None else set(self.store.revisions_of(self.store.get(besides).model_id))
+            searched, own_names = self._searchable() - len(own.difference(self.store.outdated())), fingerprint
+            models = self.store.count() - bool(own)
             said = base_claims(fingerprint, claims)
-            declared = lineage_claims(said, self.store.claims.aliases()) if said else []
+            declared = self._declared(said)
             named = self.store.current_of(model for _, model in declared if model)
-            kin, evident = self.known.kin(fingerprint, list(dict.fromkeys([*wanted, *named])), self.judge(searched))
+
+            def asked_of(one: Fingerprint, nearest: int = k, every: bool = show_all) -> list[int]:
+                wanted = self.store.numbers() if exact else self._candidates(one, candidates + len(own), nearest, every)
+                return [number for number in dict.fromkeys([*wanted, *named]) if number not in own]
+
+            kin, evident = self.known.kin(fingerprint, asked_of(fingerprint), self.judge(searched))
             if not exact and not any(one.relative.compared >= EXAMINED_SHARE for one in kin):  # before that is said, more are looked at
-                wanted = self._candidates(fingerprint, candidates, WIDER, True)
-                kin, evident = self.known.kin(fingerprint, list(dict.fromkeys([*wanted, *named])), self.judge(searched))
+                kin, evident = self.known.kin(fingerprint, asked_of(fingerprint, WIDER, True), self.judge(searched))
             if (named_as := under_their_names(fingerprint, evident.values())) is not None:  # asked again under names that tell something
                 fingerprint = named_as
-                wanted = self.store.numbers() if exact else self._candidates(fingerprint, candidates, k, show_all)
-                kin, evident = self.known.kin(fingerprint, list(dict.fromkeys([*wanted, *named])), self.judge(searched))
+                kin, evident = self.known.kin(fingerprint, asked_of(fingerprint), self.judge(searched))
             best = self.known.best_revisions(kin)
             background = self.known.background(best, evident, self.judge(1))
             ordered = nearest_kin(best, evident, background.spread, k, show_all=show_all)
-            merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(best, key=order))], evident)
+            merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(best, key=order))], evident, without=own)
             if merge is None:
                 ordered = middle_first(ordered, evident.values(), self.judge(1))
             ordered = with_declared_base(ordered, fingerprint, declared, kin, self.get, k)
@@ -176,8 +183,8 @@ class Registry:
         differing = contradictions(Path(source).name, claims, weighed, ordered, self.claims_of)
         about: dict[str, Any] = {
             "source": source,
-            "registry": self._about(),
-            "examined": examined_by(fingerprint, best, self.store.count()),
+            "registry": replace(self._about(), models=models),
+            "examined": examined_by(fingerprint, best, models),
             "merge": merge,
         }
         beside = [self.structure_beside(fingerprint, structure, one.model) for one in ordered[:STRUCTURE_SHOWN]]
@@ -195,12 +202,19 @@ class Registry:
             if stored.spec != spec.VERSION:
                 return ()
             fingerprint = read(stored)
-            said = lineage_claims(base_claims(fingerprint, self.claims_of(name)), self.store.claims.aliases())
+            said = self._declared(base_claims(fingerprint, self.claims_of(name)))
             declared = [(claim, model) for claim, model in said if model != stored.model]
+            if not declared:
+                return ()
             named = self.store.current_of(model for _, model in declared if model)
             kin, _ = self.known.kin(fingerprint, named, self.judge(self.store.count_revisions()))
             relatives = with_declared_base([one.relative for one in kin], fingerprint, declared, kin, self.get, len(kin))
         return weigh(declared, [*(one.relative for one in kin), *relatives])
+
+    def _declared(self, claims: Sequence[Claim]) -> list[tuple[Claim, str | None]]:
+        """The claims of descent, each with the registered model that it means; in a large registry few names are looked at for that."""
+        texts = texts_in(claims)
+        return lineage_claims(claims, self.store.claims.aliases(texts or ()) if texts != [] else ())
 
     def all_weighed_claims(self) -> dict[str, tuple[WeighedClaim, ...]]:
         """`weighed_claims` of every model that names another registered one, by its name; the pairs are looked at all at once."""
@@ -288,12 +302,17 @@ class Registry:
         return examine_series(names, series, self.judge(1), found)
 
     def _merge(
-        self, fingerprint: Fingerprint, relatives: Sequence[Relative], evident: Mapping[int, Held], base: str | None = None
+        self,
+        fingerprint: Fingerprint,
+        relatives: Sequence[Relative],
+        evident: Mapping[int, Held],
+        base: str | None = None,
+        without: Collection[int] = (),
     ) -> Decomposition | None:
         """A merge of the nearest relatives by descent and what else the index finds for the part that those leave."""
         known = {held.name: held.relative for held in evident.values()}
         near = {relative.model: known[relative.model] for relative in relatives if is_descent(relative)}
-        return seek_merge(fingerprint, near, lambda asked: self.known.nearest(asked, NEAR + PURSUED), base)
+        return seek_merge(fingerprint, near, lambda asked: self.known.nearest(asked, NEAR + PURSUED, without), base)
 
     def _candidates(self, fingerprint: Fingerprint, candidates: int, k: int, show_all: bool) -> Sequence[int]:
         return find_candidates(self.index, fingerprint, limit=max(candidates, k), nearest=max(NEAREST, k if show_all else 0))

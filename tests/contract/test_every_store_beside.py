@@ -24,6 +24,8 @@ def test_claims_are_kept_and_the_last_reading_of_a_file_holds(store: Store) -> N
     store.rename("m", "n")
     store.put(record("theirs", sender="their file"))
     assert store.claims.aliases() == ({"m": "n", "n": "n"}, {"theirs": "theirs"})
+    assert store.claims.aliases(["hei", "m"]) == ({"m": "n"}, {"theirs": "theirs"})
+    assert store.claims.aliases(["nobody", "' OR 1=1 --"]) == ({}, {})
     assert store.senders() == {"theirs": "their file"}
 
 

@@ -17,6 +17,7 @@ import modelkin
 from benchmarks.house.rooms import ROOT
 from calls import run
 from hub_server import Hub, serving
+from modelkin.serving import running
 from modelkin_cli.main import VERBS, cli
 from modelkin_registry.answers.plain import CONTRACT, Plain
 from tiny_models import tiny_llama
@@ -33,6 +34,7 @@ CALLS = {
     "verify": ["given.json"],
     "audit": ["child"],
     "screen": ["batch.csv", "--out", "screening"],
+    "serve": ["--port", "0"],
     "sync": ["org/tiny"],
     "work": [],
     "list": [],
@@ -53,7 +55,7 @@ CALLS = {
     "formats": [],
     "refresh": ["private.db", "given.key"],
 }
-BATCH = ("add", "screen", "sync", "work", "upgrade", "refresh")  # one object a line; of an upgrade none where nothing is old
+BATCH = ("add", "screen", "serve", "sync", "work", "upgrade", "refresh")  # one object a line; of an upgrade none where nothing is old
 CALLBACK = 25  # lines of a callback at most, its docstring aside: it parses, calls one function, prints
 SCREEN = {"as_json", "quiet", "debug", "fail_on"}  # options that say what people see
 # What a script has instead of an option: another argument of the function, a field of its answer, or a function of its own.
@@ -95,6 +97,7 @@ def ready(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     modelkin.key("new", "given.key")
     Path("batch.csv").write_text("name,source,base\nchild,child,parent\n", encoding="utf-8")
     modelkin.evidence("child", "parent", "given.json")
+    monkeypatch.setattr(running, "until_stopped", lambda app, listening: None)  # nobody is there to stop it
     with serving(Hub()) as hub:
         monkeypatch.delenv("MODELKIN_OFFLINE")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)

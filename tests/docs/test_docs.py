@@ -72,7 +72,7 @@ def test_relations_named_in_the_method_exist() -> None:
         assert f"**{word}**" in text
 
 
-@pytest.mark.parametrize("page", ["first-hour.md", "python.md", "screening.md"])
+@pytest.mark.parametrize("page", ["first-hour.md", "python.md", "screening.md", "serving.md"])
 def test_the_blocks_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # where `modelkin` is installed
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from calls import run
 from modelkin_indexer.beside.claims import MAX_OF_A_KIND, MAX_README, MAX_VALUE, claims_of
-from modelkin_registry.claims.declared import registered_as, verdict_on
+from modelkin_indexer.results.beside import Claim
+from modelkin_registry.claims.declared import lineage_claims, registered_as, texts_in, verdict_on
 
 CARD = "---\nbase_model: org/parent\nlicense: mit\nwidget:\n- tags: no\ntags:\n- merge\n- code\n---\n# Text\n---\nlicense: no\n---\n"
 
@@ -121,6 +122,24 @@ def test_names_are_matched_only_where_they_can_mean_one_model() -> None:
         "nothing",
         "not comparable",
     ]
+
+
+LETTERS = st.text("aAbé_%/\\\\@.~", max_size=6)
+
+
+@given(LETTERS, st.lists(LETTERS, max_size=6))
+def test_the_names_that_a_claim_may_mean_are_all_looked_at(value: str, names: list[str]) -> None:
+    """Of the names without the text nothing changes what a claim means."""
+    said = [Claim("base_model", value, "README.md"), Claim("license", "b", "README.md")]
+    every = [dict(zip(names, names, strict=True)), {}]
+    texts = texts_in(said)
+    assert texts is None or "b" not in texts or "b" in value.lower()
+    few = (
+        every
+        if texts is None
+        else [{name: now for name, now in one.items() if any(text in name.lower() for text in texts)} for one in every]
+    )
+    assert lineage_claims(said, few) == lineage_claims(said, every)
 
 
 def test_claims_are_stored_shown_and_withdrawn(models: Path) -> None:

@@ -46,6 +46,22 @@ def test_nearest_relative_first(registry: Registry, tmp_path: Path) -> None:
     assert found == [("base-2", "fine-tuned"), ("tuned", "fine-tuned")]
 
 
+def test_a_model_that_is_left_out_is_as_if_it_were_not_there(registry: Registry, tmp_path: Path) -> None:
+    """A registered model asked about beside itself: neither it nor its revisions are told, counted, or taken for a merge's parent."""
+    mixed = {name: (values + models.llama(2)[name]) / 2 for name, values in models.llama(1).items()}
+    asked = models.fingerprint(tmp_path / "q", mixed)
+    before = registry.query(asked).to_dict()
+    changed = models.trained_on(mixed, 9, 0.02)
+    registry.add("mixed", models.fingerprint(tmp_path / "m", changed))
+    registry.add("mixed", asked)
+    assert registry.query(asked).relatives[0].model == "mixed"
+    assert registry.query(asked, besides="mixed").to_dict() == before
+    assert {parent["model"] for parent in before["merge"]["parents"]} == {"base-1", "base-2"}
+    assert before["registry"]["models"] == len(SEEDS)
+    with pytest.raises(UnknownModel):
+        registry.query(asked, besides="nobody")
+
+
 def test_exact_search_agrees(registry: Registry, tmp_path: Path) -> None:
     for tensors in (
         models.trained_on(models.llama(2), 6, 0.5),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -26,12 +26,22 @@ AT_LINE_START = re.compile(r"^(\s*)([-.#>+=]|\d+[.)])")
 def html_page(view: View, subject: str, say: Texts) -> str:
     """The page as one HTML file."""
     style = (files("modelkin.reporting") / "templates" / "page.css").read_text(encoding="utf-8")
-    return _environment(autoescape=True).get_template("page.html.j2").render(style=style, **_given(view, subject, say))
+    return environment().get_template("page.html.j2").render(style=style, **_given(view, subject, say))
+
+
+def html_sections(view: View, subject: str, say: Texts, address: Callable[[str], str]) -> tuple[str, str]:
+    """What such a page has between its head and its foot: the answer, and what weights never show with how it was made.
+
+    `address`: where a registered model has a page of its own.
+    """
+    given = _given(view, subject, say) | {"address": address}
+    found = environment()
+    return found.get_template("sections.html.j2").render(**given), found.get_template("coda.html.j2").render(**given)
 
 
 def markdown_page(view: View, subject: str, say: Texts, names: Mapping[str, str]) -> str:
     """The page as Markdown. `names`: the file of each picture, as a link has it."""
-    text = _environment(autoescape=False).get_template("page.md.j2").render(files=names, **_given(view, subject, say))
+    text = _environment("modelkin.reporting", autoescape=False).get_template("page.md.j2").render(files=names, **_given(view, subject, say))
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -42,10 +52,15 @@ def pictures_of(view: View) -> list[Picture]:
     return found + ([tree["picture"]] if tree is not None and tree["picture"].svg else [])
 
 
+def environment(*packages: str) -> Environment:
+    """What makes HTML of templates: those of pages to hand on, and those of further packages. Whatever they are given is escaped."""
+    return _environment("modelkin.reporting", *packages, autoescape=True)
+
+
 @cache
-def _environment(*, autoescape: bool) -> Environment:
-    folder = files("modelkin.reporting") / "templates"
-    sources = {name: (folder / name).read_text(encoding="utf-8") for name in ("page.html.j2", "page.md.j2")}
+def _environment(*packages: str, autoescape: bool) -> Environment:
+    folders = [files(package) / "templates" for package in packages]
+    sources = {file.name: file.read_text(encoding="utf-8") for folder in folders for file in folder.iterdir() if file.name.endswith(".j2")}
     found = Environment(loader=DictLoader(sources), autoescape=autoescape, undefined=StrictUndefined, trim_blocks=False)  # noqa: S701
     found.filters |= {
         "shown": shown,
@@ -75,7 +90,8 @@ def _given(view: View, subject: str, say: Texts) -> dict[str, Any]:
     made: Made = view.sections["made"]
     sections = {**dict.fromkeys(SECTIONS), **view.sections}
     page = View(view.title, view.headline, view.verdict, view.findings, view.warnings, view.ways, sections)
-    return {"view": page, "say": say, "subject": subject, "scale": pictures.SCALE, "made": _made(made, say), "inputs": _inputs(made, say)}
+    told = {"made": _made(made, say), "inputs": _inputs(made, say)}
+    return {"view": page, "say": say, "subject": subject, "scale": pictures.SCALE, "address": None, **told}
 
 
 SECTIONS = (

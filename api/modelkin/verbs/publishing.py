@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
@@ -14,8 +14,10 @@ from modelkin.keys import read_key
 from modelkin.made import Input, made
 from modelkin.registries import OnDemand
 from modelkin.reporting.view import Answer
+from modelkin.serving.running import served
+from modelkin.serving.wishes import HOST, PORT, RATE, Served, ServeWishes
 from modelkin.sources.naming import FINGERPRINT_SUFFIX
-from modelkin.verbs.calls import Call, ReadingCall, demanded, how_of, key_files_of, listener_of, settings_of
+from modelkin.verbs.calls import Call, ReadingCall, demanded, how_of, key_files_of, listener_of, opened, settings_of
 from modelkin.wishes import Asked, OpenRegistry
 from modelkin_indexer.errors import RegistryError
 from modelkin_indexer.results.fingerprint import load
@@ -100,6 +102,36 @@ def verify(bundle: str | os.PathLike[str], *, weights: Sequence[Asked] = (), **c
     """Make every number of a bundle of evidence again, from its fingerprints, or from weights: `Registry.verify`."""
     with demanded(call) as registry:
         return check_evidence(bundle, weights, how_of(call), registry, listener_of(call))
+
+
+def serve(
+    *,
+    host: str = HOST,
+    port: int = PORT,
+    read_only: bool = False,
+    token_file: str | os.PathLike[str] | None = None,
+    hub: bool = False,
+    weights: int = 0,
+    rate: float = RATE,
+    answers: str | os.PathLike[str] | None = None,
+    paths: bool = False,
+    language: str = "en",
+    each: Callable[[Served], None] | None = None,
+    starter: bool = True,
+    **call: Unpack[Call],
+) -> Served:
+    """Serve a registry as pages for a browser, and as JSON, until the process is told to end: `Registry.serve` (extra `serve`).
+
+    `starter`: begin a new registry of the user's own with the models that come with modelkin.
+    """
+    told = ServeWishes(host, port, read_only, _path(token_file), hub, weights, rate, _path(answers), paths, language)
+    with opened(call, starter=starter) as registry:
+        settings = replace(registry.settings, registry=registry.place)
+    return served(settings, told, listener_of(call), each or (lambda _: None))
+
+
+def _path(given: str | os.PathLike[str] | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _key(answer: Answer, call: Call) -> tuple[str, Path | None]:

@@ -48,6 +48,15 @@ def _split(name: str) -> tuple[str, str]:
     return (parts[0] if is_hub_id else ""), (parts[-1] if parts else "")
 
 
+def texts_in(claims: Iterable[Claim]) -> Sequence[str] | None:
+    """A text for each claim of descent that every name has in it which the claim may mean; none of them without such claims.
+
+    None where that cannot be said: letters outside ASCII are other letters to a store than to `registered_as`.
+    """
+    texts = {_split(claim.value)[1] for claim in claims if claim.kind in LINEAGE_KINDS}
+    return sorted(texts) if all(text and text.isascii() for text in texts) else None
+
+
 def lineage_claims(claims: Iterable[Claim], aliases: Aliases) -> list[tuple[Claim, str | None]]:
     """The claims that name another model, each with the registered one it means."""
     return [(claim, registered_as(claim.value, aliases)) for claim in claims if claim.kind in LINEAGE_KINDS]

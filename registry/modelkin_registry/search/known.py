@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from modelkin_indexer.results import fingerprint as fingerprints
@@ -55,9 +55,10 @@ class Known:
         """The fingerprint of the revision with this number. Raises KeyError."""
         return self.read(self.store.stored([number])[number])
 
-    def nearest(self, fingerprint: Fingerprint, limit: int) -> dict[str, Fingerprint]:
-        """The revisions that the index finds by a fingerprint, by name, best first; only those with a vote."""
-        stored = self.store.stored(find_candidates(self.index, fingerprint, limit=limit, nearest=0))
+    def nearest(self, fingerprint: Fingerprint, limit: int, without: Collection[int] = ()) -> dict[str, Fingerprint]:
+        """The revisions that the index finds by a fingerprint, by name, best first; only those with a vote, and none of `without`."""
+        found = find_candidates(self.index, fingerprint, limit=limit + len(without), nearest=0)
+        stored = self.store.stored([number for number in found if number not in without])
         return {model.name: self.read(model) for model in stored.values()}
 
     def kin(self, fingerprint: Fingerprint, wanted: Sequence[int], judge: Judge) -> tuple[list[Kin], dict[int, Held]]:

@@ -47,7 +47,7 @@ def shared_model(store: Store, name: str, paths: bool = True) -> SharedModel:
     claims = tuple(
         SharedClaim(claim["kind"], claim["value"], claim["source"], claim["first_seen"], claim["last_seen"])
         for claim in shown["claims"]
-        if paths or _told(claim["value"]) == claim["value"]
+        if paths or last_part(claim["value"]) == claim["value"]
     )
     structure = tuple(_structure(store, name))
     return SharedModel(shown["model"], shown["added"], tuple(shown["former_names"]), revisions, claims, structure)
@@ -62,7 +62,7 @@ def _revision(shown: dict[str, Any], paths: bool) -> SharedRevision:
     fingerprints = tuple(SharedFingerprint(one["digest"], one["bytes"], one["added"]) for one in reversed(shown["fingerprints"]))
     sources = tuple(
         SharedSource(
-            one["who"], one["origin"] if paths else _told(one["origin"]), one["first_seen"], one["last_seen"], _files(one["files"])
+            one["who"], one["origin"] if paths else last_part(one["origin"]), one["first_seen"], one["last_seen"], _files(one["files"])
         )
         for one in sorted(shown["sources"], key=lambda one: (one["first_seen"], one["id"]))
     )
@@ -73,7 +73,7 @@ def _files(shown: list[dict[str, Any]]) -> tuple[SourceFile, ...]:
     return tuple(SourceFile(**one) for one in shown)
 
 
-def _told(origin: str) -> str:
+def last_part(origin: str) -> str:
     """A path of this machine as its last part; anything else as it is."""
     for kind in (PurePosixPath, PureWindowsPath):
         if kind(origin).is_absolute() or origin.startswith("~"):

@@ -69,8 +69,11 @@ class Claims(Protocol):
     def current(self) -> dict[str, list[Claim]]:
         """What is said of each model now, by its name."""
 
-    def aliases(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Every name, former ones too, with the present one: of what was read here, and of imported models."""
+    def aliases(self, texts: Sequence[str] = ()) -> tuple[dict[str, str], dict[str, str]]:
+        """Every name, former ones too, with the present one: of what was read here, and of imported models.
+
+        With `texts`, in small letters, those that have one of them in their names at least, in letters of either case.
+        """
 
 
 class Structures(Protocol):

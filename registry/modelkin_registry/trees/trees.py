@@ -46,7 +46,7 @@ HINTS_ONLY = "Directions are hints: weights carry no dates, and a parent and its
 def family_tree(
     known: Known, judge: Judge, around: str | None = None, depth: int = DEPTH, say: Callable[[str], None] = lambda words: None
 ) -> TreeAnswer:
-    """The forest of the whole registry, or the models at most `depth` steps from one. Raises UnknownModel.
+    """The forest of the whole registry, or the models at most `depth` steps from one. Raises UnknownModel, FingerprintError.
 
     `say` is told how far the work has come, from MANY models on.
     """
@@ -58,6 +58,7 @@ def family_tree(
             measurer.find(names[start : start + AT_ONCE])
             tell(f"Nearest models looked up of {min(start + AT_ONCE, len(names)):,} of {len(names):,}.")
     else:
+        known.named(around)  # one of an older spec has no place in a tree, and says so
         names, left_out = _neighbourhood(measurer, store.get(around).model, depth)
     groups = copies(measurer, names)
     head = {name: first for first, same in groups.items() for name in same}

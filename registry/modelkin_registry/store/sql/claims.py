@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from modelkin_indexer.results.beside import Claim
@@ -48,9 +48,13 @@ class ClaimTable:
             found.setdefault(row["name"], []).append(Claim(row["kind"], row["value"], row["source"]))
         return found
 
-    def aliases(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Every name, former ones too, with the present one: of what was read here, and of imported models."""
+    def aliases(self, texts: Sequence[str] = ()) -> tuple[dict[str, str], dict[str, str]]:
+        """Every name, former ones too, with the present one: of what was read here, and of imported models.
+
+        With `texts`, in small letters, those that have one of them in their names at least, in letters of either case.
+        """
         found: tuple[dict[str, str], dict[str, str]] = {}, {}
-        for row in self._session.rows(ALIASES):
+        only = f" WHERE {' OR '.join(['lower(model.name) LIKE ?'] * len(texts))}" if texts else ""
+        for row in self._session.rows(ALIASES + only, [f"%{text}%" for text in texts]):
             found[bool(row["sender"])][row["name"]] = row["present"]
         return found

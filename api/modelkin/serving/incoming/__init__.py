@@ -1,0 +1,1 @@
+"""What comes in: checked, bounded, read, or refused with the reason."""
