@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_models_that_come_with_modelkin_are_taken_from_there(old: Path) -> None:
     """A registry that was begun with an older starter registry."""
     packaged = starter.path()
     assert packaged is not None
-    with Registry.open(packaged, create=False) as begun:
+    with Registry.open(shutil.copy(packaged, "begun.db"), create=False) as begun:
         name = begun.store.names()[0]
         origin, blob = begun.store.get(name).origin, begun.store.get(name).blob
     with closing(
@@ -144,3 +145,13 @@ def test_an_export_with_outdated_models_is_refused(old: Path, tmp_path: Path) ->
     with Registry.open(old) as registry, pytest.raises(SharedFileError, match="modelkin upgrade"):
         registry.export(tmp_path / "out.zip")
     assert not (tmp_path / "out.zip").exists()
+
+
+def test_what_comes_with_modelkin_is_not_written_to(old: Path) -> None:
+    """It may lie where nobody may write, and be of an older form than is written now."""
+    packaged = starter.path()
+    assert packaged is not None
+    before = packaged.read_bytes()
+    with modelkin.open(old) as registry:
+        registry.upgrade()
+    assert packaged.read_bytes() == before

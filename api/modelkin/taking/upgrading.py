@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -41,11 +43,11 @@ def renewed(registry: Registry, how: HowToRead, listener: Listener, *, hub: bool
 
 
 def _packaged() -> dict[str, Fingerprint]:
-    """The models that come with modelkin, by where their weights came from."""
+    """The models that come with modelkin, by where their weights came from. Of a copy: opening a registry may write to it."""
     path = starter.path()
     if path is None:
         return {}
-    with closing(open_store(path, create=False)) as store:
+    with tempfile.TemporaryDirectory() as folder, closing(open_store(Path(shutil.copy(path, folder)), create=False)) as store:
         return {stored.origin: read(stored) for stored in store.stored(store.numbers()).values()}
 
 

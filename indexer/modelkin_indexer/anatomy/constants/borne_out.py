@@ -20,8 +20,7 @@ FEW = 64  # numbers that hide nothing
 READ_WHOLE = 1 << 16  # numbers of a claimed table that are all looked at; of a larger one some rows
 BLOCKS, BLOCK_ROWS = 4, 8  # read of a large tensor to see whether its contents bear out its name
 SHORT = 4096  # numbers of a vector that need no matrix beside it with an axis as long
-# Of one length, for each matrix with a side that they divide: bias, gain, statistics. In 111 models 1.5 at most (GPT-2: biases, norms).
-VECTORS_EACH = 4
+VECTORS_EACH = 4  # of one length, for each matrix with a side that it divides: a bias, a gain and two statistics (mechanism)
 ORDER = "order"  # the form of rows' numbers in any order: told by what they hold, which may be the ranks of as many weights
 STATISTICS = ("running_mean", "running_var")
 
