@@ -75,7 +75,7 @@ class Inspection(ABC):
 
 def _is_sealed(table: str, row: dict[str, Any]) -> bool:
     try:
-        return seal_of(table, row) == row["checksum"]
+        return bool(seal_of(table, row) == row["checksum"])
     except KeyError:  # a column has another name
         return False
 
