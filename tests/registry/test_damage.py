@@ -96,6 +96,8 @@ NOT_STRANGERS = {
     "zeroed search rows": "UPDATE vector SET data = zeroblob(length(data)) WHERE revision = 2",
     "another model's revision": "UPDATE revision SET model = 1 WHERE id = 2",
     "another name": "UPDATE model SET name = 'else' WHERE id = 2",
+    "a column of search rows is called otherwise": "ALTER TABLE vector RENAME COLUMN checksum TO checksun",
+    "a column of models is called otherwise": "ALTER TABLE model RENAME COLUMN added TO adde",
 }
 
 
@@ -117,6 +119,7 @@ SAID = {
     "withdrawn claim": "UPDATE claim SET last_seen = '2000-01-01' WHERE model = 2",
     "structure": "UPDATE structure SET data = zeroblob(length(data)) WHERE model = 2",
     "background": "UPDATE background SET sd = 9",
+    "a column is called otherwise of claim": "ALTER TABLE claim RENAME COLUMN kind TO kin",
 }
 
 

@@ -19,7 +19,7 @@ from modelkin_registry.store.times import now
 
 CONNECT_SECONDS = 10  # how long to wait for the server's answer
 BUSY_SECONDS = 30  # how long to wait for another writer before giving up, as at SQLite
-OLDEST_SERVER = 15  # tried with 15 and 18
+OLDEST_SERVER = 16  # tried with 16 and 18
 BUSY = f"another process has been writing for over {BUSY_SECONDS} s. Try again when it is done"
 READ_ONLY = "it cannot be written. Check the rights of your user there, or that the server is no standby"
 GONE = "the server ended the connection, or cannot go on. Check that it runs, and try again"

@@ -126,8 +126,12 @@ class Session(ABC):
     def whole(self, row: Row, table: str, prefix: str | None = None) -> dict[str, Any]:
         """A sealed table's columns of a row, held against their checksum. Raises RegistryError where they are not what was stored."""
         prefix = f"{table}_" if prefix is None else prefix
-        found = {column: row[prefix + column] for column in SEALED[table]}
-        if seal_of(table, found) != row[prefix + "checksum"]:
+        try:
+            found = {column: row[prefix + column] for column in SEALED[table]}
+            is_sound = seal_of(table, found) == row[prefix + "checksum"]
+        except (IndexError, KeyError):
+            raise RegistryError(f"{self.name}: {DAMAGED} (table {table} has other columns).") from None
+        if not is_sound:
             raise RegistryError(f"{self.name}: a row of table {table} is damaged ({found.get('name', '')!r}). {DOCTOR}.")
         return found
 

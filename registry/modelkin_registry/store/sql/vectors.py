@@ -14,10 +14,11 @@ from modelkin_registry.store.sql.session import DOCTOR, Row, Session
 
 BATCH_RECORDS = 4096  # records read at once: a few MB of sums, or about 4 MB of layer codes of 32-layer models
 CHANGED = "SELECT DISTINCT revision FROM change WHERE seq > ? AND revision IS NOT NULL"  # whose rows may differ; a name is not in them
-OF_REVISION = "SELECT * FROM vector WHERE revision = ? ORDER BY kind, component"
-OF_KIND = "SELECT * FROM vector WHERE kind = ? ORDER BY revision, component"
-CHANGED_OF_KIND = f"""SELECT * FROM vector WHERE kind = ? AND revision IN ({CHANGED})
-    ORDER BY revision, component"""  # noqa: S608
+RECORDS = "SELECT kind, revision, component, fingerprint, layers, data, checksum FROM vector"  # by name: a damaged one is an error then
+OF_REVISION = f"{RECORDS} WHERE revision = ? ORDER BY kind, component"
+OF_KIND = f"{RECORDS} WHERE kind = ? ORDER BY revision, component"
+CHANGED_OF_KIND = f"""{RECORDS} WHERE kind = ? AND revision IN ({CHANGED})
+    ORDER BY revision, component"""
 NEW = "INSERT INTO vector (kind, revision, component, fingerprint, layers, data, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 NEW_KIND = "INSERT INTO kind (name, dims, checksum) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING"

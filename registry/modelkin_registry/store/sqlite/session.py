@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -133,6 +132,8 @@ class SqliteSession(Session):
     @contextmanager
     def alone(self, what: str) -> Iterator[bool]:
         """Whether no other process does this with the file meanwhile. The system lets go of the lock however this process ends."""
+        import fcntl  # which not every system has that can read a registry
+
         path = self.path.resolve()
         with path.with_name(f".{path.name}.{what}").open("a") as lock:
             try:
