@@ -24,13 +24,13 @@ from starlette.testclient import TestClient
 
 import modelkin
 from calls import command, environment, run
-from modelkin.errors import ServeError
+from modelkin.errors import ServeError, UnknownModel
 from modelkin.reporting.texts import texts_of
 from modelkin.serving import openapi, pages
 from modelkin.serving.application import PAGES, application
 from modelkin.serving.incoming import guards, sent
 from modelkin.serving.incoming.guards import Rate
-from modelkin.serving.incoming.refusals import Refusal
+from modelkin.serving.incoming.refusals import Refusal, told
 from modelkin.serving.interface import OPERATIONS
 from modelkin.serving.running import NEEDS_EXTRA
 from modelkin.serving.site import Site
@@ -504,6 +504,12 @@ def test_a_fault_shows_nothing_of_this_machine(kin: Path, monkeypatch: pytest.Mo
         assert client.get("/relatives?name=parent").status_code == 500
         assert str(kin) not in told.text + client.get("/relatives?name=parent").text
     assert len(faults) == 3
+
+
+def test_an_error_does_not_tell_where_the_registry_is() -> None:
+    for registry, shown in (("/srv/models/r.db", "r.db"), ("postgresql://me@server/models", "the registry")):
+        _, problem, _ = told(UnknownModel(f"{registry}: no model 'x' in this registry."), registry)
+        assert problem.message == f"{shown}: no model 'x' in this registry."
 
 
 def test_the_same_question_is_worked_out_once(kin: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ def _refused(site: Site, path: str, error: Exception) -> Response:
     """An error as JSON or as a page, by where it came from; one that nobody foresaw is told to who runs this too."""
     if isinstance(error, HTTPException):
         error = Refusal(error.status_code, "HTTP", str(error.detail), headers=error.headers)
-    number, problem, headers = told(error, site.path)
+    number, problem, headers = told(error, site.name)
     if number == 500:
         site.listener.fault(error)
     headers = {**headers, "Cache-Control": "no-store"}

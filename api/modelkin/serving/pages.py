@@ -77,7 +77,7 @@ async def model(site: Site, request: Request) -> Response:
         try:
             answer, tree = answer or (await site.relatives(name))[0], tree or (await site.tree(name))[0]
         except ModelkinError as error:  # such as a fingerprint of an older spec: the rest is told all the same
-            trouble = told(error, site.path)[1].message
+            trouble = told(error, site.name)[1].message
     claims = [_weighed(one, site.say) for one in known.weighed_claims]
     return _page(site, request, "model", known.model, model=known, asked_as=name, claims=claims, answer=answer, tree=tree, trouble=trouble)
 

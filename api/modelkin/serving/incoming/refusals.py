@@ -32,8 +32,8 @@ class Refusal(Exception):
         self.number, self.kind, self.message, self.remedy, self.headers = number, kind, message, remedy, dict(headers or {})
 
 
-def told(error: Exception, registry: Path) -> tuple[int, Problem, dict[str, str]]:
-    """The number, the problem and further headers of an error. Where the registry lies on this machine is nobody's business."""
+def told(error: Exception, registry: str) -> tuple[int, Problem, dict[str, str]]:
+    """The number, the problem and further headers of an error. Where the `registry` of that name lies is nobody's business."""
     if isinstance(error, Refusal):
         return error.number, Problem(USAGE, error.kind, error.message, remedy=error.remedy or None), error.headers
     if isinstance(error, Busy):
@@ -46,5 +46,5 @@ def told(error: Exception, registry: Path) -> tuple[int, Problem, dict[str, str]
     if number == 500:
         return number, Problem(problem.code, problem.kind, "something went wrong here that nobody foresaw"), {}
     where = None if problem.path is None else Path(problem.path).name
-    message = problem.message.replace(str(registry), registry.name)
+    message = problem.message.replace(registry, "the registry" if "://" in registry else Path(registry).name)
     return number, Problem(problem.code, problem.kind, message, where, problem.tensor, problem.remedy), {}
