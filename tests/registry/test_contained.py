@@ -256,3 +256,36 @@ def test_a_stack_without_its_first_layers_is_found_whatever_its_weights_look_lik
     assert asked(printed("large", whole, level), printed("small", cut, level)).relation == "layers rearranged"
     other = {name: rng.permutation(value.ravel()).reshape(value.shape) for name, value in cut.items()}
     assert asked(printed("other", other, level), printed("large", whole, level)).relation in DESCENT_FREE
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+@pytest.mark.parametrize("moved", [0, 2])
+def test_frozen_draws_of_a_public_seed_beside_vectors_of_their_own_are_no_descent(printed: Printed, level: str, moved: int) -> None:
+    """Anybody draws the matrices again; what was learned are the gains and biases, which differ."""
+
+    def trained(seed: int, layers: int, first: int) -> Tensors:
+        found: Tensors = {}
+        for layer in range(layers):
+            drawn, own = np.random.default_rng(100 + layer + first), np.random.default_rng(seed + 1000 * layer)
+            for name, shape in (("q_proj", (96, 96)), ("up_proj", (192, 96)), ("down_proj", (96, 192))):
+                found[f"layers.{layer}.{name}.weight"] = drawn.standard_normal(shape) / 50
+            found[f"layers.{layer}.q_proj.bias"] = own.laplace(size=96)
+            found[f"layers.{layer}.norm.weight"] = 1 + 0.1 * own.standard_normal(96)
+        return found
+
+    small, large = printed("small", trained(1, 4, moved), level), printed("large", trained(2, 6, 0), level)
+    assert asked(small, large).relation in DESCENT_FREE
+    assert asked(large, small).relation in DESCENT_FREE
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+def test_a_readout_that_one_side_learned_beside_frozen_draws_says_nothing_of_the_other(printed: Printed, level: str) -> None:
+    def reservoir(seed: int, outputs: int) -> Tensors:
+        drawn, own = np.random.default_rng(0), np.random.default_rng(seed)
+        shapes = {"w_in": (256, 64), "w_res": (256, 256), "w_fb": (256, 32), "w_skip": (256, 96)}
+        found: Tensors = {f"reservoir.{name}": drawn.standard_normal(shape) for name, shape in shapes.items()}
+        return found | {"readout.weight": own.laplace(size=(outputs, 256)), "reservoir.gain": 1 + 0.1 * own.standard_normal(256)}
+
+    small, large = printed("small", reservoir(1, 1), level), printed("large", reservoir(2, 64), level)
+    assert asked(small, large).relation in DESCENT_FREE
+    assert asked(large, small).relation in DESCENT_FREE

@@ -17,6 +17,7 @@ from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import independent_rows
+from modelkin_registry.evidence.start import learned_shares
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -121,12 +122,12 @@ def whole_copy(pair: ComponentPair) -> str:
 def contained(pair: ComponentPair) -> bool:
     """Whether every matrix of one side is in the other to the last bit, and is half of it at least: a copy with layers more or fewer.
 
-    By place, else wherever it was found: where the first layers were left out, all others have moved on.
+    By place, else wherever it was found: where the first layers were left out, all others have moved on. Frozen draws of a public seed are
+    equal as well: vectors that were learned beside them differ then, and in the matrices nothing learned shows.
     """
     ours, theirs = _places(pair.query), _places(pair.relative)
     for less, more, side in ((ours, theirs, pair.relative), (theirs, ours, pair.query)):
-        whole = len(less) >= FEWEST_EQUAL and _holds(side, more, less)
-        if whole and _copied_rows([(ours[place], theirs[place]) for place in less], pair) == "identical":
+        if len(less) >= FEWEST_EQUAL and _holds(side, more, less) and _shows_copy([(ours[place], theirs[place]) for place in less], pair):
             return True
     return _contained_elsewhere(pair, [*ours.values()], [*theirs.values()])
 
@@ -139,8 +140,17 @@ def _contained_elsewhere(pair: ComponentPair, ours: Sequence[int], theirs: Seque
     for (less, in_less, _), (more, in_more, table) in (sides, sides[::-1]):
         held, everything = (int(table.parameters[list(rows)].sum()) for rows in (in_more, more))
         if len(less) >= FEWEST_EQUAL and in_less.issuperset(less) and held >= (1 - EXTRA_SHARE) * everything:
-            return _copied_rows(equal, pair) == "identical"
+            return _shows_copy(equal, pair)
     return False
+
+
+def _shows_copy(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> bool:
+    """Whether these matrices are equal to the last bit, and either hold something learned or have no vectors beside them that differ."""
+    if _copied_rows(rows, pair) != "identical":
+        return False
+    if all(_same_vector(vector.query_row, vector.relative_row, pair) for vector in pair.vectors):
+        return True
+    return bool((learned_shares(pair.query, [row for row, _ in rows]) > 0).any())
 
 
 def _holds(side: Side, more: Mapping[Place, int], less: Mapping[Place, int]) -> bool:
