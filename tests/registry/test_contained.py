@@ -289,3 +289,32 @@ def test_a_readout_that_one_side_learned_beside_frozen_draws_says_nothing_of_the
     small, large = printed("small", reservoir(1, 1), level), printed("large", reservoir(2, 64), level)
     assert asked(small, large).relation in DESCENT_FREE
     assert asked(large, small).relation in DESCENT_FREE
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+@pytest.mark.parametrize("change", [lambda b: b[::-1], lambda b: np.concatenate([b[:9], b[9:][np.argsort(b[9:])]])])
+def test_a_bias_in_another_order_beside_matrices_in_theirs_is_no_copy(
+    printed: Printed, renamed: bool, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    one = branch("wide", 1)
+    other = one | {"wide.part_d.bias": change(one["wide.part_d.bias"])}
+    ours = printed("small", {name.replace("wide", "net.other") if renamed else name: value for name, value in other.items()})
+    assert asked(ours, printed("large", one)).relation not in COPIES
+    assert asked(printed("large", one), ours).relation not in COPIES
+    order = np.random.default_rng(4).permutation(96)
+    turned = other | {"wide.part_d.weight": one["wide.part_d.weight"][order], "wide.part_d.bias": one["wide.part_d.bias"][order]}
+    assert asked(printed("small", turned), printed("large", one)).relation == "reparameterised"
+
+
+@pytest.mark.parametrize("size", [0.0, 0.01])
+def test_a_number_changed_in_a_bias_of_several_is_no_copy(printed: Printed, size: float) -> None:
+    """q, k and v in one, in a layout that no table knows: sums tell what a bias was put together of, in single precision."""
+    rng = np.random.default_rng(8)
+    parts = {name: (rng.laplace(size=(64, 64)) + rng.laplace(size=(64, 1)), rng.laplace(size=64)) for name in "abc"}
+    rest = {"f.weight": rng.laplace(size=(128, 64)), "f.bias": rng.laplace(size=128)}
+    whole = {"p.weight": np.concatenate([w for w, _ in parts.values()]), "p.bias": np.concatenate([b for _, b in parts.values()])}
+    apart = {f"{name}.weight": w for name, (w, _) in parts.items()} | {f"{name}.bias": b for name, (_, b) in parts.items()}
+    apart["a.bias"] = apart["a.bias"] + size * np.eye(64)[np.abs(apart["a.bias"]).argmin()]
+    small, large = printed("small", {**apart, **rest}), printed("large", {**whole, **rest})
+    assert (asked(small, large).relation in COPIES) == (size == 0)
+    assert (asked(large, small).relation in COPIES) == (size == 0)

@@ -143,8 +143,13 @@ def test_the_same_bytes_under_another_shape_are_the_same_numbers(printed: Printe
     base = models.llama(1)
     positions = np.random.default_rng(4).standard_normal((48, 64)).astype(np.float32)
     flat = shuffled(base) | {"p900": positions.reshape(6, 8, 64)}
-    answer, _ = held(printed("a", flat), printed("b", base | {"model.embed_positions.weight": positions}))
+    answer, found = held(printed("a", flat), printed("b", base | {"model.embed_positions.weight": positions}))
     assert answer.relation == "identical"
+    assert (found.none, found.digest) == (0, found.total)
+    name = "model.layers.1.mlp.up_proj.weight"
+    answer, found = held(printed("c", base | {name: base[name].reshape(base[name].shape[::-1])}), printed("d", base))
+    assert (answer.relation, found.none) == ("identical", 0)
+    assert not any("two numbers at most" in sentence for sentence in answer.explanation)
 
 
 @pytest.mark.parametrize("level", ["full", "probe"])

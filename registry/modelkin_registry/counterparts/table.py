@@ -15,6 +15,7 @@ from modelkin_indexer.results.fingerprint import Fingerprint, Matrices, Vectors
 from modelkin_registry.answers.parts import Counterpart, Counterparts
 from modelkin_registry.counterparts.common_names import Common
 from modelkin_registry.counterparts.contents import Keys, value_keys, vector_keys
+from modelkin_registry.counterparts.copying.copies import same_in_order
 from modelkin_registry.counterparts.copying.faces import united, units_of
 from modelkin_registry.counterparts.copying.vector_unions import vector_unions
 from modelkin_registry.counterparts.matching import at_odds
@@ -42,7 +43,7 @@ def counterparts(common: Common, measured: Sequence[Measurement], *, copied: boo
     all that the query holds is known to be the relative's, so that sums tell what its other vectors were put together of.
     """
     ours, theirs = common.own_names
-    matrices, vectors = list(_matrices(common, measured)), list(_vectors(common, measured, copied=copied))
+    matrices, vectors = list(_matrices(common, measured, copied=copied)), list(_vectors(common, measured, copied=copied))
     counts: Counter[str] = Counter()
     for match in chain(matrices, vectors):
         counts[match.found or "none"] += len(match.ours)
@@ -55,7 +56,7 @@ def counterparts(common: Common, measured: Sequence[Measurement], *, copied: boo
     return Counterparts(**counts, renamed=renamed, tensors=rows)
 
 
-def _matrices(common: Common, measured: Sequence[Measurement]) -> Iterator[Match]:
+def _matrices(common: Common, measured: Sequence[Measurement], *, copied: bool) -> Iterator[Match]:
     table, other = common.query.matrices, common.relative.matrices
     cosines = _best(chain.from_iterable(one.places for one in measured))
     single = _single(common.pairs.matrices, cosines, value_keys(table), value_keys(other))
@@ -63,8 +64,14 @@ def _matrices(common: Common, measured: Sequence[Measurement]) -> Iterator[Match
     unions = _unions(common.query, common.relative, sure, {single[row][0] for row in sure})
     joined = {row for match in unions for row in match.ours}
     yield from unions
-    for row in np.flatnonzero(table.sd > 0).tolist():
-        if row not in joined:
+    alone = [row for row in np.flatnonzero(table.sd > 0).tolist() if row not in joined]
+    taken = {single[row][0] for row in sure}
+    left = [row for row in alone if row not in sure], [row for row in range(len(other)) if row not in taken]
+    laid_out = dict(same_in_order(table, other, *left)) if copied and table.digest.shape[1] and other.digest.shape[1] else {}
+    for row in alone:
+        if row in laid_out:
+            yield Match((row,), (laid_out[row],), DIGEST, 1.0, DIGEST)
+        else:
             yield _match(row, single.get(row), cosines)
 
 

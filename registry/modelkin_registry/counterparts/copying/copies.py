@@ -191,14 +191,24 @@ def _by_value(query: Fingerprint, relative: Fingerprint, *, same_types: bool) ->
         [row for row in np.flatnonzero(value_keys(side)).tolist() if row not in known]
         for side, known in ((table, {pair.ours for pair in pairs}), (other, {pair.theirs for pair in pairs}))
     ]
-    laid_out = _same_bytes(table, other, *rest)
+    laid_out = same_in_order(table, other, *rest)
     for side, of_side in zip(rest, zip(*laid_out, strict=True), strict=False):
         side[:] = [row for row in side if row not in of_side]
     units = units_of(query, rest[0]), units_of(relative, rest[1])
     unions = united(*units)
     used = [{number for union in unions for number in union[side]} for side in (0, 1)]
-    besides = vectors_besides(query.vectors, relative.vectors)
-    if len(used[0]) < len(units[0]) or besides is None:
+    if len(used[0]) < len(units[0]):
+        return None
+    alone = [len(ours) == len(theirs) == 1 for ours, theirs in unions]
+    turned = sum(_is_turned(table, other, pair) for pair in pairs) + sum(alone)
+    halves = [pair.ours for pair in pairs if _halves_exchanged(table, other, pair)]
+    same_bytes = same_types and not query.about.dtypes.keys() >= HALVES
+    reordered = [pair.ours for pair in pairs if _is_reordered(table, other, pair, same_bytes=same_bytes)]
+    moved = [*halves, *reordered, *(pair.ours for pair in pairs if _is_turned(table, other, pair)), *(units[0][n].row for n in used[0])]
+    besides = vectors_besides(
+        query.vectors, relative.vectors, {int(side) for row in moved for side in (table.rows[row], table.columns[row])}
+    )
+    if besides is None:
         return None
     if not layers_in_order([(table.places[pair.ours], other.places[pair.theirs]) for pair in pairs]):
         return None
@@ -208,21 +218,18 @@ def _by_value(query: Fingerprint, relative: Fingerprint, *, same_types: bool) ->
     if size < FEWEST_NUMBERS or constants_replaced(query, relative, shapes):
         return None
     stacked = layers_more(sized(table, range(len(table))), sized(other, extra))
-    alone = [len(ours) == len(theirs) == 1 for ours, theirs in unions]
     return Copy(
         False,
         same_types,
-        turned=sum(_is_turned(table, other, pair) for pair in pairs) + sum(alone),
-        united=len(alone) - sum(alone) + len(laid_out) + sum(_halves_exchanged(table, other, pair) for pair in pairs),
-        reordered=sum(
-            _is_reordered(table, other, pair, same_bytes=same_types and not query.about.dtypes.keys() >= HALVES) for pair in pairs
-        ),
+        turned=turned,
+        united=len(alone) - sum(alone) + len(laid_out) + len(halves),
+        reordered=len(reordered),
         extra=more / (size + more),
         whole=more <= EXTRA_SHARE * (size + more) and not stacked,
     )
 
 
-def _same_bytes(table: Matrices, other: Matrices, ours: Sequence[int], theirs: Sequence[int]) -> list[tuple[int, int]]:
+def same_in_order(table: Matrices, other: Matrices, ours: Sequence[int], theirs: Sequence[int]) -> list[tuple[int, int]]:
     """Pairs of rows that hold the same numbers in the same order under another shape, as a table of positions with an axis more."""
     known = {(int(other.parameters[row]), other.digest[row].tobytes()): row for row in theirs}
     keys = {(int(table.parameters[row]), table.digest[row].tobytes()): row for row in ours}

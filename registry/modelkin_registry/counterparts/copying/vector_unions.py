@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -14,7 +14,7 @@ from modelkin_indexer.results.fingerprint import Vectors
 from modelkin_registry.counterparts.contents import same_vectors
 
 Floats = npt.NDArray[np.float64]
-TOLERANCE = 1e-4  # of a sum, in the size of what is added up: mean and sd are single precision
+TOLERANCE = 2e-6  # of a sum, in the size of what is added up: mean and sd are single precision, some thirty times finer
 MOST_PARTS = 4  # vectors that one may be put together from: q, k, v and one more
 FEW = 2  # numbers of vectors that files may lack: graphs hold so few as constants, which readers of before took for none of the weights
 MOST_TRIED = 24  # vectors of one model that are tried together: more are too many ways, and say too little
@@ -29,13 +29,16 @@ class VectorUnions:
     free: tuple[int, ...]
 
 
-def vectors_besides(ours: Vectors, theirs: Vectors) -> list[int] | None:
+def vectors_besides(ours: Vectors, theirs: Vectors, moved: Collection[int]) -> list[int] | None:
     """Rows of theirs that stand for none of ours; None unless every vector of ours is among theirs, whole, put together with others or in
-    parts.
+    parts, or in another order along a side of matrices whose lines stand in another order as well (`moved`, lengths of such sides).
 
     Of FEW numbers one may be missing, but not another in its place.
     """
     unions = vector_unions(ours, theirs)
+    alone = [int(ours.length[rows[0]]) for rows, others in unions.found if len(rows) == len(others) == 1]
+    if any(all(side % length for side in moved) for length in alone):
+        return None
     free = list(unions.free)
     return free if all(ours.length[row] <= FEW and ours.length[row] not in theirs.length[free] for row in unions.left) else None
 
