@@ -13,6 +13,7 @@ import sqlite_utils
 
 from modelkin_indexer.errors import RegistryError
 from modelkin_registry import doctor
+from modelkin_registry.registry import Registry
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.appearing import appearing
 from modelkin_registry.store.sqlite import connecting as connection
@@ -52,6 +53,13 @@ def test_hostile_paths(tmp_path: Path) -> None:
             SqliteStore.open(tmp_path / name)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["empty", "other.sqlite", "words.txt"]
     assert sqlite_utils.Database(other).table_names() == ["t"]
+
+
+@pytest.mark.parametrize("text", ["", ".", "/"])
+def test_a_path_that_names_no_file_is_refused(text: str) -> None:
+    """A variable of a script that was never set."""
+    with pytest.raises(RegistryError, match="no file is named"):
+        Registry.open(text)
 
 
 def test_a_new_registry_appears_whole_or_not_at_all(path: Path) -> None:

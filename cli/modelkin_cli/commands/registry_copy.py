@@ -30,4 +30,5 @@ def command(source: Place, target: Place, output: Output, call: dict[str, Any]) 
       modelkin registry copy "postgresql://our-server/models?schema=audit" audit.db
     """
     answer = modelkin.copy_registry(source, target, **call)
-    output.line(answer, answer.registry, f"{answer.registry}: {answer.models} models ({answer.table_rows:,} rows) of {answer.source}")
+    models = "1 model" if answer.models == 1 else f"{answer.models:,} models"
+    output.line(answer, answer.registry, f"{answer.registry}: {models} ({answer.table_rows:,} rows) of {answer.source}")

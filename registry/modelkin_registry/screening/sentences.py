@@ -77,4 +77,5 @@ def discovery_sentence(found: Discovery) -> str:
     """How the batch was corrected."""
     stood = "1 finding of kinship stands" if found.found == 1 else f"{found.found:,} findings of kinship stand"
     fell = f"; {found.fell:,} more {'does' if found.fell == 1 else 'do'} not" if found.fell else ""
-    return f"{stood} a false-discovery rate of {found.rate:g} over {found.tests:,} pairs ({found.procedure}){fell}."
+    pairs = "1 pair" if found.tests == 1 else f"{found.tests:,} pairs"
+    return f"{stood} a false-discovery rate of {found.rate:g} over {pairs} ({found.procedure}){fell}."

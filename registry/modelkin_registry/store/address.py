@@ -63,9 +63,13 @@ Place = Path | Address
 
 
 def place_of(text: str | os.PathLike[str]) -> Place:
-    """What a text typed for a registry means. Raises RegistryError for an address that cannot be one."""
+    """What a text typed for a registry means. Raises RegistryError for an address that cannot be one, and a path that names no file."""
     written = os.fspath(text)
-    return Address(written) if written.startswith(SCHEMES) else Path(written)
+    if written.startswith(SCHEMES):
+        return Address(written)
+    if not Path(written).name:
+        raise RegistryError(f"{written!r}: no file is named, a registry is one file. Give a file name, e.g. registry.sqlite.")
+    return Path(written)
 
 
 def is_same(one: Place, other: Place) -> bool:
