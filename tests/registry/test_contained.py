@@ -318,3 +318,25 @@ def test_a_number_changed_in_a_bias_of_several_is_no_copy(printed: Printed, size
     small, large = printed("small", {**apart, **rest}), printed("large", {**whole, **rest})
     assert (asked(small, large).relation in COPIES) == (size == 0)
     assert (asked(large, small).relation in COPIES) == (size == 0)
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+def test_a_frozen_part_that_a_public_seed_gives_is_no_part_reused(printed: Printed, level: str) -> None:
+    """Default starts: matrices drawn, gains one and biases zero. Of a part that shows training the same is a part reused."""
+
+    def both(seed: int, learned: float) -> Tensors:
+        drawn, own = np.random.default_rng(0), np.random.default_rng(seed)
+        found: Tensors = {}
+        for layer in range(4):
+            outer = drawn.standard_normal((128, 1)) * drawn.standard_normal(128)
+            found[f"encoder.layers.{layer}.fc.weight"] = drawn.uniform(-0.09, 0.09, (128, 128)) + learned * outer
+            found[f"encoder.layers.{layer}.norm.weight"] = np.ones(128)
+            found[f"decoder.layers.{layer}.fc.weight"] = own.laplace(size=(128, 128)) + own.laplace(size=(128, 1))
+            found[f"decoder.layers.{layer}.norm.weight"] = 1 + 0.1 * own.standard_normal(128)
+        return found
+
+    def relation(learned: float) -> str:
+        return asked(printed("small", both(1, learned), level), printed("large", both(2, learned), level)).relation
+
+    assert relation(0.0) in DESCENT_FREE
+    assert relation(0.02) == "component reused"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.evidence.places import INFORMATIVE, NORM_R, SHOWN_AS, ComponentPair
 from modelkin_registry.relations.coordinates import RoleMeans, reparameterised
-from modelkin_registry.relations.deltas import FINE_TUNED_R, contained, delta_name, stored_quantized, whole_copy
+from modelkin_registry.relations.deltas import FINE_TUNED_R, contained, delta_name, drawn, stored_quantized, whole_copy
 from modelkin_registry.relations.descent import shows_descent
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -56,7 +56,7 @@ def component_relation(pair: ComponentPair) -> Relation:
     if not shown:
         alike = pair.changes_only and any(f.channel == "gram" for f in informative)
         return Relation("shared initialisation" if alike else "norms only" if _norms_kept(pair, NORMS_ONLY_R) else "unrelated")
-    if not (whole_copy(pair) or contained(pair) or shows_descent(pair)):
+    if not ((not drawn(pair) and (whole_copy(pair) or contained(pair))) or shows_descent(pair)):
         return Relation("shared initialisation")
     names = _descent_names(pair)
     if understood < WHOLE_COVERAGE:

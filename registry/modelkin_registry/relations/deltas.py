@@ -132,6 +132,17 @@ def contained(pair: ComponentPair) -> bool:
     return _contained_elsewhere(pair, [*ours.values()], [*theirs.values()])
 
 
+def drawn(pair: ComponentPair) -> bool:
+    """Whether a part of a model may be a draw of a public seed, frozen as it was: nothing in it looks learned, and its vectors are constant.
+
+    A model that is all of one component is told as an untrained start instead.
+    """
+    rows, table, vectors = [*_places(pair.query).values()], pair.query.matrices, pair.query.vectors
+    if len(rows) == len(table) or not all(vectors.constant[vector.query_row] for vector in pair.vectors):
+        return False
+    return not (learned_shares(pair.query, rows) > 0).any()
+
+
 def _contained_elsewhere(pair: ComponentPair, ours: Sequence[int], theirs: Sequence[int]) -> bool:
     found = [(p.query_row, p.relative_row) for p in pair.places if p.channel == "probe"]
     same = same_bytes([a for a, _ in found], [b for _, b in found], pair).tolist()
