@@ -133,7 +133,7 @@ def contained(pair: ComponentPair) -> bool:
 
 
 def drawn(pair: ComponentPair) -> bool:
-    """Whether a part of a model may be a draw of a public seed, frozen as it was: nothing in it looks learned, and its vectors are constant.
+    """Whether a part of a model may be a frozen draw of a public seed: nothing in it looks learned, its vectors are constant.
 
     A model that is all of one component is told as an untrained start instead.
     """
