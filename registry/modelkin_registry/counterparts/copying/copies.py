@@ -25,6 +25,7 @@ SAME_SKETCH = 2e-3  # difference of two sketches of the same rows by the roundin
 # Of a matrix's digest (XXH3, 128 bits) the bytes that are the digest of its numbers as a vector (64 bits): of single precision, from 61 on.
 VECTOR_DIGEST = slice(8, 16)
 HALVES = {"F16", "BF16"}  # types of one width: where both occur, a tensor's own is not known
+MOST_EXCHANGED = 1  # matrices whose halves stand the other way round: a final modulation (Flux)
 FEWEST_LAYERS = 2  # tensors of one shape that make a stack
 AGREE = 0.95  # share of the layers that keep their partners, and of tensors that keep their roles, from which layer numbers mean something
 
@@ -201,9 +202,10 @@ def _by_value(query: Fingerprint, relative: Fingerprint, *, same_types: bool) ->
         return None
     alone = [len(ours) == len(theirs) == 1 for ours, theirs in unions]
     turned = sum(_is_turned(table, other, pair) for pair in pairs) + sum(alone)
-    halves = [pair.ours for pair in pairs if _halves_exchanged(table, other, pair)]
+    exchanged = [pair.ours for pair in pairs if _halves_exchanged(table, other, pair)]
+    halves = exchanged if len(exchanged) <= MOST_EXCHANGED else []
     same_bytes = same_types and not query.about.dtypes.keys() >= HALVES
-    reordered = [pair.ours for pair in pairs if _is_reordered(table, other, pair, same_bytes=same_bytes)]
+    reordered = [p.ours for p in pairs if p.ours not in halves and _is_reordered(table, other, p, same_bytes=same_bytes)]
     moved = [*halves, *reordered, *(pair.ours for pair in pairs if _is_turned(table, other, pair)), *(units[0][n].row for n in used[0])]
     besides = vectors_besides(
         query.vectors, relative.vectors, {int(side) for row in moved for side in (table.rows[row], table.columns[row])}
@@ -241,11 +243,13 @@ def _is_turned(table: Matrices, other: Matrices, pair: Pair) -> bool:
 
 
 def _halves_exchanged(table: Matrices, other: Matrices, pair: Pair) -> bool:
-    """Whether the second half of the rows stands before the first, as libraries store a shift and a scale in one: put together otherwise.
+    """Whether the second half of the rows stands before the first, as libraries store a shift and a scale of the stream in one.
 
-    Under one name on both sides it would be a change.
+    Under one name on both sides it would be a change. The order inside the halves is not seen, so it is said of one matrix at most.
     """
-    if table.places[pair.ours] == other.places[pair.theirs]:
+    if table.places[pair.ours] == other.places[pair.theirs] or table.experts[pair.ours] > 1:
+        return False
+    if table.rows[pair.ours] != 2 * table.columns[pair.ours]:
         return False
     ours, theirs = table.blocks[pair.ours][: spec.EIGHTHS], other.blocks[pair.theirs][: spec.EIGHTHS]
     return bool((np.roll(ours, spec.EIGHTHS // 2) == theirs).all())
@@ -260,7 +264,7 @@ def _is_reordered(table: Matrices, other: Matrices, pair: Pair, *, same_bytes: b
     if _is_turned(table, other, pair) or table.rows[a] != other.rows[b]:
         return False
     if (table.blocks[a] != other.blocks[b]).any():
-        return bool(table.experts[a] > 1 or not _halves_exchanged(table, other, pair))
+        return True
     if same_bytes and table.bits[a] == other.bits[b] and (table.digest[a] != other.digest[b]).any():
         return True
     apart = np.abs(table.probe[a].astype(float) - other.probe[b].astype(float))
