@@ -318,4 +318,4 @@ def test_models_of_the_hub_are_read_there_again_under_another_key(hub: Hub) -> N
     assert "no such revision" in str(gone.reason)
     save_model(Path("copy"), wide_llama(1))
     answer = modelkin.query("copy", registry="private.db", key_file="our.key", level="probe")
-    assert (answer.relatives[0].model, answer.verdict) == ("org/wide", "related")
+    assert ([one.model for one in answer.relatives], answer.verdict) == (["org/wide"], "related"), answer.explanation
