@@ -13,6 +13,7 @@ from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.registry import Registry
+from modelkin_registry.search import candidates
 
 PLANTED = 100
 
@@ -42,3 +43,17 @@ def test_a_distant_parent_is_found_among_them(query: Fingerprint, tmp_path: Path
             for number in range(PLANTED):
                 registry.add(f"planted-{number}", planted(query, 0, number, alike=alike))
         assert "parent" in [one.model for one in registry.query(query).relatives if is_descent(one)]
+
+
+def test_what_one_family_alone_came_from_is_not_crowded_out(tmp_path: Path) -> None:
+    """Its single vote is less than those of a hundred models that are a little like all of the query, and nearer than theirs."""
+    donor, body = models.llama(1, 4), models.llama(2, 4)
+    child = models.fingerprint(tmp_path / "child", body | {"model.embed_tokens.weight": donor["model.embed_tokens.weight"]})
+    with Registry.open(tmp_path / "r.db") as registry:
+        registry.add("donor", models.fingerprint(tmp_path / "donor", donor))
+        with registry.store.batch():
+            for number in range(PLANTED):
+                registry.add(f"planted-{number}", planted(child, 3, number, alike=False))
+        found = registry.store.names_of(candidates.find_candidates(registry.index, child, nearest=0))
+        assert len(found) <= candidates.SEARCHED + 12 * candidates.FIRST
+        assert "donor" in found.values()

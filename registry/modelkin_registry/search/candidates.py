@@ -38,6 +38,7 @@ CODE_Z = 6.0  # sign codes are many and coarse: a layer's vote needs more
 CODE_NOISE = np.pi / (2 * np.sqrt(CODE_BITS))  # sd of cos(pi * hamming / bits) between strangers
 SEARCHED = 64  # candidates with a vote that are confirmed by default
 NEAREST = 16  # and of those without a vote: what is near by chance, and the strangers that widen the nulls
+FIRST = 4  # models with a vote that are nearest in one kind alone: a hundred others a little like all of a model must not crowd them out
 REVISIONS = 3  # of one model that are confirmed: a hundred saved states of one training must not crowd out what it was made from
 HITS = 256  # hits asked of each family vector: costs as much as 64, and finds weak relatives again in several families
 
@@ -100,7 +101,9 @@ def _single(kind: str, component: str, vector: Floats) -> IndexRows:
 def find_candidates(
     index: Index, fingerprint: Fingerprint, *, limit: int = SEARCHED, nearest: int = NEAREST, exact: bool = False
 ) -> list[int]:
-    """Revisions by their votes, best first, at most `limit`; then the `nearest` without a vote, one of each model. Ties by number."""
+    """Revisions by their votes, best first, at most `limit`, and those that come first in a kind; then the `nearest` without a vote, one of
+    each model. Ties by number.
+    """
     return find_candidates_of_many(index, [fingerprint], limit=limit, nearest=nearest, exact=exact)[0]
 
 
@@ -134,6 +137,7 @@ class _Votes:
         self.votes: dict[int, float] = defaultdict(float)
         self.wholes: dict[int, float] = defaultdict(float)
         self.seen: dict[int, list[float]] = defaultdict(list)
+        self.first: dict[str, list[tuple[float, int]]] = defaultdict(list)  # of each kind the hits with a vote: -score, revision
 
     def take(self, kind: str, rows: npt.NDArray[np.float32], revisions: Ints, scores: Floats, *, all_hits: bool) -> None:
         """Count the hits (rows, k) of rows of one kind; without `all_hits` only those with a vote."""
@@ -145,6 +149,7 @@ class _Votes:
             z = score / noise
             if z >= least:
                 self.votes[revision] += 0.0 if kind == SHAPED else score
+                self.first[kind].append((-score, revision))
             if kind == SHAPED:  # repeats the families where names tell them: it orders what has a vote
                 self.wholes[revision] = score
             elif all_hits and kind != CONTENTS:  # of unequal numbers digests say nothing
@@ -153,10 +158,14 @@ class _Votes:
     def ordered(self, models: Mapping[int, int], limit: int, nearest: int) -> list[int]:
         """Revisions as `find_candidates` gives them."""
         voted = sorted(self.votes, key=lambda revision: (-self.votes[revision] - self.wholes[revision], revision))
+        chosen = [*islice(_at_most(voted, models, REVISIONS), limit)]
+        taken = {models[revision] for revision in chosen}
+        firsts = [islice(_at_most((at for _, at in sorted(kind)), models, 1), FIRST) for kind in self.first.values()]
+        first = [one for kind in firsts for one in kind if models[one] not in taken]
         seen = self.seen.items()
         together = {revision: sum(found) / math.sqrt(len(found)) for revision, found in seen if revision not in self.votes}
         near = sorted(together, key=lambda revision: (-together[revision], revision))
-        return [*islice(_at_most(voted, models, REVISIONS), limit), *islice(_at_most(near, models, 1), nearest)]
+        return [*dict.fromkeys([*chosen, *first]), *islice(_at_most(near, models, 1), nearest)]
 
 
 def _at_most(revisions: Iterable[int], models: Mapping[int, int], most: int) -> Iterator[int]:
