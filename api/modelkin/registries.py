@@ -22,7 +22,7 @@ from modelkin_registry.answers.upkeep import CopiedRegistry, Examination, NewReg
 from modelkin_registry.registry import Registry
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.search.index import VectorIndex
-from modelkin_registry.store.address import Address, Place, place_of
+from modelkin_registry.store.address import Address, Place, is_same, place_of
 from modelkin_registry.store.appearing import appearing
 from modelkin_registry.store.copying import copy_store
 from modelkin_registry.store.opening import is_there, open_store
@@ -128,6 +128,8 @@ def make_registry(settings: Settings, *, private: bool) -> NewRegistry:
 def copied_registry(source: str | os.PathLike[str], target: str | os.PathLike[str], settings: Settings) -> CopiedRegistry:
     """Copy the registry at one place to another one where there is none, or an empty one; both of the call's key. Raises RegistryError."""
     key, places = read_key(settings.key_file), (place_of(source), place_of(target))
+    if is_same(*places):
+        raise RegistryError(f"{places[0]}: cannot be copied onto itself. Give another place.")
     with open_store(places[0], create=False, key_name=key.name) as given, open_store(places[1], key_name=key.name) as made:
         rows = copy_store(given, made)
         return CopiedRegistry(given.name, made.name, made.count(), rows)
