@@ -340,3 +340,13 @@ def test_a_frozen_part_that_a_public_seed_gives_is_no_part_reused(printed: Print
 
     assert relation(0.0) in DESCENT_FREE
     assert relation(0.02) == "component reused"
+
+
+def test_a_file_of_vectors_alone_is_itself_and_no_strangers(printed: Printed) -> None:
+    """Control vectors, one a layer: there are no matrices whose sides could bound how many a model has."""
+    rng = np.random.default_rng(6)
+    ours, theirs = ({f"direction.{layer}": rng.standard_normal(512) for layer in range(31)} for _ in range(2))
+    one, other = printed("small", ours), printed("large", theirs)
+    assert one.about.coverage == 1.0
+    assert asked(one, one).relation == "identical"
+    assert asked(one, other).relation == "not comparable"

@@ -93,7 +93,9 @@ def _unread(source: Source, anatomy: Anatomy, weights: Mapping[str, TensorInfo],
 
 
 def _crowded(weights: Mapping[str, TensorInfo], left: LeftOut) -> set[str]:
-    """Vectors that are more than such a model has, where they are no small share of it."""
+    """Vectors that are more than such a model has, where they are no small share of it; none of a file of vectors alone."""
+    if all(sum(axis > 1 for axis in info.shape) < 2 for info in weights.values()):
+        return set()
     return left.crowded if _bytes(weights, left.crowded) > SMALL_SHARE * _bytes(weights, weights) else set()
 
 
