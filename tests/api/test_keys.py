@@ -214,13 +214,14 @@ def test_what_only_the_public_key_shows_is_no_relative(filled: Path) -> None:
     parent, forged = tiny_llama(1), tiny_llama(77)
     for name, values in parent.items():
         if values.ndim == 1:
+            forged[name] = values
             continue
         for block in sketch.chosen_rows(PUBLIC_KEY, *values.shape):
             forged[name][block.start : block.stop] = values[block.start : block.stop]
     save_model(Path("forged"), forged)
     assert modelkin.query("forged", registry="r.db", level="probe").verdict == RELATED
     answer = modelkin.query("forged", registry="r.db", key_file=["public", "our.key"], level="probe")
-    assert answer.verdict == NOTHING_FOUND
+    assert answer.verdict != RELATED
     assert not [one for one in answer.relatives if is_descent(one)]
     assert any(f"parent: related under public, and not under {key}" in warning for warning in answer.warnings)
 
