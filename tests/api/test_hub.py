@@ -316,6 +316,3 @@ def test_models_of_the_hub_are_read_there_again_under_another_key(hub: Hub) -> N
     (gone,) = modelkin.refresh("another.db", "our.key", registry="r.db", hub=True).results
     assert (read.status, there.status, gone.status) == ("renewed", "there", "left")
     assert "no such revision" in str(gone.reason)
-    save_model(Path("copy"), wide_llama(1))
-    answer = modelkin.query("copy", registry="private.db", key_file="our.key", level="probe")
-    assert ([one.model for one in answer.relatives], answer.verdict) == (["org/wide"], "related"), answer.explanation
