@@ -311,8 +311,14 @@ def test_models_of_the_hub_are_read_there_again_under_another_key(hub: Hub) -> N
     (told,) = modelkin.refresh("private.db", "our.key", registry="r.db").results
     assert (told.status, told.reason) == ("left", "it is on the Hub: add --hub")
     (read,) = modelkin.refresh("private.db", "our.key", registry="r.db", hub=True).results
+    was = dict(hub.repos["org/wide"].files)
     hub.put("org/wide", files_of(wide_llama(2)))
     (there,) = modelkin.refresh("private.db", "our.key", registry="r.db", hub=True).results
     (gone,) = modelkin.refresh("another.db", "our.key", registry="r.db", hub=True).results
     assert (read.status, there.status, gone.status) == ("renewed", "there", "left")
     assert "no such revision" in str(gone.reason)
+    Path("copy").mkdir()
+    for name, data in was.items():
+        Path("copy", name).write_bytes(data)
+    answer = modelkin.query("copy", registry="private.db", key_file="our.key", level="probe")
+    assert ([one.model for one in answer.relatives], answer.verdict) == (["org/wide"], "related"), answer.explanation
