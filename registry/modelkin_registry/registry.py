@@ -15,7 +15,6 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer, Searched
 from modelkin_registry.answers.claims import StructureBeside, WeighedClaim
 from modelkin_registry.answers.evidence import Relative
-from modelkin_registry.answers.parts import EXAMINED_SHARE
 from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.answers.trajectory import Resemblance, TrajectoryAnswer
 from modelkin_registry.answers.upkeep import Finding, ListedModel
@@ -29,7 +28,7 @@ from modelkin_registry.explanation.verdict import examined_by
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.merging.reporting import fitted, sought
 from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
-from modelkin_registry.relations.pairs import Held, nearest_kin, order, under_their_names
+from modelkin_registry.relations.pairs import Held, nearest_kin, order
 from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.search.known import Known, read, rows_of, same_weights
@@ -160,16 +159,12 @@ class Registry:
             declared = self._declared(said)
             named = self.store.current_of(model for _, model in declared if model)
 
-            def asked_of(one: Fingerprint, nearest: int = k, every: bool = show_all) -> list[int]:
-                wanted = self.store.numbers() if exact else self._candidates(one, candidates + len(own), nearest, every)
-                return [number for number in dict.fromkeys([*wanted, *named]) if number not in own]
+            def wanted(one: Fingerprint, more: bool) -> list[int]:
+                near = max(k, WIDER) if more else k
+                found = self.store.numbers() if exact else self._candidates(one, candidates + len(own), near, show_all or more)
+                return [number for number in dict.fromkeys([*found, *named]) if number not in own]
 
-            kin, evident = self.known.kin(fingerprint, asked_of(fingerprint), self.judge(searched))
-            if not exact and not any(one.relative.compared >= EXAMINED_SHARE for one in kin):  # before that is said, more are looked at
-                kin, evident = self.known.kin(fingerprint, asked_of(fingerprint, WIDER, True), self.judge(searched))
-            if (named_as := under_their_names(fingerprint, evident.values())) is not None:  # asked again under names that tell something
-                fingerprint = named_as
-                kin, evident = self.known.kin(fingerprint, asked_of(fingerprint), self.judge(searched))
+            fingerprint, kin, evident = self.known.looked_at(fingerprint, wanted, self.judge(searched), may_widen=not exact)
             best = self.known.best_revisions(kin)
             background = self.known.background(best, evident, self.judge(1))
             ordered = nearest_kin(best, evident, background.spread, k, show_all=show_all)

@@ -19,9 +19,7 @@ from modelkin_registry.relations.descent import shows_descent
 
 Floats = npt.NDArray[np.floating[Any]]
 
-COVERAGE_FLOOR = (
-    0.5  # below this share of placed bytes on either side only parts in common are told: what is not understood could say anything
-)
+COVERAGE_FLOOR = 0.5  # below this share of placed bytes on either side only parts in common are told: the rest could say anything
 WHOLE_COVERAGE = 0.95  # below this one no relation of the whole: only that parts are shared, or that it is stored quantised
 ABSENT_ROLE_R = 0.3  # beside a role kept at CERTAIN_R, a role below this in every channel was not taken over (one tensor's noise: 0.09)
 CERTAIN_R = 0.8  # roles this close were certainly taken over, so that others beside them can be missing

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.answers.parts import EXAMINED_SHARE
 from modelkin_registry.answers.relations import has_evidence
 from modelkin_registry.evidence.judge import Judge
-from modelkin_registry.relations.pairs import Held, Kin, hold, order
+from modelkin_registry.relations.pairs import Held, Kin, hold, order, under_their_names
 from modelkin_registry.relations.strangers import Background, background
 from modelkin_registry.search.candidates import find_candidates, index_rows
 from modelkin_registry.search.index import VectorIndex
@@ -70,6 +71,20 @@ class Known:
             if has_evidence(kin.relative):
                 evident[held.model_id] = held
         return found, evident
+
+    def looked_at(
+        self, fingerprint: Fingerprint, wanted: Callable[[Fingerprint, bool], Sequence[int]], judge: Judge, *, may_widen: bool
+    ) -> tuple[Fingerprint, list[Kin], dict[int, Held]]:
+        """`kin` of the revisions that `wanted` gives; of more of them (True) before it is said that none could be compared, and all anew
+        under the names of the nearest relatives where its own tell nothing. With the fingerprint under the names that were used.
+        """
+        kin, evident = self.kin(fingerprint, wanted(fingerprint, False), judge)
+        if may_widen and not any(one.relative.compared >= EXAMINED_SHARE for one in kin):
+            kin, evident = self.kin(fingerprint, wanted(fingerprint, True), judge)
+        if (named := under_their_names(fingerprint, evident.values())) is not None:
+            fingerprint = named
+            kin, evident = self.kin(fingerprint, wanted(fingerprint, False), judge)
+        return fingerprint, kin, evident
 
     def with_counterparts(
         self, fingerprint: Fingerprint, relatives: Iterable[Relative], evident: Iterable[Held], judge: Judge, *, tensors: bool
