@@ -6,7 +6,6 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -35,48 +34,13 @@ from modelkin_registry.screening.rules import ACTIONS, RULES
 from modelkin_registry.trajectories.logs import LOG_LIMITS
 from modelkin_registry.trajectories.trajectories import LIMITS
 from modelkin_registry.trees.trees import HINTS_ONLY
+from pages import Page
 from tiny_models import save_model, tiny_llama, tuned
 
 HOSTILE = ("<img src=x onerror=alert(1)>", '"><svg onload=alert(1)>', "{{7*7}}{% raw %}", "a|b [x](javascript:alert(1)) `c`", "\u202eevil")
-VOID = {"meta", "link", "br", "img", "hr"}
 LOADS = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href"}
 AA = 4.5  # contrast of text that WCAG 2.2 asks for (criterion 1.4.3)
 every_language = pytest.mark.parametrize("language", LANGUAGES)
-
-
-class Page(HTMLParser):
-    """A page taken apart; every element has to be closed in its turn."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.headings: list[int] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len({name for name, _ in attrs}) == len(attrs), attrs
-        self.elements.append((tag, dict(attrs)))
-        if re.fullmatch(r"h[1-6]", tag):
-            self.headings.append(int(tag[1]))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 def asked(kind: str) -> tuple[Any, tuple[str, ...]]:

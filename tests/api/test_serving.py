@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,6 +39,7 @@ from modelkin.serving.working.questions import Questions
 from modelkin.settings import Settings
 from modelkin.wishes import Listener
 from modelkin_registry.answers.plain import CONTRACT
+from pages import Page
 from tiny_models import save_model, tiny_llama, tuned
 
 HOSTILE = (
@@ -51,43 +51,7 @@ HOSTILE = (
     "org/na me",
 )
 TOKEN = "a-token-that-nobody-guesses"
-VOID = {"meta", "link", "br", "img", "hr", "input"}
 Serve = Callable[..., TestClient]
-
-
-class Page(HTMLParser):
-    """A page taken apart; every element has to be closed in its turn."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    @property
-    def links(self) -> list[str]:
-        return [str(attributes["href"]) for tag, attributes in self.elements if tag == "a"]
 
 
 @pytest.fixture
