@@ -143,6 +143,19 @@ def test_halves_in_the_other_order_are_another_librarys_and_under_one_name_a_cha
     assert asked("rows", {names[0]: rng.permutation(base[names[0]])}) != "identical"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("0.self_attn.q_proj", "1.self_attn.q_proj"), ("1.mlp.gate_proj", "1.mlp.up_proj"), ("0.input_layernorm", "2.input_layernorm")],
+)
+def test_tensors_under_each_others_names_are_told(printed: Printed, one: str, other: str) -> None:
+    base = models.llama(1)
+    names = tuple(f"model.layers.{name}.weight" for name in (one, other))
+    moved = base | {names[0]: base[names[1]], names[1]: base[names[0]]}
+    answer, found = held(printed("a", moved), printed("b", base))
+    assert (answer.relation, found.renamed) == ("identical", 2)
+    assert any(sentence.startswith(f"2 of {len(base)} tensors of a bear other names in b") for sentence in answer.explanation)
+
+
 def test_the_same_bytes_under_another_shape_are_the_same_numbers(printed: Printed) -> None:
     base = models.llama(1)
     positions = np.random.default_rng(4).standard_normal((48, 64)).astype(np.float32)

@@ -102,3 +102,15 @@ def test_a_part_of_which_little_was_compared_is_not_told_as_another(tmp_path: Pa
     assert answer.parts[0].compared < 0.98
     assert f"could be compared with b's to {answer.parts[0].compared:.0%}".replace("%", " %") in text
     assert "is not b's" not in text
+
+
+def test_parts_are_shares_of_what_is_understood_where_that_is_not_all(tmp_path: Path) -> None:
+    base = models.llama(1, 4)
+    rng = np.random.default_rng(2)
+    more = {f"calibration.{n}.k_scale": rng.standard_normal(64).astype(np.float32) for n in range(9000)}
+    ours, theirs = (models.fingerprint(tmp_path / name, held) for name, held in (("a", base | more), ("b", base)))
+    assert ours.about.coverage < 0.9
+    answer = compare_fingerprints(ours, theirs, a_name="a", b_name="b", controls={}, judge=ALONE)
+    told = " ".join(answer.explanation)
+    assert "(100 % of what is understood of it)" in told
+    assert "(100 % of its weights)" not in told

@@ -14,7 +14,7 @@ from modelkin_indexer.results.channels import CHANNELS
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices, Vectors
 from modelkin_registry.answers.parts import Counterpart, Counterparts
 from modelkin_registry.counterparts.common_names import Common
-from modelkin_registry.counterparts.contents import Keys, value_keys, vector_keys
+from modelkin_registry.counterparts.contents import Keys, same_contents, same_vectors, value_keys, vector_keys
 from modelkin_registry.counterparts.copying.copies import same_in_order
 from modelkin_registry.counterparts.copying.faces import united, units_of
 from modelkin_registry.counterparts.copying.vector_unions import vector_unions
@@ -47,7 +47,7 @@ def counterparts(common: Common, measured: Sequence[Measurement], *, copied: boo
     counts: Counter[str] = Counter()
     for match in chain(matrices, vectors):
         counts[match.found or "none"] += len(match.ours)
-    renamed = _renamed(matrices, ours.matrices, theirs.matrices) + _renamed(vectors, ours.vectors, theirs.vectors)
+    renamed = _renamed(matrices, ours.matrices, theirs.matrices, copied) + _renamed(vectors, ours.vectors, theirs.vectors, copied)
     rows = None
     if tensors:
         told = [*_told(matrices, ours.matrices, theirs.matrices, ours.matrices.parameters.tolist())]
@@ -59,7 +59,8 @@ def counterparts(common: Common, measured: Sequence[Measurement], *, copied: boo
 def _matrices(common: Common, measured: Sequence[Measurement], *, copied: bool) -> Iterator[Match]:
     table, other = common.query.matrices, common.relative.matrices
     cosines = _best(chain.from_iterable(one.places for one in measured))
-    single = _single(common.pairs.matrices, cosines, value_keys(table), value_keys(other))
+    pairs = (*same_contents(table, other), *common.pairs.matrices) if copied else common.pairs.matrices
+    single = _single(pairs, cosines, value_keys(table), value_keys(other))
     sure = {row for row, (other, found) in single.items() if _is_sure(found, cosines.get((row, other)))}
     unions = _unions(common.query, common.relative, sure, {single[row][0] for row in sure})
     joined = {row for match in unions for row in match.ours}
@@ -81,7 +82,8 @@ def _vectors(common: Common, measured: Sequence[Measurement], *, copied: bool) -
     joined = {row for rows, _ in unions for row in rows}
     yield from (Match(rows, others, SKETCH) for rows, others in unions)
     cosines = _best(chain.from_iterable(one.vectors for one in measured))
-    single = _single(common.pairs.vectors, cosines, vector_keys(table), vector_keys(other))
+    pairs = (*same_vectors(table, other), *common.pairs.vectors) if copied else common.pairs.vectors
+    single = _single(pairs, cosines, vector_keys(table), vector_keys(other))
     for row in np.flatnonzero(np.logical_not(table.constant)).tolist():
         if row not in joined:
             yield _match(row, single.get(row), cosines)
@@ -143,14 +145,19 @@ def _unions(query: Fingerprint, relative: Fingerprint, ours: set[int], theirs: s
     return kept
 
 
-def _renamed(matches: Iterable[Match], ours: Matrices | Vectors, theirs: Matrices | Vectors) -> int:
-    """How many bear other names there, though they hold what these hold."""
+def _renamed(matches: Iterable[Match], ours: Matrices | Vectors, theirs: Matrices | Vectors, copied: bool) -> int:
+    """How many bear other names there, though they hold what these hold; in a copy of the same names a layer's number is a name too."""
+    exchanged = copied and set(ours.places) == set(theirs.places)
     return sum(
         len(match.ours)
         for match in matches
         if match.found not in (None, NAME, SHAPE)
-        and all(at_odds(ours.places[a], theirs.places[b]) for a in match.ours for b in match.theirs)
+        and all(_other_name(ours.places[a], theirs.places[b], exchanged) for a in match.ours for b in match.theirs)
     )
+
+
+def _other_name(ours: Place, theirs: Place, exchanged: bool) -> bool:
+    return ours != theirs if exchanged else at_odds(ours, theirs)
 
 
 def _told(matches: Iterable[Match], ours: Matrices | Vectors, theirs: Matrices | Vectors, sizes: Sequence[int]) -> Iterator[Counterpart]:

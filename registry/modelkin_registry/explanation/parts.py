@@ -91,7 +91,14 @@ def part_sentences(subject: str, relative: Relative) -> list[str]:
         if part.share > 0 or part.relation is not None:
             groups.setdefault(_what(part, relative), []).append(part)
     ordered = sorted(groups.items(), key=lambda item: -sum(part.share for part in item[1]))
-    return [f"{_named(parts, subject)} {what}." for what, parts in ordered]
+    of = _of_what(relative)
+    return [f"{_named(parts, subject, of)} {what}." for what, parts in ordered]
+
+
+def _of_what(relative: Relative) -> str:
+    """What parts are shares of: of a model of which not all is understood no more than the rest of it."""
+    held = sum(part.share * part.compared for part in relative.parts)
+    return "its weights" if not held or relative.compared >= COMPARED_TOLD * held else "what is understood of it"
 
 
 def _what(part: Part, relative: Relative) -> str:
@@ -115,9 +122,9 @@ def _what(part: Part, relative: Relative) -> str:
     return f"has learned weights in common with {model}'s, changed ({part.relation})"
 
 
-def _named(parts: Sequence[Part], subject: str) -> str:
+def _named(parts: Sequence[Part], subject: str, of: str) -> str:
     listed = _listed([part_words(part.name) for part in parts])
-    return f"Of {subject}, the {listed} ({share_words(sum(part.share for part in parts))} of its weights)"
+    return f"Of {subject}, the {listed} ({share_words(sum(part.share for part in parts))} of {of})"
 
 
 def compared_sentence(relative: Relative) -> list[str]:
@@ -140,7 +147,7 @@ def renamed_sentences(subject: str, relative: Relative) -> list[str]:
     sentences = []
     if found.none and relative.relation in COPIES:
         sentences.append(f"{found.none} of {found.total} tensors, of two numbers at most, have no counterpart there.")
-    if found.renamed and found.digest == found.total:
+    if found.renamed == found.digest == found.total:
         sentences.append(f"The same tensors under other names: {found.digest} of {found.total} by digest.")
     elif found.renamed:
         held = [f"{count} by {what}" for what, count in (("digest", found.digest), ("sketch", found.sketch)) if count]
