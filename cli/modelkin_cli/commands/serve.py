@@ -61,4 +61,4 @@ def command(read_only: bool, token_file: Path | None, answers: Path | None, outp
 
 def _words(one: Served) -> str:
     writing = "models can be added with a token" if one.writing else "no model can be added"
-    return f"{one.url} shows {one.models:,} models of {one.registry}; {writing}. Ctrl-C ends it."
+    return f"{one.url} shows {one.models:,} {'model' if one.models == 1 else 'models'} of {one.registry}; {writing}. Ctrl-C ends it."
