@@ -69,6 +69,15 @@ def change_manifest(**changes: Any) -> Callable[[Path], None]:
     return change
 
 
+def change_segment(**changes: Any) -> Callable[[Path], None]:
+    def change(index_root: Path) -> None:
+        manifest = json.loads((index_root / MANIFEST).read_text())
+        (segment,) = manifest["segments"]
+        (index_root / MANIFEST).write_text(json.dumps(manifest | {"segments": [segment | changes]}))
+
+    return change
+
+
 def files(index_root: Path, ending: str) -> list[Path]:
     return sorted(index_root.glob(f"*/*{ending}"))
 
@@ -83,9 +92,11 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a manifest of something else": lambda index_root: (index_root / MANIFEST).write_text("[]"),
     "another version": change_manifest(format=99),
     "another registry": change_manifest(registry="somebody's"),
-    "a generation of the future": change_manifest(generation=MODELS + 5),
-    "another past": change_manifest(at="2020-01-01T00:00:00.000000+00:00"),
-    "a way out of the folder": change_manifest(folder="../elsewhere"),
+    "a generation of the future": change_segment(generation=MODELS + 5),
+    "another past": change_segment(at="2020-01-01T00:00:00.000000+00:00"),
+    "a way out of the folder": change_segment(folder="../elsewhere"),
+    "a file of another kind": change_segment(kinds={"sum/mlp": {"stem": "0", "dims": 24, "rows": 1, "digests": {"/../x": ""}}}),
+    "changes left out": change_segment(after=3),
 }
 
 

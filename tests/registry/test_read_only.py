@@ -109,7 +109,6 @@ def test_what_writes_is_refused(folder: Path, arguments: tuple[str, ...], log: b
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A registry with an index that every change makes too old."""
     monkeypatch.setattr(vectors, "TAIL_REVISIONS", 1)
-    monkeypatch.setattr(vectors, "TAIL_SHARE", 0)
     with SqliteStore.open(tmp_path / "r.db") as store:
         for number in range(2):
             store.put(record(f"m{number}"), rows(number))

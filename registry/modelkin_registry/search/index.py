@@ -1,15 +1,19 @@
-"""The vector index: exhaustive FAISS search beside the registry, derived from it and made again whenever it is missing or wrong.
+"""The vector index: FAISS search beside the registry, derived from it and made again whenever it is missing or wrong.
 
-Exhaustive, because the neighbours that matter (heavy continued training, single reused layers) sit at cosines of 0.3 to 0.5, where
-IVF and HNSW lose most of them. Revisions changed since the index was built (the tail) are searched in the store's table, and indexed
-rows of theirs are passed over: an answer is always that of the registry as it is now.
+Without clusters or graphs, because the neighbours that matter (heavy continued training, single reused layers) sit at cosines of 0.3 to
+0.5, where IVF and HNSW lose most of them. Every row is looked at; where a kind has many float16 rows, a compressed copy of them first.
+
+The index grows by segments. Revisions changed since it was built (the tail) are searched in the store's table, and indexed rows of theirs
+are passed over: an answer is always that of the registry as it is now. A long tail becomes a segment of its own, and takes in the segments
+before it that are not much larger, so that they stay few, and a row is written again only each time that what it lies in has doubled.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +24,7 @@ from modelkin_registry.search import ranking
 from modelkin_registry.search.index_files import (
     DamagedIndexError,
     Manifest,
+    Segment,
     locked,
     publish,
     read_manifest,
@@ -35,8 +40,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TAIL_REVISIONS = 1024  # changed revisions that are searched in the table before an index is (re)built: as fast as importing FAISS
-TAIL_SHARE = 0.1  # the same as a share of the indexed revisions, so that building stays a tenth of the work in a large registry
+TAIL_REVISIONS = 1024  # changed revisions that are searched in the table before they are indexed: as fast as importing FAISS
+TAKEN_IN = 2  # times the revisions of a new segment that the one before it may have to be made one with it: n of them lie in log n segments
+AT_ONCE = 1 << 14  # revisions of a segment that is made when a registry is opened, some 5 s; larger ones when it is brought up to date
 TAIL_BYTES = 64 << 20  # rows of changed revisions kept in memory between searches
 BUILD_WAIT_SECONDS = 600.0  # how long an asked-for rebuild waits for another process that builds
 
@@ -48,15 +54,17 @@ class VectorIndex:
         self.store = store
         self.root = Path(f"{store.path}.index")
         self._manifest: Manifest | None = None
-        self._kinds: dict[str, IndexedKind] = {}
+        self._damaged: Manifest | None = None  # what was given up, so that it is not taken over again
+        self._kinds: dict[tuple[str, str], IndexedKind] = {}  # by folder and kind
         self._tails: dict[str, list[TableRows]] = {}
+        self._changed: dict[int, Array] = {}
         self._tail_generation = -1
 
     @classmethod
     def open(cls, store: Store) -> Self:
         """The index of this store, built or rebuilt first where it is missing, damaged or too far behind."""
         index = cls(store)
-        index.refresh()
+        index._keep_up(AT_ONCE)
         return index
 
     @property
@@ -66,12 +74,13 @@ class VectorIndex:
 
     # searching
 
-    def search(self, kind: str, queries: Array, k: int) -> Hits:
+    def search(self, kind: str, queries: Array, k: int, only: Array | None = None) -> Hits:
         """The k nearest rows of one kind to each query, by inner product (layer/ kinds: by the angle that sign codes estimate).
 
         Args:
             kind: as in IndexRows; a kind that the registry lacks has no hits.
             queries: float32 (q, d), unit rows; rows of zeros get no hits.
+            only: numbers of the revisions that are asked for; all where it is None.
 
         Raises:
             ValueError: queries of another size, or not unit vectors.
@@ -79,34 +88,44 @@ class VectorIndex:
         """
         self._load(kind)
         with self.store.reading():
-            return self._ranked(kind, queries, k, self._indexed_and_tail)
+            return self._ranked(kind, queries, k, only, self._indexed_and_tail)
 
-    def search_exact(self, kind: str, queries: Array, k: int) -> Hits:
+    def search_exact(self, kind: str, queries: Array, k: int, only: Array | None = None) -> Hits:
         """The same answer without the index, by looking at every row of the store's table."""
         with self.store.reading():
-            return self._ranked(kind, queries, k, self._whole_table)
+            return self._ranked(kind, queries, k, only, self._whole_table)
 
-    def _ranked(self, kind: str, queries: Array, k: int, parts: Any) -> Hits:
+    def _ranked(self, kind: str, queries: Array, k: int, only: Array | None, parts: Any) -> Hits:
         dims = self.store.vectors.kinds().get(kind)
         queries = ranking.checked(queries, kind, np.atleast_2d(queries).shape[-1] if dims is None else dims)
-        found = list(parts(kind, dims, queries, k)) if dims is not None and len(queries) else []
+        found = list(parts(kind, dims, queries, k, only)) if dims is not None and len(queries) else []
         return ranking.ranked(found, queries, k, self.store.vectors.component_names())
 
-    def _whole_table(self, kind: str, dims: int, queries: Array, k: int) -> Iterator[Shortlist]:
+    def _whole_table(self, kind: str, dims: int, queries: Array, k: int, only: Array | None) -> Iterator[Shortlist]:
         for rows in self.store.vectors.batches(kind, dims):
-            yield ranking.shortlist(rows, queries, kind, k)
+            yield from _searched(rows, queries, kind, k, only)
 
-    def _indexed_and_tail(self, kind: str, dims: int, queries: Array, k: int) -> Iterator[Shortlist]:
-        changed = np.array(self.store.changed(self.generation), np.int64)
-        if kind in self._kinds:
-            yield self._kinds[kind].shortlist(queries, k, changed)
+    def _indexed_and_tail(self, kind: str, dims: int, queries: Array, k: int, only: Array | None) -> Iterator[Shortlist]:
+        for segment in self._segments:
+            if (indexed := self._kinds.get((segment.folder, kind))) is not None:
+                yield indexed.shortlist(queries, k, self._since(segment.generation), only)
         for rows in self._tail(kind, dims):
-            yield ranking.shortlist(rows, queries, kind, k)
+            yield from _searched(rows, queries, kind, k, only)
+
+    def _since(self, generation: int) -> Array:
+        """Revisions changed since a change, kept while nothing changes."""
+        self._forget_former_tail()
+        if generation not in self._changed:
+            self._changed[generation] = np.array(self.store.changed(generation), np.int64)
+        return self._changed[generation]
+
+    def _forget_former_tail(self) -> None:
+        if (now := self.store.generation()) != self._tail_generation:
+            self._tails, self._changed, self._tail_generation = {}, {}, now
 
     def _tail(self, kind: str, dims: int) -> Iterator[TableRows]:
         """Rows of revisions changed since the index was built, kept while nothing changes and they are few."""
-        if (now := self.store.generation()) != self._tail_generation:
-            self._tails, self._tail_generation = {}, now
+        self._forget_former_tail()
         if kind in self._tails:
             yield from self._tails[kind]
             return
@@ -125,16 +144,20 @@ class VectorIndex:
     # keeping up
 
     def refresh(self) -> None:
-        """Take over the newest index on disk, and build one if too much has changed since. Call after adding many models."""
+        """Take over the newest index on disk, and index what has changed since if that is much. Call after adding many models."""
+        self._keep_up(None)
+
+    def _keep_up(self, most: int | None) -> None:
+        """`refresh`, by segments of at most so many revisions apart from the first one."""
         try:
             self._take_over(read_manifest(self.root))
         except DamagedIndexError as error:
             self._give_up(error)
-        if self._may_build and self._tail_is_long():
-            self._try_to_build()
+        if self._may_build and len(self.store.changed(self.generation)) > TAIL_REVISIONS:
+            self._try_to_build(most)
 
     def rebuild(self) -> None:
-        """Build the index from the store's rows now.
+        """Build the index from the store's rows now, as one segment.
 
         Raises:
             RegistryError: the folder cannot be written, or another process keeps building.
@@ -144,7 +167,7 @@ class VectorIndex:
         if self.store.in_transaction:
             raise RegistryError(f"{self.root}: an index is not built inside an unfinished change. Finish it first.")
         try:
-            if not self._build(BUILD_WAIT_SECONDS):
+            if not self._build(BUILD_WAIT_SECONDS, lambda: 0):
                 raise RegistryError(
                     f"{self.root}: another process has been building the index for {BUILD_WAIT_SECONDS:.0f} s. Try again later."
                 )
@@ -158,56 +181,78 @@ class VectorIndex:
     def _give_up(self, error: DamagedIndexError) -> None:
         remedy = "is built anew" if self.store.may_be_indexed else "cannot be used"
         logger.warning("The vector index %s: %s.", remedy, error)
+        self._damaged = self._manifest
         self._take_over(None)
+
+    @property
+    def _segments(self) -> tuple[Segment, ...]:
+        return self._manifest.segments if self._manifest else ()
 
     def _take_over(self, manifest: Manifest | None) -> None:
         if manifest is not None and (reason := self._stranger(manifest)):
             raise DamagedIndexError(reason)
         if manifest != self._manifest:
-            self._manifest, self._kinds = manifest, {}
-            self._tail_generation = -1
+            self._manifest, self._tail_generation = manifest, -1
+            folders = manifest.folders if manifest else frozenset()
+            self._kinds = {at: indexed for at, indexed in self._kinds.items() if at[0] in folders}
 
     def _stranger(self, manifest: Manifest) -> str:
         """Why this index is not of this registry's past ("" if it is): another registry, or one set back to an older state."""
         if manifest.registry != self.store.registry_id:
             return "it belongs to another registry"
-        if manifest.generation and [(change.seq, change.at) for change in self.store.changes(manifest.generation - 1)[:1]] != [
-            (manifest.generation, manifest.at)
-        ]:
-            return "the registry was set back to an older state"
+        for last in manifest.segments[-1:]:
+            if last.generation and [(change.seq, change.at) for change in self.store.changes(last.generation - 1)[:1]] != [
+                (last.generation, last.at)
+            ]:
+                return "the registry was set back to an older state"
         return ""
 
-    def _tail_is_long(self) -> bool:
-        revisions = self._manifest.revisions if self._manifest else 0
-        return len(self.store.changed(self.generation)) > max(TAIL_REVISIONS, TAIL_SHARE * revisions)
-
-    def _try_to_build(self) -> None:
+    def _try_to_build(self, most: int | None) -> None:
         try:
-            self._build(0)  # if another process is at it, the table answers until it is done
+            self._build(0, lambda: self._start(most))  # if another process is at it, the table answers until it is done
         except (OSError, RuntimeError) as error:
             logger.warning("The vector index cannot be written; searches go on without (%s).", error)
 
-    def _build(self, wait_seconds: float) -> bool:
+    def _start(self, most: int | None) -> int:
+        """From which change on a new segment takes everything: it takes in the segments not much larger than what comes after them."""
+        count, start = len(self.store.changed(self.generation)), self.generation
+        for segment in reversed(self._segments):
+            if segment.revisions > TAKEN_IN * count or (most is not None and count + segment.revisions > most):
+                break
+            count, start = count + segment.revisions, segment.after
+        return start
+
+    def _build(self, wait_seconds: float, start: Callable[[], int]) -> bool:
+        """Index everything that changed after the change which `start` gives once no other process builds; False where one does."""
         with locked(self.root, wait_seconds) as held:
             if held:
-                manifest = _build_generation(self.store, self.root)
-                sweep(self.root, manifest.folder)
+                with suppress(DamagedIndexError):  # another process may have built meanwhile
+                    if (newest := read_manifest(self.root)) != self._damaged:
+                        self._take_over(newest)
+                after = start()
+                kept = tuple(segment for segment in self._segments if segment.after < after)
+                segment = _build_segment(self.store, self.root, after)
+                manifest = Manifest(self.store.registry_id, (*kept, segment))
+                publish(self.root, manifest)
+                sweep(self.root, manifest.folders)
                 self._take_over(manifest)
             return held
 
     def _load(self, kind: str) -> None:
         """Have the kind's files open; damaged ones are replaced, and if that cannot be, done without."""
         for _ in range(2):  # the second time with what was just built
-            if self._manifest is None or kind in self._kinds or kind not in self._manifest.kinds:
-                return
             try:
-                self._kinds[kind] = self._opened(self._manifest, kind)
+                for segment in self._segments:
+                    if kind in segment.kinds and (segment.folder, kind) not in self._kinds:
+                        self._kinds[segment.folder, kind] = self._opened(segment, kind)
             except DamagedIndexError as error:
                 if self._superseded():
                     continue
                 self._give_up(error)
                 if self._may_build:
-                    self._try_to_build()
+                    self._try_to_build(None)
+            else:
+                return
 
     def _superseded(self) -> bool:
         """Whether another process put a newer generation in place, and with it removed the files of ours; then that one is taken over."""
@@ -218,11 +263,11 @@ class VectorIndex:
             return False
         return self._manifest != former
 
-    def _opened(self, manifest: Manifest, kind: str) -> IndexedKind:
+    def _opened(self, segment: Segment, kind: str) -> IndexedKind:
         from modelkin_registry.search.faiss_rows import IndexedKind  # with FAISS, which a registry without an index can do without
 
-        codes = np.array([self.store.vectors.component_code(name) for name in manifest.components], np.int16)
-        return IndexedKind(kind, self.root / manifest.folder, manifest.kinds[kind], codes)
+        codes = np.array([self.store.vectors.component_code(name) for name in segment.components], np.int16)
+        return IndexedKind(kind, self.root / segment.folder, segment.kinds[kind], codes)
 
     # checking
 
@@ -237,26 +282,37 @@ class VectorIndex:
         except DamagedIndexError as error:
             return [str(error)]
         with self.store.reading():
-            changed = np.array(self.store.changed(manifest.generation), np.int64)
             kinds = self.store.vectors.kinds()
-            return [problem for kind, dims in kinds.items() if (problem := self._kind_problem(manifest, kind, dims, changed))]
+            return [problem for kind, dims in kinds.items() if (problem := self._kind_problem(manifest, kind, dims))]
 
-    def _kind_problem(self, manifest: Manifest, kind: str, dims: int, changed: Array) -> str:
+    def _kind_problem(self, manifest: Manifest, kind: str, dims: int) -> str:
         """Whether the kind's files are sound and hold just the table's rows, revisions changed since left out."""
-        held = np.zeros(0, ROW)
+        held = [np.zeros(0, ROW)]
         try:
-            if kind in manifest.kinds:
-                held = self._opened(manifest, kind).labels()
+            for segment in manifest.segments:
+                if kind in segment.kinds:
+                    rows = self._opened(segment, kind).labels()
+                    held.append(rows[~np.isin(rows["revision"], self.store.changed(segment.generation))])
         except DamagedIndexError as error:
             return str(error)
         parts = [rows.labels() for rows in self.store.vectors.batches(kind, dims)]
         wanted = np.concatenate([np.zeros(0, ROW), *parts])
-        held, wanted = (rows[~np.isin(rows["revision"], changed)] for rows in (held, wanted))
-        return "" if np.array_equal(held, wanted) else f"{self.root}: rows of kind {kind!r} are not those of the registry"
+        wanted = wanted[~np.isin(wanted["revision"], self.store.changed(manifest.generation))]
+        found = np.concatenate(held)
+        found = found[np.argsort(found["revision"], kind="stable")]
+        return "" if np.array_equal(found, wanted) else f"{self.root}: rows of kind {kind!r} are not those of the registry"
 
 
-def _build_generation(store: Store, root: Path) -> Manifest:
-    """Write the index of the store as it is now and make it the current one. Call under the lock."""
+def _searched(rows: TableRows, queries: Array, kind: str, k: int, only: Array | None) -> Iterator[Shortlist]:
+    """The shortlist of rows of the table, of `only` those revisions; none where there are no rows of theirs."""
+    if only is not None:
+        rows = rows.of(np.isin(rows.revisions, only))
+    if len(rows):
+        yield ranking.shortlist(rows, queries, kind, k)
+
+
+def _build_segment(store: Store, root: Path, after: int) -> Segment:
+    """Write the rows of all revisions changed after a change as they are now. Call under the lock."""
     from modelkin_registry.search.faiss_rows import build_kind  # with FAISS, as above
 
     with store.reading():
@@ -264,13 +320,11 @@ def _build_generation(store: Store, root: Path) -> Manifest:
         folder = root / f"{generation}-{secrets.token_hex(4)}"
         folder.mkdir()
         kinds = {
-            kind: build_kind(store, folder, str(number), kind, dims) for number, (kind, dims) in enumerate(store.vectors.kinds().items())
+            kind: build_kind(store.vectors.batches(kind, dims, since=after), folder, str(number), kind, dims)
+            for number, (kind, dims) in enumerate(store.vectors.kinds().items())
         }
         at = store.changes(generation - 1)[0].at if generation else ""
-        revisions, components = store.count_revisions(), tuple(map(str, store.vectors.component_names()))
+        revisions = len(store.changed(after)) if after else store.count_revisions()
+        components = tuple(map(str, store.vectors.component_names()))
     sync_folder(folder)
-    manifest = Manifest(
-        store.registry_id, generation, at, revisions, folder.name, components, {kind: files for kind, files in kinds.items() if files}
-    )
-    publish(root, manifest)
-    return manifest
+    return Segment(folder.name, after, generation, at, revisions, components, {kind: files for kind, files in kinds.items() if files})

@@ -1,10 +1,12 @@
-"""The index on disk: one folder a generation, a manifest that names the current one, and a lock so that one process builds at a time.
+"""The index on disk: a folder a segment, a manifest that names those in use, and a lock so that one process builds at a time.
 
     <registry>.index/manifest.json            written last, by rename: what it names is complete and on the disk
     <registry>.index/<seq>-<random>/0.faiss   rows of the first kind; 0.npy tells each row's revision, component and layer
+    <registry>.index/<seq>-<random>/0.rows    of a kind with many float16 rows the rows themselves: 0.faiss is then what is looked at first
     <registry>.index/lock                     held by the process that builds
 
-Readers keep what they have mapped when a newer generation takes its place.
+A segment holds the rows of the revisions that changed between two changes, as they were at the later one; what changed since is passed over
+in it, and is in a later segment or in the store's table. Readers keep what they have mapped when it is replaced.
 """
 
 from __future__ import annotations
@@ -16,39 +18,64 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
 from modelkin_registry.store import locks
 
-FORMAT = 2  # of the folder and the manifest; any other is built anew
+FORMAT = 3  # of the folders and the manifest; any other is built anew
 MANIFEST = "manifest.json"
 LOCK = "lock"
+FAISS, LABELS, ROWS = "faiss", "npy", "rows"  # endings
+ENDINGS = frozenset((FAISS, LABELS, ROWS))
+READ_AT_ONCE = 8 << 20  # bytes
 
 
 @dataclass(frozen=True)
 class KindFiles:
-    """The two files of one kind: their names without ending, rows, numbers a row, and digests."""
+    """The files of one kind in a segment: their names without ending, numbers a row, rows, and their digests by ending."""
 
     stem: str
     dims: int
     rows: int
-    faiss_digest: str
-    rows_digest: str
+    digests: dict[str, str]
+
+    def paths(self, folder: Path) -> dict[str, Path]:
+        """Where they lie, by ending."""
+        return {ending: folder / f"{self.stem}.{ending}" for ending in self.digests}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows of the revisions changed after one change and up to another (its number and time); component names by code, files by kind."""
+
+    folder: str
+    after: int
+    generation: int
+    at: str
+    revisions: int
+    components: tuple[str, ...]
+    kinds: dict[str, KindFiles]
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What one generation is: of which registry, up to which change (its number and time), component names by code, files by kind."""
+    """The index of a registry: its segments, oldest first, each from where the one before it ends. The first begins at change 0."""
 
     registry: str
-    generation: int
-    at: str
-    revisions: int
-    folder: str
-    components: tuple[str, ...]
-    kinds: dict[str, KindFiles]
+    segments: tuple[Segment, ...]
     format: int = FORMAT
+
+    @property
+    def generation(self) -> int:
+        """The change up to which rows are indexed."""
+        return self.segments[-1].generation if self.segments else 0
+
+    @property
+    def folders(self) -> frozenset[str]:
+        """The folders that are in use."""
+        return frozenset(segment.folder for segment in self.segments)
 
 
 class DamagedIndexError(Exception):
@@ -66,18 +93,26 @@ def read_manifest(root: Path) -> Manifest | None:
     try:
         if content.pop("format") != FORMAT:
             raise DamagedIndexError(f"{root / MANIFEST} is of another version")
-        kinds = {kind: KindFiles(**files) for kind, files in content.pop("kinds").items()}
-        manifest = Manifest(components=tuple(content.pop("components")), kinds=kinds, **content)
+        manifest = Manifest(content.pop("registry"), tuple(_segment(**told) for told in content.pop("segments")), **content)
+        files = [files for segment in manifest.segments for files in segment.kinds.values()]
+        names = [*(segment.folder for segment in manifest.segments), *(one.stem for one in files)]
+        outside = any(Path(name).name != name for name in names) or any(not ENDINGS.issuperset(one.digests) for one in files)
     except (KeyError, TypeError, AttributeError) as error:
         raise DamagedIndexError(f"{root / MANIFEST} is not a manifest ({error})") from error
-    if any(Path(name).name != name for name in (manifest.folder, *(files.stem for files in kinds.values()))):
+    if outside:
         raise DamagedIndexError(f"{root / MANIFEST} points outside its folder")
+    if [one.after for one in manifest.segments] != [0, *(one.generation for one in manifest.segments)][:-1]:
+        raise DamagedIndexError(f"{root / MANIFEST} leaves changes out")
     return manifest
 
 
+def _segment(kinds: dict[str, dict[str, Any]], components: list[str], **told: Any) -> Segment:
+    return Segment(components=tuple(components), kinds={kind: KindFiles(**files) for kind, files in kinds.items()}, **told)
+
+
 def publish(root: Path, manifest: Manifest) -> None:
-    """Make this the current generation. Its files must be on the disk already."""
-    temporary = root / f"{manifest.folder}.json"
+    """Make this the current manifest. Its files must be on the disk already."""
+    temporary = root / f"{manifest.segments[-1].folder}.json"
     with temporary.open("w", encoding="utf-8") as stream:
         json.dump(asdict(manifest), stream, indent=1, sort_keys=True)
         stream.flush()
@@ -103,8 +138,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def digest_of(path: Path) -> str:
-    """BLAKE3 of a file: 2.9 GB/s on one core, less than the exhaustive search of the same bytes costs, so done at each opening."""
-    return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
+    """BLAKE3 of a file: 2.9 GB/s on one core, so done when the file is first used. Read, not mapped: it need not stay in memory."""
+    digest, buffer = blake3(max_threads=blake3.AUTO), bytearray(READ_AT_ONCE)
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+    return digest.hexdigest()
 
 
 def check_digest(path: Path, digest: str) -> None:
@@ -117,10 +156,10 @@ def check_digest(path: Path, digest: str) -> None:
         raise DamagedIndexError(f"{path} is not what was written")
 
 
-def sweep(root: Path, keep: str) -> None:
-    """Remove other generations and what killed builders left. Call under the lock."""
+def sweep(root: Path, keep: frozenset[str]) -> None:
+    """Remove other folders than these and what killed builders left. Call under the lock."""
     for entry in root.iterdir():
-        if entry.name in (keep, MANIFEST) or entry.name.startswith(LOCK):
+        if entry.name in keep or entry.name == MANIFEST or entry.name.startswith(LOCK):
             continue
         with suppress(OSError):  # still mapped on systems that then refuse: the next builder's turn
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()

@@ -13,6 +13,7 @@ from modelkin_registry.store.rows import SCORE_OF_DISTANCE, UNIT_TOLERANCE, Arra
 # How much a float32 inner product may be off: rows this close to the k-th best are scored again in float64 before the cut.
 # 17 times the largest error seen, FAISS and numpy, up to the longest row allowed (6e-7 at 16384 numbers); a test holds a quarter.
 SCORE_MARGIN = 1e-5
+COLUMNS = ("queries", "revisions", "components", "layers", "scores")  # of a Shortlist
 CACHED = 256  # pairs of rows whose product is taken at once: a few megabytes
 
 
@@ -109,13 +110,23 @@ def ranked(shortlists: Sequence[Shortlist], queries: Array, k: int, names: Array
     )
 
 
+def pruned(found: Shortlist, k: int) -> Shortlist:
+    """Without the rows that are not among the k best of their query, given in the order of the queries with their exact scores."""
+    best = np.ones(len(found.queries), bool)
+    bounds = np.append(np.flatnonzero(np.diff(found.queries, prepend=-1)), len(found.queries)).tolist()
+    for first, last in pairwise(bounds):
+        if last - first > k:
+            scores = found.scores[first:last]
+            best[first:last] = scores >= np.partition(scores, last - first - k)[last - first - k]
+    return Shortlist(*(getattr(found, column)[best] for column in COLUMNS))
+
+
 def joined(shortlists: Sequence[Shortlist]) -> Shortlist:
     """One shortlist of all."""
     if not shortlists:
         nothing = np.zeros(0, np.int64)
         return Shortlist(nothing, nothing, nothing, nothing, nothing.astype(np.float32))
-    columns = ("queries", "revisions", "components", "layers", "scores")
-    return Shortlist(*(np.concatenate([getattr(part, column) for part in shortlists]) for column in columns))
+    return Shortlist(*(np.concatenate([getattr(part, column) for part in shortlists]) for column in COLUMNS))
 
 
 def _spread(values: Array, query: Array, rank: Array, blank: Array) -> Array:

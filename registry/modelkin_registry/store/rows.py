@@ -61,6 +61,10 @@ class TableRows:
     def __len__(self) -> int:
         return len(self.revisions)
 
+    def of(self, chosen: Array) -> TableRows:
+        """The rows that are chosen: bool (n,)."""
+        return TableRows(self.revisions[chosen], self.components[chosen], self.layers[chosen], self.data[chosen])
+
     def labels(self) -> Array:
         """Each row's revision, component and layer as an array of ROW."""
         labels = np.empty(len(self), ROW)
