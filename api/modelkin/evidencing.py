@@ -8,13 +8,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modelkin.answering.comparing import Pair
 from modelkin.registries import OnDemand
 from modelkin.wishes import Asked, HowToRead, Listener
 from modelkin_indexer.errors import EvidenceError
 from modelkin_registry.answers.plain import CONTRACT, Plain
+
+if TYPE_CHECKING:
+    from modelkin.answering.comparing import Pair
 
 # What is written beside a bundle: the ends of their names in place of the bundle's own.
 FORMS = {"cyclonedx": ".cdx.json", "spdx": ".spdx.json", "in-toto": ".intoto.json", "model-card": ".model-card.yml"}

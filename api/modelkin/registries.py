@@ -17,10 +17,8 @@ from modelkin_data import starter
 from modelkin_indexer.errors import RegistryError, UnusableKey
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.spec import PUBLIC_KEY, Key
-from modelkin_registry import doctor
 from modelkin_registry.answers.upkeep import CopiedRegistry, Examination, NewRegistry
 from modelkin_registry.registry import Registry
-from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.address import Address, Place, is_same, place_of
 from modelkin_registry.store.appearing import appearing
@@ -156,6 +154,9 @@ def examine_registry(settings: Settings, *, repair: bool) -> Examination:
 
 def examine(store: Store, index: VectorIndex, *, repair: bool) -> Examination:
     """Look at everything that is in a store, and with `repair` make anew what is derived."""
+    from modelkin_registry import doctor
+    from modelkin_registry.search.candidates import index_rows
+
     rows_of = lambda blob: index_rows(fingerprints.from_bytes(blob))  # noqa: E731
     findings = doctor.examine(store, index, repair=repair, vectors_of=rows_of)
     return Examination(tuple(findings), not any(one.state == "broken" for one in findings), store.name)

@@ -9,17 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
-from modelkin.answering import asking
-from modelkin.answering.comparing import Pair, compare
-from modelkin.answering.nearest import Search
-from modelkin.evidencing import Evidenced, Verified, check_evidence, write_evidence
+from modelkin.evidencing import Evidenced, Verified
 from modelkin.keys import read_key
 from modelkin.registries import OnDemand, examine, open_registry, part_of
-from modelkin.serving.running import served
 from modelkin.serving.wishes import HOST, PORT, RATE, Served, ServeWishes
 from modelkin.settings import Settings
-from modelkin.sources.network import hub_client
-from modelkin.sources.reading import name_of, reading_of
 from modelkin.wishes import (
     TIME_LIMIT,
     Asked,
@@ -37,7 +31,7 @@ from modelkin.wishes import (
 from modelkin_indexer.errors import RegistryError
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry import registry as kept
-from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer
+from modelkin_registry.answers.asked import SHOWN, CompareAnswer, DecomposeAnswer, QueryAnswer
 from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
 from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer
@@ -54,7 +48,6 @@ from modelkin_registry.answers.upkeep import (
     Shown,
     Upgrade,
 )
-from modelkin_registry.registry import SHOWN
 from modelkin_registry.screening.results import Screened, Screening
 from modelkin_registry.store.address import Place, is_same, place_of
 
@@ -118,6 +111,8 @@ class Registry(OpenRegistry):
 
     def read(self, source: Asked, **options: Unpack[Options]) -> Reading:
         """A source as its fingerprint, with what its folder says. Raises SourceError, FingerprintError."""
+        from modelkin.sources.reading import reading_of
+
         return reading_of(source, self._how(options), self.listener, self.inner.store)
 
     def query(
@@ -146,7 +141,10 @@ class Registry(OpenRegistry):
             FingerprintError: made with another key or spec than the registry's.
             UnsupportedFormat: `confirm` of a fingerprint or a Hub id, which have no weights here.
         """
-        return asking.query(self.inner, source, self._how(options), self.listener, Search(k, show_all, exact, tensors, confirm))
+        from modelkin.answering.asking import query
+        from modelkin.answering.nearest import Search
+
+        return query(self.inner, source, self._how(options), self.listener, Search(k, show_all, exact, tensors, confirm))
 
     def compare(
         self,
@@ -172,6 +170,8 @@ class Registry(OpenRegistry):
             FingerprintError: sides made with different keys.
             ValueError: `resume` or `layers` without `exact`.
         """
+        from modelkin.answering.comparing import Pair, compare
+
         wishes = exact_wishes(exact, options)
         return compare(Pair(a, b, controls), self._how(options), self._demand(), self.listener, wishes, align=align, tensors=tensors)
 
@@ -185,6 +185,9 @@ class Registry(OpenRegistry):
             FingerprintError: made with another key, or a parent of other shapes.
             UnknownModel: a base that is not registered, where parents are sought.
         """
+        from modelkin.answering import asking
+        from modelkin.sources.reading import name_of
+
         how = self._how(options)
         if parents:
             return asking.weigh(self._demand(), source, parents, how, self.listener, base)
@@ -271,6 +274,9 @@ class Registry(OpenRegistry):
             SourceError: a side that is neither there nor registered, or cannot be read.
             FingerprintError: sides made with different keys.
         """
+        from modelkin.answering.comparing import Pair
+        from modelkin.evidencing import write_evidence
+
         pair = Pair(a, b, controls)
         return write_evidence(pair, target, forms, self._how(options), self._demand(), self.listener, command)
 
@@ -286,6 +292,8 @@ class Registry(OpenRegistry):
             UnusableKey: weights are to be read, and this is not the bundle's key.
             SourceError: weights that cannot be read.
         """
+        from modelkin.evidencing import check_evidence
+
         return check_evidence(bundle, weights, self._how(options), self._demand(), self.listener)
 
     def serve(
@@ -323,6 +331,8 @@ class Registry(OpenRegistry):
             ReportError: another language.
             ValueError: wishes that contradict each other.
         """
+        from modelkin.serving.running import served
+
         tokens, folder = (None if one is None else Path(one) for one in (token_file, answers))
         told = ServeWishes(host, port, read_only, tokens, hub, weights, rate, folder, paths, language)
         settings = replace(self.settings, registry=self.place)
@@ -523,6 +533,7 @@ class Registry(OpenRegistry):
 
     def push(self, dataset: str, *, private: bool = True) -> Pushed:
         """The export as a dataset repository on the Hub. Raises SharedFileError, HubError, Offline."""
+        from modelkin.sources.network import hub_client
         from modelkin.taking import sharing
 
         client = hub_client(f"a place for the dataset {dataset}", self.listener.announce, offline=self.settings.offline)

@@ -2,53 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from modelkin_indexer import spec
-from modelkin_indexer.errors import FingerprintError, RegistryError
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer, Searched
-from modelkin_registry.answers.claims import StructureBeside, WeighedClaim
-from modelkin_registry.answers.evidence import Relative
-from modelkin_registry.answers.relations import is_descent
-from modelkin_registry.answers.trajectory import Resemblance, TrajectoryAnswer
-from modelkin_registry.answers.upkeep import Finding, ListedModel
-from modelkin_registry.claims.adapters import base_claims, with_declared_base
-from modelkin_registry.claims.contradictions import contradictions
-from modelkin_registry.claims.declared import lineage_claims, texts_in, weigh
-from modelkin_registry.claims.imported import about_imported
+from modelkin_registry.answers.asked import SHOWN
 from modelkin_registry.evidence.judge import Judge
-from modelkin_registry.explanation.query import query_answer
-from modelkin_registry.explanation.verdict import examined_by
-from modelkin_registry.merging.decomposition import Decomposition
-from modelkin_registry.merging.reporting import fitted, sought
-from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
-from modelkin_registry.relations.pairs import Held, nearest_kin, order
-from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates, index_rows
 from modelkin_registry.search.index import VectorIndex
-from modelkin_registry.search.known import Known, read, rows_of, same_weights
-from modelkin_registry.search.ties import middle_first
 from modelkin_registry.store.address import place_of
 from modelkin_registry.store.appearing import appearing
 from modelkin_registry.store.digests import content_digest
 from modelkin_registry.store.opening import open_store
 from modelkin_registry.store.protocol import Store
-from modelkin_registry.store.records import NewModel, PutResult, StoredModel
-from modelkin_registry.structure.comparison import Structure, compare_structure
+from modelkin_registry.store.records import NewModel, PutResult
 
 if TYPE_CHECKING:
+    from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer
+    from modelkin_registry.answers.claims import StructureBeside, WeighedClaim
     from modelkin_registry.answers.shared import TakenIn
+    from modelkin_registry.answers.trajectory import TrajectoryAnswer
     from modelkin_registry.answers.tree import TreeAnswer
-    from modelkin_registry.answers.upkeep import OwnBackground
-
-WIDER = 200  # models held against one of which nothing could be compared with the nearest: that none can be is said of those
-SHOWN = 10  # relatives shown unless asked for more
-STRUCTURE_SHOWN = 3  # relatives whose structure is shown beside
+    from modelkin_registry.answers.upkeep import Finding, ListedModel, OwnBackground
+    from modelkin_registry.asking import Asking
+    from modelkin_registry.search.known import Known
 
 
 class Registry:
@@ -61,8 +43,20 @@ class Registry:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.index = VectorIndex.open(store)
-        self.known = Known(store, self.index)
         self.backgrounds = store.backgrounds.used()
+
+    @cached_property
+    def known(self) -> Known:
+        """The models as fingerprints, and what is held against what."""
+        from modelkin_registry.search.known import Known  # brings the evidence, which takes longer to import than most else is done in
+
+        return Known(self.store, self.index)
+
+    @cached_property
+    def _asking(self) -> Asking:
+        from modelkin_registry.asking import Asking
+
+        return Asking(self.store, self.index, self.known, self.judge)
 
     @classmethod
     def open(cls, place: str | Path, *, create: bool = True, key_name: str = spec.PUBLIC) -> Self:
@@ -99,6 +93,8 @@ class Registry:
             NameTaken: the name is that of a model which these weights have nothing to do with.
             RegistryError: another key or spec, a name that cannot be stored, trouble with the file.
         """
+        from modelkin_registry.search.candidates import index_rows
+
         record = _record(name, fingerprint, files=tuple(files), who=who, origin=origin, claims=tuple(claims), structure=tuple(structure))
         with self.store.batch():  # what has the name now must have it still when this is stored
             unrelated = False
@@ -111,6 +107,9 @@ class Registry:
 
     def renew(self, revision: int, fingerprint: Fingerprint) -> bool:
         """Put a fingerprint in the place of an outdated one; False, and nothing is done, where it is of other weights."""
+        from modelkin_registry.search.candidates import index_rows
+        from modelkin_registry.search.known import same_weights
+
         outdated = self.store.stored([revision])[revision]
         if not same_weights(outdated, fingerprint):
             return False
@@ -133,7 +132,6 @@ class Registry:
         k: int = SHOWN,
         show_all: bool = False,
         exact: bool = False,
-        candidates: int = SEARCHED,
         claims: Sequence[Claim] = (),
         structure: Sequence[StructurePart] = (),
         tensors: bool = False,
@@ -150,66 +148,16 @@ class Registry:
             FingerprintError: made with another key or spec than the registry's.
             UnknownModel: `besides` is not registered.
         """
-        self._require_same_recipe(fingerprint)
-        with self.store.reading():
-            own = set() if besides is None else set(self.store.revisions_of(self.store.get(besides).model_id))
-            searched, own_names = self._searchable() - len(own.difference(self.store.outdated())), fingerprint
-            models = self.store.count() - bool(own)
-            said = base_claims(fingerprint, claims)
-            declared = self._declared(said)
-            named = self.store.current_of(model for _, model in declared if model)
+        from modelkin_registry.asking import Asked
 
-            def wanted(one: Fingerprint, more: bool) -> list[int]:
-                near = max(k, WIDER) if more else k
-                found = self.store.numbers() if exact else self._candidates(one, candidates + len(own), near, show_all or more)
-                return [number for number in dict.fromkeys([*found, *named]) if number not in own]
-
-            fingerprint, kin, evident = self.known.looked_at(fingerprint, wanted, self.judge(searched), may_widen=not exact)
-            best = self.known.best_revisions(kin)
-            background = self.known.background(best, evident, self.judge(1))
-            ordered = nearest_kin(best, evident, background.spread, k, show_all=show_all)
-            merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(best, key=order))], evident, without=own)
-            if merge is None:
-                ordered = middle_first(ordered, evident.values(), self.judge(1))
-            ordered = with_declared_base(ordered, fingerprint, declared, kin, self.get, k)
-            measured = evident.values() if fingerprint is own_names else ()
-            ordered = self.known.with_counterparts(own_names, ordered, measured, self.judge(searched), tensors=tensors)
-        weighed = weigh(declared, [*(one.relative for one in kin), *ordered])
-        differing = contradictions(Path(source).name, claims, weighed, ordered, self.claims_of)
-        about: dict[str, Any] = {
-            "source": source,
-            "registry": replace(self._about(), models=models),
-            "examined": examined_by(fingerprint, best, models),
-            "merge": merge,
-        }
-        beside = [self.structure_beside(fingerprint, structure, one.model) for one in ordered[:STRUCTURE_SHOWN]]
-        answer = query_answer(fingerprint, ordered, **about, claims=weighed, contradictions=differing)
-        notes = (*answer.warnings, *about_imported(ordered, self.store.senders()), *([background.note] if background.note else []))
-        return replace(answer, structure=tuple(beside), warnings=notes)
+        return self._asking.query(fingerprint, Asked(source, k, show_all, exact, claims, structure, tensors, besides))
 
     def weighed_claims(self, name: str) -> tuple[WeighedClaim, ...]:
         """What a registered model claims to be made from, beside what the weights show of it; nothing of an outdated fingerprint.
 
         Raises UnknownModel.
         """
-        with self.store.reading():
-            stored = self.store.get(name)
-            if stored.spec != spec.VERSION:
-                return ()
-            fingerprint = read(stored)
-            said = self._declared(base_claims(fingerprint, self.claims_of(name)))
-            declared = [(claim, model) for claim, model in said if model != stored.model]
-            if not declared:
-                return ()
-            named = self.store.current_of(model for _, model in declared if model)
-            kin, _ = self.known.kin(fingerprint, named, self.judge(self.store.count_revisions()))
-            relatives = with_declared_base([one.relative for one in kin], fingerprint, declared, kin, self.get, len(kin))
-        return weigh(declared, [*(one.relative for one in kin), *relatives])
-
-    def _declared(self, claims: Sequence[Claim]) -> list[tuple[Claim, str | None]]:
-        """The claims of descent, each with the registered model that it means; in a large registry few names are looked at for that."""
-        texts = texts_in(claims)
-        return lineage_claims(claims, self.store.claims.aliases(texts or ()) if texts != [] else ())
+        return self._asking.weighed_claims(name)
 
     def all_weighed_claims(self) -> dict[str, tuple[WeighedClaim, ...]]:
         """`weighed_claims` of every model that names another registered one, by its name; the pairs are looked at all at once."""
@@ -223,22 +171,15 @@ class Registry:
 
     def structure_beside(self, fingerprint: Fingerprint, structure: Sequence[StructurePart], name: str) -> StructureBeside:
         """A model's structure beside that of a registered one, never evidence. Raises UnknownModel."""
-        with self.store.reading():
-            known = self.store.get(name)
-            mine, theirs = Structure(fingerprint.about.config or {}, structure), self._structure(known)
-            return compare_structure(mine, theirs, name, lambda hashes: self.store.structure.elsewhere(hashes, known.model_id))
+        return self._asking.structure_beside(fingerprint, structure, name)
 
     def structure_of(self, name: str) -> list[StructurePart]:
         """The present structure of a registered model. Raises UnknownModel."""
         return self.store.structure.of_model(self.store.get(name).model_id)
 
-    def _structure(self, stored: StoredModel) -> Structure:
-        return Structure(stored.config, self.store.structure.of_model(stored.model_id))
-
     def claims_of(self, name: str) -> list[Claim]:
         """What is said of a registered model now. Raises UnknownModel."""
-        said = self.store.show(name)["claims"]
-        return [Claim(claim["kind"], claim["value"], claim["source"]) for claim in said if claim["current"]]
+        return self._asking.claims_of(name)
 
     def decompose(
         self, fingerprint: Fingerprint, parents: Sequence[str] | None = None, *, base: str | None = None, source: str = ""
@@ -249,24 +190,11 @@ class Registry:
             FingerprintError: made with another key or spec than the registry's.
             UnknownModel: a parent or base that is not registered.
         """
-        self._require_same_recipe(fingerprint)
-        with self.store.reading():
-            known = {name: self.get(name) for name in (*(parents or ()), *([base] if base else ()))}
-            if parents:
-                return fitted(fingerprint, known, base=base, source=source, registry=self._about())
-            wanted = self._candidates(fingerprint, SEARCHED, SHOWN, False)
-            kin, evident = self.known.kin(fingerprint, wanted, self.judge(self._searchable()))
-            best = self.known.best_revisions(kin)
-            near = nearest_kin(best, evident, self.known.background(best, evident, self.judge(1)).spread, SHOWN)
-            merge = self._merge(fingerprint, [*near, *(one.relative for one in sorted(best, key=order))], evident, base)
-        return sought(fingerprint, merge, near, source=source, registry=self._about())
+        return self._asking.decompose(fingerprint, parents, base, source)
 
     def judge(self, searched: int) -> Judge:
         """What this registry judges by, for an answer that looks at so many models."""
         return Judge(searched, self.backgrounds, {})
-
-    def _about(self) -> Searched:
-        return Searched(self.store.count(), spec.VERSION, self.store.key_name, self.store.backgrounds.told())
 
     def compare(
         self, a: Fingerprint, b: Fingerprint, *, a_name: str = "A", b_name: str = "B", controls: Mapping[str, Fingerprint] | None = None
@@ -288,6 +216,8 @@ class Registry:
 
     def trajectory(self, names: Sequence[str], series: Sequence[Fingerprint]) -> TrajectoryAnswer:
         """Examine checkpoints said to lead from a random start to the last one, the registry beside them. Raises FingerprintError."""
+        from modelkin_registry.answers.relations import is_descent
+        from modelkin_registry.answers.trajectory import Resemblance
         from modelkin_registry.trajectories.trajectories import examine_series, mean_r
 
         found = []
@@ -295,39 +225,6 @@ class Registry:
             relatives = self.query(fingerprint, source=names[step], k=1).relatives
             found += [Resemblance(step, one.model, one.relation, mean_r(one)) for one in relatives if is_descent(one)]
         return examine_series(names, series, self.judge(1), found)
-
-    def _merge(
-        self,
-        fingerprint: Fingerprint,
-        relatives: Sequence[Relative],
-        evident: Mapping[int, Held],
-        base: str | None = None,
-        without: Collection[int] = (),
-    ) -> Decomposition | None:
-        """A merge of the nearest relatives by descent and what else the index finds for the part that those leave."""
-        known = {held.name: held.relative for held in evident.values()}
-        near = {relative.model: known[relative.model] for relative in relatives if is_descent(relative)}
-        return seek_merge(fingerprint, near, lambda asked: self.known.nearest(asked, NEAR + PURSUED, without), base)
-
-    def _candidates(self, fingerprint: Fingerprint, candidates: int, k: int, show_all: bool) -> Sequence[int]:
-        return find_candidates(self.index, fingerprint, limit=max(candidates, k), nearest=max(NEAREST, k if show_all else 0))
-
-    def _searchable(self) -> int:
-        """How many revisions are searched. Raises RegistryError where there are models, but none of them is."""
-        searched, outdated = self.store.count_revisions(), self.store.outdated()
-        if outdated and not searched:
-            raise RegistryError(
-                f"{self.store.name}: all its fingerprints are of an older spec and cannot be compared with those of spec {spec.VERSION!r}. "
-                "Make them anew with `modelkin upgrade`."
-            )
-        return searched
-
-    def _require_same_recipe(self, fingerprint: Fingerprint) -> None:
-        if fingerprint.about.key != self.store.key_name:
-            raise FingerprintError(
-                f"made with key {fingerprint.about.key!r}, while the registry {self.store.name} uses {self.store.key_name!r}. "
-                "Give the registry's key with --key-file."
-            )
 
     def list(self) -> list[ListedModel]:
         """One line a model, by name."""
@@ -369,6 +266,7 @@ class Registry:
     def calibrate(self) -> tuple[OwnBackground, ...]:
         """Measure what this registry's strangers look like, and judge by that from now on. Raises RegistryError."""
         from modelkin_registry.batches.calibration import measure_backgrounds
+        from modelkin_registry.search.known import read
 
         with self.store.reading():
             current = self.store.stored(self.store.numbers(current=True)).values()
@@ -389,6 +287,7 @@ class Registry:
     def examine(self, *, repair: bool = False) -> Sequence[Finding]:
         """Check everything; with `repair`, make anew what is derived."""
         from modelkin_registry import doctor
+        from modelkin_registry.search.known import rows_of
 
         return doctor.examine(self.store, self.index, repair=repair, vectors_of=rows_of)
 

@@ -38,7 +38,7 @@ FLOORS = {
         {"claims", "search", "trajectories"},
         {"batches"},
         {"doctor", "explanation", "sharing", "trees"},
-        {"screening"},
+        {"asking", "screening"},
         {"registry"},
     ],
     "api": [

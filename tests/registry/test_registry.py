@@ -82,9 +82,9 @@ def test_nothing_is_called_incomparable_before_more_were_looked_at(tmp_path: Pat
             registry.add(f"other-{seed}", models.fingerprint(tmp_path / "m", tensors))
         registry.add("alike", models.fingerprint(tmp_path / "m", models.llama(100)))
         asked = [models.fingerprint(tmp_path / "q", models.llama(seed)) for seed in range(6)]
-        monkeypatch.setattr("modelkin_registry.registry.NEAREST", 1)
+        monkeypatch.setattr("modelkin_registry.asking.NEAREST", 1)
         assert {registry.query(one).verdict for one in asked} == {"nothing found"}
-        monkeypatch.setattr("modelkin_registry.registry.WIDER", 0)
+        monkeypatch.setattr("modelkin_registry.asking.WIDER", 0)
         assert "not examined" in {registry.query(one).verdict for one in asked}
 
 

@@ -9,9 +9,9 @@ from modelkin.sources.sides import Side, as_others
 from modelkin.sources.tokens import read_by_tokens
 from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.asked import QueryAnswer
+from modelkin_registry.answers.asked import SHOWN, QueryAnswer
 from modelkin_registry.answers.parts import RELATED
-from modelkin_registry.registry import SHOWN, Registry
+from modelkin_registry.registry import Registry
 
 MOST_READ_AGAIN = 3  # models of which lengths alone agree that a query is read again for, by the strings of their tokens
 

@@ -22,10 +22,9 @@ from modelkin.verbs.calls import (
     settings_of,
 )
 from modelkin.wishes import TIME_LIMIT, Asked, OpenRegistry, exact_wishes
-from modelkin_registry.answers.asked import AuditAnswer, CompareAnswer, DecomposeAnswer, QueryAnswer
+from modelkin_registry.answers.asked import SHOWN, AuditAnswer, CompareAnswer, DecomposeAnswer, QueryAnswer
 from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer
-from modelkin_registry.registry import SHOWN
 from modelkin_registry.screening.results import Screened, Screening
 
 

@@ -13,8 +13,7 @@ from modelkin_cli.output import Output
 from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option, tensors_option
 from modelkin_cli.reporting import Paper, report_options
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
-from modelkin_registry.answers.asked import QueryAnswer
-from modelkin_registry.registry import SHOWN
+from modelkin_registry.answers.asked import SHOWN, QueryAnswer
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from modelkin_registry.answers.evidence import FamilyEvidence
+from modelkin_registry.answers.evidence import SAME_R, FamilyEvidence
 from modelkin_registry.evidence.nulls import SMALLEST_P
-from modelkin_registry.explanation.relatives import SAME_R
 
 NOTHING = "-"
 

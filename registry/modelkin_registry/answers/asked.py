@@ -10,6 +10,8 @@ from modelkin_registry.answers.exact import Aligned, ExactRow, ExactSummary
 from modelkin_registry.answers.parts import Counterparts, Examined, Lone, Part
 from modelkin_registry.answers.plain import CONTRACT, Plain
 
+SHOWN = 10  # relatives that an answer tells of unless asked for more
+
 
 @dataclass(frozen=True)
 class Subject(Plain):

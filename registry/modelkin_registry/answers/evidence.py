@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from modelkin_registry.answers.parts import Counterparts, Lone, Part
 from modelkin_registry.answers.plain import Plain
 
+SAME_R = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
+
 
 @dataclass(frozen=True)
 class FamilyEvidence(Plain):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.evidence import ComponentEvidence, Control, FamilyEvidence, Relative
+from modelkin_registry.answers.evidence import SAME_R, ComponentEvidence, Control, FamilyEvidence, Relative
 from modelkin_registry.answers.parts import Lone
 from modelkin_registry.answers.relations import COPIES, DESCENT_FREE, RELATIONS
 from modelkin_registry.answers.sides import tables_alone
@@ -15,7 +15,6 @@ from modelkin_registry.evidence.places import FURTHER_P
 from modelkin_registry.explanation.parts import COMPARED_TOLD, compared_sentence, part_sentences, renamed_sentences, share_words
 
 DISTILLATION = "Training on another model's outputs (distillation, synthetic data) leaves no trace in weights and cannot be seen here."
-SAME_R = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
 UNDO = "With both models' weights at hand `modelkin compare --align` undoes the change of coordinates and tests what agrees then."
 SAMPLED = "agrees with {model} in all rows that were read (level probe); rows outside the sample may differ"
 WAYS = {

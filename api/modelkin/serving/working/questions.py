@@ -20,9 +20,9 @@ from modelkin.reporting.view import Answer, View, view_of
 from modelkin.serving.working.kept import Record
 from modelkin.settings import Settings
 from modelkin.wishes import HowToRead, Listener, Reading
-from modelkin_registry.answers.asked import QueryAnswer
+from modelkin_registry.answers.asked import SHOWN, QueryAnswer
 from modelkin_registry.answers.plain import to_plain
-from modelkin_registry.registry import SHOWN, Registry
+from modelkin_registry.registry import Registry
 from modelkin_registry.sharing.giving_out import last_part
 
 State = tuple[int, str]  # the registry's last change, and when its own backgrounds were measured
