@@ -284,6 +284,27 @@ def test_nearest_without_a_vote_are_ordered_by_all_families_together(space: Any,
     assert candidates.find_candidates(Scripted(), query) == [2, 1]
 
 
+def test_many_revisions_of_one_model_do_not_hide_what_is_near_besides(space: Any, parent: Any) -> None:
+    query, first, count = printed(space, parent), 200, 230
+
+    class Scripted:
+        """The first 200 of what is near are revisions of one model."""
+
+        def search(self, kind: str, queries: Any, k: int) -> ranking.Hits:
+            scores = np.tile(np.linspace(0.01, 0.001, count, dtype=np.float32), (len(queries), 1))
+            revisions = np.tile(np.arange(1, count + 1), (len(queries), 1))
+            nothing = np.zeros_like(revisions)
+            return ranking.Hits(revisions, nothing, nothing, scores)
+
+        search_exact = search
+
+        def models_of(self, revisions: Iterable[int]) -> dict[int, int]:
+            return {number: max(number, first) for number in revisions}
+
+    wanted = [1, *range(first + 1, first + candidates.NEAREST)]
+    assert candidates.find_candidates(Scripted(), query) == wanted
+
+
 def test_all_shows_as_many_as_asked_for(space: Any, registry: Registry) -> None:
     query = printed(space, space.fresh(np.random.default_rng(11), layers=6))
     shown = registry.query(query, k=30, show_all=True).relatives
