@@ -138,13 +138,15 @@ class Registry:
         structure: Sequence[StructurePart] = (),
         tensors: bool = False,
         besides: str | None = None,
+        among: Collection[int] | None = None,
     ) -> QueryAnswer:
         """The registered models nearest to a fingerprint, with evidence.
 
         `show_all` adds the nearest without evidence; `exact` confirms every registered model instead of the index's candidates. Models that
         `claims` name are held against it too, and each claim is told beside what the weights show; it changes nothing else. `tensors` lists
         every tensor with its counterpart in each relative. `besides` names a registered model that is left out, with all its revisions, as
-        if it were not there: the one that the fingerprint is of.
+        if it were not there: the one that the fingerprint is of. `among` are numbers of revisions: they alone are asked for, as if the
+        registry had no others, and all of their search rows are looked at.
 
         Raises:
             FingerprintError: made with another key or spec than the registry's.
@@ -153,22 +155,25 @@ class Registry:
         self._require_same_recipe(fingerprint)
         with self.store.reading():
             own = set() if besides is None else set(self.store.revisions_of(self.store.get(besides).model_id))
-            searched, own_names = self._searchable() - len(own.difference(self.store.outdated())), fingerprint
-            models = self.store.count() - bool(own)
+            only = None if among is None else sorted(set(among).intersection(self.store.numbers()) - own)
+            (searched, models), own_names = self._asked(own, only), fingerprint
             said = base_claims(fingerprint, claims)
             declared = self._declared(said)
             named = self.store.current_of(model for _, model in declared if model)
 
             def wanted(one: Fingerprint, more: bool) -> list[int]:
                 near = max(k, WIDER) if more else k
-                found = self.store.numbers() if exact else self._candidates(one, candidates + len(own), near, show_all or more)
+                every = self.store.numbers() if only is None else only
+                found = every if exact else self._candidates(one, candidates + len(own), near, show_all or more, only)
                 return [number for number in dict.fromkeys([*found, *named]) if number not in own]
 
             fingerprint, kin, evident = self.known.looked_at(fingerprint, wanted, self.judge(searched), may_widen=not exact)
             best = self.known.best_revisions(kin)
             background = self.known.background(best, evident, self.judge(1))
             ordered = nearest_kin(best, evident, background.spread, k, show_all=show_all)
-            merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(best, key=order))], evident, without=own)
+            merge = self._merge(
+                fingerprint, [*ordered, *(one.relative for one in sorted(best, key=order))], evident, without=own, only=only
+            )
             if merge is None:
                 ordered = middle_first(ordered, evident.values(), self.judge(1))
             ordered = with_declared_base(ordered, fingerprint, declared, kin, self.get, k)
@@ -303,14 +308,24 @@ class Registry:
         evident: Mapping[int, Held],
         base: str | None = None,
         without: Collection[int] = (),
+        only: Collection[int] | None = None,
     ) -> Decomposition | None:
         """A merge of the nearest relatives by descent and what else the index finds for the part that those leave."""
         known = {held.name: held.relative for held in evident.values()}
         near = {relative.model: known[relative.model] for relative in relatives if is_descent(relative)}
-        return seek_merge(fingerprint, near, lambda asked: self.known.nearest(asked, NEAR + PURSUED, without), base)
+        return seek_merge(fingerprint, near, lambda asked: self.known.nearest(asked, NEAR + PURSUED, without, only), base)
 
-    def _candidates(self, fingerprint: Fingerprint, candidates: int, k: int, show_all: bool) -> Sequence[int]:
-        return find_candidates(self.index, fingerprint, limit=max(candidates, k), nearest=max(NEAREST, k if show_all else 0))
+    def _candidates(
+        self, fingerprint: Fingerprint, candidates: int, k: int, show_all: bool, only: Collection[int] | None = None
+    ) -> Sequence[int]:
+        nearest = max(NEAREST, k if show_all else 0)
+        return find_candidates(self.index.among(only), fingerprint, limit=max(candidates, k), nearest=nearest)
+
+    def _asked(self, own: Collection[int], only: Collection[int] | None) -> tuple[int, int]:
+        """How many revisions are searched, and of how many models, without a model's `own`: all, or these."""
+        if only is not None:
+            return len(only), len(set(self.store.models_of(only).values()))
+        return self._searchable() - len(set(own).difference(self.store.outdated())), self.store.count() - bool(own)
 
     def _searchable(self) -> int:
         """How many revisions are searched. Raises RegistryError where there are models, but none of them is."""
