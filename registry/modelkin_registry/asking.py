@@ -28,7 +28,8 @@ from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.merging.reporting import fitted, sought
 from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
 from modelkin_registry.relations.pairs import Held, nearest_kin, order
-from modelkin_registry.search.candidates import NEAREST, SEARCHED, Index, find_candidates
+from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates
+from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.search.known import Known, read
 from modelkin_registry.search.ties import middle_first
 from modelkin_registry.store.protocol import Store
@@ -50,12 +51,13 @@ class Asked:
     structure: Sequence[StructurePart]
     tensors: bool
     besides: str | None
+    among: Collection[int] | None
 
 
 class Asking:
     """Questions of a registry."""
 
-    def __init__(self, store: Store, index: Index, known: Known, judge: Callable[[int], Judge]) -> None:
+    def __init__(self, store: Store, index: VectorIndex, known: Known, judge: Callable[[int], Judge]) -> None:
         """`judge` makes what an answer that looks at so many models is judged by."""
         self._store, self._index, self._known, self._judge = store, index, known, judge
 
@@ -65,23 +67,24 @@ class Asking:
         judge, store, known = self._judge, self._store, self._known
         with store.reading():
             own = set() if asked.besides is None else set(store.revisions_of(store.get(asked.besides).model_id))
-            searched, own_names = self._searchable() - len(own.difference(store.outdated())), fingerprint
-            models = store.count() - bool(own)
+            only = None if asked.among is None else sorted(set(asked.among).intersection(store.numbers()) - own)
+            (searched, models), own_names = self._looked_through(own, only), fingerprint
             said = base_claims(fingerprint, asked.claims)
             declared = self._declared(said)
             named = store.current_of(model for _, model in declared if model)
 
             def wanted(one: Fingerprint, more: bool) -> list[int]:
                 near = max(asked.k, WIDER) if more else asked.k
-                limit, all_shown = SEARCHED + len(own), asked.show_all or more
-                found = store.numbers() if asked.exact else self._candidates(one, limit, near, all_shown)
+                every = store.numbers() if only is None else only
+                found = every if asked.exact else self._candidates(one, SEARCHED + len(own), near, asked.show_all or more, only)
                 return [number for number in dict.fromkeys([*found, *named]) if number not in own]
 
             fingerprint, kin, evident = known.looked_at(fingerprint, wanted, judge(searched), may_widen=not asked.exact)
             best = known.best_revisions(kin)
             background = known.background(best, evident, judge(1))
             ordered = nearest_kin(best, evident, background.spread, asked.k, show_all=asked.show_all)
-            merge = self._merge(fingerprint, [*ordered, *(one.relative for one in sorted(best, key=order))], evident, without=own)
+            near = [*ordered, *(one.relative for one in sorted(best, key=order))]
+            merge = self._merge(fingerprint, near, evident, without=own, only=only)
             if merge is None:
                 ordered = middle_first(ordered, evident.values(), judge(1))
             ordered = with_declared_base(ordered, fingerprint, declared, kin, self._known.named, asked.k)
@@ -156,14 +159,24 @@ class Asking:
         evident: Mapping[int, Held],
         base: str | None = None,
         without: Collection[int] = (),
+        only: Collection[int] | None = None,
     ) -> Decomposition | None:
         """A merge of the nearest relatives by descent and what else the index finds for the part that those leave."""
         known = {held.name: held.relative for held in evident.values()}
         near = {relative.model: known[relative.model] for relative in relatives if is_descent(relative)}
-        return seek_merge(fingerprint, near, lambda asked: self._known.nearest(asked, NEAR + PURSUED, without), base)
+        return seek_merge(fingerprint, near, lambda asked: self._known.nearest(asked, NEAR + PURSUED, without, only), base)
 
-    def _candidates(self, fingerprint: Fingerprint, candidates: int, k: int, show_all: bool) -> Sequence[int]:
-        return find_candidates(self._index, fingerprint, limit=max(candidates, k), nearest=max(NEAREST, k if show_all else 0))
+    def _candidates(
+        self, fingerprint: Fingerprint, candidates: int, k: int, show_all: bool, only: Collection[int] | None = None
+    ) -> Sequence[int]:
+        nearest = max(NEAREST, k if show_all else 0)
+        return find_candidates(self._index.among(only), fingerprint, limit=max(candidates, k), nearest=nearest)
+
+    def _looked_through(self, own: Collection[int], only: Collection[int] | None) -> tuple[int, int]:
+        """How many revisions are searched, and of how many models, without a model's `own`: all, or these."""
+        if only is not None:
+            return len(only), len(set(self._store.models_of(only).values()))
+        return self._searchable() - len(set(own).difference(self._store.outdated())), self._store.count() - bool(own)
 
     def _about(self) -> Searched:
         return Searched(self._store.count(), spec.VERSION, self._store.key_name, self._store.backgrounds.told())

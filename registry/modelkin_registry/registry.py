@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -136,13 +136,15 @@ class Registry:
         structure: Sequence[StructurePart] = (),
         tensors: bool = False,
         besides: str | None = None,
+        among: Collection[int] | None = None,
     ) -> QueryAnswer:
         """The registered models nearest to a fingerprint, with evidence.
 
         `show_all` adds the nearest without evidence; `exact` confirms every registered model instead of the index's candidates. Models that
         `claims` name are held against it too, and each claim is told beside what the weights show; it changes nothing else. `tensors` lists
         every tensor with its counterpart in each relative. `besides` names a registered model that is left out, with all its revisions, as
-        if it were not there: the one that the fingerprint is of.
+        if it were not there: the one that the fingerprint is of. `among` are numbers of revisions: they alone are asked for, as if the
+        registry had no others, and all of their search rows are looked at.
 
         Raises:
             FingerprintError: made with another key or spec than the registry's.
@@ -150,7 +152,7 @@ class Registry:
         """
         from modelkin_registry.asking import Asked
 
-        return self._asking.query(fingerprint, Asked(source, k, show_all, exact, claims, structure, tensors, besides))
+        return self._asking.query(fingerprint, Asked(source, k, show_all, exact, claims, structure, tensors, besides, among))
 
     def weighed_claims(self, name: str) -> tuple[WeighedClaim, ...]:
         """What a registered model claims to be made from, beside what the weights show of it; nothing of an outdated fingerprint.

@@ -284,6 +284,52 @@ def test_nearest_without_a_vote_are_ordered_by_all_families_together(space: Any,
     assert candidates.find_candidates(Scripted(), query) == [2, 1]
 
 
+def test_a_question_about_some_models_is_answered_as_if_there_were_no_others(space: Any, parent: Any, registry: Registry) -> None:
+    query = printed(space, space.child(np.random.default_rng(90), parent, 0.9))
+    every = registry.store.numbers()
+    child = registry.store.revisions_of(registry.store.get("child").model_id)
+    for exact in (False, True):
+        assert [one.model for one in registry.query(query, exact=exact, among=every).relatives][:2] == ["parent", "child"]
+        answer = registry.query(query, exact=exact, among=[*child, *every[:3], 999])
+        assert [one.model for one in answer.relatives] == ["child"]
+        assert answer.registry.models == 4
+        assert registry.query(query, exact=exact, among=every[:5]).relatives == ()
+        assert registry.query(query, exact=exact, among=[]).relatives == ()
+        assert registry.query(query, exact=exact, among=child, besides="child").relatives == ()
+
+
+def test_of_some_models_chance_is_told_as_of_so_few(space: Any, parent: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched, judge = list[int](), registry.judge
+    monkeypatch.setattr(registry, "judge", lambda count: searched.append(count) or judge(count))
+    query = printed(space, space.child(np.random.default_rng(91), parent, 0.9))
+    registry.query(query)
+    assert set(searched) == {1, STRANGERS + 2}
+    searched.clear()
+    registry.query(query, among=registry.store.numbers()[-7:])
+    assert set(searched) == {1, 7}
+
+
+def test_many_revisions_of_one_model_do_not_hide_what_is_near_besides(space: Any, parent: Any) -> None:
+    query, first, count = printed(space, parent), 200, 230
+
+    class Scripted:
+        """The first 200 of what is near are revisions of one model."""
+
+        def search(self, kind: str, queries: Any, k: int) -> ranking.Hits:
+            scores = np.tile(np.linspace(0.01, 0.001, count, dtype=np.float32), (len(queries), 1))
+            revisions = np.tile(np.arange(1, count + 1), (len(queries), 1))
+            nothing = np.zeros_like(revisions)
+            return ranking.Hits(revisions, nothing, nothing, scores)
+
+        search_exact = search
+
+        def models_of(self, revisions: Iterable[int]) -> dict[int, int]:
+            return {number: max(number, first) for number in revisions}
+
+    wanted = [1, *range(first + 1, first + candidates.NEAREST)]
+    assert candidates.find_candidates(Scripted(), query) == wanted
+
+
 def test_all_shows_as_many_as_asked_for(space: Any, registry: Registry) -> None:
     query = printed(space, space.fresh(np.random.default_rng(11), layers=6))
     shown = registry.query(query, k=30, show_all=True).relatives

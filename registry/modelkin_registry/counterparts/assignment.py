@@ -77,12 +77,23 @@ def repeated(query: Fingerprint, relative: Fingerprint, ours: Sequence[int], the
 
 def _groups(query: Fingerprint, relative: Fingerprint, ours: Sequence[int], theirs: Sequence[int], judge: Judge) -> Iterator[Group]:
     table, other = query.matrices, relative.matrices
-    mine, their = shapes(query, _telling(table, ours)), shapes(relative, _telling(other, theirs))
+    mine, their = _telling_shapes(query, ours), _telling_shapes(relative, theirs)
     for shape in [shape for shape in mine if shape in their]:
         a, b = mine[shape], their[shape]
         cosines = _cosines(table, other, a, b)
         yield Group(a, b, np.abs(cosines) / _spread(table, other, a, b, judge))
     yield from _unequal_heights(query, relative, mine, their, judge)
+
+
+def _telling_shapes(model: Fingerprint, rows: Sequence[int]) -> Mapping[Hashable, Rows]:
+    """The telling ones of these rows by shape; those of the whole table worked out once, for strangers ask for no others."""
+    if len(rows) < len(model.matrices):
+        return shapes(model, _telling(model.matrices, rows))
+    known = model.matrices.worked_out
+    if _telling_shapes not in known:
+        known[_telling_shapes] = shapes(model, _telling(model.matrices, rows))
+    found: Mapping[Hashable, Rows] = known[_telling_shapes]
+    return found
 
 
 def _telling(table: Matrices, rows: Sequence[int]) -> Rows:

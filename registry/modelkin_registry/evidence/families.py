@@ -129,8 +129,10 @@ def _together(families: Sequence[FamilyEvidence], judge: Judge) -> float:
 def _unseen_tokens(families: Sequence[FamilyEvidence], measured: Measurement) -> list[FamilyEvidence]:
     """Token tables of another width cannot be held against each other, but an anchored body shows that they agree: see `_followed`."""
     anchored = [f for f in families if f.inherited and f.channel == "anchored"]
+    if not anchored or any(f.family == "embedding" for f in families):
+        return []
     ours, theirs = token_tables(measured.query), token_tables(measured.relative)
-    if not (anchored and ours and theirs) or any(f.family == "embedding" for f in families):
+    if not (ours and theirs):
         return []
     empty = replace(anchored[0], family="embedding", channels=dict.fromkeys(CHANNELS), roles={}, layers=())
     parameters = int(measured.query.matrices.parameters[ours].sum())
@@ -168,7 +170,7 @@ def _matrix_family(
         z=best.z,
         p_value=reported_p(experts.p_value * judge.searched if by_expert and experts is not None and not found.stands else best.p_value),
         places=len(chosen),
-        parameters=int(sum(measured.query.matrices.parameters[p.query_row] for p in chosen)),
+        parameters=int(measured.query.matrices.parameters[[p.query_row for p in chosen]].sum()),
         informative=family in INFORMATIVE,
         inherited=(found.stands or by_expert) and family in INFORMATIVE,
         contradicted=found.contradicted,
@@ -200,7 +202,7 @@ def _vector_family(
         z=result.z,
         p_value=reported_p(result.p_value),
         places=len(counted),
-        parameters=int(sum(measured.query.vectors.length[p.query_row] for p in counted)),
+        parameters=int(measured.query.vectors.length[[p.query_row for p in counted]].sum(dtype=np.int64)),
         informative=False,
         inherited=kept and family == "norm",
         raw_cosine=raw,
@@ -226,14 +228,14 @@ def _role_means(places: Sequence[PlaceCosine]) -> dict[str, float]:
     values: dict[str, list[float]] = defaultdict(list)
     for place in places:
         values[place.role].append(place.cosine)
-    return {role: _mean(found) for role, found in sorted(values.items())}
+    return {role: sum(found) / len(found) for role, found in sorted(values.items())}
 
 
 def _layer_means(places: Sequence[PlaceCosine]) -> tuple[tuple[int, int, float], ...]:
     values: dict[tuple[int, int], list[float]] = defaultdict(list)
     for place in places:
         values[place.layers].append(place.cosine)
-    return tuple((a, b, _mean(found)) for (a, b), found in sorted(values.items()) if a >= 0)
+    return tuple([(a, b, sum(found) / len(found)) for (a, b), found in sorted(values.items()) if a >= 0])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -105,8 +105,8 @@ def average_null(nulls: Sequence[Null], family: str, channel: str, judge: Judge)
     That is the registry's background, or what strangers show of this very query where that is more.
     """
     count = len(nulls)
-    mean = sum(null.mean for null in nulls) / count
-    within = math.sqrt(sum(null.sd**2 for null in nulls)) / count
+    mean = sum([null.mean for null in nulls]) / count
+    within = math.sqrt(sum([null.sd**2 for null in nulls])) / count
     own = judge.strangers.get((family, channel), 0.0)
     between = max(judge.between_models(family, channel), math.sqrt(max(own**2 - within**2, 0.0)))
     return Null(mean, math.sqrt(within**2 + between**2))

@@ -41,7 +41,7 @@ class ChannelResult:
 
 def channel_result(family: str, channel: str, places: Sequence[PlaceCosine], judge: Judge, looks: int = 1) -> ChannelResult:
     """The mean cosine of a family's places in one channel, judged; its p-value is corrected for `looks` channels and models searched."""
-    r = sum(place.cosine for place in places) / len(places)
+    r = sum([place.cosine for place in places]) / len(places)
     null = average_null([place.null for place in places], family, channel, judge)
     z = (r - null.mean) / null.sd
     signed = abs(r) if channel == "probe" else r  # a negated copy is a copy; a Gram matrix has no sign
@@ -101,7 +101,7 @@ def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, j
     places = {c: mine for c in CHANNELS if (mine := [p for p in group if p.channel == c])}
     results = {c: matrix_result(family, c, mine, measured, judge, len(places)) for c, mine in places.items()}
     evident = [c for c, result in results.items() if result.strong and result.p_value <= limit]
-    experts = matched_experts(places.get("probe", []))
+    experts = matched_experts(places.get("probe", [])) if family == "expert" else set()
     if evident and not (experts and len(experts) < sum(_is_alone(p) for p in places["probe"])):
         forged = evident[0] == "probe" and (contradicted(group, measured) or (len(evident) == 1 and in_few_rows(places["probe"], measured)))
         return Standing(results, evident[0], places[evident[0]], not forged, contradicted=forged)
@@ -124,12 +124,14 @@ def strong_places(family: str, places: Sequence[PlaceCosine], judge: Judge) -> t
     The sum of z^2 over all places against chi-square, and FEWEST_STRONG places of STRONG_SD each, or of matched experts: strangers show
     neither.
     """
+    if len(places) < FEWEST_PLACES or sum([abs(p.cosine) >= STRONG_R for p in places]) < FEWEST_STRONG:
+        return [], 1.0  # as below, before more is asked of all of them
     spread = judge.between_models(family, "probe")
     z = [(p.cosine - p.null.mean) / math.hypot(p.null.sd, spread) for p in places]
     experts = matched_experts(places)
     reached = [abs(one) >= STRONG_SD or p in experts for p, one in zip(places, z, strict=True)]
     strong = [p for p, enough in zip(places, reached, strict=True) if enough and abs(p.cosine) >= STRONG_R]
-    if len(places) < FEWEST_PLACES or len(strong) < FEWEST_STRONG:
+    if len(strong) < FEWEST_STRONG:
         return [], 1.0
     return strong, min(1.0, chi_square_p(sum(one**2 for one in z), len(z)) * len(CHANNELS) * judge.searched)
 

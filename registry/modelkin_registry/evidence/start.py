@@ -25,6 +25,7 @@ CHANCE_SD = 3.5  # standard deviations of a statistic that are chance: of 3,000 
 STORED = 0.01  # what storing in a short number format adds to a kurtosis
 FEWEST_NUMBERS = 64  # numbers from which these statistics say anything
 WIDEST = "normal"  # of the starts the one whose rows and columns differ most in their norms
+BY_KURTOSIS = sorted(STARTS, key=lambda name: -STARTS[name].kurtosis)
 NORMAL = 3.0  # kurtosis that independent changes lead to, whatever the start was
 TALL_SD = 2.0  # standard errors of the energy of a tall table's sampled rows: rows that did not move must not pass for moved ones
 TINY = float(np.finfo(np.float64).tiny)
@@ -87,7 +88,7 @@ def _by_kurtosis(table: Matrices, row: int) -> float:
     """From the kurtosis k0 of the start that is least exceeded: independent changes of share f leave 3 + (k0 - 3)(1 - f)^2."""
     kurtosis, numbers = float(table.kurtosis[row]), int(table.seen[row]) * int(table.columns[row])
     smaller = min(int(table.rows[row]) // int(table.experts[row]), int(table.columns[row]))
-    for start in sorted(STARTS, key=lambda name: -STARTS[name].kurtosis):
+    for start in BY_KURTOSIS:
         value, sd = kurtosis_null(start, numbers)
         orthogonal = 6 / (smaller + 2) if value == NORMAL else 0.0  # rows of an orthogonal start are a sphere's points
         if kurtosis >= value - orthogonal - CHANCE_SD * sd - STORED:

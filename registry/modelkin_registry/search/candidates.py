@@ -40,6 +40,7 @@ SEARCHED = 64  # candidates with a vote that are confirmed by default
 NEAREST = 16  # and of those without a vote: what is near by chance, and the strangers that widen the nulls
 FIRST = 4  # models with a vote that are nearest in one kind alone: a hundred others a little like all of a model must not crowd them out
 REVISIONS = 3  # of one model that are confirmed: a hundred saved states of one training must not crowd out what it was made from
+MODELS_ASKED = 4  # times the nearest whose models are looked up at first
 HITS = 256  # hits asked of each family vector: costs as much as 64, and finds weak relatives again in several families
 
 
@@ -126,8 +127,13 @@ def find_candidates_of_many(
                 end = start + len(wanted)
                 found[number].take(kind, wanted, hits.revisions[start:end], hits.scores[start:end], all_hits=nearest > 0)
                 start = end
-    models = index.models_of({revision for votes in found for revision in (*votes.seen, *votes.votes)})
-    return [votes.ordered(models, limit, nearest) for votes in found]
+    near = [votes.near() for votes in found]
+    first = [of[: MODELS_ASKED * nearest] for of in near]
+    models = dict(index.models_of({one for votes, of in zip(found, first, strict=True) for one in (*votes.votes, *of)}))
+    for of, asked_for in zip(near, first, strict=True):
+        if len(of) > len(asked_for) and len({models[one] for one in asked_for if one in models}) < nearest:
+            models |= index.models_of(of)  # many revisions of few models
+    return [votes.ordered(models, limit, nearest, of) for votes, of in zip(found, near, strict=True)]
 
 
 class _Votes:
@@ -136,7 +142,7 @@ class _Votes:
     def __init__(self) -> None:
         self.votes: dict[int, float] = defaultdict(float)
         self.wholes: dict[int, float] = defaultdict(float)
-        self.seen: dict[int, list[float]] = defaultdict(list)
+        self.seen: list[tuple[Ints, Floats]] = []  # of each kind the revisions and how far they stand out
         self.first: dict[str, list[tuple[float, int]]] = defaultdict(list)  # of each kind the hits with a vote: -score, revision
 
     def take(self, kind: str, rows: npt.NDArray[np.float32], revisions: Ints, scores: Floats, *, all_hits: bool) -> None:
@@ -145,26 +151,36 @@ class _Votes:
         discount = 2 * math.log(len(rows) ** 2)  # the best of so many looks is as rare as one of sqrt(z^2 - this): exp(-z^2 / 2) looks
         noise = CODE_NOISE if layered else 1 / math.sqrt(np.count_nonzero(rows))  # slots that no role fills say nothing
         least = CODE_Z if layered else VOTE_Z
-        for revision, score in _best(revisions, scores, -1.0 if all_hits or kind == SHAPED else least * noise):
-            z = score / noise
-            if z >= least:
-                self.votes[revision] += 0.0 if kind == SHAPED else score
-                self.first[kind].append((-score, revision))
-            if kind == SHAPED:  # repeats the families where names tell them: it orders what has a vote
-                self.wholes[revision] = score
-            elif all_hits and kind != CONTENTS:  # of unequal numbers digests say nothing
-                self.seen[revision].append(math.sqrt(max(z * z - discount, 0.0)))
+        found, best = _best(revisions, scores, -1.0 if all_hits or kind == SHAPED else least * noise)
+        z = best.astype(np.float64) / noise
+        voting = z >= least
+        for revision, score in zip(found[voting].tolist(), best[voting].tolist(), strict=True):
+            self.votes[revision] += 0.0 if kind == SHAPED else score
+            self.first[kind].append((-score, revision))
+        if kind == SHAPED:  # repeats the families where names tell them: it orders what has a vote
+            self.wholes.update(zip(found.tolist(), best.tolist(), strict=True))
+        elif all_hits and kind != CONTENTS:  # of unequal numbers digests say nothing
+            self.seen.append((found, np.sqrt(np.maximum(z * z - discount, 0.0))))
 
-    def ordered(self, models: Mapping[int, int], limit: int, nearest: int) -> list[int]:
+    def near(self) -> list[int]:
+        """Revisions without a vote, by how far they stand out in all kinds together."""
+        if not self.seen:
+            return []
+        revisions, values = (np.concatenate(column) for column in zip(*self.seen, strict=True))
+        found, at, count = np.unique(revisions, return_inverse=True, return_counts=True)
+        total = np.zeros(len(found))
+        np.add.at(total, at, values)
+        lone = ~np.isin(found, [*self.votes])
+        found, together = found[lone], (total / np.sqrt(count))[lone]
+        return [int(revision) for revision in found[np.lexsort((found, -together))]]
+
+    def ordered(self, models: Mapping[int, int], limit: int, nearest: int, near: Sequence[int]) -> list[int]:
         """Revisions as `find_candidates` gives them."""
         voted = sorted(self.votes, key=lambda revision: (-self.votes[revision] - self.wholes[revision], revision))
         chosen = [*islice(_at_most(voted, models, REVISIONS), limit)]
         taken = {models[revision] for revision in chosen}
         firsts = [islice(_at_most((at for _, at in sorted(kind)), models, 1), FIRST) for kind in self.first.values()]
         first = [one for kind in firsts for one in kind if models[one] not in taken]
-        seen = self.seen.items()
-        together = {revision: sum(found) / math.sqrt(len(found)) for revision, found in seen if revision not in self.votes}
-        near = sorted(together, key=lambda revision: (-together[revision], revision))
         return [*dict.fromkeys([*chosen, *first]), *islice(_at_most(near, models, 1), nearest)]
 
 
@@ -177,10 +193,10 @@ def _at_most(revisions: Iterable[int], models: Mapping[int, int], most: int) -> 
             yield revision
 
 
-def _best(revisions: Ints, scores: Floats, least: float) -> Iterator[tuple[int, float]]:
+def _best(revisions: Ints, scores: Floats, least: float) -> tuple[Ints, Floats]:
     """Each revision's best score in a batch of hits, of those from `least`."""
     kept = (revisions >= 0) & (scores >= least)
     found, at = np.unique(revisions[kept], return_inverse=True)
     best = np.full(len(found), -1.0, scores.dtype)
     np.maximum.at(best, at, scores[kept])
-    yield from zip(found.tolist(), best.tolist(), strict=True)
+    return found, best

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -136,6 +136,10 @@ class VectorIndex:
                 kept = [*kept, rows] if sum(part.data.nbytes for part in [*kept, rows]) <= TAIL_BYTES else None
         if kept is not None:
             self._tails[kind] = kept
+
+    def among(self, revisions: Collection[int] | None) -> VectorIndex | Among:
+        """The index asked for these revisions alone; for all of them where there are none given."""
+        return self if revisions is None else Among(self, np.array(sorted(revisions), np.int64))
 
     def models_of(self, revisions: Iterable[int]) -> Mapping[int, int]:
         """The models that revisions are of."""
@@ -301,6 +305,22 @@ class VectorIndex:
         found = np.concatenate(held)
         found = found[np.argsort(found["revision"], kind="stable")]
         return "" if np.array_equal(found, wanted) else f"{self.root}: rows of kind {kind!r} are not those of the registry"
+
+
+class Among:
+    """An index asked for some revisions alone."""
+
+    def __init__(self, index: VectorIndex, revisions: Array) -> None:
+        self._index, self._revisions = index, revisions
+        self.models_of = index.models_of
+
+    def search(self, kind: str, queries: Array, k: int) -> Hits:
+        """As of the whole index."""
+        return self._index.search(kind, queries, k, self._revisions)
+
+    def search_exact(self, kind: str, queries: Array, k: int) -> Hits:
+        """As of the whole index."""
+        return self._index.search_exact(kind, queries, k, self._revisions)
 
 
 def _searched(rows: TableRows, queries: Array, kind: str, k: int, only: Array | None) -> Iterator[Shortlist]:

@@ -56,9 +56,11 @@ class Known:
         """The fingerprint of the revision with this number. Raises KeyError."""
         return self.read(self.store.stored([number])[number])
 
-    def nearest(self, fingerprint: Fingerprint, limit: int, without: Collection[int] = ()) -> dict[str, Fingerprint]:
-        """The revisions that the index finds by a fingerprint, by name, best first; only those with a vote, and none of `without`."""
-        found = find_candidates(self.index, fingerprint, limit=limit + len(without), nearest=0)
+    def nearest(
+        self, fingerprint: Fingerprint, limit: int, without: Collection[int] = (), only: Collection[int] | None = None
+    ) -> dict[str, Fingerprint]:
+        """The revisions that the index finds by a fingerprint, by name, best first; those with a vote, of `only`, and none of `without`."""
+        found = find_candidates(self.index.among(only), fingerprint, limit=limit + len(without), nearest=0)
         stored = self.store.stored([number for number in found if number not in without])
         return {model.name: self.read(model) for model in stored.values()}
 
