@@ -13,7 +13,6 @@ from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
-import psycopg
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -91,6 +90,7 @@ def test_the_blocks_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("query", re.findall(r"```sql\n(.*?)```", (DOCS / "upkeep.md").read_text(encoding="utf-8"), re.DOTALL))
 def test_the_queries_of_a_page_answer_alike_on_both_stores(query: str, tmp_path: Path, postgres: Server) -> None:
+    psycopg = pytest.importorskip("psycopg")
     with open_store(tmp_path / "r.db") as store, store.batch():
         for name, content in (("org/a", "1"), ("b", "1"), ("c", "2")):
             store.put(record(name, content=content, config={"model_type": "llama"}), rows(1))
