@@ -151,7 +151,7 @@ def _rows_agree(store: Store, row: KeptFingerprint, vectors_of: VectorsOf | None
 def _may_be_chosen(store: Store, row: KeptFingerprint) -> bool:
     """Whether the revision is listed and chosen by what this fingerprint tells."""
     about, config = json.loads(row.about), json.loads(row.config)
-    return store.inspection.facets(row.revision) == facets_of(row.level, row.coverage, row.parameters, about, config)
+    return store.inspection.facets(row.revision) == facets_of(row.level, row.coverage, row.parameters, row.bytes_total, about, config)
 
 
 def _near(kind: str, wanted: Array, held: bytes) -> bool:

@@ -162,7 +162,7 @@ def test_a_line_tells_what_models_are_chosen_by(zoo: Store) -> None:
     (lone,) = zoo.listed(parse_where(["name=lone"]))
     assert (lone.tags, lone.note, lone.revisions, lone.parameters) == (("Old",), "50% done, ask\nagain", 2, 11)
     assert zoo.lines([999, *reversed(zoo.numbers(current=True))]) == zoo.lines([*reversed(zoo.numbers(current=True))])
-    assert zoo.inspection.facets(zoo.get("lone").revision) == ("probe", "", ("text",), "", "", 11, 1.0)
+    assert zoo.inspection.facets(zoo.get("lone").revision) == ("probe", "", ("text",), "", "", 11, 20, 1.0)
 
 
 def test_an_adapter_of_which_the_numbers_are_not_known_counts_as_none(store: Store) -> None:
@@ -195,7 +195,7 @@ def test_what_models_are_chosen_by_is_looked_at_and_made_anew(store: Store) -> N
     with Registry(store) as registry:
         registry.add("a", fingerprints.from_bytes(real_fingerprint(1)))
         wanted = store.inspection.facets(1)
-        for rows_there in ([], [(1, "full", "bert", ",", "", "", 3, 0.5)]):
+        for rows_there in ([], [(1, 1, "full", "bert", ",", "", "", 3, 20, 0.5, "2026")]):
             with store.batch():
                 store.tables.fill("facet", rows_there)
             assert {one.check for one in registry.examine() if one.state == "broken"} == {"search rows"}

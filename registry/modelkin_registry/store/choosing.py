@@ -8,8 +8,8 @@ from typing import Any
 from modelkin_registry.store.records import Facets
 
 
-def facets_of(level: str, coverage: float, parameters: int, about: Mapping[str, Any], config: Mapping[str, Any]) -> Facets:
-    """The facets of a revision, of what its fingerprint is described by.
+def facets_of(level: str, coverage: float, parameters: int, size: int, about: Mapping[str, Any], config: Mapping[str, Any]) -> Facets:
+    """The facets of a revision, of what its fingerprint is described by. `size`: bytes of its tensors.
 
     Its family is what config.json calls the kind of model, in small letters. An adapter alone counts by the numbers that it holds, not by
     those of the matrices that it changes; None where an older version did not note them.
@@ -24,6 +24,7 @@ def facets_of(level: str, coverage: float, parameters: int, about: Mapping[str, 
         quantization=str(about.get("quantization") or ""),
         adapter="" if adapter is None else str(adapter.get("kind") or "adapter"),
         parameters=held if isinstance(held, int) else None,
+        bytes=size,
         coverage=coverage,
     )
 

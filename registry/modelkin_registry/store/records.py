@@ -133,6 +133,7 @@ class Facets(NamedTuple):
     quantization: str
     adapter: str
     parameters: int | None
+    bytes: int
     coverage: float
 
 

@@ -84,8 +84,9 @@ LABEL_TABLES = (
     "CREATE INDEX tag_name ON tag (name, model)",
     f"""CREATE TABLE note (model BIGINT PRIMARY KEY REFERENCES model (id) ON DELETE CASCADE, text {TEXT}, noted {TEXT},
         checksum BIGINT NOT NULL)""",
-    f"""CREATE TABLE facet (revision BIGINT PRIMARY KEY REFERENCES revision (id) ON DELETE CASCADE, level {TEXT}, family {TEXT},
-        components {TEXT}, quantization {TEXT}, adapter {TEXT}, parameters BIGINT, coverage DOUBLE PRECISION NOT NULL)""",
+    f"""CREATE TABLE facet (revision BIGINT PRIMARY KEY REFERENCES revision (id) ON DELETE CASCADE, model BIGINT NOT NULL, level {TEXT},
+        family {TEXT}, components {TEXT}, quantization {TEXT}, adapter {TEXT}, parameters BIGINT, bytes BIGINT NOT NULL,
+        coverage DOUBLE PRECISION NOT NULL, updated {TEXT})""",
     "CREATE INDEX facet_family ON facet (family)",
     "CREATE INDEX revision_content ON revision (content)",
 )

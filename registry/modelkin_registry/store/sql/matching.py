@@ -11,9 +11,8 @@ from modelkin_registry.store.filters import DATE, FIELDS, NUMBER, WORD, Conditio
 from modelkin_registry.store.sql.beside.claims import CURRENT
 from modelkin_registry.store.words import storable
 
-CURRENT_REVISION = "revision.id = (SELECT max(id) FROM revision AS other WHERE other.model = model.id)"
-# Left: what has no facets yet is not lost.
-MATCHED = "FROM revision JOIN model ON model.id = revision.model LEFT JOIN facet ON facet.revision = revision.id"
+CURRENT_REVISION = "facet.revision = (SELECT max(id) FROM revision AS other WHERE other.model = facet.model)"
+MATCHED = "FROM facet JOIN model ON model.id = facet.model"
 AUTHOR = "CASE WHEN model.name LIKE '%/%' THEN substr(model.name, 1, instr(model.name, '/') - 1) ELSE '' END"
 BASES = ", ".join(f"'{kind}'" for kind in LINEAGE_KINDS)
 # What a field is in a row of MATCHED.
@@ -25,20 +24,20 @@ OWN = {
     "quantization": "facet.quantization",
     "adapter": "facet.adapter",
     "parameters": "facet.parameters",
-    "bytes": "revision.bytes_total",
+    "bytes": "facet.bytes",
     "coverage": "facet.coverage",
-    "revisions": "(SELECT count(*) FROM revision AS other WHERE other.model = model.id)",
+    "revisions": "(SELECT count(*) FROM revision AS other WHERE other.model = facet.model)",
     "added": "model.added",
-    "updated": "revision.added",
+    "updated": "facet.updated",
     "sender": "model.sender",
 }
 # Of which there may be several: the rows, and what of them is looked at.
 SEVERAL = {
-    "tag": ("tag WHERE tag.model = model.id", "tag.name"),
-    "note": ("note WHERE note.model = model.id", "note.text"),
-    "license": (f"claim WHERE claim.model = model.id AND claim.kind = 'license' AND {CURRENT}", "claim.value"),
-    "base": (f"claim WHERE claim.model = model.id AND claim.kind IN ({BASES}) AND {CURRENT}", "claim.value"),
-    "origin": ("source WHERE source.revision = revision.id AND source.origin != ''", "source.origin"),
+    "tag": ("tag WHERE tag.model = facet.model", "tag.name"),
+    "note": ("note WHERE note.model = facet.model", "note.text"),
+    "license": (f"claim WHERE claim.model = facet.model AND claim.kind = 'license' AND {CURRENT}", "claim.value"),
+    "base": (f"claim WHERE claim.model = facet.model AND claim.kind IN ({BASES}) AND {CURRENT}", "claim.value"),
+    "origin": ("source WHERE source.revision = facet.revision AND source.origin != ''", "source.origin"),
 }
 SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # as both engines' lower() has it
 LIKE = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_", "*": "%", "?": "_"})
@@ -54,8 +53,8 @@ def where(conditions: Sequence[Condition]) -> Said:
 def ordered(sort: str, reverse: bool) -> str:
     """What stands behind ORDER BY: texts from A, numbers and dates from the largest, `reverse` the other way; ties by name."""
     falls = (FIELDS[sort] in (NUMBER, DATE)) != reverse
-    name = "" if sort == "name" else ", model.name, revision.id"
-    return f"{OWN[sort]} IS NULL, {OWN[sort]} {'DESC' if falls else 'ASC'}{name or ', revision.id'}"
+    first = f"{OWN[sort]} IS NULL, " if sort == "parameters" else ""  # what is not known comes last, either way
+    return f"{first}{OWN[sort]} {'DESC' if falls else 'ASC'}" + ("" if sort == "name" else ", model.name")
 
 
 def _said(one: Condition) -> Said:
@@ -72,9 +71,9 @@ def _said(one: Condition) -> Said:
 
 def _component(one: Condition) -> Said:
     if one.value == "":
-        return f"coalesce(facet.components, ',') {one.relation} ','", []
+        return f"facet.components {one.relation} ','", []
     text, values = _alike("facet.components", f"*,{one.value},*")
-    return (f"NOT coalesce({text}, 1 = 0)" if one.relation == "!=" else text), values
+    return (f"NOT ({text})" if one.relation == "!=" else text), values
 
 
 def _number(one: Condition) -> Said:
@@ -87,7 +86,7 @@ def _date(one: Condition) -> Said:
 
 
 def _text(one: Condition) -> Said:
-    own = f"coalesce({OWN[one.field]}, '')"
+    own = OWN[one.field]
     if one.value == "":
         return f"{own} {one.relation} ''", []
     text, values = _alike(own, str(one.value))

@@ -42,13 +42,15 @@ STORED = f"""{TOLD}, data {TABLES} LEFT JOIN blob ON blob.fingerprint = fingerpr
     WHERE searched.revision IN {NUMBERS}"""
 LISTED = f"""{TOLD}, (SELECT count(*) FROM revision AS other WHERE other.model = model.id) AS revisions {TABLES}
     WHERE searched.revision IN {NUMBERS}"""  # noqa: S608
+ALL = """SELECT revision.id FROM model JOIN revision
+    ON revision.id = (SELECT max(id) FROM revision AS other WHERE other.model = model.id)"""
 SUMMED = f"""SELECT facet.level AS level, facet.family AS family, CASE WHEN facet.adapter != '' THEN 1 ELSE 0 END AS is_adapter,
     CASE WHEN model.sender != '' THEN 1 ELSE 0 END AS is_imported, count(*) AS models, sum(facet.parameters) AS parameters,
     sum(CASE WHEN facet.parameters IS NULL THEN 1 ELSE 0 END) AS unknown {MATCHED}
     WHERE {CURRENT_REVISION} AND ("""
 SUMMED_BY = ") GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
 TAGS_USED = f"""SELECT tag.name AS name, count(*) AS models FROM tag
-    WHERE tag.model IN (SELECT model.id {MATCHED} WHERE {CURRENT_REVISION} AND """  # noqa: S608
+    WHERE tag.model IN (SELECT facet.model {MATCHED} WHERE {CURRENT_REVISION} AND """  # noqa: S608
 TWINS = """SELECT other.id FROM revision JOIN revision AS other ON other.content = revision.content AND other.model != revision.model
     WHERE revision.id = ? ORDER BY other.id"""
 NAMED = f"""SELECT revision.id AS number, searched.current AS current, {sealed("model")}, {sealed("revision")}
@@ -226,7 +228,7 @@ class Reading(Session):
         text, values = where(conditions)
         only = f"{CURRENT_REVISION} AND " if current else ""
         outdated = set(self.outdated())
-        found = self.column(f"SELECT revision.id {MATCHED} WHERE {only}{text} ORDER BY revision.id", values)
+        found = self.column(f"SELECT facet.revision {MATCHED} WHERE {only}{text} ORDER BY facet.revision", values)
         return [number for number in found if number not in outdated]
 
     def count_matching(self, conditions: Where) -> int:
@@ -238,9 +240,10 @@ class Reading(Session):
         """One line a model whose current revision meets the conditions; texts from A, numbers and dates from the largest."""
         text, values = where(conditions)
         bound = "" if limit is None else f" LIMIT {int(limit)}"
-        order = f"{MATCHED} WHERE {CURRENT_REVISION} AND {text} ORDER BY {ordered(sort, reverse)}{bound}"
+        every = not conditions and sort == "name"  # which needs nothing derived
+        chosen = ALL if every else f"SELECT facet.revision {MATCHED} WHERE {CURRENT_REVISION} AND {text}"
         with self.reading():
-            wanted = self.column(f"SELECT revision.id {order}", values)
+            wanted = self.column(f"{chosen} ORDER BY {ordered(sort, reverse)}{bound}", values)
             found, count = self.lines(wanted), self.count()
         lost = len(wanted) - len(found) if conditions or limit is not None else abs(count - len(found))
         if lost:
@@ -259,7 +262,7 @@ class Reading(Session):
     def _listed(self, row: Row, tags: tuple[str, ...], note: str) -> ListedModel:
         model, revision, fingerprint = (self.whole(row, table) for table in ("model", "revision", "fingerprint"))
         about, config = json.loads(fingerprint["about"]), json.loads(revision["config"])
-        facets = facets_of(fingerprint["level"], fingerprint["coverage"], revision["parameters"], about, config)
+        facets = facets_of(fingerprint["level"], fingerprint["coverage"], revision["parameters"], revision["bytes_total"], about, config)
         return ListedModel(
             model["name"],
             facets.level,
@@ -273,7 +276,7 @@ class Reading(Session):
             family=facets.family,
             quantization=facets.quantization,
             adapter=facets.adapter,
-            bytes_total=revision["bytes_total"],
+            bytes_total=facets.bytes,
             coverage=facets.coverage,
             tags=tags,
             note=note,

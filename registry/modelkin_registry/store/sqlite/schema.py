@@ -140,9 +140,9 @@ LABEL_TABLES = (
     "CREATE INDEX tag_name ON tag (name, model)",
     """CREATE TABLE note (model INTEGER PRIMARY KEY REFERENCES model (id) ON DELETE CASCADE, text TEXT NOT NULL, noted TEXT NOT NULL,
         checksum INTEGER NOT NULL)""",
-    """CREATE TABLE facet (revision INTEGER PRIMARY KEY REFERENCES revision (id) ON DELETE CASCADE, level TEXT NOT NULL,
-        family TEXT NOT NULL, components TEXT NOT NULL, quantization TEXT NOT NULL, adapter TEXT NOT NULL, parameters INTEGER,
-        coverage REAL NOT NULL)""",
+    """CREATE TABLE facet (revision INTEGER PRIMARY KEY REFERENCES revision (id) ON DELETE CASCADE, model INTEGER NOT NULL,
+        level TEXT NOT NULL, family TEXT NOT NULL, components TEXT NOT NULL, quantization TEXT NOT NULL, adapter TEXT NOT NULL,
+        parameters INTEGER, bytes INTEGER NOT NULL, coverage REAL NOT NULL, updated TEXT NOT NULL)""",
     "CREATE INDEX facet_family ON facet (family)",
     "CREATE INDEX revision_content ON revision (content)",
 )
