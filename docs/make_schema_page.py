@@ -18,6 +18,7 @@ holds FAISS indexes that are derived from the table `vector`, carry a generation
 stale or damaged. Any SQLite browser can read the file while it is in use; write to it with `modelkin` only.
 Where the file or its folder may not be written, it can still be read: nothing is written then, not even the index.
 In PostgreSQL the tables are the same, with the same numbers and checksums: see [registries in PostgreSQL](postgresql.md).
+Queries to begin with, for SQLite, PostgreSQL, DuckDB and Datasette: [keeping a registry](upkeep.md#with-sql).
 
 """
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modelkin.verbs.fingerprints import fingerprint as fingerprint
     from modelkin.verbs.fingerprints import read as read
     from modelkin.verbs.keeping import add as add
+    from modelkin.verbs.keeping import backup as backup
     from modelkin.verbs.keeping import calibrate as calibrate
     from modelkin.verbs.keeping import copy_registry as copy_registry
     from modelkin.verbs.keeping import doctor as doctor
@@ -32,14 +33,18 @@ if TYPE_CHECKING:
     from modelkin.verbs.keeping import journal as journal
     from modelkin.verbs.keeping import list as list
     from modelkin.verbs.keeping import new_registry as new_registry
+    from modelkin.verbs.keeping import note as note
     from modelkin.verbs.keeping import open as open
     from modelkin.verbs.keeping import pull as pull
     from modelkin.verbs.keeping import push as push
     from modelkin.verbs.keeping import refresh as refresh
     from modelkin.verbs.keeping import remove as remove
     from modelkin.verbs.keeping import rename as rename
+    from modelkin.verbs.keeping import restore as restore
     from modelkin.verbs.keeping import show as show
     from modelkin.verbs.keeping import sync as sync
+    from modelkin.verbs.keeping import tag as tag
+    from modelkin.verbs.keeping import to_pandas as to_pandas
     from modelkin.verbs.keeping import upgrade as upgrade
     from modelkin.verbs.keeping import work as work
     from modelkin.verbs.publishing import evidence as evidence
@@ -61,6 +66,7 @@ _QUESTIONS = ("audit", "compare", "decompose", "query", "screen", "trajectory", 
 _FINGERPRINTS = ("fingerprint", "read")
 _KEEPING = (
     "add",
+    "backup",
     "calibrate",
     "copy_registry",
     "doctor",
@@ -69,14 +75,18 @@ _KEEPING = (
     "journal",
     "list",
     "new_registry",
+    "note",
     "open",
     "pull",
     "push",
     "refresh",
     "remove",
     "rename",
+    "restore",
     "show",
     "sync",
+    "tag",
+    "to_pandas",
     "upgrade",
     "work",
 )

@@ -24,6 +24,7 @@ from modelkin_indexer.errors import (
     UnsupportedFormat,
     UnusableKey,
     UnusableValues,
+    WrongFilter,
     WrongLine,
 )
 from modelkin_registry.answers.plain import CONTRACT, Plain
@@ -50,6 +51,7 @@ __all__ = [
     "UnsupportedFormat",
     "UnusableKey",
     "UnusableValues",
+    "WrongFilter",
     "WrongLine",
     "problem_of",
 ]

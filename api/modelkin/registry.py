@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from modelkin.evidencing import Evidenced, Verified
+from modelkin.keeping import labelling
+from modelkin.keeping.listing import listing
 from modelkin.keys import read_key
 from modelkin.registries import OnDemand, examine, open_registry, part_of
 from modelkin.serving.wishes import HOST, PORT, RATE, Served, ServeWishes
@@ -20,6 +22,7 @@ from modelkin.wishes import (
     CompareOptions,
     HowToRead,
     Listener,
+    ListOptions,
     OpenRegistry,
     Options,
     Reading,
@@ -38,18 +41,24 @@ from modelkin_registry.answers.tree import TreeAnswer
 from modelkin_registry.answers.upkeep import (
     Added,
     Additions,
+    BackedUp,
     Calibration,
     Examination,
     Listing,
+    Noted,
     Refresh,
     Removed,
     Renamed,
     Renewed,
     Shown,
+    Tagged,
     Upgrade,
 )
 from modelkin_registry.screening.results import Screened, Screening
 from modelkin_registry.store.address import Place, is_same, place_of
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class Registry(OpenRegistry):
@@ -481,9 +490,13 @@ class Registry(OpenRegistry):
         """A registered model's fingerprint. Raises UnknownModel."""
         return self.inner.get(name)
 
-    def list(self) -> Listing:
-        """The registered models, by name."""
-        return Listing(tuple(self.inner.list()))
+    def list(self, **wishes: Unpack[ListOptions]) -> Listing:
+        """The registered models: all of them by name, or those that meet the wishes (see `ListOptions`). Raises WrongFilter."""
+        return listing(self.inner.store, wishes)
+
+    def to_pandas(self, **wishes: Unpack[ListOptions]) -> pandas.DataFrame:
+        """The same as a data frame, a row a model. Raises ImportError where pandas is not installed (extra `pandas`), WrongFilter."""
+        return self.list(**wishes).to_pandas()
 
     def show(self, name: str) -> Shown:
         """Everything known of a registered model but its vectors. Raises UnknownModel."""
@@ -495,18 +508,40 @@ class Registry(OpenRegistry):
         self.inner.rename(old, new)
         return Renamed(new, old)
 
-    def remove(self, *names: str, sure: Callable[[Sequence[str]], bool] | None = None) -> Removed:
+    def remove(self, *names: str, dry_run: bool = False, sure: Callable[[Sequence[str]], bool] | None = None) -> Removed:
         """Forget registered models: all of those named, or none if one is not there.
 
-        `sure` is shown the models that would be forgotten, and may refuse. Raises UnknownModel.
+        Args:
+            names: of models or revisions, and patterns of names (`acme/*`).
+            dry_run: tell which would be forgotten, and do nothing.
+            sure: is shown the models that would be forgotten, and may refuse.
+
+        Raises:
+            UnknownModel: a name that no model has, or a pattern that none meets.
         """
-        models = tuple(dict.fromkeys(self.inner.show(name)["model"] for name in names))
-        if sure is not None and not sure(models):
-            return Removed(())
-        with self.inner.store.batch():
-            for model in models:
-                self.inner.remove(model)
-        return Removed(models)
+        return labelling.removed(self.inner.store, names, dry_run=dry_run, sure=sure)
+
+    def tag(self, *names: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Tagged:
+        """Give models tags and take others from them, by which they are chosen (`tag=NAME`). Without either, tells those they have.
+
+        Tags and notes stay with the model, whatever it is called and whatever its weights become. They go with `registry copy`, backups
+        and `refresh`, and never into an export.
+
+        Raises:
+            UnknownModel: a name that no model has, or a pattern (`acme/*`) that none meets.
+            RegistryError: what can be no tag.
+        """
+        return labelling.tagged(self.inner.store, names, add, remove)
+
+    def note(self, name: str, text: str) -> Noted:
+        """Put a note on a model in the place of the one that it had; "" takes it away. Raises UnknownModel, RegistryError."""
+        return labelling.noted(self.inner.store, name, text)
+
+    def backup(self, file: str | os.PathLike[str]) -> BackedUp:
+        """Write this registry as it is at this moment into a new SQLite file, while others go on writing to it. Raises RegistryError."""
+        from modelkin.keeping.backups import backed_up
+
+        return backed_up(self.inner.store, Path(file))
 
     def calibrate(self, *, reset: bool = False) -> Calibration:
         """Measure how far this registry's strangers spread, and judge by that from now on; or with `reset` by what is shipped again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
@@ -156,6 +156,27 @@ class WorkOptions(TypedDict, total=False):
     memory: int | None
     stay: bool
     strict: bool
+
+
+class ListOptions(TypedDict, total=False):
+    """Which of the registered models are listed, and how.
+
+    where    conditions that all have to hold: `family=llama`, `name=acme/*`, `parameters>1B`, `tag!=old` (see the page on upkeep)
+    since    only models that came, or got a new revision, on this date or later
+    sort     name (the default), author, family, level, parameters, bytes, coverage, revisions, added, updated
+    reverse  the other way round: texts go from A, numbers and dates from the largest
+    limit    so many at most
+    count    only how many there are
+    stats    only what they come to, and what the registry's rows take
+    """
+
+    where: Sequence[str]
+    since: str | None
+    sort: str
+    reverse: bool
+    limit: int | None
+    count: bool
+    stats: bool
 
 
 class ExactOptions(TypedDict, total=False):

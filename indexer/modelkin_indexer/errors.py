@@ -11,6 +11,7 @@
     ├── FingerprintError        a stored fingerprint is damaged or of an unknown spec
     ├── UnusableKey             a key file cannot be read or holds no key (exit code 2)
     ├── WrongLine               a policy, or a list of submissions, has a mistake (exit code 2)
+    ├── WrongFilter             a condition that models are chosen by cannot be understood (exit code 2)
     ├── SharedFileError         a file of a shared registry is damaged, of another version or key
     ├── EvidenceError           a bundle of evidence is damaged, was changed, or cannot be written
     ├── ReportError             a page cannot be written in the form that was asked for (exit code 2)
@@ -91,6 +92,12 @@ class WrongLine(ModelkinError):
     def __init__(self, path: str | Path, line: int, problem: str) -> None:
         self.path, self.line, self.problem = str(path), line, problem
         super().__init__(f"{self.path}, line {line}: {problem}")
+
+
+class WrongFilter(ModelkinError):
+    """A condition that models are chosen by cannot be understood: a field that there is none of, or a value that is not of its kind."""
+
+    exit_code = 2
 
 
 class OutputInside(ModelkinError):

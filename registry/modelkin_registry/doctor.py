@@ -14,6 +14,7 @@ from modelkin_indexer.results import fingerprint
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.upkeep import Finding
 from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.store.choosing import facets_of
 from modelkin_registry.store.digests import content_digest, digest_of
 from modelkin_registry.store.protocol import Store
 from modelkin_registry.store.records import KeptFingerprint
@@ -133,6 +134,8 @@ def _contradicted(row: KeptFingerprint, found: Fingerprint) -> Iterator[str]:
 
 def _rows_agree(store: Store, row: KeptFingerprint, vectors_of: VectorsOf | None) -> bool:
     """Whether the revision's search rows are there, are of this fingerprint and, where they can be made anew, are the same."""
+    if not _may_be_chosen(store, row):
+        return False
     records = store.vectors.of(row.revision)
     if any(record.fingerprint != row.fingerprint or not record.is_sound for record in records):
         return False
@@ -143,6 +146,12 @@ def _rows_agree(store: Store, row: KeptFingerprint, vectors_of: VectorsOf | None
     if wanted.keys() != held.keys():
         return False
     return all(rows.layers.tobytes() == held[key][0] and _near(rows.kind, rows.data, held[key][1]) for key, rows in wanted.items())
+
+
+def _may_be_chosen(store: Store, row: KeptFingerprint) -> bool:
+    """Whether the revision is listed and chosen by what this fingerprint tells."""
+    about, config = json.loads(row.about), json.loads(row.config)
+    return store.inspection.facets(row.revision) == facets_of(row.level, row.coverage, row.parameters, row.bytes_total, about, config)
 
 
 def _near(kind: str, wanted: Array, held: bytes) -> bool:

@@ -22,7 +22,7 @@ def told(*arguments: str, registry: str) -> Any:
 def without_place(answer: Any) -> str:
     """An answer as text, without times and the registry's name."""
     if isinstance(answer, dict):
-        passing = {"seconds", "added", "first_seen", "last_seen", "registry", "made", "noted"}
+        passing = {"seconds", "added", "updated", "first_seen", "last_seen", "registry", "made", "noted"}
         return json.dumps({name: without_place(value) for name, value in answer.items() if name not in passing})
     return json.dumps([*map(without_place, answer)] if isinstance(answer, list) else answer)
 

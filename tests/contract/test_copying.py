@@ -37,6 +37,8 @@ def fill(store: Store) -> None:
     with store.batch():
         store.hub.note("org/b", "done", model=model, content="x", size=7)
         store.hub.note_newest("all", "2026-01-02")
+        store.labels.tag(model, ["ours"])
+        store.labels.note(model, "a\nb")
         store.backgrounds.replace([OwnBackground("probe", "mlp", 0.1, 0.1, 12, 4, True)], 3)
     store.put(record("gone"), rows(4))
     store.remove("gone")

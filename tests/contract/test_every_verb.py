@@ -40,6 +40,8 @@ CALLS = {
     "list": [],
     "show": ["parent"],
     "rename": ["parent", "mother"],
+    "tag": ["parent", "+kept", "-old"],
+    "note": ["parent", "seen"],
     "remove": ["stranger", "--yes"],
     "fingerprint": ["child", "-o", "child.modelkin"],
     "export": ["out.modelkin-registry"],
@@ -51,6 +53,8 @@ CALLS = {
     "upgrade": [],
     "registry new": ["private.db"],
     "registry copy": ["r.db", "copy.db"],
+    "registry backup": ["backup.db"],
+    "registry restore": ["given.db", "--registry", "restored.db"],
     "key": ["new", "mine.key"],
     "formats": [],
     "refresh": ["private.db", "given.key"],
@@ -65,6 +69,7 @@ INSTEAD = {
     "compare": REPORT,
     "trajectory": REPORT,
     "decompose": {"recipe": "recipe", **REPORT},
+    "list": {"columns": "models"},
     "remove": {"yes": "sure"},
     "screen": {"show_policy": "policy", **REPORT},
     "sync": {"ids_from": "ids", "journal": "journal"},
@@ -75,8 +80,10 @@ NAMES = {
     "import": "import_",
     "registry new": "new_registry",
     "registry copy": "copy_registry",
+    "registry backup": "backup",
+    "registry restore": "restore",
 }  # in Python, where that of the command line is taken
-NAMED = ("registry copy",)  # whose arguments say which registries
+NAMED = ("registry copy", "registry restore")  # whose arguments say which registries
 
 
 def leaves() -> Iterator[str]:
@@ -94,6 +101,7 @@ def ready(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     import huggingface_hub.constants
 
     assert run("export", "given.modelkin-registry").exit_code == 0
+    assert run("registry", "backup", "given.db").exit_code == 0
     modelkin.key("new", "given.key")
     Path("batch.csv").write_text("name,source,base\nchild,child,parent\n", encoding="utf-8")
     modelkin.evidence("child", "parent", "given.json")
@@ -146,7 +154,7 @@ def test_it_answers_in_three_forms(ready: Path, verb: str) -> None:
     for line in lines:
         answer = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
         assert next(iter(answer.items())) == ("contract", CONTRACT)
-    for file in ("child.modelkin", "out.modelkin-registry", "copy.db"):
+    for file in ("child.modelkin", "out.modelkin-registry", "copy.db", "backup.db", "restored.db"):
         Path(file).unlink(missing_ok=True)
 
 
@@ -166,7 +174,7 @@ def test_its_errors_have_one_form(ready: Path, monkeypatch: pytest.MonkeyPatch, 
     def crash(*_: object, **__: object) -> None:
         raise ArithmeticError("nobody foresaw this")
 
-    name = {"list": "open", **NAMES}.get(verb, verb)
+    name = NAMES.get(verb, verb)
     monkeypatch.setattr(modelkin, name, crash, raising=False)
     said = run(*verb.split(), *CALLS[verb], "--json")
     assert said.exit_code == 5
@@ -179,7 +187,7 @@ def test_its_errors_have_one_form(ready: Path, monkeypatch: pytest.MonkeyPatch, 
 
 @every_verb
 def test_without_a_registry_it_makes_one_or_says_so(models: Path, verb: str) -> None:
-    call = ["gone.db", "copy.db"] if verb in NAMED else CALLS[verb]
+    call = {"registry copy": ["gone.db", "copy.db"], "registry restore": ["gone.db"]}.get(verb, CALLS[verb])
     said = run(*verb.split(), *call, "--json", registry="none.db")
     if verb == "add" or verb in ALONE:  # the first makes it, the others need none
         assert said.exit_code == 0

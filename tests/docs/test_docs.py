@@ -6,8 +6,10 @@ import importlib.util
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +19,11 @@ from click.testing import CliRunner
 
 from modelkin_cli.main import VERBS, cli
 from modelkin_registry.answers.relations import RELATIONS
+from modelkin_registry.store.copying import copy_store
+from modelkin_registry.store.opening import open_store
+from modelkin_registry.store.records import Queued
+from postgres import Server
+from registry_helpers import record, rows
 from tiny_models import save_model, tiny_llama
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -72,13 +79,30 @@ def test_relations_named_in_the_method_exist() -> None:
         assert f"**{word}**" in text
 
 
-@pytest.mark.parametrize("page", ["first-hour.md", "python.md", "screening.md", "serving.md"])
+@pytest.mark.parametrize("page", ["first-hour.md", "python.md", "screening.md", "serving.md", "upkeep.md"])
 def test_the_blocks_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # where `modelkin` is installed
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     for name in ("MODELKIN_REGISTRY", "MODELKIN_KEY_FILE"):
         monkeypatch.delenv(name, raising=False)
     assert script("run_blocks").run(DOCS / page, tmp_path) > 3
+
+
+@pytest.mark.parametrize("query", re.findall(r"```sql\n(.*?)```", (DOCS / "upkeep.md").read_text(encoding="utf-8"), re.DOTALL))
+def test_the_queries_of_a_page_answer_alike_on_both_stores(query: str, tmp_path: Path, postgres: Server) -> None:
+    psycopg = pytest.importorskip("psycopg")
+    with open_store(tmp_path / "r.db") as store, store.batch():
+        for name, content in (("org/a", "1"), ("b", "1"), ("c", "2")):
+            store.put(record(name, content=content, config={"model_type": "llama"}), rows(1))
+        store.hub.enqueue([Queued("org/x", "7", "1", "2026-01-01", "full")], "all")
+        store.hub.note("org/x", "failed", reason="not there")
+    address = postgres.address()
+    with open_store(tmp_path / "r.db") as store, open_store(address) as copy:
+        copy_store(store, copy)
+    with closing(sqlite3.connect(f"file:{tmp_path}/r.db?mode=ro", uri=True)) as file, psycopg.connect(address.server) as server:
+        server.execute(f"SET search_path = {address.schema}")
+        found = file.execute(query).fetchall()
+        assert found == server.execute(query).fetchall() != []
 
 
 def test_the_steps_of_a_pipeline_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

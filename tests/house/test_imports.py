@@ -46,7 +46,7 @@ FLOORS = {
         {"wishes"},
         {"registries"},
         {"sources"},
-        {"answering", "auditing", "made", "taking"},
+        {"answering", "auditing", "keeping", "made", "taking"},
         {"bundles", "reporting"},
         {"screening", "serving", "standards"},
         {"evidencing"},

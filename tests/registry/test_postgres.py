@@ -13,6 +13,7 @@ from modelkin_registry import doctor
 from modelkin_registry.registry import Registry
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.address import Address, is_same, place_of
+from modelkin_registry.store.filters import parse_where
 from modelkin_registry.store.opening import is_there, open_store
 from postgres import Server, serving
 from registry_helpers import real_fingerprint, real_record, record, rows, rows_of
@@ -134,6 +135,18 @@ def test_a_later_step_is_done_when_it_is_opened(address: Address, monkeypatch: p
     with open_store(address) as store:
         assert store.names() == ["m"]
     assert told_to(address, columns) == [(1,)]
+
+
+def test_models_of_an_older_version_can_be_chosen(address: Address) -> None:
+    """The step that made the table of what they are chosen by filled it."""
+    with open_store(address) as store:
+        store.put(record("a", config={"model_type": "llama", "odd": "\0"}), rows(1))
+        store.put(record("b", level="full", parameters=7), rows(2))
+        wanted = [*store.tables.rows("facet")]
+    told_to(address, "DROP TABLE tag, note, facet", "DROP INDEX revision_content", "DELETE FROM migration WHERE name LIKE '3%'")
+    with open_store(address) as store:
+        assert [*store.tables.rows("facet")] == wanted
+        assert [line.model for line in store.listed(parse_where(["family=llama"]))] == ["a"]
 
 
 def test_rows_of_an_older_spec_are_taken_out(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:

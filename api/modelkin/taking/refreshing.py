@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from modelkin.errors import problem_of
 from modelkin.sources.naming import HUB_ID
@@ -38,7 +39,7 @@ def refreshed(old: Registry, new: Registry, how: HowToRead, listener: Listener, 
 def _read_again(
     old: Registry, new: Registry, stored: StoredModel, how: HowToRead, listener: Listener, places: Sequence[Path], hub: bool
 ) -> str:
-    """Read one model where it is at hand and keep it under its name, with its claims; why not, or "".
+    """Read one model where it is at hand and keep it under its name, with its claims, tags and note; why not, or "".
 
     Of a model that was imported only the weights count, and only where they lie under its name in a place that was named: where it came
     from, and what is said of it, is its sender's word.
@@ -54,7 +55,12 @@ def _read_again(
     if reading is None:
         return f"other weights are there now: {asked}"
     origin, claims = (reading.origin, reading.claims) if stored.sender else (stored.origin, old.claims_of(stored.model))
-    new.add(stored.model, reading.fingerprint, origin=origin, files=reading.files, claims=claims, structure=reading.structure)
+    told: dict[str, Any] = {"origin": origin, "files": reading.files, "claims": claims, "structure": reading.structure}
+    with new.store.batch():
+        put = new.add(stored.model, reading.fingerprint, **told)
+        tags, notes = old.store.labels.tags([stored.model_id]), old.store.labels.notes([stored.model_id])
+        new.store.labels.tag(put.model_id, tags.get(stored.model_id, ()))
+        new.store.labels.note(put.model_id, notes.get(stored.model_id, ""))
     return ""
 
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from modelkin.keys import read_key
 from modelkin.settings import Settings
-from modelkin.wishes import SILENT, ExactOptions, HowToRead, Listener, OpenRegistry, Options, how_to_read
+from modelkin.wishes import SILENT, ExactOptions, HowToRead, Listener, ListOptions, OpenRegistry, Options, how_to_read
 from modelkin_indexer.errors import UnusableKey
 from modelkin_registry.store.address import place_of
 
@@ -42,6 +42,10 @@ class ReadingCall(Call, Options, total=False):
     """The same, with how sources are read (see `Options`)."""
 
 
+class ListingCall(Call, ListOptions, total=False):
+    """The same, with which models are listed and how (see `ListOptions`)."""
+
+
 class ComparingCall(ReadingCall, ExactOptions, total=False):
     """The same, with how an exact comparison goes (see `ExactOptions`)."""
 
@@ -55,6 +59,11 @@ def options_of(call: ReadingCall) -> Options:
         "adapter_base": call.get("adapter_base"),
         "strict": call.get("strict", False),
     }
+
+
+def list_options_of(call: ListingCall) -> ListOptions:
+    """That part of a call that says which models are listed, and how."""
+    return cast(ListOptions, {name: value for name, value in call.items() if name in ListOptions.__annotations__})
 
 
 def settings_of(call: Call) -> Settings:

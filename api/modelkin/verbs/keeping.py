@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Unpack
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
 
+from modelkin.keeping.backups import restored
 from modelkin.registries import copied_registry, examine_registry, make_registry
 from modelkin.registry import Registry
 from modelkin.taking import sharing
-from modelkin.verbs.calls import AnyKeys, AnyRegistry, Call, ReadingCall, listener_of, opened, options_of, settings_of
+from modelkin.verbs.calls import (
+    AnyKeys,
+    AnyRegistry,
+    Call,
+    ListingCall,
+    ReadingCall,
+    list_options_of,
+    listener_of,
+    opened,
+    options_of,
+    settings_of,
+)
 from modelkin.wishes import SILENT, Asked, Listener, SyncOptions, WorkOptions
 from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
 from modelkin_registry.answers.upkeep import (
     Added,
     Additions,
+    BackedUp,
     Calibration,
     CopiedRegistry,
     Examination,
     Listing,
     NewRegistry,
+    Noted,
     Refresh,
     Removed,
     Renamed,
     Renewed,
     Shown,
+    Tagged,
     Upgrade,
 )
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def open(  # `modelkin.open`, as a file is opened
@@ -114,10 +133,15 @@ def journal(**call: Unpack[Call]) -> Journal:
         return registry.journal()
 
 
-def list(**call: Unpack[Call]) -> Listing:  # named as the verb is
-    """The registered models, by name."""
+def list(**call: Unpack[ListingCall]) -> Listing:  # named as the verb is
+    """The registered models: all of them by name, or those that meet the wishes of the call: `Registry.list`. Raises WrongFilter."""
     with opened(call) as registry:
-        return registry.list()
+        return registry.list(**list_options_of(call))
+
+
+def to_pandas(**call: Unpack[ListingCall]) -> pandas.DataFrame:
+    """The same as a data frame, a row a model. Raises ImportError where pandas is not installed (extra `pandas`), WrongFilter."""
+    return list(**call).to_pandas()
 
 
 def show(name: str, **call: Unpack[Call]) -> Shown:
@@ -132,10 +156,37 @@ def rename(old: str, new: str, **call: Unpack[Call]) -> Renamed:
         return registry.rename(old, new)
 
 
-def remove(*names: str, sure: Callable[[Sequence[str]], bool] | None = None, **call: Unpack[Call]) -> Removed:
-    """Forget registered models: all of those named, or none if one is not there. `sure` is asked first: `Registry.remove`."""
+def remove(*names: str, dry_run: bool = False, sure: Callable[[Sequence[str]], bool] | None = None, **call: Unpack[Call]) -> Removed:
+    """Forget registered models: all of those meant by names and patterns, or none if one is not there: `Registry.remove`."""
     with opened(call, starter=False) as registry:
-        return registry.remove(*names, sure=sure)
+        return registry.remove(*names, dry_run=dry_run, sure=sure)
+
+
+def tag(*names: str, add: Iterable[str] = (), remove: Iterable[str] = (), **call: Unpack[Call]) -> Tagged:
+    """Give models tags and take others from them: `Registry.tag`. Raises UnknownModel, RegistryError."""
+    with opened(call, starter=False) as registry:
+        return registry.tag(*names, add=add, remove=remove)
+
+
+def note(name: str, text: str, **call: Unpack[Call]) -> Noted:
+    """Put a note on a model, "" takes it away: `Registry.note`. Raises UnknownModel, RegistryError."""
+    with opened(call, starter=False) as registry:
+        return registry.note(name, text)
+
+
+def backup(file: str | os.PathLike[str], **call: Unpack[Call]) -> BackedUp:
+    """Write a registry as it is at this moment into a new SQLite file, while others go on writing to it: `Registry.backup`."""
+    with opened(call, starter=False) as registry:
+        return registry.backup(file)
+
+
+def restore(file: str | os.PathLike[str], **call: Unpack[Call]) -> CopiedRegistry:
+    """Make the registry that the call names of a backup, where there is none yet.
+
+    Raises:
+        RegistryError: something is there already; or no backup, or a damaged one, or one of another key.
+    """
+    return restored(Path(file), settings_of(call))
 
 
 def calibrate(*, reset: bool = False, **call: Unpack[Call]) -> Calibration:

@@ -13,6 +13,7 @@ from modelkin_cli.pages import figures
 from modelkin_cli.reading_options import ReadingCommand, printing, reading, starter_option
 from modelkin_registry.answers.upkeep import Added
 
+TWINS = 3  # models with the same weights that are named
 STATUSES = ("added", "unchanged", "failed")
 
 
@@ -52,6 +53,14 @@ def command(
     click.get_current_context().exit(answer.exit_code)
 
 
+def _twins(added: Added) -> str:
+    """What is told where other models have the same digests: no more than was read."""
+    if not added.same_as:
+        return ""
+    what = "the same weights as" if added.level == "full" else "what level probe reads is the same as of"
+    return f"; {what} {', '.join(map(repr, added.same_as[:TWINS]))}" + (", ..." if len(added.same_as) > TWINS else "")
+
+
 class _Seen:
     """Prints what became of each source, and counts those that were stored."""
 
@@ -65,7 +74,7 @@ class _Seen:
             return
         about = f"{figures.count(added.parameters)} parameters, {', '.join(added.components)}, level {added.level}"
         placed = f"{figures.share(added.coverage or 0.0)} placed, {added.seconds:.1f} s"
-        self.output.line(added, added.model, f"{added.status:10}{added.model}: {about}, {placed}")
+        self.output.line(added, added.model, f"{added.status:10}{added.model}: {about}, {placed}{_twins(added)}")
 
     @property
     def stored(self) -> str:

@@ -22,6 +22,7 @@ def model_page(shown: Shown) -> Iterator[RenderableType]:
     yield Text(printable(shown.model), style="bold")
     sender = f"{shown.sender}; all that follows is its word" if shown.sender else ""
     facts = [("added", shown.added), ("from", sender), ("former names", ", ".join(shown.former_names))]
+    facts += [("tags", " ".join(shown.tags)), ("note", shown.note)]
     yield _facts(facts)
     yield from _claims(shown.claims)
     for claim in shown.weighed_claims:

@@ -12,7 +12,7 @@ from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, FamilyEvidence, Relative
 from modelkin_registry.answers.relations import DESCENT_FREE
-from modelkin_registry.answers.upkeep import Finding, Format, ListedModel
+from modelkin_registry.answers.upkeep import Finding, Format
 
 STATE_STYLES = {"ok": "green", "repaired": "yellow", "broken": "bold red"}
 RELATIVES_NOTE = "In brackets: no evidence. Norms and biases are left out: they cannot show descent by themselves."
@@ -118,20 +118,6 @@ def _control_figures(control: Control, family: str) -> tuple[str, str]:
         "/".join(figures.correlation(f.r) for f in side if f.family == family) or figures.NOTHING for side in (control.a_c, control.b_c)
     )
     return a, b
-
-
-def models_table(models: Sequence[ListedModel]) -> Table:
-    """One row a registered model."""
-    table = new_table("model", "parameters", "level", "components", "added", right=("parameters",))
-    for model in models:
-        table.add_row(
-            printable(model.model + (f" (from {model.sender})" if model.sender else "")),
-            figures.count(model.parameters),
-            model.level,
-            ", ".join(model.components),
-            model.added[:10],
-        )
-    return table
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:

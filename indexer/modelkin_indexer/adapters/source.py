@@ -76,7 +76,8 @@ def presented(source: Source) -> Source:
         source.close()
         raise
     found.notes += (*notes, *_notes(adapter, bool(hidden) and not adapter.unknown))
-    found.adapter, found.stored = _described(adapter, added=False), source
+    held = sum(info.elements for info in source.tensors.values())
+    found.adapter, found.stored = {**_described(adapter, added=False), "parameters": held}, source
     return found
 
 

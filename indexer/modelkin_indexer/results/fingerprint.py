@@ -44,7 +44,8 @@ class About:
     from their shapes, since neither tables nor words of their names tell it; `quantization` names how the weights are stored where not
     as plain numbers (else ""), and ends with UNDECODED where their values could not be decoded; `config` is the small part of
     config.json that tells the structure apart; `adapter` says of a low-rank adapter its `kind`, `rank`, the `base` that it
-    declares, and whether it was `added` to a base (if not, the vectors are those of the changes alone); None for other models.
+    declares, and whether it was `added` to a base; if not, the vectors are those of the changes alone, `parameters` above those of the
+    matrices changed, and `parameters` in it the numbers that the adapter itself holds. None for other models.
     `unread` tells what was not decoded, not understood or is no number, each with its `bytes` as stored, and `what` in words ("MLX,
     4 bits", "... row 3 of lm_head.weight"); it counts against `coverage`. `shards`: (read, all) where only some of a model's shards were.
     """

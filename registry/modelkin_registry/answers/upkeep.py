@@ -12,7 +12,7 @@ from modelkin_registry.answers.plain import CONTRACT, Plain
 
 @dataclass(frozen=True)
 class Added(Plain):
-    """What became of one source given to `add`."""
+    """What became of one source given to `add`. `same_as`: registered models whose fingerprints at this level hold the same digests."""
 
     source: str
     model: str
@@ -29,6 +29,7 @@ class Added(Plain):
     bytes_read: int | None
     fingerprint_bytes: int | None
     seconds: float
+    same_as: tuple[str, ...] = ()
     contract: int = CONTRACT
 
 
@@ -48,23 +49,105 @@ class Additions(Plain):
 
 @dataclass(frozen=True)
 class ListedModel(Plain):
-    """One line of `list`. `sender`: the file that brought an imported model, "" for what was read here."""
+    """One line of `list`. `sender`: the file that brought an imported model, "" for what was read here.
+
+    parameters  numbers that the model holds: of an adapter alone its own, None where an older version did not note them
+    adapter     kind of an adapter alone, "" for other models
+    family      what config.json calls the kind of model, "" where nothing says so
+    updated     when its current revision came
+    tags, note  what the registry's maintainers say of it
+    """
 
     model: str
     level: str
-    parameters: int
+    parameters: int | None
     components: tuple[str, ...]
     added: str
     source: str
     revisions: int
     sender: str = ""
+    updated: str = ""
+    family: str = ""
+    quantization: str = ""
+    adapter: str = ""
+    bytes_total: int = 0
+    coverage: float = 0.0
+    tags: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class StoredRows(Plain):
+    """What a registry's rows of one kind take: how many there are, and their bytes without what the engine needs beside."""
+
+    kind: str
+    table_rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Stats(Plain):
+    """Models in numbers: those that were asked for, each by its current revision; `stored` and `bytes` are of the whole registry.
+
+    parameters          numbers of all but adapters alone
+    adapter_parameters  numbers that the adapters hold; of `adapters_unknown` of them they are not known
+    families            models by family; without those of which nothing says it
+    bytes               of the file, or of the tables and indexes
+    """
+
+    models: int
+    revisions: int
+    parameters: int
+    adapters: int
+    adapter_parameters: int
+    adapters_unknown: int
+    imported: int
+    levels: dict[str, int]
+    families: dict[str, int]
+    tags: dict[str, int]
+    stored: tuple[StoredRows, ...]
+    bytes: int
 
 
 @dataclass(frozen=True)
 class Listing(Plain):
-    """The registered models, by name."""
+    """The registered models that were asked for, in the order asked for, or the first of them. `found`: how many there are in all.
+
+    `models` is empty where only their number (`found`) or their `stats` were asked for.
+    """
 
     models: tuple[ListedModel, ...]
+    found: int = 0
+    registry: str = ""
+    stats: Stats | None = None
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Tagged(Plain):
+    """The tags that models have now, by name."""
+
+    models: dict[str, tuple[str, ...]]
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Noted(Plain):
+    """The note that a model has now, "" if none."""
+
+    model: str
+    note: str
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class BackedUp(Plain):
+    """A registry as it was at one moment, in a file: so many models and bytes."""
+
+    source: str
+    registry: str
+    models: int
+    bytes: int
     contract: int = CONTRACT
 
 
@@ -83,6 +166,8 @@ class Shown(Plain):
     revisions: tuple[dict[str, Any], ...]
     weighed_claims: tuple[WeighedClaim, ...]
     sender: str = ""
+    tags: tuple[str, ...] = ()
+    note: str = ""
     contract: int = CONTRACT
 
 
@@ -97,9 +182,10 @@ class Renamed(Plain):
 
 @dataclass(frozen=True)
 class Removed(Plain):
-    """The models that were forgotten."""
+    """The models that were forgotten, or with `dry_run` would be."""
 
     removed: tuple[str, ...]
+    dry_run: bool = False
     contract: int = CONTRACT
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from modelkin_indexer.errors import RegistryError
+from modelkin_registry.store.appearing import appearing
+from modelkin_registry.store.opening import open_store
 from modelkin_registry.store.protocol import Store
 
 
@@ -23,6 +27,18 @@ def copy_store(source: Store, target: Store) -> int:
             rows = sum(_copied(source, target, table) for table in source.tables.names)
             target.tables.go_on_from(source.tables.numbers())
     return rows
+
+
+def back_up(store: Store, path: Path) -> None:
+    """Write a registry as it is at this moment into a new file, while others go on writing to it. Whole or not at all.
+
+    Raises:
+        RegistryError: trouble with the registry or the file.
+    """
+    with appearing(path) as unfinished:
+        if not store.written_to(unfinished):
+            with open_store(unfinished, key_name=store.key_name) as copy:
+                copy_store(store, copy)
 
 
 def _copied(source: Store, target: Store, table: str) -> int:

@@ -19,8 +19,10 @@ from modelkin_registry.answers.shared import JournalEntry
 from modelkin_registry.answers.upkeep import ListedModel, OwnBackground
 from modelkin_registry.evidence.judge import Strangers
 from modelkin_registry.store.address import Place
+from modelkin_registry.store.filters import Where
 from modelkin_registry.store.records import (
     Change,
+    Facets,
     KeptFingerprint,
     KeptStructure,
     Leased,
@@ -28,6 +30,7 @@ from modelkin_registry.store.records import (
     NewModel,
     PutResult,
     Queued,
+    Stored,
     StoredModel,
     VectorRecord,
 )
@@ -74,6 +77,22 @@ class Claims(Protocol):
 
         With `texts`, in small letters, those that have one of them in their names at least, in letters of either case.
         """
+
+
+class Labels(Protocol):
+    """The maintainers' own words on models. They stay with the model, whatever it is called and whatever its weights become."""
+
+    def tag(self, model: int, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
+        """Give a model tags, and take others from it. Raises RegistryError for what can be no tag; one that is not there is no error."""
+
+    def note(self, model: int, text: str) -> None:
+        """Put this note on a model in the place of the one that it had; "" takes it away. Raises RegistryError if it is too long."""
+
+    def tags(self, models: Iterable[int]) -> dict[int, tuple[str, ...]]:
+        """The tags of those models that have any, by name."""
+
+    def notes(self, models: Iterable[int]) -> dict[int, str]:
+        """The notes of those models that have one."""
 
 
 class Structures(Protocol):
@@ -187,6 +206,15 @@ class Inspection(Protocol):
     def orphans(self) -> Iterator[tuple[str, Sequence[str]]]:
         """Things without what belongs to them: what they are, and their names or numbers."""
 
+    def facets(self, revision: int) -> Facets | None:
+        """What a revision is chosen by, as it is stored; None where it has none."""
+
+    def sizes(self) -> list[Stored]:
+        """What the rows of each kind take, the largest first."""
+
+    def size(self) -> int:
+        """Bytes of the whole registry on the engine's disk."""
+
     def fingerprints(self) -> Iterator[KeptFingerprint]:
         """Every stored fingerprint with its bytes."""
 
@@ -246,6 +274,8 @@ class Store(Protocol):
     @property
     def claims(self) -> Claims: ...
     @property
+    def labels(self) -> Labels: ...
+    @property
     def structure(self) -> Structures: ...
     @property
     def backgrounds(self) -> Backgrounds: ...
@@ -257,6 +287,12 @@ class Store(Protocol):
     def inspection(self) -> Inspection: ...
     @property
     def tables(self) -> Tables: ...
+
+    def written_to(self, path: Path) -> bool:
+        """Write the registry's file as it is at this moment to another place; False, and nothing is done, where it is no file.
+
+        Raises RegistryError.
+        """
 
     def close(self) -> None:
         """Let go of it. A second close does nothing."""
@@ -358,8 +394,29 @@ class Store(Protocol):
     def senders(self) -> dict[str, str]:
         """The imported models, by present name, each with the file that brought it."""
 
-    def listed(self) -> list[ListedModel]:
-        """One line a model, by name."""
+    def matching(self, conditions: Where, *, current: bool = False) -> list[int]:
+        """The numbers of all revisions that are searched and meet the conditions, or of the `current` ones of them alone, ascending."""
+
+    def count_matching(self, conditions: Where) -> int:
+        """Number of models whose current revisions meet the conditions, outdated ones too."""
+
+    def listed(self, conditions: Where = (), *, sort: str = "name", reverse: bool = False, limit: int | None = None) -> list[ListedModel]:
+        """One line a model whose current revision meets the conditions; texts from A, numbers and dates from the largest."""
+
+    def lines(self, revisions: Sequence[int]) -> list[ListedModel]:
+        """A line for each of these revisions, in their order; removed ones are left out."""
+
+    def summed(self, conditions: Where = ()) -> list[dict[str, Any]]:
+        """How many models meet the conditions, by level, family, whether they are adapters, whether they were imported.
+
+        A row has `level`, `family`, `is_adapter`, `is_imported`; `models`, `parameters` (all together), `unknown` (models without them).
+        """
+
+    def tags_used(self, conditions: Where = ()) -> dict[str, int]:
+        """Every tag that any of the models has that meet the conditions, and how many have it; by name."""
+
+    def twins(self, revision: int) -> list[str]:
+        """The revisions of other models that have the same content, by name."""
 
     def show(self, name: str) -> dict[str, Any]:
         """Everything known of a model except vectors: revisions with their fingerprints and sources, claims, former names. Newest first.

@@ -121,6 +121,30 @@ class KeptFingerprint:
     searched: bool
 
 
+class Facets(NamedTuple):
+    """What a revision is sorted and chosen by, as the fingerprint that stands for it tells.
+
+    `adapter` is the kind of an adapter without its base, "" for other models; `parameters` are the numbers that are held, None if unknown.
+    """
+
+    level: str
+    family: str
+    components: tuple[str, ...]
+    quantization: str
+    adapter: str
+    parameters: int | None
+    bytes: int
+    coverage: float
+
+
+class Stored(NamedTuple):
+    """What a registry's rows of one kind take: how many there are, and their bytes without what the engine needs beside."""
+
+    kind: str
+    rows: int
+    bytes: int
+
+
 class VectorRecord(NamedTuple):
     """The search rows of one kind and component of a revision, as stored.
 

@@ -146,14 +146,8 @@ class Catalogue:
             self._lock.release()
 
     def _put(self, store: Store, models: Iterable[int]) -> Iterable[ListedModel]:
-        for model in models:
-            numbers = store.revisions_of(model)
-            for one in store.stored(numbers[-1:]).values():
-                known = self._rows.get(one.model)
-                added = known.added if known is not None else store.show(one.model)["added"]
-                components = tuple(one.about.get("components", ()))
-                row = ListedModel(one.model, one.level, one.parameters, components, added, one.origin, len(numbers), one.sender)
-                yield self._told(row)
+        current = [numbers[-1] for model in models if (numbers := store.revisions_of(model))]
+        return map(self._told, store.lines(current))
 
     def _told(self, row: ListedModel) -> ListedModel:
         return row if self._paths else replace(row, source=last_part(row.source))
@@ -190,7 +184,7 @@ def _ordered(rows: Mapping[str, ListedModel], sort: str) -> Sequence[tuple[str, 
     """All names in this order, each with itself in small letters before it."""
     order = sorted(rows, key=str.lower)
     if sort == "parameters":
-        order.sort(key=lambda name: -rows[name].parameters)
+        order.sort(key=lambda name: -(rows[name].parameters or 0))
     elif sort == "added":
         order.sort(key=lambda name: rows[name].added, reverse=True)
     return [(name.lower(), name) for name in order]
@@ -200,7 +194,7 @@ def _counts(rows: Mapping[str, ListedModel]) -> dict[str, Any]:
     """What is told of all of them together."""
     authors = Counter(author for name in rows if (author := _author(name)))
     return {
-        "parameters": sum(row.parameters for row in rows.values()),
+        "parameters": sum(row.parameters or 0 for row in rows.values()),
         "levels": _counted(row.level for row in rows.values()),
         "components": _counted(component for row in rows.values() for component in row.components),
         "authors": dict(authors.most_common(AUTHORS)),
@@ -219,8 +213,8 @@ def _meets(row: ListedModel, wanted: Wanted) -> bool:
         (not wanted.component or wanted.component in row.components)
         and (not wanted.level or row.level == wanted.level)
         and (not wanted.sender or row.sender == wanted.sender)
-        and (wanted.least is None or row.parameters >= wanted.least)
-        and (wanted.most is None or row.parameters <= wanted.most)
+        and (wanted.least is None or (row.parameters or 0) >= wanted.least)
+        and (wanted.most is None or (row.parameters or 0) <= wanted.most)
         and row.added >= wanted.since
     )
 

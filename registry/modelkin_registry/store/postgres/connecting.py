@@ -142,7 +142,10 @@ def _migrate(connection: psycopg.Connection[Any], address: Address, key_name: st
         for step, statements in schema.STEPS.items():
             if step not in done:
                 for statement in statements:
-                    connection.execute(statement)
+                    if callable(statement):
+                        statement(connection)
+                    else:
+                        connection.execute(statement)
                 connection.execute("INSERT INTO migration (name, at) VALUES (%s, %s)", [step, now()])
         made = [secrets.token_hex(16), spec.VERSION, key_name, now()]
         connection.execute(

@@ -10,6 +10,14 @@ rows can be copied either way. Two more:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from psycopg import Connection
+
+from modelkin_registry.store.sql.facets import DERIVED_FROM, derived
+from modelkin_registry.store.sql.facets import NEW as NEW_FACETS
+
 TEXT = 'TEXT COLLATE "C" NOT NULL'  # ordered by its bytes, as SQLite does
 BLOB = "BYTEA STORAGE EXTERNAL NOT NULL"  # sketches do not get smaller
 NUMBERED = {"model": "id", "revision": "id", "fingerprint": "id", "source": "id", "claim": "id", "change": "seq"}  # and by which column
@@ -70,4 +78,28 @@ LEASE_TABLES = (
     "ALTER TABLE hub_repo ADD COLUMN leases INTEGER NOT NULL DEFAULT 0",
     "CREATE INDEX hub_holders ON hub_repo (holder) WHERE holder != ''",
 )
-STEPS: dict[str, tuple[str, ...]] = {"1 as SQLite's file after its step 8": TABLES, "2 leases of the queue": LEASE_TABLES}
+LABEL_TABLES = (
+    f"""CREATE TABLE tag (model BIGINT NOT NULL REFERENCES model (id) ON DELETE CASCADE, name {TEXT}, added {TEXT},
+        checksum BIGINT NOT NULL, PRIMARY KEY (model, name))""",
+    "CREATE INDEX tag_name ON tag (name, model)",
+    f"""CREATE TABLE note (model BIGINT PRIMARY KEY REFERENCES model (id) ON DELETE CASCADE, text {TEXT}, noted {TEXT},
+        checksum BIGINT NOT NULL)""",
+    f"""CREATE TABLE facet (revision BIGINT PRIMARY KEY REFERENCES revision (id) ON DELETE CASCADE, model BIGINT NOT NULL, level {TEXT},
+        family {TEXT}, components {TEXT}, quantization {TEXT}, adapter {TEXT}, parameters BIGINT, bytes BIGINT NOT NULL,
+        coverage DOUBLE PRECISION NOT NULL, updated {TEXT})""",
+    "CREATE INDEX facet_family ON facet (family)",
+    "CREATE INDEX revision_content ON revision (content)",
+)
+
+
+def _derive_facets(connection: Connection[Any]) -> None:
+    rows = [derived(*row) for row in connection.execute(DERIVED_FROM).fetchall()]
+    connection.cursor().executemany(NEW_FACETS.replace("?", "%s"), rows)
+
+
+Step = tuple[str | Callable[[Connection[Any]], None], ...]
+STEPS: dict[str, Step] = {
+    "1 as SQLite's file after its step 8": TABLES,
+    "2 leases of the queue": LEASE_TABLES,
+    "3 tags, notes, facets": (*LABEL_TABLES, _derive_facets),
+}

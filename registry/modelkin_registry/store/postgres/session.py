@@ -56,7 +56,9 @@ def named(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any]) -> Any:
 @cache
 def spoken(statement: str) -> str:
     """A statement of the shared SQL as psycopg takes it."""
-    return statement.replace("%", "%%").replace("json_each(?)", "jsonb_array_elements_text(?::jsonb)").replace("?", "%s")
+    for ours, theirs in (("%", "%%"), ("json_each(?)", "jsonb_array_elements_text(?::jsonb)"), ("instr(", "strpos("), ("?", "%s")):
+        statement = statement.replace(ours, theirs)
+    return statement
 
 
 class PostgresSession(Session):

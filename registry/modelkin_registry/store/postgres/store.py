@@ -29,6 +29,7 @@ REFERENCES = """SELECT source.relname AS child, own.attname AS of, target.relnam
     WHERE contype = 'f' AND connamespace = to_regnamespace(current_schema()) ORDER BY 1, 2"""
 BROKEN = """SELECT relname FROM pg_index JOIN pg_class ON oid = indexrelid
     WHERE NOT indisvalid AND relnamespace = to_regnamespace(current_schema())"""
+SIZE = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relnamespace = to_regnamespace(current_schema())"
 PAGES = "SELECT coalesce(checksum_failures, 0) FROM pg_stat_database WHERE datname = current_database()"
 
 
@@ -57,6 +58,10 @@ class PostgresStore(Writing, PostgresSession):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def written_to(self, path: Path) -> bool:
+        """Nothing: a server's registry is no file."""
+        return False
+
     @property
     def may_be_indexed(self) -> bool:
         """Whether this machine has a place for an index."""
@@ -81,6 +86,10 @@ class PostgresInspection(Inspection):
         yield from (f"the index {name} is not valid" for name in self._session.column(BROKEN))
         if failures := self._session.value(PAGES):
             yield f"the server found {failures} damaged pages in this database"
+
+    def size(self) -> int:
+        """Bytes of the schema's tables and indexes."""
+        return int(self._session.value(SIZE) or 0)
 
     def lost_references(self) -> Iterator[str]:
         """Rows that refer to rows which are not there."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from modelkin_registry.store.records import KeptFingerprint, digits_of
+from modelkin_registry.store.records import Facets, KeptFingerprint, Stored, digits_of
+from modelkin_registry.store.sql.facets import OF_REVISION, read_row
 from modelkin_registry.store.sql.sealed import SEALED, seal_of
 from modelkin_registry.store.sql.session import Session
 
@@ -32,6 +33,20 @@ FINGERPRINTS = """SELECT fingerprint.id AS fingerprint, revision.id AS revision,
     FROM fingerprint JOIN blob ON blob.fingerprint = fingerprint.id JOIN revision ON revision.id = fingerprint.revision
     JOIN model ON model.id = revision.model ORDER BY fingerprint.id"""
 
+# Bytes by kind of row: what is behind the word, rows, bytes.
+SIZES = {
+    "fingerprints, level ": "SELECT level, count(*), sum(bytes) FROM fingerprint GROUP BY level",
+    "search rows, ": "SELECT kind, count(*), sum(length(layers) + length(data)) FROM vector GROUP BY kind",
+    "beside the weights, ": "SELECT kind, count(*), sum(length(data)) FROM structure GROUP BY kind",
+    "descriptions": "SELECT '', count(*), sum(length(about)) FROM fingerprint",
+    "files and configs of revisions": "SELECT '', count(*), sum(length(files) + length(config)) FROM revision",
+    "sources": "SELECT '', count(*), sum(length(origin) + length(files)) FROM source",
+    "claims": "SELECT '', count(*), sum(length(kind) + length(value) + length(source)) FROM claim",
+    "journal of the Hub": "SELECT '', count(*), sum(length(repo) + length(reason) + length(content)) FROM hub_repo",
+    "tags": "SELECT '', count(*), sum(length(name)) FROM tag",
+    "notes": "SELECT '', count(*), sum(length(text)) FROM note",
+}
+
 
 class Inspection(ABC):
     """Everything in an open registry, damage included. Raises RegistryError where it cannot be looked at."""
@@ -54,6 +69,22 @@ class Inspection(ABC):
     @abstractmethod
     def lost_references(self) -> Iterator[str]:
         """Rows that refer to rows which are not there."""
+
+    def facets(self, revision: int) -> Facets | None:
+        """What a revision is chosen by, as it is stored; None where it has none."""
+        rows = self._session.dicts(OF_REVISION, [revision])
+        return read_row(rows[0]) if rows else None
+
+    def sizes(self) -> list[Stored]:
+        """What the rows of each kind take, the largest first."""
+        found = [
+            Stored(f"{what}{row[0] or ''}", int(row[1]), int(row[2] or 0)) for what, sql in SIZES.items() for row in self._session.rows(sql)
+        ]
+        return sorted((one for one in found if one.rows), key=lambda one: (-one.bytes, one.kind))
+
+    @abstractmethod
+    def size(self) -> int:
+        """Bytes of the whole registry on the engine's disk."""
 
     def orphans(self) -> Iterator[tuple[str, Sequence[str]]]:
         """Things without what belongs to them: what they are, and their names or numbers."""

@@ -12,12 +12,16 @@ from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError, UnknownModel
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_registry.answers.upkeep import ListedModel
+from modelkin_registry.store.choosing import facets_of
 from modelkin_registry.store.digests import digest_of
+from modelkin_registry.store.filters import Where
 from modelkin_registry.store.records import Change, StoredModel, digits_of
-from modelkin_registry.store.sql.claims import ClaimTable
+from modelkin_registry.store.sql.beside.claims import ClaimTable
+from modelkin_registry.store.sql.beside.labels import LabelTable
+from modelkin_registry.store.sql.beside.structure import StructureTable
+from modelkin_registry.store.sql.matching import CURRENT_REVISION, MATCHED, ordered, where
 from modelkin_registry.store.sql.sealed import sealed
 from modelkin_registry.store.sql.session import DOCTOR, Row, Session
-from modelkin_registry.store.sql.structure import StructureTable
 from modelkin_registry.store.sql.vectors import CHANGED
 from modelkin_registry.store.words import kept_words, storable
 
@@ -37,7 +41,18 @@ TABLES = f"""FROM searched JOIN revision ON revision.id = searched.revision JOIN
 STORED = f"""{TOLD}, data {TABLES} LEFT JOIN blob ON blob.fingerprint = fingerprint.id
     WHERE searched.revision IN {NUMBERS}"""
 LISTED = f"""{TOLD}, (SELECT count(*) FROM revision AS other WHERE other.model = model.id) AS revisions {TABLES}
-    WHERE searched.current ORDER BY model.name"""  # noqa: S608
+    WHERE searched.revision IN {NUMBERS}"""  # noqa: S608
+ALL = """SELECT revision.id FROM model JOIN revision
+    ON revision.id = (SELECT max(id) FROM revision AS other WHERE other.model = model.id)"""
+SUMMED = f"""SELECT facet.level AS level, facet.family AS family, CASE WHEN facet.adapter != '' THEN 1 ELSE 0 END AS is_adapter,
+    CASE WHEN model.sender != '' THEN 1 ELSE 0 END AS is_imported, count(*) AS models, sum(facet.parameters) AS parameters,
+    sum(CASE WHEN facet.parameters IS NULL THEN 1 ELSE 0 END) AS unknown {MATCHED}
+    WHERE {CURRENT_REVISION} AND ("""
+SUMMED_BY = ") GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+TAGS_USED = f"""SELECT tag.name AS name, count(*) AS models FROM tag
+    WHERE tag.model IN (SELECT facet.model {MATCHED} WHERE {CURRENT_REVISION} AND """  # noqa: S608
+TWINS = """SELECT other.id FROM revision JOIN revision AS other ON other.content = revision.content AND other.model != revision.model
+    WHERE revision.id = ? ORDER BY other.id"""
 NAMED = f"""SELECT revision.id AS number, searched.current AS current, {sealed("model")}, {sealed("revision")}
     FROM searched JOIN revision ON revision.id = searched.revision JOIN model ON model.id = revision.model
     WHERE searched.revision IN {NUMBERS}"""  # noqa: S608
@@ -53,6 +68,7 @@ class Reading(Session):
     """A registry as it is read."""
 
     claims: ClaimTable
+    labels: LabelTable
     structure: StructureTable
 
     # names
@@ -207,19 +223,79 @@ class Reading(Session):
 
     # everything known
 
-    def listed(self) -> list[ListedModel]:
-        """One line a model, by name."""
-        with self.reading():
-            found, count = self.rows(LISTED), self.count()
-        if len(found) != count:
-            raise RegistryError(f"{self.name}: {count - len(found)} of {count} models are damaged. {DOCTOR}.")
-        return [self._listed(row) for row in found]
+    def matching(self, conditions: Where, *, current: bool = False) -> list[int]:
+        """The numbers of all revisions that are searched and meet the conditions, or of the `current` ones of them alone, ascending."""
+        text, values = where(conditions)
+        only = f"{CURRENT_REVISION} AND " if current else ""
+        outdated = set(self.outdated())
+        found = self.column(f"SELECT facet.revision {MATCHED} WHERE {only}{text} ORDER BY facet.revision", values)
+        return [number for number in found if number not in outdated]
 
-    def _listed(self, row: Row) -> ListedModel:
+    def count_matching(self, conditions: Where) -> int:
+        """Number of models whose current revisions meet the conditions, outdated ones too."""
+        text, values = where(conditions)
+        return int(self.value(f"SELECT count(*) {MATCHED} WHERE {CURRENT_REVISION} AND {text}", values))
+
+    def listed(self, conditions: Where = (), *, sort: str = "name", reverse: bool = False, limit: int | None = None) -> list[ListedModel]:
+        """One line a model whose current revision meets the conditions; texts from A, numbers and dates from the largest."""
+        text, values = where(conditions)
+        bound = "" if limit is None else f" LIMIT {int(limit)}"
+        every = not conditions and sort == "name"  # which needs nothing derived
+        chosen = ALL if every else f"SELECT facet.revision {MATCHED} WHERE {CURRENT_REVISION} AND {text}"
+        with self.reading():
+            wanted = self.column(f"{chosen} ORDER BY {ordered(sort, reverse)}{bound}", values)
+            found, count = self.lines(wanted), self.count()
+        lost = len(wanted) - len(found) if conditions or limit is not None else abs(count - len(found))
+        if lost:
+            raise RegistryError(f"{self.name}: {lost} of {count} models are damaged. {DOCTOR}.")
+        return found
+
+    def lines(self, revisions: Sequence[int]) -> list[ListedModel]:
+        """A line for each of these revisions, in their order; removed ones are left out."""
+        with self.reading():
+            rows = {row["number"]: row for row in self.rows(LISTED, [_numbers(revisions)])}
+            models = [row["model_id"] for row in rows.values()]
+            tags, notes = self.labels.tags(models), self.labels.notes(models)
+        found = [rows[number] for number in revisions if number in rows]
+        return [self._listed(row, tags.get(row["model_id"], ()), notes.get(row["model_id"], "")) for row in found]
+
+    def _listed(self, row: Row, tags: tuple[str, ...], note: str) -> ListedModel:
         model, revision, fingerprint = (self.whole(row, table) for table in ("model", "revision", "fingerprint"))
-        components = tuple(json.loads(fingerprint["about"]).get("components", ()))
-        told = {"components": components, "added": model["added"], "source": self._origin(row), "sender": model["sender"]}
-        return ListedModel(model["name"], fingerprint["level"], revision["parameters"], revisions=row["revisions"], **told)
+        about, config = json.loads(fingerprint["about"]), json.loads(revision["config"])
+        facets = facets_of(fingerprint["level"], fingerprint["coverage"], revision["parameters"], revision["bytes_total"], about, config)
+        return ListedModel(
+            model["name"],
+            facets.level,
+            facets.parameters,
+            facets.components,
+            model["added"],
+            self._origin(row),
+            row["revisions"],
+            model["sender"],
+            updated=revision["added"],
+            family=facets.family,
+            quantization=facets.quantization,
+            adapter=facets.adapter,
+            bytes_total=facets.bytes,
+            coverage=facets.coverage,
+            tags=tags,
+            note=note,
+        )
+
+    def summed(self, conditions: Where = ()) -> list[dict[str, Any]]:
+        """How many models there are of each level, family and kind, and their numbers; see SUMMED."""
+        text, values = where(conditions)
+        return self.dicts(f"{SUMMED}{text}{SUMMED_BY}", values)
+
+    def tags_used(self, conditions: Where = ()) -> dict[str, int]:
+        """Every tag that any of the models has that meet the conditions, and how many have it; by name."""
+        text, values = where(conditions)
+        return {row["name"]: int(row["models"]) for row in self.rows(f"{TAGS_USED}{text}) GROUP BY tag.name ORDER BY tag.name", values)}
+
+    def twins(self, revision: int) -> list[str]:
+        """The revisions of other models that have the same content, by name."""
+        with self.reading():
+            return sorted(self.names_of(self.column(TWINS, [revision])).values())
 
     def show(self, name: str) -> dict[str, Any]:
         """Everything known of a model except vectors: revisions with their fingerprints and sources, claims, former names. Newest first.
@@ -234,6 +310,8 @@ class Reading(Session):
                 "added": told["added"],
                 "sender": told["sender"],
                 "former_names": self.texts("SELECT name FROM model WHERE redirect_to = ? ORDER BY name", [model]),
+                "tags": list(self.labels.tags([model]).get(model, ())),
+                "note": self.labels.notes([model]).get(model, ""),
                 "claims": self.claims.of_model(model),
                 "structure": list(self._structure(model)),
                 "revisions": [self._revision(row["revision"]) for row in self._revisions(model) if revision in (None, row["revision"])],

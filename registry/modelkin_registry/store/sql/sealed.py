@@ -16,6 +16,8 @@ SEALED: dict[str, tuple[str, ...]] = {
     "claim": ("model", "kind", "value", "source", "first_seen", "last_seen"),
     "structure": ("model", "kind", "name", "digest", "data", "first_seen", "last_seen"),
     "background": ("channel", "family", "sd", "shipped", "pairs", "lineages", "used", "models", "measured"),
+    "tag": ("model", "name", "added"),
+    "note": ("model", "text", "noted"),
 }
 
 

@@ -1,6 +1,7 @@
 """What every table of a store works through, whatever engine runs the statements: rows by the names of their columns, transactions.
 
-Statements are of the SQL that SQLite and PostgreSQL share, with `?` for values; `json_each(?)` gives the items of a JSON list as `value`.
+Statements are of the SQL that SQLite and PostgreSQL share, with `?` for values; `json_each(?)` gives the items of a JSON list as `value`,
+and `instr(text, part)` where a part begins.
 """
 
 from __future__ import annotations

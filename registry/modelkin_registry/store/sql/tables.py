@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from modelkin_registry.store.sql.facets import COLUMNS as FACETS
 from modelkin_registry.store.sql.sealed import SEALED, seal_of
 from modelkin_registry.store.sql.session import Session
 from modelkin_registry.store.words import storable
@@ -21,6 +22,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "vector": ("kind", "revision", "component", "fingerprint", "layers", "data", "checksum"),
     "structure": (*SEALED["structure"], "checksum"),
     "background": (*SEALED["background"], "checksum"),
+    "tag": (*SEALED["tag"], "checksum"),
+    "note": (*SEALED["note"], "checksum"),
+    "facet": FACETS,
     "change": ("seq", "model", "what", "at", "revision"),
     "hub_repo": (
         *("repo", "hub_id", "revision", "modified", "level", "selection", "state", "reason", "tries", "passing", "content", "bytes"),

@@ -11,13 +11,16 @@ from modelkin_indexer.errors import NameTaken, RegistryError
 from modelkin_registry.store.digests import digest_of
 from modelkin_registry.store.records import DISPLACED, IMPORTED, MAX_NAME, NewModel, PutResult, digits_of, names_apart
 from modelkin_registry.store.rows import EncodedRows, IndexRows, encode
-from modelkin_registry.store.sql.backgrounds import BackgroundTable
-from modelkin_registry.store.sql.claims import ClaimTable
+from modelkin_registry.store.sql.beside.backgrounds import BackgroundTable
+from modelkin_registry.store.sql.beside.claims import ClaimTable
+from modelkin_registry.store.sql.beside.labels import LabelTable
+from modelkin_registry.store.sql.beside.structure import StructureTable
+from modelkin_registry.store.sql.facets import DERIVED_FROM, derived
+from modelkin_registry.store.sql.facets import NEW as NEW_FACETS
 from modelkin_registry.store.sql.hub_journal import HubJournal
 from modelkin_registry.store.sql.leases import LeaseTable
 from modelkin_registry.store.sql.reading import Reading, as_json
 from modelkin_registry.store.sql.session import Row
-from modelkin_registry.store.sql.structure import StructureTable
 from modelkin_registry.store.sql.vectors import VectorTable
 from modelkin_registry.store.times import later_than, now
 from modelkin_registry.store.words import storable
@@ -38,6 +41,7 @@ class Writing(Reading):
         """Have the tables at hand, and what the registry is. Called once the engine's session is open."""
         self.vectors = VectorTable(self)
         self.claims = ClaimTable(self)
+        self.labels = LabelTable(self)
         self.hub = HubJournal(self)
         self.leases = LeaseTable(self)
         self.backgrounds = BackgroundTable(self)
@@ -174,7 +178,13 @@ class Writing(Reading):
         """Make these the revision's search rows if this is the fingerprint that stands for it."""
         if self.value("SELECT fingerprint FROM searched WHERE revision = ?", [revision]) == fingerprint:
             self.vectors.replace(revision, fingerprint, encoded)
+            self._choose_by(revision)
             self._log(model, "put", revision)
+
+    def _choose_by(self, revision: int) -> None:
+        """Make the facets of a revision anew."""
+        self.run("DELETE FROM facet WHERE revision = ?", [revision])
+        self.run_many(NEW_FACETS, [derived(*row) for row in self.rows(f"{DERIVED_FROM} WHERE revision.id = ?", [revision])])
 
     def renew(self, revision: int, record: NewModel, vectors: Sequence[IndexRows]) -> None:
         """Put this fingerprint of the same weights in the place of a revision's outdated ones."""

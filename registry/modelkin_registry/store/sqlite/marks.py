@@ -12,4 +12,5 @@ STEPS = (
     "7 checksums of rows",
     "8 checksums of what is said",
     "9 leases of the queue",
+    "10 tags, notes, facets",
 )  # all steps of schema.py, in order

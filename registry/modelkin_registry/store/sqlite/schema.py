@@ -12,6 +12,8 @@
     hub_repo     the journal of `modelkin sync`, and its queue: what was done with which repository, or why not
     structure    what lies beside the weights (vocabulary, code, licence), over time; shown apart, never evidence
     background   what `modelkin calibrate` measured of this registry's strangers
+    tag          the maintainers' own words on models, by which they are chosen; `note`: the same in sentences
+    facet        derived: what revisions are chosen by (family, components, level), of the fingerprint that stands for each
     hub_listing  how far back the next listing of a selection has to go
 
 The view `searched` names the fingerprint that stands for each revision, that of the highest level, and tells which revision is current.
@@ -26,6 +28,8 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from modelkin_registry.store.rows import checksum
+from modelkin_registry.store.sql.facets import DERIVED_FROM, derived
+from modelkin_registry.store.sql.facets import NEW as NEW_FACETS
 from modelkin_registry.store.sql.sealed import SEALED
 from modelkin_registry.store.sqlite.marks import MIGRATIONS, STEPS
 
@@ -129,6 +133,20 @@ LEASE_TABLES = (
     "CREATE INDEX hub_holders ON hub_repo (holder) WHERE holder != ''",
 )
 
+# What maintainers say of their models, and what models are listed, sorted and chosen by.
+LABEL_TABLES = (
+    """CREATE TABLE tag (model INTEGER NOT NULL REFERENCES model (id) ON DELETE CASCADE, name TEXT NOT NULL, added TEXT NOT NULL,
+        checksum INTEGER NOT NULL, PRIMARY KEY (model, name)) WITHOUT ROWID""",
+    "CREATE INDEX tag_name ON tag (name, model)",
+    """CREATE TABLE note (model INTEGER PRIMARY KEY REFERENCES model (id) ON DELETE CASCADE, text TEXT NOT NULL, noted TEXT NOT NULL,
+        checksum INTEGER NOT NULL)""",
+    """CREATE TABLE facet (revision INTEGER PRIMARY KEY REFERENCES revision (id) ON DELETE CASCADE, model INTEGER NOT NULL,
+        level TEXT NOT NULL, family TEXT NOT NULL, components TEXT NOT NULL, quantization TEXT NOT NULL, adapter TEXT NOT NULL,
+        parameters INTEGER, bytes INTEGER NOT NULL, coverage REAL NOT NULL, updated TEXT NOT NULL)""",
+    "CREATE INDEX facet_family ON facet (family)",
+    "CREATE INDEX revision_content ON revision (content)",
+)
+
 SEALED_FIRST = ("model", "revision", "fingerprint", "source")
 SEALED_THEN = ("claim", "structure", "background")
 
@@ -184,6 +202,13 @@ def _eighth(database: sqlite_utils.Database) -> None:
 def _ninth(database: sqlite_utils.Database) -> None:
     for statement in LEASE_TABLES:
         database.conn.execute(statement)
+
+
+@migrations(name=STEPS[9])
+def _tenth(database: sqlite_utils.Database) -> None:
+    for statement in LABEL_TABLES:
+        database.conn.execute(statement)
+    database.conn.executemany(NEW_FACETS, [derived(*row) for row in database.conn.execute(DERIVED_FROM).fetchall()])
 
 
 def _with_checksums(connection: sqlite3.Connection, tables: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +15,7 @@ from modelkin_indexer import spec
 from modelkin_registry.store.sql.inspection import Inspection
 from modelkin_registry.store.sql.tables import NEVER_AGAIN, Tables
 from modelkin_registry.store.sql.writing import Writing
-from modelkin_registry.store.sqlite.connecting import connect
+from modelkin_registry.store.sqlite.connecting import answered, connect
 from modelkin_registry.store.sqlite.session import SqliteSession
 
 
@@ -41,6 +42,12 @@ class SqliteStore(Writing, SqliteSession):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def written_to(self, path: Path) -> bool:
+        """Write the file's pages as they are at this moment into another one. Writers go on meanwhile. Raises RegistryError."""
+        with answered(self.path), closing(sqlite3.connect(path, isolation_level=None)) as copy:
+            self.connection.backup(copy)
+        return True
+
     @property
     def may_be_indexed(self) -> bool:
         """Whether an index may be written beside the file."""
@@ -53,6 +60,10 @@ class SqliteInspection(Inspection):
     def engine_damage(self) -> Iterator[str]:
         """What SQLite says of the file."""
         yield from (line for (line,) in self._session.each("PRAGMA integrity_check") if line != "ok")
+
+    def size(self) -> int:
+        """Bytes of the file; what is in its log alone is not counted."""
+        return int(self._session.value("PRAGMA page_count")) * int(self._session.value("PRAGMA page_size"))
 
     def lost_references(self) -> Iterator[str]:
         """Rows that refer to rows which are not there."""
