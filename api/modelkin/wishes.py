@@ -143,6 +143,7 @@ class WorkOptions(TypedDict, total=False):
     """How `work` takes jobs from the queue that `sync` fills with `enqueue`.
 
     jobs       processes (1), each of which reads one repository at a time
+    ray        begin these on the machines of the Ray cluster at this address ("auto": the one of this machine)
     rate       requests a second at most to the Hub, of all of them together (10)
     lease      seconds after which a job is another worker's, if the one that has it falls silent (120)
     max_bytes  set aside those of which more would be read
@@ -153,6 +154,7 @@ class WorkOptions(TypedDict, total=False):
     """
 
     jobs: int
+    ray: str | None
     rate: float
     lease: float
     max_bytes: int | None

@@ -47,7 +47,7 @@ FLOORS = {
         {"registries"},
         {"sources"},
         {"answering", "auditing", "made", "taking"},
-        {"bundles", "reporting"},
+        {"bundles", "reporting", "working"},
         {"screening", "serving", "standards"},
         {"evidencing"},
         {"registry"},
