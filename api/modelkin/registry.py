@@ -413,8 +413,9 @@ class Registry(OpenRegistry):
             Offline: requests are forbidden.
             RegistryError: the registry may not be written, is out of reach for 5 minutes, or the disk is full.
             HubError: the Hub seems to be down.
+            LaunchError: the Ray cluster is not there, or out of the registry's reach.
         """
-        from modelkin.taking.working import worked  # brings the network's imports
+        from modelkin.working.calling import worked  # brings the network's imports
 
         return worked(self.inner, self.settings, wishes, self.listener, each or (lambda _: None))
 

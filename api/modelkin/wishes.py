@@ -106,6 +106,8 @@ def how_to_read(key: Key, options: Options, offline: bool = False) -> HowToRead:
 class SyncOptions(TypedDict, total=False):
     """Which repositories a sync is about, and how it works.
 
+    recipe                 those of a list, by its name ("bases" comes with modelkin) or its file: see `modelkin.taking.recipes`
+    pin                    ask the Hub for the recipe's commits and bytes, write it there with these, and do nothing else
     author, task, library  only those of this person or organisation, task, library or tag
     min_downloads          only those with so many
     max_bytes              leave out those of which more would be read
@@ -119,6 +121,8 @@ class SyncOptions(TypedDict, total=False):
     strict                 refuse models with damaged tensors
     """
 
+    recipe: str | os.PathLike[str] | None
+    pin: str | os.PathLike[str] | None
     author: str | None
     task: str | None
     library: str | None
@@ -139,6 +143,7 @@ class WorkOptions(TypedDict, total=False):
     """How `work` takes jobs from the queue that `sync` fills with `enqueue`.
 
     jobs       processes (1), each of which reads one repository at a time
+    ray        begin these on the machines of the Ray cluster at this address ("auto": the one of this machine)
     rate       requests a second at most to the Hub, of all of them together (10)
     lease      seconds after which a job is another worker's, if the one that has it falls silent (120)
     max_bytes  set aside those of which more would be read
@@ -149,6 +154,7 @@ class WorkOptions(TypedDict, total=False):
     """
 
     jobs: int
+    ray: str | None
     rate: float
     lease: float
     max_bytes: int | None

@@ -1,8 +1,12 @@
 """Many workers on one registry in PostgreSQL, some of them killed, and the server too: is each job done once, and nothing half?
 
 A Hub on loopback has small models; `sync --enqueue` puts all of them into the queue. Then four `modelkin work` take from it. Every two
-seconds one of them is killed (kill -9): in turn the process that reads, which its call replaces, and the whole call, which is begun again.
-Twice the server is killed and started again. A hundred readers, each with a connection of its own, ask for models all the while.
+seconds one that has a job is killed (kill -9), in turn the process that reads, which its call replaces, and the whole call, which is
+begun again. (One that has none yet loses nothing by it: that is waited for.) Twice the server is killed and started again. A hundred
+readers, each with a connection of its own, ask for models all the while.
+
+A job with which three workers died is set aside, whatever killed them. These are counted, put back as an operator does (`sync --retry`),
+and done by workers that nobody kills.
 
 At the end: each repository is done, each model has one revision, the change log holds each of them once and without a gap, `modelkin
 doctor` finds nothing broken, and no reader was told anything but that the server was away, while it was.
@@ -93,7 +97,7 @@ def _reader(address: Address, stop: Any, seconds: list[float], trouble: Counter[
             trouble["away"] += 1
         except Exception as error:  # whatever it is, it is told
             trouble[f"{type(error).__name__}: {error}"[:200]] += 1
-        time.sleep(0.2)
+        time.sleep(0.5)
     if store is not None:
         store.close()
 
@@ -108,6 +112,7 @@ class Crew:
         self.call = [sys.executable, "-m", "modelkin_cli", "--registry", str(address), "work", "--json", "--rate", "100000"]
         self.call += ["--lease", str(LEASE_SECONDS), "--keep-free", "0"]
         self.log, self.kills, self.again = log, Counter[str](), Counter[int]()
+        self.address = address
         self.running = [self._begin() for _ in range(count)]
 
     def _begin(self) -> subprocess.Popen[bytes]:
@@ -115,19 +120,24 @@ class Crew:
         with self.log.open("ab") as log:
             return subprocess.Popen(self.call, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"})
 
-    def kill_one(self) -> None:
-        """The process that reads, or the call: in turn."""
-        place = sum(self.kills.values()) % len(self.running)
+    def kill_one(self) -> bool:
+        """The process that reads, or the call, in turn, of one that has a job now; whether any has."""
+        at_work = _at_work(self.address)
+        busy = [place for place, call in enumerate(self.running) if call.pid in at_work]
+        if not busy:
+            return False
+        place = busy[sum(self.kills.values()) % len(busy)]
         call = self.running[place]
         reading = subprocess.run(["ps", "-o", "pid=", "--ppid", str(call.pid)], capture_output=True, text=True, check=False).stdout.split()
-        if sum(self.kills.values()) // len(self.running) % 2 == 0 and reading:
+        if sum(self.kills.values()) % 2 == 0 and reading:
             os.kill(int(reading[0]), signal.SIGKILL)
             self.kills["reading processes"] += 1
-            return
+            return True
         call.kill()
         call.wait()
         self.kills["calls"] += 1
         self.running[place] = self._begin()
+        return True
 
     def is_over(self) -> bool:
         """Whether all have ended well; one that could not reach the server when it was begun is begun again, as a supervisor does."""
@@ -146,7 +156,7 @@ def run(server: Server, jobs: int, workers: int, readers: int, every: float, fol
     for _ in range(READING_PROCESSES if readers else 0):
         receiver, sender = SPAWN.Pipe(duplex=False)
         pipes.append(receiver)
-        reading.append(SPAWN.Process(target=read, args=(address, -(-readers // READING_PROCESSES), stop, sender)))
+        reading.append(SPAWN.Process(target=read, args=(address, -(-readers // READING_PROCESSES), stop, sender), daemon=True))
         reading[-1].start()
     began = time.monotonic()
     crew = Crew(address, workers, folder / "workers.log")
@@ -154,8 +164,8 @@ def run(server: Server, jobs: int, workers: int, readers: int, every: float, fol
     try:
         last_kill = time.monotonic()
         while not crew.is_over():
-            time.sleep(0.5)
-            done = _done(address)
+            time.sleep(0.2)
+            done = done_in(address)
             print(f"\r{time.monotonic() - began:.0f} s: {done} of {jobs} done", end="", file=sys.stderr, flush=True)
             if len(server_kills) < len(SERVER_KILLED_AT) and done >= jobs * SERVER_KILLED_AT[len(server_kills)]:
                 at = time.monotonic()
@@ -164,8 +174,7 @@ def run(server: Server, jobs: int, workers: int, readers: int, every: float, fol
                 server.start()
                 away += time.monotonic() - at
                 server_kills.append(done)
-            if done < jobs and time.monotonic() - last_kill > every:
-                crew.kill_one()
+            if done < jobs and time.monotonic() - last_kill > every and crew.kill_one():
                 last_kill = time.monotonic()
     finally:
         for call in crew.running:
@@ -175,6 +184,7 @@ def run(server: Server, jobs: int, workers: int, readers: int, every: float, fol
     told = [pipe.recv() for pipe in pipes]
     for process in reading:
         process.join(60)
+    aside = _put_back(address)
     return {
         "jobs": jobs,
         "workers": workers,
@@ -184,12 +194,33 @@ def run(server: Server, jobs: int, workers: int, readers: int, every: float, fol
         "killed": {**crew.kills, "server": len(server_kills)},
         "server_away_seconds": round(away, 1),
         "begun_again_after_exit_code": dict(crew.again),
+        "set_aside_and_put_back": len(aside),
+        "reasons": dict(Counter(reason.split(",")[0] for reason in aside)),
         "readers": _readers(readers, told),
-        **_verdict(address, jobs),
+        **verdict(address, jobs),
     }
 
 
-def _done(address: Address) -> int:
+def _at_work(address: Address) -> set[int]:
+    """The calls that hold a job: a holder's name has its call's process number in the middle."""
+    try:
+        with open_store(address, create=False) as store:
+            return {int(entry.holder.split(":")[-2]) for entry in store.hub.entries() if entry.holder}
+    except RegistryAway:
+        return set()
+
+
+def _put_back(address: Address) -> list[str]:
+    """Put what was set aside back into the queue and do it, as an operator does; why each was."""
+    with open_store(address, create=False) as store:
+        reasons = [entry.reason for entry in store.hub.entries() if entry.state == "failed"]
+    if reasons:
+        modelkin.sync(author="org", level="probe", enqueue=True, retry=True, rate=100000, starter=False, registry=address)
+        modelkin.work(rate=100000, keep_free=0, registry=address)
+    return reasons
+
+
+def done_in(address: Address) -> int:
     try:
         with open_store(address, create=False) as store:
             return store.count()
@@ -204,7 +235,7 @@ def _readers(count: int, told: list[tuple[list[float], dict[str, int]]]) -> dict
     return {"readers": count, "answers": len(seconds), "seconds": quantiles, "away": trouble.pop("away", 0), "errors": dict(trouble)}
 
 
-def _verdict(address: Address, jobs: int) -> dict[str, Any]:
+def verdict(address: Address, jobs: int) -> dict[str, Any]:
     """What the registry holds in the end, and what is wrong with that."""
     with open_store(address, create=False) as store:
         states = Counter(entry.state for entry in store.hub.entries())

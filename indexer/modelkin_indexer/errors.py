@@ -15,6 +15,7 @@
     ├── SharedFileError         a file of a shared registry is damaged, of another version or key
     ├── EvidenceError           a bundle of evidence is damaged, was changed, or cannot be written
     ├── ReportError             a page cannot be written in the form that was asked for (exit code 2)
+    ├── LaunchError             workers cannot be begun on a cluster (exit code 2)
     ├── ServeError              a page cannot be served as asked (exit code 2)
     ├── JournalError            the journal of an exact comparison is damaged, or another comparison's
     └── RegistryError           the registry cannot be opened, is busy or is damaged (exit code 4)
@@ -122,6 +123,12 @@ class ReportError(ModelkinError):
 
 class ServeError(ModelkinError):
     """A registry's page cannot be served: what serves it is not installed, its address is taken, or its tokens cannot be used."""
+
+    exit_code = 2
+
+
+class LaunchError(ModelkinError):
+    """Workers cannot be begun on a cluster: Ray is not installed, no cluster answers, or it does not reach the registry."""
 
     exit_code = 2
 

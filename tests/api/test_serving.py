@@ -234,6 +234,18 @@ def test_a_wrong_filter_is_told(kin: Path, serve: Serve, asked: str) -> None:
     assert asked.partition("=")[0] in page_of(client, f"/models?{asked}", 400).text
 
 
+@pytest.mark.parametrize("asked", ["page=-1", "page=2", "offset=1", "Sort=added", "sort=added&<b>=1"])
+def test_a_field_that_is_none_is_told_and_not_passed_over(kin: Path, serve: Serve, asked: str) -> None:
+    client = serve()
+    message = problem_in(client.get(f"/api/models?{asked}"), 400)["message"]
+    assert "is no field of this address. Those are: text, author" in message
+    assert "is no field of this address" in page_of(client, f"/models?{asked}", 400).text
+    assert "<b>" not in client.get(f"/models?{asked}").text
+    assert "Those are: name" in problem_in(client.get("/api/model?name=parent&revision=1"), 400)["message"]
+    assert client.get("/api/models?start=3").json()["models"] == []
+    assert problem_in(client.get("/api/models?start=-1"), 400)["message"].startswith("start '-1'")
+
+
 def test_where_models_came_from_on_this_machine_is_not_told(kin: Path, serve: Serve) -> None:
     """Folders of the machine stand on no page and in no answer, unless that is asked for."""
     addresses = ["/model?name=parent", "/models", "/api/model?name=parent", "/api/models", "/api/relatives?name=parent", "/registry"]

@@ -22,9 +22,11 @@ import modelkin
 from calls import ROOT, command, environment, run
 from hub_server import Hub, serving
 from modelkin.settings import Settings
-from modelkin.taking import worker as workers
-from modelkin.taking import working
-from modelkin.taking.worker import Begun, Ended, Said, Worker
+from modelkin.working import calling
+from modelkin.working import worker as workers
+from modelkin.working.crew import Crew
+from modelkin.working.processes import Processes
+from modelkin.working.worker import Begun, Ended, Said, Worker
 from modelkin_indexer.errors import RegistryAway
 from modelkin_registry.answers.shared import Synced
 from modelkin_registry.store.address import Place
@@ -67,7 +69,7 @@ def states(place: Place) -> dict[str, str]:
 
 def begun(place: Place, **changes: Any) -> Begun:
     with modelkin.open(place) as registry:
-        found = working._begun(Settings(), registry.inner, {"rate": 1000, "keep_free": 0}, Path.cwd())
+        found = calling._begun(Settings(), registry.inner, {"rate": 1000, "keep_free": 0}, Path.cwd())
     return replace(found, settings=Settings(place), holder="me", back_off=0.0, **changes)
 
 
@@ -173,7 +175,7 @@ class Probe(Worker):
 
 def test_a_process_has_no_more_memory_than_it_was_given(hub: Hub) -> None:
     enqueue(Path("r.db").resolve())
-    code = "import test_work, modelkin.taking.worker as workers; workers.Worker = test_work.Probe; workers.serve()"
+    code = "import test_work, modelkin.working.worker as workers; workers.Worker = test_work.Probe; workers.serve()"
     paths = os.pathsep.join([str(ROOT / "tests" / "api"), *(path for path in sys.path if path)])
     given = pickle.dumps(begun(Path("r.db").resolve(), memory=1 << 30))
     done = subprocess.run(
@@ -288,7 +290,7 @@ def test_trouble_of_a_process_is_the_calls(hub: Hub) -> None:
     modelkin.key("new", "our.key")
     assert run("work", "--key-file", "our.key", registry="r.db").exit_code == 4
     for ended, error in ((Ended("x", "registry"), modelkin.errors.RegistryError), (Ended("x", "fault"), RuntimeError)):
-        crew = working._Crew(begun(Path("r.db").resolve()), 1)
+        crew = Crew(begun(Path("r.db").resolve()), 1, Processes())
         crew._replies.put(ended)
         assert list(crew.told()) == []
         with pytest.raises(error, match="x"):

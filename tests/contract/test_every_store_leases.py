@@ -74,6 +74,7 @@ def test_a_job_that_kills_its_workers_is_set_aside_with_the_reason(store: Store)
     assert entry.reason == "3 workers that had it died or fell silent, the last of them worker 2"
     assert store.hub.try_again('{"author": "org", "max_bytes": 7}', every=False) == 0
     assert store.hub.try_again('{"author": "org", "max_bytes": 7}', every=True) == 1
+    assert repos(store, "after", 2) == ["org/000"]  # and is not set aside again before anybody has tried
 
 
 def test_a_failure_that_may_pass_waits_for_its_time(store: Store) -> None:

@@ -49,7 +49,7 @@ def packages() -> set[str]:
 
 
 def test_the_product_imports_what_it_declares_and_declares_what_it_imports() -> None:
-    extras = {"pandas"}.union(*(EXTRAS[name] for name in ("gpu", "orbax", "pdf", "postgres", "serve")))
+    extras = {"pandas"}.union(*(EXTRAS[name] for name in ("gpu", "orbax", "pdf", "postgres", "ray", "serve")))
     assert packages() - extras == set(DEPENDENCIES)
     assert imported()["pandas"] == {"plain.py", "registry.py", "keeping.py"}  # the last two for its type alone
 

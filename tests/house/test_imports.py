@@ -16,7 +16,7 @@ from tiny_models import save_model, tiny_llama
 
 # Each part's rooms, lowest floor first: a room may import what stands on a floor below it. A new room gets its place here.
 FLOORS = {
-    "data": [{"backgrounds", "ctranslate2_names", "gguf_names", "libraries", "policy", "starter"}],
+    "data": [{"backgrounds", "ctranslate2_names", "gguf_names", "libraries", "policy", "recipes", "starter"}],
     "indexer": [
         {"errors", "places", "plug_ins"},
         {"spec"},
@@ -47,7 +47,7 @@ FLOORS = {
         {"registries"},
         {"sources"},
         {"answering", "auditing", "keeping", "made", "taking"},
-        {"bundles", "reporting"},
+        {"bundles", "reporting", "working"},
         {"screening", "serving", "standards"},
         {"evidencing"},
         {"registry"},

@@ -38,7 +38,7 @@ PAGES: tuple[tuple[str, Handler, tuple[str, ...]], ...] = (
 def application(site: Site) -> Guard:
     """All of it as an ASGI application."""
     routes = [Route(path, _handled(site, handler), methods=list(methods)) for path, handler, methods in PAGES]
-    routes += [Route(one.path, _handled(site, one.handler), methods=[one.method]) for one in interface.OPERATIONS]
+    routes += [Route(one.path, _handled(site, interface.checked(one)), methods=[one.method]) for one in interface.OPERATIONS]
     routes += [Route("/api/openapi.json", _handled(site, _description)), Route("/style.css", _handled(site, _style))]
 
     async def refused(request: Request, error: Exception) -> Response:

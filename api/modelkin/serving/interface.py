@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from starlette.requests import Request
 from starlette.responses import Response
 
-from modelkin.serving.incoming.queries import name_in, wanted_in
+from modelkin.serving.incoming.queries import name_in, require_known, wanted_in
 from modelkin.serving.incoming.refusals import Refusal
 from modelkin.serving.incoming.sent import file_name
 from modelkin.serving.site import FOREVER, Site, whole
@@ -53,6 +53,17 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     body: str = ""
     writes: bool = False
+
+
+def checked(operation: Operation) -> Handler:
+    """An operation's handler, behind a look at whether all that is asked is in its description. Raises Refusal."""
+    known = [one.name for one in operation.parameters]
+
+    async def handle(site: Site, request: Request) -> Response:
+        require_known(request.query_params, known)
+        return await operation.handler(site, request)
+
+    return handle
 
 
 async def registry(site: Site, request: Request) -> Response:

@@ -15,9 +15,9 @@ from modelkin.made import release
 from modelkin.reporting import figures
 from modelkin.reporting.page import environment
 from modelkin.reporting.texts import Texts
-from modelkin.serving.incoming.queries import LEVELS, name_in, wanted_in
+from modelkin.serving.incoming.queries import LEVELS, name_in, require_known, wanted_in
 from modelkin.serving.incoming.refusals import Refusal, told
-from modelkin.serving.interface import OPERATIONS, numbers_of, shown
+from modelkin.serving.interface import BROWSING, OPERATIONS, numbers_of, shown
 from modelkin.serving.site import LOOK_AGAIN, Site, whole
 from modelkin.serving.working.catalogue import SORTS
 from modelkin.serving.working.kept import Record
@@ -54,6 +54,7 @@ async def search(site: Site, request: Request) -> Response:
 
 async def models(site: Site, request: Request) -> Response:
     """Models to browse, by what they are asked for."""
+    require_known(request.query_params, [one.name for one in BROWSING])
     catalogue, wanted = await site.present(), wanted_in(request.query_params)
     found = await site.readers.do(lambda _: catalogue.found(wanted))
     asked = {name: value for name, value in asdict(wanted).items() if value not in ("", None) and (name, value) != ("start", 0)}

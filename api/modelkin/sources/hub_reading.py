@@ -77,13 +77,13 @@ def read_hub(client: HubClient, name: str, how: HowToRead, begin: Begin, known: 
     return replace(reading, notes=(*reading.notes, *_costs(reading, remote, files, name)))
 
 
-def hub_size(client: HubClient, name: str, how: HowToRead) -> int:
+def hub_size(client: HubClient, name: str, how: HowToRead, revision: str | None = None) -> int:
     """Bytes that reading a repository takes at the level asked for; at level probe the headers of its files are read to tell.
 
     Raises:
         SourceError: as `read_hub`.
     """
-    repo = client.repo(name)
+    repo = client.repo(name, revision)
     files = needed(repo)
     if how.level != PROBE:
         return files.size
@@ -129,7 +129,7 @@ def _brought(client: HubClient, queued: Queued, max_bytes: int | None, how: HowT
         known = known_in(store, replace(how, level=level))(files)
     size = sum(file.size for file in files.others) if known else files.size
     if max_bytes is not None and level == PROBE and known is None and size > max_bytes:
-        size = hub_size(client, queued.repo, how)
+        size = hub_size(client, queued.repo, how, repo.commit)
     if max_bytes is not None and size > max_bytes:
         raise HubError(f"{size:,} bytes would be read, more than {max_bytes:,}", path=queued.repo, remedy="Raise --max-bytes.")
     weights = _bytes(files)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import glob
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
 
-from modelkin.sources.hub_reading import UNFORESEEN, bring_model, hub_size
-from modelkin.sources.network import hub_client
+from modelkin.sources.hub_reading import UNFORESEEN, Brought, bring_model, hub_size
+from modelkin.sources.network import hub_client, is_offline
 from modelkin.sources.reading import DEFAULT_LEVEL
+from modelkin.taking.at_once import at_once
+from modelkin.taking.pinning import expected, pinned
+from modelkin.taking.recipes import MAIN, Recipe, read_recipe
 from modelkin.taking.storing import store_brought
 from modelkin.wishes import HowToRead, Listener, SyncOptions, how_to_read
 from modelkin_indexer.errors import RegistryError, SourceError
@@ -34,22 +35,27 @@ from modelkin_registry.store.times import now
 
 WORKERS = 4  # repositories read at once unless told otherwise
 LISTED_AT_ONCE = 256  # repositories noted in one transaction
-AHEAD = 4  # repositories read ahead by each worker of the one that is stored next
 FAILURES_IN_A_ROW = 20  # passing failures after which the Hub is taken to be down, so that no repository uses up its tries
 GONE_SAYS = Claim("hub_status", "removed or made private", SAYS)
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Sync:
     """One call of `sync` on an open registry."""
 
     def __init__(
-        self, registry: Registry, client: HubClient, wanted: Wanted, how: HowToRead, workers: int, *, tells_news: bool = False
+        self,
+        registry: Registry,
+        client: HubClient,
+        wanted: Wanted,
+        how: HowToRead,
+        workers: int,
+        *,
+        tells_news: bool = False,
+        recipe: Recipe | None = None,
     ) -> None:
         self.registry, self.client, self.wanted, self.how, self.workers = registry, client, wanted, how, workers
         self.store, self.journal, self.selection = registry.store, registry.store.hub, wanted.selection
-        self.level, self.tells_news = how.level or DEFAULT_LEVEL, tells_news
+        self.tells_news, self.entries = tells_news, recipe.by_repo if recipe else {}
 
     # the queue
 
@@ -73,9 +79,10 @@ class Sync:
         if everything:
             yield from self._missing(began)
 
-    def _take_note(self, repos: list[Repo]) -> Iterator[Synced]:
+    def _take_note(self, repos: list[Repo], asked: str = "") -> Iterator[Synced]:
+        """Put repositories into the queue. `asked`: the name by which a single one was asked for, which it may have no more."""
         renamed = []
-        queued = [self._queued(repo) for repo in repos]
+        queued = [self._queued(repo, asked) for repo in repos]
         news = [one.repo for one in queued if self.tells_news and self.journal.is_news(one)]
         with self.store.batch():
             for repo in repos:
@@ -87,16 +94,16 @@ class Sync:
         yield from (Synced(name, "waiting") for name in news)
 
     def _look_at_ids(self) -> Iterator[Synced]:
-        for name, found in self._parallel(self._described, self.wanted.ids):
+        for name, found in at_once(self.workers, self._described, self.wanted.ids):
             if isinstance(found, Repo):
-                yield from self._take_note([found])
+                yield from self._take_note([found], name)
             else:
                 yield self._absent(name, found)
 
     def _described(self, name: str) -> Repo | HubError:
         """Without its files: many of these wait at once."""
         try:
-            return replace(self.client.repo(name), files=())
+            return replace(self.client.repo(name, self.revision(name)), files=())
         except HubError as error:
             error.__cause__ = error.__context__ = None  # the frames behind it hold the answer that was refused
             return error.with_traceback(None)
@@ -109,7 +116,7 @@ class Sync:
                 self.journal.note(name, "gone", reason=str(error))
                 self.store.claims.note_now(model, [GONE_SAYS])
                 return Synced(name, "gone", str(error), self.store.name_of(model))
-            self.journal.enqueue([Queued(name, "", "", "", self.level)], self.selection)
+            self.journal.enqueue([Queued(name, "", "", "", self.level(name))], self.selection)
             self.journal.note(name, "failed", reason=str(error), passing=error.passing or error.gone)
             return Synced(name, "failed", str(error))
 
@@ -122,7 +129,7 @@ class Sync:
 
     def _missing(self, began: str) -> Iterator[Synced]:
         """Repositories that were stored and are listed no longer: each is asked for once."""
-        for name, found in self._parallel(self._described, self.journal.unseen_since(self.selection, began)):
+        for name, found in at_once(self.workers, self._described, self.journal.unseen_since(self.selection, began)):
             if isinstance(found, HubError):
                 if found.gone:
                     yield self._absent(name, found)
@@ -131,8 +138,17 @@ class Sync:
                     renamed = self._rename(name, found)
                 yield renamed
 
-    def _queued(self, repo: Repo) -> Queued:
-        return Queued(repo.name, repo.hub_id, repo.commit, repo.modified, self.level)
+    def _queued(self, repo: Repo, asked: str = "") -> Queued:
+        return Queued(repo.name, repo.hub_id, repo.commit, repo.modified, self.level(asked or repo.name))
+
+    def level(self, name: str) -> str:
+        """The level at which a repository is read: the call's own, else that of its recipe."""
+        return self.how.level or (self.entries[name].level if name in self.entries else DEFAULT_LEVEL)
+
+    def revision(self, name: str) -> str | None:
+        """The revision that a recipe wants of a repository; None for its newest commit."""
+        entry = self.entries.get(name)
+        return None if entry is None or entry.revision == MAIN else entry.revision
 
     def try_again(self, every: bool) -> None:
         """Put failures back into the queue, those that may pass or all of them."""
@@ -145,8 +161,8 @@ class Sync:
         """Do what waits, oldest change first, whatever becomes of single repositories. Raises HubError where the Hub seems to be down."""
         failures = 0
         with _beside(self.store.path.resolve()) as folder:
-            bring = lambda queued: bring_model(self.client, queued, self.wanted.max_bytes, self.how, self.store.place, Path(folder))  # noqa: E731
-            for queued, brought in self._parallel(bring, islice(self.journal.waiting(self.selection), limit)):
+            waiting = islice(self.journal.waiting(self.selection), limit)
+            for queued, brought in at_once(self.workers, partial(self._brought, Path(folder)), waiting):
                 failures = failures + 1 if brought.passing else 0
                 if failures == FAILURES_IN_A_ROW:
                     raise HubError(
@@ -156,9 +172,14 @@ class Sync:
                     )
                 yield store_brought(self.registry, queued, brought)
 
+    def _brought(self, folder: Path, queued: Queued) -> Brought:
+        """One repository read, at the level that a recipe wants of it unless the call says another one."""
+        how = replace(self.how, level=self.how.level or queued.level) if self.entries else self.how
+        return bring_model(self.client, queued, self.wanted.max_bytes, how, self.store.place, folder)
+
     def sizes(self) -> Iterator[Synced]:
         """Of everything that a sync would take in, the bytes that it would read. Writes nothing. Raises HubError."""
-        for name, size in self._parallel(self._size, self._wanted_now()):
+        for name, size in at_once(self.workers, self._size, self._wanted_now()):
             yield size if isinstance(size, Synced) else Synced(str(name), "wanted", None, None, size)
 
     def _wanted_now(self) -> Iterator[str | Unreadable]:
@@ -168,8 +189,8 @@ class Sync:
                 repo = self._described(name)
                 if isinstance(repo, HubError):
                     yield Unreadable(name, str(repo))
-                elif self.journal.is_news(self._queued(repo)):
-                    yield repo.name
+                elif self.journal.is_news(self._queued(repo, name)):
+                    yield name if self.entries else repo.name
             return
         for found in self.wanted.listed(self.client, self.journal.newest(self.selection)):
             if isinstance(found, Unreadable):
@@ -181,29 +202,11 @@ class Sync:
         if isinstance(name, Unreadable):
             return _unreadable(name)
         try:
-            return hub_size(self.client, name, self.how)
+            return hub_size(self.client, name, replace(self.how, level=self.level(name)), self.revision(name))
         except SourceError as error:
             return Synced(name, "failed", str(error))
         except UNFORESEEN as error:
             return Synced(name, "failed", f"{name}: cannot be read ({type(error).__name__}: {error})")
-
-    def _parallel(
-        self, do: Callable[[Item], Result], items: Iterator[Item] | list[Item] | tuple[Item, ...]
-    ) -> Iterator[tuple[Item, Result]]:
-        """Each item with what comes of it, in order, a few of them at once."""
-        waiting: deque[tuple[Item, Future[Result]]] = deque()
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="sync")
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(do, item)))
-                if len(waiting) > AHEAD * self.workers:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _unreadable(one: Unreadable) -> Synced:
@@ -216,13 +219,23 @@ def synced(
     """One whole call: what is wanted, asked of the Hub and done (or sized, in a dry run), and what came of it.
 
     Raises:
-        ValueError: nothing says which repositories are wanted.
+        ValueError: nothing says which repositories are wanted, or two things do.
+        WrongLine: a recipe has a mistake, or cannot be read or written.
     """
+    recipe = _recipe(ids, wishes)
     wanted = Wanted(
-        wishes.get("author"), wishes.get("task"), wishes.get("library"), wishes.get("min_downloads", 0), wishes.get("max_bytes"), tuple(ids)
+        wishes.get("author"),
+        wishes.get("task"),
+        wishes.get("library"),
+        wishes.get("min_downloads", 0),
+        wishes.get("max_bytes"),
+        recipe.ids if recipe else tuple(ids),
+        recipe.name if recipe else "",
     )
     if not (wanted.ids or wanted.author or wanted.task or wanted.library or wanted.min_downloads):
-        raise ValueError("nothing says which repositories are wanted: give ids, author, task, library or min_downloads")
+        raise ValueError("nothing says which repositories are wanted: give ids, a recipe, author, task, library or min_downloads")
+    if recipe and wishes.get("dry_run") and is_offline(offline):
+        return _told(expected(recipe, wishes.get("level"), wishes.get("max_bytes")), each)
     client = hub_client("what is new or changed", listener.announce, offline=offline, rate=wishes.get("rate"))
     sync = Sync(
         registry,
@@ -231,9 +244,27 @@ def synced(
         how_to_read(key, {"level": wishes.get("level"), "strict": wishes.get("strict", False)}),
         wishes.get("workers", WORKERS),
         tells_news=wishes.get("enqueue", False),
+        recipe=recipe,
     )
+    if recipe and (target := wishes.get("pin")) is not None:
+        return _told(pinned(recipe, client, sync.how, sync.workers, Path(target)), each)
     again = {"enqueue": wishes.get("enqueue", False), "relist": wishes.get("relist", False), "retry": wishes.get("retry", False)}
-    found = sync.sizes() if wishes.get("dry_run") else steps(sync, wishes.get("limit"), **again)
+    return _told(sync.sizes() if wishes.get("dry_run") else steps(sync, wishes.get("limit"), **again), each)
+
+
+def _recipe(ids: Sequence[str], wishes: SyncOptions) -> Recipe | None:
+    """The recipe that a call means, None where it means none. Raises ValueError, WrongLine."""
+    asked = wishes.get("recipe")
+    if asked is None:
+        if wishes.get("pin") is not None:
+            raise ValueError("`pin` writes a recipe: say which with `recipe`")
+        return None
+    if ids or any(wishes.get(name) for name in ("author", "task", "library", "min_downloads", "relist")):
+        raise ValueError("a recipe says which repositories are wanted: give no ids and no filter with it")
+    return read_recipe(asked)
+
+
+def _told(found: Iterator[Synced], each: Callable[[Synced], None]) -> Syncing:
     done = []
     for one in found:
         done.append(one)

@@ -14,12 +14,14 @@ from modelkin_cli.output import Output
 from modelkin_cli.reading_options import printing, starter_option
 from modelkin_registry.answers.shared import Synced, Syncing
 
-FILTERS = ("author", "task", "library", "min_downloads")  # one of them says which repositories are wanted
+FILTERS = ("recipe", "author", "task", "library", "min_downloads")  # one of them says which repositories are wanted
 
 
 @click.command("sync", short_help="Take in new and changed models of the Hub.")
 @click.argument("ids", nargs=-1, metavar="[ORG/NAME]...")
 @click.option("--ids-from", type=FILE, metavar="FILE", help="Repositories to look at, one a line.")
+@click.option("--recipe", metavar="NAME|FILE", help="Those of a list, each at its level and revision: bases, or a file of yours.")
+@click.option("--pin", type=FILE, metavar="FILE", help="Write the recipe there with the Hub's commits and bytes of now, and do nothing.")
 @click.option("--author", metavar="NAME", help="Only those of this person or organisation.")
 @click.option("--task", metavar="TASK", help="Only those of this task, e.g. text-generation.")
 @click.option("--library", metavar="NAME", help="Only those of this library or tag, e.g. transformers.")
@@ -56,6 +58,7 @@ def command(
       modelkin sync --author openai-community --max-bytes 2000000000
       modelkin sync --task text-generation --min-downloads 100000 --level probe --dry-run
       modelkin sync --author openai-community --enqueue
+      modelkin sync --recipe bases --dry-run
       modelkin sync --journal
     """
     wanted = (*ids, *_lines(ids_from))
@@ -63,13 +66,23 @@ def command(
         _print_journal(output, call)
         return
     if not (wanted or any(wishes[name] for name in FILTERS)):
-        raise click.UsageError("Say which: ORG/NAME, --ids-from, --author, --task, --library or --min-downloads.")
+        raise click.UsageError("Say which: ORG/NAME, --ids-from, --recipe, --author, --task, --library or --min-downloads.")
+    _require_one_list(wanted, wishes)
     try:
         with output.listening() as listener:
             answer = modelkin.sync(*wanted, each=lambda one: output.line(one, one.repo, words_of(one)), listener=listener, **call, **wishes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Interrupted; the next call goes on.") from None
-    output.say(sum_of(answer, "would be read" if wishes["dry_run"] else "read"))
+    output.say(sum_of(answer, "would be read" if wishes["dry_run"] or wishes["pin"] else "read"))
+
+
+def _require_one_list(ids: tuple[str, ...], wishes: dict[str, Any]) -> None:
+    """A recipe is the whole list, and --pin is of one."""
+    beside = [f"--{name.replace('_', '-')}" for name in (*FILTERS[1:], "relist") if wishes[name]]
+    if wishes["recipe"] and (ids or beside):
+        raise click.UsageError(f"--recipe says which: leave {', '.join(beside) or 'the repositories'} out with it.")
+    if wishes["pin"] and not wishes["recipe"]:
+        raise click.UsageError("--pin writes a recipe: say which, with --recipe.")
 
 
 def _lines(path: Path | None) -> list[str]:

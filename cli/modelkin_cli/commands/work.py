@@ -15,6 +15,7 @@ from modelkin_cli.reading_options import printing
 
 @click.command("work", short_help="Take in what waits in a registry's queue.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, metavar="N", help="Processes, each with one repository. Default: 1.")
+@click.option("--ray", metavar="ADDRESS", help="Begin these on this Ray cluster: `auto`, or its head's HOST:PORT.")
 @click.option("--rate", type=click.FloatRange(0.01), default=10.0, metavar="N", help="Requests a second, of all of them. Default: 10.")
 @click.option("--lease", type=click.FloatRange(1), default=120.0, metavar="S", help="Seconds after which a silent one's job is another's.")
 @click.option("--max-bytes", type=click.IntRange(1), metavar="N", help="Set aside those of which more would be read.")
@@ -30,13 +31,14 @@ def command(output: Output, call: dict[str, Any], **wishes: Any) -> None:
     Any number of these may work on one registry, on any machine that reaches it. Each has a job on loan and lets itself be heard; of one
     that falls silent another takes the job, and each job is stored once. What fails in a way that may pass is tried again up to 5 times, a
     while later each time. What fails otherwise, or kills three workers, is set aside with its reason (`modelkin sync --journal`;
-    `modelkin sync --retry` puts it back). Ctrl-C gives back what is held.
+    `modelkin sync --retry` puts it back). Ctrl-C gives back what is held. --ray needs the extra: pip install 'modelkin[ray]'.
 
     \b
     Example:
       modelkin sync --author openai-community --enqueue
       modelkin work --jobs 2
       modelkin work --registry postgresql://our-server/models --jobs 4 --stay
+      modelkin work --registry postgresql://our-server/models --ray auto --jobs 64
     """
     try:
         with output.listening() as listener:

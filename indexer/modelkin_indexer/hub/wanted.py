@@ -12,7 +12,10 @@ from modelkin_indexer.hub.described import Repo, Unreadable
 
 @dataclass(frozen=True)
 class Wanted:
-    """A filter: all that is given must hold. `ids` names repositories one by one; `max_bytes` bounds what is read of one."""
+    """A filter: all that is given must hold. `ids` names repositories one by one; `max_bytes` bounds what is read of one.
+
+    `recipe` is the name of the list that has the ids, which stands for them in the journal.
+    """
 
     author: str | None = None
     task: str | None = None
@@ -20,11 +23,13 @@ class Wanted:
     min_downloads: int = 0
     max_bytes: int | None = None
     ids: tuple[str, ...] = ()
+    recipe: str = ""
 
     @property
     def selection(self) -> str:
         """The filter in words, by which the journal knows it. Without those fields that say nothing."""
-        return json.dumps({name: value for name, value in asdict(self).items() if value}, sort_keys=True)
+        said = {name: value for name, value in asdict(self).items() if value and not (name == "ids" and self.recipe)}
+        return json.dumps(said, sort_keys=True)
 
     @property
     def by_downloads(self) -> bool:

@@ -73,7 +73,7 @@ class Imported(Plain):
 
 @dataclass(frozen=True)
 class Synced(Plain):
-    """What came of one repository. `status`: added, unchanged, failed, renamed, gone; of a dry run: wanted."""
+    """What came of one repository. `status`: added, unchanged, failed, renamed, gone; of a dry run: wanted; of a recipe: pinned."""
 
     repo: str
     status: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from modelkin.serving.incoming.refusals import Refusal
 from modelkin.serving.working.catalogue import MOST_SHOWN, SORTS, Wanted
@@ -21,6 +21,14 @@ def name_in(query: Mapping[str, str], field: str = "name") -> str:
     if not name or len(name) > MAX_NAME or not name.isprintable():
         raise Refusal(400, "UsageError", f"{field}: give the name of a registered model, of 1 to {MAX_NAME} printable characters")
     return name
+
+
+def require_known(query: Mapping[str, str], fields: Collection[str]) -> None:
+    """Refuse what would be passed over in silence, as a page that is asked for by a number of its own. Raises Refusal."""
+    for field in query:
+        if field not in fields:
+            known = ", ".join(fields) or "none"
+            raise Refusal(400, "UsageError", f"{field[:20]!r} is no field of this address. Those are: {known}")
 
 
 def wanted_in(query: Mapping[str, str]) -> Wanted:

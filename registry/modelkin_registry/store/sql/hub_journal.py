@@ -66,9 +66,12 @@ class HubJournal:
         return True
 
     def try_again(self, selection: str, every: bool) -> int:
-        """Put back what failed: where it may pass and was not tried too often, or `every` one. Returns how many."""
+        """Put back what failed: where it may pass and was not tried too often, or `every` one, whatever killed its workers before.
+
+        Returns how many.
+        """
         may = "" if every else f"AND passing != 0 AND tries < {MAX_TRIES}"
-        tries = ", tries = 0" if every else ""
+        tries = ", tries = 0, leases = 0, not_before = ''" if every else ""
         statement = f"UPDATE hub_repo SET state = 'waiting'{tries} WHERE selection = ? AND state = 'failed' {may}"  # noqa: S608
         return self._session.run(statement, [selection])
 
