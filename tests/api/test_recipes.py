@@ -167,9 +167,11 @@ def test_a_mistake_is_told_with_its_line(text: str, line: int, words: str) -> No
 
 def test_a_call_that_means_two_things_is_refused(own_folder: Path) -> None:
     recipe(*THREE)
-    for arguments in (["org/other", "--recipe", "mine.recipe"], ["--recipe", "mine.recipe", "--author", "org"], ["org/one", "--pin", "x"]):
+    calls = (["org/other", "--recipe", "mine.recipe"], ["--recipe", "mine.recipe", "--author", "org"], ["org/one", "--pin", "x"])
+    for arguments in (*calls, ["--recipe", "mine.recipe", "--pin", "x", "--limit", "3"]):
         assert run("sync", *arguments, registry="r.db").exit_code == 2
-    for wishes in ({"recipe": "mine.recipe", "author": "org"}, {"pin": "x", "author": "org"}):
+    twice = ({"recipe": "mine.recipe", "author": "org"}, {"pin": "x", "author": "org"}, {"recipe": "mine.recipe", "pin": "x", "limit": 3})
+    for wishes in twice:
         with pytest.raises(ValueError, match="recipe"):
             modelkin.sync(registry="r.db", **wishes)
     assert "line 1" in run("sync", "--recipe", "nowhere.recipe", registry="r.db").stderr
