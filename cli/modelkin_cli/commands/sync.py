@@ -85,7 +85,7 @@ def _require_one_list(ids: tuple[str, ...], wishes: dict[str, Any]) -> None:
         raise click.UsageError("--pin writes a recipe: say which, with --recipe.")
     if wishes["pin"] and any(wishes[name] for name in ("limit", "max_bytes", "retry", "enqueue", "dry_run")):
         raise click.UsageError(
-            "--pin takes the whole recipe and reads none: leave --limit, --max-bytes, --retry, --enqueue, --dry-run out."
+            "--pin takes the whole recipe and reads none: leave out --limit, --max-bytes, --retry, --enqueue, --dry-run out."
         )
 
 
