@@ -76,12 +76,8 @@ def measured(folder: Path, asked: Sequence[tuple[int, Question]], given: argpars
                 modelkin.report(answer, file, language=language, **about)
                 row = {"page": question.name, "language": language, "seconds": time.process_time() - began, "bytes": file.stat().st_size}
                 row |= looked_at(program, file, given.axe, given.shots) | {"browser": program.version}
-                keep(
-                    program,
-                    file,
-                    {width: name for (page, of, width), name in KEPT.items() if (page, of) == (question.name, language)},
-                    given.out,
-                )
+                kept = {width: name for (page, of, width), name in KEPT.items() if (page, of) == (question.name, language)}
+                keep(program, file.as_uri(), kept, given.out or result_path("pages"))
                 rows.append(row | {"weasyprint": 0 if number % PAPER else paper(answer, file, language, about)})
         bad = folder / "bad.html"
         bad.write_text(BAD)
@@ -145,12 +141,12 @@ def looked_at_address(
     return found
 
 
-def keep(program: Any, file: Path, pictures: dict[int, str], out: Path | None) -> None:
+def keep(program: Any, address: str, pictures: dict[int, str], result: Path) -> None:
     """The top of a page at these widths, as a picture beside the result."""
     for width, name in pictures.items():
         page = program.new_page(viewport={"width": width, "height": TOP})
-        page.goto(file.as_uri())
-        page.screenshot(path=(out or result_path("pages")).with_suffix(f".{name}.png"))
+        page.goto(address)
+        page.screenshot(path=result.with_suffix(f".{name}.png"))
         page.close()
 
 

@@ -8,7 +8,7 @@ which is asked about; two names are hostile. The real command serves it on loopb
 name to its page, one after the other; then so many readers at once, each asking for one page after the other, while another process adds
 models; errors are responses that refuse, and connections that fail. In the browser each page is looked at with axe-core at 1200 and 360
 pixels (see benchmarks/reports/pages.py), and a bad page as control. --registry keeps the large registry for another run.
-Writes results/serve.json, and with --shots the pictures there.
+Writes results/serve.json, the tops of three pages as pictures beside it, and with --shots pictures of all pages there.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ import numpy as np
 from safetensors.numpy import save_file
 
 import modelkin
-from benchmarks.common.results import ROOT, write_result
+from benchmarks.common.results import ROOT, result_path, write_result
 from benchmarks.house.rooms import PARTS
-from benchmarks.reports.pages import BAD, CHECKS, looked_at, looked_at_address
+from benchmarks.reports.pages import BAD, CHECKS, keep, looked_at, looked_at_address
 from modelkin_registry.store.opening import open_store
 from modelkin_registry.store.records import NewModel
 
 WIDTHS = (1200, 360)
+KEPT = {"model": {1200: "model", 360: "model-360"}, "models": {360: "models-360"}}  # whose tops are kept with the result, by width
 BATCH = 500  # models added in one transaction
 ORGANISATIONS = 997
 NAMES = 200  # asked for one after the other
@@ -320,6 +321,8 @@ def in_browser(url: str, given: argparse.Namespace, folder: Path) -> dict[str, A
             name: looked_at_address(program, url.rstrip("/") + path, name, given.axe, given.shots, own=url, widths=WIDTHS)
             for name, path in pages.items()
         }
+        for name, pictures in KEPT.items():
+            keep(program, url.rstrip("/") + pages[name], pictures, given.out or result_path("serve"))
         used = without_scripts(program, url, folder / "written.modelkin")
         bad = folder / "bad.html"
         bad.write_text(BAD)

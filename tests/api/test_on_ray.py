@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,7 @@ from modelkin.working import on_ray
 from modelkin.working.worker import Said
 from modelkin_indexer.errors import LaunchError
 from modelkin_registry.store.opening import open_store
+from modelkin_registry.store.records import Lent
 from tiny_models import tiny_llama
 
 MODELS = 4
@@ -164,11 +167,34 @@ def test_without_ray_it_says_what_to_install(hub: Hub, monkeypatch: pytest.Monke
     assert "pip install 'modelkin[ray]'" in " ".join(done.stderr.split())
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=NO_RAY)
+CALL = ("work", "--rate", "1000", "--keep-free", "0", "--json", "--ray", "local", "--jobs", "2")
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=NO_RAY)
+
+
+@needs_ray
 def test_a_cluster_of_this_machine(hub: Hub) -> None:
-    call = command("work", "--rate", "1000", "--keep-free", "0", "--json", "--ray", "local", "--jobs", "2")
-    done = subprocess.run(call, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command(*CALL), env=environment(), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert {line["repo"]: line["status"] for line in map(json.loads, done.stdout.splitlines())} == ADDED
     with open_store(Path("r.db").resolve()) as store:
         assert store.count() == store.count_revisions() == MODELS
+
+
+@needs_ray
+def test_interrupted_the_cluster_gives_back_what_it_holds(hub: Hub) -> None:
+    hub.delay = 5.0
+    process = subprocess.Popen(command(*CALL), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        for _ in range(1200):
+            with open_store(Path("r.db").resolve()) as store:
+                if store.leases.lent().held == 2:
+                    break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert "given back to the queue" in said
+    with open_store(Path("r.db").resolve()) as store:
+        assert store.leases.lent() == Lent(MODELS, 0, 0)

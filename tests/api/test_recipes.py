@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 
 import modelkin
-from calls import run
+from calls import ROOT, run
 from hub_server import Hub, serving
 from modelkin.taking.recipes import RECIPES, Entry, Recipe, parsed_recipe, read_recipe
 from modelkin_indexer.errors import WrongLine
@@ -167,9 +167,11 @@ def test_a_mistake_is_told_with_its_line(text: str, line: int, words: str) -> No
 
 def test_a_call_that_means_two_things_is_refused(own_folder: Path) -> None:
     recipe(*THREE)
-    for arguments in (["org/other", "--recipe", "mine.recipe"], ["--recipe", "mine.recipe", "--author", "org"], ["org/one", "--pin", "x"]):
+    calls = (["org/other", "--recipe", "mine.recipe"], ["--recipe", "mine.recipe", "--author", "org"], ["org/one", "--pin", "x"])
+    for arguments in (*calls, ["--recipe", "mine.recipe", "--pin", "x", "--limit", "3"]):
         assert run("sync", *arguments, registry="r.db").exit_code == 2
-    for wishes in ({"recipe": "mine.recipe", "author": "org"}, {"pin": "x", "author": "org"}):
+    twice = ({"recipe": "mine.recipe", "author": "org"}, {"pin": "x", "author": "org"}, {"recipe": "mine.recipe", "pin": "x", "limit": 3})
+    for wishes in twice:
         with pytest.raises(ValueError, match="recipe"):
             modelkin.sync(registry="r.db", **wishes)
     assert "line 1" in run("sync", "--recipe", "nowhere.recipe", registry="r.db").stderr
@@ -198,3 +200,12 @@ def test_the_shipped_recipes_can_be_read_and_promise_nothing_that_is_not_known(n
         assert entry.is_about == (entry.revision == "main")  # exact bytes are those of a commit
         assert 0 < entry.bytes <= FULL_UP_TO
         assert entry.level == "full" or entry.bytes < 1e9
+
+
+def test_the_page_counts_what_the_shipped_recipe_has() -> None:
+    entries = read_recipe("bases").entries
+    page = " ".join((ROOT / "docs" / "recipes.md").read_text(encoding="utf-8").split())
+    whole, rows = ([entry.bytes for entry in entries if entry.level == level] for level in ("full", "probe"))
+    assert f"{len(entries)} widely used" in page
+    assert f"about {sum(whole) / 1e9:.0f} GB for the {len(whole)} models at level full" in page
+    assert f"{sum(rows) / 1e9:.0f} GB for the other {len(rows)}" in page

@@ -38,7 +38,7 @@ def script(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["schema", "benchmarks", "formats"])
+@pytest.mark.parametrize("name", ["schema", "benchmarks", "formats", "scale"])
 def test_pages_made_from_the_code_are_current(name: str) -> None:
     found = script(f"make_{name}_page").page()
     assert (DOCS / f"{name}.md").read_text(encoding="utf-8") == found, f"run `python docs/make_{name}_page.py`"

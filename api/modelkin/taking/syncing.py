@@ -261,6 +261,8 @@ def _recipe(ids: Sequence[str], wishes: SyncOptions) -> Recipe | None:
         return None
     if ids or any(wishes.get(name) for name in ("author", "task", "library", "min_downloads", "relist")):
         raise ValueError("a recipe says which repositories are wanted: give no ids and no filter with it")
+    if wishes.get("pin") is not None and any(wishes.get(name) for name in ("limit", "max_bytes", "retry", "enqueue", "dry_run")):
+        raise ValueError("`pin` takes the whole recipe and reads none of it: leave limit, max_bytes, retry, enqueue and dry_run out")
     return read_recipe(asked)
 
 

@@ -83,6 +83,10 @@ def _require_one_list(ids: tuple[str, ...], wishes: dict[str, Any]) -> None:
         raise click.UsageError(f"--recipe says which: leave {', '.join(beside) or 'the repositories'} out with it.")
     if wishes["pin"] and not wishes["recipe"]:
         raise click.UsageError("--pin writes a recipe: say which, with --recipe.")
+    if wishes["pin"] and any(wishes[name] for name in ("limit", "max_bytes", "retry", "enqueue", "dry_run")):
+        raise click.UsageError(
+            "--pin takes the whole recipe and reads none: leave out --limit, --max-bytes, --retry, --enqueue, --dry-run out."
+        )
 
 
 def _lines(path: Path | None) -> list[str]:
