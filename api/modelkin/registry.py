@@ -133,6 +133,7 @@ class Registry(OpenRegistry):
         exact: bool = False,
         tensors: bool = False,
         confirm: bool = False,
+        where: Sequence[str] = (),
         **options: Unpack[Options],
     ) -> QueryAnswer:
         """The registered models nearest to a source, with evidence.
@@ -144,16 +145,20 @@ class Registry(OpenRegistry):
             exact: hold every registered model against it, not only those that the index finds.
             tensors: list each tensor with its counterpart in each relative (`counterparts.tensors`).
             confirm: read the weights of the nearest models again, under a key drawn for this question alone (`confirmed`).
+            where: conditions; only models that meet all of them are asked for, as if there were no others (`ListOptions`).
 
         Raises:
+            WrongFilter: a condition that is none.
             SourceError: nothing there, or weights that cannot be read.
             FingerprintError: made with another key or spec than the registry's.
             UnsupportedFormat: `confirm` of a fingerprint or a Hub id, which have no weights here.
         """
         from modelkin.answering.asking import query
         from modelkin.answering.nearest import Search
+        from modelkin_registry.store.filters import parse_where
 
-        return query(self.inner, source, self._how(options), self.listener, Search(k, show_all, exact, tensors, confirm))
+        search = Search(k, show_all, exact, tensors, confirm, parse_where(where))
+        return query(self.inner, source, self._how(options), self.listener, search)
 
     def compare(
         self,

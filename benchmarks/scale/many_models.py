@@ -30,6 +30,12 @@ from modelkin_registry.store.sql.sealed import SEALED, seal_of
 from modelkin_registry.store.sql.vectors import NEW
 from modelkin_registry.store.sqlite.store import SqliteStore
 
+try:
+    from modelkin_registry.store.sql.facets import NEW as NEW_FACETS
+    from modelkin_registry.store.sql.facets import derived
+except ImportError:  # an earlier build, beside this one
+    derived = None  # type: ignore[assignment]
+
 OWN = 4000  # models of the zoo, with fingerprints of their own
 AT_ONCE = 1000  # strangers made and written at once
 DEPTH = LAYERS["text"]
@@ -100,6 +106,9 @@ def write(store: StandIns, first: int, count: int) -> None:
             (kind, n, component, n, layers, part, checksum(kind, n, component, layers, part)) for n, part in zip(numbers, data, strict=True)
         ]
         store.run_many(NEW, records)
+    if derived is not None:
+        facets = [derived(n, n, AT, "probe", 1.0, revision["parameters"], revision["bytes_total"], ABOUT, "{}") for n in numbers]
+        store.run_many(NEW_FACETS, facets)
     changes = [(number, "put", number, AT) for number in numbers]
     store.run_many("INSERT INTO change (model, what, revision, at) VALUES (?, ?, ?, ?)", changes)
 

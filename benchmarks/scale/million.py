@@ -4,7 +4,7 @@
 
 The registry is made by many_models.py: 4,000 models of the search benchmark's zoo among strangers. A process of its own opens it and asks
 the zoo's questions, and further ones about copies at a cosine of 0.3; then one model is added and asked for. What is found is held against
-exhaustive search of the same rows. TREE is another build's source tree, whose index is made of the same file and asked the same questions.
+exhaustive search of the same rows. TREE is another build's source tree, which makes a registry of the same models and is asked the same.
 Writes results/million.json; exits 1 where a target is missed.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,7 +45,7 @@ DRIVER = """
 import json, resource, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from benchmarks.scale.many_models import StandIns
+from benchmarks.scale.many_models import StandIns, build
 from benchmarks.speed.search import ask
 from benchmarks.speed.search_zoo import Query
 from modelkin_indexer.results.fingerprint import from_bytes
@@ -54,6 +53,8 @@ from modelkin_registry.registry import Registry
 folder = Path(sys.argv[3])
 told = json.loads((folder / "questions.json").read_text())
 queries = [Query(kind, from_bytes((folder / file).read_bytes()), right and frozenset(right)) for kind, file, right in told]
+if sys.argv[4] != "0" and not (noted := Path(sys.argv[2]).with_suffix(".json")).exists():
+    noted.write_text(json.dumps(build(Path(sys.argv[2]), int(sys.argv[4]))))
 wall = time.perf_counter()
 registry = Registry(StandIns.open(Path(sys.argv[2])))
 opened = time.perf_counter() - wall
@@ -84,11 +85,11 @@ def keep(queries: Sequence[Query], folder: Path) -> None:
     (folder / "questions.json").write_text(json.dumps(told))
 
 
-def asked(tree: Path, path: Path, folder: Path) -> dict[str, Any]:
-    """All questions, asked in a process of its own by the build of a tree."""
+def asked(tree: Path, path: Path, folder: Path, make: int = 0) -> dict[str, Any]:
+    """All questions, asked in a process of its own by the build of a tree, which makes the registry first where it is of so many models."""
     parts = ("data", "indexer", "registry", "api", "cli")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(str(tree / part) for part in parts)}
-    command = [sys.executable, "-c", DRIVER, str(ROOT), str(path), str(folder)]
+    command = [sys.executable, "-c", DRIVER, str(ROOT), str(path), str(folder), str(make)]
     printed = subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
     found = dict(json.loads(printed.splitlines()[-1]))
     return {**found, **_rates(found["asked"])}
@@ -171,12 +172,12 @@ def run(folder: Path, models: int, beside: Path | None) -> dict[str, Any]:
     found["one_more"] = one_more(path)
     found["bytes"] = {"registry": path.stat().st_size, "index": index_bytes(path)}
     if beside is not None:
-        copy = folder / f"beside-{models}.sqlite"
-        shutil.copyfile(path, copy)
-        found["beside"] = asked(beside.resolve(), copy, folder)
-        copy.unlink()
-        shutil.rmtree(f"{copy}.index")
+        found["beside"] = {"commit": _commit(beside), **asked(beside.resolve(), folder / f"beside-{models}.sqlite", folder, models)}
     return found
+
+
+def _commit(tree: Path) -> str:
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=tree, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def checks(found: dict[str, Any]) -> dict[str, dict[str, Any]]:

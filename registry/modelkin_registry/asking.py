@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelkin_indexer import spec
-from modelkin_indexer.errors import FingerprintError, RegistryError
+from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.results.beside import Claim, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import SHOWN, DecomposeAnswer, QueryAnswer, Searched
@@ -29,6 +29,7 @@ from modelkin_registry.merging.reporting import fitted, sought
 from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
 from modelkin_registry.relations.pairs import Held, nearest_kin, order
 from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates
+from modelkin_registry.search.counted import Counted
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.search.known import Known, read
 from modelkin_registry.search.ties import middle_first
@@ -60,6 +61,7 @@ class Asking:
     def __init__(self, store: Store, index: VectorIndex, known: Known, judge: Callable[[int], Judge]) -> None:
         """`judge` makes what an answer that looks at so many models is judged by."""
         self._store, self._index, self._known, self._judge = store, index, known, judge
+        self._counted = Counted(store)
 
     def query(self, fingerprint: Fingerprint, asked: Asked) -> QueryAnswer:
         """See `Registry.query`."""
@@ -75,8 +77,10 @@ class Asking:
 
             def wanted(one: Fingerprint, more: bool) -> list[int]:
                 near = max(asked.k, WIDER) if more else asked.k
-                every = store.numbers() if only is None else only
-                found = every if asked.exact else self._candidates(one, SEARCHED + len(own), near, asked.show_all or more, only)
+                if asked.exact:
+                    found: Sequence[int] = store.numbers() if only is None else only
+                else:
+                    found = self._candidates(one, SEARCHED + len(own), near, asked.show_all or more, only)
                 return [number for number in dict.fromkeys([*found, *named]) if number not in own]
 
             fingerprint, kin, evident = known.looked_at(fingerprint, wanted, judge(searched), may_widen=not asked.exact)
@@ -102,7 +106,7 @@ class Asking:
             contradictions=contradictions(Path(asked.source).name, asked.claims, weighed, ordered, self.claims_of),
         )
         beside = [self.structure_beside(fingerprint, asked.structure, one.model) for one in ordered[:STRUCTURE_SHOWN]]
-        notes = (*answer.warnings, *about_imported(ordered, store.senders()), *([background.note] if background.note else []))
+        notes = (*answer.warnings, *about_imported(ordered, self._counted.senders()), *([background.note] if background.note else []))
         return replace(answer, structure=tuple(beside), warnings=notes)
 
     def decompose(self, fingerprint: Fingerprint, parents: Sequence[str] | None, base: str | None, source: str) -> DecomposeAnswer:
@@ -113,7 +117,7 @@ class Asking:
             if parents:
                 return fitted(fingerprint, known, base=base, source=source, registry=self._about())
             wanted = self._candidates(fingerprint, SEARCHED, SHOWN, False)
-            kin, evident = self._known.kin(fingerprint, wanted, self._judge(self._searchable()))
+            kin, evident = self._known.kin(fingerprint, wanted, self._judge(self._counted.searchable()))
             best = self._known.best_revisions(kin)
             near = nearest_kin(best, evident, self._known.background(best, evident, self._judge(1)).spread, SHOWN)
             merge = self._merge(fingerprint, [*near, *(one.relative for one in sorted(best, key=order))], evident, base)
@@ -176,20 +180,11 @@ class Asking:
         """How many revisions are searched, and of how many models, without a model's `own`: all, or these."""
         if only is not None:
             return len(only), len(set(self._store.models_of(only).values()))
-        return self._searchable() - len(set(own).difference(self._store.outdated())), self._store.count() - bool(own)
+        hidden = len(set(own).difference(self._store.outdated())) if own else 0
+        return self._counted.searchable() - hidden, self._counted.models() - bool(own)
 
     def _about(self) -> Searched:
-        return Searched(self._store.count(), spec.VERSION, self._store.key_name, self._store.backgrounds.told())
-
-    def _searchable(self) -> int:
-        """How many revisions are searched. Raises RegistryError where there are models, but none of them is."""
-        searched, outdated = self._store.count_revisions(), self._store.outdated()
-        if outdated and not searched:
-            raise RegistryError(
-                f"{self._store.name}: all its fingerprints are of an older spec and cannot be compared with those of spec "
-                f"{spec.VERSION!r}. Make them anew with `modelkin upgrade`."
-            )
-        return searched
+        return Searched(self._counted.models(), spec.VERSION, self._store.key_name, self._store.backgrounds.told())
 
     def _require_same_recipe(self, fingerprint: Fingerprint) -> None:
         if fingerprint.about.key != self._store.key_name:

@@ -300,7 +300,7 @@ def test_a_question_about_some_models_is_answered_as_if_there_were_no_others(spa
 
 def test_of_some_models_chance_is_told_as_of_so_few(space: Any, parent: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     searched, judge = list[int](), registry.judge
-    monkeypatch.setattr(registry, "judge", lambda count: searched.append(count) or judge(count))
+    monkeypatch.setattr(registry._asking, "_judge", lambda count: searched.append(count) or judge(count))
     query = printed(space, space.child(np.random.default_rng(91), parent, 0.9))
     registry.query(query)
     assert set(searched) == {1, STRANGERS + 2}

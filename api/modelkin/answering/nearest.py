@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelkin.sources.reading import name_of
 from modelkin.sources.sides import Side, as_others
@@ -12,6 +12,7 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import SHOWN, QueryAnswer
 from modelkin_registry.answers.parts import RELATED
 from modelkin_registry.registry import Registry
+from modelkin_registry.store.filters import Where
 
 MOST_READ_AGAIN = 3  # models of which lengths alone agree that a query is read again for, by the strings of their tokens
 
@@ -20,8 +21,8 @@ MOST_READ_AGAIN = 3  # models of which lengths alone agree that a query is read 
 class Search:
     """How far a query goes.
 
-    Relatives shown, whether those without evidence too, whether every model is held against it, whether tensors are listed, and whether the
-    weights are read again under a fresh key.
+    Relatives shown, whether those without evidence too, whether every model is held against it, whether tensors are listed, whether the
+    weights are read again under a fresh key, and which models are asked for alone (all of them without conditions).
     """
 
     k: int = SHOWN
@@ -29,6 +30,7 @@ class Search:
     exact: bool = False
     tensors: bool = False
     confirm: bool = False
+    where: Where = ()
 
 
 def nearest_to(
@@ -51,8 +53,9 @@ def nearest_to(
 
 
 def ask(registry: Registry, fingerprint: Fingerprint, source: str, reading: Reading, search: Search) -> QueryAnswer:
-    """The answer for one fingerprint of what was read."""
-    return registry.query(
+    """The answer for one fingerprint of what was read. Where some models were asked for alone, it tells which."""
+    among = registry.store.matching(search.where) if search.where else None
+    answer = registry.query(
         fingerprint,
         source=source,
         k=search.k,
@@ -61,4 +64,10 @@ def ask(registry: Registry, fingerprint: Fingerprint, source: str, reading: Read
         tensors=search.tensors,
         claims=reading.claims,
         structure=reading.structure,
+        among=among,
     )
+    if among is None:
+        return answer
+    said = ", ".join(f"{one.field}{one.relation}{one.value}" for one in search.where)
+    note = f"Only models with {said} were asked: {answer.registry.models} of the registry's {registry.store.count()}."
+    return replace(answer, warnings=(*answer.warnings, note))

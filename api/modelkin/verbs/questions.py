@@ -36,6 +36,7 @@ def query(
     exact: bool = False,
     tensors: bool = False,
     confirm: bool = False,
+    where: Sequence[str] = (),
     starter: bool = True,
     **call: Unpack[ReadingCall],
 ) -> QueryAnswer:
@@ -47,12 +48,14 @@ def query(
     if len(files := key_files_of(call)) > 1 and not isinstance(call.get("registry"), OpenRegistry):
         from modelkin.answering.nearest import Search
         from modelkin.answering.several import under_each
+        from modelkin_registry.store.filters import parse_where
 
         parts = [settings_of({"registry": call.get("registry"), "key_file": file, "offline": call.get("offline", False)}) for file in files]
-        search = Search(k, show_all, exact, tensors, confirm)
+        search = Search(k, show_all, exact, tensors, confirm, parse_where(where))
         return under_each(parts, source, options_of(call), listener_of(call), search, starter=starter)
     with opened(call, starter=starter) as registry:
-        return registry.query(source, k=k, show_all=show_all, exact=exact, tensors=tensors, confirm=confirm, **options_of(call))
+        options = options_of(call)
+        return registry.query(source, k=k, show_all=show_all, exact=exact, tensors=tensors, confirm=confirm, where=where, **options)
 
 
 def compare(

@@ -15,6 +15,11 @@ from modelkin_cli.reporting import Paper, report_options
 from modelkin_cli.verdicts import VIOLATED, fail_on_option, violations
 from modelkin_registry.answers.asked import SHOWN, QueryAnswer
 
+WHERE = (
+    "Ask only models that meet this condition, FIELD=VALUE (or != > >= < <=), as if there were no others. May be given several times. "
+    "Fields as in `modelkin list`."
+)
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--all", "show_all", is_flag=True, help="Show the nearest models without evidence too.")
 @click.option("--exact", is_flag=True, help="Hold the model against every registered one, not only those that the index finds.")
 @click.option("--confirm", is_flag=True, help="Read the weights of the nearest models again, under a key drawn for this question alone.")
+@click.option("--where", multiple=True, metavar="CONDITION", help=WHERE)
 @tensors_option
 @starter_option
 @fail_on_option
@@ -38,6 +44,7 @@ def command(
     show_all: bool,
     exact: bool,
     confirm: bool,
+    where: tuple[str, ...],
     tensors: bool,
     starter: bool,
     fail_on: tuple[str, ...],
@@ -54,12 +61,13 @@ def command(
     Example:
       modelkin query models/mystery
       modelkin query org/name
+      modelkin query models/mystery --where author=acme --where "parameters<10B"
       modelkin query models/mystery --fail-on descent --json
       modelkin query models/mystery --report mystery.html
     """
     with output.listening() as listener:
         wishes: dict[str, Any] = {"k": k, "show_all": show_all, "exact": exact, "tensors": tensors, "confirm": confirm}
-        answer = modelkin.query(source, **wishes, starter=starter, listener=listener, **call)
+        answer = modelkin.query(source, **wishes, where=where, starter=starter, listener=listener, **call)
     names = (relative.model for relative in answer.relatives if not relative.declared)
     output.answer(answer, names, lambda console: query_page(answer, console))
     paper.write(answer, output, call)
