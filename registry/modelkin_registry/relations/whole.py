@@ -14,8 +14,9 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.parts import Part
 from modelkin_registry.answers.relations import COPIES, RELATIONS
 from modelkin_registry.counterparts.copying.copies import Copy
-from modelkin_registry.evidence.places import INFORMATIVE, ComponentPair
-from modelkin_registry.relations.decisions import OTHER_PARTS, Relation, shown
+from modelkin_registry.evidence.places import ComponentPair, is_informative
+from modelkin_registry.relations.decisions import OTHER_PARTS, Relation
+from modelkin_registry.relations.deltas import whole_copy
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -48,7 +49,7 @@ def _rows_by_component(places: tuple[Place, ...]) -> dict[str, tuple[Ints, Bools
     rows: dict[str, list[int]] = {}
     for row, place in enumerate(places):
         rows.setdefault(place.component, []).append(row)
-    telling = np.array([shown(place.family) in INFORMATIVE for place in places], np.bool_)
+    telling = np.array([is_informative(place) for place in places], np.bool_)
     return {component: (np.array(found), telling[found]) for component, found in rows.items()}
 
 
@@ -112,8 +113,10 @@ def model_relation(found: Found, query: Fingerprint) -> Relation:
         return max((relation for _, relation in best.values()), key=lambda relation: RELATIONS[relation.name].rank)
     sizes = informative_sizes(query)
     total = sum(sizes.values())
-    foreign = sum(size for name, size in sizes.items() if name not in kin)
     relation = _most_changed(kin, sizes, total)
+    # A part that hardly left its random start is no evidence; beside copies of all else it is a copy as they are.
+    copied = {name for name, (pair, _) in best.items() if relation.name in COPIES and whole_copy(pair)}
+    foreign = sum(size for name, size in sizes.items() if name not in kin and name not in copied)
     compared = sum(pair.comparable_parameters for pair, _ in best.values())
     if foreign > (0 if relation.name in COPIES else OTHER_PARTS * total) or compared < LEAST_COMPARED * total:
         lone = len(sizes) == 1
