@@ -86,7 +86,7 @@ def _changed(pair: ComponentPair, informative: Sequence[PlaceCosine], kept: Sequ
     distinct = pair.query.matrices.distinct[ours], pair.relative.matrices.distinct[theirs]
     if steady and r >= QUANTIZED_R and _grid_ratio(*distinct) < GRID_RATIO:
         return "quantized"
-    if steady and _even(even_deltas(informative, pair)):
+    if steady and _even(even_deltas(informative, pair)) and not _copied(kept, pair):  # rounding has one relative size too
         return "noised"
     if r >= ADAPTED_R and _adapted(pair):
         return "low-rank delta"
