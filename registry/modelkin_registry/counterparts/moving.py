@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.places import Place
-from modelkin_indexer.results.fingerprint import Matrices
+from modelkin_indexer.results.fingerprint import Matrices, Vectors
 
+Table = TypeVar("Table", Matrices, Vectors)
 Places = tuple[Place, ...]
 
 
@@ -26,7 +27,7 @@ def displaced(place: Place) -> Place:
     return place._replace(role=f"{place.role} (as named)")
 
 
-def chosen_rows(table: Matrices, rows: npt.NDArray[np.int64]) -> Matrices:
-    """Some rows of a table."""
+def chosen_rows(table: Table, rows: npt.NDArray[np.int64]) -> Table:
+    """Some rows of a table of matrices or vectors."""
     columns: dict[str, Any] = {f.name: getattr(table, f.name)[rows] for f in fields(table) if f.name != "places"}
-    return Matrices(places=tuple(table.places[row] for row in rows.tolist()), **columns)
+    return type(table)(places=tuple(table.places[row] for row in rows.tolist()), **columns)

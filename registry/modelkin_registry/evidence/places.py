@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.places import NO_LAYER
+from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_registry.answers.evidence import FamilyEvidence
 from modelkin_registry.evidence.alignment import LayerMap, align
 from modelkin_registry.evidence.experts import ExpertMatch, match_experts
@@ -90,6 +90,11 @@ class ComponentPair:
     def changes_only(self) -> bool:
         """As of a Measurement."""
         return self.query.is_change and self.relative.is_change
+
+
+def is_informative(place: Place) -> bool:
+    """Whether what stands in this place may support a relation, and is compared for that."""
+    return SHOWN_AS.get(place.family, place.family) in INFORMATIVE and (place.family, place.role) not in STRUCTURED_ROLES
 
 
 def measure_components(query: Side, relative: Side) -> Measurement:

@@ -29,6 +29,11 @@ BY_KURTOSIS = sorted(STARTS, key=lambda name: -STARTS[name].kurtosis)
 NORMAL = 3.0  # kurtosis that independent changes lead to, whatever the start was
 TALL_SD = 2.0  # standard errors of the energy of a tall table's sampled rows: rows that did not move must not pass for moved ones
 TINY = float(np.finfo(np.float64).tiny)
+ROW_NORMS = ("weight_g", "original0")  # what torch calls the norms of a matrix' rows where it normalises weights
+NEAR_NORM = 1.5  # of a matrix' rows, on average: a start makes them equal, and what was trained until they differ by more is hardly that
+FEWEST_DRAWN = 8  # numbers of a vector from which its quantiles say anything
+ENDS = 8.0  # of the mean distance between neighbours that a uniform draw's ends are from its bounds: exceeded once in exp(8)
+HALF_STEP = 2.0**-10  # of a number stored in half precision, as quantiles are
 TILTED = 4.0  # a common offset of all numbers is one strong direction; its share of the spectrum, with room for 16 directions' chance
 
 
@@ -135,3 +140,43 @@ def _by_spread(value: float, norms: int, numbers: int) -> float:
     mean, sd = spread_null(WIDEST, norms, numbers)
     least = value - CHANCE_SD * sd
     return 2 * math.sqrt(least**2 - mean**2) if least > mean else 0.0
+
+
+def may_be_drawn(side: Side, row: int) -> bool:
+    """Whether a start gives this vector: constant, drawn evenly from around 0 as torch draws biases, or a drawn matrix' norms.
+
+    What is too short to tell says nothing against it.
+    """
+    vectors = side.vectors
+    if vectors.constant[row] or int(vectors.length[row]) < FEWEST_DRAWN or are_row_norms(side, row):
+        return True
+    return vectors.places[row].family == "bias" and _is_uniform(vectors.quantiles[row].astype(float), int(vectors.length[row]))
+
+
+def are_row_norms(side: Side, row: int) -> bool:
+    """Whether a vector may be the norms of a matrix' rows or columns, which weight normalisation stores beside it: by name or size.
+
+    A seed gives them as it gives the matrix.
+    """
+    vectors, table = side.vectors, side.matrices
+    length = int(vectors.length[row])
+    if vectors.places[row].role.endswith(ROW_NORMS):
+        return True
+    energy = float(vectors.mean[row]) ** 2 + float(vectors.sd[row]) ** 2
+    if vectors.quantiles[row][0] <= 0 or energy <= 0:
+        return False
+    numbers = table.mean.astype(float) ** 2 + table.sd.astype(float) ** 2
+    rows, columns = table.rows == length, table.columns == length
+    lines = np.concatenate([numbers[rows] * table.columns[rows], numbers[columns] * table.rows[columns]])
+    return bool((np.abs(np.log(np.maximum(lines, TINY) / energy)) <= 2 * math.log(NEAR_NORM)).any())
+
+
+def _is_uniform(quantiles: Floats, count: int) -> bool:
+    """Whether quantiles in even steps are those of `count` numbers drawn evenly between two bounds around 0."""
+    bound = float(np.abs(quantiles).max())
+    if bound <= 0:
+        return False
+    rank = np.linspace(0, 1, len(quantiles))
+    off = np.abs(quantiles - bound * (2 * rank - 1)) / (2 * bound)
+    allowed = CHANCE_SD * np.sqrt(rank * (1 - rank) / count) + np.where((rank == 0) | (rank == 1), ENDS / count, 0) + HALF_STEP
+    return bool((off <= allowed).all())

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_registry.answers.relations import DESCENT_FREE
-from modelkin_registry.evidence.places import INFORMATIVE, NORM_R, SHOWN_AS, ComponentPair
+from modelkin_registry.evidence.places import NORM_R, SHOWN_AS, ComponentPair, is_informative
 from modelkin_registry.relations.coordinates import RoleMeans, reparameterised
 from modelkin_registry.relations.deltas import FINE_TUNED_R, contained, delta_name, drawn, stored_quantized, whole_copy
 from modelkin_registry.relations.descent import shows_descent
@@ -142,7 +142,7 @@ def _parts_unmatched(pair: ComponentPair) -> bool:
     matched = {place.query_row for place in pair.places}
     table = pair.query.matrices
     component = pair.query.component
-    own = [row for row, p in enumerate(table.places) if p.component == component and shown(p.family) in INFORMATIVE]
+    own = [row for row, p in enumerate(table.places) if p.component == component and is_informative(p)]
     followed = {f.family for f in pair.families if f.inherited and f.family == "embedding" and f.channel == "anchored"}
     lacking = sum(int(table.parameters[row]) for row in own if row not in matched and shown(table.places[row].family) not in followed)
     return lacking > OTHER_PARTS * sum(int(table.parameters[row]) for row in own)

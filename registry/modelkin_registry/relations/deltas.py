@@ -17,7 +17,7 @@ from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import independent_rows
-from modelkin_registry.evidence.start import learned_shares
+from modelkin_registry.evidence.start import learned_shares, may_be_drawn
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -38,6 +38,11 @@ TINY = float(np.finfo(np.float64).tiny)
 # a kernel in another order moves each number by a step or so, and a mean by that over the root of its rows (measured: at most 1 step).
 STEPS = 4 * 2.0**-23
 SINGLE = 32  # bits of a number, from which such steps are its last digits: a change in fewer bits is no smaller than 2^-12
+# Root mean square of the error of a number format near 1, where it is largest: a step over the root of 12; and with room for what 48
+# numbers of a sketch leave open (three standard errors of a length, 1 / sqrt(96) each). Half precision has a smallest step as well.
+FORMAT_ERROR = {"BF16": 2.0**-7 / math.sqrt(12), "F16": 2.0**-10 / math.sqrt(12)}
+SMALLEST_STEP = {"F16": 2.0**-24 / math.sqrt(12)}
+SKETCH_ROOM = 1.3
 SAME_VECTOR_R = 0.999  # centred cosine of a vector with itself in another number format
 FEWEST_EQUAL = 2  # matrices equal to the last bit that are more than a frozen one
 
@@ -81,7 +86,7 @@ def _changed(pair: ComponentPair, informative: Sequence[PlaceCosine], kept: Sequ
     distinct = pair.query.matrices.distinct[ours], pair.relative.matrices.distinct[theirs]
     if steady and r >= QUANTIZED_R and _grid_ratio(*distinct) < GRID_RATIO:
         return "quantized"
-    if steady and _even(even_deltas(informative, pair)):
+    if steady and _even(even_deltas(informative, pair)) and not _copied(kept, pair):  # rounding has one relative size too
         return "noised"
     if r >= ADAPTED_R and _adapted(pair):
         return "low-rank delta"
@@ -133,12 +138,12 @@ def contained(pair: ComponentPair) -> bool:
 
 
 def drawn(pair: ComponentPair) -> bool:
-    """Whether a part of a model may be a frozen draw of a public seed: nothing in it looks learned, its vectors are constant.
+    """Whether a part of a model may be a frozen draw of a public seed: nothing in it looks learned, and its vectors are what a start gives.
 
     A model that is all of one component is told as an untrained start instead.
     """
-    rows, table, vectors = [*_places(pair.query).values()], pair.query.matrices, pair.query.vectors
-    if len(rows) == len(table) or not all(vectors.constant[vector.query_row] for vector in pair.vectors):
+    rows, table = [*_places(pair.query).values()], pair.query.matrices
+    if len(rows) == len(table) or not all(may_be_drawn(pair.query, vector.query_row) for vector in pair.vectors):
         return False
     return not (learned_shares(pair.query, rows) > 0).any()
 
@@ -209,7 +214,21 @@ def _same_vector(a: int, b: int, pair: ComponentPair) -> bool:
     same_shape = cosine >= SAME_VECTOR_R or bool(ours.constant[a] and theirs.constant[b])
     if pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys():
         return same_shape and _last_digits(ours, theirs, a, b, 1)
-    return near and same_shape
+    return (near and same_shape) or _differs_by_rounding(cosine, a, b, pair)
+
+
+def _differs_by_rounding(cosine: float, a: int, b: int, pair: ComponentPair) -> bool:
+    """Whether two vectors are no further apart than storing one in the shorter format leaves them.
+
+    Rounding goes by the numbers, and correlation by their spread: of gains that hardly left 1 it leaves little.
+    """
+    ours, theirs = pair.query.vectors, pair.relative.vectors
+    formats = HALVES & (pair.query.about.dtypes.keys() ^ pair.relative.about.dtypes.keys())
+    x, y = float(ours.scale[a]), float(theirs.scale[b])
+    moved = float(ours.mean[a]) - float(theirs.mean[b])
+    apart = math.sqrt(max(x**2 + y**2 - 2 * cosine * x * y, 0.0) / max(int(theirs.length[b]), 1) + moved**2)
+    size = math.hypot(float(theirs.mean[b]), float(theirs.sd[b]))
+    return any(apart <= SKETCH_ROOM * (FORMAT_ERROR[name] * size + SMALLEST_STEP.get(name, 0.0)) for name in formats)
 
 
 def _last_digits(ours: Matrices | Vectors, theirs: Matrices | Vectors, a: int, b: int, rows: int) -> bool:
@@ -246,7 +265,14 @@ def _copied_rows(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> str:
     cosine = np.sum(p * q, axis=1) / np.maximum(np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1), TINY)
     x, y = ours.scale[a].astype(float), theirs.scale[b].astype(float)
     delta = np.sqrt(np.maximum(x**2 + y**2 - 2 * cosine * x * y, 0.0))
-    return "recast" if (delta <= largest * y).all() else ""
+    return "recast" if (delta <= largest * (y if largest < RECAST_DELTA else np.maximum(y, _lengths(theirs, b)))).all() else ""
+
+
+def _lengths(table: Matrices, rows: Sequence[int]) -> Floats:
+    """Lengths that the sampled rows would have with what the sketch takes out of them, their means: rounding goes by whole numbers."""
+    at = list(rows)
+    sampled = np.array([independent_rows(table, row) for row in at], np.int64) * (table.columns[at] - 1)
+    return np.asarray(np.hypot(table.mean[at].astype(float), table.sd[at].astype(float)) * np.sqrt(np.maximum(sampled, 0)))
 
 
 def _rounded(a: int, b: int, pair: ComponentPair) -> bool:

@@ -9,18 +9,18 @@ be told ends as a common start.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.results.fingerprint import Matrices, Vectors
+from modelkin_registry.counterparts.copying.alike import Agreeing, told_apart, told_once
 from modelkin_registry.evidence.nulls import median
-from modelkin_registry.evidence.places import INFORMATIVE, ROTARY_NORMS, SHOWN_AS, ComponentPair, PlaceCosine
+from modelkin_registry.evidence.places import ROTARY_NORMS, SHOWN_AS, ComponentPair, PlaceCosine, is_informative
 from modelkin_registry.evidence.side import Side
-from modelkin_registry.evidence.start import learned_shares, sampled_shares
+from modelkin_registry.evidence.start import CHANCE_SD, are_row_norms, learned_shares, sampled_shares
 from modelkin_registry.relations.deltas import normalised_deltas, same_bytes, stacks_kept
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -47,6 +47,7 @@ CHANGES, INDEPENDENT_CHANGES, FEWEST_CHANGES = 0.96, 0.7, 24
 EQUAL_SHARE = 0.5  # of a component's informative weights, in two matrices or more: what moved from a common start is nowhere equal
 LONE_SHARE = 0.8  # of both sides' informative weights that a lone matrix holds if it may decide: a model of one matrix, with another head
 TOKEN_TABLES = (("embedding", "token"), ("head", "head"))  # of one vocabulary each: nobody computes them
+FEWEST_POSITIVE = 32  # numbers that have one sign by chance in one of 2^31 vectors
 FEWEST = 2  # matrices, or vectors of gains: one place decides nothing
 LEARNED_SD = 2.0  # standard errors of r granted to chance
 
@@ -89,11 +90,7 @@ def _stands_alone(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> bool:
 
 def _informative(side: Side) -> list[int]:
     """Rows of a component's informative matrices."""
-    return [
-        row
-        for row, p in enumerate(side.matrices.places)
-        if p.component == side.component and SHOWN_AS.get(p.family, p.family) in INFORMATIVE
-    ]
+    return [row for row, p in enumerate(side.matrices.places) if p.component == side.component and is_informative(p)]
 
 
 def _mostly_equal(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> bool:
@@ -108,30 +105,6 @@ def _mostly_equal(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> bool:
         return False
     size = int(table.parameters[told_once(table, _informative(pair.query))].sum())
     return len(equal) >= FEWEST and int(table.parameters[equal].sum()) >= EQUAL_SHARE * size
-
-
-def told_once(table: Matrices | Vectors, rows: Iterable[int]) -> list[int]:
-    """These rows in their order, without those whose numbers another one holds: a table in every layer is one piece of evidence."""
-    found: dict[bytes, int] = {}
-    for row in sorted(set(rows)):
-        found.setdefault(contents_of(table, row), row)
-    return list(found.values())
-
-
-def contents_of(table: Matrices | Vectors, row: int) -> bytes:
-    """What tensors that hold the same numbers have in common: the digest, or at level probe the sketch and its length."""
-    if not isinstance(table, Matrices):
-        return _contents(table, row)
-    known: dict[int, bytes] = table.worked_out.setdefault(contents_of, {})
-    return known[row] if row in known else known.setdefault(row, _contents(table, row))
-
-
-def _contents(table: Matrices | Vectors, row: int) -> bytes:
-    columns = [table.digest, *((table.numbers, table.probe) if isinstance(table, Matrices) else ())]
-    for column in columns:
-        if column.shape[1] and column[row].any():
-            return bytes(column[row].tobytes() + table.scale[row].tobytes())
-    return b"%d" % row  # nothing tells that it is another's
 
 
 def kept_places(pair: ComponentPair) -> list[PlaceCosine]:
@@ -168,9 +141,9 @@ def learned_in_common(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> _Comm
     if not seen.any():
         return _Common(0.0, 0.0, 0)
     f, g, r = f[seen], g[seen], found.r[seen]
-    error, amount = float(np.sqrt(np.sum(((1 - r**2) * found.noise[seen]) ** 2))), float(np.sum(np.sqrt(f * g)))
-    share = float(np.sum(r - np.sqrt((1 - f) * (1 - g))) - LEARNED_SD * error) / amount
-    return _Common(share, amount, int(np.count_nonzero(seen)))
+    errors, amount, beyond = (1 - r**2) * found.noise[seen], float(np.sum(np.sqrt(f * g))), r - np.sqrt((1 - f) * (1 - g))
+    share = float(np.sum(beyond) - LEARNED_SD * math.sqrt(float(np.sum(errors**2)))) / amount
+    return _Common(share, amount, int(np.count_nonzero(beyond > CHANCE_SD * errors)))
 
 
 def _matrices(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> _Matrices:
@@ -181,6 +154,8 @@ def _matrices(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> _Matrices:
         chosen += [p._replace(cosine=pair.experts.cosine) for p in pair.places if p.channel == "probe" and p.family == "expert"]
     once = set(told_once(pair.query.matrices, [p.query_row for p in chosen]))
     chosen = [p for p in chosen if p.query_row in once]
+    found = [Agreeing(p.query_row, p.relative_row, p.cosine, p.null.sd) for p in chosen]
+    chosen = [chosen[at] for at in told_apart(pair.query.matrices, pair.relative.matrices, found)]
     r = np.minimum(np.abs([p.cosine for p in chosen]), 1.0)
     return _Matrices([p.query_row for p in chosen], [p.relative_row for p in chosen], r, np.array([p.null.sd for p in chosen]))
 
@@ -202,7 +177,6 @@ def mean_of_gains(pair: ComponentPair) -> float:
 
 def _gains(pair: ComponentPair) -> list[PlaceCosine]:
     """Vectors that start at one value: gains of norms, and of norms whose names no table knows, told by being positive throughout."""
-    ours, theirs = pair.query.vectors.quantiles, pair.relative.vectors.quantiles
     once = set(told_once(pair.query.vectors, [v.query_row for v in pair.vectors]))
     return [
         v
@@ -210,9 +184,16 @@ def _gains(pair: ComponentPair) -> list[PlaceCosine]:
         if v.query_row in once
         and (
             (v.family == "norm" and v.role not in ROTARY_NORMS)
-            or (v.family == "bias" and ours[v.query_row][0] > 0 and theirs[v.relative_row][0] > 0)
+            or (v.family == "bias" and _is_gain(pair.query, v.query_row) and _is_gain(pair.relative, v.relative_row))
         )
     ]
+
+
+def _is_gain(side: Side, row: int) -> bool:
+    """Whether a vector without a known name starts at one value: more positive numbers than by chance, and no norms of a drawn matrix."""
+    vectors = side.vectors
+    positive = vectors.quantiles[row][0] > 0 and int(vectors.length[row]) >= FEWEST_POSITIVE
+    return bool(positive) and not are_row_norms(side, row)
 
 
 def _continues(pair: ComponentPair, kept: Sequence[PlaceCosine], gains: Sequence[PlaceCosine]) -> bool:

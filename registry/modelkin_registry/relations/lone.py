@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.parts import Lone
+from modelkin_registry.counterparts.copying.alike import contents_of, told_once
 from modelkin_registry.counterparts.table import name_of
 from modelkin_registry.evidence.nulls import two_sided_p
 from modelkin_registry.evidence.places import FURTHER_P, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.standing import STRONG_R
-from modelkin_registry.relations.descent import contents_of, kept_places, told_once
+from modelkin_registry.relations.descent import kept_places
 
 FEW = 3  # different matrices up to which they are named one by one, if they are fewer than half of those compared; a single one in any case
 

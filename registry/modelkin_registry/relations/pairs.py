@@ -25,7 +25,7 @@ from modelkin_registry.relations.decisions import Relation, component_relation, 
 from modelkin_registry.relations.gains import may_be_turned, same_gains
 from modelkin_registry.relations.lengths import same_lengths, same_lengths_by_shape
 from modelkin_registry.relations.lone import lone_matrices
-from modelkin_registry.relations.whole import copied_relation, informative_sizes, model_relation, parts_of
+from modelkin_registry.relations.whole import copied_relation, copied_throughout, informative_sizes, model_relation, parts_of
 
 NAMING = 8  # nearest relatives that name the tensors of a query whose own names tell nothing: one for each of its components
 LESS_FOR_EXTRA = 1e-6  # closeness that a copy loses where the relative holds more: of several the one comes first that holds least besides
@@ -108,7 +108,7 @@ def under_their_names(query: Fingerprint, evident: Iterable[Held]) -> Fingerprin
 
 
 def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
-    apart = [(pair, component_relation(pair)) for pair in pairs]
+    apart = copied_throughout([(pair, component_relation(pair)) for pair in pairs], held.query)
     some_of_it = held.query.about.shards and held.copy is not None and held.copy.extra  # of a model whose rest is not there
     only_parts = some_of_it or any(map(tokens_cleared, pairs))
     copied = copied_relation(None if only_parts else held.copy, lambda: model_relation(apart, held.query))

@@ -14,8 +14,9 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.parts import Part
 from modelkin_registry.answers.relations import COPIES, RELATIONS
 from modelkin_registry.counterparts.copying.copies import Copy
-from modelkin_registry.evidence.places import INFORMATIVE, ComponentPair
-from modelkin_registry.relations.decisions import OTHER_PARTS, Relation, shown
+from modelkin_registry.evidence.places import ComponentPair, is_informative
+from modelkin_registry.relations.decisions import OTHER_PARTS, Relation
+from modelkin_registry.relations.deltas import whole_copy
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -48,7 +49,7 @@ def _rows_by_component(places: tuple[Place, ...]) -> dict[str, tuple[Ints, Bools
     rows: dict[str, list[int]] = {}
     for row, place in enumerate(places):
         rows.setdefault(place.component, []).append(row)
-    telling = np.array([shown(place.family) in INFORMATIVE for place in places], np.bool_)
+    telling = np.array([is_informative(place) for place in places], np.bool_)
     return {component: (np.array(found), telling[found]) for component, found in rows.items()}
 
 
@@ -102,18 +103,28 @@ def parts_of(found: Found, query: Fingerprint, *, copied: str) -> tuple[Part, ..
     return tuple(parts)
 
 
+def copied_throughout(found: Found, query: Fingerprint) -> Found:
+    """The same with every part as the copy that it is, where all of them are: one that hardly left its random start is none by itself."""
+    best = best_found(found)
+    started = {name: pair for name, (pair, one) in best.items() if one.name == "shared initialisation"}
+    copies = {name: whole_copy(pair) for name, pair in started.items()}
+    whole = best.keys() >= informative_sizes(query).keys() and len(best) > 1
+    if not (whole and all(copies.values()) and all(one.name in COPIES for name, (_, one) in best.items() if name not in copies)):
+        return found
+    return [(pair, Relation(copies[pair.query.component]) if pair in started.values() else one) for pair, one in found]
+
+
 def model_relation(found: Found, query: Fingerprint) -> Relation:
     """The relation of the whole: of the part that changed most if every part came over, else that parts did."""
-    best = best_found(found)
+    best, sizes = best_found(found), informative_sizes(query)
     if not best:
         return Relation("not comparable")
     kin = {name: one for name, one in best.items() if one[1].is_descent}
     if not kin:
         return max((relation for _, relation in best.values()), key=lambda relation: RELATIONS[relation.name].rank)
-    sizes = informative_sizes(query)
     total = sum(sizes.values())
-    foreign = sum(size for name, size in sizes.items() if name not in kin)
     relation = _most_changed(kin, sizes, total)
+    foreign = sum(size for name, size in sizes.items() if name not in kin)
     compared = sum(pair.comparable_parameters for pair, _ in best.values())
     if foreign > (0 if relation.name in COPIES else OTHER_PARTS * total) or compared < LEAST_COMPARED * total:
         lone = len(sizes) == 1

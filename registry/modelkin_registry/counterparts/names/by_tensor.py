@@ -20,7 +20,8 @@ def by_tensor(side: Fingerprint, reference: Fingerprint, pairs: Pairs) -> Finger
     """`side` (ours in the pairs) in the places of its counterparts. Layers are counted anew: those of which there are copies repeat."""
     matrices, vectors = _copies(reference.matrices.places, pairs.matrices), _copies(reference.vectors.places, pairs.vectors)
     matrices = _as_experts(matrices)
-    layers = _numbered({key for key, _ in (*matrices.values(), *vectors.values())})
+    # A vector that only looks like another's counterpart is no layer: copies of a layer are those of its matrices.
+    layers = _numbered({key for key, _ in matrices.values()} | {key for key, _ in vectors.values() if key[2] == 0})
     places = moved(side.matrices.places, _wanted(matrices, layers))
     vector_places = moved(side.vectors.places, _wanted(vectors, layers))
     return replace(

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
-from modelkin_indexer.places import NO_LAYER
-from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
+from modelkin_indexer.places import NO_LAYER, Place
+from modelkin_indexer.results.fingerprint import Fingerprint, Matrices, Vectors
+from modelkin_registry.counterparts.copying.alike import contents_of
 from modelkin_registry.counterparts.moving import chosen_rows
 from modelkin_registry.counterparts.pairing import DIGEST, SHAPE, Pair, Pairs
 from modelkin_registry.counterparts.turned.ways import anchored_as_read
@@ -59,13 +61,29 @@ def _same_numbers(table: Matrices, other: Matrices, pair: Pair) -> bool:
 
 def without_twins(side: Fingerprint, reference: Fingerprint, pairs: Pairs) -> tuple[Fingerprint, Pairs]:
     """`side` without tensors outside all layers that hold what another of its own holds: a head that is the token table is told once."""
-    places = reference.matrices.places
-    twins = {p.ours for p in pairs.matrices if p.repeats and p.found == DIGEST and places[p.theirs].layer == NO_LAYER}
-    if not twins:
+    twins = _twins(side.matrices, reference.matrices.places, pairs.matrices), _twins(side.vectors, reference.vectors.places, pairs.vectors)
+    if not any(twins):
         return side, pairs
-    kept = np.array([row for row in range(len(side.matrices)) if row not in twins], np.int64)
+    matrices, fewer_matrices = _without(len(side.matrices), twins[0], pairs.matrices)
+    vectors, fewer_vectors = _without(len(side.vectors), twins[1], pairs.vectors)
+    lost = int(side.matrices.parameters[sorted(twins[0])].sum()) + int(side.vectors.length[sorted(twins[1])].sum())
+    about = replace(side.about, parameters=side.about.parameters - lost)
+    tables = chosen_rows(side.matrices, matrices), chosen_rows(side.vectors, vectors)
+    return replace(side, matrices=tables[0], vectors=tables[1], about=about), Pairs(fewer_matrices, fewer_vectors)
+
+
+def _twins(table: Matrices | Vectors, places: Sequence[Place], pairs: Sequence[Pair]) -> set[int]:
+    told: dict[tuple[int, bytes], int] = {}  # counterpart and contents -> the row that tells them
+    twins = set()
+    for pair in sorted(pairs, key=lambda p: (p.repeats, p.ours)):
+        if pair.found != SHAPE and places[pair.theirs].layer == NO_LAYER:
+            first = told.setdefault((pair.theirs, contents_of(table, pair.ours)), pair.ours)
+            if first != pair.ours or (pair.repeats and pair.found == DIGEST and isinstance(table, Matrices)):
+                twins.add(pair.ours)
+    return twins
+
+
+def _without(count: int, twins: set[int], pairs: Sequence[Pair]) -> tuple[npt.NDArray[np.int64], tuple[Pair, ...]]:
+    kept = np.array([row for row in range(count) if row not in twins], np.int64)
     at = {int(row): number for number, row in enumerate(kept)}
-    fewer = side.about.parameters - int(side.matrices.parameters[sorted(twins)].sum())
-    matrices = tuple(pair._replace(ours=at[pair.ours]) for pair in pairs.matrices if pair.ours in at)
-    about = replace(side.about, parameters=fewer)
-    return replace(side, matrices=chosen_rows(side.matrices, kept), about=about), Pairs(matrices, pairs.vectors)
+    return kept, tuple(pair._replace(ours=at[pair.ours]) for pair in pairs if pair.ours in at)

@@ -1,0 +1,132 @@
+"""What a seed or a formula gives to anybody, in forms that look learned: norms beside weights, biases, one table in every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import safetensors.numpy
+
+from modelkin_indexer.fingerprinting.indexing import fingerprint_source
+from modelkin_indexer.opening import open_source
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.answers.asked import CompareAnswer
+from modelkin_registry.answers.relations import DESCENT_FREE
+from modelkin_registry.evidence.judge import ALONE
+from modelkin_registry.explanation.compare import compare_fingerprints
+
+Tensors = dict[str, npt.NDArray[np.float32]]
+Ask = Callable[..., CompareAnswer]
+LEVELS = ("full", "probe")
+WIDTH = 64
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Ask:
+    """What `compare` says of two sets of tensors."""
+
+    def printed(name: str, tensors: Tensors, level: str) -> Fingerprint:
+        path = tmp_path / f"{name}.safetensors"
+        safetensors.numpy.save_file({key: np.ascontiguousarray(value, np.float32) for key, value in tensors.items()}, path)
+        source = open_source(path)
+        try:
+            return fingerprint_source(source, level=level)
+        finally:
+            source.close()
+
+    def asked(a: Tensors, b: Tensors, level: str) -> CompareAnswer:
+        return compare_fingerprints(printed("a", a, level), printed("b", b, level), a_name="a", b_name="b", controls={}, judge=ALONE)
+
+    return asked
+
+
+def trained(start: Tensors, seed: int, size: float = 0.3) -> Tensors:
+    """A start after a run of its own: a few directions in every matrix, and vectors that hardly moved."""
+    rng, out = np.random.default_rng(seed), {}
+    for name, value in start.items():
+        flat = value.reshape(len(value), -1)
+        if value.ndim == 1:
+            out[name] = value + 0.002 * float(np.abs(value).mean()) * rng.standard_normal(value.shape)
+        else:
+            moved = rng.standard_normal((len(flat), 4)) @ rng.standard_normal((4, flat.shape[1])) / 2
+            out[name] = value + (size * float(flat.std()) * moved).reshape(value.shape)
+    return out
+
+
+def drawn(seed: int, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """As torch draws weights and biases: evenly, by the number of inputs."""
+    bound = 1 / np.sqrt(np.prod(shape[1:]) if len(shape) > 1 else WIDTH)
+    return np.random.default_rng(seed).uniform(-bound, bound, shape)
+
+
+def normalised(seed: int, names: tuple[str, str], layers: int = 6) -> Tensors:
+    """A start whose weights are normalised: each matrix beside the norms of its rows."""
+    out: Tensors = {}
+    for layer in range(layers):
+        value = drawn(seed + layer, (WIDTH, WIDTH, 3))
+        out[f"body.{layer}.{names[0]}"] = np.sqrt((value**2).sum((1, 2)))
+        out[f"body.{layer}.{names[1]}"] = value
+        out[f"body.{layer}.bias"] = drawn(seed + 50 + layer, (WIDTH,))
+    return out
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    "names", [("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"), ("a", "b")]
+)
+def test_norms_that_weight_normalisation_stores_are_part_of_the_start(ask: Ask, names: tuple[str, str], level: str) -> None:
+    start = normalised(1, names)
+    assert ask(trained(start, 11), trained(start, 12), level).relation in DESCENT_FREE
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_was_trained_on_under_weight_normalisation_is_found(ask: Ask, level: str) -> None:
+    parent = trained(normalised(1, ("weight_g", "weight_v")), 11, size=1.0)
+    assert ask(trained(parent, 12, size=0.1), parent, level).relation not in DESCENT_FREE
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_frozen_draw_with_drawn_biases_is_no_part_reused(ask: Ask, level: str) -> None:
+    """The target of a distillation that nobody trains, from a public seed, in two models of their own."""
+    sides = []
+    for seed in (11, 12):
+        frozen = {
+            f"encoder.layers.{i}.{n}": drawn(70 + i, s) for i in range(3) for n, s in (("weight", (WIDTH, WIDTH)), ("bias", (WIDTH,)))
+        }
+        own = {f"decoder.layers.{i}.{n}": drawn(i, s) for i in range(3) for n, s in (("weight", (WIDTH, WIDTH)), ("bias", (WIDTH,)))}
+        sides.append({**frozen, **trained(trained(own, seed, 2.0), seed + 5, 2.0)})
+    assert ask(*sides, level).relation in DESCENT_FREE
+
+
+def shift(width: int) -> npt.NDArray[np.float64]:
+    return np.diag(np.ones(width - 1), 1)
+
+
+def legendre(width: int) -> npt.NDArray[np.float64]:
+    """The state matrix of a Legendre memory (Gu et al. 2020, HiPPO)."""
+    i = np.arange(width)
+    return -np.tril(np.sqrt(2 * i[:, None] + 1) * np.sqrt(2 * i[None] + 1), -1) / width - np.diag(i + 1.0) / width
+
+
+def structured(table: npt.NDArray[np.float64]) -> list[Tensors]:
+    """Two models that start from this table in every layer and are their own in all else."""
+    sides = []
+    for seed in (21, 22):
+        body = trained({f"hidden.{i}.weight": table for i in range(5)}, seed, size=0.25)
+        ends = trained({"inp.weight": drawn(seed, (WIDTH, 48)), "out.weight": drawn(seed + 9, (8, WIDTH))}, seed + 3)
+        sides.append({**body, **ends})
+    return sides
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("table", [shift, legendre])
+def test_a_table_that_every_layer_started_from_is_one_piece_of_evidence(
+    ask: Ask, table: Callable[[int], npt.NDArray[np.float64]], level: str
+) -> None:
+    sides = structured(table(WIDTH))
+    assert ask(*sides, level).relation in DESCENT_FREE
+    child = trained(sides[0], 31, size=0.05)
+    assert ask(child, sides[0], level).relation not in DESCENT_FREE  # where what each layer learned is in both
