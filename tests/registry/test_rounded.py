@@ -57,6 +57,16 @@ def test_gains_and_biases_that_hardly_moved_are_rounded_like_all_else(ask: Ask, 
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("value", [0.501, 0.5448, 0.999])
+def test_a_single_number_may_be_off_by_half_a_step(ask: Ask, dtype: type, value: float) -> None:
+    model = models.llama(3)
+    model["model.layers.0.self_attn.scale.bias"] = np.array([value], np.float32)
+    assert ask(model, model, dtype).relation == "recast"
+    moved = model | {"model.layers.0.self_attn.scale.bias": np.array([value * 1.02], np.float32)}
+    assert ask(moved, model, dtype).relation != "recast"
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
 def test_twins_under_lost_names_are_told_once(ask: Ask, dtype: type) -> None:
     """A head that is the token table, and its bias that a checkpoint holds twice; no layer is made of what only looks like a vector."""
     model = {name: value for name, value in barely_trained(1).items() if name != "lm_head.weight"}
@@ -120,3 +130,15 @@ def test_a_copy_of_parts_that_all_hardly_left_their_start_is_recast(ask: Ask) ->
         name: value if "encoder" in name else (rng.uniform(-1, 1, value.shape) / 10).astype(np.float32) for name, value in model.items()
     }
     assert ask(frozen, model, np.float16).relation == "shared initialisation"
+
+
+def test_a_layer_of_vectors_alone_is_no_missing_layer(ask: Ask) -> None:
+    """Normalisations, activations with a slope and scales are counted as layers where a model numbers all that it does."""
+    model = models.llama(4)
+    layers = 1 + max(int(name.split(".")[2]) for name in model if name.startswith("model.layers."))
+    model[f"model.layers.{layers}.input_layernorm.weight"] = model["model.layers.0.input_layernorm.weight"] + 1
+    rng = np.random.default_rng(5)
+    trained = {name: (value + 0.05 * value.std() * rng.standard_normal(value.shape)).astype(np.float32) for name, value in model.items()}
+    found = ask(trained, model, np.float32)
+    assert found.relation != "transplanted" and "transplanted" not in found.also
+    assert ask(model, model, np.float16).relation == "recast"

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from modelkin_indexer.places import NO_LAYER
 from modelkin_registry.answers.relations import DESCENT_FREE
+from modelkin_registry.evidence.alignment import ALIGNING_FAMILIES
 from modelkin_registry.evidence.places import NORM_R, SHOWN_AS, ComponentPair, is_informative
+from modelkin_registry.evidence.side import Side
 from modelkin_registry.relations.coordinates import RoleMeans, reparameterised
 from modelkin_registry.relations.deltas import FINE_TUNED_R, contained, delta_name, drawn, stored_quantized, whole_copy
 from modelkin_registry.relations.descent import shows_descent
@@ -187,7 +190,13 @@ def _rearranged(pair: ComponentPair) -> bool:
 
 
 def _layers_missing(pair: ComponentPair) -> bool:
-    return pair.layer_map.found and len(pair.layer_map.pairs) < min(pair.layers)
+    """Whether a layer of the shorter side has no counterpart. Layers of vectors alone have nothing that they could be found by."""
+    return pair.layer_map.found and len(pair.layer_map.pairs) < min(_layers_to_map(side) for side in (pair.query, pair.relative))
+
+
+def _layers_to_map(side: Side) -> int:
+    own = (place for place in side.matrices.places if place.component == side.component and place.family in ALIGNING_FAMILIES)
+    return len({place.layer for place in own} - {NO_LAYER})
 
 
 def _experts_missing(pair: ComponentPair) -> bool:

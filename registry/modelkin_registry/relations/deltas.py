@@ -43,6 +43,8 @@ SINGLE = 32  # bits of a number, from which such steps are its last digits: a ch
 FORMAT_ERROR = {"BF16": 2.0**-7 / math.sqrt(12), "F16": 2.0**-10 / math.sqrt(12)}
 SMALLEST_STEP = {"F16": 2.0**-24 / math.sqrt(12)}
 SKETCH_ROOM = 1.3
+# Of n numbers the mean of the squared errors is off by 0.9 / sqrt(n) of itself (standard deviation), and none exceeds half a step.
+FEW_NUMBERS, HALF_STEP = 3 * 0.9, math.sqrt(3)
 SAME_VECTOR_R = 0.999  # centred cosine of a vector with itself in another number format
 FEWEST_EQUAL = 2  # matrices equal to the last bit that are more than a frozen one
 
@@ -228,7 +230,8 @@ def _differs_by_rounding(cosine: float, a: int, b: int, pair: ComponentPair) -> 
     moved = float(ours.mean[a]) - float(theirs.mean[b])
     apart = math.sqrt(max(x**2 + y**2 - 2 * cosine * x * y, 0.0) / max(int(theirs.length[b]), 1) + moved**2)
     size = math.hypot(float(theirs.mean[b]), float(theirs.sd[b]))
-    return any(apart <= SKETCH_ROOM * (FORMAT_ERROR[name] * size + SMALLEST_STEP.get(name, 0.0)) for name in formats)
+    room = SKETCH_ROOM * min(math.sqrt(1 + FEW_NUMBERS / math.sqrt(max(int(theirs.length[b]), 1))), HALF_STEP)
+    return any(apart <= room * (FORMAT_ERROR[name] * size + SMALLEST_STEP.get(name, 0.0)) for name in formats)
 
 
 def _last_digits(ours: Matrices | Vectors, theirs: Matrices | Vectors, a: int, b: int, rows: int) -> bool:
