@@ -9,7 +9,9 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import modelkin
 from adapters_written import IN, OUT, lora_kin
@@ -180,6 +182,18 @@ def test_the_same_weights_are_told_on_add(filled: Path) -> None:
     for name in ("p1", "p2"):
         said = run("add", "parent", "--as", name, "--level", "probe", registry="probe.db").stdout
     assert "; what level probe reads is the same as of 'p1'" in said
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_weights_that_nobody_could_decode_are_no_twins(models: Path, beside: bool) -> None:
+    """Whole numbers of an unknown scheme, alone and beside equal weights that were read."""
+    for seed in (1, 2):
+        held = {"model.layers.0.mlp.up_proj.weight": np.random.default_rng(seed).integers(0, 200, (64, 64)).astype(np.uint8)}
+        if beside:
+            held["model.layers.0.mlp.gate_proj.weight"] = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+        save_file(held, f"packed-{seed}.safetensors")
+        (added,) = modelkin.add(f"packed-{seed}.safetensors", registry="r.db", starter=False).results
+        assert (added.status, added.same_as) == ("added", ())
 
 
 # backups

@@ -26,7 +26,7 @@ LORA = {"kind": "LoRA", "rank": 8, "base": "acme/big", "added": False, "paramete
 def put(store: Store, name: str, **changes: Any) -> int:
     about = {"components": changes.pop("components", ["text"]), "adapter": changes.pop("adapter", None)}
     about["quantization"] = changes.pop("quantization", "")
-    given = {"claims": (), "about": about, "origin": "", **changes}
+    given = {"claims": (), "about": about | changes.pop("about", {}), "origin": "", **changes}
     return store.put(record(name, **given), rows(len(store.names()))).revision
 
 
@@ -251,6 +251,14 @@ def test_models_of_one_content_are_twins(store: Store) -> None:
     other = put(store, "b", content="full-1111111111")
     assert (store.twins(other), store.twins(first)) == (["a@11111111"], ["b"])
     assert store.twins(put(store, "c", content="full-3333333333")) == []
+
+
+@pytest.mark.parametrize("part", [{"unread": [{"bytes": 8, "what": "U8"}]}, {"shards": [1, 2]}])
+def test_what_was_read_in_part_is_nobodys_twin(store: Store, part: dict[str, Any]) -> None:
+    whole = put(store, "a", content="full-1111111111")
+    in_part = put(store, "b", content="full-1111111111", about=part)
+    assert (store.twins(whole), store.twins(in_part)) == ([], [])
+    assert store.twins(put(store, "c", content="full-1111111111")) == ["a"]
 
 
 # backups

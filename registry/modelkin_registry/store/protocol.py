@@ -416,7 +416,7 @@ class Store(Protocol):
         """Every tag that any of the models has that meet the conditions, and how many have it; by name."""
 
     def twins(self, revision: int) -> list[str]:
-        """The revisions of other models that have the same content, by name."""
+        """The revisions of other models that have the same content, by name; of what was read only in part nothing is known."""
 
     def show(self, name: str) -> dict[str, Any]:
         """Everything known of a model except vectors: revisions with their fingerprints and sources, claims, former names. Newest first.
