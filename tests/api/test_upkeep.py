@@ -166,6 +166,16 @@ def test_a_pattern_is_removed_after_a_look(filled: Path) -> None:
     assert lines("list", "-q") == ["parent"]
 
 
+def test_of_the_newest_revision_that_is_named_no_other_goes(filled: Path) -> None:
+    """By its digits: its own name is the model's."""
+    modelkin.add("child", name="parent", registry="r.db")
+    newest, older = (f"parent@{one['content'].split('-')[1][:8]}" for one in modelkin.show("parent", registry="r.db").revisions)
+    assert lines("remove", newest, older, "--dry-run") == [f"Would remove {newest}.", f"Would remove {older}."]
+    assert modelkin.remove(newest, registry="r.db").removed == (newest,)
+    assert modelkin.remove(older, dry_run=True, registry="r.db").removed == (older,)
+    assert modelkin.list(where=["name=parent"], registry="r.db").models[0].revisions == 1
+
+
 def test_a_name_that_is_a_pattern_is_that_name(filled: Path) -> None:
     modelkin.add("child", name="p*", registry="r.db")
     assert modelkin.remove("p*", registry="r.db").removed == ("p*",)

@@ -102,6 +102,22 @@ CHOSEN = {
 }
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "added>2026-13",
+        "updated<2026-02-30",
+        "added>\uff12\uff10\uff12\uff16",
+        "parameters>\uff19",
+        "name=" + "a?" * 600,
+        "note=" + "*a" * 9,
+    ],
+)
+def test_what_no_database_should_be_asked_is_refused(text: str) -> None:
+    with pytest.raises(WrongFilter, match=r"is no date|is no number|a pattern has at most"):
+        parse_where([text])
+
+
 @pytest.mark.parametrize("text", CHOSEN)
 def test_a_condition_chooses_models(zoo: Store, text: str) -> None:
     wanted = CHOSEN[text]
@@ -202,6 +218,21 @@ def test_what_models_are_chosen_by_is_looked_at_and_made_anew(store: Store) -> N
             assert {one.check for one in registry.examine(repair=True) if one.state == "repaired"} == {"search rows"}
             assert store.inspection.facets(1) == wanted
         assert {one.state for one in registry.examine()} == {"ok"}
+
+
+def test_what_is_of_an_older_spec_is_summed_up_too(zoo: Any) -> None:
+    where = parse_where(["name=lone"])
+    assert [(row["models"], row["revisions"]) for row in zoo.summed(where)] == [(1, 2)]
+    with zoo.batch():
+        zoo.run("UPDATE fingerprint SET spec = '1'")
+    assert zoo.matching(where) == []
+    assert [(row["models"], row["revisions"]) for row in zoo.summed(where)] == [(1, 2)]
+
+
+@pytest.mark.parametrize("number", ["9" * 20, "9" * 400, "9" * 400 + ".5", "9" * 30 + "T"])
+def test_a_number_beyond_all_is_larger_than_any(zoo: Store, number: str) -> None:
+    assert zoo.count_matching(parse_where([f"parameters>{number}"])) == 0
+    assert zoo.count_matching(parse_where([f"bytes<{number}"])) == zoo.count()
 
 
 # tags and notes

@@ -409,7 +409,8 @@ class Store(Protocol):
     def summed(self, conditions: Where = ()) -> list[dict[str, Any]]:
         """How many models meet the conditions, by level, family, whether they are adapters, whether they were imported.
 
-        A row has `level`, `family`, `is_adapter`, `is_imported`; `models`, `parameters` (all together), `unknown` (models without them).
+        A row has `level`, `family`, `is_adapter`, `is_imported`; `models`, all `revisions` of theirs, `parameters` (all together),
+        `unknown` (models without them).
         """
 
     def tags_used(self, conditions: Where = ()) -> dict[str, int]:

@@ -46,8 +46,9 @@ ALL = """SELECT revision.id FROM model JOIN revision
     ON revision.id = (SELECT max(id) FROM revision AS other WHERE other.model = model.id)"""
 SUMMED = f"""SELECT facet.level AS level, facet.family AS family, CASE WHEN facet.adapter != '' THEN 1 ELSE 0 END AS is_adapter,
     CASE WHEN model.sender != '' THEN 1 ELSE 0 END AS is_imported, count(*) AS models, sum(facet.parameters) AS parameters,
+    sum((SELECT count(*) FROM revision AS other WHERE other.model = facet.model)) AS revisions,
     sum(CASE WHEN facet.parameters IS NULL THEN 1 ELSE 0 END) AS unknown {MATCHED}
-    WHERE {CURRENT_REVISION} AND ("""
+    WHERE {CURRENT_REVISION} AND ("""  # noqa: S608
 SUMMED_BY = ") GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
 TAGS_USED = f"""SELECT tag.name AS name, count(*) AS models FROM tag
     WHERE tag.model IN (SELECT facet.model {MATCHED} WHERE {CURRENT_REVISION} AND """  # noqa: S608
