@@ -262,6 +262,20 @@ def test_nothing_is_written_over(filled: Path) -> None:
     assert Path("taken.db").read_bytes() == b"mine"
 
 
+def test_what_lies_in_the_index_s_place_stops_no_restoring(filled: Path) -> None:
+    """A link to a folder elsewhere (of which nothing but the index goes), or a file."""
+    modelkin.backup("backup.db", registry="r.db")
+    Path("elsewhere").mkdir()
+    Path("elsewhere", "mine").touch()
+    Path("linked.db.index").symlink_to("elsewhere")
+    Path("beside.db.index").write_text("mine")
+    for name in ("linked.db", "beside.db"):
+        assert run("registry", "restore", "backup.db", registry=name).exit_code == 0
+        assert modelkin.list(registry=name, count=True).found == 2
+    assert Path("elsewhere", "mine").exists()
+    assert Path("beside.db.index").read_text() == "mine"
+
+
 def test_an_index_of_what_came_after_the_backup_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "r.db"
     with Inner.open(path) as registry:
@@ -275,7 +289,7 @@ def test_an_index_of_what_came_after_the_backup_is_not_used(tmp_path: Path) -> N
             left.unlink()  # by hand, and its index forgotten
     assert Path(f"{path}.index").exists()
     modelkin.restore(tmp_path / "backup.db", registry=path)
-    assert not Path(f"{path}.index").exists()
+    assert not Path(f"{path}.index", "manifest.json").exists()
     with Inner.open(path) as registry:
         put = registry.add("c", fingerprints.from_bytes(real_fingerprint(3)))  # has the numbers that b had, and other rows
         assert (put.revision, registry.store.generation()) == (2, 2)
