@@ -70,10 +70,10 @@ class Asking:
         with store.reading():
             own = set() if asked.besides is None else set(store.revisions_of(store.get(asked.besides).model_id))
             only = None if asked.among is None else sorted(set(asked.among).intersection(store.numbers()) - own)
-            (searched, models), own_names = self._looked_through(own, only), fingerprint
-            said = base_claims(fingerprint, asked.claims)
+            said, own_names = base_claims(fingerprint, asked.claims), fingerprint
             declared = self._declared(said)
             named = store.current_of(model for _, model in declared if model)
+            searched, models = self._looked_through(own, only if only is None else {*only, *named} - own)
 
             def wanted(one: Fingerprint, more: bool) -> list[int]:
                 near = max(asked.k, WIDER) if more else asked.k

@@ -131,6 +131,15 @@ def test_pinning_writes_commits_and_bytes_of_now(hub: Hub) -> None:
     assert [path.name for path in Path().glob(".*unfinished*")] == []
 
 
+def test_nothing_but_a_recipe_is_written_over(hub: Hub) -> None:
+    modelkin.new_registry("mine.db")
+    before = Path("mine.db").read_bytes()
+    assert "is there and no recipe" in run("sync", "--recipe", recipe(THREE[0]), "--pin", "mine.db").stderr
+    assert Path("mine.db").read_bytes() == before
+    for _ in range(2):
+        assert statuses(sync("--recipe", recipe(THREE[0]), "--pin", "pinned.recipe")) == {"org/one": "pinned"}
+
+
 def test_what_is_read_is_no_more_than_a_pinned_recipe_said(hub: Hub) -> None:
     sync("--recipe", recipe(*THREE[:3]), "--pin", "pinned.recipe")
     told = sync("--recipe", "pinned.recipe")
@@ -152,6 +161,7 @@ def test_what_is_read_is_no_more_than_a_pinned_recipe_said(hub: Hub) -> None:
         (HEAD + "\norg/one main full 1\norg/one main probe 1\n", 4, "stands twice"),
         (HEAD + "one main full 1\n", 2, "is no repository"),
         (HEAD + "org/one@main main full 1\n", 2, "is no repository"),
+        (HEAD + f"org/{'a' * 300_000} main full 1\n", 2, r"a{189}\.\.\.' is no repository"),
         (HEAD + "org/one ../main full 1\n", 2, "is no revision"),
         (HEAD + "org/one main whole 1\n", 2, "is no level: probe or full"),
         (HEAD + "org/one main full ~1GB\n", 2, "are no bytes"),

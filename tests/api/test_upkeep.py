@@ -9,7 +9,9 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import modelkin
 from adapters_written import IN, OUT, lora_kin
@@ -164,6 +166,16 @@ def test_a_pattern_is_removed_after_a_look(filled: Path) -> None:
     assert lines("list", "-q") == ["parent"]
 
 
+def test_of_the_newest_revision_that_is_named_no_other_goes(filled: Path) -> None:
+    """By its digits: its own name is the model's."""
+    modelkin.add("child", name="parent", registry="r.db")
+    newest, older = (f"parent@{one['content'].split('-')[1][:8]}" for one in modelkin.show("parent", registry="r.db").revisions)
+    assert lines("remove", newest, older, "--dry-run") == [f"Would remove {newest}.", f"Would remove {older}."]
+    assert modelkin.remove(newest, registry="r.db").removed == (newest,)
+    assert modelkin.remove(older, dry_run=True, registry="r.db").removed == (older,)
+    assert modelkin.list(where=["name=parent"], registry="r.db").models[0].revisions == 1
+
+
 def test_a_name_that_is_a_pattern_is_that_name(filled: Path) -> None:
     modelkin.add("child", name="p*", registry="r.db")
     assert modelkin.remove("p*", registry="r.db").removed == ("p*",)
@@ -180,6 +192,18 @@ def test_the_same_weights_are_told_on_add(filled: Path) -> None:
     for name in ("p1", "p2"):
         said = run("add", "parent", "--as", name, "--level", "probe", registry="probe.db").stdout
     assert "; what level probe reads is the same as of 'p1'" in said
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_weights_that_nobody_could_decode_are_no_twins(models: Path, beside: bool) -> None:
+    """Whole numbers of an unknown scheme, alone and beside equal weights that were read."""
+    for seed in (1, 2):
+        held = {"model.layers.0.mlp.up_proj.weight": np.random.default_rng(seed).integers(0, 200, (64, 64)).astype(np.uint8)}
+        if beside:
+            held["model.layers.0.mlp.gate_proj.weight"] = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+        save_file(held, f"packed-{seed}.safetensors")
+        (added,) = modelkin.add(f"packed-{seed}.safetensors", registry="r.db", starter=False).results
+        assert (added.status, added.same_as) == ("added", ())
 
 
 # backups
@@ -238,6 +262,20 @@ def test_nothing_is_written_over(filled: Path) -> None:
     assert Path("taken.db").read_bytes() == b"mine"
 
 
+def test_what_lies_in_the_index_s_place_stops_no_restoring(filled: Path) -> None:
+    """A link to a folder elsewhere (of which nothing but the index goes), or a file."""
+    modelkin.backup("backup.db", registry="r.db")
+    Path("elsewhere").mkdir()
+    Path("elsewhere", "mine").touch()
+    Path("linked.db.index").symlink_to("elsewhere")
+    Path("beside.db.index").write_text("mine")
+    for name in ("linked.db", "beside.db"):
+        assert run("registry", "restore", "backup.db", registry=name).exit_code == 0
+        assert modelkin.list(registry=name, count=True).found == 2
+    assert Path("elsewhere", "mine").exists()
+    assert Path("beside.db.index").read_text() == "mine"
+
+
 def test_an_index_of_what_came_after_the_backup_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "r.db"
     with Inner.open(path) as registry:
@@ -251,7 +289,7 @@ def test_an_index_of_what_came_after_the_backup_is_not_used(tmp_path: Path) -> N
             left.unlink()  # by hand, and its index forgotten
     assert Path(f"{path}.index").exists()
     modelkin.restore(tmp_path / "backup.db", registry=path)
-    assert not Path(f"{path}.index").exists()
+    assert not Path(f"{path}.index", "manifest.json").exists()
     with Inner.open(path) as registry:
         put = registry.add("c", fingerprints.from_bytes(real_fingerprint(3)))  # has the numbers that b had, and other rows
         assert (put.revision, registry.store.generation()) == (2, 2)

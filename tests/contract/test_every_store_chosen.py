@@ -26,7 +26,7 @@ LORA = {"kind": "LoRA", "rank": 8, "base": "acme/big", "added": False, "paramete
 def put(store: Store, name: str, **changes: Any) -> int:
     about = {"components": changes.pop("components", ["text"]), "adapter": changes.pop("adapter", None)}
     about["quantization"] = changes.pop("quantization", "")
-    given = {"claims": (), "about": about, "origin": "", **changes}
+    given = {"claims": (), "about": about | changes.pop("about", {}), "origin": "", **changes}
     return store.put(record(name, **given), rows(len(store.names()))).revision
 
 
@@ -100,6 +100,22 @@ CHOSEN = {
     "sender=their*": {"lone"},
     "sender=": ALL - {"lone"},
 }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "added>2026-13",
+        "updated<2026-02-30",
+        "added>\uff12\uff10\uff12\uff16",
+        "parameters>\uff19",
+        "name=" + "a?" * 600,
+        "note=" + "*a" * 9,
+    ],
+)
+def test_what_no_database_should_be_asked_is_refused(text: str) -> None:
+    with pytest.raises(WrongFilter, match=r"is no date|is no number|a pattern has at most"):
+        parse_where([text])
 
 
 @pytest.mark.parametrize("text", CHOSEN)
@@ -204,6 +220,21 @@ def test_what_models_are_chosen_by_is_looked_at_and_made_anew(store: Store) -> N
         assert {one.state for one in registry.examine()} == {"ok"}
 
 
+def test_what_is_of_an_older_spec_is_summed_up_too(zoo: Any) -> None:
+    where = parse_where(["name=lone"])
+    assert [(row["models"], row["revisions"]) for row in zoo.summed(where)] == [(1, 2)]
+    with zoo.batch():
+        zoo.run("UPDATE fingerprint SET spec = '1'")
+    assert zoo.matching(where) == []
+    assert [(row["models"], row["revisions"]) for row in zoo.summed(where)] == [(1, 2)]
+
+
+@pytest.mark.parametrize("number", ["9" * 20, "9" * 400, "9" * 400 + ".5", "9" * 30 + "T"])
+def test_a_number_beyond_all_is_larger_than_any(zoo: Store, number: str) -> None:
+    assert zoo.count_matching(parse_where([f"parameters>{number}"])) == 0
+    assert zoo.count_matching(parse_where([f"bytes<{number}"])) == zoo.count()
+
+
 # tags and notes
 
 
@@ -251,6 +282,14 @@ def test_models_of_one_content_are_twins(store: Store) -> None:
     other = put(store, "b", content="full-1111111111")
     assert (store.twins(other), store.twins(first)) == (["a@11111111"], ["b"])
     assert store.twins(put(store, "c", content="full-3333333333")) == []
+
+
+@pytest.mark.parametrize("part", [{"unread": [{"bytes": 8, "what": "U8"}]}, {"shards": [1, 2]}])
+def test_what_was_read_in_part_is_nobodys_twin(store: Store, part: dict[str, Any]) -> None:
+    whole = put(store, "a", content="full-1111111111")
+    in_part = put(store, "b", content="full-1111111111", about=part)
+    assert (store.twins(whole), store.twins(in_part)) == ([], [])
+    assert store.twins(put(store, "c", content="full-1111111111")) == ["a"]
 
 
 # backups

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from modelkin_registry.search import index as vectors
+from modelkin_registry.search import index_files
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.search.index_files import MANIFEST, locked
 from modelkin_registry.search.ranking import Hits
@@ -61,10 +62,15 @@ def flip_a_bit(file: Path) -> None:
     replacement.replace(file)
 
 
+def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """As somebody writes it who has the digest fit."""
+    return manifest | {"digest": index_files._digest({name: told for name, told in manifest.items() if name != "digest"})}
+
+
 def change_manifest(**changes: Any) -> Callable[[Path], None]:
     def change(index_root: Path) -> None:
         manifest = json.loads((index_root / MANIFEST).read_text())
-        (index_root / MANIFEST).write_text(json.dumps(manifest | changes))
+        (index_root / MANIFEST).write_text(json.dumps(sealed(manifest | changes)))
 
     return change
 
@@ -73,7 +79,18 @@ def change_segment(**changes: Any) -> Callable[[Path], None]:
     def change(index_root: Path) -> None:
         manifest = json.loads((index_root / MANIFEST).read_text())
         (segment,) = manifest["segments"]
-        (index_root / MANIFEST).write_text(json.dumps(manifest | {"segments": [segment | changes]}))
+        (index_root / MANIFEST).write_text(json.dumps(sealed(manifest | {"segments": [segment | changes]})))
+
+    return change
+
+
+def edit_segment(edit: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """By hand: its digest no longer fits."""
+
+    def change(index_root: Path) -> None:
+        manifest = json.loads((index_root / MANIFEST).read_text())
+        edit(manifest["segments"][0])
+        (index_root / MANIFEST).write_text(json.dumps(manifest))
 
     return change
 
@@ -97,6 +114,19 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a way out of the folder": change_segment(folder="../elsewhere"),
     "a file of another kind": change_segment(kinds={"sum/mlp": {"stem": "0", "dims": 24, "rows": 1, "digests": {"/../x": ""}}}),
     "changes left out": change_segment(after=3),
+    "a manifest of brackets": lambda index_root: (index_root / MANIFEST).write_text("[" * 100_000),
+    "the folder above": change_segment(folder=".."),
+    "a name that no system takes": change_segment(folder="1-a\0"),
+    "a number that is none": change_segment(generation="12"),
+    "a number beyond all": change_segment(generation=10**30),
+    "less than no revisions": change_segment(revisions=-5),
+    "components without names": change_segment(components=[["text"], "vision"]),
+    "fewer components than the rows have": change_segment(components=["text"]),
+    "a kind left out": edit_segment(lambda segment: segment["kinds"].pop("sum/mlp")),
+    "other names of the components": edit_segment(lambda segment: segment["components"].reverse()),
+    "kinds in each other's place": edit_segment(
+        lambda segment: segment["kinds"].update(zip(KINDS, [segment["kinds"][kind] for kind in reversed(KINDS)], strict=True))
+    ),
 }
 
 

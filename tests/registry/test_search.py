@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkin_indexer.places import Place
+from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.results.channels import CHANNELS
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
 from modelkin_registry.answers.relations import RELATIONS, has_evidence
@@ -307,6 +308,20 @@ def test_of_some_models_chance_is_told_as_of_so_few(space: Any, parent: Any, reg
     searched.clear()
     registry.query(query, among=registry.store.numbers()[-7:])
     assert set(searched) == {1, 7}
+
+
+@pytest.mark.parametrize("chosen", [0, 7])
+def test_a_declared_base_that_is_not_chosen_is_looked_at_too_and_counted(space: Any, parent: Any, registry: Registry, chosen: int) -> None:
+    """Of no model searched chance would be said to do nothing: a stranger would have a p-value of nought."""
+    among = registry.store.numbers()[:chosen]
+    stranger = printed(space, space.fresh(np.random.default_rng(92), layers=6))
+    says = [Claim("base_model", "parent", "README.md")]
+    answer = registry.query(stranger, among=among, claims=says, show_all=True)
+    (base,) = [one for one in answer.relatives if one.model == "parent"]
+    (alone,) = registry.query(stranger, among=registry.store.revisions_of(registry.store.get("parent").model_id), show_all=True).relatives
+    assert (base.relation, answer.examined.models, answer.registry.models) == ("unrelated", chosen + 1, chosen + 1)
+    assert base.p_value >= alone.p_value > 1e-3
+    assert answer.examined.same_lengths == ()
 
 
 def test_many_revisions_of_one_model_do_not_hide_what_is_near_besides(space: Any, parent: Any) -> None:

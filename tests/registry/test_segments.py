@@ -14,7 +14,7 @@ import pytest
 from modelkin_registry.search import faiss_rows, screened_rows
 from modelkin_registry.search import index as vectors
 from modelkin_registry.search.index import VectorIndex
-from modelkin_registry.search.index_files import ROWS, read_manifest
+from modelkin_registry.search.index_files import ROWS, DamagedIndexError, read_manifest
 from modelkin_registry.search.ranking import Hits
 from modelkin_registry.store.rows import IndexRows
 from modelkin_registry.store.sqlite.store import SqliteStore
@@ -175,6 +175,25 @@ def test_killed_while_segments_become_one(path: Path, store: SqliteStore) -> Non
     assert len([entry for entry in root(path).iterdir() if entry.is_dir()]) == 2
 
 
+@pytest.mark.parametrize("superseded", [True, False])
+def test_of_segments_that_cannot_be_opened_the_table_is_searched(
+    path: Path, store: SqliteStore, superseded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where that stays so with what was built anew, or with what other processes put in its place meanwhile."""
+    add(store, 0, 100)
+    index = VectorIndex.open(store)
+
+    def opened(*_: object) -> None:
+        if superseded:
+            with SqliteStore.open(path) as other:
+                VectorIndex(other).rebuild()
+        raise DamagedIndexError("cannot be opened")
+
+    monkeypatch.setattr(index, "_opened", opened)
+    assert answers_exactly(index)
+    assert index.search("sum/mlp", units(3, 1), 5).revisions[0, 0] > 0
+
+
 # compressed rows first
 
 DIMS, MANY = 128, 6000
@@ -243,6 +262,26 @@ def test_changed_revisions_are_passed_over_among_many(screened: VectorIndex) -> 
     assert screened.search("sum/mlp", query, 1).revisions[0, 0] == 1
     store.remove("m0")
     assert screened.search("sum/mlp", query, 1).revisions[0, 0] == screened.search_exact("sum/mlp", query, 1).revisions[0, 0] != 1
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_many_rows_that_went_hide_none_behind_them(path: Path, others: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole family is removed whose rows were the nearest of all; behind them lies a relative. `others`: thousands of strangers."""
+    monkeypatch.setattr(faiss_rows, "SCREENED_ROWS", 1000)
+    monkeypatch.setattr(screened_rows, "KEPT", 200)
+    query = units(3, 1, DIMS)
+    near, far = (share * query + np.sqrt(1 - share**2) * units(seed, count, DIMS) for share, seed, count in ((0.95, 4, 1000), (0.6, 5, 1)))
+    strangers = units(6, 1 + 1000 * others, DIMS)
+    with SqliteStore.open(path) as store:
+        with store.batch():
+            for number, values in enumerate((near, far, strangers)):
+                values = values / np.linalg.norm(values, axis=1, keepdims=True)
+                store.put(record(f"m{number}"), [IndexRows("sum/mlp", "text", tuple(range(len(values))), values.astype(np.float32))])
+        index = VectorIndex.open(store)
+        index.rebuild()
+        store.remove("m0")
+        assert index.search("sum/mlp", query, 1).revisions[0, 0] == index.search_exact("sum/mlp", query, 1).revisions[0, 0] == 2
+        assert same(index.search("sum/mlp", query, 3), index.search_exact("sum/mlp", query, 3))
 
 
 @pytest.mark.parametrize("count", [0, 1, 40, 300])

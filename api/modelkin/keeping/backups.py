@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from modelkin.settings import Settings
 from modelkin_indexer.errors import RegistryError
 from modelkin_registry.answers.upkeep import BackedUp, CopiedRegistry
 from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.search.index_files import MANIFEST
 from modelkin_registry.store.copying import back_up
 from modelkin_registry.store.opening import open_store
 from modelkin_registry.store.protocol import Store
@@ -39,6 +39,6 @@ def restored(file: Path, settings: Settings) -> CopiedRegistry:
     if settings.registry is None:
         user_registry().parent.mkdir(parents=True, exist_ok=True)
     answer = copied_registry(file, place, settings)
-    with open_store(place, create=False, key_name=read_key(settings.key_file).name) as store, suppress(FileNotFoundError):
-        shutil.rmtree(VectorIndex(store).root)  # it may be of what came after the backup
+    with open_store(place, create=False, key_name=read_key(settings.key_file).name) as store, suppress(OSError):
+        (VectorIndex(store).root / MANIFEST).unlink()  # it may be of what came after the backup; what it names is swept
     return answer

@@ -8,6 +8,7 @@ from modelkin_indexer.errors import UnknownModel
 from modelkin_registry.answers.upkeep import Noted, Removed, Tagged
 from modelkin_registry.store.filters import is_pattern, parse_where
 from modelkin_registry.store.protocol import Store
+from modelkin_registry.store.records import DISPLACED
 
 Sure = Callable[[Sequence[str]], bool]
 
@@ -27,8 +28,15 @@ def named(store: Store, names: Iterable[str]) -> tuple[str, ...]:
                     raise UnknownModel(f"{store.name}: no model's name is of the pattern {name!r}. `modelkin list` shows all names.")
                 found |= dict.fromkeys(models)
             else:
-                found[store.get(name).name] = None
+                found[_address(store, name)] = None
     return tuple(found)
+
+
+def _address(store: Store, name: str) -> str:
+    """The present name of a model, or of one revision where that was named: of the newest too, which else goes by the model's name."""
+    stored = store.get(name)
+    of_revision = stored.name != name and store.find(name.rpartition(DISPLACED)[0]) == stored.model_id
+    return name if of_revision else stored.name
 
 
 def removed(store: Store, names: Iterable[str], *, dry_run: bool, sure: Sure | None) -> Removed:

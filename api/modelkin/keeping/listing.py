@@ -40,7 +40,7 @@ def stats(store: Store, where: Where) -> Stats:
     adapters = [row for row in rows if row["is_adapter"]]
     return Stats(
         models=_sum(rows, "models"),
-        revisions=len(store.matching(where)),
+        revisions=_sum(rows, "revisions"),
         parameters=_sum((row for row in rows if not row["is_adapter"]), "parameters"),
         adapters=_sum(adapters, "models"),
         adapter_parameters=_sum(adapters, "parameters"),

@@ -72,7 +72,8 @@ class Batch:
         result = self.registry.add(model, reading.fingerprint, **told, structure=reading.structure, replace=self.replace)
         if result.kept:
             self.listener.say(f"{blank.source}: the model that had the name {model!r} is now {result.kept!r}.")
-        same = self.registry.store.twins(result.revision) if result.status == "added" else ()
+        told_apart = len(reading.fingerprint.matrices) + len(reading.fingerprint.vectors) > 0
+        same = self.registry.store.twins(result.revision) if result.status == "added" and told_apart else ()
         return _described(replace(blank, model=result.name, status=result.status, same_as=tuple(same)), reading)
 
     def _claim(self, model: str, source: Asked) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modelkin.sources.hub_reading import hub_size
 from modelkin.taking.at_once import at_once
-from modelkin.taking.recipes import Entry, Recipe
+from modelkin.taking.recipes import HEAD, Entry, Recipe
 from modelkin.wishes import HowToRead
 from modelkin_indexer.errors import SourceError, WrongLine
 from modelkin_indexer.hub.client import HubClient
@@ -62,6 +62,16 @@ def _require_place(target: Path) -> None:
     """Say so at once where it cannot be written, not after an hour of asking."""
     if target.is_dir() or not target.resolve().parent.is_dir():
         raise WrongLine(target, 1, "cannot be written: it is a folder, or its folder is not there")
+    if target.exists() and not _is_recipe(target):
+        raise WrongLine(target, 1, "is there and no recipe, and nothing else is written over. Give the name of a new file")
+
+
+def _is_recipe(target: Path) -> bool:
+    try:
+        with target.open("rb") as stream:
+            return stream.read(len(HEAD)) == HEAD.encode()
+    except OSError as error:
+        raise WrongLine(target, 1, f"cannot be read: {error}") from error
 
 
 def _write(recipe: Recipe, target: Path) -> None:

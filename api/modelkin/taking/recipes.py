@@ -19,6 +19,7 @@ from modelkin_indexer.errors import WrongLine
 
 HEAD = "# modelkin recipe 1: "
 MAIN = "main"
+LONGEST = 193  # characters of a repository: 96 of each name
 LEVELS = ("probe", "full")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
@@ -103,17 +104,21 @@ def _entry(words: list[str], where: str, number: int) -> Entry:
     if len(words) != len(WORDS):
         raise WrongLine(where, number, f"{len(words)} words, and there are four: {', '.join(WORDS)}")
     repo, revision, level, size = words
-    if not HUB_ID.fullmatch(repo) or "@" in repo:
-        raise WrongLine(where, number, f"{repo!r} is no repository of the Hub (org/name)")
+    if not HUB_ID.fullmatch(repo) or "@" in repo or len(repo) > LONGEST:
+        raise WrongLine(where, number, f"{_told(repo)} is no repository of the Hub (org/name)")
     if not REVISION.fullmatch(revision):
-        raise WrongLine(where, number, f"{revision!r} is no revision: a commit, or {MAIN}")
+        raise WrongLine(where, number, f"{_told(revision)} is no revision: a commit, or {MAIN}")
     if level not in LEVELS:
-        raise WrongLine(where, number, f"{level!r} is no level: {' or '.join(LEVELS)}")
+        raise WrongLine(where, number, f"{_told(level)} is no level: {' or '.join(LEVELS)}")
     if (told := BYTES.fullmatch(size)) is None:
-        raise WrongLine(where, number, f"{size!r} are no bytes: 548105171, or about: ~550M")
+        raise WrongLine(where, number, f"{_told(size)} are no bytes: 548105171, or about: ~550M")
     if told["exact"] is not None:
         return Entry(repo, revision, level, int(told["exact"]), False)
     return Entry(repo, revision, level, round(float(told["about"]) * UNITS[told["unit"]]), True)
+
+
+def _told(word: str) -> str:
+    return repr(word if len(word) <= LONGEST else f"{word[:LONGEST]}...")
 
 
 def _in_short(size: int) -> str:

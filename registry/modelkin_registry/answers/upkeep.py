@@ -12,7 +12,10 @@ from modelkin_registry.answers.plain import CONTRACT, Plain
 
 @dataclass(frozen=True)
 class Added(Plain):
-    """What became of one source given to `add`. `same_as`: registered models whose fingerprints at this level hold the same digests."""
+    """What became of one source given to `add`.
+
+    `same_as`: registered models whose fingerprints at this level hold the same digests, and of which nothing was left unread.
+    """
 
     source: str
     model: str

@@ -39,10 +39,13 @@ class IndexedKind:
             self._index: Any = read(str(paths[FAISS]), faiss.IO_FLAG_MMAP_IFC)
             self._labels = np.load(paths[LABELS], mmap_mode="r")
             self._rows = MappedRows(paths[ROWS], files.rows, row_bytes(kind, files.dims)) if ROWS in paths else None
-        except (KeyError, OSError, RuntimeError, ValueError) as error:
+        except (EOFError, KeyError, OSError, RuntimeError, ValueError) as error:
             raise DamagedIndexError(f"{folder / files.stem} cannot be opened ({error})") from error
-        if not self._index.ntotal == len(self._labels) == files.rows or self._labels.dtype != ROW:
+        width = CODE_BITS if is_codes(kind) else files.dims
+        if not self._index.ntotal == len(self._labels) == files.rows or self._labels.dtype != ROW or self._index.d != width:
             raise DamagedIndexError(f"{folder / files.stem} does not hold the rows that the manifest says")
+        if not set(np.unique(self._labels["component"]).tolist()) <= set(range(len(codes))):
+            raise DamagedIndexError(f"{folder / files.stem} has rows of components that the manifest does not name")
 
     def labels(self) -> Array:
         """Each row's model, component (in the table's codes) and layer."""

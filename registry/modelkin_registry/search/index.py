@@ -243,8 +243,8 @@ class VectorIndex:
             return held
 
     def _load(self, kind: str) -> None:
-        """Have the kind's files open; damaged ones are replaced, and if that cannot be, done without."""
-        for _ in range(2):  # the second time with what was just built
+        """Have the kind's files open; damaged ones are replaced, and if they stay so the table is searched."""
+        for is_last in (False, True):  # the second time with what was just built
             try:
                 for segment in self._segments:
                     if kind in segment.kinds and (segment.folder, kind) not in self._kinds:
@@ -253,10 +253,11 @@ class VectorIndex:
                 if self._superseded():
                     continue
                 self._give_up(error)
-                if self._may_build:
+                if self._may_build and not is_last:
                     self._try_to_build(None)
             else:
                 return
+        self._take_over(None)
 
     def _superseded(self) -> bool:
         """Whether another process put a newer generation in place, and with it removed the files of ours; then that one is taken over."""

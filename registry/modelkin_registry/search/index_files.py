@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,8 @@ MANIFEST = "manifest.json"
 LOCK = "lock"
 FAISS, LABELS, ROWS = "faiss", "npy", "rows"  # endings
 ENDINGS = frozenset((FAISS, LABELS, ROWS))
+FOLDER, STEM = re.compile(r"[0-9]+-[0-9a-f]+"), re.compile(r"[0-9]+")
+LARGEST = 2**63 - 1  # number that a database takes
 READ_AT_ONCE = 8 << 20  # bytes
 
 
@@ -88,19 +91,20 @@ def read_manifest(root: Path) -> Manifest | None:
         content = json.loads((root / MANIFEST).read_text("utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedIndexError(f"{root / MANIFEST} cannot be read ({error})") from error
     try:
-        if content.pop("format") != FORMAT:
+        if content["format"] != FORMAT:
             raise DamagedIndexError(f"{root / MANIFEST} is of another version")
+        is_whole = content.pop("digest") == _digest(content)
         manifest = Manifest(content.pop("registry"), tuple(_segment(**told) for told in content.pop("segments")), **content)
-        files = [files for segment in manifest.segments for files in segment.kinds.values()]
-        names = [*(segment.folder for segment in manifest.segments), *(one.stem for one in files)]
-        outside = any(Path(name).name != name for name in names) or any(not ENDINGS.issuperset(one.digests) for one in files)
+        outside, odd = (any(map(is_so, manifest.segments)) for is_so in (_is_outside, _is_odd))
     except (KeyError, TypeError, AttributeError) as error:
         raise DamagedIndexError(f"{root / MANIFEST} is not a manifest ({error})") from error
     if outside:
         raise DamagedIndexError(f"{root / MANIFEST} points outside its folder")
+    if odd or not is_whole:
+        raise DamagedIndexError(f"{root / MANIFEST} is not what was written")
     if [one.after for one in manifest.segments] != [0, *(one.generation for one in manifest.segments)][:-1]:
         raise DamagedIndexError(f"{root / MANIFEST} leaves changes out")
     return manifest
@@ -110,11 +114,31 @@ def _segment(kinds: dict[str, dict[str, Any]], components: list[str], **told: An
     return Segment(components=tuple(components), kinds={kind: KindFiles(**files) for kind, files in kinds.items()}, **told)
 
 
+def _is_outside(segment: Segment) -> bool:
+    kinds = segment.kinds.values()
+    named = FOLDER.fullmatch(segment.folder) and all(STEM.fullmatch(one.stem) and ENDINGS.issuperset(one.digests) for one in kinds)
+    return not named
+
+
+def _is_odd(segment: Segment) -> bool:
+    numbers = [segment.after, segment.generation, segment.revisions]
+    numbers += [number for files in segment.kinds.values() for number in (files.dims, files.rows)]
+    return not (
+        all(type(one) is int and 0 <= one <= LARGEST for one in numbers) and all(isinstance(name, str) for name in segment.components)
+    )
+
+
+def _digest(content: Any) -> str:
+    """Of all that a manifest says: a segment left out, or two that changed places, would be models that nobody finds."""
+    return blake3(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def publish(root: Path, manifest: Manifest) -> None:
     """Make this the current manifest. Its files must be on the disk already."""
     temporary = root / f"{manifest.segments[-1].folder}.json"
     with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(asdict(manifest), stream, indent=1, sort_keys=True)
+        content = json.loads(json.dumps(asdict(manifest)))
+        json.dump(content | {"digest": _digest(content)}, stream, indent=1, sort_keys=True)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(root / MANIFEST)

@@ -75,9 +75,20 @@ def screening_index(rows: MappedRows, dims: int) -> Any:
 def screen(index: Any, rows: MappedRows, queries: Array, live: Callable[[Array], Array]) -> tuple[Array, Array, Array]:
     """The kept rows of each query that are `live`: which query, ascending, their positions, and their exact scores."""
     _, positions = index.search(queries, min(KEPT, index.ntotal))
-    positions = np.sort(positions, axis=1)
-    query, column = np.nonzero(live(positions))
-    found = positions[query, column]
+    alive = live(positions)
+    kept = [np.sort(row[is_live]) for row, is_live in zip(positions, alive, strict=True)]
+    for number in np.flatnonzero(2 * alive.sum(axis=1) < positions.shape[1]):  # the nearest are rows that went: what is behind them
+        kept[number] = _behind(index, queries[number : number + 1], live)
+    query, found = np.repeat(np.arange(len(queries)), [*map(len, kept)]), np.concatenate(kept)
     scores = ranking.exact_scores(lambda at: numbers(rows.read(found[at])), queries, query)
     rows.let_go()
     return query, found, scores
+
+
+def _behind(index: Any, query: Array, live: Callable[[Array], Array]) -> Array:
+    """The positions of the live rows that are kept of one query (1, d), however many others are nearer."""
+    alive = np.flatnonzero(live(np.arange(index.ntotal)))
+    if len(alive) <= KEPT:
+        return alive
+    _, (positions,) = index.search(query, KEPT + index.ntotal - len(alive))
+    return np.sort(positions[live(positions)][:KEPT])

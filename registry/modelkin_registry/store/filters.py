@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 
 from modelkin_indexer.errors import WrongFilter
 
@@ -39,8 +41,11 @@ FIELDS: dict[str, str] = {
 SORTS = ("name", "author", "family", "level", "parameters", "bytes", "coverage", "revisions", "added", "updated")
 SUFFIXES = {"k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 CONDITION = re.compile(r"([a-z]+)(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
-QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([kmgbt]?)", re.IGNORECASE)
-MOMENT = re.compile(r"\d{4}(-\d{2}(-\d{2}([T ]\d{2}(:\d{2}(:\d{2})?)?)?)?)?")
+QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([kmgbt]?)", re.IGNORECASE | re.ASCII)
+MOMENT = re.compile(r"\d{4}(-\d{2}(-\d{2}([T ]\d{2}(:\d{2}(:\d{2})?)?)?)?)?", re.ASCII)
+BEGINNING = "0000-01-01T00:00:00"  # what a date that is given in part begins with
+LARGEST = 2**63 - 1  # whole number that a database takes; above, about is enough
+LONGEST_PATTERN, MOST_STARS = 1000, 8  # a database may try each way to spread a text over the stars
 EQUALS = ("=", "!=")
 WILD = "*?"
 
@@ -80,21 +85,32 @@ def _condition(text: str) -> Condition:
         raise WrongFilter(f"{text!r}: {field} is a text, which is not larger or smaller. Give {field}=VALUE or {field}!=VALUE.")
     if kind == WORD and is_pattern(value):
         raise WrongFilter(f"{text!r}: {field} takes a whole word, without * and ?.")
+    if is_pattern(value) and (len(value) > LONGEST_PATTERN or value.count("*") > MOST_STARS):
+        raise WrongFilter(f"{text[:80]!r}...: a pattern has at most {LONGEST_PATTERN:,} characters, and {MOST_STARS} times *. Shorten it.")
     return Condition(field, relation, value)
 
 
 def _number(value: str, text: str) -> float:
     found = QUANTITY.fullmatch(value)
     if found is None:
-        raise WrongFilter(f"{text!r}: {value!r} is no number. Give digits, with k, M, G (or B) or T behind them.")
-    exact = float(found[1]) * SUFFIXES.get(found[2].lower(), 1)
-    return int(exact) if exact.is_integer() else exact
+        raise WrongFilter(f"{text[:200]!r}: {value[:200]!r} is no number. Give digits, with k, M, G (or B) or T behind them.")
+    exact = Decimal(found[1]) * SUFFIXES.get(found[2].lower(), 1)
+    return int(exact) if exact == exact.to_integral_value() and exact <= LARGEST else float(exact)
 
 
 def _moment(field: str, relation: str, value: str, text: str) -> Condition:
-    if MOMENT.fullmatch(value) is None:
+    if MOMENT.fullmatch(value) is None or not _is_time(value):
         raise WrongFilter(f"{text!r}: {value!r} is no date. Give one as 2026-11-28, or the beginning of one.")
     return Condition(field, relation, value.replace(" ", "T"))
+
+
+def _is_time(value: str) -> bool:
+    """Whether there is a time that begins so: no month 13."""
+    try:
+        datetime.fromisoformat(value + BEGINNING[len(value) :])
+    except ValueError:
+        return False
+    return True
 
 
 def is_pattern(text: str) -> bool:

@@ -409,14 +409,15 @@ class Store(Protocol):
     def summed(self, conditions: Where = ()) -> list[dict[str, Any]]:
         """How many models meet the conditions, by level, family, whether they are adapters, whether they were imported.
 
-        A row has `level`, `family`, `is_adapter`, `is_imported`; `models`, `parameters` (all together), `unknown` (models without them).
+        A row has `level`, `family`, `is_adapter`, `is_imported`; `models`, all `revisions` of theirs, `parameters` (all together),
+        `unknown` (models without them).
         """
 
     def tags_used(self, conditions: Where = ()) -> dict[str, int]:
         """Every tag that any of the models has that meet the conditions, and how many have it; by name."""
 
     def twins(self, revision: int) -> list[str]:
-        """The revisions of other models that have the same content, by name."""
+        """The revisions of other models that have the same content, by name; of what was read only in part nothing is known."""
 
     def show(self, name: str) -> dict[str, Any]:
         """Everything known of a model except vectors: revisions with their fingerprints and sources, claims, former names. Newest first.

@@ -46,13 +46,15 @@ ALL = """SELECT revision.id FROM model JOIN revision
     ON revision.id = (SELECT max(id) FROM revision AS other WHERE other.model = model.id)"""
 SUMMED = f"""SELECT facet.level AS level, facet.family AS family, CASE WHEN facet.adapter != '' THEN 1 ELSE 0 END AS is_adapter,
     CASE WHEN model.sender != '' THEN 1 ELSE 0 END AS is_imported, count(*) AS models, sum(facet.parameters) AS parameters,
+    sum((SELECT count(*) FROM revision AS other WHERE other.model = facet.model)) AS revisions,
     sum(CASE WHEN facet.parameters IS NULL THEN 1 ELSE 0 END) AS unknown {MATCHED}
-    WHERE {CURRENT_REVISION} AND ("""
+    WHERE {CURRENT_REVISION} AND ("""  # noqa: S608
 SUMMED_BY = ") GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
 TAGS_USED = f"""SELECT tag.name AS name, count(*) AS models FROM tag
     WHERE tag.model IN (SELECT facet.model {MATCHED} WHERE {CURRENT_REVISION} AND """  # noqa: S608
-TWINS = """SELECT other.id FROM revision JOIN revision AS other ON other.content = revision.content AND other.model != revision.model
-    WHERE revision.id = ? ORDER BY other.id"""
+TWINS = """SELECT other.id AS number, other.model = revision.model AS is_own, other.id = revision.id AS is_it, fingerprint.about AS about
+    FROM revision JOIN revision AS other ON other.content = revision.content JOIN fingerprint ON fingerprint.revision = other.id
+    WHERE revision.id = ?"""
 NAMED = f"""SELECT revision.id AS number, searched.current AS current, {sealed("model")}, {sealed("revision")}
     FROM searched JOIN revision ON revision.id = searched.revision JOIN model ON model.id = revision.model
     WHERE searched.revision IN {NUMBERS}"""  # noqa: S608
@@ -61,6 +63,7 @@ COUNTS = """SELECT count(*), count(DISTINCT model), (SELECT count(*) FROM model 
 OUTDATED = "SELECT revision FROM fingerprint WHERE spec < ? OR spec > ?"  # by the index: with != or in order all would be looked at
 OF_FILES = """SELECT DISTINCT source.revision FROM source JOIN searched ON searched.revision = source.revision
     WHERE source.files = ? AND searched.sender = '' ORDER BY source.revision"""
+IN_PART = ("unread", "shards")  # of `about`: bytes that nobody could decode, and files that are missing
 PARSED = ("files", "config", "about")  # columns that hold JSON
 
 
@@ -293,9 +296,13 @@ class Reading(Session):
         return {row["name"]: int(row["models"]) for row in self.rows(f"{TAGS_USED}{text}) GROUP BY tag.name ORDER BY tag.name", values)}
 
     def twins(self, revision: int) -> list[str]:
-        """The revisions of other models that have the same content, by name."""
+        """The revisions of other models that have the same content, by name; of what was read only in part nothing is known."""
         with self.reading():
-            return sorted(self.names_of(self.column(TWINS, [revision])).values())
+            rows = self.dicts(TWINS, [revision])
+            in_part = {row["number"] for row in rows if any(json.loads(row["about"]).get(what) for what in IN_PART)}
+            if any(row["is_it"] and row["number"] in in_part for row in rows):
+                return []
+            return sorted(self.names_of({row["number"] for row in rows if not row["is_own"]} - in_part).values())
 
     def show(self, name: str) -> dict[str, Any]:
         """Everything known of a model except vectors: revisions with their fingerprints and sources, claims, former names. Newest first.
