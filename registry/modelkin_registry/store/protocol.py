@@ -376,6 +376,9 @@ class Store(Protocol):
     def revisions_of(self, model: int) -> list[int]:
         """Numbers of a model's revisions, oldest first."""
 
+    def newest_of(self, models: Iterable[int]) -> dict[int, int]:
+        """The number of each model's current revision, by model; removed ones are left out, and those whose current one is outdated."""
+
     def names_of(self, revisions: Iterable[int]) -> dict[int, str]:
         """Names by number; numbers of removed ones are left out."""
 

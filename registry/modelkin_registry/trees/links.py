@@ -146,13 +146,11 @@ class Link:
 class Measurer:
     """Holds registered models against each other, each pair once, with a bounded number of fingerprints in memory."""
 
-    def __init__(self, known: Known, judge: Judge) -> None:
+    def __init__(self, known: Known, judge: Judge, *, every: bool) -> None:
+        """`every`: all models are looked up at once; else those alone that are come upon."""
         self.known = known
-        store = known.store
-        self.ids = {name: number for number, name in store.names_of(store.numbers(current=True)).items()}
-        models = store.models_of(self.ids.values())
-        names = {models[number]: name for name, number in self.ids.items()}
-        self.names = {number: names[model] for number, model in store.models_of(store.numbers()).items()}  # older revisions too
+        self.ids: dict[str, int] = {}
+        self.names: dict[int, str | None] = {}  # older revisions too; None of a model that has no place in a tree
         self.fingerprint = lru_cache(maxsize=KEPT)(self._load)
         self.judge = judge
         self.links: dict[Pair, Link | None] = {}
@@ -160,23 +158,37 @@ class Measurer:
         self.sizes: dict[str, int] = {}
         self.nearest: dict[str, list[str]] = {}
         self.held = 0
+        if every:
+            self.look_up(known.store.numbers())
+
+    def look_up(self, revisions: Iterable[int]) -> None:
+        """Learn what the models are called that these revisions are of, and which revision is their current one."""
+        store = self.known.store
+        models = store.models_of(sorted({number for number in revisions if number not in self.names}))
+        newest = store.newest_of(set(models.values()))
+        names = store.names_of(newest.values())
+        self.ids |= {names[number]: number for number in newest.values()}
+        self.names |= {number: names[newest[model]] if model in newest else None for number, model in models.items()}
 
     def _load(self, name: str) -> Fingerprint:
         return self.known.numbered(self.ids[name])
 
     def candidates(self, name: str) -> list[str]:
         """The models that the index holds nearest, best first."""
-        if name not in self.nearest:
-            self.find([name])
+        self.find([name])
         return self.nearest[name]
 
     def find(self, names: Sequence[str]) -> None:
-        """Ask the index for the candidates of several models at once."""
+        """Ask the index for the candidates of several models at once, of those that were not asked for before."""
+        names = [name for name in names if name not in self.nearest]
+        if not names:
+            return
         found = find_candidates_of_many(
             self.known.index, [self.fingerprint(name) for name in names], limit=REVISIONS * (CANDIDATES + 1), nearest=0
         )
+        self.look_up(number for numbers in found for number in numbers)
         for name, numbers in zip(names, found, strict=True):
-            nearest = dict.fromkeys(self.names[number] for number in numbers if number in self.names)
+            nearest = dict.fromkeys(called for number in numbers if (called := self.names.get(number)) is not None)
             self.nearest[name] = [other for other in nearest if other != name][:CANDIDATES]
 
     def screen(self, pairs: Iterable[Pair]) -> None:
