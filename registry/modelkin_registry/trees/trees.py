@@ -21,6 +21,7 @@ from modelkin_registry.store.protocol import Store
 from modelkin_registry.trees.directions import Beside, Hint, hints, settled
 from modelkin_registry.trees.forests import ROUNDS, Kinship, Oriented, joining, oriented, spanning, standing, untried
 from modelkin_registry.trees.hubs import FEWEST, MOST, HubTest, examined
+from modelkin_registry.trees.kept import KeptPairs
 from modelkin_registry.trees.links import AT_ONCE, Link, Measurer, Part, copies, own_parts
 from modelkin_registry.trees.parentage import (
     Parts,
@@ -47,8 +48,10 @@ HINTS_ONLY = "Directions are hints: weights carry no dates, and a parent and its
 
 def family_tree(
     known: Known, judge: Judge, around: str | None = None, depth: int = DEPTH, say: Callable[[str], None] = lambda words: None
-) -> TreeAnswer:
-    """The forest of the whole registry, or the models at most `depth` steps from one. Raises UnknownModel, FingerprintError.
+) -> tuple[TreeAnswer, KeptPairs]:
+    """The forest of the whole registry, or the models at most `depth` steps from one; and the pairs that it rests on, to be kept.
+
+    Raises UnknownModel, FingerprintError.
 
     `say` is told how far the work has come, from MANY models on.
     """
@@ -67,7 +70,8 @@ def family_tree(
     groups = copies(measurer, names)
     head = {name: first for first, same in groups.items() for name in same}
     forest = _Forest(measurer, groups, _beside(measurer, groups), say)
-    return forest.answer(around, head[store.get(around).model] if around is not None else None, left_out)
+    centre = head[store.get(around).model] if around is not None else None
+    return forest.answer(around, centre, left_out), measurer.kept
 
 
 def _beside(measurer: Measurer, groups: Mapping[str, Sequence[str]]) -> Beside:

@@ -88,6 +88,10 @@ LABEL_TABLES = (
         family {TEXT}, components {TEXT}, quantization {TEXT}, adapter {TEXT}, parameters BIGINT, bytes BIGINT NOT NULL,
         coverage DOUBLE PRECISION NOT NULL, updated {TEXT})""",
     "CREATE INDEX facet_family ON facet (family)",
+    f"""CREATE TABLE kinship (a BIGINT NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE,
+        b BIGINT NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE, judge {TEXT}, told {TEXT}, checksum BIGINT NOT NULL,
+        PRIMARY KEY (a, b))""",
+    "CREATE INDEX kinship_b ON kinship (b)",
     "CREATE INDEX revision_content ON revision (content)",
 )
 

@@ -156,6 +156,11 @@ class Reading(Session):
         outdated = set(self.outdated())
         return {model: newest for model, newest in found.items() if newest not in outdated}
 
+    def standing(self, revisions: Iterable[int]) -> dict[int, int]:
+        """The number of the fingerprint that stands for each of these revisions; removed ones are left out."""
+        statement = f"SELECT revision, fingerprint FROM searched WHERE revision IN {NUMBERS}"  # noqa: S608
+        return {row["revision"]: row["fingerprint"] for row in self.rows(statement, [_numbers(revisions)])}
+
     def names_of(self, revisions: Iterable[int]) -> dict[int, str]:
         """Names by number; numbers of removed ones are left out."""
         return {row["number"]: self._address(row) for row in self.rows(NAMED, [_numbers(revisions)])}

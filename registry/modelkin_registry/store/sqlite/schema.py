@@ -14,6 +14,7 @@
     background   what `modelkin calibrate` measured of this registry's strangers
     tag          the maintainers' own words on models, by which they are chosen; `note`: the same in sentences
     facet        derived: what revisions are chosen by (family, components, level), of the fingerprint that stands for each
+    kinship      derived: what pairs of fingerprints showed for a tree, and what they were judged by
     hub_listing  how far back the next listing of a selection has to go
 
 The view `searched` names the fingerprint that stands for each revision, that of the highest level, and tells which revision is current.
@@ -144,6 +145,10 @@ LABEL_TABLES = (
         level TEXT NOT NULL, family TEXT NOT NULL, components TEXT NOT NULL, quantization TEXT NOT NULL, adapter TEXT NOT NULL,
         parameters INTEGER, bytes INTEGER NOT NULL, coverage REAL NOT NULL, updated TEXT NOT NULL)""",
     "CREATE INDEX facet_family ON facet (family)",
+    """CREATE TABLE kinship (a INTEGER NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE,
+        b INTEGER NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE, judge TEXT NOT NULL, told TEXT NOT NULL,
+        checksum INTEGER NOT NULL, PRIMARY KEY (a, b)) WITHOUT ROWID""",
+    "CREATE INDEX kinship_b ON kinship (b)",
     "CREATE INDEX revision_content ON revision (content)",
 )
 
