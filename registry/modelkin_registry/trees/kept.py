@@ -10,7 +10,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -117,7 +117,7 @@ def written(told: Told) -> str:
 
 def read(text: str) -> Told:
     """The other way round."""
-    return typing.cast(Told, _made(json.loads(text), Told))
+    return typing.cast(Told, _maker(Told)(json.loads(text)))
 
 
 def under(relative: Relative, name: str) -> Relative:
@@ -137,26 +137,31 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _made(value: Any, kind: Any) -> Any:
-    """A value of this type again, from what JSON holds of it."""
-    origin, inside = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _made(value, next(one for one in inside if one is not types.NoneType))
-    if origin is tuple:
-        kinds = [inside[0]] * len(value) if inside[-1] is Ellipsis else inside
-        return tuple(_made(item, one) for item, one in zip(value, kinds, strict=True))
-    if origin in (frozenset, list):
-        return origin(_made(item, inside[0]) for item in value)
-    if origin is dict:
-        return {name: _made(item, inside[1]) for name, item in value.items()}
-    if dataclasses.is_dataclass(kind):
-        hints = _hints(typing.cast(type, kind))
-        return typing.cast(type, kind)(**{name: _made(item, hints[name]) for name, item in value.items()})
-    if isinstance(kind, type) and issubclass(kind, tuple):  # a named one
-        return kind(*(_made(item, one) for item, one in zip(value, _hints(kind).values(), strict=True)))
+def _same(value: Any) -> Any:
     return value
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _maker(kind: Any) -> Callable[[Any], Any]:
+    """What makes a value of this type again from what JSON holds of it."""
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        make = _maker(next(one for one in inside if one is not types.NoneType))
+        return lambda value: None if value is None else make(value)
+    if origin is tuple and inside[-1] is not Ellipsis:
+        makers = [*map(_maker, inside)]
+        return lambda value: tuple(one(item) for one, item in zip(makers, value, strict=True))
+    if origin in (tuple, frozenset):
+        make = _maker(inside[0])
+        return origin if make is _same else lambda value: origin(map(make, value))
+    if origin is dict:
+        make = _maker(inside[1])
+        return lambda value: {name: make(item) for name, item in value.items()}
+    if dataclasses.is_dataclass(kind):
+        fields = {name: _maker(one) for name, one in typing.get_type_hints(kind).items()}
+        made = typing.cast(type, kind)
+        return lambda value: made(**{name: fields[name](item) for name, item in value.items()})
+    if isinstance(kind, type) and issubclass(kind, tuple):  # a named one
+        items = [*map(_maker, typing.get_type_hints(kind).values())]
+        return lambda value: kind(*(one(item) for one, item in zip(items, value, strict=True)))
+    return _same
