@@ -143,7 +143,7 @@ def test_models_of_an_older_version_can_be_chosen(address: Address) -> None:
         store.put(record("a", config={"model_type": "llama", "odd": "\0"}), rows(1))
         store.put(record("b", level="full", parameters=7), rows(2))
         wanted = [*store.tables.rows("facet")]
-    told_to(address, "DROP TABLE tag, note, facet, kinship", "DROP INDEX revision_content", "DELETE FROM migration WHERE name LIKE '3%'")
+    told_to(address, "DROP TABLE tag, note, facet", "DROP INDEX revision_content", "DELETE FROM migration WHERE name LIKE '3%'")
     with open_store(address) as store:
         assert [*store.tables.rows("facet")] == wanted
         assert [line.model for line in store.listed(parse_where(["family=llama"]))] == ["a"]

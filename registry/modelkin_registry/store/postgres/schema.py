@@ -88,11 +88,14 @@ LABEL_TABLES = (
         family {TEXT}, components {TEXT}, quantization {TEXT}, adapter {TEXT}, parameters BIGINT, bytes BIGINT NOT NULL,
         coverage DOUBLE PRECISION NOT NULL, updated {TEXT})""",
     "CREATE INDEX facet_family ON facet (family)",
+    "CREATE INDEX revision_content ON revision (content)",
+)
+
+PAIR_TABLES = (
     f"""CREATE TABLE kinship (a BIGINT NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE,
         b BIGINT NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE, judge {TEXT}, told {TEXT}, checksum BIGINT NOT NULL,
         PRIMARY KEY (a, b))""",
     "CREATE INDEX kinship_b ON kinship (b)",
-    "CREATE INDEX revision_content ON revision (content)",
 )
 
 
@@ -106,4 +109,5 @@ STEPS: dict[str, Step] = {
     "1 as SQLite's file after its step 8": TABLES,
     "2 leases of the queue": LEASE_TABLES,
     "3 tags, notes, facets": (*LABEL_TABLES, _derive_facets),
+    "4 pairs of family trees": PAIR_TABLES,
 }

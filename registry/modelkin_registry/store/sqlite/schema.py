@@ -145,11 +145,15 @@ LABEL_TABLES = (
         level TEXT NOT NULL, family TEXT NOT NULL, components TEXT NOT NULL, quantization TEXT NOT NULL, adapter TEXT NOT NULL,
         parameters INTEGER, bytes INTEGER NOT NULL, coverage REAL NOT NULL, updated TEXT NOT NULL)""",
     "CREATE INDEX facet_family ON facet (family)",
+    "CREATE INDEX revision_content ON revision (content)",
+)
+
+# What pairs showed, by the numbers of their fingerprints, which never change.
+PAIR_TABLES = (
     """CREATE TABLE kinship (a INTEGER NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE,
         b INTEGER NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE, judge TEXT NOT NULL, told TEXT NOT NULL,
         checksum INTEGER NOT NULL, PRIMARY KEY (a, b)) WITHOUT ROWID""",
     "CREATE INDEX kinship_b ON kinship (b)",
-    "CREATE INDEX revision_content ON revision (content)",
 )
 
 SEALED_FIRST = ("model", "revision", "fingerprint", "source")
@@ -214,6 +218,12 @@ def _tenth(database: sqlite_utils.Database) -> None:
     for statement in LABEL_TABLES:
         database.conn.execute(statement)
     database.conn.executemany(NEW_FACETS, [derived(*row) for row in database.conn.execute(DERIVED_FROM).fetchall()])
+
+
+@migrations(name=STEPS[10])
+def _eleventh(database: sqlite_utils.Database) -> None:
+    for statement in PAIR_TABLES:
+        database.conn.execute(statement)
 
 
 def _with_checksums(connection: sqlite3.Connection, tables: Sequence[str]) -> None:
