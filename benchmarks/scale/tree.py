@@ -78,8 +78,8 @@ def around(models: int, folder: Path) -> dict[str, Any]:
         return {
             "models": models,
             "shown": statistics.median(len(answer.models) for _, answer in asked),
-            "first_seconds": statistics.median(seconds for seconds, _ in asked),
-            "again_seconds": statistics.median(seconds for seconds, _ in again),
+            "first_seconds": round(statistics.median(seconds for seconds, _ in asked), 3),
+            "again_seconds": round(statistics.median(seconds for seconds, _ in again), 3),
         }
 
 
