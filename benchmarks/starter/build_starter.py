@@ -27,7 +27,7 @@ from modelkin_registry.store.sqlite.schema import seal
 OUT = Path(modelkin_data.__file__).parent / "starter" / "starter.db"
 WHO = "starter"
 # Columns that hold a time, by which two builds of the same weights would differ.
-TIMES = ("added", "created", "first_seen", "last_seen", "at", "applied_at")
+TIMES = ("added", "updated", "created", "first_seen", "last_seen", "at", "applied_at")
 
 
 def build(weights: Path, out: Path) -> None:

@@ -214,7 +214,10 @@ class Registry:
         from modelkin_registry.trees.trees import family_tree  # networkx takes longer to import than a query does
 
         with self.store.reading():
-            return family_tree(self.known, self.judge(self.store.count()), model, depth, say)
+            models = 1 << (self.store.count() - 1).bit_length()  # the next power of two, so that pairs stay judged while models come
+            answer, pairs = family_tree(self.known, self.judge(models), model, depth, say)
+        pairs.keep()
+        return answer
 
     def trajectory(self, names: Sequence[str], series: Sequence[Fingerprint]) -> TrajectoryAnswer:
         """Examine checkpoints said to lead from a random start to the last one, the registry beside them. Raises FingerprintError."""

@@ -206,3 +206,24 @@ def test_one_relative_does_not_decide_who_is_in_the_middle() -> None:
     kin = Kinship(links, lambda one, other: None)
     assert kin.is_nearer_to_all("M", "S")
     assert not kin.is_nearer_to_all("S", "M")
+
+
+# around one model, without the others
+
+
+def test_the_tree_around_a_model_is_its_family_of_the_whole_tree(tmp_path: Path) -> None:
+    base, other = llama(1), llama(2)
+    models = {"base": base, "copy": base, "x/one": trained_on(base, 10, 0.2), "two": trained_on(base, 11, 0.1)}
+    models |= {"old": trained_on(base, 12, 0.3), "other": other, "near": trained_on(other, 13, 0.1), "lone": llama(3)}
+    with registry_of(tmp_path, models, {"x/one": "base", "two": "org/other", "near": "x/other", "other": "nobody"}) as registry:
+        registry.add("old", fingerprint(tmp_path / "newer", trained_on(models["old"], 14, 0.1)))  # one revision more
+        registry.rename("other", "x/other")
+        whole = registry.tree()
+        families = [{"base", "x/one", "two", "old"}, {"x/other", "near"}]
+        for family in families:
+            for name in family:
+                around = registry.tree(name, depth=5)
+                assert {one.model for one in around.models} == family
+                assert [edge for edge in whole.edges if edge.child in family] == list(around.edges)
+                assert [one for one in whole.models if one.model in family] == list(around.models)
+        assert {name for edge in whole.edges for name in (edge.parent, edge.child)} == set().union(*families)

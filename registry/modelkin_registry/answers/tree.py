@@ -27,7 +27,7 @@ class TreeEdge(Plain):
 
     kind       "descent", "merge", "part" (a component or some families alone), or "shared start" (one initialisation, nothing learned)
     direction  "hint" where something speaks for `parent` having come first, else "unknown"; `reasons` are about the child
-    r          mean correlation of the shared weights; p_value is corrected for the number of registered models
+    r          mean correlation of the shared weights; p_value is corrected for the number of registered models, rounded up to a power of 2
     families   those that carry the evidence, as component/family; weight: the parent's share of a merge
     """
 

@@ -194,6 +194,16 @@ class Leases(Protocol):
         """How many jobs there are, how many of them are held, and how many wait for their time."""
 
 
+class Kinships(Protocol):
+    """What pairs of fingerprints showed for a tree. Derived: what is missing or damaged is worked out again."""
+
+    def told(self, judge: str, fingerprints: Iterable[int]) -> dict[tuple[int, int], str]:
+        """What is kept of pairs whose first is one of these, as this judge has them."""
+
+    def keep(self, judge: str, pairs: Iterable[tuple[int, int, str]]) -> bool:
+        """Keep what pairs showed, in the place of what another judge made of them; False, and nothing is done, where others write."""
+
+
 class Inspection(Protocol):
     """The store looked at as a whole. Each method raises RegistryError where it cannot be looked at."""
 
@@ -283,6 +293,8 @@ class Store(Protocol):
     def hub(self) -> Journal: ...
     @property
     def leases(self) -> Leases: ...
+    @property
+    def kinship(self) -> Kinships: ...
     @property
     def inspection(self) -> Inspection: ...
     @property
@@ -375,6 +387,12 @@ class Store(Protocol):
 
     def revisions_of(self, model: int) -> list[int]:
         """Numbers of a model's revisions, oldest first."""
+
+    def newest_of(self, models: Iterable[int]) -> dict[int, int]:
+        """The number of each model's current revision, by model; removed ones are left out, and those whose current one is outdated."""
+
+    def standing(self, revisions: Iterable[int]) -> dict[int, int]:
+        """The number of the fingerprint that stands for each of these revisions; removed ones are left out."""
 
     def names_of(self, revisions: Iterable[int]) -> dict[int, str]:
         """Names by number; numbers of removed ones are left out."""

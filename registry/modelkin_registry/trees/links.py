@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -21,6 +21,7 @@ from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.relations.pairs import Held, hold
 from modelkin_registry.search.candidates import REVISIONS, find_candidates_of_many
 from modelkin_registry.search.known import Known
+from modelkin_registry.trees.kept import KeptPairs, Told, under
 from modelkin_registry.trees.one_way import may_be_one_way
 
 CANDIDATES = 12  # models of the index that each one is held against: in a family of 40 its base was always among the nearest 5 (trees.json)
@@ -146,43 +147,59 @@ class Link:
 class Measurer:
     """Holds registered models against each other, each pair once, with a bounded number of fingerprints in memory."""
 
-    def __init__(self, known: Known, judge: Judge) -> None:
+    def __init__(self, known: Known, judge: Judge, *, every: bool) -> None:
+        """`every`: all models are looked up at once; else those alone that are come upon."""
         self.known = known
-        store = known.store
-        self.ids = {name: number for number, name in store.names_of(store.numbers(current=True)).items()}
-        models = store.models_of(self.ids.values())
-        names = {models[number]: name for name, number in self.ids.items()}
-        self.names = {number: names[model] for number, model in store.models_of(store.numbers()).items()}  # older revisions too
+        self.ids: dict[str, int] = {}
+        self.names: dict[int, str | None] = {}  # older revisions too; None of a model that has no place in a tree
         self.fingerprint = lru_cache(maxsize=KEPT)(self._load)
         self.judge = judge
         self.links: dict[Pair, Link | None] = {}
         self.screened: dict[Pair, tuple[Seen, Seen]] = {}
         self.sizes: dict[str, int] = {}
         self.nearest: dict[str, list[str]] = {}
+        self.prints: dict[str, int] = {}  # the numbers of the fingerprints that stand for models
+        self.kept = KeptPairs(known.store, judge)
         self.held = 0
+        if every:
+            self.look_up(known.store.numbers())
+
+    def look_up(self, revisions: Iterable[int]) -> None:
+        """Learn what the models are called that these revisions are of, and which revision is their current one."""
+        store = self.known.store
+        models = store.models_of(sorted({number for number in revisions if number not in self.names}))
+        newest = store.newest_of(set(models.values()))
+        names = store.names_of(newest.values())
+        self.ids |= {names[number]: number for number in newest.values()}
+        self.prints |= {names[number]: at for number, at in store.standing(newest.values()).items()}
+        self.names |= {number: names[newest[model]] if model in newest else None for number, model in models.items()}
 
     def _load(self, name: str) -> Fingerprint:
         return self.known.numbered(self.ids[name])
 
     def candidates(self, name: str) -> list[str]:
         """The models that the index holds nearest, best first."""
-        if name not in self.nearest:
-            self.find([name])
+        self.find([name])
         return self.nearest[name]
 
     def find(self, names: Sequence[str]) -> None:
-        """Ask the index for the candidates of several models at once."""
+        """Ask the index for the candidates of several models at once, of those that were not asked for before."""
+        names = [name for name in names if name not in self.nearest]
+        if not names:
+            return
         found = find_candidates_of_many(
             self.known.index, [self.fingerprint(name) for name in names], limit=REVISIONS * (CANDIDATES + 1), nearest=0
         )
+        self.look_up(number for numbers in found for number in numbers)
         for name, numbers in zip(names, found, strict=True):
-            nearest = dict.fromkeys(self.names[number] for number in numbers if number in self.names)
+            nearest = dict.fromkeys(called for number in numbers if (called := self.names.get(number)) is not None)
             self.nearest[name] = [other for other in nearest if other != name][:CANDIDATES]
 
     def screen(self, pairs: Iterable[Pair]) -> None:
         """Look at many pairs at once, for the links that are asked for next."""
         wanted = [pair for pair in dict.fromkeys(self._ordered(*pair) for pair in pairs) if pair not in self.links]
-        wanted = [pair for pair in wanted if pair not in self.screened]
+        self.kept.look_up({self.prints[a] for a, _ in wanted})
+        wanted = [pair for pair in wanted if pair not in self.screened and self._numbers(pair) not in self.kept]
         for start in range(0, len(wanted), AT_ONCE):
             some = wanted[start : start + AT_ONCE]
             sides = [(self.fingerprint(a), self.fingerprint(b)) for a, b in some]
@@ -204,21 +221,42 @@ class Measurer:
             self.sizes[name] = self.fingerprint(name).about.parameters
         return self.sizes[name]
 
+    def _numbers(self, pair: Pair) -> tuple[int, int]:
+        return self.prints[pair[0]], self.prints[pair[1]]
+
     def _measured(self, a: str, b: str) -> Link | None:
         self.held += 1
         self.screen([(a, b)])
+        numbers = self._numbers((a, b))
+        told = self.kept.get(numbers) or self.kept.put(numbers, self._told(a, b))
+        if not told.is_link:
+            return None
+        return Link(a, b, told.closeness, lambda: self._views(a, b, told), told.seen, told.one_way)
+
+    def _told(self, a: str, b: str) -> Told:
+        """What a pair shows that is not known yet."""
         seen = self.screened.pop((a, b))
         if UNTOLD in (seen[0].shows, seen[1].shows):
             closeness, views = self._hold(a, b)
-            return Link(a, b, closeness, lambda: views) if views.relative.relation not in BLIND else None
+            held = (views.relative, views.back, views.r, views.lean)
+            return Told(views.relative.relation not in BLIND, closeness, views=held)
         if seen[0].shows != MATRICES:
-            return None
+            return Told(False)
         ours, theirs = self.fingerprint(a), self.fingerprint(b)
         closeness = min(
             seen[0].closeness * _comparable(seen[0].comparable, ours), seen[1].closeness * _comparable(seen[1].comparable, theirs)
         )
         in_place = seen[0].in_place and seen[1].in_place
-        return Link(a, b, closeness, lambda: self._hold(a, b)[1], seen, not in_place or may_be_one_way(ours, theirs, seen[0].parts))
+        return Told(True, closeness, seen, not in_place or may_be_one_way(ours, theirs, seen[0].parts))
+
+    def _views(self, a: str, b: str, told: Told) -> Views:
+        """What a pair of models is to each other, under the names that they have now."""
+        if told.views is None:
+            _, views = self._hold(a, b)
+            told = self.kept.put(self._numbers((a, b)), replace(told, views=(views.relative, views.back, views.r, views.lean)))
+        assert told.views is not None
+        relative, back, r, lean = told.views
+        return Views(under(relative, b), under(back, a), r, lean)
 
     def _hold(self, a: str, b: str) -> tuple[float, Views]:
         ours, theirs = self.fingerprint(a), self.fingerprint(b)

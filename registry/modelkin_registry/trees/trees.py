@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 
 import networkx
 
+from modelkin_indexer.results.beside import Claim
 from modelkin_registry.answers.claims import WeighedClaim
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.tree import TreeAnswer, TreeEdge, TreeModel
 from modelkin_registry.batches.layouts import layout_of
-from modelkin_registry.claims.declared import lineage_claims, verdict_on
+from modelkin_registry.claims.declared import lineage_claims, texts_in, verdict_on
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.search.known import Known
@@ -20,6 +21,7 @@ from modelkin_registry.store.protocol import Store
 from modelkin_registry.trees.directions import Beside, Hint, hints, settled
 from modelkin_registry.trees.forests import ROUNDS, Kinship, Oriented, joining, oriented, spanning, standing, untried
 from modelkin_registry.trees.hubs import FEWEST, MOST, HubTest, examined
+from modelkin_registry.trees.kept import KeptPairs
 from modelkin_registry.trees.links import AT_ONCE, Link, Measurer, Part, copies, own_parts
 from modelkin_registry.trees.parentage import (
     Parts,
@@ -34,6 +36,7 @@ from modelkin_registry.trees.parentage import (
 DEPTH = 2  # steps from the model asked about: its parent, its siblings and its children's children
 MANY = 1024  # models from which a tree takes so long that its progress is told
 MOST_AROUND = 60  # models looked at around one: a popular base has thousands of children, and nobody reads so large a picture
+FEW = 1024  # models of which what is said is read one by one
 MERGED = "its weights are a mix of those of its parents"
 SAID = {
     "consistent": "weights are consistent with it",
@@ -45,12 +48,14 @@ HINTS_ONLY = "Directions are hints: weights carry no dates, and a parent and its
 
 def family_tree(
     known: Known, judge: Judge, around: str | None = None, depth: int = DEPTH, say: Callable[[str], None] = lambda words: None
-) -> TreeAnswer:
-    """The forest of the whole registry, or the models at most `depth` steps from one. Raises UnknownModel, FingerprintError.
+) -> tuple[TreeAnswer, KeptPairs]:
+    """The forest of the whole registry, or the models at most `depth` steps from one; and the pairs that it rests on, to be kept.
+
+    Raises UnknownModel, FingerprintError.
 
     `say` is told how far the work has come, from MANY models on.
     """
-    store, measurer = known.store, Measurer(known, judge)
+    store, measurer = known.store, Measurer(known, judge, every=around is None)
     if around is None:
         names, left_out = sorted(measurer.ids), 0
         tell = say if len(names) >= MANY else lambda words: None
@@ -59,26 +64,46 @@ def family_tree(
             tell(f"Nearest models looked up of {min(start + AT_ONCE, len(names)):,} of {len(names):,}.")
     else:
         known.named(around)  # one of an older spec has no place in a tree, and says so
+        measurer.look_up([store.get(around).revision])
         names, left_out = _neighbourhood(measurer, store.get(around).model, depth)
+        measurer.find(names)
     groups = copies(measurer, names)
     head = {name: first for first, same in groups.items() for name in same}
-    forest = _Forest(measurer, groups, _beside(store, groups), say)
-    return forest.answer(around, head[store.get(around).model] if around is not None else None, left_out)
+    forest = _Forest(measurer, groups, _beside(measurer, groups), say)
+    centre = head[store.get(around).model] if around is not None else None
+    return forest.answer(around, centre, left_out), measurer.kept
 
 
-def _beside(store: Store, groups: Mapping[str, Sequence[str]]) -> Beside:
+def _beside(measurer: Measurer, groups: Mapping[str, Sequence[str]]) -> Beside:
     """What is known of each group of copies as of one model."""
-    head = {name: first for first, same in groups.items() for name in same}
-    claims, added = store.claims.current(), {model.model: model.added for model in store.listed()}
+    store, head = measurer.known.store, {name: first for first, same in groups.items() for name in same}
+    claims, added = _said(store, measurer, head)
     of_groups = {first: [claim for name in same for claim in claims.get(name, ())] for first, same in groups.items()}
-    aliases = [{name: head.get(now, now) for name, now in names.items()} for names in store.claims.aliases()]
+    texts = texts_in(claim for said in of_groups.values() for claim in said)
+    known = [{}, {}] if texts == [] else store.claims.aliases(texts or ())
+    aliases = [{name: head.get(now, now) for name, now in names.items()} for names in known]
     return Beside(of_groups, added, aliases)
+
+
+def _said(store: Store, measurer: Measurer, names: Collection[str]) -> tuple[dict[str, list[Claim]], dict[str, str]]:
+    """What is said of these models now, and when they came."""
+    if len(names) > FEW:
+        return store.claims.current(), {model.model: model.added for model in store.listed()}
+    models = store.models_of(measurer.ids[name] for name in names)
+    claims = {
+        name: [
+            Claim(one["kind"], one["value"], one["source"]) for one in store.claims.of_model(models[measurer.ids[name]]) if one["current"]
+        ]
+        for name in names
+    }
+    return claims, {line.model: line.added for line in store.lines([measurer.ids[name] for name in names])}
 
 
 def _neighbourhood(measurer: Measurer, centre: str, depth: int) -> tuple[list[str], int]:
     """The models within so many steps of evidence, the nearest first, and how many more there were."""
     found, edge, left_out = {centre: 0.0}, [centre], 0
     for _ in range(depth):
+        measurer.find(edge)
         measurer.screen((name, other) for name in edge for other in measurer.candidates(name))
         links = [(link.distance, link.other(name)) for name in edge for link in _links_of(measurer, name)]
         nearest = {other: distance for distance, other in sorted(links, reverse=True) if other not in found}

@@ -91,6 +91,13 @@ LABEL_TABLES = (
     "CREATE INDEX revision_content ON revision (content)",
 )
 
+PAIR_TABLES = (
+    f"""CREATE TABLE kinship (a BIGINT NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE,
+        b BIGINT NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE, judge {TEXT}, told {TEXT}, checksum BIGINT NOT NULL,
+        PRIMARY KEY (a, b))""",
+    "CREATE INDEX kinship_b ON kinship (b)",
+)
+
 
 def _derive_facets(connection: Connection[Any]) -> None:
     rows = [derived(*row) for row in connection.execute(DERIVED_FROM).fetchall()]
@@ -102,4 +109,5 @@ STEPS: dict[str, Step] = {
     "1 as SQLite's file after its step 8": TABLES,
     "2 leases of the queue": LEASE_TABLES,
     "3 tags, notes, facets": (*LABEL_TABLES, _derive_facets),
+    "4 pairs of family trees": PAIR_TABLES,
 }

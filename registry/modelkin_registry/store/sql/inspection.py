@@ -45,6 +45,7 @@ SIZES = {
     "journal of the Hub": "SELECT '', count(*), sum(length(repo) + length(reason) + length(content)) FROM hub_repo",
     "tags": "SELECT '', count(*), sum(length(name)) FROM tag",
     "notes": "SELECT '', count(*), sum(length(text)) FROM note",
+    "pairs of family trees": "SELECT '', count(*), sum(length(told)) FROM kinship",
 }
 
 

@@ -152,6 +152,18 @@ class Reading(Session):
         """Numbers of a model's revisions, oldest first."""
         return [row["revision"] for row in reversed(self._revisions(model))]
 
+    def newest_of(self, models: Iterable[int]) -> dict[int, int]:
+        """The number of each model's current revision, by model; removed ones are left out, and those whose current one is outdated."""
+        statement = f"SELECT model, max(id) AS newest FROM revision WHERE model IN {NUMBERS} GROUP BY model ORDER BY model"  # noqa: S608
+        found = {row["model"]: row["newest"] for row in self.rows(statement, [_numbers(models)])}
+        outdated = set(self.outdated())
+        return {model: newest for model, newest in found.items() if newest not in outdated}
+
+    def standing(self, revisions: Iterable[int]) -> dict[int, int]:
+        """The number of the fingerprint that stands for each of these revisions; removed ones are left out."""
+        statement = f"SELECT revision, fingerprint FROM searched WHERE revision IN {NUMBERS}"  # noqa: S608
+        return {row["revision"]: row["fingerprint"] for row in self.rows(statement, [_numbers(revisions)])}
+
     def names_of(self, revisions: Iterable[int]) -> dict[int, str]:
         """Names by number; numbers of removed ones are left out."""
         return {row["number"]: self._address(row) for row in self.rows(NAMED, [_numbers(revisions)])}

@@ -81,6 +81,10 @@ class Session(ABC):
         """A write transaction that touches no model: it need not wait for those that do. Raises RegistryError."""
 
     @abstractmethod
+    def at_once(self) -> AbstractContextManager[bool]:
+        """As `brief`, where nobody has to be waited for; else, and inside a transaction, False, and nothing may be written in it."""
+
+    @abstractmethod
     def clock(self) -> str:
         """The engine's time, as stored: the same clock for all who use the registry."""
 

@@ -18,6 +18,7 @@ from modelkin_registry.store.sql.beside.structure import StructureTable
 from modelkin_registry.store.sql.facets import DERIVED_FROM, derived
 from modelkin_registry.store.sql.facets import NEW as NEW_FACETS
 from modelkin_registry.store.sql.hub_journal import HubJournal
+from modelkin_registry.store.sql.kinship import KinshipTable
 from modelkin_registry.store.sql.leases import LeaseTable
 from modelkin_registry.store.sql.reading import Reading, as_json
 from modelkin_registry.store.sql.session import Row
@@ -42,6 +43,7 @@ class Writing(Reading):
         self.vectors = VectorTable(self)
         self.claims = ClaimTable(self)
         self.labels = LabelTable(self)
+        self.kinship = KinshipTable(self)
         self.hub = HubJournal(self)
         self.leases = LeaseTable(self)
         self.backgrounds = BackgroundTable(self)

@@ -13,4 +13,5 @@ STEPS = (
     "8 checksums of what is said",
     "9 leases of the queue",
     "10 tags, notes, facets",
+    "11 pairs of family trees",
 )  # all steps of schema.py, in order

@@ -14,6 +14,7 @@
     background   what `modelkin calibrate` measured of this registry's strangers
     tag          the maintainers' own words on models, by which they are chosen; `note`: the same in sentences
     facet        derived: what revisions are chosen by (family, components, level), of the fingerprint that stands for each
+    kinship      derived: what pairs of fingerprints showed for a tree, and what they were judged by
     hub_listing  how far back the next listing of a selection has to go
 
 The view `searched` names the fingerprint that stands for each revision, that of the highest level, and tells which revision is current.
@@ -147,6 +148,14 @@ LABEL_TABLES = (
     "CREATE INDEX revision_content ON revision (content)",
 )
 
+# What pairs showed, by the numbers of their fingerprints, which never change.
+PAIR_TABLES = (
+    """CREATE TABLE kinship (a INTEGER NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE,
+        b INTEGER NOT NULL REFERENCES fingerprint (id) ON DELETE CASCADE, judge TEXT NOT NULL, told TEXT NOT NULL,
+        checksum INTEGER NOT NULL, PRIMARY KEY (a, b)) WITHOUT ROWID""",
+    "CREATE INDEX kinship_b ON kinship (b)",
+)
+
 SEALED_FIRST = ("model", "revision", "fingerprint", "source")
 SEALED_THEN = ("claim", "structure", "background")
 
@@ -209,6 +218,12 @@ def _tenth(database: sqlite_utils.Database) -> None:
     for statement in LABEL_TABLES:
         database.conn.execute(statement)
     database.conn.executemany(NEW_FACETS, [derived(*row) for row in database.conn.execute(DERIVED_FROM).fetchall()])
+
+
+@migrations(name=STEPS[10])
+def _eleventh(database: sqlite_utils.Database) -> None:
+    for statement in PAIR_TABLES:
+        database.conn.execute(statement)
 
 
 def _with_checksums(connection: sqlite3.Connection, tables: Sequence[str]) -> None:

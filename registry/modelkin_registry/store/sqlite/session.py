@@ -10,7 +10,7 @@ from typing import Any
 
 from modelkin_indexer.errors import RegistryError
 from modelkin_registry.store.sql.session import Row, Session, sealed_values
-from modelkin_registry.store.sqlite.connecting import REMEDIES, answered, explained, is_read_only
+from modelkin_registry.store.sqlite.connecting import BUSY_SECONDS, REMEDIES, answered, explained, is_read_only
 from modelkin_registry.store.times import now
 
 
@@ -94,6 +94,32 @@ class SqliteSession(Session):
     def brief(self) -> AbstractContextManager[None]:
         """A write transaction like any other: there is one lock."""
         return self.batch()
+
+    @contextmanager
+    def at_once(self) -> Iterator[bool]:
+        """As `brief`, unless somebody writes now."""
+        if self.in_transaction:
+            yield False
+            return
+        with explained(self.path):
+            self.connection.execute("PRAGMA busy_timeout = 0")
+            try:
+                self.connection.execute("BEGIN IMMEDIATE")
+                free = True
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                free = False
+            finally:
+                self.connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+            try:
+                yield free
+                if free:
+                    self.connection.execute("COMMIT")
+            except BaseException:
+                if self.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
 
     def clock(self) -> str:
         """The time of the machine that has the file."""

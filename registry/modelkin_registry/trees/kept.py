@@ -1,0 +1,167 @@
+"""Pairs of models that were held against each other for a tree, as they are kept with the registry.
+
+What two fingerprints show of each other depends on them, on what they are judged by, and on the code that judges. All three are in the key,
+so that a tree of kept pairs is the tree worked out afresh: whatever came, went or was renamed meanwhile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
+import modelkin_data
+from modelkin_indexer import results, sketch, spec
+from modelkin_indexer.errors import RegistryError
+from modelkin_registry.answers.evidence import Relative
+from modelkin_registry.batches.pairs import Seen
+from modelkin_registry.evidence.judge import Judge
+from modelkin_registry.store.protocol import Store
+
+PAIR = tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """What a pair showed: `is_link` whether there is evidence, and what `links.Link` has of it; `views` once they were held together."""
+
+    is_link: bool
+    closeness: float = 0.0
+    seen: tuple[Seen, Seen] | None = None
+    one_way: bool = True
+    views: tuple[Relative, Relative, float, float] | None = None
+
+
+class KeptPairs:
+    """What a registry keeps of pairs, read when it is asked for, and what is to be kept of this time."""
+
+    def __init__(self, store: Store, judge: Judge) -> None:
+        self.store, self.signature = store, signature(judge)
+        self._known: dict[PAIR, str] = {}
+        self._read: set[int] = set()
+        self._new: dict[PAIR, str] = {}
+
+    def look_up(self, fingerprints: Iterable[int]) -> None:
+        """Read what is kept of pairs whose first is one of these."""
+        wanted = {number for number in fingerprints if number not in self._read}
+        if wanted and self.signature:
+            self._read |= wanted
+            self._known |= self.store.kinship.told(self.signature, wanted)
+
+    def __contains__(self, pair: PAIR) -> bool:
+        return pair in self._new or pair in self._known
+
+    def get(self, pair: PAIR) -> Told | None:
+        """What a pair showed, None where it is not known."""
+        text = self._new.get(pair) or self._known.get(pair)
+        return None if text is None else read(text)
+
+    def put(self, pair: PAIR, told: Told) -> Told:
+        """Note what a pair showed. Returns it as it will be read."""
+        self._new[pair] = text = written(told)
+        return read(text)
+
+    def keep(self) -> None:
+        """Store what was noted, unless somebody else is writing, or the registry may not be written: then it is worked out another time."""
+        new = [(a, b, text) for (a, b), text in sorted(self._new.items()) if self._known.get((a, b)) != text]
+        if new and self.signature and not self.store.read_only:
+            with suppress(RegistryError):  # a full disk, say: the answer is there
+                self.store.kinship.keep(self.signature, new)
+
+
+def signature(judge: Judge) -> str:
+    """What tells this judge and this build of the code from others; "" where the code cannot be read, and nothing is kept."""
+    try:
+        code = _code()
+    except OSError:
+        return ""
+    said = [judge.searched, sorted(map(list, ((*key, sd) for key, sd in judge.backgrounds.items()))), spec.VERSION, np.__version__]
+    return str(blake3(json.dumps([said, code]).encode()).hexdigest(16))
+
+
+@cache
+def _code() -> str:
+    """A digest of all that judges: the registry's code, and what it takes from the indexer and the tables."""
+    places = [Path(__file__).parents[1], Path(results.__path__[0]), Path(str(sketch.__file__)), Path(modelkin_data.__path__[0])]
+    hasher = blake3()
+    for path in _files(places):
+        hasher.update(path.name.encode() + path.read_bytes())
+    return str(hasher.hexdigest(16))
+
+
+def _files(places: Iterable[Path]) -> Iterator[Path]:
+    for place in places:
+        found = [place] if place.is_file() else sorted(path for kind in ("*.py", "*.json") for path in place.rglob(kind))
+        if not found:
+            raise OSError(f"{place}: no code")
+        yield from found
+
+
+# as text
+
+
+def written(told: Told) -> str:
+    """What a pair showed as JSON. Numbers come back as they were."""
+    return json.dumps(_plain(told), separators=(",", ":"))
+
+
+def read(text: str) -> Told:
+    """The other way round."""
+    return typing.cast(Told, _maker(Told)(json.loads(text)))
+
+
+def under(relative: Relative, name: str) -> Relative:
+    """A relative under the name that its model has now."""
+    return replace(relative, model=name)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(_plain(item) for item in value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+@cache
+def _maker(kind: Any) -> Callable[[Any], Any]:
+    """What makes a value of this type again from what JSON holds of it."""
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        make = _maker(next(one for one in inside if one is not types.NoneType))
+        return lambda value: None if value is None else make(value)
+    if origin is tuple and inside[-1] is not Ellipsis:
+        makers = [*map(_maker, inside)]
+        return lambda value: tuple(one(item) for one, item in zip(makers, value, strict=True))
+    if origin in (tuple, frozenset):
+        make = _maker(inside[0])
+        return origin if make is _same else lambda value: origin(map(make, value))
+    if origin is dict:
+        make = _maker(inside[1])
+        return lambda value: {name: make(item) for name, item in value.items()}
+    if dataclasses.is_dataclass(kind):
+        fields = {name: _maker(one) for name, one in typing.get_type_hints(kind).items()}
+        made = typing.cast(type, kind)
+        return lambda value: made(**{name: fields[name](item) for name, item in value.items()})
+    if isinstance(kind, type) and issubclass(kind, tuple):  # a named one
+        items = [*map(_maker, typing.get_type_hints(kind).values())]
+        return lambda value: kind(*(one(item) for one, item in zip(items, value, strict=True)))
+    return _same
