@@ -245,6 +245,35 @@ def test_changed_revisions_are_passed_over_among_many(screened: VectorIndex) -> 
     assert screened.search("sum/mlp", query, 1).revisions[0, 0] == screened.search_exact("sum/mlp", query, 1).revisions[0, 0] != 1
 
 
+def test_removed_models_that_are_nearer_crowd_nothing_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is kept at first was removed since: what is left of the family is found behind it."""
+    monkeypatch.setattr(faiss_rows, "SCREENED_ROWS", 1000)
+    monkeypatch.setattr(screened_rows, "KEPT", 50)
+    monkeypatch.setattr(vectors, "TAIL_REVISIONS", 600)
+    parent, others, near = units(1, 1, DIMS), units(2, 1500, DIMS), 300
+    family = parent + 0.05 * units(3, near, DIMS)
+    family /= np.linalg.norm(family, axis=1, keepdims=True)
+    left = parent + units(4, 1, DIMS)
+    left /= np.linalg.norm(left)
+    with SqliteStore.open(path) as store:
+        with store.batch():
+            for number, values in enumerate([*family, *others, *left]):
+                store.put(record(f"m{number}"), [IndexRows("sum/mlp", "text", (-1,), values[None])])
+        index = VectorIndex.open(store)
+        assert index.search("sum/mlp", parent, 1).revisions[0, 0] <= near
+        with store.batch():
+            for number in range(near):
+                store.remove(f"m{number}")
+        assert index.search("sum/mlp", parent, 1).revisions[0, 0] == near + len(others) + 1
+
+
+def test_as_many_as_are_asked_for_are_kept(screened: VectorIndex) -> None:
+    queries = units(7, 3, DIMS)
+    found, exact = screened.search("sum/mlp", queries, 1000), screened.search_exact("sum/mlp", queries, 1000)
+    assert (found.revisions > 0).all()
+    assert all(len({*told(found, at)} & {*told(exact, at)}) >= 990 for at in range(3))
+
+
 @pytest.mark.parametrize("count", [0, 1, 40, 300])
 def test_of_chosen_revisions_all_are_looked_at(screened: VectorIndex, count: int) -> None:
     only = np.random.default_rng(count).permutation(MANY // 10 + TAIL + 2)[:count].astype(np.int64)

@@ -61,7 +61,7 @@ class IndexedKind:
         if only is not None:
             return ranking.joined([ranking.shortlist(rows, queries, self._kind, k) for rows in self._chosen(passed_over, only)])
         self._use_threads(queries)
-        query, positions, scores = screen(self._index, self._rows, queries, lambda at: self._live(at, passed_over))
+        query, positions, scores = screen(self._index, self._rows, queries, k, lambda at: self._live(at, passed_over))
         return ranking.pruned(self._told(query, positions, scores), k)
 
     def _chosen(self, passed_over: Array, only: Array) -> Iterable[TableRows]:

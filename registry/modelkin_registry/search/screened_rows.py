@@ -21,6 +21,7 @@ from modelkin_registry.search import ranking
 from modelkin_registry.store.rows import Array, numbers
 
 KEPT = 2000  # rows a question that are scored exactly: 8 ms with the estimate of a million rows of 512 numbers; 5,000 take twice that
+SPARE_KEPT = 4  # times the nearest asked for that are kept at least
 BITS = 2  # a number: with one the ten nearest of a million are found to 95 % among 5,000 kept, and for more kept exact scoring costs more
 BLOCK = 32  # rows that the fast scan takes at once: FAISS's own default
 TRAINED_ON = 1 << 14  # rows that tell the copy the middle of all
@@ -72,11 +73,21 @@ def screening_index(rows: MappedRows, dims: int) -> Any:
     return index
 
 
-def screen(index: Any, rows: MappedRows, queries: Array, live: Callable[[Array], Array]) -> tuple[Array, Array, Array]:
-    """The kept rows of each query that are `live`: which query, ascending, their positions, and their exact scores."""
-    _, positions = index.search(queries, min(KEPT, index.ntotal))
-    positions = np.sort(positions, axis=1)
-    query, column = np.nonzero(live(positions))
+def screen(index: Any, rows: MappedRows, queries: Array, k: int, live: Callable[[Array], Array]) -> tuple[Array, Array, Array]:
+    """The kept rows of each query that are `live`: which query, ascending, their positions, and their exact scores.
+
+    Of k nearest that are wanted SPARE_KEPT times as many are kept at least, and more where most of the kept ones live no longer: removed
+    models that are near must not crowd out what is there.
+    """
+    count, keep = index.ntotal, max(KEPT, SPARE_KEPT * k)
+    while True:
+        _, positions = index.search(queries, min(keep, count))
+        positions = np.sort(positions, axis=1)
+        lives = live(positions)
+        if keep >= count or int(lives.sum(axis=1).min()) >= keep // 2:
+            break
+        keep *= 4
+    query, column = np.nonzero(lives)
     found = positions[query, column]
     scores = ranking.exact_scores(lambda at: numbers(rows.read(found[at])), queries, query)
     rows.let_go()
