@@ -12,7 +12,7 @@ import numpy as np
 from modelkin_registry.search import ranking
 from modelkin_registry.search.index_files import FAISS, LABELS, ROWS, DamagedIndexError, KindFiles, check_digest, digest_of, sync_file
 from modelkin_registry.search.ranking import Shortlist
-from modelkin_registry.search.screened_rows import MappedRows, screen, screening_index
+from modelkin_registry.search.screened_rows import RowsFile, screen, screening_index
 from modelkin_registry.store.rows import CODE_BITS, ROW, SCORE_OF_DISTANCE, Array, TableRows, is_codes, numbers, row_bytes, sign_codes
 
 THREADS = faiss.omp_get_max_threads()
@@ -38,7 +38,7 @@ class IndexedKind:
             read: Any = faiss.read_index_binary if is_codes(kind) else faiss.read_index
             self._index: Any = read(str(paths[FAISS]), faiss.IO_FLAG_MMAP_IFC)
             self._labels = np.load(paths[LABELS], mmap_mode="r")
-            self._rows = MappedRows(paths[ROWS], files.rows, row_bytes(kind, files.dims)) if ROWS in paths else None
+            self._rows = RowsFile(paths[ROWS], files.rows, row_bytes(kind, files.dims)) if ROWS in paths else None
         except (EOFError, KeyError, OSError, RuntimeError, ValueError) as error:
             raise DamagedIndexError(f"{folder / files.stem} cannot be opened ({error})") from error
         width = CODE_BITS if is_codes(kind) else files.dims
@@ -76,7 +76,6 @@ class IndexedKind:
             if len(positions):
                 labels, data = self._labels[positions], self._rows.read(positions)
                 yield TableRows(labels["revision"], self._codes[labels["component"]], labels["layer"], data)
-                self._rows.let_go()
 
     def _exhaustive(self, queries: Array, k: int, passed_over: Array, only: Array | None) -> Shortlist:
         """All rows looked at; more fetched until the cut is certain."""
@@ -153,7 +152,7 @@ def build_kind(batches: Iterable[TableRows], folder: Path, stem: str, kind: str,
         return None
     files = {ending: folder / f"{stem}.{ending}" for ending in (FAISS, LABELS, ROWS)}
     np.save(files[LABELS], np.concatenate(labels))
-    rows = MappedRows(rows_file, count, row_bytes(kind, dims))
+    rows = RowsFile(rows_file, count, row_bytes(kind, dims))
     if not is_codes(kind) and count >= SCREENED_ROWS:
         faiss.write_index(screening_index(rows, dims), str(files[FAISS]))
     else:
@@ -165,7 +164,7 @@ def build_kind(batches: Iterable[TableRows], folder: Path, stem: str, kind: str,
     return KindFiles(stem, dims, count, {ending: digest_of(path) for ending, path in files.items()})
 
 
-def _write_flat(rows: MappedRows, path: Path, kind: str, dims: int) -> None:
+def _write_flat(rows: RowsFile, path: Path, kind: str, dims: int) -> None:
     index = _flat(kind, dims)
     for part in rows.parts():
         index.add(part if is_codes(kind) else numbers(part))

@@ -8,9 +8,9 @@ eighth of the memory of the rows themselves, which stay on the disk; of them onl
 
 from __future__ import annotations
 
-import mmap
+import os
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,40 +28,36 @@ TRAINED_ON = 1 << 14  # rows that tell the copy the middle of all
 PART_ROWS = 1 << 14  # rows in memory at once while they are copied
 
 
-class MappedRows:
-    """Stored rows uint8 (n, bytes a row) in a file. What was read of it stays in the system's memory, not in the process's."""
+class RowsFile:
+    """Stored rows uint8 (n, bytes a row) in a file. Read, not mapped: a page is many rows, and would stay with the process."""
 
     def __init__(self, path: Path, count: int, width: int) -> None:
         """Raises ValueError where the file has another size."""
-        with path.open("rb") as stream:
-            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        if len(self._map) != count * width:
-            raise ValueError(f"{len(self._map)} bytes instead of {count * width}")
-        self._rows: Array = np.frombuffer(self._map, np.uint8).reshape(count, width)
+        self._count, self._width = count, width
+        self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self.close = weakref.finalize(self, os.close, self._file)
+        if os.fstat(self._file).st_size != count * width:
+            self.close()
+            raise ValueError(f"{path} has another size than {count} rows of {width} bytes")
 
     def read(self, positions: Array) -> Array:
         """The rows at these positions."""
-        return self._rows[positions]
+        found = b"".join([self._at(position, 1) for position in positions.tolist()])
+        return np.frombuffer(found, np.uint8).reshape(-1, self._width)
 
     def parts(self) -> Iterator[Array]:
         """All rows, a part at once."""
-        for start in range(0, len(self._rows), PART_ROWS):
-            yield self._rows[start : start + PART_ROWS].copy()
-            self.let_go()
+        for start in range(0, self._count, PART_ROWS):
+            yield np.frombuffer(self._at(start, min(PART_ROWS, self._count - start)), np.uint8).reshape(-1, self._width)
 
-    def let_go(self) -> None:
-        """Have nothing of it mapped any more: what is asked for again is still in the system's memory."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
-
-    def close(self) -> None:
-        """Close the file, which may be removed then."""
-        del self._rows
-        with suppress(BufferError):
-            self._map.close()
+    def _at(self, position: int, count: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._file, count * self._width, position * self._width)
+        os.lseek(self._file, position * self._width, os.SEEK_SET)
+        return os.read(self._file, count * self._width)
 
 
-def screening_index(rows: MappedRows, dims: int) -> Any:
+def screening_index(rows: RowsFile, dims: int) -> Any:
     """The compressed copy of float16 rows, made in FAISS."""
     copy = faiss.IndexRaBitQFastScan(dims, faiss.METRIC_INNER_PRODUCT, BLOCK, BITS)
     index = faiss.IndexPreTransform(faiss.RandomRotationMatrix(dims, dims), copy)
@@ -73,7 +69,7 @@ def screening_index(rows: MappedRows, dims: int) -> Any:
     return index
 
 
-def screen(index: Any, rows: MappedRows, queries: Array, k: int, live: Callable[[Array], Array]) -> tuple[Array, Array, Array]:
+def screen(index: Any, rows: RowsFile, queries: Array, k: int, live: Callable[[Array], Array]) -> tuple[Array, Array, Array]:
     """The kept rows of each query that are `live`: which query, ascending, their positions, and their exact scores.
 
     Of k nearest that are wanted SPARE_KEPT times as many are kept at least, and more where most of the kept ones live no longer: removed
@@ -90,5 +86,4 @@ def screen(index: Any, rows: MappedRows, queries: Array, k: int, live: Callable[
     query, column = np.nonzero(lives)
     found = positions[query, column]
     scores = ranking.exact_scores(lambda at: numbers(rows.read(found[at])), queries, query)
-    rows.let_go()
     return query, found, scores
