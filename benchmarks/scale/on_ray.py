@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -117,7 +118,8 @@ def run(address: Address, jobs: int, cluster_at: str, folder: Path) -> dict[str,
         "jobs_a_second": round(jobs / seconds, 2),
         "exit_code": working.returncode,
         "killed": dict(killed),
-        "told": dict(Counter(line["status"] for line in lines)),
+        "told": dict(Counter(line["status"] for line in lines if "status" in line)),
+        "failures": [line for line in lines if "status" not in line],
         **verdict(address, jobs),
     }
 
@@ -128,7 +130,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=result_path("on_ray"))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ray-") as folder, hub_server.serving(hub_server.Hub()) as hub, serving() as server:
-        os.environ |= {"HF_ENDPOINT": hub.url, "MODELKIN_CACHE": folder}
+        token = Path(folder) / "token"
+        token.write_text(secrets.token_hex(32))
+        os.environ |= {"HF_ENDPOINT": hub.url, "MODELKIN_CACHE": folder, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         for number in range(arguments.jobs):
             hub.put(f"org/m{number:05}", {"model.safetensors": safetensors.numpy.save(tensors(number))})
         with cluster(Path(folder)) as at:

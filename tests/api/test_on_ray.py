@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import secrets
 import signal
 import subprocess
 import sys
@@ -36,6 +37,9 @@ def hub(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A Hub with four models, all of them in the queue of r.db."""
     import huggingface_hub.constants
 
+    Path("ray-token").write_text(secrets.token_hex(32))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(Path("ray-token").resolve()))  # else Ray leaves one in the user's home
     with serving(Hub()) as hub:
         monkeypatch.delenv("MODELKIN_OFFLINE")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)

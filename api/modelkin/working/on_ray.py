@@ -121,4 +121,7 @@ def _join(ray: Any, address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         said = " ".join(str(error).split())[:200]
-        raise LaunchError(f"{address}: no Ray cluster answers there ({said}). `ray start --head` begins one.") from error
+        raise LaunchError(
+            f"{address}: no Ray cluster answers there ({said}). `ray start --head` begins one; to one that asks for a token, "
+            "set RAY_AUTH_MODE=token."
+        ) from error
