@@ -16,7 +16,6 @@ from modelkin.errors import problem_of
 from modelkin.taking import adding
 from modelkin_indexer.aligned import channel_maps
 from modelkin_indexer.errors import DamagedFile
-from modelkin_registry.registry import Registry
 from tiny_models import save_model, tiny_llama
 
 FIELDS = {"code", "kind", "message", "path", "tensor", "remedy"}
@@ -37,10 +36,10 @@ def told(stdout: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("error", UNFORESEEN, ids=lambda error: type(error).__name__)
 def test_what_nobody_foresaw_is_a_fault_of_ours(filled: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def crash(_: Registry) -> None:
+    def crash(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(Registry, "list", crash)
+    monkeypatch.setattr("modelkin.registry.listing", crash)
     done = run("list", width=400)
     assert done.exit_code == 5
     assert done.stdout == ""
@@ -169,10 +168,10 @@ def test_ctrl_c_while_something_is_imported_prints_no_traceback(filled: Path, mo
 
 
 def test_an_interrupted_call_says_so_in_json(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_: Registry) -> None:
+    def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Registry, "list", interrupt)
+    monkeypatch.setattr("modelkin.registry.listing", interrupt)
     done = run("list", "--json")
     assert done.exit_code == told(done.stdout)["code"] == 130
     assert done.stderr == "Interrupted.\n"
