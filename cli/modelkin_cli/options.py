@@ -18,7 +18,7 @@ PLACE = place_of  # a registry: its file, or its address
 TYPED = "modelkin.typed"  # under this name a context keeps what was typed behind `modelkin`
 REGISTRY = "The registry: a file, or postgresql://host/database. Default: registry.db in your user data folder."
 KEY_FILE = "File with a private key: 32 bytes, or 64 hex digits. `query` takes several, and asks under each."
-OFFLINE = "Ask nothing of the Hub, whatever SOURCE looks like. MODELKIN_OFFLINE=1 does the same."
+OFFLINE = "Ask nothing of the Hub, whatever SOURCE looks like. MODELKIN_OFFLINE=1 and HF_HUB_OFFLINE=1 do the same."
 DEBUG = "Where something unexpected goes wrong, print the whole traceback."
 
 

@@ -12,7 +12,7 @@ from calls import run
 from hub_server import Hub, serving
 from modelkin.errors import Offline, SourceNotFound
 from modelkin.sources.naming import existing, hub_id
-from modelkin.sources.network import hub_client, is_offline
+from modelkin.sources.network import OFFLINE, hub_client, is_offline
 from modelkin_indexer.hub.errors import HubError
 from modelkin_indexer.sources.register import CONTAINERS, OTHER_SUFFIXES, suffixes
 from tiny_models import save_model, tiny_llama
@@ -105,11 +105,11 @@ def test_every_verb_says_what_it_asks_before_it_asks(hub: Hub, filled: Path, ver
 
 
 @pytest.mark.parametrize("verb", ASKING, ids=lambda verb: verb[0])
-@pytest.mark.parametrize("how", ["option", "environment", "group"])
+@pytest.mark.parametrize("how", ["option", "MODELKIN_OFFLINE", "HF_HUB_OFFLINE", "group"])
 def test_offline_forbids_every_request(hub: Hub, filled: Path, monkeypatch: pytest.MonkeyPatch, verb: list[str], how: str) -> None:
     call = [word.format("org/none") for word in verb]
-    if how == "environment":
-        monkeypatch.setenv("MODELKIN_OFFLINE", "1")
+    if how.isupper():
+        monkeypatch.setenv(how, "1")
     done = run(*(["--offline"] if how == "group" else []), *call, *(["--offline"] if how == "option" else []))
     assert done.exit_code == 3
     assert "MODELKIN_OFFLINE" in " ".join(done.stderr.split())
@@ -126,9 +126,11 @@ def test_a_mistyped_path_asks_nobody(hub: Hub, filled: Path, verb: list[str], na
     assert not hub.requests
 
 
-def test_what_counts_as_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", OFFLINE)
+def test_what_counts_as_offline(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.delenv("MODELKIN_OFFLINE", raising=False)
     for said, meant in (("", False), ("0", False), ("False", False), ("no", False), ("1", True), ("true", True), ("yes", True)):
-        monkeypatch.setenv("MODELKIN_OFFLINE", said)
+        monkeypatch.setenv(name, said)
         assert is_offline() is meant
         assert is_offline(True)
 
@@ -142,7 +144,7 @@ def test_a_host_that_is_not_known_is_not_tried_again(monkeypatch: pytest.MonkeyP
         asked.append(host)
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.delenv("MODELKIN_OFFLINE")
+    monkeypatch.delenv("MODELKIN_OFFLINE", raising=False)
     for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "https://hub.invalid")

@@ -13,13 +13,13 @@ from modelkin_indexer.errors import Offline
 if TYPE_CHECKING:
     from modelkin_indexer.hub.client import HubClient
 
-OFFLINE = "MODELKIN_OFFLINE"  # environment: any word but those of NO forbids requests
+OFFLINE = ("MODELKIN_OFFLINE", "HF_HUB_OFFLINE")  # environment, ours and the Hub's own: any word but those of NO forbids requests
 NO = ("", "0", "false", "no", "off")
 
 
 def is_offline(asked: bool = False) -> bool:
-    """Whether requests are forbidden, by the call itself or by MODELKIN_OFFLINE."""
-    return asked or os.environ.get(OFFLINE, "").strip().lower() not in NO
+    """Whether requests are forbidden, by the call itself or by one of OFFLINE."""
+    return asked or any(os.environ.get(name, "").strip().lower() not in NO for name in OFFLINE)
 
 
 def hub_client(wanted: str, say: Say, *, offline: bool = False, rate: float | None = None) -> HubClient:
@@ -34,7 +34,11 @@ def hub_client(wanted: str, say: Say, *, offline: bool = False, rate: float | No
         HubError: the Hub's name cannot be resolved.
     """
     if is_offline(offline):
-        raise Offline(f"the Hub may not be asked (--offline or {OFFLINE})", path=wanted, remedy="Give what is here, or allow requests.")
+        raise Offline(
+            f"the Hub may not be asked (--offline, or {' or '.join(OFFLINE)} in the environment)",
+            path=wanted,
+            remedy="Give what is here, or allow requests.",
+        )
     from modelkin_indexer.hub.client import RATE, HubClient  # a quarter of a second that no local model needs
 
     client = HubClient(rate=rate or RATE)

@@ -28,7 +28,7 @@ class Call(TypedDict, total=False):
     registry  an open one, a file, or an address (`postgresql://host/database`); by default $MODELKIN_REGISTRY, else the user's own
     key_file  a private key (by default $MODELKIN_KEY_FILE, else the public key); an open registry has its own. `query` takes several
               too, and asks under each; the word "public" stands for the public key
-    offline   forbid every request, as $MODELKIN_OFFLINE does
+    offline   forbid every request, as $MODELKIN_OFFLINE and $HF_HUB_OFFLINE do
     listener  who is told of progress and notes
     """
 
