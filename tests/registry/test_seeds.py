@@ -130,3 +130,39 @@ def test_a_table_that_every_layer_started_from_is_one_piece_of_evidence(
     assert ask(*sides, level).relation in DESCENT_FREE
     child = trained(sides[0], 31, size=0.05)
     assert ask(child, sides[0], level).relation not in DESCENT_FREE  # where what each layer learned is in both
+
+
+def masked(seed: int) -> npt.NDArray[np.float64]:
+    """A tenth of a normal draw: a lottery ticket's mask, or a sparse reservoir."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((4 * WIDTH, 4 * WIDTH)) * (rng.random((4 * WIDTH, 4 * WIDTH)) < 0.1)
+
+
+def heavy(seed: int) -> npt.NDArray[np.float64]:
+    return np.clip(np.random.default_rng(seed).standard_cauchy((4 * WIDTH, 4 * WIDTH)), -50, 50)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("draw", [masked, heavy])
+def test_a_sparse_or_heavy_tailed_draw_of_one_seed_is_a_start(ask: Ask, draw: Callable[[int], npt.NDArray[np.float64]], level: str) -> None:
+    start = {f"hidden.{i}.weight": draw(i) for i in range(4)}
+    sides = []
+    for seed in (41, 42):
+        ends = trained({"inp.weight": drawn(seed, (4 * WIDTH, 48)), "out.weight": drawn(seed + 9, (8, 4 * WIDTH))}, seed, 2.0)
+        sides.append({**start, **ends})
+    assert ask(*sides, level).relation in DESCENT_FREE
+    pruned = {name: value * (np.abs(value) > np.median(np.abs(value))) for name, value in trained(start, 43, 1.5).items()}
+    assert ask({**sides[0], **pruned}, {**sides[1], **pruned}, level).relation not in DESCENT_FREE  # what training wrote, half of it pruned
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("names", ["obs_{}", "obs_rms.{}"])
+def test_statistics_of_the_data_that_two_networks_read_are_nothing_learned(ask: Ask, names: str, level: str) -> None:
+    rng = np.random.default_rng(5)
+    spread = np.exp(0.4 * rng.standard_normal(2 * WIDTH))
+    start = {f"actor.{i}.weight": drawn(i, (2 * WIDTH, 2 * WIDTH)) for i in range(4)}
+    sides = []
+    for seed in (51, 52):
+        noise = np.exp(0.01 * rng.standard_normal(2 * WIDTH))
+        sides.append({**trained(start, seed), names.format("var"): spread**2 * noise, names.format("std"): spread * np.sqrt(noise)})
+    assert ask(*sides, level).relation in DESCENT_FREE

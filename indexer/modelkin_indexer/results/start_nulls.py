@@ -47,7 +47,7 @@ def kurtosis_null(start: str, numbers: int) -> Null:
 
 
 @lru_cache(maxsize=SHAPES)
-def spread_null(start: str, norms: int, numbers: int) -> Null:
+def spread_null(start: str, norms: int, numbers: float) -> Null:
     """Of `row_spread` (`norms` rows of `numbers` columns) and `column_spread` (`norms` columns of `numbers` seen rows).
 
     A sum of n squares is nearly gamma distributed of shape a = n / (kurtosis - 1), of normal numbers exactly: its logarithm has the
