@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from modelkin_indexer.results.fingerprint import Matrices, Vectors
 
@@ -54,22 +54,30 @@ def told_apart(ours: Matrices, theirs: Matrices, found: Sequence[Agreeing]) -> l
     as well. A matrix then agrees with its counterpart's neighbours as much as with its counterpart: of S + a, S + b in one model and S + c,
     S + d in the other the correlations crosswise have the product of those that are not. What agrees so with a pair before it says no more.
     """
-    known: dict[tuple[int, int, int], list[Agreeing]] = {}
-    kept = []
+    groups: dict[tuple[int, int, int], list[int]] = {}
     for position, one in enumerate(found):
-        before = known.setdefault((int(ours.rows[one.ours]), int(ours.columns[one.ours]), int(ours.experts[one.ours])), [])
-        if not any(_crosswise(ours, theirs, one, other) for other in before):
-            before.append(one)
-            kept.append(position)
-    return kept
+        groups.setdefault((int(ours.rows[one.ours]), int(ours.columns[one.ours]), int(ours.experts[one.ours])), []).append(position)
+    if ours.probe.shape[1] != theirs.probe.shape[1]:
+        return list(range(len(found)))
+    kept: list[int] = []
+    for positions in groups.values():
+        crosswise, first = _crosswise(ours, theirs, [found[at] for at in positions]), list[int]()
+        for number in range(len(positions)):
+            if not crosswise[number, first].any():
+                first.append(number)
+        kept += [positions[number] for number in first]
+    return sorted(kept)
 
 
-def _crosswise(ours: Matrices, theirs: Matrices, one: Agreeing, other: Agreeing) -> bool:
-    across = math.sqrt(abs(_cosine(ours, theirs, one.ours, other.theirs) * _cosine(ours, theirs, other.ours, one.theirs)))
-    r = math.sqrt(abs(one.r * other.r))
-    return across >= max(ALIKE_SD * one.noise, r - ALIKE_SD * (1 - min(r, 1.0) ** 2) * one.noise)
+def _crosswise(ours: Matrices, theirs: Matrices, found: Sequence[Agreeing]) -> npt.NDArray[np.bool_]:
+    """Which of these pairs (n, n), all of one shape, agree crosswise with which as much as with themselves, by the noise of the first."""
+    r = np.array([one.r for one in found])
+    noise = np.array([one.noise for one in found])[:, None]
+    cosines = _unit(ours.probe[[one.ours for one in found]]) @ _unit(theirs.probe[[one.theirs for one in found]]).T
+    across, both = np.sqrt(np.abs(cosines * cosines.T)), np.sqrt(np.abs(np.outer(r, r)))
+    return np.asarray(across >= np.maximum(ALIKE_SD * noise, both - ALIKE_SD * (1 - np.minimum(both, 1.0) ** 2) * noise))
 
 
-def _cosine(ours: Matrices, theirs: Matrices, a: int, b: int) -> float:
-    x, y = ours.probe[a].astype(float), theirs.probe[b].astype(float)
-    return float(x @ y) / max(float(np.linalg.norm(x) * np.linalg.norm(y)), TINY) if len(x) == len(y) else 0.0
+def _unit(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    wide = rows.astype(np.float64)
+    return np.asarray(wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), TINY))
