@@ -32,10 +32,10 @@ TINY = float(np.finfo(np.float64).tiny)
 ROW_NORMS = ("weight_g", "original0")  # what torch calls the norms of a matrix' rows where it normalises weights
 NEAR_NORM = 1.5  # of a matrix' rows, on average: a start makes them equal, and what was trained until they differ by more is hardly that
 EVEN = 0.5  # of the spread of independent draws; draws of a fixed number a line, at places of chance, reach 0.8 (mechanism: 2 for 3)
-# Of drawn matrices under a random mask with so many numbers left in a line or more, the spread of the lines is at most 4.2 standard deviations
-# above that of as heavy-tailed normal numbers; with fewer than 10 up to 14 (sparse_starts.json, level full).
+# Of drawn matrices under a random mask with so many numbers left in a line or more, the spread of the lines is at most 3.9 standard
+# deviations above that of as heavy-tailed normal numbers; with fewer than 10 up to 14 (sparse_starts.json, level full).
 MASKED, FEWEST_LEFT = 0.05, 24
-HEAVY, HEAVY_CHANCE = 1.5, 1.5  # from this heaviness on so much more room for chance: 5.25 sd; draws reach 4.2 (sparse_starts.json)
+HEAVY, HEAVY_CHANCE = 1.5, 1.5  # from this heaviness on so much more room for chance: 5.25 sd; Cauchy draws reach 6.5 (sparse_starts.json)
 FEWEST_DRAWN = 8  # numbers of a vector from which its quantiles say anything
 ENDS = 8.0  # of the mean distance between neighbours that a uniform draw's ends are from its bounds: exceeded once in exp(8)
 HALF_STEP = 2.0**-10  # of a number stored in half precision, as quantiles are
@@ -160,8 +160,8 @@ def heaviness(table: Matrices, row: int, level: str) -> float:
     Any independent draws may be a start: masked (lottery tickets, sparse reservoirs) or heavy-tailed ones as well. The energy of a line
     of n such numbers varies as that of n / heaviness normal ones, so what is more than that is no draw's, whatever it was drawn from.
 
-    At level probe masked ones alone: in a few sampled rows most of what training makes uneven looks like heavy tails, and real kin would be a
-    common start (benchmarks/truth/real_models.py tells).
+    At level probe masked ones alone: in a few sampled rows most of what training makes uneven looks like heavy tails, and real kin would be
+    a common start (benchmarks/truth/real_models.py tells).
     """
     if level != "full" and float(table.zeros[row]) < MASKED:
         return 1.0
