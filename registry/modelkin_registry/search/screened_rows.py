@@ -20,9 +20,9 @@ import numpy as np
 from modelkin_registry.search import ranking
 from modelkin_registry.store.rows import Array, numbers
 
-KEPT = 2000  # rows a question that are scored exactly: 8 ms with the estimate of a million rows of 512 numbers; 5,000 take twice that
+KEPT = 2000  # rows a question that are scored exactly: of 200,000 strangers all ten nearest are among them (screens.json)
 SPARE_KEPT = 4  # times the nearest asked for that are kept at least
-BITS = 2  # a number: with one the ten nearest of a million are found to 95 % among 5,000 kept, and for more kept exact scoring costs more
+BITS = 2  # a number: with one 94 % of the ten nearest are among 2,000 kept, of signs 75 % (screens.json)
 BLOCK = 32  # rows that the fast scan takes at once: FAISS's own default
 TRAINED_ON = 1 << 14  # rows that tell the copy the middle of all
 PART_ROWS = 1 << 14  # rows in memory at once while they are copied
