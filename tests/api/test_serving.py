@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ from modelkin.serving.incoming import guards, sent
 from modelkin.serving.incoming.guards import Rate
 from modelkin.serving.incoming.refusals import Refusal, told
 from modelkin.serving.interface import OPERATIONS
-from modelkin.serving.running import NEEDS_EXTRA
+from modelkin.serving.running import NEEDS_EXTRA, listening_at
 from modelkin.serving.site import Site
 from modelkin.serving.wishes import ServeWishes
 from modelkin.serving.working.kept import Kept, Record
@@ -692,6 +693,18 @@ def test_a_field_that_is_null_where_it_may_not_be_is_seen() -> None:
 
 
 # the command itself
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_body_does_not_wait_for_the_headers_to_be_acknowledged(host: str) -> None:
+    if ":" in host and not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    with (
+        listening_at(ServeWishes(host=host, port=0)) as listening,
+        socket.create_connection(listening.getsockname()[:2]),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_the_command_serves_until_it_is_stopped(kin: Path) -> None:

@@ -14,7 +14,7 @@ from modelkin_indexer.results.beside import Claim
 from modelkin_registry.registry import Registry
 from modelkin_registry.store import filters
 from modelkin_registry.store.copying import back_up
-from modelkin_registry.store.filters import FIELDS, SORTS, parse_where
+from modelkin_registry.store.filters import CONTAINS, FIELDS, IS, SORTS, Condition, parse_where
 from modelkin_registry.store.opening import open_store
 from modelkin_registry.store.protocol import Store
 from registry_helpers import real_fingerprint, record, rows
@@ -170,6 +170,54 @@ def test_models_are_sorted(zoo: Store, sort: str) -> None:
     key = keys.get(sort, lambda line: getattr(line, sort))
     falling = sort in ("added", "updated")
     assert [key(by_name[name]) for name in found] == sorted((key(by_name[name]) for name in found), reverse=falling)
+
+
+def test_pages_of_a_list_follow_one_another(zoo: Store) -> None:
+    for sort in SORTS:
+        whole = [row.model for row in zoo.listed((), sort=sort)]
+        assert [row.model for start in range(0, 6, 2) for row in zoo.listed((), sort=sort, start=start, limit=2)] == whole
+
+
+def test_who_is_called_so_comes_first_then_whose_name_begins_so(store: Store) -> None:
+    for name in ("a/b_b", "b", "b_b/later", "b%b", "xb_b", "B_B", "c"):
+        put(store, name)
+    found = [row.model for row in store.listed((Condition("name", CONTAINS, "b_b"),), first="b_b")]
+    assert found == ["B_B", "b_b/later", "a/b_b", "xb_b"]
+    assert next(row.model for row in store.listed((), first="b%b")) == "b%b"
+
+
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    [
+        (Condition("name", CONTAINS, "SMALL_"), {"acme/Small_1"}),
+        (Condition("name", CONTAINS, "*"), set()),
+        (Condition("name", CONTAINS, "e%"), set()),
+        (Condition("author", IS, "Acme"), {"acme/big", "acme/Small_1"}),
+        (Condition("author", IS, "acme*"), set()),
+        (Condition("author", IS, "acme/b"), set()),
+        (Condition("component", IS, "Vision"), {"acme/Small_1"}),
+        (Condition("component", IS, "visio"), set()),
+        (Condition("component", IS, "*"), set()),
+        (Condition("sender", IS, "their file"), {"lone"}),
+        (Condition("sender", IS, "their*"), set()),
+        (Condition("level", IS, "full"), {"acme/big"}),
+    ],
+)
+def test_a_program_asks_letter_by_letter(zoo: Store, condition: Condition, found: set[str]) -> None:
+    assert {row.model for row in zoo.listed((condition,))} == found
+    assert zoo.count_matching((condition,)) == len(found)
+
+
+def test_all_models_are_counted_by_author_and_component(zoo: Store) -> None:
+    zoo.rename("acmes/lora", "acme/lora")
+    assert zoo.authors(5) == {"acme": 3, "deep": 1}
+    assert zoo.authors(1) == {"acme": 3}
+    assert zoo.components() == {"text": 5, "vision": 1}
+    assert zoo.newest() == max(row.added for row in zoo.listed())
+
+
+def test_an_empty_registry_has_nothing_to_count(store: Store) -> None:
+    assert (store.newest(), store.authors(5), store.components(), store.listed((), limit=5)) == (None, {}, {}, [])
 
 
 def test_a_line_tells_what_models_are_chosen_by(zoo: Store) -> None:

@@ -14,7 +14,7 @@ from modelkin.serving.incoming.refusals import Refusal
 from modelkin.serving.incoming.sent import file_name
 from modelkin.serving.site import FOREVER, Site, whole
 from modelkin.serving.wishes import FINGERPRINT_BYTES
-from modelkin.serving.working.catalogue import SORTS, Browsed, RegistryTold
+from modelkin.serving.working.catalogue import SORTS, Browsed, RegistryTold, Wanted
 from modelkin.serving.working.kept import Record
 from modelkin.serving.working.questions import Side
 from modelkin.taking.adding import Batch
@@ -73,9 +73,7 @@ async def registry(site: Site, request: Request) -> Response:
 
 async def models(site: Site, request: Request) -> Response:
     """Models that meet what is wanted."""
-    catalogue = await site.present()
-    wanted = wanted_in(request.query_params)
-    return _plain(request, await site.readers.do(lambda _: catalogue.found(wanted)))
+    return _plain(request, await found_of(site, wanted_in(request.query_params)))
 
 
 async def model(site: Site, request: Request) -> Response:
@@ -146,10 +144,14 @@ async def kept(site: Site, request: Request) -> Response:
     return whole(request, record.answer, JSON, FOREVER)
 
 
+async def found_of(site: Site, wanted: Wanted) -> Browsed:
+    """The models that meet what is wanted."""
+    return await site.readers.do(lambda registry: site.catalogue.found(registry, wanted))
+
+
 async def numbers_of(site: Site) -> RegistryTold:
     """The registry in numbers, with what is allowed."""
-    catalogue = await site.present()
-    return await site.readers.do(lambda registry: catalogue.numbers(registry, site.allowed))
+    return await site.readers.do(lambda registry: site.catalogue.numbers(registry, site.allowed))
 
 
 async def shown(site: Site, name: str) -> Shown:

@@ -17,7 +17,7 @@ from modelkin.reporting.page import environment
 from modelkin.reporting.texts import Texts
 from modelkin.serving.incoming.queries import LEVELS, name_in, require_known, wanted_in
 from modelkin.serving.incoming.refusals import Refusal, told
-from modelkin.serving.interface import BROWSING, OPERATIONS, numbers_of, shown
+from modelkin.serving.interface import BROWSING, OPERATIONS, found_of, numbers_of, shown
 from modelkin.serving.site import LOOK_AGAIN, Site, whole
 from modelkin.serving.working.catalogue import SORTS
 from modelkin.serving.working.kept import Record
@@ -34,8 +34,7 @@ NEWEST = 10  # models on the first page
 
 async def home(site: Site, request: Request) -> Response:
     """The search box, and what came last."""
-    catalogue = await site.present()
-    newest = await site.readers.do(lambda _: catalogue.found(wanted_in({"sort": "added", "count": str(NEWEST)})))
+    newest = await found_of(site, wanted_in({"sort": "added", "count": str(NEWEST)}))
     return _page(site, request, "home", site.say("serve", "title"), newest=newest, numbers=await numbers_of(site))
 
 
@@ -45,8 +44,7 @@ async def search(site: Site, request: Request) -> Response:
     there: bool = await site.readers.do(lambda registry: text in registry.store)
     if text and there:
         return RedirectResponse(address_of(text), 303)
-    catalogue = await site.present()
-    found = await site.readers.do(lambda _: catalogue.found(wanted_in({"text": text})))
+    found = await found_of(site, wanted_in({"text": text}))
     if not found.found and HUB_ID.fullmatch(text):
         return _page(site, request, "hub", text, number=404 if not site.allowed.hub else 200, name=text)
     return RedirectResponse(f"/models?{urlencode({'text': text})}", 303)
@@ -55,8 +53,8 @@ async def search(site: Site, request: Request) -> Response:
 async def models(site: Site, request: Request) -> Response:
     """Models to browse, by what they are asked for."""
     require_known(request.query_params, [one.name for one in BROWSING])
-    catalogue, wanted = await site.present(), wanted_in(request.query_params)
-    found = await site.readers.do(lambda _: catalogue.found(wanted))
+    wanted = wanted_in(request.query_params)
+    found = await found_of(site, wanted)
     asked = {name: value for name, value in asdict(wanted).items() if value not in ("", None) and (name, value) != ("start", 0)}
     before, after = max(wanted.start - wanted.count, 0), wanted.start + wanted.count
     pages = {
@@ -74,7 +72,7 @@ async def model(site: Site, request: Request) -> Response:
     except UnknownModel as error:
         raise Refusal(404, "UnknownModel", site.say("serve", "unknown", name=name), site.say("serve", "unknown-remedy")) from error
     answer, tree, trouble = await site.asking.known(("relatives", name)), await site.asking.known(("tree", name)), ""
-    if len(site.catalogue) <= MOST_AT_ONCE:
+    if await site.readers.do(site.catalogue.size) <= MOST_AT_ONCE:
         try:
             answer, tree = answer or (await site.relatives(name))[0], tree or (await site.tree(name))[0]
         except ModelkinError as error:  # such as a fingerprint of an older spec: the rest is told all the same

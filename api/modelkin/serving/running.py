@@ -41,12 +41,12 @@ def served(settings: Settings, wishes: ServeWishes, listener: Listener, each: Ca
         if (error.name or "").partition(".")[0] not in ("python_multipart", "starlette", "uvicorn"):
             raise
         raise ServeError(NEEDS_EXTRA) from error
-    with Site(settings, wishes, listener) as site, _listening(wishes) as listening:
+    with Site(settings, wishes, listener) as site, listening_at(wishes) as listening:
         host, port = listening.getsockname()[:2]
         told = Served(
             url=f"http://{f'[{host}]' if ':' in host else host}:{port}/",
             registry=site.name,
-            models=len(site.catalogue),
+            models=site.models,
             read_only=wishes.read_only,
             writing=site.allowed.writing,
             hub=site.allowed.hub,
@@ -82,10 +82,15 @@ def until_stopped(app: ASGIApp, listening: socket.socket) -> None:
         server.run(sockets=[listening])
 
 
-def _listening(wishes: ServeWishes) -> socket.socket:
+def listening_at(wishes: ServeWishes) -> socket.socket:
+    """A socket that is listened at. Raises ServeError where the address is taken, or is none."""
     family = socket.AF_INET6 if ":" in wishes.host else socket.AF_INET
     try:
-        return socket.create_server((wishes.host, wishes.port), family=family, backlog=512)
+        listening = socket.create_server((wishes.host, wishes.port), family=family, backlog=512)
+        # asyncio does this itself only for sockets made with IPPROTO_TCP, which create_server leaves at 0; without, a body that follows its
+        # headers waits for the other side's delayed acknowledgement, 40 ms. Connections inherit it.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except (OSError, OverflowError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         remedy = "Give another --port (0 takes a free one), or another --host."

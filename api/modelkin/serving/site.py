@@ -56,7 +56,7 @@ class Site:
             self.path, self.name = registry.store.path, registry.store.name
             place = registry.store.place
             self.catalogue = Catalogue(paths=wishes.paths)
-            self.catalogue.follow(registry.store)
+            self.models = registry.store.count()
         self._settings = replace(settings, registry=place)
         self.kept = _kept(wishes, self.path)
         self.how = HowToRead(self.key, threads=1, offline=settings.offline or not wishes.hub)
@@ -85,15 +85,6 @@ class Site:
 
     def _opened(self) -> Registry:
         return open_registry(self._settings, say=lambda words: None)
-
-    async def present(self) -> Catalogue:
-        """The models as they are now."""
-
-        def follow(registry: Registry) -> Catalogue:
-            self.catalogue.follow(registry.store)
-            return self.catalogue
-
-        return await self.readers.do(follow)
 
     # questions
 

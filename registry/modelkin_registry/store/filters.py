@@ -47,6 +47,7 @@ BEGINNING = "0000-01-01T00:00:00"  # what a date that is given in part begins wi
 LARGEST = 2**63 - 1  # whole number that a database takes; above, about is enough
 LONGEST_PATTERN, MOST_STARS = 1000, 8  # a database may try each way to spread a text over the stars
 EQUALS = ("=", "!=")
+IS, CONTAINS = "is", "contains"  # letter by letter, where * is a star: of programs, not to be typed
 WILD = "*?"
 
 

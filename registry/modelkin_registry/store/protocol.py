@@ -418,8 +418,21 @@ class Store(Protocol):
     def count_matching(self, conditions: Where) -> int:
         """Number of models whose current revisions meet the conditions, outdated ones too."""
 
-    def listed(self, conditions: Where = (), *, sort: str = "name", reverse: bool = False, limit: int | None = None) -> list[ListedModel]:
-        """One line a model whose current revision meets the conditions; texts from A, numbers and dates from the largest."""
+    def listed(
+        self,
+        conditions: Where = (),
+        *,
+        sort: str = "name",
+        reverse: bool = False,
+        first: str = "",
+        start: int = 0,
+        limit: int | None = None,
+    ) -> list[ListedModel]:
+        """One line a model whose current revision meets the conditions; texts from A, numbers and dates from the largest.
+
+        `first`: models of this name come before all others, then those whose names begin so. `start`: how many to pass over, where there
+        is a limit.
+        """
 
     def lines(self, revisions: Sequence[int]) -> list[ListedModel]:
         """A line for each of these revisions, in their order; removed ones are left out."""
@@ -430,6 +443,15 @@ class Store(Protocol):
         A row has `level`, `family`, `is_adapter`, `is_imported`; `models`, all `revisions` of theirs, `parameters` (all together),
         `unknown` (models without them).
         """
+
+    def authors(self, most: int) -> dict[str, int]:
+        """The authors with the most models, and how many each has: what stands before the first slash of names that have one."""
+
+    def components(self) -> dict[str, int]:
+        """How many models have each component, the most frequent first."""
+
+    def newest(self) -> str | None:
+        """When the last model came; None without any."""
 
     def tags_used(self, conditions: Where = ()) -> dict[str, int]:
         """Every tag that any of the models has that meet the conditions, and how many have it; by name."""

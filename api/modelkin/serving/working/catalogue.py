@@ -1,11 +1,11 @@
-"""The registered models in memory, to browse by: read once, and brought up to date by the registry's change log."""
+"""The registered models to browse by: asked of the registry each time, but for what all of them come to, which takes longer."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -16,6 +16,7 @@ from modelkin_registry.answers.plain import CONTRACT, Plain
 from modelkin_registry.answers.upkeep import ListedModel
 from modelkin_registry.registry import Registry
 from modelkin_registry.sharing.giving_out import last_part
+from modelkin_registry.store.filters import CONTAINS, IS, Condition, Where
 from modelkin_registry.store.protocol import Store
 
 Made = TypeVar("Made")
@@ -23,6 +24,7 @@ MOST_SHOWN = 100  # models of one page
 SORTS = ("name", "parameters", "added")  # the second and third from above
 REST = 10.0  # times as long as working something out took, it is not worked out again: a tenth of a processor at the most
 AUTHORS = 20  # the authors with the most models are told
+COUNTS_KEPT = 256  # of how many questions it is kept how many models meet them
 
 
 @dataclass(frozen=True)
@@ -93,85 +95,51 @@ class RegistryTold(Plain):
 
 
 class Lasting(Generic[Made]):
-    """Something worked out of all rows: the same until they change, and for REST times as long as it took."""
+    """Something worked out of a registry: the same until that changes, and for REST times as long as it took."""
 
-    def __init__(self, make: Callable[[Mapping[str, ListedModel]], Made]) -> None:
+    def __init__(self, make: Callable[[Store], Made]) -> None:
         self._make, self._lock = make, threading.Lock()
         self._made: tuple[Made, int] | None = None
         self._again_at = 0.0
 
-    def of(self, rows: Mapping[str, ListedModel], generation: int) -> Made:
-        """What it comes to for these rows, or for those of a moment ago."""
+    def of(self, store: Store) -> Made:
+        """What it comes to for this registry, or for that of a moment ago."""
+        generation = store.generation()
         with self._lock:
             if self._made is None or (self._made[1] != generation and time.monotonic() >= self._again_at):
                 began = time.monotonic()
-                self._made = self._make(rows), generation
+                self._made = self._make(store), generation
                 self._again_at = time.monotonic() + REST * (time.monotonic() - began)
             return self._made[0]
 
 
 class Catalogue:
-    """One row a model, for all threads of a process."""
+    """Pages of a list of models, for all threads of a process. `paths`: whether it is told where on this machine a model came from."""
 
     def __init__(self, *, paths: bool) -> None:
         self._paths, self._lock = paths, threading.Lock()
-        self._generation, self._again_at = -1, 0.0
-        self._rows: dict[str, ListedModel] = {}
-        self._names = {sort: Lasting(partial(_ordered, sort=sort)) for sort in SORTS}
-        self._counts = Lasting(_counts)
+        self._counts: OrderedDict[Where, Lasting[int]] = OrderedDict()
+        self._numbers = Lasting(_numbers)
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    def found(self, registry: Registry, wanted: Wanted) -> Browsed:
+        """The models that meet what is wanted. Of a text those first that are it, then those that begin with it. Raises RegistryError."""
+        store, where = registry.store, _where(wanted)
+        first = wanted.text if wanted.sort == "name" else ""
+        with store.reading():
+            rows = store.listed(where, sort=wanted.sort, first=first, start=wanted.start, limit=min(wanted.count, MOST_SHOWN))
+            count = self._count(where).of(store)
+        return Browsed(tuple(map(self._told, rows)), count, wanted.start)
 
-    def follow(self, store: Store) -> None:
-        """Bring it up to date. Another thread that does so already is not waited for, unless nothing was read yet. Raises RegistryError."""
-        if not self._lock.acquire(blocking=self._generation < 0):
-            return
-        try:
-            with store.reading():
-                now = store.generation()
-                if now == self._generation:
-                    return
-                changes = store.changes(self._generation) if self._generation >= 0 else []
-                if self._generation >= 0 and all(one.what == "put" for one in changes):
-                    self._rows = self._rows | {row.model: row for row in self._put(store, {one.model_id for one in changes})}
-                elif time.monotonic() >= self._again_at:  # a name or a model went, which the log tells by its number alone
-                    began = time.monotonic()
-                    self._rows = {row.model: self._told(row) for row in store.listed()}
-                    self._again_at = time.monotonic() + REST * (time.monotonic() - began)
-                else:
-                    return
-                self._generation = now
-        finally:
-            self._lock.release()
-
-    def _put(self, store: Store, models: Iterable[int]) -> Iterable[ListedModel]:
-        current = [numbers[-1] for model in models if (numbers := store.revisions_of(model))]
-        return map(self._told, store.lines(current))
-
-    def _told(self, row: ListedModel) -> ListedModel:
-        return row if self._paths else replace(row, source=last_part(row.source))
-
-    def found(self, wanted: Wanted) -> Browsed:
-        """The models that meet what is wanted. Of a text those first that are it, then those that begin with it."""
-        rows, text, author = self._rows, wanted.text.lower(), wanted.author.lower() + "/"
-        names = self._names[wanted.sort].of(rows, self._generation)
-        if text or wanted.author:
-            names = [one for one in names if text in one[0] and (author == "/" or one[0].startswith(author))]
-        met = [name for _, name in names if name in rows and _meets(rows[name], wanted)] if _picks(wanted) else [name for _, name in names]
-        if text and wanted.sort == "name":
-            met.sort(key=lambda name: (name.lower() != text, not name.lower().startswith(text)))
-        shown = met[wanted.start : wanted.start + min(wanted.count, MOST_SHOWN)]
-        return Browsed(tuple(rows[name] for name in shown if name in rows), len(met), wanted.start)
+    def size(self, registry: Registry) -> int:
+        """How many models there are."""
+        return self._count(()).of(registry.store)
 
     def numbers(self, registry: Registry, allowed: Allowed) -> RegistryTold:
         """The registry in numbers."""
         store = registry.store
         return RegistryTold(
-            **self._counts.of(self._rows, self._generation),
-            models=store.count(),
-            revisions=store.count_revisions(),
-            outdated=len(store.outdated()),
+            **self._numbers.of(store),
+            models=self.size(registry),
             created=store.created,
             spec=spec.VERSION,
             key=store.key_name,
@@ -179,49 +147,47 @@ class Catalogue:
             allowed=allowed,
         )
 
+    def _count(self, where: Where) -> Lasting[int]:
+        """How many models meet these conditions; the counts that were asked for last are kept."""
+        with self._lock:
+            found = self._counts.setdefault(where, Lasting(partial(_counted, where)))
+            self._counts.move_to_end(where)
+            while len(self._counts) > COUNTS_KEPT:
+                self._counts.popitem(last=False)
+            return found
 
-def _ordered(rows: Mapping[str, ListedModel], sort: str) -> Sequence[tuple[str, str]]:
-    """All names in this order, each with itself in small letters before it."""
-    order = sorted(rows, key=str.lower)
-    if sort == "parameters":
-        order.sort(key=lambda name: -(rows[name].parameters or 0))
-    elif sort == "added":
-        order.sort(key=lambda name: rows[name].added, reverse=True)
-    return [(name.lower(), name) for name in order]
-
-
-def _counts(rows: Mapping[str, ListedModel]) -> dict[str, Any]:
-    """What is told of all of them together."""
-    authors = Counter(author for name in rows if (author := _author(name)))
-    return {
-        "parameters": sum(row.parameters or 0 for row in rows.values()),
-        "levels": _counted(row.level for row in rows.values()),
-        "components": _counted(component for row in rows.values() for component in row.components),
-        "authors": dict(authors.most_common(AUTHORS)),
-        "imported": sum(bool(row.sender) for row in rows.values()),
-        "newest": max((row.added for row in rows.values()), default=None),
-    }
+    def _told(self, row: ListedModel) -> ListedModel:
+        return row if self._paths else replace(row, source=last_part(row.source))
 
 
-def _picks(wanted: Wanted) -> bool:
-    texts = (wanted.component, wanted.level, wanted.sender, wanted.since)
-    return any(texts) or wanted.least is not None or wanted.most is not None
+def _counted(where: Where, store: Store) -> int:
+    return store.count_matching(where) if where else store.count()
 
 
-def _meets(row: ListedModel, wanted: Wanted) -> bool:
-    return (
-        (not wanted.component or wanted.component in row.components)
-        and (not wanted.level or row.level == wanted.level)
-        and (not wanted.sender or row.sender == wanted.sender)
-        and (wanted.least is None or (row.parameters or 0) >= wanted.least)
-        and (wanted.most is None or (row.parameters or 0) <= wanted.most)
-        and row.added >= wanted.since
-    )
+def _numbers(store: Store) -> dict[str, Any]:
+    """What is told of all models together."""
+    with store.reading():
+        groups = store.summed()
+        levels: Counter[str] = Counter()
+        for group in groups:
+            levels[group["level"]] += int(group["models"])
+        return {
+            "revisions": store.count_revisions(),
+            "outdated": len(store.outdated()),
+            "parameters": sum(int(group["parameters"] or 0) for group in groups),
+            "levels": dict(sorted(levels.items(), key=lambda one: (-one[1], one[0]))),
+            "components": store.components(),
+            "authors": store.authors(AUTHORS),
+            "imported": sum(int(group["models"]) for group in groups if group["is_imported"]),
+            "newest": store.newest(),
+        }
 
 
-def _author(name: str) -> str:
-    return name.partition("/")[0] if "/" in name else ""
-
-
-def _counted(words: Iterable[str]) -> dict[str, int]:
-    return dict(sorted(Counter(words).items(), key=lambda one: (-one[1], one[0])))
+def _where(wanted: Wanted) -> Where:
+    """What is wanted as conditions of the store."""
+    texts = {"author": wanted.author, "component": wanted.component, "level": wanted.level, "sender": wanted.sender}
+    found = [Condition(field, IS, value) for field, value in texts.items() if value]
+    found += [Condition("parameters", ">=", wanted.least)] if wanted.least is not None else []
+    found += [Condition("parameters", "<=", wanted.most)] if wanted.most is not None else []
+    found += [Condition("added", ">=", wanted.since)] if wanted.since else []
+    return (*([Condition("name", CONTAINS, wanted.text)] if wanted.text else []), *found)

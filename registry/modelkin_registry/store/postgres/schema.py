@@ -99,6 +99,14 @@ PAIR_TABLES = (
 )
 
 
+BROWSING_INDEXES = (
+    "CREATE INDEX facet_model ON facet (model, revision)",
+    "CREATE INDEX facet_parameters ON facet (parameters DESC NULLS LAST)",
+    "CREATE INDEX model_small ON model (lower(name))",
+    "CREATE INDEX model_added ON model (added)",
+)
+
+
 def _derive_facets(connection: Connection[Any]) -> None:
     rows = [derived(*row) for row in connection.execute(DERIVED_FROM).fetchall()]
     connection.cursor().executemany(NEW_FACETS.replace("?", "%s"), rows)
@@ -110,4 +118,5 @@ STEPS: dict[str, Step] = {
     "2 leases of the queue": LEASE_TABLES,
     "3 tags, notes, facets": (*LABEL_TABLES, _derive_facets),
     "4 pairs of family trees": PAIR_TABLES,
+    "5 indexes to browse by": BROWSING_INDEXES,
 }

@@ -11,15 +11,11 @@ from typing import Any
 from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError, UnknownModel
 from modelkin_indexer.results.beside import SourceFile
-from modelkin_registry.answers.upkeep import ListedModel
-from modelkin_registry.store.choosing import facets_of
 from modelkin_registry.store.digests import digest_of
-from modelkin_registry.store.filters import Where
 from modelkin_registry.store.records import Change, StoredModel, digits_of
 from modelkin_registry.store.sql.beside.claims import ClaimTable
 from modelkin_registry.store.sql.beside.labels import LabelTable
 from modelkin_registry.store.sql.beside.structure import StructureTable
-from modelkin_registry.store.sql.matching import CURRENT_REVISION, MATCHED, ordered, where
 from modelkin_registry.store.sql.sealed import sealed
 from modelkin_registry.store.sql.session import DOCTOR, Row, Session
 from modelkin_registry.store.sql.vectors import CHANGED
@@ -40,18 +36,6 @@ TABLES = f"""FROM searched JOIN revision ON revision.id = searched.revision JOIN
     LEFT JOIN fingerprint ON fingerprint.id = searched.fingerprint LEFT JOIN source ON source.id = ({LAST_SOURCE})"""
 STORED = f"""{TOLD}, data {TABLES} LEFT JOIN blob ON blob.fingerprint = fingerprint.id
     WHERE searched.revision IN {NUMBERS}"""
-LISTED = f"""{TOLD}, (SELECT count(*) FROM revision AS other WHERE other.model = model.id) AS revisions {TABLES}
-    WHERE searched.revision IN {NUMBERS}"""  # noqa: S608
-ALL = """SELECT revision.id FROM model JOIN revision
-    ON revision.id = (SELECT max(id) FROM revision AS other WHERE other.model = model.id)"""
-SUMMED = f"""SELECT facet.level AS level, facet.family AS family, CASE WHEN facet.adapter != '' THEN 1 ELSE 0 END AS is_adapter,
-    CASE WHEN model.sender != '' THEN 1 ELSE 0 END AS is_imported, count(*) AS models, sum(facet.parameters) AS parameters,
-    sum((SELECT count(*) FROM revision AS other WHERE other.model = facet.model)) AS revisions,
-    sum(CASE WHEN facet.parameters IS NULL THEN 1 ELSE 0 END) AS unknown {MATCHED}
-    WHERE {CURRENT_REVISION} AND ("""  # noqa: S608
-SUMMED_BY = ") GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
-TAGS_USED = f"""SELECT tag.name AS name, count(*) AS models FROM tag
-    WHERE tag.model IN (SELECT facet.model {MATCHED} WHERE {CURRENT_REVISION} AND """  # noqa: S608
 TWINS = """SELECT other.id AS number, other.model = revision.model AS is_own, other.id = revision.id AS is_it, fingerprint.about AS about
     FROM revision JOIN revision AS other ON other.content = revision.content JOIN fingerprint ON fingerprint.revision = other.id
     WHERE revision.id = ?"""
@@ -155,23 +139,23 @@ class Reading(Session):
     def newest_of(self, models: Iterable[int]) -> dict[int, int]:
         """The number of each model's current revision, by model; removed ones are left out, and those whose current one is outdated."""
         statement = f"SELECT model, max(id) AS newest FROM revision WHERE model IN {NUMBERS} GROUP BY model ORDER BY model"  # noqa: S608
-        found = {row["model"]: row["newest"] for row in self.rows(statement, [_numbers(models)])}
+        found = {row["model"]: row["newest"] for row in self.rows(statement, [numbered(models)])}
         outdated = set(self.outdated())
         return {model: newest for model, newest in found.items() if newest not in outdated}
 
     def standing(self, revisions: Iterable[int]) -> dict[int, int]:
         """The number of the fingerprint that stands for each of these revisions; removed ones are left out."""
         statement = f"SELECT revision, fingerprint FROM searched WHERE revision IN {NUMBERS}"  # noqa: S608
-        return {row["revision"]: row["fingerprint"] for row in self.rows(statement, [_numbers(revisions)])}
+        return {row["revision"]: row["fingerprint"] for row in self.rows(statement, [numbered(revisions)])}
 
     def names_of(self, revisions: Iterable[int]) -> dict[int, str]:
         """Names by number; numbers of removed ones are left out."""
-        return {row["number"]: self._address(row) for row in self.rows(NAMED, [_numbers(revisions)])}
+        return {row["number"]: self._address(row) for row in self.rows(NAMED, [numbered(revisions)])}
 
     def models_of(self, revisions: Iterable[int]) -> dict[int, int]:
         """The models that revisions are of, by number; numbers of removed ones are left out."""
         statement = f"SELECT id, model FROM revision WHERE id IN {NUMBERS}"  # noqa: S608
-        return {row["id"]: row["model"] for row in self.rows(statement, [_numbers(revisions)])}
+        return {row["id"]: row["model"] for row in self.rows(statement, [numbered(revisions)])}
 
     def senders(self) -> dict[str, str]:
         """The imported models, by present name, each with the file that brought it."""
@@ -192,7 +176,7 @@ class Reading(Session):
 
     def stored(self, revisions: Iterable[int]) -> dict[int, StoredModel]:
         """The fingerprints that stand for these revisions; removed ones are left out. Raises RegistryError if one is damaged."""
-        return {row["number"]: self._stored(row) for row in self.rows(STORED, [_numbers(revisions)])}
+        return {row["number"]: self._stored(row) for row in self.rows(STORED, [numbered(revisions)])}
 
     def _stored(self, row: Row) -> StoredModel:
         name, model, revision = self._address(row), self.whole(row, "model"), self.whole(row, "revision")
@@ -237,75 +221,6 @@ class Reading(Session):
         return str(name) if row["current"] else f"{name}@{digits_of(content)}"
 
     # everything known
-
-    def matching(self, conditions: Where, *, current: bool = False) -> list[int]:
-        """The numbers of all revisions that are searched and meet the conditions, or of the `current` ones of them alone, ascending."""
-        text, values = where(conditions)
-        only = f"{CURRENT_REVISION} AND " if current else ""
-        outdated = set(self.outdated())
-        found = self.column(f"SELECT facet.revision {MATCHED} WHERE {only}{text} ORDER BY facet.revision", values)
-        return [number for number in found if number not in outdated]
-
-    def count_matching(self, conditions: Where) -> int:
-        """Number of models whose current revisions meet the conditions, outdated ones too."""
-        text, values = where(conditions)
-        return int(self.value(f"SELECT count(*) {MATCHED} WHERE {CURRENT_REVISION} AND {text}", values))
-
-    def listed(self, conditions: Where = (), *, sort: str = "name", reverse: bool = False, limit: int | None = None) -> list[ListedModel]:
-        """One line a model whose current revision meets the conditions; texts from A, numbers and dates from the largest."""
-        text, values = where(conditions)
-        bound = "" if limit is None else f" LIMIT {int(limit)}"
-        every = not conditions and sort == "name"  # which needs nothing derived
-        chosen = ALL if every else f"SELECT facet.revision {MATCHED} WHERE {CURRENT_REVISION} AND {text}"
-        with self.reading():
-            wanted = self.column(f"{chosen} ORDER BY {ordered(sort, reverse)}{bound}", values)
-            found, count = self.lines(wanted), self.count()
-        lost = len(wanted) - len(found) if conditions or limit is not None else abs(count - len(found))
-        if lost:
-            raise RegistryError(f"{self.name}: {lost} of {count} models are damaged. {DOCTOR}.")
-        return found
-
-    def lines(self, revisions: Sequence[int]) -> list[ListedModel]:
-        """A line for each of these revisions, in their order; removed ones are left out."""
-        with self.reading():
-            rows = {row["number"]: row for row in self.rows(LISTED, [_numbers(revisions)])}
-            models = [row["model_id"] for row in rows.values()]
-            tags, notes = self.labels.tags(models), self.labels.notes(models)
-        found = [rows[number] for number in revisions if number in rows]
-        return [self._listed(row, tags.get(row["model_id"], ()), notes.get(row["model_id"], "")) for row in found]
-
-    def _listed(self, row: Row, tags: tuple[str, ...], note: str) -> ListedModel:
-        model, revision, fingerprint = (self.whole(row, table) for table in ("model", "revision", "fingerprint"))
-        about, config = json.loads(fingerprint["about"]), json.loads(revision["config"])
-        facets = facets_of(fingerprint["level"], fingerprint["coverage"], revision["parameters"], revision["bytes_total"], about, config)
-        return ListedModel(
-            model["name"],
-            facets.level,
-            facets.parameters,
-            facets.components,
-            model["added"],
-            self._origin(row),
-            row["revisions"],
-            model["sender"],
-            updated=revision["added"],
-            family=facets.family,
-            quantization=facets.quantization,
-            adapter=facets.adapter,
-            bytes_total=facets.bytes,
-            coverage=facets.coverage,
-            tags=tags,
-            note=note,
-        )
-
-    def summed(self, conditions: Where = ()) -> list[dict[str, Any]]:
-        """How many models there are of each level, family and kind, and their numbers; see SUMMED."""
-        text, values = where(conditions)
-        return self.dicts(f"{SUMMED}{text}{SUMMED_BY}", values)
-
-    def tags_used(self, conditions: Where = ()) -> dict[str, int]:
-        """Every tag that any of the models has that meet the conditions, and how many have it; by name."""
-        text, values = where(conditions)
-        return {row["name"]: int(row["models"]) for row in self.rows(f"{TAGS_USED}{text}) GROUP BY tag.name ORDER BY tag.name", values)}
 
     def twins(self, revision: int) -> list[str]:
         """The revisions of other models that have the same content, by name; of what was read only in part nothing is known."""
@@ -384,7 +299,8 @@ class Reading(Session):
         return self.column(f"{CHANGED} ORDER BY revision", [after])
 
 
-def _numbers(revisions: Iterable[int]) -> str:
+def numbered(revisions: Iterable[int]) -> str:
+    """Numbers as one value of a statement: see NUMBERS."""
     return json.dumps([int(number) for number in revisions])
 
 

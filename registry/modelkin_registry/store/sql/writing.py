@@ -20,7 +20,8 @@ from modelkin_registry.store.sql.facets import NEW as NEW_FACETS
 from modelkin_registry.store.sql.hub_journal import HubJournal
 from modelkin_registry.store.sql.kinship import KinshipTable
 from modelkin_registry.store.sql.leases import LeaseTable
-from modelkin_registry.store.sql.reading import Reading, as_json
+from modelkin_registry.store.sql.listing import Listing
+from modelkin_registry.store.sql.reading import as_json
 from modelkin_registry.store.sql.session import Row
 from modelkin_registry.store.sql.vectors import VectorTable
 from modelkin_registry.store.times import later_than, now
@@ -35,7 +36,7 @@ HELD = """SELECT revision.id AS revision, content, parameters, revision.added AS
     FROM revision WHERE model = ? ORDER BY revision.id DESC LIMIT 1"""
 
 
-class Writing(Reading):
+class Writing(Listing):
     """A registry as it is changed."""
 
     def begin(self) -> None:

@@ -14,4 +14,5 @@ STEPS = (
     "9 leases of the queue",
     "10 tags, notes, facets",
     "11 pairs of family trees",
+    "12 indexes to browse by",
 )  # all steps of schema.py, in order

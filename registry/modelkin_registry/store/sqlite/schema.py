@@ -156,6 +156,14 @@ PAIR_TABLES = (
     "CREATE INDEX kinship_b ON kinship (b)",
 )
 
+# What long lists are browsed by.
+BROWSING_INDEXES = (
+    "CREATE INDEX facet_model ON facet (model, revision)",
+    "CREATE INDEX facet_parameters ON facet (parameters)",
+    "CREATE INDEX model_small ON model (lower(name))",
+    "CREATE INDEX model_added ON model (added)",
+)
+
 SEALED_FIRST = ("model", "revision", "fingerprint", "source")
 SEALED_THEN = ("claim", "structure", "background")
 
@@ -223,6 +231,12 @@ def _tenth(database: sqlite_utils.Database) -> None:
 @migrations(name=STEPS[10])
 def _eleventh(database: sqlite_utils.Database) -> None:
     for statement in PAIR_TABLES:
+        database.conn.execute(statement)
+
+
+@migrations(name=STEPS[11])
+def _twelfth(database: sqlite_utils.Database) -> None:
+    for statement in BROWSING_INDEXES:
         database.conn.execute(statement)
 
 
