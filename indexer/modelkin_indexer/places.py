@@ -22,6 +22,11 @@ class Place(NamedTuple):
     role: str
 
 
+def name_of(place: Place) -> str:
+    """A tensor by its place: component.layer.family.role."""
+    return ".".join((place.component, *([] if place.layer == NO_LAYER else [str(place.layer)]), *place[2:]))
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """One stored tensor as its header describes it. `dtype` is safetensors' word for it (BF16, F32, F8_E4M3, I8, ...).

@@ -50,7 +50,7 @@ def test_strangers_show_nothing_and_their_norms_are_what_strangers_have(tmp_path
     assert test.outcome == "strangers"
     assert test.norm_cosine == pytest.approx(test.norm_floor, abs=0.01)
     assert test.norm_cosine > 0.97
-    text = " ".join(exact_sentences(answer, [test]))
+    text = " ".join(exact_sentences(answer, [test], descends=True))
     assert "no evidence of shared weights" in text
     assert "A with 2: raw 0.9" in text
     for group in answer.roles:
@@ -87,7 +87,7 @@ def test_copies_stand_out_in_all_families(tmp_path: Path, size: float) -> None:
     found = findings(answer)
     assert {found[name] for name in ("attention", "mlp", "embedding")} == {"shared"}
     assert only_test(answer).outcome == "all kept"
-    assert "agree beyond anything that strangers show" in exact_sentences(answer, [])[0]
+    assert "agree beyond anything that strangers show" in exact_sentences(answer, [], descends=True)[0]
 
 
 def test_kept_norms_are_selective_preservation(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_kept_norms_are_selective_preservation(tmp_path: Path) -> None:
     test = only_test(answer)
     assert test.outcome == "selective"
     assert "norms were kept and nothing else" in test.sentence
-    assert "no evidence of shared weights" in exact_sentences(answer, [])[0]
+    assert "no evidence of shared weights" in exact_sentences(answer, [], descends=True)[0]
 
 
 def test_matrices_kept_under_new_norms(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_part_taken_over_is_told_apart(tmp_path: Path) -> None:
     found = findings(answer)
     assert found["mlp"] == "partly shared"
     assert found["attention"] == "none"
-    assert "Of 18 tensors in mlp, 3 stand out" in " ".join(exact_sentences(answer, []))
+    assert "Of 18 tensors in mlp, 3 stand out" in " ".join(exact_sentences(answer, [], descends=True))
 
 
 def test_a_figure_that_a_control_reaches_is_none(tmp_path: Path) -> None:
@@ -125,13 +125,13 @@ def test_differences_in_words(tmp_path: Path) -> None:
     for name in [name for name in adapted if "q_proj" in name]:
         change = 0.001 * rng.standard_normal((models.HIDDEN, 4)) @ rng.standard_normal((4, models.HIDDEN))
         adapted[name] = (adapted[name] + change).astype(np.float32)
-    text = " ".join(exact_sentences(judged(tmp_path / "lora", models.llama(1, 2), adapted), []))
+    text = " ".join(exact_sentences(judged(tmp_path / "lora", models.llama(1, 2), adapted), [], descends=True))
     assert f"{len(adapted) - 2} of {len(adapted)} tensors are equal bit by bit." in text
     assert f"In 2 of {len(adapted)} tensors B - A has rank 4" in text
     narrow = {name: value.astype(ml_dtypes.bfloat16).astype(np.float32) for name, value in models.llama(1, 2).items()}
     first = open_source(models.write(tmp_path / "f32", models.llama(1, 2), np.float32))
     second = open_source(models.write(tmp_path / "bf16", narrow))
-    recast = " ".join(exact_sentences(judge_exact(read_exact(first, second, ExactOptions()), {}), []))
+    recast = " ".join(exact_sentences(judge_exact(read_exact(first, second, ExactOptions()), {}), [], descends=True))
     assert "differ by no more than half a unit of the coarser type" in recast
     assert "adapter" not in recast
 

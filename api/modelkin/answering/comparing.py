@@ -65,7 +65,7 @@ def compare(
             controls={side.name: side.fingerprint for side in others},
             judge=judge_of(registry),
             claims={side.name: side.claims for side in (a, b)},
-            tensors=tensors,
+            tensors=tensors or exact is not None,
         )
 
     answer = held(a.fingerprint)
@@ -84,4 +84,6 @@ def compare(
         from modelkin.answering.exact import add_exact
 
         answer = add_exact(answer, pair.paths(), how, exact, listener)
+        if answer.counterparts is not None and not tensors:
+            answer = replace(answer, counterparts=replace(answer.counterparts, tensors=None))
     return answer

@@ -12,11 +12,12 @@ from modelkin.wishes import Begin, ExactWishes, HowToRead, Listener
 from modelkin_indexer.errors import SourceNotFound
 from modelkin_indexer.exact.comparison import ExactOptions, common_places, compare_places, pair_bytes, read_exact
 from modelkin_indexer.exact.journal import Journal, identity
-from modelkin_indexer.exact.pairing import LayerMaps
+from modelkin_indexer.exact.pairing import Contents, LayerMaps
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.exact import TensorComparison
 from modelkin_indexer.source import Source
 from modelkin_registry.answers.asked import CompareAnswer
+from modelkin_registry.counterparts.table import alike_in_order
 from modelkin_registry.exact.aligned import with_recovery
 from modelkin_registry.exact.judging import judge_exact
 from modelkin_registry.exact.sentences import with_exact
@@ -24,13 +25,16 @@ from modelkin_registry.explanation.parts import FORGEABLE
 
 
 def add_exact(answer: CompareAnswer, names: Sequence[str], how: HowToRead, wishes: ExactWishes, listener: Listener) -> CompareAnswer:
-    """The answer with an exact comparison beside it, on the layer map that the fingerprints show. `names`: A, B and the controls.
+    """The answer with an exact comparison beside it, on the layer map and the counterparts (`tensors`) that the fingerprints show.
+
+    `names`: A, B and the controls.
 
     Raises:
         SourceError: a side is no weights, or they cannot be read.
         JournalError: the journal is damaged or another comparison's.
     """
     maps = {c.query: (c.relative, c.layer_map) for c in answer.components}
+    contents = alike_in_order(answer.counterparts)
     a, b, *controls = names
     with ExitStack() as stack:
         sources = {name: stack.enter_context(closing(open_weights(name, how))) for name in dict.fromkeys(names)}
@@ -40,7 +44,7 @@ def add_exact(answer: CompareAnswer, names: Sequence[str], how: HowToRead, wishe
             listener.say(f"{wishes.resume}: {len(journal)} tensors are done already.")
         reading = _Reading(listener.begin, how, journal)
         first, second = sources[a], sources[b]
-        options = reading.options("a-b", first, second, maps, wishes.all_layers)
+        options = reading.options("a-b", first, second, maps, contents, wishes.all_layers)
         measured = read_exact(first, second, options)
         third = {
             Path(name).name: (reading.pairs(f"a-{name}", first, sources[name]), reading.pairs(f"b-{name}", second, sources[name]))
@@ -81,11 +85,19 @@ class _Reading:
     how: HowToRead
     journal: Journal | None
 
-    def options(self, pair: str, a: Source, b: Source, maps: LayerMaps | None = None, all_layers: bool = False) -> ExactOptions:
-        places = common_places(a, b, maps)
+    def options(
+        self,
+        pair: str,
+        a: Source,
+        b: Source,
+        maps: LayerMaps | None = None,
+        contents: Contents | None = None,
+        all_layers: bool = False,
+    ) -> ExactOptions:
+        places = common_places(a, b, maps, contents)
         total = sum(pair_bytes(a, b, common) for common in places[0])
         told = self.begin(f"{a.name} against {b.name}", total)
-        return ExactOptions(maps, self.journal, pair, self.how.threads, told, all_layers, places)
+        return ExactOptions(maps, contents, self.journal, pair, self.how.threads, told, all_layers, places)
 
     def pairs(self, pair: str, a: Source, b: Source) -> list[TensorComparison]:
         options = self.options(pair, a, b)

@@ -20,7 +20,7 @@ from modelkin_indexer.anatomy.parts import anatomy_of
 from modelkin_indexer.exact import layer_samples
 from modelkin_indexer.exact.delta_spectrum import Sketch, delta_spectrum, described, has_rank
 from modelkin_indexer.exact.journal import Journal
-from modelkin_indexer.exact.pairing import LayerMaps, PlacePair, pair_places
+from modelkin_indexer.exact.pairing import Contents, LayerMaps, PlacePair, pair_places
 from modelkin_indexer.exact.totals import PairTotals, Sides
 from modelkin_indexer.places import Piece, View
 from modelkin_indexer.results.exact import DeltaSpectrum, ExactReading, NotCompared, TensorComparison
@@ -40,10 +40,11 @@ ROWS, COLUMNS = 0, 1
 class ExactOptions:
     """How to compare. `pair` names the two sides in the journal, if there is one. The result does not depend on `threads`.
 
-    `places` are what `common_places` gives for these sources and `layer_maps`, where the caller has asked.
+    `places` are what `common_places` gives for these sources, `layer_maps` and `contents`, where the caller has asked.
     """
 
     layer_maps: LayerMaps | None = None
+    contents: Contents | None = None
     journal: Journal | None = None
     pair: str = "a-b"
     threads: int | None = None
@@ -59,7 +60,7 @@ def read_exact(a: Source, b: Source, options: ExactOptions) -> ExactReading:
         SourceError: weights cannot be read.
         JournalError: the journal cannot be written.
     """
-    pairs, left = options.places or common_places(a, b, options.layer_maps)
+    pairs, left = options.places or common_places(a, b, options.layer_maps, options.contents)
     found = tuple(compare_places(a, b, pairs, options))
     samples = layer_samples.sample_sides(a, b, pairs)
     ours, theirs = [first for first, _ in samples], [second for _, second in samples]
@@ -74,9 +75,11 @@ def read_exact(a: Source, b: Source, options: ExactOptions) -> ExactReading:
     )
 
 
-def common_places(a: Source, b: Source, layer_maps: LayerMaps | None = None) -> tuple[list[PlacePair], list[NotCompared]]:
+def common_places(
+    a: Source, b: Source, layer_maps: LayerMaps | None = None, contents: Contents | None = None
+) -> tuple[list[PlacePair], list[NotCompared]]:
     """Counterparts that may be compared; fixed tables, which strangers share bit by bit, are left out and named."""
-    pairs, left = pair_places(anatomy_of(a, b.config), anatomy_of(b, a.config), layer_maps)
+    pairs, left = pair_places(anatomy_of(a, b.config), anatomy_of(b, a.config), layer_maps, contents)
     kept = []
     for pair in pairs:
         reason = _table_reason(a, pair.a) or _table_reason(b, pair.b)

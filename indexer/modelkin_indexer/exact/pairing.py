@@ -1,16 +1,18 @@
-"""Which tensor of A stands where which tensor of B does: places matched, shapes checked, what cannot be compared named."""
+"""Which tensor of A stands for which of B: by what they hold where that is known, else by place; shapes checked, the rest named."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from modelkin_indexer.places import NO_LAYER, Anatomy, Piece, Place
+from modelkin_indexer.places import NO_LAYER, Anatomy, Piece, Place, name_of
 from modelkin_indexer.results.exact import NotCompared
 
 TOKEN_TABLES = (("embedding", "token"), ("head", "head"))
 # A component of A -> its counterpart in B, and which layer of B stands against which of A. What has no entry keeps its name and number.
 LayerMaps = Mapping[str, tuple[str, Sequence[tuple[int, int]]]]
+Contents = Mapping[str, str]  # a tensor of A by its place's name -> the one of B that holds what it does, whatever both are called
 
 
 @dataclass(frozen=True)
@@ -30,20 +32,58 @@ class PlacePair:
         return len(self.a.views) == len(self.b.views) and self.a.views[0].columns == self.b.views[0].columns
 
 
-def pair_places(a: Anatomy, b: Anatomy, layer_maps: LayerMaps | None = None) -> tuple[list[PlacePair], list[NotCompared]]:
-    """Counterparts in the order of A's places, and the places of either side that have none."""
-    theirs = {piece.place: piece for piece in b.pieces}
+def pair_places(
+    a: Anatomy, b: Anatomy, layer_maps: LayerMaps | None = None, contents: Contents | None = None
+) -> tuple[list[PlacePair], list[NotCompared]]:
+    """Counterparts in the order of A's places, and the places of either side that have none.
+
+    `contents` goes before the places; where neither tells one, and a name tells nothing, a shape does that is there once.
+    """
+    found = _by_contents(a, b, contents or {})
+    taken = {piece.place for piece in found.values()}
+    free = {piece.place: piece for piece in b.pieces if piece.place not in taken}
+    placed = {piece.place: free.get(_counterpart(piece.place, layer_maps or {})) for piece in a.pieces if piece.place not in found}
+    found |= {place: other for place, other in placed.items() if other is not None}
+    taken |= {piece.place for piece in found.values()}
+    found |= _by_shape([p for p in a.pieces if p.place not in found], [p for p in b.pieces if p.place not in taken])
     pairs, left = [], []
-    met = set()
+    met = {piece.place for piece in found.values()}
     for piece in a.pieces:
-        other = theirs.get(_counterpart(piece.place, layer_maps or {}))
-        met.add(other.place if other is not None else None)
-        pair, reason = _pair(piece, other)
+        other = found.get(piece.place)
+        pair, reason = _pair(*_under_one_name(piece, other))
         if pair is not None:
             pairs.append(pair)
         else:
             left.append(NotCompared(*piece.place, piece.views[0].tensor, reason))
     return pairs, left + [NotCompared(*p.place, p.views[0].tensor, "A has no such place") for p in b.pieces if p.place not in met]
+
+
+def _by_contents(a: Anatomy, b: Anatomy, contents: Contents) -> dict[Place, Piece]:
+    """Of A's places the piece of B that holds the same, where it has the same shape."""
+    theirs = {name_of(piece.place): piece for piece in b.pieces}
+    found = {piece.place: (piece, theirs.get(contents.get(name_of(piece.place), ""))) for piece in a.pieces}
+    return {place: other for place, (piece, other) in found.items() if other is not None and _pair(piece, other)[0] is not None}
+
+
+def _by_shape(ours: Sequence[Piece], theirs: Sequence[Piece]) -> dict[Place, Piece]:
+    """Of places whose names tell nothing those that alone are of their shape, on either side."""
+    shapes = [Counter(map(_shape, side)) for side in (ours, theirs)]
+    other = {_shape(piece): piece for piece in theirs if not piece.named}
+    alone = [piece for piece in ours if not piece.named and all(side[_shape(piece)] == 1 for side in shapes)]
+    return {piece.place: other[_shape(piece)] for piece in alone if _shape(piece) in other}
+
+
+def _shape(piece: Piece) -> tuple[bool, tuple[tuple[int, int], ...]]:
+    return piece.is_vector, tuple((view.rows, view.columns) for view in piece.views)
+
+
+def _under_one_name(a: Piece, b: Piece | None) -> tuple[Piece, Piece | None]:
+    """Both in the place of the one whose name tells it, where the other's name tells nothing."""
+    if b is None or a.named == b.named:
+        return a, b
+    if a.named:
+        return a, replace(b, place=a.place, residual=a.residual)
+    return replace(a, place=b.place, residual=b.residual), b
 
 
 def _counterpart(place: Place, layer_maps: LayerMaps) -> Place:

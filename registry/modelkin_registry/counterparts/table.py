@@ -9,7 +9,7 @@ from itertools import chain
 
 import numpy as np
 
-from modelkin_indexer.places import NO_LAYER, Place
+from modelkin_indexer.places import Place, name_of
 from modelkin_indexer.results.channels import CHANNELS
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices, Vectors
 from modelkin_registry.answers.parts import Counterpart, Counterparts
@@ -54,6 +54,19 @@ def counterparts(common: Common, measured: Sequence[Measurement], *, copied: boo
         told += _told(vectors, ours.vectors, theirs.vectors, ours.vectors.length.tolist())
         rows = tuple(sorted(told, key=lambda row: (-row.parameters, row.query)))
     return Counterparts(**counts, renamed=renamed, tensors=rows)
+
+
+def alike_in_order(found: Counterparts | None) -> dict[str, str]:
+    """Of each of the query's tensors whose counterpart was told by what both hold, and row by row, that one's name."""
+    told = found.tensors or () if found is not None else ()
+    return {
+        row.query: row.relative
+        for row in told
+        if row.relative is not None
+        and row.found in (DIGEST, SKETCH)
+        and row.channel in (DIGEST, PROBE, VECTOR)
+        and TOGETHER not in row.query + row.relative
+    }
 
 
 def _matrices(common: Common, measured: Sequence[Measurement], *, copied: bool) -> Iterator[Match]:
@@ -170,8 +183,3 @@ def _told(matches: Iterable[Match], ours: Matrices | Vectors, theirs: Matrices |
             channel=match.channel,
             parameters=sum(sizes[row] for row in match.ours),
         )
-
-
-def name_of(place: Place) -> str:
-    """A tensor by its place: component.layer.family.role."""
-    return ".".join((place.component, *([] if place.layer == NO_LAYER else [str(place.layer)]), *place[2:]))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from modelkin_registry.answers.asked import CompareAnswer
 from modelkin_registry.answers.exact import ExactAnswer, ExactRow, ExactSummary, GroupFigures, Preservation, Strangers
-from modelkin_registry.answers.relations import BLIND
+from modelkin_registry.answers.relations import BLIND, DESCENT_FREE
 from modelkin_registry.evidence.nulls import SMALLEST_P
 from modelkin_registry.exact.judging import MEASURES
 from modelkin_registry.exact.preservation import KEPT, selective_preservation
@@ -24,12 +24,12 @@ TOLD = {
 }
 
 
-def exact_sentences(answer: ExactAnswer, tests: Sequence[Preservation]) -> list[str]:
-    """What was found number by number, the most important first."""
+def exact_sentences(answer: ExactAnswer, tests: Sequence[Preservation], *, descends: bool) -> list[str]:
+    """What was found number by number, the most important first. `descends`: the fingerprints show descent, not a common start alone."""
     if not answer.rows:
-        return ["Number by number nothing could be compared: no tensor of A has a counterpart of its shape in B."]
+        return ["Number by number nothing could be compared: no tensor of A was found in B in its shape, by name or by what it holds."]
     informative = [f for f in answer.families if f.informative]
-    sentences = [_headline(answer, informative)]
+    sentences = [_headline(answer, informative, descends)]
     sentences += [s for f in informative if (s := _family_sentence(f))]
     sentences += _difference_sentences(answer.rows)
     sentences += [test.sentence for test in tests]
@@ -37,14 +37,19 @@ def exact_sentences(answer: ExactAnswer, tests: Sequence[Preservation]) -> list[
     return sentences + _left_out(answer)
 
 
-def _headline(answer: ExactAnswer, informative: Sequence[GroupFigures]) -> str:
+def _headline(answer: ExactAnswer, informative: Sequence[GroupFigures], descends: bool) -> str:
     kept = [f for f in informative if f.finding in KEPT]
     count = f"{len(answer.rows)} tensors, {sum(row.n for row in answer.rows):,} numbers"
     if not informative:
         return f"Number by number ({count}): only low-information tensors could be compared, which show no descent."
     if not kept:
         return f"Number by number ({count}): no evidence of shared weights; {_listed(informative)}."
-    return f"Number by number ({count}): {_listed(kept)} agree beyond anything that strangers show."
+    if descends:
+        return f"Number by number ({count}): {_listed(kept)} agree beyond anything that strangers show."
+    return (
+        f"Number by number ({count}): {_listed(kept)} agree beyond chance. What two models began from (a public seed, a published table) "
+        "shows so too where training left it, so that this alone is no evidence of descent."
+    )
 
 
 def _listed(families: Sequence[GroupFigures]) -> str:
@@ -134,7 +139,7 @@ def with_exact(answer: CompareAnswer, exact: ExactAnswer) -> CompareAnswer:
     """A comparison of fingerprints with what an exact one adds. The headline stays first unless the exact one saw what it did not."""
     tests = selective_preservation(exact.families)
     headline, *rest = answer.explanation
-    sentences = exact_sentences(exact, tests)
+    sentences = exact_sentences(exact, tests, descends=answer.relation not in DESCENT_FREE)
     missed = answer.relation in BLIND and any(f.informative and f.finding in KEPT for f in exact.families)
     told = [sentences[0], headline, *sentences[1:]] if missed else [headline, *sentences]
     summary = ExactSummary(exact.families, exact.roles, tuple(tests), exact.not_compared, exact.matrices)

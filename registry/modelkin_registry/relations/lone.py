@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from modelkin_indexer.places import name_of
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.parts import Lone
 from modelkin_registry.counterparts.copying.alike import contents_of, told_once
-from modelkin_registry.counterparts.table import name_of
 from modelkin_registry.evidence.nulls import two_sided_p
 from modelkin_registry.evidence.places import FURTHER_P, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.standing import STRONG_R
