@@ -4,7 +4,8 @@
 # Versions: scipy 1.17.1, numpy 2.4.6.
 # A good guess: statistics of half precision are worked out in more, as numpy.mean does, and rounded at the end.
 # Seen: the moments stay in float16, where the fourth powers of weights of size 0.02 are below the smallest number. Nothing warns of it.
-# Of 100,000 such weights tvar and normaltest give NaN, and iqr an IndexError, since 100,000 is more than float16 holds. wasserstein_distance, energy_distance and ks_2samp are right.
+# Of 100,000 such weights tvar and normaltest give NaN, and iqr an IndexError, since 100,000 is more than float16 holds.
+# wasserstein_distance, energy_distance and ks_2samp are right.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
