@@ -1,6 +1,6 @@
 """A registry of as many models as asked for: the zoo of the search benchmark, and strangers around it that are written straight.
 
-A stranger of 12 layers is made in sketch space: its search rows are drawn as those of independent sketches come out, in the slots that such
+A stranger is made in sketch space: its search rows are drawn as those of independent sketches come out, in the slots that such
 a model fills (a sum of independent sketches is as good as normal, and the signs of its projections are fair coins). `Registry.add` would
 take 7 ms a model; here rows go into the store's tables a thousand models at once, with their checksums, by the layout that `add` writes. Of
 a stranger no fingerprint is kept, which would be 31 KB each: where one is looked at, a lone model of the zoo stands in, which is as much a
@@ -38,7 +38,6 @@ except ImportError:  # an earlier build, beside this one
 
 OWN = 4000  # models of the zoo, with fingerprints of their own
 AT_ONCE = 1000  # strangers made and written at once
-DEPTH = LAYERS["text"]
 AT = "2026-01-01T00:00:00.000000+00:00"
 ABOUT = '{"components": ["text"]}'
 NUMBERS = spec.PROBE_NUMBERS
@@ -121,12 +120,13 @@ def _insert(store: StandIns, table: str, found: list[tuple[int, dict[str, Any]]]
 
 def rows(random: np.random.Generator, count: int) -> Iterator[tuple[str, str, bytes, list[bytes]]]:
     """Search rows of so many strangers: kind, component, layers, and each stranger's rows as stored."""
-    whole, layers = np.array([-1], "<i2").tobytes(), np.arange(DEPTH, dtype="<i2").tobytes()
+    depth = LAYERS["text"]
+    whole, layers = np.array([-1], "<i2").tobytes(), np.arange(depth, dtype="<i2").tobytes()
     for kind, (component, width, filled) in FILLED.items():
         values = np.zeros((count, width), np.float32)
         values[:, :filled] = random.standard_normal((count, filled), np.float32)
         values /= np.linalg.norm(values, axis=1, keepdims=True)
         yield kind, component, whole, [row.tobytes() for row in stored(kind, values)]
     for family in ("attention", "mlp"):
-        codes = random.integers(0, 256, (count, DEPTH * CODE_BITS // 8), np.uint8)
+        codes = random.integers(0, 256, (count, depth * CODE_BITS // 8), np.uint8)
         yield f"layer/{family}", "text", layers, [row.tobytes() for row in codes]

@@ -9,7 +9,7 @@ from typing import Any, cast
 import faiss
 import numpy as np
 
-from modelkin_registry.search import ranking
+from modelkin_registry.search import near_codes, ranking
 from modelkin_registry.search.index_files import FAISS, LABELS, ROWS, DamagedIndexError, KindFiles, check_digest, digest_of, sync_file
 from modelkin_registry.search.ranking import Shortlist
 from modelkin_registry.search.screened_rows import RowsFile, screen, screening_index
@@ -39,6 +39,7 @@ class IndexedKind:
             self._index: Any = read(str(paths[FAISS]), faiss.IO_FLAG_MMAP_IFC)
             self._labels = np.load(paths[LABELS], mmap_mode="r")
             self._rows = RowsFile(paths[ROWS], files.rows, row_bytes(kind, files.dims)) if ROWS in paths else None
+            self._words = _codes_of(self._index) if is_codes(kind) and near_codes.CORE is not None else None
         except (EOFError, KeyError, OSError, RuntimeError, ValueError) as error:
             raise DamagedIndexError(f"{folder / files.stem} cannot be opened ({error})") from error
         width = CODE_BITS if is_codes(kind) else files.dims
@@ -59,6 +60,8 @@ class IndexedKind:
         Of many float16 rows those that compressed ones find (screened_rows.py), with their exact scores; all are looked at where some
         revisions are asked for alone.
         """
+        if self._words is not None:
+            return self._by_codes(self._words, queries, k, passed_over, only)
         if self._rows is None:
             return self._exhaustive(queries, k, passed_over, only)
         if only is not None:
@@ -76,6 +79,21 @@ class IndexedKind:
             if len(positions):
                 labels, data = self._labels[positions], self._rows.read(positions)
                 yield TableRows(labels["revision"], self._codes[labels["component"]], labels["layer"], data)
+
+    def _by_codes(self, codes: Array, queries: Array, k: int, passed_over: Array, only: Array | None) -> Shortlist:
+        """All sign codes looked at by the compiled core; more kept where so many of them are passed over that others may be nearer."""
+        chosen = None if only is None else np.isin(self._labels["revision"], only)
+        most = len(codes) if chosen is None else int(chosen.sum())
+        wanted, parts, pending, keep = sign_codes(queries), [], np.arange(len(queries) if most else 0), k + SPARE * bool(len(passed_over))
+        while len(pending):
+            keep = min(keep, most)
+            query, positions, distances = near_codes.nearest_codes(codes, wanted[pending], keep, chosen, self._threads(queries))
+            live = self._live(positions, passed_over)
+            done = (np.bincount(query[live], minlength=len(pending)) >= k) | (keep == most)
+            told = live & done[query]
+            parts.append(self._told(pending[query[told]], positions[told], SCORE_OF_DISTANCE[distances[told]]))
+            pending, keep = pending[~done], keep * 4
+        return ranking.joined(parts)
 
     def _exhaustive(self, queries: Array, k: int, passed_over: Array, only: Array | None) -> Shortlist:
         """All rows looked at; more fetched until the cut is certain."""
@@ -109,9 +127,12 @@ class IndexedKind:
     def _live(self, positions: Array, passed_over: Array) -> Array:
         return (positions >= 0) & ~np.isin(self._labels["revision"][positions], passed_over)
 
-    def _use_threads(self, queries: Array) -> None:
+    def _threads(self, queries: Array) -> int:
         work = len(queries) * len(self._labels) * row_bytes(self._kind, queries.shape[1])
-        faiss.omp_set_num_threads(THREADS if work > PARALLEL_BYTES else 1)
+        return THREADS if work > PARALLEL_BYTES else 1
+
+    def _use_threads(self, queries: Array) -> None:
+        faiss.omp_set_num_threads(self._threads(queries))
 
     def _fetched(self, queries: Array, fetch: int, chosen: Any) -> tuple[Array, Array]:
         self._use_threads(queries)
@@ -131,6 +152,12 @@ class IndexedKind:
     def _told(self, query: Array, positions: Array, scores: Array) -> Shortlist:
         rows = self._labels[positions]
         return Shortlist(query, rows["revision"], self._codes[rows["component"]], rows["layer"], scores)
+
+
+def _codes_of(index: Any) -> Array:
+    """The sign codes that an index holds, uint8 (n, bytes), where they are mapped: valid for as long as the index is kept."""
+    view: Array = faiss.rev_swig_ptr(index.xb.data(), index.ntotal * CODE_BITS // 8)
+    return view.reshape(-1, CODE_BITS // 8)
 
 
 def _flat(kind: str, dims: int) -> Any:

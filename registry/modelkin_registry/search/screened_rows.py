@@ -8,9 +8,11 @@ eighth of the memory of the rows themselves, which stay on the disk; of them onl
 
 from __future__ import annotations
 
+import mmap
 import os
 import weakref
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ PART_ROWS = 1 << 14  # rows in memory at once while they are copied
 
 
 class RowsFile:
-    """Stored rows uint8 (n, bytes a row) in a file. Read, not mapped: a page is many rows, and would stay with the process."""
+    """Stored rows uint8 (n, bytes a row) in a file. A page is many rows, and none stays with the process once its row was read."""
 
     def __init__(self, path: Path, count: int, width: int) -> None:
         """Raises ValueError where the file has another size."""
@@ -42,8 +44,19 @@ class RowsFile:
 
     def read(self, positions: Array) -> Array:
         """The rows at these positions."""
-        found = b"".join([self._at(position, 1) for position in positions.tolist()])
-        return np.frombuffer(found, np.uint8).reshape(-1, self._width)
+        if not hasattr(mmap, "MADV_DONTNEED"):  # other systems than Linux would keep the pages
+            found = b"".join([self._at(position, 1) for position in positions.tolist()])
+            return np.frombuffer(found, np.uint8).reshape(-1, self._width)
+        pages, rows = self._mapped
+        copied: Array = rows[positions]
+        pages.madvise(mmap.MADV_DONTNEED)
+        return copied
+
+    @cached_property
+    def _mapped(self) -> tuple[mmap.mmap, Array]:
+        pages = mmap.mmap(self._file, 0, access=mmap.ACCESS_READ)
+        pages.madvise(mmap.MADV_RANDOM)
+        return pages, np.frombuffer(pages, np.uint8).reshape(self._count, self._width)
 
     def parts(self) -> Iterator[Array]:
         """All rows, a part at once."""
