@@ -30,10 +30,9 @@ from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
 from modelkin_registry.relations.pairs import Held, nearest_kin, order
 from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates
 from modelkin_registry.search.counted import Counted
-from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.search.known import Known, read
+from modelkin_registry.search.questioned import Questioned, WholeIndex
 from modelkin_registry.search.ties import middle_first
-from modelkin_registry.store.protocol import Store
 from modelkin_registry.structure.comparison import Structure, compare_structure
 
 WIDER = 200  # models held against one of which nothing could be compared with the nearest: that none can be is said of those
@@ -58,7 +57,7 @@ class Asked:
 class Asking:
     """Questions of a registry."""
 
-    def __init__(self, store: Store, index: VectorIndex, known: Known, judge: Callable[[int], Judge]) -> None:
+    def __init__(self, store: Questioned, index: WholeIndex, known: Known[Questioned], judge: Callable[[int], Judge]) -> None:
         """`judge` makes what an answer that looks at so many models is judged by."""
         self._store, self._index, self._known, self._judge = store, index, known, judge
         self._counted = Counted(store)

@@ -270,3 +270,14 @@ def test_reading_sees_one_moment(opened: Open) -> None:
             writer.put(record("b"))
             assert store.count() == 1
         assert store.count() == 2
+
+
+def test_contents_are_told_by_number_and_looked_up(store: Store) -> None:
+    added = {name: store.put(record(name, content=content)).revision for name, content in (("a", "one"), ("b", "two"), ("c", "one"))}
+    shards = store.put(record("d", content="three", about={"components": ["text"], "shards": [1]})).revision
+    unread = store.put(record("e", content="four", about={"unread": [{"what": "MLX"}]})).revision
+    assert store.contents() == {added["a"]: "one", added["b"]: "two", added["c"]: "one", shards: "three", unread: "four"}
+    assert store.contents({"one", "nothing has it"}) == {added["a"]: "one", added["c"]: "one"}
+    assert store.contents(set()) == {}
+    assert store.in_part(store.contents()) == {shards, unread}
+    assert store.in_part([added["a"]]) == set()

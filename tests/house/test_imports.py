@@ -39,7 +39,9 @@ FLOORS = {
         {"batches"},
         {"doctor", "explanation", "sharing", "trees"},
         {"asking", "screening"},
+        {"questions"},
         {"registry"},
+        {"joined"},
     ],
     "api": [
         {"errors", "keys", "readable", "settings", "words"},

@@ -40,13 +40,26 @@ class Calibrated(Plain):
 
 
 @dataclass(frozen=True)
+class OneOfSeveral(Plain):
+    """One of several registries that were asked as one: its file or address, how many models it has, and what it measured on strangers."""
+
+    name: str
+    models: int
+    calibrated: Calibrated | None
+
+
+@dataclass(frozen=True)
 class Searched(Plain):
-    """The registry that was asked. `calibrated`: what was measured on its own strangers; None if nothing was."""
+    """The registry that was asked. `calibrated`: what was measured on its own strangers; None if nothing was.
+
+    Of several that were asked as one `models` are those of all, each once, and `registries` tells of each; of one there are none.
+    """
 
     models: int
     spec: str
     key: str
     calibrated: Calibrated | None
+    registries: tuple[OneOfSeveral, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,14 @@ class ComponentEvidence(Plain):
 
 
 @dataclass(frozen=True)
+class HeldBy(Plain):
+    """A registry that has a model, by its file or address, and what the model is called there."""
+
+    registry: str
+    model: str
+
+
+@dataclass(frozen=True)
 class Relative(Plain):
     """One registered model as an answer to a query.
 
@@ -61,7 +69,8 @@ class Relative(Plain):
     `alternatives` are the explanations that no fact excludes, of ALTERNATIVES. `extra` is the share of this model's numbers that a copy
     does not hold: all of the copy is in this model, which holds more. `rounded`: a `recast` copy in the same number formats, whose last
     digits another converter rounded. `counterparts` is None of a relative without evidence. `lone`: of a common start the few matrices that
-    it rests on, where all else that was compared shows nothing.
+    it rests on, where all else that was compared shows nothing. `held_by`: where several registries were asked as one, those that have
+    this model (the same weights, whatever they are called there).
     """
 
     model: str
@@ -82,6 +91,7 @@ class Relative(Plain):
     extra: float = 0.0
     rounded: bool = False
     lone: tuple[Lone, ...] = ()
+    held_by: tuple[HeldBy, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from modelkin_registry.batches.registered import relations
 from modelkin_registry.claims.declared import lineage_claims, verdict_on
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.search.known import Known
+from modelkin_registry.store.protocol import Store
 
 
-def weighed_claims(known: Known, judge: Judge) -> dict[str, tuple[WeighedClaim, ...]]:
+def weighed_claims(known: Known[Store], judge: Judge) -> dict[str, tuple[WeighedClaim, ...]]:
     """Of every model that names another registered one, what the weights show of each claim; by its name."""
     store = known.store
     numbers = {name: number for number, name in store.names_of(store.numbers(current=True)).items()}

@@ -11,6 +11,7 @@ from modelkin_registry.batches.pairs import MATRICES, NORMS, NOTHING, UNTOLD, Pa
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.relations.pairs import measure_kin
 from modelkin_registry.search.known import Known
+from modelkin_registry.search.questioned import Questioned
 
 AT_ONCE = 512  # pairs whose fingerprints are in memory at once
 KEPT = 1024  # fingerprints kept from one such lot to the next
@@ -18,12 +19,12 @@ Numbers = tuple[int, int]  # revisions: the one that asks, and the one that it i
 WITHOUT_EVIDENCE = {NOTHING: "unrelated", NORMS: "norms only"}  # relations that are known without holding two against each other
 
 
-def seen(known: Known, pairs: Iterable[Numbers], judge: Judge) -> Iterator[tuple[Numbers, Seen]]:
+def seen(known: Known[Questioned], pairs: Iterable[Numbers], judge: Judge) -> Iterator[tuple[Numbers, Seen]]:
     """What each pair shows, in the order given."""
     return ((numbers, one) for numbers, _, one in _seen(known, pairs, judge))
 
 
-def _seen(known: Known, pairs: Iterable[Numbers], judge: Judge) -> Iterator[tuple[Numbers, Pair, Seen]]:
+def _seen(known: Known[Questioned], pairs: Iterable[Numbers], judge: Judge) -> Iterator[tuple[Numbers, Pair, Seen]]:
     read = lru_cache(maxsize=KEPT)(known.numbered)
     waiting = iter(pairs)
     while some := list(islice(waiting, AT_ONCE)):
@@ -31,12 +32,12 @@ def _seen(known: Known, pairs: Iterable[Numbers], judge: Judge) -> Iterator[tupl
         yield from zip(some, sides, screened(sides, judge), strict=True)
 
 
-def standing_out(known: Known, pairs: Iterable[Numbers], judge: Judge) -> Iterator[Numbers]:
+def standing_out(known: Known[Questioned], pairs: Iterable[Numbers], judge: Judge) -> Iterator[Numbers]:
     """The pairs between which there is evidence, or of which only holding the two against each other tells: all others have none."""
     return (pair for pair, one in seen(known, pairs, judge) if one.shows in (MATRICES, UNTOLD))
 
 
-def relations(known: Known, pairs: Iterable[Numbers], judge: Judge) -> Iterator[tuple[Numbers, str]]:
+def relations(known: Known[Questioned], pairs: Iterable[Numbers], judge: Judge) -> Iterator[tuple[Numbers, str]]:
     """The relation of each pair, as a query would tell it: held against each other are those alone that stand out."""
     for numbers, sides, one in _seen(known, pairs, judge):
         told = WITHOUT_EVIDENCE.get(one.shows)

@@ -7,13 +7,13 @@ from typing import Any
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError
-from modelkin_registry.store.protocol import Store
+from modelkin_registry.search.questioned import Questioned
 
 
 class Counted:
     """Numbers of an open registry. Everything that moves one of them is in the change log."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Questioned) -> None:
         self._store = store
         self._known: dict[Callable[[], Any], Any] = {}
         self._generation = -1

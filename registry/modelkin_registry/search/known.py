@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Generic, TypeVar
 
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -15,9 +16,8 @@ from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.relations.pairs import Held, Kin, hold, order, under_their_names
 from modelkin_registry.relations.strangers import Background, background
 from modelkin_registry.search.candidates import find_candidates, index_rows
-from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.search.questioned import Questioned, WholeIndex
 from modelkin_registry.store.digests import sampled_digest
-from modelkin_registry.store.protocol import Store
 from modelkin_registry.store.records import DISPLACED, HUB, NewModel, StoredModel, digits_of
 from modelkin_registry.store.rows import IndexRows
 
@@ -28,10 +28,13 @@ KEPT_BYTES = (
 SAME_WEIGHTS = 0.9  # share of an outdated fingerprint's digests that are there again; a newer version may take a few tensors otherwise
 
 
-class Known:
+AnyStore = TypeVar("AnyStore", bound=Questioned, covariant=True)
+
+
+class Known(Generic[AnyStore]):
     """What an open registry holds, read when it is asked for."""
 
-    def __init__(self, store: Store, index: VectorIndex) -> None:
+    def __init__(self, store: AnyStore, index: WholeIndex) -> None:
         self.store, self.index = store, index
         self._read: OrderedDict[int, tuple[bytes, Fingerprint]] = OrderedDict()
         self._read_bytes = 0

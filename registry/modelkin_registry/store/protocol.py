@@ -5,7 +5,7 @@ Models have names; their revisions have the numbers by which they are searched. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -455,6 +455,12 @@ class Store(Protocol):
 
     def tags_used(self, conditions: Where = ()) -> dict[str, int]:
         """Every tag that any of the models has that meet the conditions, and how many have it; by name."""
+
+    def contents(self, among: Collection[str] | None = None) -> dict[int, str]:
+        """The digest of the weights of each revision that is searched, by number: of all, or of those with one `among` these."""
+
+    def in_part(self, revisions: Iterable[int]) -> set[int]:
+        """Those of these revisions that were read only in part: nothing is known of the rest, whatever their digests."""
 
     def twins(self, revision: int) -> list[str]:
         """The revisions of other models that have the same content, by name; of what was read only in part nothing is known."""

@@ -21,6 +21,7 @@ from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.relations.pairs import Held, hold
 from modelkin_registry.search.candidates import REVISIONS, find_candidates_of_many
 from modelkin_registry.search.known import Known
+from modelkin_registry.store.protocol import Store
 from modelkin_registry.trees.kept import KeptPairs, Told, under
 from modelkin_registry.trees.one_way import may_be_one_way
 
@@ -147,7 +148,7 @@ class Link:
 class Measurer:
     """Holds registered models against each other, each pair once, with a bounded number of fingerprints in memory."""
 
-    def __init__(self, known: Known, judge: Judge, *, every: bool) -> None:
+    def __init__(self, known: Known[Store], judge: Judge, *, every: bool) -> None:
         """`every`: all models are looked up at once; else those alone that are come upon."""
         self.known = known
         self.ids: dict[str, int] = {}

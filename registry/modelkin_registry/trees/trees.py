@@ -47,7 +47,7 @@ HINTS_ONLY = "Directions are hints: weights carry no dates, and a parent and its
 
 
 def family_tree(
-    known: Known, judge: Judge, around: str | None = None, depth: int = DEPTH, say: Callable[[str], None] = lambda words: None
+    known: Known[Store], judge: Judge, around: str | None = None, depth: int = DEPTH, say: Callable[[str], None] = lambda words: None
 ) -> tuple[TreeAnswer, KeptPairs]:
     """The forest of the whole registry, or the models at most `depth` steps from one; and the pairs that it rests on, to be kept.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -221,6 +221,18 @@ class Reading(Session):
         return str(name) if row["current"] else f"{name}@{digits_of(content)}"
 
     # everything known
+
+    def contents(self, among: Collection[str] | None = None) -> dict[int, str]:
+        """The digest of the weights of each revision that is searched, by number: of all, or of those with one `among` these."""
+        some = "" if among is None else " WHERE content IN (SELECT value FROM json_each(?))"
+        found = self.rows(f"SELECT id, content FROM revision{some}", [] if among is None else [json.dumps(sorted(among))])  # noqa: S608
+        outdated = set(self.outdated())
+        return {row["id"]: self.text(row["content"]) for row in found if row["id"] not in outdated}
+
+    def in_part(self, revisions: Iterable[int]) -> set[int]:
+        """Those of these revisions that were read only in part: nothing is known of the rest, whatever their digests."""
+        rows = self.rows(f"SELECT revision, about FROM fingerprint WHERE revision IN {NUMBERS}", [numbered(revisions)])  # noqa: S608
+        return {row["revision"] for row in rows if any(json.loads(row["about"]).get(what) for what in IN_PART)}
 
     def twins(self, revision: int) -> list[str]:
         """The revisions of other models that have the same content, by name; of what was read only in part nothing is known."""
