@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelkin import errors as errors
+    from modelkin.asked import Registries as Registries
     from modelkin.keys import key as key
     from modelkin.readable import formats as formats
     from modelkin.registry import Registry as Registry
@@ -98,6 +99,7 @@ _HOME = {
     **dict.fromkeys(_KEEPING, "modelkin.verbs.keeping"),
     **dict.fromkeys(_PUBLISHING, "modelkin.verbs.publishing"),
     **dict.fromkeys(_WISHES, "modelkin.wishes"),
+    "Registries": "modelkin.asked",
     "Registry": "modelkin.registry",
     "formats": "modelkin.readable",
     "key": "modelkin.keys",

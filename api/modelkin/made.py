@@ -20,7 +20,7 @@ from modelkin_indexer import spec
 from modelkin_indexer.errors import ModelkinError
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.plain import Plain
-from modelkin_registry.registry import Registry
+from modelkin_registry.questions import Questions
 
 PIECE = 1 << 20  # bytes read at once for a digest
 MOST_DIGESTED = 10_000  # models of a registry whose contents are still listed for its digest: a thousandth of a second each
@@ -69,7 +69,7 @@ class Made(Plain):
 
 
 def made(
-    *, key: str, command: str, asked: Sequence[tuple[str, Asked]], registry: Registry | None, listener: Listener, offline: bool = False
+    *, key: str, command: str, asked: Sequence[tuple[str, Asked]], registry: Questions | None, listener: Listener, offline: bool = False
 ) -> Made:
     """What is told of an answer beside it. `asked` are the models with their roles. Files are read once more, for their digests."""
     return Made(
@@ -104,7 +104,7 @@ def software() -> dict[str, str]:
     return found
 
 
-def registry_digest(registry: Registry) -> str | None:
+def registry_digest(registry: Questions) -> str | None:
     """SHA-256 over the names of all registered models and the digests of their weights; None of a very large registry."""
     store = registry.store
     if store.count() > MOST_DIGESTED:
@@ -113,7 +113,7 @@ def registry_digest(registry: Registry) -> str | None:
     return "sha256:" + hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
-def input_of(role: str, asked: Asked, registry: Registry | None, listener: Listener, *, offline: bool = False) -> Input:
+def input_of(role: str, asked: Asked, registry: Questions | None, listener: Listener, *, offline: bool = False) -> Input:
     """One model of a question, with the digests of its files where they are here or told. Never fails for what cannot be told."""
     if isinstance(asked, Fingerprint):
         return Input(role, "a fingerprint at hand", "fingerprint", None, ())
@@ -146,7 +146,7 @@ def _local(role: str, path: Path, listener: Listener) -> Input:
     return _whole(role, path.name, "files", None, found)
 
 
-def registered_input(role: str, name: str, registry: Registry) -> Input:
+def registered_input(role: str, name: str, registry: Questions) -> Input:
     """A registered model as one of a question, with the digests that were taken when it was added."""
     revision = registry.store.show(name)["revisions"][0]
     files = [InputFile(one["name"], one["size"], _sha256(one["digest"])) for one in revision["files"]]

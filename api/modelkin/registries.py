@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +20,7 @@ from modelkin_indexer.errors import RegistryError, UnusableKey
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.spec import PUBLIC_KEY, Key
 from modelkin_registry.answers.upkeep import CopiedRegistry, Examination, NewRegistry
+from modelkin_registry.questions import Questions
 from modelkin_registry.registry import Registry
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.address import Address, Place, is_same, place_of
@@ -69,10 +72,25 @@ def open_registry(settings: Settings, *, create: bool = False, begin: bool = Tru
     return registry
 
 
-class OnDemand:
-    """A registry that is opened when it is needed first, and closed at the end; one that is open already stays open."""
+def open_asked(settings: Settings, *, begin: bool = True, say: Say) -> Questions:
+    """The registry of a call that asks, or all of them as one. Raises RegistryError, which names the one that is in trouble."""
+    if not settings.others:
+        return open_registry(settings, begin=begin, say=say)
+    from modelkin_registry.joined.registry import Joined  # what one registry does without
 
-    def __init__(self, settings: Settings, say: Say, opened: Registry | None = None) -> None:
+    assert settings.registry is not None
+    with ExitStack() as opened:
+        places = (settings.registry, *settings.others)
+        found = [opened.enter_context(open_registry(replace(settings, registry=place, others=()), say=say)) for place in places]
+        joined = Joined(found)
+        opened.pop_all()
+    return joined
+
+
+class OnDemand:
+    """A registry, or several asked as one: opened when it is needed first, and closed at the end; what is open already stays open."""
+
+    def __init__(self, settings: Settings, say: Say, opened: Questions | None = None) -> None:
         self.opened, self._settings, self._say = opened, settings, say
         self._kept_open = opened is not None
 
@@ -80,6 +98,8 @@ class OnDemand:
     def is_named(self) -> bool:
         """Whether the call names a registry that is there."""
         place = self._settings.registry
+        if self._settings.others:
+            return True
         return isinstance(place, Address) or (place is not None and place.exists())
 
     def may_be_absent(self, *, starter: bool) -> bool:
@@ -90,10 +110,10 @@ class OnDemand:
         begun = user_registry().exists() or is_there(part_of(user_registry(), key))
         return not begun and not (starter and key is PUBLIC_KEY)
 
-    def get(self) -> Registry:
+    def get(self) -> Questions:
         """The registry. Raises RegistryError."""
         if self.opened is None:
-            self.opened = open_registry(self._settings, say=self._say)
+            self.opened = open_asked(self._settings, say=self._say)
         return self.opened
 
     def __enter__(self) -> Self:

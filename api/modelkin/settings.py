@@ -12,9 +12,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Settings:
-    """Which registry and which key; None is the user's own registry, and the public key. `offline` forbids to ask the Hub."""
+    """Which registry and which key; None is the user's own registry, and the public key. `offline` forbids to ask the Hub.
+
+    `others` are asked with it as one; only questions ask several.
+    """
 
     registry: Place | None = None
     key_file: Path | None = None
     offline: bool = False
     debug: bool = False
+    others: tuple[Place, ...] = ()

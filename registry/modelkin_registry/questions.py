@@ -11,6 +11,7 @@ from modelkin_indexer.results.beside import Claim, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import SHOWN
 from modelkin_registry.evidence.judge import Judge, Strangers
+from modelkin_registry.store.address import Place
 
 if TYPE_CHECKING:
     from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 class Questions:
     """A store and its index as they are asked. Use from the thread that opened them."""
 
-    def __init__(self, store: Questioned, index: WholeIndex, backgrounds: Strangers) -> None:
-        self.store, self.index, self.backgrounds = store, index, backgrounds
+    def __init__(self, store: Questioned, index: WholeIndex, backgrounds: Strangers, places: Sequence[Place]) -> None:
+        """`places` are those of all registries that are asked: what opens them again."""
+        self.store, self.index, self.backgrounds, self.places = store, index, backgrounds, tuple(places)
 
     @cached_property
     def known(self) -> Known[Questioned]:

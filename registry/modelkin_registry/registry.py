@@ -39,7 +39,7 @@ class Registry(Questions):
     index: VectorIndex
 
     def __init__(self, store: Store) -> None:
-        super().__init__(store, VectorIndex.open(store), store.backgrounds.used())
+        super().__init__(store, VectorIndex.open(store), store.backgrounds.used(), [store.place])
 
     @cached_property
     def known(self) -> Known[Store]:

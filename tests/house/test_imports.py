@@ -52,6 +52,7 @@ FLOORS = {
         {"bundles", "reporting", "working"},
         {"screening", "serving", "standards"},
         {"evidencing"},
+        {"asked"},
         {"registry"},
         {"verbs"},
     ],

@@ -12,12 +12,12 @@ from modelkin.sources.sides import say_notes, sides_of
 from modelkin.wishes import Asked, HowToRead, Listener
 from modelkin_registry.answers.asked import DecomposeAnswer, QueryAnswer
 from modelkin_registry.merging.reporting import fitted
-from modelkin_registry.registry import Registry
+from modelkin_registry.questions import Questions
 
 EMPTY = "The registry is empty; fill it with `modelkin add SOURCE...`."
 
 
-def query(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, search: Search) -> QueryAnswer:
+def query(registry: Questions, asked: Asked, how: HowToRead, listener: Listener, search: Search) -> QueryAnswer:
     """The registered models nearest to a source, with evidence. Raises SourceError, FingerprintError."""
     if not registry.store.count():
         listener.say(EMPTY)
@@ -32,7 +32,7 @@ def query(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, 
     return replace(answer, warnings=(*answer.warnings, *(f"{source}: {note}" for note in reading.notes)))
 
 
-def decompose(registry: Registry, asked: Asked, how: HowToRead, listener: Listener, base: str | None) -> DecomposeAnswer:
+def decompose(registry: Questions, asked: Asked, how: HowToRead, listener: Listener, base: str | None) -> DecomposeAnswer:
     """What of the registry a source was merged from. Raises SourceError, FingerprintError, UnknownModel."""
     fingerprint = reading_of(asked, how, listener, registry.store).fingerprint
     return registry.decompose(fingerprint, base=base, source=name_of(asked))

@@ -22,6 +22,7 @@ from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import RELATIONS, is_descent
 from modelkin_registry.explanation.parts import FORGEABLE
 from modelkin_registry.explanation.query import query_answer
+from modelkin_registry.questions import Questions
 from modelkin_registry.registry import Registry
 from modelkin_registry.search.known import same_weights
 
@@ -31,7 +32,7 @@ NO_WEIGHTS = "its weights are not where they were read"
 
 
 def confirmed(
-    registry: Registry, asked: Asked, how: HowToRead, listener: Listener, answer: QueryAnswer, wide: QueryAnswer, *, tensors: bool
+    registry: Questions, asked: Asked, how: HowToRead, listener: Listener, answer: QueryAnswer, wide: QueryAnswer, *, tensors: bool
 ) -> QueryAnswer:
     """The answer by what the weights show under a fresh key; `wide` is the same answer with the nearest models without evidence.
 
@@ -71,7 +72,7 @@ def confirmed(
     return _told(whole, candidates, {name: fresh.get(name, "unrelated") for name in read}, left)
 
 
-def _taken_in(again: Registry, registry: Registry, name: str, how: HowToRead, listener: Listener) -> str:
+def _taken_in(again: Registry, registry: Questions, name: str, how: HowToRead, listener: Listener) -> str:
     """Read a registered model's weights under the fresh key; why not, or ""."""
     stored = registry.store.get(name)
     origin = stored.origin

@@ -11,7 +11,7 @@ from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import SHOWN, QueryAnswer
 from modelkin_registry.answers.parts import RELATED
-from modelkin_registry.registry import Registry
+from modelkin_registry.questions import Questions
 from modelkin_registry.store.filters import Where
 
 MOST_READ_AGAIN = 3  # models of which lengths alone agree that a query is read again for, by the strings of their tokens
@@ -34,7 +34,7 @@ class Search:
 
 
 def nearest_to(
-    registry: Registry, asked: Asked, reading: Reading, how: HowToRead, listener: Listener, search: Search
+    registry: Questions, asked: Asked, reading: Reading, how: HowToRead, listener: Listener, search: Search
 ) -> tuple[Fingerprint, QueryAnswer]:
     """The answer for what was read, and the fingerprint that it is of: what its files leave open is read as the nearest has it."""
     source, fingerprint = name_of(asked), reading.fingerprint
@@ -52,7 +52,7 @@ def nearest_to(
     return fingerprint, answer
 
 
-def ask(registry: Registry, fingerprint: Fingerprint, source: str, reading: Reading, search: Search) -> QueryAnswer:
+def ask(registry: Questions, fingerprint: Fingerprint, source: str, reading: Reading, search: Search) -> QueryAnswer:
     """The answer for one fingerprint of what was read. Where some models were asked for alone, it tells which."""
     among = registry.store.matching(search.where) if search.where else None
     answer = registry.query(

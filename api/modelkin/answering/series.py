@@ -16,7 +16,7 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.sources.register import weights_suffixes
 from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.evidence.judge import ALONE
-from modelkin_registry.registry import Registry
+from modelkin_registry.questions import Questions
 from modelkin_registry.trajectories.logs import with_log
 from modelkin_registry.trajectories.trajectories import examine_series
 
@@ -35,7 +35,7 @@ def series_of(checkpoints: Sequence[Asked], how: HowToRead, listener: Listener) 
 
 
 def examined(
-    registry: Registry | None, checkpoints: Sequence[Asked], log: str | os.PathLike[str] | None, how: HowToRead, listener: Listener
+    registry: Questions | None, checkpoints: Sequence[Asked], log: str | os.PathLike[str] | None, how: HowToRead, listener: Listener
 ) -> TrajectoryAnswer:
     """A series held against a registry, where there is one, and its log, where one is given. Raises as `series_of`, and WrongLine."""
     rows = read_log(log) if log is not None else None  # a mistake in it is told before models are read

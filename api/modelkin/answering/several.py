@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modelkin.answering.nearest import Search, nearest_to
 from modelkin.keys import read_key
-from modelkin.registries import open_registry
+from modelkin.registries import open_asked
 from modelkin.settings import Settings
 from modelkin.sources.reading import name_of, reading_of
 from modelkin.wishes import Asked, Listener, Options, how_to_read
@@ -20,7 +20,7 @@ from modelkin_registry.answers.asked import QueryAnswer, UnderKey
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import RELATIONS
 from modelkin_registry.explanation.query import query_answer
-from modelkin_registry.registry import Registry
+from modelkin_registry.questions import Questions
 
 UNRELATED = "unrelated"
 
@@ -29,7 +29,7 @@ UNRELATED = "unrelated"
 class _Told:
     """What one key's part of the registry told."""
 
-    registry: Registry
+    registry: Questions
     fingerprint: Fingerprint
     answer: QueryAnswer
 
@@ -62,7 +62,7 @@ def under_each(
     with ExitStack() as opened:
         told: dict[str, _Told] = {}
         for settings in parts:
-            registry = opened.enter_context(open_registry(settings, begin=starter, say=listener.say))
+            registry = opened.enter_context(open_asked(settings, begin=starter, say=listener.say))
             how = how_to_read(read_key(settings.key_file), options, settings.offline)
             reading = reading_of(asked, how, listener, registry.store)
             found = nearest_to(registry, asked, reading, how, listener, search)

@@ -15,7 +15,7 @@ from modelkin.sources.sides import Side
 from modelkin.wishes import HowToRead, Listener
 from modelkin_indexer.errors import EvidenceError, ModelkinError
 from modelkin_indexer.results.beside import Claim
-from modelkin_registry.registry import Registry
+from modelkin_registry.questions import Questions
 from modelkin_registry.screening.declared import Declaration
 from modelkin_registry.screening.explained import MANIFEST
 from modelkin_registry.screening.results import Screening
@@ -37,7 +37,7 @@ class Submitted:
 class Evidence:
     """Who makes the bundles of a screening."""
 
-    registry: Registry
+    registry: Questions
     kept: Kept
     submitted: Submitted
     how: HowToRead

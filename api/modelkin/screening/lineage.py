@@ -6,7 +6,7 @@ from functools import cache
 
 from modelkin_indexer.errors import RegistryError
 from modelkin_registry.claims.declared import registered_as
-from modelkin_registry.registry import Registry
+from modelkin_registry.questions import Questions
 from modelkin_registry.relations.pairs import measure_kin
 from modelkin_registry.screening.declared import ANY
 from modelkin_registry.screening.measured import kinships, started
@@ -15,14 +15,14 @@ from modelkin_registry.screening.measured import kinships, started
 class RegistryLineage:
     """Each question is asked of the registry once."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Questions) -> None:
         aliases = registry.store.claims.aliases()
         self.registered = cache(lambda name: registered_as(name, aliases))
         self.kindred = cache(lambda model, base: _kindred(registry, model, base))
         self.licences = cache(lambda model: _licences(registry, model))
 
 
-def _kindred(registry: Registry, model: str, base: str) -> dict[str, float]:
+def _kindred(registry: Questions, model: str, base: str) -> dict[str, float]:
     if model == base:
         return {ANY: 0.0}
     try:
@@ -32,7 +32,7 @@ def _kindred(registry: Registry, model: str, base: str) -> dict[str, float]:
     return started(kin.relative) | dict.fromkeys((row.component for row in kinships(kin.relative, 1)), 0.0)
 
 
-def _licences(registry: Registry, model: str) -> tuple[str, ...]:
+def _licences(registry: Questions, model: str) -> tuple[str, ...]:
     try:
         return tuple(claim.value.casefold() for claim in registry.claims_of(model) if claim.kind == "license")
     except RegistryError:

@@ -20,7 +20,7 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import QueryAnswer, Unusual
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.claims.declared import registered_as
-from modelkin_registry.registry import Registry
+from modelkin_registry.questions import Questions
 from modelkin_registry.relations.pairs import measure_kin
 from modelkin_registry.screening.declared import Declaration
 from modelkin_registry.screening.explained import MANIFEST
@@ -42,7 +42,7 @@ class Work:
     allowed: tuple[str, ...] = ()
 
 
-def measure(registry: Registry, work: Work, listener: Listener) -> tuple[Fingerprint, Measured]:
+def measure(registry: Questions, work: Work, listener: Listener) -> tuple[Fingerprint, Measured]:
     """A submission beside a registry. Raises whatever is wrong with it; nothing is written."""
     said = work.declaration
     how = replace(work.how, file=said.file)
@@ -73,7 +73,7 @@ def _allowed(work: Work) -> tuple[str, ...]:
     return (*said.named, *(said.allowed_bases or ()), *parts, *work.allowed)
 
 
-def _named_beyond(registry: Registry, fingerprint: Fingerprint, answer: QueryAnswer, names: Iterable[str]) -> list[Relative]:
+def _named_beyond(registry: Questions, fingerprint: Fingerprint, answer: QueryAnswer, names: Iterable[str]) -> list[Relative]:
     """Where more models are kin than are weighed: the named ones among the rest, which may explain all of those that are nearer."""
     shown = {one.model for one in answer.relatives}
     if len(shown) < MOST_KIN or answer.examined is None:
@@ -94,7 +94,7 @@ def _asked(source: str) -> str:
     return source
 
 
-def nearest(registry: Registry, asked: str, reading: Reading, how: HowToRead, listener: Listener) -> tuple[Fingerprint, QueryAnswer]:
+def nearest(registry: Questions, asked: str, reading: Reading, how: HowToRead, listener: Listener) -> tuple[Fingerprint, QueryAnswer]:
     """A submission held against a registry: the one place where that is done."""
     return nearest_to(registry, asked, reading, how, listener, Search(k=MOST_KIN))
 

@@ -22,7 +22,7 @@ from modelkin.screening.workers import Measuring, Pairing, Reply, Task, Worker
 from modelkin.settings import Settings
 from modelkin.wishes import SILENT, Listener
 from modelkin_indexer.errors import RegistryError
-from modelkin_registry.registry import Registry
+from modelkin_registry.questions import Questions
 
 FEWEST_EACH = 4  # tasks for which a process of its own pays: starting one takes as long as reading some models of a few MB
 ENDED = "the process that read it was ended: by the system for want of memory, or by a fault"
@@ -43,7 +43,7 @@ class Pool:
     `limit` are the seconds that one submission may take. Processes wait for the tasks of the next run until `close`.
     """
 
-    registry: Registry
+    registry: Questions
     settings: Settings
     kept: Kept
     listener: Listener

@@ -19,7 +19,7 @@ from modelkin.settings import Settings
 from modelkin.wishes import HowToRead, Listener
 from modelkin_data.policy import default_policy
 from modelkin_indexer.errors import OutputInside, SourceNotFound, WrongLine
-from modelkin_registry.registry import Registry
+from modelkin_registry.questions import Questions
 from modelkin_registry.screening.deciding import Asked, Unreadable, decided
 from modelkin_registry.screening.declared import Declaration
 from modelkin_registry.screening.explained import Entry
@@ -61,7 +61,7 @@ def policy_of(given: str | os.PathLike[str] | None) -> Policy:
         raise WrongLine(path, 1, "is not UTF-8") from error
 
 
-def screened(registry: Registry, settings: Settings, manifest: Path, how: HowToRead, listener: Listener, wishes: Wishes) -> Screening:
+def screened(registry: Questions, settings: Settings, manifest: Path, how: HowToRead, listener: Listener, wishes: Wishes) -> Screening:
     """Screen a batch.
 
     Raises:
@@ -77,7 +77,8 @@ def screened(registry: Registry, settings: Settings, manifest: Path, how: HowToR
     batch = read_batch(manifest)
     kept = Kept(wishes.out / WORK)
     kept.folder.mkdir(parents=True, exist_ok=True)
-    settings = replace(settings, registry=registry.store.place)
+    first, *others = registry.places
+    settings = replace(settings, registry=first, others=tuple(others))
     with closing(Pool(registry, settings, kept, listener, wishes.jobs, wishes.time_limit)) as pool:
         run = _Run(registry, kept, pool, how, policy, listener)
         readable = run.measured(batch)
@@ -98,7 +99,7 @@ def screened(registry: Registry, settings: Settings, manifest: Path, how: HowToR
 class _Run:
     """One call's way through a batch."""
 
-    def __init__(self, registry: Registry, kept: Kept, pool: Pool, how: HowToRead, policy: Policy, listener: Listener) -> None:
+    def __init__(self, registry: Questions, kept: Kept, pool: Pool, how: HowToRead, policy: Policy, listener: Listener) -> None:
         self.registry, self.kept, self.pool, self.policy, self.listener = registry, kept, pool, policy, listener
         self.how = how if how.threads else replace(how, threads=1)  # processes share the processors
         self.identities: dict[str, str] = {}

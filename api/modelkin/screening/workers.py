@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelkin.errors import problem_of
-from modelkin.registries import open_registry
+from modelkin.registries import open_asked
 from modelkin.screening.kept import Kept
 from modelkin.screening.measuring import Work, measure
 from modelkin.sources.naming import HUB_PREFIX
 from modelkin.wishes import Listener
 from modelkin_indexer.errors import FingerprintError, RegistryError, SourceError
-from modelkin_registry.registry import Registry
+from modelkin_registry.questions import Questions
 from modelkin_registry.screening.batch import Batch
 from modelkin_registry.screening.measured import Measured
 
@@ -54,7 +54,7 @@ class Reply:
 class Worker:
     """Does tasks one after the other, with one open registry."""
 
-    def __init__(self, registry: Registry, kept: Kept, listener: Listener) -> None:
+    def __init__(self, registry: Questions, kept: Kept, listener: Listener) -> None:
         self.registry, self.kept, self.listener = registry, kept, listener
         self._batch: tuple[tuple[tuple[str, str], ...], Batch] | None = None
 
@@ -83,7 +83,7 @@ class Worker:
         return self._batch[1]
 
 
-def batch_of(kept: Kept, registry: Registry, batch: Sequence[tuple[str, str]]) -> Batch:
+def batch_of(kept: Kept, registry: Questions, batch: Sequence[tuple[str, str]]) -> Batch:
     """The readable submissions from their kept fingerprints. Raises FingerprintError where one is gone."""
     fingerprints, relatives = [], []
     for name, identity in batch:
@@ -100,7 +100,7 @@ def serve() -> None:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no reply
     settings, folder = pickle.load(sys.stdin.buffer)  # noqa: S301  # of the call that made this process
-    registry = open_registry(settings, begin=False, say=lambda _: None)
+    registry = open_asked(settings, begin=False, say=lambda _: None)
     worker = Worker(registry, Kept(folder), Listener())
     while True:
         try:

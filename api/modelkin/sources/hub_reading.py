@@ -30,9 +30,9 @@ from modelkin_indexer.hub.remote_files import RemoteFiles, remote_folder
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_registry.search.questioned import Questioned
 from modelkin_registry.store.address import Place
 from modelkin_registry.store.opening import open_store
-from modelkin_registry.store.protocol import Store
 from modelkin_registry.store.records import Queued
 
 UNFORESEEN = Exception  # of one repository among many, whose files are a stranger's
@@ -95,7 +95,7 @@ def hub_size(client: HubClient, name: str, how: HowToRead, revision: str | None 
         return remote.reader.bytes + sum(stop - start for _, start, stop in remote.pieces(planned))
 
 
-def known_in(registry: Store, how: HowToRead) -> Known:
+def known_in(registry: Questioned, how: HowToRead) -> Known:
     """Finds the fingerprint of a registered model with the same bytes in its files."""
 
     def known(files: Needed) -> Fingerprint | None:
@@ -223,7 +223,7 @@ def _cache(level: str, weights: int, scratch: Path) -> RangeCache:
     return RangeCache(Path(os.environ.get(CACHE) or platformdirs.user_cache_dir("modelkin")) / "ranges", limit)
 
 
-def _same_content(registry: Store, content: str) -> list[tuple[int, str]]:
+def _same_content(registry: Questioned, content: str) -> list[tuple[int, str]]:
     """Revisions of models whose repository held the same bytes, and that were not added from elsewhere since."""
     found = registry.hub.revisions_of(content) if content else []
     stored = registry.stored([revision for revision, _ in found])

@@ -20,13 +20,13 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.source import Source
 
 if TYPE_CHECKING:
-    from modelkin_registry.store.protocol import Store
+    from modelkin_registry.search.questioned import Questioned
 
 DEFAULT_LEVEL = "full"
 AT_HAND = "fingerprint"  # what a fingerprint without a file is called
 
 
-def reading_of(asked: Asked, how: HowToRead, listener: Listener, registry: Store | None = None) -> Reading:
+def reading_of(asked: Asked, how: HowToRead, listener: Listener, registry: Questioned | None = None) -> Reading:
     """What was asked about, read. Raises SourceError, FingerprintError."""
     if isinstance(asked, Reading):
         return asked
@@ -43,7 +43,7 @@ def name_of(asked: Asked) -> str:
     return asked.name if isinstance(asked, Reading) else os.fspath(asked)
 
 
-def read_source(source: str, how: HowToRead, listener: Listener, registry: Store | None = None, names: Sequence[str] = ()) -> Reading:
+def read_source(source: str, how: HowToRead, listener: Listener, registry: Questioned | None = None, names: Sequence[str] = ()) -> Reading:
     """The fingerprint of a source; of a Hub id without reading weights that are in the registry.
 
     `names` are the registered models: one of them is no source, and is hinted at where nothing is found.
@@ -89,7 +89,7 @@ def read_alike(path: Path, how: HowToRead, listener: Listener, config: Mapping[s
         return fingerprint_source(weights, level=level, key=how.key, threads=how.threads, progress=done, alike=config, turned=turned)
 
 
-def _hub_reading(source: str, name: str, how: HowToRead, listener: Listener, registry: Store | None) -> Reading:
+def _hub_reading(source: str, name: str, how: HowToRead, listener: Listener, registry: Questioned | None) -> Reading:
     if how.base is not None:
         raise UnsupportedFormat("is read from the Hub", path=source, remedy="Download the adapter for --adapter-base, and give its folder.")
     client = hub_client(name, listener.announce, offline=how.offline)

@@ -17,7 +17,7 @@ from modelkin.reporting.view import Answer
 from modelkin.serving.running import served
 from modelkin.serving.wishes import HOST, PORT, RATE, Served, ServeWishes
 from modelkin.sources.naming import FINGERPRINT_SUFFIX
-from modelkin.verbs.calls import Call, ReadingCall, demanded, how_of, key_files_of, listener_of, opened, settings_of
+from modelkin.verbs.calls import Call, ReadingCall, asked_settings_of, demanded, how_of, key_files_of, listener_of, opened
 from modelkin.wishes import Asked, OpenRegistry
 from modelkin_indexer.errors import RegistryError
 from modelkin_indexer.results.fingerprint import load
@@ -27,6 +27,7 @@ from modelkin_registry.answers.plain import CONTRACT, Plain
 from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.answers.tree import TreeAnswer
+from modelkin_registry.questions import Questions
 from modelkin_registry.registry import Registry
 from modelkin_registry.screening.results import Screening
 
@@ -71,7 +72,7 @@ def report(
     path, _ = report_path(file), texts_of(language)
     key, file_of_key = _key(answer, call)
     one_key: Call = {**call, "key_file": file_of_key}
-    settings, listener = settings_of(one_key), listener_of(call)
+    settings, listener = asked_settings_of(one_key), listener_of(call)
     with demanded(one_key) as on_demand:
         registry = _asked(answer, on_demand)
         asked = _models(answer, models)
@@ -150,7 +151,7 @@ def _key(answer: Answer, call: Call) -> tuple[str, Path | None]:
     return told, known.get(told)
 
 
-def _asked(answer: Answer, registry: OnDemand) -> Registry | None:
+def _asked(answer: Answer, registry: OnDemand) -> Questions | None:
     """The registry that the answer is of; None where it was made without one."""
     alone = isinstance(answer, CompareAnswer) or (isinstance(answer, DecomposeAnswer) and answer.registry is None)
     if isinstance(answer, TrajectoryAnswer) and registry.may_be_absent(starter=False):
@@ -176,8 +177,12 @@ def _models(answer: Answer, models: Sequence[Asked]) -> list[tuple[str, Asked]]:
     return [("checkpoint", one) for one in models]
 
 
-def _tree(answer: Answer, registry: Registry | None) -> TreeAnswer | None:
-    if not isinstance(answer, QueryAnswer) or registry is None or not any(is_descent(one) for one in answer.relatives[:1]):
+def _tree(answer: Answer, registry: Questions | None) -> TreeAnswer | None:
+    if (
+        not isinstance(answer, QueryAnswer)
+        or not isinstance(registry, Registry)
+        or not any(is_descent(one) for one in answer.relatives[:1])
+    ):
         return None
     return registry.tree(answer.relatives[0].model, depth=AROUND)
 

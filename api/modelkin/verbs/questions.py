@@ -13,13 +13,14 @@ from modelkin.verbs.calls import (
     Call,
     ComparingCall,
     ReadingCall,
+    asked,
+    asked_settings_of,
     demanded,
     how_of,
     key_files_of,
     listener_of,
     opened,
     options_of,
-    settings_of,
 )
 from modelkin.wishes import TIME_LIMIT, Asked, OpenRegistry, exact_wishes
 from modelkin_registry.answers.asked import SHOWN, AuditAnswer, CompareAnswer, DecomposeAnswer, QueryAnswer
@@ -50,10 +51,11 @@ def query(
         from modelkin.answering.several import under_each
         from modelkin_registry.store.filters import parse_where
 
-        parts = [settings_of({"registry": call.get("registry"), "key_file": file, "offline": call.get("offline", False)}) for file in files]
+        one: Call = {"registry": call.get("registry"), "offline": call.get("offline", False)}
+        parts = [asked_settings_of({**one, "key_file": file}) for file in files]
         search = Search(k, show_all, exact, tensors, confirm, parse_where(where))
         return under_each(parts, source, options_of(call), listener_of(call), search, starter=starter)
-    with opened(call, starter=starter) as registry:
+    with asked(call, starter=starter) as registry:
         options = options_of(call)
         return registry.query(source, k=k, show_all=show_all, exact=exact, tensors=tensors, confirm=confirm, where=where, **options)
 
@@ -84,7 +86,7 @@ def decompose(source: Asked, *, parents: Sequence[Asked] = (), base: Asked | Non
 
         with demanded(call) as registry:
             return weigh(registry, source, parents, how_of(call), listener_of(call), base)
-    with opened(call) as registry:
+    with asked(call) as registry:
         return registry.decompose(source, base=base, **options_of(call))
 
 
@@ -123,7 +125,7 @@ def screen(
     **call: Unpack[ReadingCall],
 ) -> Screening:
     """Screen a batch of submissions by a policy, each beside a registry and all against one another: `Registry.screen`."""
-    with opened(call, starter=starter) as registry:
+    with asked(call, starter=starter) as registry:
         wishes: dict[str, Any] = {"out": out, "policy": policy, "jobs": jobs, "time_limit": time_limit}
         return registry.screen(manifest, each=each, evidence=evidence, command=command, **wishes, **options_of(call))
 
@@ -140,5 +142,5 @@ def trajectory(
             from modelkin.answering.series import examined
 
             return examined(None, checkpoints, log, how_of(call), listener_of(call))
-    with opened(call, starter=starter) as registry:
+    with asked(call, starter=starter) as registry:
         return registry.trajectory(*checkpoints, log=log, **options_of(call))

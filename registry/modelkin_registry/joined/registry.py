@@ -33,7 +33,7 @@ class Joined(Questions):
         _require_askable(registries)
         store = JoinedStore([one.store for one in registries])
         index = JoinedIndex([one.index for one in registries], store.numbers_among, store.hidden, store.models_of)
-        super().__init__(store, index, store.backgrounds.used())
+        super().__init__(store, index, store.backgrounds.used(), [one.place for one in store.stores])
 
     def told(self, answer: QueryAnswer) -> QueryAnswer:
         """The answer with the registries that were asked, and those that have each relative."""
