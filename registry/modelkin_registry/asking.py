@@ -105,7 +105,8 @@ class Asking:
             contradictions=contradictions(Path(asked.source).name, asked.claims, weighed, ordered, self.claims_of),
         )
         beside = [self.structure_beside(fingerprint, asked.structure, one.model) for one in ordered[:STRUCTURE_SHOWN]]
-        notes = (*answer.warnings, *about_imported(ordered, self._counted.senders()), *([background.note] if background.note else []))
+        few = background.note_on_few if only is not None and evident else ""  # a small registry has no more to ask
+        notes = (*answer.warnings, *about_imported(ordered, self._counted.senders()), *filter(None, (background.note, few)))
         return replace(answer, structure=tuple(beside), warnings=notes)
 
     def decompose(self, fingerprint: Fingerprint, parents: Sequence[str] | None, base: str | None, source: str) -> DecomposeAnswer:

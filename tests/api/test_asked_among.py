@@ -11,6 +11,7 @@ import pytest
 import modelkin
 from calls import run
 from modelkin.errors import WrongFilter
+from tiny_models import save_model, tiny_llama
 
 
 def asked(*arguments: str) -> dict[str, Any]:
@@ -43,3 +44,17 @@ def test_python_asks_the_same(filled: Path) -> None:
     answer = modelkin.query("child", where=["name=stranger"], registry="r.db")
     assert answer.relatives == ()
     assert modelkin.query("child", where=["name=parent"], registry="r.db").relatives[0].model == "parent"
+
+
+def test_it_is_said_where_too_few_strangers_are_asked_to_judge_by(filled: Path) -> None:
+    few = "Of the models asked none are unrelated and comparable"
+    assert any(one.startswith(few) for one in asked("--where", "name=parent")["warnings"])
+    assert any("asked 1 is unrelated" in one for one in asked("--where", "name!=nobody")["warnings"])
+    assert not any("unrelated and comparable" in one for one in asked()["warnings"])
+    assert not any(
+        "unrelated and comparable" in one for one in asked("--where", "name=stranger")["warnings"]
+    )  # no evidence, nothing to judge
+    for number in range(8):
+        save_model(filled / f"own-{number}", tiny_llama(40 + number))
+        assert run("add", f"own-{number}").exit_code == 0
+    assert not any("unrelated and comparable" in one for one in asked("--where", "name!=nobody")["warnings"])

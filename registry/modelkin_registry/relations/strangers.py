@@ -15,7 +15,7 @@ from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import has_evidence
 from modelkin_registry.evidence.judge import Judge, Strangers
-from modelkin_registry.evidence.nulls import median, strangers_spread
+from modelkin_registry.evidence.nulls import FEWEST_STRANGERS, median, strangers_spread
 from modelkin_registry.evidence.places import INFORMATIVE
 from modelkin_registry.relations.pairs import Kin, hold
 
@@ -27,10 +27,14 @@ MOST_READ = 30  # strangers read to find these
 
 @dataclass(frozen=True)
 class Background:
-    """`spread` by family and channel; `wider`: informative families in which strangers resemble each other more than elsewhere."""
+    """`spread` by family and channel; `wider`: informative families in which strangers resemble each other more than elsewhere.
+
+    `strangers`: how many could be compared in the family that most of them have; of fewer than FEWEST_STRANGERS nothing is measured.
+    """
 
     spread: Strangers
     wider: tuple[str, ...] = ()
+    strangers: int = 0
 
     @property
     def note(self) -> str:
@@ -40,6 +44,18 @@ class Background:
         return (
             f"Unrelated models of this registry resemble the query, and each other, more than elsewhere ({', '.join(self.wider)}): "
             "evidence was judged against what they show."
+        )
+
+    @property
+    def note_on_few(self) -> str:
+        """What an answer says where too few strangers were asked to tell what they show of the query, or ""."""
+        if self.strangers >= FEWEST_STRANGERS:
+            return ""
+        count = f"{self.strangers or 'none'} {'is' if self.strangers == 1 else 'are'}"
+        return (
+            f"Of the models asked {count} unrelated and comparable: what strangers show of this very query is measured on "
+            f"{FEWEST_STRANGERS} or more, so evidence was judged by the background of other models alone. A question to the whole registry "
+            "is judged by both."
         )
 
 
@@ -64,13 +80,14 @@ def _shown(relatives: Iterable[Relative]) -> tuple[Mapping[Key, list[float]], Ma
 def background(kin: Sequence[Kin], strangers: Iterable[Fingerprint], judge: Judge) -> Background:
     """The background of a query. `strangers` are the fingerprints of those without evidence; they are read only where it matters."""
     spread, nulls = own_strangers(kin)
+    count = max(map(len, _shown(one.relative for one in kin)[0].values()), default=0)
     wide = {key for key, value in spread.items() if value > WIDER * nulls[key]}
     if not wide:
-        return Background(spread)
+        return Background(spread, strangers=count)
     alike = among(strangers, judge)
     spread |= {key: max(WIDER * nulls[key], min(spread[key], alike.get(key, 0.0))) for key in wide}
     still = {family for family, channel in wide if family in INFORMATIVE and spread[family, channel] > WIDER * nulls[family, channel]}
-    return Background(spread, tuple(sorted(still)))
+    return Background(spread, tuple(sorted(still)), count)
 
 
 def among(models: Iterable[Fingerprint], judge: Judge) -> dict[Key, float]:
