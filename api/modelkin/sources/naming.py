@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -48,11 +48,11 @@ def _near(name: str, folder: Path) -> str | None:
     return there[found[0]] if found else None
 
 
-def existing(source: str, names: Sequence[str] = (), *, from_hub: bool = True) -> Path:
+def existing(source: str, is_registered: Callable[[str], bool] = lambda _: False, *, from_hub: bool = True) -> Path:
     """The path that a source names.
 
     Args:
-        names: registered models, which are no sources here; one of that name is hinted at.
+        is_registered: whether a model is registered under a name, which is no source here: then that is hinted at.
         from_hub: whether the caller reads Hub ids too.
 
     Raises:
@@ -61,11 +61,11 @@ def existing(source: str, names: Sequence[str] = (), *, from_hub: bool = True) -
     path = Path(source)
     if path.exists():
         return path
-    raise SourceNotFound("no such file or folder", path=source, remedy=_remedy(source, names, from_hub))
+    raise SourceNotFound("no such file or folder", path=source, remedy=_remedy(source, is_registered(source), from_hub))
 
 
-def _remedy(source: str, names: Sequence[str], from_hub: bool) -> str:
-    if source in names:
+def _remedy(source: str, is_registered: bool, from_hub: bool) -> str:
+    if is_registered:
         return f"A registered model has this name, but here weights are read; `modelkin compare {source} OTHER` takes names."
     near, name = _near_path(Path(source)), source.removeprefix(HUB_PREFIX)
     said = "Give a file of weights, or a folder with one model." if near is None else f"Is {str(near)!r} meant?"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +32,7 @@ def reading_of(asked: Asked, how: HowToRead, listener: Listener, registry: Quest
         return asked
     if isinstance(asked, Fingerprint):
         return Reading(AT_HAND, asked, "")
-    names = registry.names() if registry is not None else ()
-    return read_source(os.fspath(asked), how, listener, registry, names)
+    return read_source(os.fspath(asked), how, listener, registry, hinted=True)
 
 
 def name_of(asked: Asked) -> str:
@@ -43,10 +42,10 @@ def name_of(asked: Asked) -> str:
     return asked.name if isinstance(asked, Reading) else os.fspath(asked)
 
 
-def read_source(source: str, how: HowToRead, listener: Listener, registry: Questioned | None = None, names: Sequence[str] = ()) -> Reading:
+def read_source(source: str, how: HowToRead, listener: Listener, registry: Questioned | None = None, *, hinted: bool = False) -> Reading:
     """The fingerprint of a source; of a Hub id without reading weights that are in the registry.
 
-    `names` are the registered models: one of them is no source, and is hinted at where nothing is found.
+    A registered model is no source; where nothing is found and it is `hinted`, the error says that one has this name.
 
     Raises:
         SourceError: nothing there, or weights that cannot be read.
@@ -55,7 +54,7 @@ def read_source(source: str, how: HowToRead, listener: Listener, registry: Quest
     """
     if (name := hub_id(source)) is not None:
         return _hub_reading(source, name, how, listener, registry)
-    path = existing(source, names)
+    path = existing(source, registry.__contains__) if registry is not None and hinted else existing(source)
     if path.is_file() and path.suffix == FINGERPRINT_SUFFIX:
         return _written(path, how)
     from modelkin_indexer.beside.claims import claims_of  # a written fingerprint does without the indexer's imports
