@@ -98,9 +98,14 @@ class OnDemand:
     def is_named(self) -> bool:
         """Whether the call names a registry that is there."""
         place = self._settings.registry
-        if self._settings.others:
+        if self.are_several:
             return True
         return isinstance(place, Address) or (place is not None and place.exists())
+
+    @property
+    def are_several(self) -> bool:
+        """Whether the call names several registries."""
+        return bool(self._settings.others)
 
     def may_be_absent(self, *, starter: bool) -> bool:
         """Whether the call names no registry, the user has none, and none would be begun (`starter`, under the public key alone)."""

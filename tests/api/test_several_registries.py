@@ -158,6 +158,7 @@ def test_the_one_in_trouble_is_named(two: Path) -> None:
         assert said.exit_code == 4
         assert f"error: {Path(other)}: " in said.stderr
         assert words in said.stderr
+        assert run("--registry", "a.db", "--registry", other, "compare", "child", "parent", registry=None).exit_code == 4
 
 
 def test_the_environment_names_one(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,12 +112,17 @@ def _registered(name: str, registry: OnDemand) -> Side:
 
 
 def judge_of(registry: OnDemand) -> Judge:
-    """What the registry judges by that is named, or that holds one of the sides; ALONE where there is no such registry."""
+    """What the registry judges by that is named, or that holds one of the sides; ALONE where there is no such registry.
+
+    Raises RegistryError where one of several cannot be read.
+    """
     if registry.opened is None and not registry.is_named:
         return ALONE
     try:
         return registry.get().judge(1)
     except RegistryError:
+        if registry.are_several:  # which of them is in trouble must be known: the others alone may judge by less
+            raise
         return ALONE  # what needs the registry has said so already
 
 

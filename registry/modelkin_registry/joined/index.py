@@ -43,7 +43,7 @@ class JoinedIndex:
 
     def _joined(self, k: int, queries: int, search: Callable[[VectorIndex, Array | None], Hits]) -> Hits:
         """The k best of all; who is hidden has as good a hit in another registry, so that none is missing."""
-        hidden, found = np.array(sorted(self._hidden()), np.int64), []
+        hidden, found = np.fromiter(self._hidden(), np.int64), []
         for place, index in enumerate(self._indexes):
             if self._only is None or place in self._only:
                 only = None if self._only is None else np.array(sorted(self._only[place]), np.int64)

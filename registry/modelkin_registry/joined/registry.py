@@ -37,7 +37,8 @@ class Joined(Questions):
 
     def told(self, answer: QueryAnswer) -> QueryAnswer:
         """The answer with the registries that were asked, and those that have each relative."""
-        places = {one.model: self.store.held_by(one.model) for one in answer.relatives}
+        with self.store.reading():
+            places = {one.model: self.store.held_by(one.model) for one in answer.relatives}
         relatives = tuple(replace(one, held_by=places[one.model]) for one in answer.relatives)
         words = [_sentence(self._asked(), {name: places[name] for name in [*places][:SHOWN]})]
         warnings = [CALIBRATED] if self.backgrounds else []
@@ -54,7 +55,8 @@ class Joined(Questions):
         if answer.registry is None:
             return answer
         parents = [parent.model for merge in (answer.merge or answer.fit,) if merge is not None for parent in merge.parents]
-        words = _sentence(self._asked(), {name: self.store.held_by(name) for name in parents})
+        with self.store.reading():
+            words = _sentence(self._asked(), {name: self.store.held_by(name) for name in parents})
         explanation = (*answer.explanation[:1], words, *answer.explanation[1:])
         return replace(answer, registry=self._searched(answer.registry), explanation=explanation)
 

@@ -34,6 +34,7 @@ class JoinedStore:
         self.backgrounds = JoinedBackgrounds(stores)
         self.hub = JoinedJournal(stores, self._standing)
         self._twins: Twins | None = None
+        self._of_moment: Twins | None = None  # while everything that is read is of one moment
         self._generation = -1
 
     def close(self) -> None:
@@ -47,7 +48,13 @@ class JoinedStore:
         with ExitStack() as stack:
             for store in self.stores:
                 stack.enter_context(store.reading())
+            if self._of_moment is None:
+                self._of_moment = self.twins
+                stack.callback(self._moment_is_over)
             yield
+
+    def _moment_is_over(self) -> None:
+        self._of_moment = None
 
     def generation(self) -> int:
         """A number that grows with every change of any of them."""
@@ -56,6 +63,8 @@ class JoinedStore:
     @property
     def twins(self) -> Twins:
         """What they have in common, looked at anew where one of them has changed."""
+        if self._of_moment is not None:
+            return self._of_moment
         if self._twins is None or self.generation() != self._generation:
             self._generation = self.generation()
             self._twins = twins_of(self.stores, self.numbers_among)
