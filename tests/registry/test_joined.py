@@ -111,6 +111,20 @@ def test_several_answer_as_one_that_holds_all(models: Models, queries: Models, o
     assert answers["merge"][-1] is not None
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_however_models_are_dealt_out(models: Models, queries: Models, opened: Opened, seed: int) -> None:
+    """Into two to four registries by chance, some models into several of them, and none of a registry's into its own order."""
+    deal = random(50, seed)
+    count = int(deal.integers(2, 5))
+    homes = {name: deal.choice(count, int(deal.integers(1, count + 1)), replace=False).tolist() for name in models}
+    order = deal.permutation([*models]).tolist()
+    dealt = [{name: models[name] for name in order if place in homes[name]} for place in range(count)]
+    joined = Joined([opened(f"{number}.db", part) for number, part in enumerate(dealt)])
+    assert asked(joined, queries) == asked(opened("whole.db", models), queries)
+    held = {one.model: len(one.held_by) for one in joined.query(queries["sibling"], show_all=True, k=50).relatives}
+    assert held == {name: len(homes[name]) for name in held}
+
+
 def test_an_index_beside_each_changes_nothing(models: Models, queries: Models, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectors, "TAIL_REVISIONS", 4)
     joined = Joined([opened(f"{number}.db", part) for number, part in enumerate(parts(models, 2))])
