@@ -35,12 +35,13 @@ from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import QueryAnswer
 from modelkin_registry.answers.relations import RELATIONS
-from modelkin_registry.registry import SHOWN, Registry
+from modelkin_registry.registry import Registry
 from modelkin_registry.search.candidates import index_rows
 from modelkin_registry.store.rows import encode
 
 BATCH = 500  # models added in one transaction
 QUERIES = 50
+SHOWN = 10  # relatives that a question tells by default, in this build and in earlier ones
 COLD_MODELS = 1000  # registry of the cold start
 COLD_STARTS = 7  # median of
 COLD_GIGABYTES = 2.0  # weights file of the cold start
