@@ -86,7 +86,7 @@ class Questions:
         return self.told(self._asking.query(fingerprint, Asked(source, k, show_all, exact, claims, structure, tensors, besides, among)))
 
     def told(self, answer: QueryAnswer) -> QueryAnswer:
-        """An answer with all that is to be told beside it: of one registry nothing."""
+        """An answer with what is to be told of where its relatives are: of one registry nothing. For answers put together anew, too."""
         return answer
 
     def told_merge(self, answer: DecomposeAnswer) -> DecomposeAnswer:

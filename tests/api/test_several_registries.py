@@ -171,3 +171,18 @@ def test_the_environment_names_one(two: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_report_tells_them(two: Path) -> None:
     assert run(*BOTH, "query", "child", "--report", "page.md", registry=None).exit_code == 0
     assert "2 registries were asked as one (a.db, b.db): parent is in b.db." in Path("page.md").read_text().replace("\\", "")
+
+
+def test_under_several_keys_and_under_a_fresh_one_the_places_are_told_too(two: Path) -> None:
+    modelkin.key("new", "our.key")
+    for name in ("a.db", "b.db"):
+        assert run("refresh", name, "our.key", registry=name).exit_code == 0
+    keys = ("--key-file", "public", "--key-file", "our.key")
+    found = asked(*BOTH, *keys, "query", "child")
+    part = f"b.db.{found['registry']['key']}"
+    assert [(one["model"], one["held_by"]) for one in found["relatives"]] == [("parent", [{"registry": part, "model": "parent"}])]
+    assert any(f"parent is in {part}." in sentence for sentence in found["explanation"])
+    confirmed = asked(*BOTH, "query", "child", "--confirm")
+    assert [one["held_by"] for one in confirmed["relatives"]] == [[{"registry": "b.db", "model": "parent"}]]
+    assert confirmed["confirmed"][0]["found"] == "fine-tuned"
+    assert sum("parent is in b.db." in sentence for sentence in confirmed["explanation"]) == 1

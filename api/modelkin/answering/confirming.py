@@ -68,7 +68,7 @@ def confirmed(
     )
     doubts = [] if any(is_descent(one) for one in kept) else [FORGEABLE]  # of what was read again there is none
     notes = tuple(note for note in dict.fromkeys((*answer.warnings, *found.warnings)) if note not in doubts)
-    whole = replace(whole, merge=found.merge, structure=answer.structure, warnings=notes)
+    whole = registry.told(replace(whole, merge=found.merge, structure=answer.structure, warnings=notes))
     return _told(whole, candidates, {name: fresh.get(name, "unrelated") for name in read}, left)
 
 

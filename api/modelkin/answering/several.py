@@ -90,6 +90,7 @@ def _joined(told: Sequence[_Told], source: str, k: int) -> QueryAnswer:
     )
     counts = [f"{part.key} ({part.answer.registry.models} models)" for part in told]
     words = f"{Path(source).name} was asked under {len(told)} keys: {', '.join(counts)}. What a private key shows decides."
+    whole = first.registry.told(whole)
     return replace(
         whole,
         merge=first.answer.merge,

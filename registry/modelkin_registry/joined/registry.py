@@ -38,10 +38,10 @@ class Joined(Questions):
     def told(self, answer: QueryAnswer) -> QueryAnswer:
         """The answer with the registries that were asked, and those that have each relative."""
         with self.store.reading():
-            places = {one.model: self.store.held_by(one.model) for one in answer.relatives}
+            places = {one.model: one.held_by or self.store.held_by(one.model) for one in answer.relatives}
         relatives = tuple(replace(one, held_by=places[one.model]) for one in answer.relatives)
         words = [_sentence(self._asked(), {name: places[name] for name in [*places][:SHOWN]})]
-        warnings = [CALIBRATED] if self.backgrounds else []
+        warnings = [CALIBRATED] if self.backgrounds and CALIBRATED not in answer.warnings else []
         return replace(
             answer,
             registry=self._searched(answer.registry),
