@@ -17,7 +17,7 @@ from modelkin_registry.answers.upkeep import OwnBackground
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.registry import Registry
 from modelkin_registry.store.protocol import Store
-from modelkin_registry.trees import kept, links
+from modelkin_registry.trees import kept, measurer
 from modelkin_registry.trees.kept import KeptPairs, signature
 from models import channels_permuted, fingerprint, llama, part_from, trained_on
 
@@ -44,8 +44,8 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(name)
         return real(query, relative, name, judge, **more)
 
-    real = links.hold
-    monkeypatch.setattr(links, "hold", hold)
+    real = measurer.hold
+    monkeypatch.setattr(measurer, "hold", hold)
     return found
 
 

@@ -115,10 +115,10 @@ def _narrowed(pair: ComponentPair) -> bool:
     """Whether matrices of inherited families have fewer rows or columns than their counterparts, and none has more."""
     inherited = {f.family for f in pair.families if f.informative and f.inherited}
     places = [p for p in pair.places if p.family in inherited and p.family != "embedding" and not pair.upcycled]
-    rows = [(int(pair.query.matrices.rows[p.query_row]), int(pair.relative.matrices.rows[p.relative_row])) for p in places]
-    columns = [(int(pair.query.matrices.columns[p.query_row]), int(pair.relative.matrices.columns[p.relative_row])) for p in places]
-    sizes = rows + columns
-    return any(ours < theirs for ours, theirs in sizes) and all(ours <= theirs for ours, theirs in sizes)
+    a, b = [p.query_row for p in places], [p.relative_row for p in places]
+    ours, theirs = pair.query.matrices, pair.relative.matrices
+    wider = np.concatenate([theirs.rows[b] - ours.rows[a], theirs.columns[b] - ours.columns[a]])
+    return bool((wider > 0).any() and (wider >= 0).all())
 
 
 def role_means(pair: ComponentPair) -> RoleMeans:

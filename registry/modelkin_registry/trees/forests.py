@@ -150,14 +150,14 @@ def _is_one_way(link: Link, child: str, other: str) -> bool:
     return any(name in names and name not in back for name in ONE_WAY)
 
 
-def oriented(edges: Sequence[Link], hints: Mapping[Edge, Sequence[Hint]]) -> list[Oriented]:
-    """Each tree rooted where the hints are contradicted least, so that every model has one parent at most."""
+def oriented(edges: Sequence[Link], hints: Mapping[Edge, Sequence[Hint]]) -> list[list[Oriented]]:
+    """Each tree rooted where the hints are contradicted least, so that every model has one parent at most; the largest tree first."""
     graph = networkx.Graph()
     for link in edges:
         graph.add_edge(link.a, link.b, link=link, hints=[*hints.get((link.a, link.b), ())])
     for a, b, data in graph.edges(data=True):
         data["hints"] += _central(graph, a, b)
-    return [edge for names in _trees(graph) for edge in _rooted(graph, names)]
+    return [_rooted(graph, names) for names in _trees(graph)]
 
 
 def _trees(graph: networkx.Graph) -> list[list[str]]:

@@ -69,7 +69,7 @@ class KeptPairs:
     def put(self, pair: PAIR, told: Told) -> Told:
         """Note what a pair showed. Returns it as it will be read."""
         self._new[pair] = text = written(told)
-        return read(text)
+        return told if told.views is None else read(text)  # what only was screened holds plain values alone
 
     def keep(self) -> None:
         """Store what was noted, unless somebody else is writing, or the registry may not be written: then it is worked out another time."""
@@ -112,7 +112,7 @@ def _files(places: Iterable[Path]) -> Iterator[Path]:
 
 def written(told: Told) -> str:
     """What a pair showed as JSON. Numbers come back as they were."""
-    return json.dumps(_plain(told), separators=(",", ":"))
+    return json.dumps(told, default=_plain, separators=(",", ":"))
 
 
 def read(text: str) -> Told:
@@ -126,15 +126,15 @@ def under(relative: Relative, name: str) -> Relative:
 
 
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+    """What JSON has no form for as something that it has one for."""
     if isinstance(value, frozenset):
-        return sorted(_plain(item) for item in value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value.item() if isinstance(value, np.generic) else value
+        return sorted(value)
+    return value.item() if isinstance(value, np.generic) else {name: getattr(value, name) for name in _fields(value.__class__)}
+
+
+@cache
+def _fields(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def _same(value: Any) -> Any:

@@ -24,8 +24,6 @@ def told_once(table: Matrices | Vectors, rows: Iterable[int]) -> list[int]:
 
 def contents_of(table: Matrices | Vectors, row: int) -> bytes:
     """What tensors that hold the same numbers have in common: the digest, or at level probe the sketch and its length."""
-    if not isinstance(table, Matrices):
-        return _contents(table, row)
     known: dict[int, bytes] = table.worked_out.setdefault(contents_of, {})
     return known[row] if row in known else known.setdefault(row, _contents(table, row))
 
@@ -62,8 +60,9 @@ def told_apart(ours: Matrices, theirs: Matrices, found: Sequence[Agreeing]) -> l
     kept: list[int] = []
     for positions in groups.values():
         crosswise, first = _crosswise(ours, theirs, [found[at] for at in positions]), list[int]()
+        some = np.logical_or.reduce(np.tril(crosswise, -1), axis=1)  # the others agree with none before them
         for number in range(len(positions)):
-            if not crosswise[number, first].any():
+            if not (some[number] and crosswise[number, first].any()):
                 first.append(number)
         kept += [positions[number] for number in first]
     return sorted(kept)
