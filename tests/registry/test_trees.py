@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,10 +20,11 @@ from modelkin_indexer.results.beside import Claim
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.tree import TreeAnswer
 from modelkin_registry.registry import Registry
+from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.trees.forests import Kinship
 from modelkin_registry.trees.hubs import examined
 from modelkin_registry.trees.links import Link, Views
-from models import Tensors, channels_permuted, fingerprint, llama, part_from, trained_on, with_layers
+from models import LAYERS, Tensors, channels_permuted, fingerprint, llama, part_from, trained_on, with_layers
 from tiny_models import save_model, tiny_llama, tuned
 
 
@@ -227,3 +229,21 @@ def test_the_tree_around_a_model_is_its_family_of_the_whole_tree(tmp_path: Path)
                 assert [edge for edge in whole.edges if edge.child in family] == list(around.edges)
                 assert [one for one in whole.models if one.model in family] == list(around.models)
         assert {name for edge in whole.edges for name in (edge.parent, edge.child)} == set().union(*families)
+
+
+def test_single_layers_are_looked_up_where_no_whole_model_explains_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def search(self: VectorIndex, kind: str, queries: Any, *more: Any) -> Any:
+        asked.extend([len(queries)] if kind == "layer/mlp" else [])
+        return real(self, kind, queries, *more)
+
+    real = VectorIndex.search
+    monkeypatch.setattr(VectorIndex, "search", search)
+    base, stranger = llama(1), llama(2)
+    graft = {key: base[key] if ".layers.2." in key else tensor for key, tensor in stranger.items()}
+    models = {"base": base, "graft": graft, "lone": llama(3)} | {name: trained_on(base, at, 0.1) for at, name in enumerate("abc", 10)}
+    with registry_of(tmp_path, models) as registry:
+        answer = registry.tree()
+    assert {name for edge in answer.edges for name in (edge.parent, edge.child)} == models.keys() - {"lone"}
+    assert asked == [3 * LAYERS]  # the graft, the one without relatives, and one of the four that explain each other

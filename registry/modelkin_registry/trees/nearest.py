@@ -52,10 +52,10 @@ class Nearest:
         self._layered |= {*names} if layered else set()
 
     def unexplained(self, names: Iterable[str]) -> list[str]:
-        """Models to ask for by their layers too: those that no whole model explains, and the middle one of each family without such."""
+        """Models to ask for by their layers too: those that no whole model explains, and the middle one of each family."""
         measurer, found = self._measurer, []
         for family in measurer.families(names):
             alone = [name for name in family if not may_come_whole(name, measurer.links_of(name), measurer.facts(name).parts)]
             middle = min(family, key=lambda name: (-len(measurer.near[name]), name))
-            found += alone or ([] if self._layered.intersection(family) else [middle])
+            found += alone if middle in alone or self._layered.intersection(family) else [*alone, middle]
         return [name for name in found if name not in self._layered]
