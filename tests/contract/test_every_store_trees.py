@@ -17,8 +17,8 @@ from modelkin_registry.answers.upkeep import OwnBackground
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.registry import Registry
 from modelkin_registry.store.protocol import Store
-from modelkin_registry.trees import kept, measurer
-from modelkin_registry.trees.kept import KeptPairs, signature
+from modelkin_registry.trees.pairs import kept, measurer
+from modelkin_registry.trees.pairs.kept import KeptPairs, signature
 from models import channels_permuted, fingerprint, llama, part_from, trained_on
 
 Open = Callable[[], Store]

@@ -21,9 +21,13 @@ from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.tree import TreeAnswer
 from modelkin_registry.registry import Registry
 from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.trees import processes, trees
 from modelkin_registry.trees.forests import Kinship
 from modelkin_registry.trees.hubs import examined
-from modelkin_registry.trees.links import Link, Views
+from modelkin_registry.trees.pairs.kept import KeptPairs
+from modelkin_registry.trees.pairs.links import Link, Views
+from modelkin_registry.trees.pairs.measurer import Measurer
+from modelkin_registry.trees.said import beside
 from models import LAYERS, Tensors, channels_permuted, fingerprint, llama, part_from, trained_on, with_layers
 from tiny_models import save_model, tiny_llama, tuned
 
@@ -247,3 +251,45 @@ def test_single_layers_are_looked_up_where_no_whole_model_explains_a_model(tmp_p
         answer = registry.tree()
     assert {name for edge in answer.edges for name in (edge.parent, edge.child)} == models.keys() - {"lone"}
     assert asked == [3 * LAYERS]  # the graft, the one without relatives, and one of the four that explain each other
+
+
+# by several processes
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("families")
+    models = {f"{at}": llama(at) for at in range(3)}
+    models |= {f"{at}{name}": trained_on(models[f"{at}"], at + seed, 0.1) for at in range(3) for seed, name in enumerate("abc", 10)}
+    models["mix"] = {key: 0.6 * models["0a"][key] + 0.4 * models["0b"][key] for key in models["0a"]}
+    with registry_of(folder, models, {"1a": "1", "2b": "0"}):
+        return folder / "r.db"
+
+
+@pytest.mark.parametrize("worker", [processes.WORKER, ("-c", "raise SystemExit"), ("-c", "import time; time.sleep(1); print('words')")])
+def test_several_processes_draw_the_tree_that_one_draws(families: Path, worker: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    with Registry.open(families) as registry:
+        monkeypatch.setattr(KeptPairs, "keep", lambda *_: None)
+        alone = registry.tree()
+        monkeypatch.setattr(trees, "MANY", 1)
+        monkeypatch.setattr(trees, "processes_for", lambda models: 2)
+        monkeypatch.setattr(processes, "WORKER", worker)
+        assert registry.tree(say=said.append) == alone
+        assert "13 of 13 models with relatives placed." in said
+        assert {edge.kind for edge in alone.edges} == {"descent", "merge"}
+
+
+def test_a_process_that_finds_another_registry_leaves_the_family_to_who_asked(families: Path, tmp_path: Path) -> None:
+    with Registry.open(families) as registry, Registry.open(tmp_path / "other.db") as other:
+        measurer = Measurer(registry.known, registry.judge(16))
+        measurer.look_up(registry.store.numbers())
+        names = ["0", "0a"]
+        measurer.link(*names)
+        told = beside(measurer, {name: [name] for name in names})
+        start, task = processes.Start(registry.store.place, measurer.judge, told), processes.task_of(measurer, names)
+        assert processes.worked_out(other.known, start, task) is None
+        reply = processes.worked_out(registry.known, start, task)
+        assert reply is not None
+        assert [(edge.parent, edge.child) for edge in reply.drawn.edges] == [("0", "0a")]
+        assert reply.told.keys() == {(measurer.prints["0"], measurer.prints["0a"])}

@@ -13,8 +13,8 @@ from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.trees.directions import Beside, Hint, hints, settled
 from modelkin_registry.trees.forests import ROUNDS, Kinship, Oriented, joining, oriented, spanning, standing, untried
 from modelkin_registry.trees.hubs import FEWEST, MOST, HubTest, examined
-from modelkin_registry.trees.links import Link
-from modelkin_registry.trees.measurer import Measurer
+from modelkin_registry.trees.pairs.links import Link
+from modelkin_registry.trees.pairs.measurer import Measurer
 from modelkin_registry.trees.parentage import (
     Parts,
     comes_whole,

@@ -11,7 +11,7 @@ from statistics import median
 import networkx
 
 from modelkin_registry.trees.directions import ONE_WAY, STRONG, WEAK, Hint
-from modelkin_registry.trees.links import Link
+from modelkin_registry.trees.pairs.links import Link
 
 # Factor on the distance to a quantised, pruned or upcycled copy: its distance to a third model differs from its original's by less than
 # sketches resolve, and such copies are rarely built on (Atlas, 2503.10633: 99.4 % of quantised models are leaves).

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from modelkin_registry.search.candidates import REVISIONS, find_candidates_of_many
-from modelkin_registry.trees.measurer import Measurer
+from modelkin_registry.trees.pairs.measurer import Measurer
 from modelkin_registry.trees.parentage import may_come_whole
 
 CANDIDATES = 12  # models of the index that each one is held against: in a family of 40 its base was always among the nearest 5 (trees.json)

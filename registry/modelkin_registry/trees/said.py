@@ -9,7 +9,7 @@ from modelkin_registry.answers.claims import WeighedClaim
 from modelkin_registry.claims.declared import texts_in
 from modelkin_registry.store.protocol import Store
 from modelkin_registry.trees.directions import Beside
-from modelkin_registry.trees.measurer import Measurer
+from modelkin_registry.trees.pairs.measurer import Measurer
 
 FEW = 1024  # models of which what is said is read one by one
 SAID = {

@@ -10,9 +10,10 @@ from modelkin_registry.claims.declared import lineage_claims, verdict_on
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.search.known import Known
 from modelkin_registry.trees.family import Drawn, Family
-from modelkin_registry.trees.kept import KeptPairs
-from modelkin_registry.trees.measurer import Measurer, copies
 from modelkin_registry.trees.nearest import AT_ONCE, Nearest
+from modelkin_registry.trees.pairs.kept import KeptPairs
+from modelkin_registry.trees.pairs.measurer import Measurer, copies
+from modelkin_registry.trees.processes import drawn_by_many, processes_for
 from modelkin_registry.trees.said import beside, summary
 
 DEPTH = 2  # steps from the model asked about: its parent, its siblings and its children's children
@@ -92,21 +93,25 @@ class _Work:
 
     def whole(self) -> TreeAnswer:
         """The forest of all."""
-        families: list[Drawn] = []
-        models: dict[str, TreeModel] = {}
-        done = 0
-        for names in self.measurer.families(self.groups):
-            drawn = self._drawn(names)
-            families.append(drawn)
+        families = [names for names in self.measurer.families(self.groups) if len(names) > 1]
+        related = sum(map(len, families))
+        models = {name: self._model(name, ()) for name, same in self.groups.items() if len(same) > 1}
+        found: list[Drawn] = []
+        for names, drawn in zip(families, self._drawn_all(families, related), strict=True):
+            found.append(drawn)
             placed = {name for edge in drawn.edges for name in (edge.parent, edge.child)}
-            shown = [name for name in names if name in placed or len(self.groups[name]) > 1]
-            models |= {name: self._model(name, drawn.edges) for name in shown}
+            models |= {name: self._model(name, drawn.edges) for name in placed}
             self.measurer.forget(names)
-            done += len(names)
-            if len(names) > 1:
-                self.say(f"{done:,} of {len(self.groups):,} models placed.")
+            self.say(f"{sum(len(trees) for trees in families[: len(found)]):,} of {related:,} models with relatives placed.")
         alone = tuple(name for name in self.groups if name not in models)
-        return self._answer(None, [models[name] for name in self.groups if name in models], _in_order(families), alone, families, 0)
+        return self._answer(None, [models[name] for name in self.groups if name in models], _in_order(found), alone, found, 0)
+
+    def _drawn_all(self, families: Sequence[Sequence[str]], models: int) -> Iterator[Drawn]:
+        """The edges of all families, of many models by several processes."""
+        if models >= MANY and (processes := processes_for(models)) > 1:
+            self.measurer.fingerprint.cache_clear()  # the processes need the memory
+            return drawn_by_many(self.measurer, families, self.beside, processes)
+        return map(self._drawn, families)
 
     def around(self, asked: str, name: str, left_out: int) -> TreeAnswer:
         """The part of the forest that hangs together with one model."""
@@ -131,7 +136,7 @@ class _Work:
         left_out: int,
     ) -> TreeAnswer:
         ancestors = tuple(sorted(group for drawn in families for group in drawn.without_ancestor))
-        return TreeAnswer(around, tuple(models), tuple(edges), alone, self.measurer.held, left_out, (HINTS_ONLY,), ancestors)
+        return TreeAnswer(around, tuple(models), tuple(edges), alone, len(self.measurer.looked_at), left_out, (HINTS_ONLY,), ancestors)
 
     def _model(self, name: str, edges: Sequence[TreeEdge]) -> TreeModel:
         facts = self.measurer.facts(name)

@@ -10,7 +10,7 @@ from blake3 import blake3
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.batches.layouts import Layout, is_informative, layout_of
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
-from modelkin_registry.trees.links import Part
+from modelkin_registry.trees.pairs.links import Part
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,14 @@ from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.relations.pairs import Held, hold
 from modelkin_registry.search.known import Known
-from modelkin_registry.trees.facts import Facts, comparable_share, facts_of
-from modelkin_registry.trees.kept import KeptPairs, Told, under
-from modelkin_registry.trees.links import Link, Views
-from modelkin_registry.trees.one_way import may_be_one_way
+from modelkin_registry.trees.pairs.facts import Facts, comparable_share, facts_of
+from modelkin_registry.trees.pairs.kept import KeptPairs, Told, under
+from modelkin_registry.trees.pairs.links import Link, Views
+from modelkin_registry.trees.pairs.one_way import may_be_one_way
 
 Pair = tuple[str, str]
-KEPT = 2048  # fingerprints in memory at once: 200 MB of large ones
+Numbers = tuple[int, int]
+KEPT = 1024  # fingerprints in memory at once: 200 MB
 AT_ONCE = 256  # pairs that are looked at together
 FEWEST_SLOPES = 8  # matrices from which slopes are compared
 LEAST_SLOPE_GAP = 0.02  # mean difference of slopes below which sketches of a few dozen matrices tell nothing (noise of one: 0.09 x change)
@@ -45,12 +46,8 @@ class Measurer:
         self.screened: dict[Pair, tuple[Seen, Seen]] = {}
         self.kept = KeptPairs(known.store, judge)
         self.near: dict[str, dict[str, Link]] = defaultdict(dict)
+        self.looked_at: set[Pair] = set()
         self._facts: dict[str, Facts] = {}
-
-    @property
-    def held(self) -> int:
-        """Pairs that were looked at."""
-        return len(self.links)
 
     def look_up(self, revisions: Iterable[int]) -> None:
         """Learn what the models are called that these revisions are of, and which revision is their current one."""
@@ -89,6 +86,7 @@ class Measurer:
         """The evidence between two models, None where there is none."""
         pair = self._ordered(one, other)
         if pair not in self.links:
+            self.looked_at.add(pair)
             self.links[pair] = link = self._measured(*pair)
             if link is not None:
                 self.near[link.a][link.b] = self.near[link.b][link.a] = link
@@ -97,7 +95,7 @@ class Measurer:
     def _ordered(self, one: str, other: str) -> Pair:
         return (one, other) if (self.facts(one).parameters, one) <= (self.facts(other).parameters, other) else (other, one)
 
-    def _numbers(self, pair: Pair) -> tuple[int, int]:
+    def _numbers(self, pair: Pair) -> Numbers:
         return self.prints[pair[0]], self.prints[pair[1]]
 
     def _measured(self, a: str, b: str) -> Link | None:
@@ -175,9 +173,16 @@ class Measurer:
         return sorted(sorted(family) for family in union.to_sets())
 
     def forget(self, names: Iterable[str]) -> None:
-        """Let go of the links of models that nothing is asked of any more. The pairs stay counted."""
+        """Let go of the links of models that little is asked of any more. The pairs stay counted."""
         for name in names:
-            self.links |= {(link.a, link.b): None for link in self.near.pop(name, {}).values()}
+            for link in self.near.pop(name, {}).values():
+                self.links.pop((link.a, link.b), None)
+
+    def take_in(self, names: Iterable[str], told: Mapping[Numbers, str], looked_at: Iterable[Pair]) -> None:
+        """Take over what was found elsewhere of the pairs of some models, in the place of their links here."""
+        self.forget(names)
+        self.kept.new.update(told)
+        self.looked_at.update(looked_at)
 
 
 def copies(measurer: Measurer, names: Iterable[str]) -> Mapping[str, list[str]]:

@@ -49,7 +49,7 @@ class KeptPairs:
         self.store, self.signature = store, signature(judge)
         self._known: dict[PAIR, str] = {}
         self._read: set[int] = set()
-        self._new: dict[PAIR, str] = {}
+        self.new: dict[PAIR, str] = {}
 
     def look_up(self, fingerprints: Iterable[int]) -> None:
         """Read what is kept of pairs whose first is one of these."""
@@ -59,21 +59,25 @@ class KeptPairs:
             self._known |= self.store.kinship.told(self.signature, wanted)
 
     def __contains__(self, pair: PAIR) -> bool:
-        return pair in self._new or pair in self._known
+        return pair in self.new or pair in self._known
 
     def get(self, pair: PAIR) -> Told | None:
         """What a pair showed, None where it is not known."""
-        text = self._new.get(pair) or self._known.get(pair)
+        text = self.text(pair)
         return None if text is None else read(text)
+
+    def text(self, pair: PAIR) -> str | None:
+        """The same as it is kept."""
+        return self.new.get(pair) or self._known.get(pair)
 
     def put(self, pair: PAIR, told: Told) -> Told:
         """Note what a pair showed. Returns it as it will be read."""
-        self._new[pair] = text = written(told)
+        self.new[pair] = text = written(told)
         return told if told.views is None else read(text)  # what only was screened holds plain values alone
 
     def keep(self) -> None:
         """Store what was noted, unless somebody else is writing, or the registry may not be written: then it is worked out another time."""
-        new = [(a, b, text) for (a, b), text in sorted(self._new.items()) if self._known.get((a, b)) != text]
+        new = [(a, b, text) for (a, b), text in sorted(self.new.items()) if self._known.get((a, b)) != text]
         if new and self.signature and not self.store.read_only:
             with suppress(RegistryError):  # a full disk, say: the answer is there
                 self.store.kinship.keep(self.signature, new)
@@ -92,7 +96,7 @@ def signature(judge: Judge) -> str:
 @cache
 def _code() -> str:
     """A digest of all that judges: the registry's code, and what it takes from the indexer and the tables."""
-    places = [Path(__file__).parents[1], Path(results.__path__[0]), Path(str(sketch.__file__)), Path(modelkin_data.__path__[0])]
+    places = [Path(__file__).parents[2], Path(results.__path__[0]), Path(str(sketch.__file__)), Path(modelkin_data.__path__[0])]
     hasher = blake3()
     for path in _files(places):
         hasher.update(path.name.encode() + path.read_bytes())
