@@ -143,12 +143,19 @@ def _roles_missing(pair: ComponentPair, role_means: RoleMeans) -> bool:
 def _parts_unmatched(pair: ComponentPair) -> bool:
     """Whether a part of the query's component has no counterpart of its shape in any channel; cleared tensors are among it."""
     matched = {place.query_row for place in pair.places}
-    table = pair.query.matrices
-    component = pair.query.component
-    own = [row for row, p in enumerate(table.places) if p.component == component and is_informative(p)]
+    own = _informative_rows(pair.query)
     followed = {f.family for f in pair.families if f.inherited and f.family == "embedding" and f.channel == "anchored"}
-    lacking = sum(int(table.parameters[row]) for row in own if row not in matched and shown(table.places[row].family) not in followed)
-    return lacking > OTHER_PARTS * sum(int(table.parameters[row]) for row in own)
+    lacking = sum(size for row, family, size in own if row not in matched and family not in followed)
+    return lacking > OTHER_PARTS * sum(size for _, _, size in own)
+
+
+def _informative_rows(side: Side) -> list[tuple[int, str, int]]:
+    """Rows of a component's informative matrices, their families as shown, and their sizes; worked out once for every model held to it."""
+    table, known = side.matrices, side.matrices.worked_out
+    if (_informative_rows, side.component) not in known:
+        own = [(row, p.family) for row, p in enumerate(table.places) if p.component == side.component and is_informative(p)]
+        known[_informative_rows, side.component] = [(row, shown(family), int(table.parameters[row])) for row, family in own]
+    return known[_informative_rows, side.component]  # type: ignore[no-any-return]
 
 
 def tokens_cleared(pair: ComponentPair) -> bool:

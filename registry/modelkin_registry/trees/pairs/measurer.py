@@ -134,8 +134,8 @@ class Measurer:
     def _hold(self, a: str, b: str) -> tuple[float, Views]:
         ours, theirs = self.fingerprint(a), self.fingerprint(b)
         there = hold(ours, theirs, b, self.judge)
-        found = there.kin()
-        back = hold(theirs, ours, a, self.judge).kin()
+        found = there.kin(brief=True)
+        back = hold(theirs, ours, a, self.judge).kin(brief=True)
         closeness = min(
             found.closeness * comparable_share(found.comparable_parameters, ours),
             back.closeness * comparable_share(back.comparable_parameters, theirs),
