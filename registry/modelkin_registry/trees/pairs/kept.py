@@ -6,10 +6,12 @@ so that a tree of kept pairs is the tree worked out afresh: whatever came, went 
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import types
 import typing
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -29,6 +31,9 @@ from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.store.protocol import Store
 
 PAIR = tuple[int, int]
+PACKED = "zlib:"  # before JSON that was packed, and written in base 85: two thirds of 7 KB less
+QUICK = 3  # how hard it is packed
+MOST = 1 << 24  # bytes unpacked: pairs of the largest models take some hundred KB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,13 +120,15 @@ def _files(places: Iterable[Path]) -> Iterator[Path]:
 
 
 def written(told: Told) -> str:
-    """What a pair showed as JSON. Numbers come back as they were."""
-    return json.dumps(told, default=_plain, separators=(",", ":"))
+    """What a pair showed as JSON, of pairs that were held together packed. Numbers come back as they were."""
+    text = json.dumps(told, default=_plain, separators=(",", ":"))
+    return text if told.views is None else PACKED + base64.b85encode(zlib.compress(text.encode(), QUICK)).decode()
 
 
 def read(text: str) -> Told:
     """The other way round."""
-    return typing.cast(Told, _maker(Told)(json.loads(text)))
+    plain = zlib.decompressobj().decompress(base64.b85decode(text[len(PACKED) :]), MOST) if text.startswith(PACKED) else text
+    return typing.cast(Told, _maker(Told)(json.loads(plain)))
 
 
 def under(relative: Relative, name: str) -> Relative:
