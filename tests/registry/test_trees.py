@@ -253,6 +253,20 @@ def test_single_layers_are_looked_up_where_no_whole_model_explains_a_model(tmp_p
     assert asked == [3 * LAYERS]  # the graft, the one without relatives, and one of the four that explain each other
 
 
+def test_a_claim_about_a_model_that_is_not_shown_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = llama(1)
+    models = {"base": base, "near": trained_on(base, 10, 0.01), "far": trained_on(base, 11, 0.3), "other": llama(2)}
+    with registry_of(tmp_path, models, {"near": "far", "far": "other"}) as registry:
+        monkeypatch.setattr(trees, "MOST_AROUND", 2)
+        around = registry.tree("near")
+        assert {one.model: one.said for one in around.models} == {
+            "near": "claims far, weights are consistent with it, base is nearer",
+            "base": "",
+        }
+        said = {one.model: one.claims for one in registry.tree("far").models}
+        assert [(claim.model, claim.relation, claim.verdict) for claim in said["far"]] == [("other", "unrelated", "nothing")]
+
+
 # by several processes
 
 

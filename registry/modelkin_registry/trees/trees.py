@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 
 from modelkin_registry.answers.claims import WeighedClaim
 from modelkin_registry.answers.tree import TreeAnswer, TreeEdge, TreeModel
@@ -10,7 +11,7 @@ from modelkin_registry.claims.declared import lineage_claims, verdict_on
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.search.known import Known
 from modelkin_registry.trees.family import Drawn, Family
-from modelkin_registry.trees.nearest import AT_ONCE, Nearest
+from modelkin_registry.trees.nearest import AT_ONCE, CANDIDATES, Nearest
 from modelkin_registry.trees.pairs.kept import KeptPairs
 from modelkin_registry.trees.pairs.measurer import Measurer, copies
 from modelkin_registry.trees.processes import drawn_by_many, processes_for
@@ -19,6 +20,7 @@ from modelkin_registry.trees.said import beside, summary
 DEPTH = 2  # steps from the model asked about: its parent, its siblings and its children's children
 MANY = 1024  # models from which a tree takes so long that its progress is told
 MOST_AROUND = 60  # models looked at around one: a popular base has thousands of children, and nobody reads so large a picture
+FEW = CANDIDATES + 1  # models of which each is held against each: a model and its nearest, of which the index need not be asked again
 HINTS_ONLY = "Directions are hints: weights carry no dates, and a parent and its child swapped look much alike."
 Say = Callable[[str], None]
 
@@ -33,16 +35,28 @@ def family_tree(
     `say` is told how far the work has come, from MANY models on.
     """
     measurer = Measurer(known, judge)
+    nearest = Nearest(measurer)
     if around is None:
         measurer.look_up(known.store.numbers())
         tell: Say = say if len(measurer.ids) >= MANY else lambda words: None
-        return _Work(measurer, sorted(measurer.ids), tell).whole(), measurer.kept
+        names = sorted(measurer.ids)
+        for start in range(0, len(names), AT_ONCE):
+            nearest.find(names[start : start + AT_ONCE])
+            tell(f"Nearest models looked up of {min(start + AT_ONCE, len(names)):,} of {len(names):,}.")
+        work = _Work(measurer, names, tell)
+        work.link_nearest(nearest)
+        return work.whole(), measurer.kept
     known.named(around)  # one of an older spec has no place in a tree, and says so
     asked = known.store.get(around)
     measurer.look_up([asked.revision])
-    nearest = Nearest(measurer)
     names, left_out = _neighbourhood(measurer, nearest, asked.model, depth)
-    return _Work(measurer, names, lambda words: None, nearest).around(around, asked.model, left_out), measurer.kept
+    work = _Work(measurer, names, lambda words: None)
+    if len(names) <= FEW:
+        work.link_all()
+    else:
+        nearest.find(names)
+        work.link_nearest(nearest)
+    return work.around(around, asked.model, left_out), measurer.kept
 
 
 def _neighbourhood(measurer: Measurer, nearest: Nearest, centre: str, depth: int) -> tuple[list[str], int]:
@@ -63,31 +77,36 @@ def _neighbourhood(measurer: Measurer, nearest: Nearest, centre: str, depth: int
 
 
 class _Work:
-    """From names to the answer: candidates, links, and the families that these make, one after the other."""
+    """From names to the answer: links, and the families that these make, one after the other."""
 
-    def __init__(self, measurer: Measurer, names: Sequence[str], say: Say, nearest: Nearest | None = None) -> None:
+    def __init__(self, measurer: Measurer, names: Sequence[str], say: Say) -> None:
         self.measurer, self.say = measurer, say
-        self.nearest = nearest or Nearest(measurer)
-        for start in range(0, len(names), AT_ONCE):
-            self.nearest.find(names[start : start + AT_ONCE])
-            say(f"Nearest models looked up of {min(start + AT_ONCE, len(names)):,} of {len(names):,}.")
         self.groups: Mapping[str, Sequence[str]] = copies(measurer, names)
         self.head = {name: first for first, same in self.groups.items() for name in same}
         self.beside = beside(measurer, self.groups)
-        self._link(self.groups)
-        lacking = self.nearest.unexplained(self.groups)
-        for start in range(0, len(lacking), AT_ONCE):
-            self.nearest.find(lacking[start : start + AT_ONCE], layered=True)
-            say(f"Single layers looked up of {min(start + AT_ONCE, len(lacking)):,} of {len(lacking):,} models.")
-        self._link(lacking)
 
-    def _link(self, names: Iterable[str]) -> None:
-        """Hold models against their nearest, and those that their folders name."""
+    def link_nearest(self, nearest: Nearest) -> None:
+        """Hold each model against its nearest, and those that its folder names."""
+        self._link(self.groups, nearest)
+        lacking = nearest.unexplained(self.groups)
+        for start in range(0, len(lacking), AT_ONCE):
+            nearest.find(lacking[start : start + AT_ONCE], layered=True)
+            self.say(f"Single layers looked up of {min(start + AT_ONCE, len(lacking)):,} of {len(lacking):,} models.")
+        self._link(lacking, nearest)
+
+    def link_all(self) -> None:
+        """Hold each model against each other one."""
+        self._hold([*combinations(self.groups, 2)])
+
+    def _link(self, names: Iterable[str], nearest: Nearest) -> None:
         wanted = []
         for first in names:
-            found = [self.head.get(other) for other in self.nearest.of(first)]
+            found = [self.head.get(other) for other in nearest.of(first)]
             found += [self.head.get(model or "") for _, model in lineage_claims(self.beside.claims[first], self.beside.aliases)]
             wanted += [(first, other) for other in dict.fromkeys(found) if other is not None and other != first]
+        self._hold(wanted)
+
+    def _hold(self, wanted: Sequence[tuple[str, str]]) -> None:
         for done in self.measurer.link_many(wanted):
             self.say(f"{done:,} of {len(wanted):,} pairs of models looked at.")
 
@@ -149,8 +168,7 @@ class _Work:
         for claim, model in lineage_claims(self.beside.claims[name], self.beside.aliases):
             if model == name or (model is None and claim.kind == "name_or_path"):
                 continue
-            link = self.measurer.link(name, model) if model is not None and model in self.groups else None
-            relation = None if model is None else link.view(name).relation if link else "unrelated"
+            relation = None if model is None else self.measurer.relation(name, model)
             yield WeighedClaim(claim.kind, claim.value, claim.source, model, relation, verdict_on(model, relation))
 
 

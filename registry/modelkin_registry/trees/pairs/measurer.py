@@ -92,6 +92,17 @@ class Measurer:
                 self.near[link.a][link.b] = self.near[link.b][link.a] = link
         return self.links[pair]
 
+    def relation(self, name: str, other: str) -> str:
+        """What another registered model is to this one, be it among those that were looked up or not."""
+        if other not in self.ids:
+            self.look_up(self.known.store.current_of([other]))
+        if other not in self.ids:  # of an older spec
+            return "not comparable"
+        link = self.link(name, other)
+        if link is not None:
+            return link.view(name).relation
+        return hold(self.fingerprint(name), self.fingerprint(other), other, self.judge).kin(brief=True).relative.relation
+
     def _ordered(self, one: str, other: str) -> Pair:
         return (one, other) if (self.facts(one).parameters, one) <= (self.facts(other).parameters, other) else (other, one)
 
