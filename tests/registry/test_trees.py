@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,17 +13,21 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from benchmarks.common import sketch_families
 from calls import run
 from modelkin_cli.pages.trees.picture import dot, svg
 from modelkin_indexer.errors import UnknownModel
 from modelkin_indexer.results.beside import Claim
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.tree import TreeAnswer
+from modelkin_registry.batches.pairs import UNSEEN
 from modelkin_registry.registry import Registry
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.trees import processes, trees
 from modelkin_registry.trees.forests import Kinship
 from modelkin_registry.trees.hubs import examined
+from modelkin_registry.trees.nearest import Nearest
+from modelkin_registry.trees.pairs import measurer
 from modelkin_registry.trees.pairs.kept import KeptPairs
 from modelkin_registry.trees.pairs.links import Link, Views
 from modelkin_registry.trees.pairs.measurer import Measurer
@@ -267,6 +271,34 @@ def test_a_claim_about_a_model_that_is_not_shown_is_looked_at(tmp_path: Path, mo
         assert [(claim.model, claim.relation, claim.verdict) for claim in said["far"]] == [("other", "unrelated", "nothing")]
 
 
+def drawn(answer: TreeAnswer) -> list[tuple[Any, ...]]:
+    return [(e.parent, e.child, e.kind, e.relation, e.also, e.direction, e.reasons, e.families, e.weight) for e in answer.edges]
+
+
+@pytest.mark.parametrize(("size", "centre"), [(0, "0a"), (15, "m00003")])
+def test_the_tree_is_that_of_which_every_pair_was_held_and_every_layer_looked_up(
+    families: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, centre: str
+) -> None:
+    def find(self: Nearest, names: Sequence[str], **_: bool) -> None:
+        real(self, names, layered=True)
+
+    real = Nearest.find
+    with Registry.open(families if not size else tmp_path / "large.db") as registry:
+        for name, model in sketch_families.families(2 * size, size) if size else ():
+            registry.add(name, model)
+        monkeypatch.setattr(KeptPairs, "keep", lambda *_: None)
+        quick = [registry.tree(), registry.tree(centre, depth=1)]
+        monkeypatch.setattr(measurer, "screened", lambda pairs, judge: [UNSEEN] * len(pairs))
+        monkeypatch.setattr(Nearest, "find", find)
+        held = [registry.tree(), registry.tree(centre, depth=1)]
+    for one, other in zip(quick, held, strict=True):
+        assert one.edges
+        assert drawn(one) == drawn(other)
+        assert one.models == other.models
+        assert one.without_ancestor == other.without_ancestor
+        assert [edge.distance for edge in one.edges] == pytest.approx([edge.distance for edge in other.edges], abs=2e-5)
+
+
 # by several processes
 
 
@@ -296,14 +328,14 @@ def test_several_processes_draw_the_tree_that_one_draws(families: Path, worker: 
 
 def test_a_process_that_finds_another_registry_leaves_the_family_to_who_asked(families: Path, tmp_path: Path) -> None:
     with Registry.open(families) as registry, Registry.open(tmp_path / "other.db") as other:
-        measurer = Measurer(registry.known, registry.judge(16))
-        measurer.look_up(registry.store.numbers())
+        known = Measurer(registry.known, registry.judge(16))
+        known.look_up(registry.store.numbers())
         names = ["0", "0a"]
-        measurer.link(*names)
-        told = beside(measurer, {name: [name] for name in names})
-        start, task = processes.Start(registry.store.place, measurer.judge, told), processes.task_of(measurer, names)
+        known.link(*names)
+        told = beside(known, {name: [name] for name in names})
+        start, task = processes.Start(registry.store.place, known.judge, told), processes.task_of(known, names)
         assert processes.worked_out(other.known, start, task) is None
         reply = processes.worked_out(registry.known, start, task)
         assert reply is not None
         assert [(edge.parent, edge.child) for edge in reply.drawn.edges] == [("0", "0a")]
-        assert reply.told.keys() == {(measurer.prints["0"], measurer.prints["0a"])}
+        assert reply.told.keys() == {(known.prints["0"], known.prints["0a"])}

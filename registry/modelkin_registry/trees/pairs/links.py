@@ -70,8 +70,8 @@ class Link:
 
     @property
     def correlation(self) -> float:
-        """Mean correlation of what they share, be it by descent or from one start."""
-        return self.seen[0].r if self.seen is not None else self.r
+        """Mean correlation of what they share, be it by descent or from one start; of a start in parts alone less."""
+        return self.seen[0].r if self.seen is not None else self.r or self.closeness
 
     @cached_property
     def distance(self) -> float:
