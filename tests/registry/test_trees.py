@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -339,3 +340,23 @@ def test_a_process_that_finds_another_registry_leaves_the_family_to_who_asked(fa
         assert reply is not None
         assert [(edge.parent, edge.child) for edge in reply.drawn.edges] == [("0", "0a")]
         assert reply.told.keys() == {(known.prints["0"], known.prints["0a"])}
+
+
+def test_processes_end_where_nobody_waits_for_the_rest(families: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[processes.Process] = []
+
+    def popen(*given: Any, **named: Any) -> processes.Process:
+        started.append(real(*given, **named))
+        return started[-1]
+
+    real = subprocess.Popen
+    monkeypatch.setattr(processes.subprocess, "Popen", popen)
+    with Registry.open(families) as registry:
+        known = Measurer(registry.known, registry.judge(16))
+        known.look_up(registry.store.numbers())
+        names = ["0", "0a", "0b"]
+        found = processes.drawn_by_many(known, [names] * 40, beside(known, {name: [name] for name in names}), 2)
+        next(found)
+        found.close()  # type: ignore[attr-defined]  # a generator
+    assert len(started) == 2
+    assert all(process.poll() is not None for process in started)

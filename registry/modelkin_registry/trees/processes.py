@@ -65,7 +65,9 @@ class Reply:
 def drawn_by_many(measurer: Measurer, families: Sequence[Sequence[str]], beside: Beside, processes: int) -> Iterator[Drawn]:
     """The edges of each family, in the order given, worked out by so many processes."""
     start = Start(measurer.known.store.place, measurer.judge, beside)
-    running = [process for _ in range(processes) if (process := _started(start)) is not None]
+    running = [process for _ in range(processes) if (process := _started()) is not None]
+    for process in running:
+        _tell(process, start)
     idle: queue.SimpleQueue[Process | None] = queue.SimpleQueue()
     for each in running or (None,):
         idle.put(each)
@@ -107,19 +109,23 @@ def _taken_in(measurer: Measurer, names: Sequence[str], future: Future[Reply | N
     return reply.drawn
 
 
-def _started(start: Start) -> Process | None:
+def _started() -> Process | None:
     """A new process, None where none can be started. Ctrl-C does not reach it."""
     paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
     try:
-        process = subprocess.Popen(  # noqa: S603  # this Python, and nothing of a caller's
+        return subprocess.Popen(  # noqa: S603  # this Python, and nothing of a caller's
             (sys.executable, *WORKER), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **paths}, start_new_session=True
         )
     except OSError:
         return None
-    with contextlib.suppress(OSError):  # of one that is gone nothing comes back either
-        assert process.stdin is not None
-        pickle.dump(start, process.stdin)
-    return process
+
+
+def _tell(process: Process, words: Start | Task) -> None:
+    """Send something to a process. One that is gone sends nothing back, which shows it."""
+    assert process.stdin is not None
+    with contextlib.suppress(OSError, ValueError):
+        pickle.dump(words, process.stdin)
+        process.stdin.flush()
 
 
 def _asked(idle: queue.SimpleQueue[Process | None], task: Task) -> Reply | None:
@@ -127,11 +133,9 @@ def _asked(idle: queue.SimpleQueue[Process | None], task: Task) -> Reply | None:
     process = idle.get()
     reply: Any = None
     if process is not None:
-        assert process.stdin is not None
         assert process.stdout is not None
+        _tell(process, task)
         try:
-            pickle.dump(task, process.stdin)
-            process.stdin.flush()
             reply = pickle.load(process.stdout)  # noqa: S301  # of a process of ours
         except (OSError, EOFError, ValueError, pickle.UnpicklingError):
             process = None
