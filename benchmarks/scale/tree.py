@@ -8,7 +8,7 @@ model more costs: its `add`, and the tree around it, which no step before has pr
 
     python -m benchmarks.scale.tree --models 300 --around 100000 [--folder PATH]
 
-The registries are made in PATH, and left there to be asked again. Writes results/tree_scale.json.
+The registries are made in PATH, and left there to be asked again, with another --seed around other models. Writes results/tree_scale.json.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any, TypeVar
 
 import numpy as np
@@ -76,13 +77,13 @@ def whole(models: int, folder: Path) -> dict[str, Any]:
         return found | {"after_one_more_seconds": after, "kept_bytes_a_model": round((registry.store.inspection.size() - bare) / models)}
 
 
-def around(models: int, folder: Path) -> dict[str, Any]:
+def around(models: int, folder: Path, seed: int) -> dict[str, Any]:
     """Trees around single models of a registry in which none was asked for before."""
     with Registry.open(folder / f"around{models}.db") as registry:
         if not registry.store.count():
             fill(registry, models)
         families = models // SIZE - 1  # the last one is left for the model that comes later
-        names = [f"m{SIZE * (number * families // (2 * ASKED + 1)) + SIZE // 2:05}" for number in range(2 * ASKED + 1)]
+        names = [f"m{SIZE * family + SIZE // 2:05}" for family in Random(seed).sample(range(families), 2 * ASKED + 1)]
         cold, _ = timed(lambda: registry.tree(names[0], depth=PAGE))
         found: dict[str, Any] = {"models": models, "cold_page_seconds": cold}
         found["page"] = around_each(registry, names[1::2], PAGE)
@@ -92,12 +93,21 @@ def around(models: int, folder: Path) -> dict[str, Any]:
 
 def around_each(registry: Registry, names: Sequence[str], depth: int) -> dict[str, Any]:
     """The tree around each of these models, twice."""
-    runs: list[list[tuple[float, TreeAnswer]]] = [[timed(partial(registry.tree, name, depth=depth)) for name in names] for _ in range(2)]
+    runs: list[list[tuple[float, TreeAnswer]]] = []
+    processor: list[float] = []
+    for _ in range(2):
+        began = time.process_time()
+        runs.append([timed(partial(registry.tree, name, depth=depth)) for name in names])
+        processor.append(round((time.process_time() - began) / len(names), 3))
     assert [answer for _, answer in runs[0]] == [answer for _, answer in runs[1]]
     found: dict[str, Any] = {"shown": statistics.median(len(answer.models) for _, answer in runs[0])}
-    for what, run in zip(("first", "again"), runs, strict=True):
+    for what, run, mean in zip(("first", "again"), runs, processor, strict=True):
         seconds = [seconds for seconds, _ in run]
-        found |= {f"{what}_seconds": round(statistics.median(seconds), 3), f"longest_{what}_seconds": max(seconds)}
+        found |= {
+            f"{what}_seconds": round(statistics.median(seconds), 3),
+            f"longest_{what}_seconds": max(seconds),
+            f"mean_{what}_processor_seconds": mean,
+        }
     return found
 
 
@@ -125,6 +135,7 @@ def main() -> None:
     parser.add_argument("--models", type=int, nargs="*", default=[300])
     parser.add_argument("--around", type=int, nargs="*", default=[100_000])
     parser.add_argument("--folder", type=Path, help="where the registries are made, and kept")
+    parser.add_argument("--seed", type=int, default=0, help="chooses the models asked around: others for a registry that was asked before")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     found: dict[str, Any] = {"family": SIZE, "whole": [], "around_one": []}
@@ -133,7 +144,7 @@ def main() -> None:
             found["whole"].append(whole(models, Path(folder)))
             print(found["whole"][-1], flush=True)
         for models in arguments.around:
-            found["around_one"].append(around(models, Path(folder)))
+            found["around_one"].append(around(models, Path(folder), arguments.seed))
             print(found["around_one"][-1], flush=True)
     write_result("tree_scale", found, out=arguments.out)
 
