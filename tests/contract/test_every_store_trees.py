@@ -17,8 +17,9 @@ from modelkin_registry.answers.upkeep import OwnBackground
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.registry import Registry
 from modelkin_registry.store.protocol import Store
-from modelkin_registry.trees import kept, links
-from modelkin_registry.trees.kept import KeptPairs, signature
+from modelkin_registry.trees import trees
+from modelkin_registry.trees.pairs import kept, measurer
+from modelkin_registry.trees.pairs.kept import KeptPairs, signature
 from models import channels_permuted, fingerprint, llama, part_from, trained_on
 
 Open = Callable[[], Store]
@@ -44,8 +45,8 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(name)
         return real(query, relative, name, judge, **more)
 
-    real = links.hold
-    monkeypatch.setattr(links, "hold", hold)
+    real = measurer.hold
+    monkeypatch.setattr(measurer, "hold", hold)
     return found
 
 
@@ -97,6 +98,28 @@ def test_the_order_of_coming_draws_no_other_edges(opened: Open, models: Mapping[
         for name in ("base", "copy", *names):  # of two with the same weights the first stands for both
             other.add(name, models[name])
         assert drawn(registry.tree()) == drawn(other.tree())
+
+
+def test_several_processes_open_the_store_and_draw_the_same(
+    opened: Open, models: Mapping[str, Fingerprint], monkeypatch: pytest.MonkeyPatch, held: list[str]
+) -> None:
+    with opened() as store, Registry(store) as registry:
+        for name in models:
+            registry.add(name, models[name])
+        with monkeypatch.context() as patch:
+            patch.setattr(KeptPairs, "keep", lambda *_: None)
+            alone = registry.tree()
+            once = len(held)
+            patch.setattr(trees, "MANY", 1)
+            patch.setattr(trees, "processes_for", lambda models: 2)
+            assert registry.tree() == alone
+            assert len(held) < 2 * once  # what an edge rests on was held elsewhere
+        monkeypatch.setattr(trees, "MANY", 1)
+        monkeypatch.setattr(trees, "processes_for", lambda models: 2)
+        assert registry.tree() == alone
+        held.clear()
+        assert registry.tree() == alone
+        assert held == []  # what the processes found was kept
 
 
 def test_one_model_more_is_held_alone(opened: Open, models: Mapping[str, Fingerprint], held: list[str]) -> None:

@@ -5,24 +5,35 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from benchmarks.common import sketch_families
 from calls import run
 from modelkin_cli.pages.trees.picture import dot, svg
 from modelkin_indexer.errors import UnknownModel
 from modelkin_indexer.results.beside import Claim
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.tree import TreeAnswer
+from modelkin_registry.batches.pairs import UNSEEN
 from modelkin_registry.registry import Registry
+from modelkin_registry.search.index import VectorIndex
+from modelkin_registry.trees import processes, trees
 from modelkin_registry.trees.forests import Kinship
 from modelkin_registry.trees.hubs import examined
-from modelkin_registry.trees.links import Link, Views
-from models import Tensors, channels_permuted, fingerprint, llama, part_from, trained_on, with_layers
+from modelkin_registry.trees.nearest import Nearest
+from modelkin_registry.trees.pairs import measurer
+from modelkin_registry.trees.pairs.kept import KeptPairs
+from modelkin_registry.trees.pairs.links import Link, Views
+from modelkin_registry.trees.pairs.measurer import Measurer
+from modelkin_registry.trees.said import beside
+from models import LAYERS, Tensors, channels_permuted, fingerprint, llama, part_from, trained_on, with_layers
 from tiny_models import save_model, tiny_llama, tuned
 
 
@@ -227,3 +238,125 @@ def test_the_tree_around_a_model_is_its_family_of_the_whole_tree(tmp_path: Path)
                 assert [edge for edge in whole.edges if edge.child in family] == list(around.edges)
                 assert [one for one in whole.models if one.model in family] == list(around.models)
         assert {name for edge in whole.edges for name in (edge.parent, edge.child)} == set().union(*families)
+
+
+def test_single_layers_are_looked_up_where_no_whole_model_explains_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def search(self: VectorIndex, kind: str, queries: Any, *more: Any) -> Any:
+        asked.extend([len(queries)] if kind == "layer/mlp" else [])
+        return real(self, kind, queries, *more)
+
+    real = VectorIndex.search
+    monkeypatch.setattr(VectorIndex, "search", search)
+    base, stranger = llama(1), llama(2)
+    graft = {key: base[key] if ".layers.2." in key else tensor for key, tensor in stranger.items()}
+    models = {"base": base, "graft": graft, "lone": llama(3)} | {name: trained_on(base, at, 0.1) for at, name in enumerate("abc", 10)}
+    with registry_of(tmp_path, models) as registry:
+        answer = registry.tree()
+    assert {name for edge in answer.edges for name in (edge.parent, edge.child)} == models.keys() - {"lone"}
+    assert asked == [3 * LAYERS]  # the graft, the one without relatives, and one of the four that explain each other
+
+
+def test_a_claim_about_a_model_that_is_not_shown_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = llama(1)
+    models = {"base": base, "near": trained_on(base, 10, 0.01), "far": trained_on(base, 11, 0.3), "other": llama(2)}
+    with registry_of(tmp_path, models, {"near": "far", "far": "other"}) as registry:
+        monkeypatch.setattr(trees, "MOST_AROUND", 2)
+        around = registry.tree("near")
+        assert {one.model: one.said for one in around.models} == {
+            "near": "claims far, weights are consistent with it, base is nearer",
+            "base": "",
+        }
+        said = {one.model: one.claims for one in registry.tree("far").models}
+        assert [(claim.model, claim.relation, claim.verdict) for claim in said["far"]] == [("other", "unrelated", "nothing")]
+
+
+def drawn(answer: TreeAnswer) -> list[tuple[Any, ...]]:
+    return [(e.parent, e.child, e.kind, e.relation, e.also, e.direction, e.reasons, e.families, e.weight) for e in answer.edges]
+
+
+@pytest.mark.parametrize(("size", "centre"), [(0, "0a"), (15, "m00003")])
+def test_the_tree_is_that_of_which_every_pair_was_held_and_every_layer_looked_up(
+    families: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, centre: str
+) -> None:
+    def find(self: Nearest, names: Sequence[str], **_: bool) -> None:
+        real(self, names, layered=True)
+
+    real = Nearest.find
+    with Registry.open(families if not size else tmp_path / "large.db") as registry:
+        for name, model in sketch_families.families(2 * size, size) if size else ():
+            registry.add(name, model)
+        monkeypatch.setattr(KeptPairs, "keep", lambda *_: None)
+        quick = [registry.tree(), registry.tree(centre, depth=1)]
+        monkeypatch.setattr(measurer, "screened", lambda pairs, judge: [UNSEEN] * len(pairs))
+        monkeypatch.setattr(Nearest, "find", find)
+        held = [registry.tree(), registry.tree(centre, depth=1)]
+    for one, other in zip(quick, held, strict=True):
+        assert one.edges
+        assert drawn(one) == drawn(other)
+        assert one.models == other.models
+        assert one.without_ancestor == other.without_ancestor
+        assert [edge.distance for edge in one.edges] == pytest.approx([edge.distance for edge in other.edges], abs=2e-5)
+
+
+# by several processes
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("families")
+    models = {f"{at}": llama(at) for at in range(3)}
+    models |= {f"{at}{name}": trained_on(models[f"{at}"], at + seed, 0.1) for at in range(3) for seed, name in enumerate("abc", 10)}
+    models["mix"] = {key: 0.6 * models["0a"][key] + 0.4 * models["0b"][key] for key in models["0a"]}
+    with registry_of(folder, models, {"1a": "1", "2b": "0"}):
+        return folder / "r.db"
+
+
+@pytest.mark.parametrize("worker", [processes.WORKER, ("-c", "raise SystemExit"), ("-c", "import time; time.sleep(1); print('words')")])
+def test_several_processes_draw_the_tree_that_one_draws(families: Path, worker: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    with Registry.open(families) as registry:
+        monkeypatch.setattr(KeptPairs, "keep", lambda *_: None)
+        alone = registry.tree()
+        monkeypatch.setattr(trees, "MANY", 1)
+        monkeypatch.setattr(trees, "processes_for", lambda models: 2)
+        monkeypatch.setattr(processes, "WORKER", worker)
+        assert registry.tree(say=said.append) == alone
+        assert "13 of 13 models with relatives placed." in said
+        assert {edge.kind for edge in alone.edges} == {"descent", "merge"}
+
+
+def test_a_process_that_finds_another_registry_leaves_the_family_to_who_asked(families: Path, tmp_path: Path) -> None:
+    with Registry.open(families) as registry, Registry.open(tmp_path / "other.db") as other:
+        known = Measurer(registry.known, registry.judge(16))
+        known.look_up(registry.store.numbers())
+        names = ["0", "0a"]
+        known.link(*names)
+        told = beside(known, {name: [name] for name in names})
+        start, task = processes.Start(registry.store.place, known.judge, told), processes.task_of(known, names)
+        assert processes.worked_out(other.known, start, task) is None
+        reply = processes.worked_out(registry.known, start, task)
+        assert reply is not None
+        assert [(edge.parent, edge.child) for edge in reply.drawn.edges] == [("0", "0a")]
+        assert reply.told.keys() == {(known.prints["0"], known.prints["0a"])}
+
+
+def test_processes_end_where_nobody_waits_for_the_rest(families: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[processes.Process] = []
+
+    def popen(*given: Any, **named: Any) -> processes.Process:
+        started.append(real(*given, **named))
+        return started[-1]
+
+    real = subprocess.Popen
+    monkeypatch.setattr(processes.subprocess, "Popen", popen)
+    with Registry.open(families) as registry:
+        known = Measurer(registry.known, registry.judge(16))
+        known.look_up(registry.store.numbers())
+        names = ["0", "0a", "0b"]
+        found = processes.drawn_by_many(known, [names] * 40, beside(known, {name: [name] for name in names}), 2)
+        next(found)
+        found.close()  # type: ignore[attr-defined]  # a generator
+    assert len(started) == 2
+    assert all(process.poll() is not None for process in started)

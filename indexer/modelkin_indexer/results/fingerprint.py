@@ -176,6 +176,11 @@ class Vectors:
         """The sketches ready for arithmetic, made once."""
         return _ready(self.sketch)
 
+    @cached_property
+    def worked_out(self) -> dict[Any, Any]:
+        """As of the matrices."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Experts:

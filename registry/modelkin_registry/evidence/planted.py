@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.results.fingerprint import Matrices
@@ -53,13 +54,21 @@ def in_few_rows(places: Sequence[PlaceCosine], measured: Measurement) -> bool:
     for same in (np.array(same).T for same in shapes.values() if len(same) >= FEWEST_MATRICES):
         x = ours.sketches["probe"][0][same[0]].reshape(-1, ROWS, WIDTH)
         y = theirs.sketches["probe"][0][same[1]].reshape(-1, ROWS, WIDTH)
-        lengths = np.linalg.norm(x, axis=2) * np.linalg.norm(y, axis=2)
+        lengths = _lengths(ours)[same[0]] * _lengths(theirs)[same[1]]
         if not lengths.all():
             continue
         rows = np.abs(((x * y).sum(axis=2) / lengths).mean(axis=0))
         if (rows >= SAME_ROW).any() and np.count_nonzero(rows <= OTHER_ROW) >= FEWEST_OTHERS:
             return True
     return False
+
+
+def _lengths(table: Matrices) -> npt.NDArray[np.float32]:
+    """Of each sampled row of each matrix, where these are ROWS of WIDTH numbers."""
+    known = table.worked_out
+    if _lengths not in known:
+        known[_lengths] = np.linalg.norm(table.sketches["probe"][0].reshape(-1, ROWS, WIDTH), axis=2)
+    return known[_lengths]  # type: ignore[no-any-return]
 
 
 def _plain(table: Matrices, *, folded: bool = False) -> list[tuple[int, int] | None]:

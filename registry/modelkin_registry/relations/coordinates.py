@@ -154,7 +154,7 @@ def _scales_moved(pair: ComponentPair, _: RoleMeans) -> bool:
 def _rows_traded(first: Sequence[PlaceCosine], second: Sequence[PlaceCosine], pair: ComponentPair) -> bool:
     if first[0].family == "attention" and first[0].role == "q":
         return all(row_rescaling(side, pair) <= ROWS_RESCALED for side in (first, second))
-    return row_rescaling(first, pair) <= ROWS_RESCALED and median([p.cosine for p in second]) < CHANGED_R
+    return median([p.cosine for p in second]) < CHANGED_R and row_rescaling(first, pair) <= ROWS_RESCALED
 
 
 def row_rescaling(places: Sequence[PlaceCosine], pair: ComponentPair) -> float:

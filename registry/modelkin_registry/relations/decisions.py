@@ -115,10 +115,10 @@ def _narrowed(pair: ComponentPair) -> bool:
     """Whether matrices of inherited families have fewer rows or columns than their counterparts, and none has more."""
     inherited = {f.family for f in pair.families if f.informative and f.inherited}
     places = [p for p in pair.places if p.family in inherited and p.family != "embedding" and not pair.upcycled]
-    rows = [(int(pair.query.matrices.rows[p.query_row]), int(pair.relative.matrices.rows[p.relative_row])) for p in places]
-    columns = [(int(pair.query.matrices.columns[p.query_row]), int(pair.relative.matrices.columns[p.relative_row])) for p in places]
-    sizes = rows + columns
-    return any(ours < theirs for ours, theirs in sizes) and all(ours <= theirs for ours, theirs in sizes)
+    a, b = [p.query_row for p in places], [p.relative_row for p in places]
+    ours, theirs = pair.query.matrices, pair.relative.matrices
+    wider = np.concatenate([theirs.rows[b] - ours.rows[a], theirs.columns[b] - ours.columns[a]])
+    return bool((wider > 0).any() and (wider >= 0).all())
 
 
 def role_means(pair: ComponentPair) -> RoleMeans:
@@ -143,12 +143,19 @@ def _roles_missing(pair: ComponentPair, role_means: RoleMeans) -> bool:
 def _parts_unmatched(pair: ComponentPair) -> bool:
     """Whether a part of the query's component has no counterpart of its shape in any channel; cleared tensors are among it."""
     matched = {place.query_row for place in pair.places}
-    table = pair.query.matrices
-    component = pair.query.component
-    own = [row for row, p in enumerate(table.places) if p.component == component and is_informative(p)]
+    own = _informative_rows(pair.query)
     followed = {f.family for f in pair.families if f.inherited and f.family == "embedding" and f.channel == "anchored"}
-    lacking = sum(int(table.parameters[row]) for row in own if row not in matched and shown(table.places[row].family) not in followed)
-    return lacking > OTHER_PARTS * sum(int(table.parameters[row]) for row in own)
+    lacking = sum(size for row, family, size in own if row not in matched and family not in followed)
+    return lacking > OTHER_PARTS * sum(size for _, _, size in own)
+
+
+def _informative_rows(side: Side) -> list[tuple[int, str, int]]:
+    """Rows of a component's informative matrices, their families as shown, and their sizes; worked out once for every model held to it."""
+    table, known = side.matrices, side.matrices.worked_out
+    if (_informative_rows, side.component) not in known:
+        own = [(row, p.family) for row, p in enumerate(table.places) if p.component == side.component and is_informative(p)]
+        known[_informative_rows, side.component] = [(row, shown(family), int(table.parameters[row])) for row, family in own]
+    return known[_informative_rows, side.component]  # type: ignore[no-any-return]
 
 
 def tokens_cleared(pair: ComponentPair) -> bool:

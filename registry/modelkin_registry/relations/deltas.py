@@ -303,7 +303,10 @@ def same_bytes(a: Sequence[int], b: Sequence[int], pair: ComponentPair) -> Bools
     """Of rows of both tables, one against one: equal digests at level full, equal sketches of sampled rows where a side was only probed."""
     ours, theirs, a, b = pair.query.matrices, pair.relative.matrices, list(a), list(b)
     if not (ours.digest.shape[1] and theirs.digest.shape[1]):
-        return np.asarray((ours.probe[a] == theirs.probe[b]).all(axis=1) & (ours.scale[a] == theirs.scale[b]), np.bool_)
+        same = np.asarray(ours.scale[a] == theirs.scale[b], np.bool_)
+        if same.any():  # half precision is slow to compare
+            same &= (ours.probe[a] == theirs.probe[b]).all(axis=1)
+        return same
     known = ours.digest[a].any(axis=1) & theirs.digest[b].any(axis=1)
     same = (ours.digest[a] == theirs.digest[b]).all(axis=1)
     single = ours.numbers[a].any(axis=1) & (ours.numbers[a] == theirs.numbers[b]).all(axis=1)  # an expert of a stack

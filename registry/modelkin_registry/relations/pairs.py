@@ -80,9 +80,9 @@ class Held:
         """How the query's tensors found their counterparts; with `tensors` each of them."""
         return counterparts(self.common, self.measured, copied=self.copy is not None, tensors=tensors)
 
-    def kin(self) -> Kin:
-        """What the measurements say."""
-        return _judged(self, [judge_components(measured, self.judge) for measured in self.measured])
+    def kin(self, *, brief: bool = False) -> Kin:
+        """What the measurements say; `brief`: without what was changed in each component, and what else may be behind it."""
+        return _judged(self, [judge_components(measured, self.judge) for measured in self.measured], brief)
 
     def widened(self, strangers: Strangers) -> Held:
         """The same measurements, to be judged beside what strangers show of the query."""
@@ -107,7 +107,7 @@ def under_their_names(query: Fingerprint, evident: Iterable[Held]) -> Fingerprin
     return named
 
 
-def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
+def _judged(held: Held, pairs: Sequence[ComponentPair], brief: bool) -> Kin:
     apart = copied_throughout([(pair, component_relation(pair)) for pair in pairs], held.query)
     some_of_it = held.query.about.shards and held.copy is not None and held.copy.extra  # of a model whose rest is not there
     only_parts = some_of_it or any(map(tokens_cleared, pairs))
@@ -115,7 +115,9 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
     found = [(pair, copied if copied and _same_name(pair) else relation) for pair, relation in apart]
     relation = copied or model_relation(found, held.query)
     extra = held.copy.extra if held.copy is not None and copied else 0.0
-    components = [_component_evidence(pair, one) for pair, one in found if one.name != "not comparable"]
+    components = [
+        _component_evidence(pair, one, () if brief else what_changed(pair, one)) for pair, one in found if one.name != "not comparable"
+    ]
     parts = parts_of(found, held.query, copied=copied.name if copied else "")
     comparable = sum(pair.comparable_parameters for pair in pairs)
     inherited = sum(pair.inherited_parameters for pair, one in found if one.is_descent) if relation.is_descent else 0
@@ -135,7 +137,7 @@ def _judged(held: Held, pairs: Sequence[ComponentPair]) -> Kin:
             compared=round(sum(part.share * part.compared for part in parts) * held.query.about.coverage, 4),
             shared_of_all=round(sum(part.share * part.shared for part in parts) * held.query.about.coverage, 4),
             parts=parts,
-            alternatives=alternatives(relation, [pair for pair, _ in found]),
+            alternatives=() if brief else alternatives(relation, [pair for pair, _ in found]),
             extra=round(extra, 4),
             rounded=relation.name == "recast" and held.query.about.dtypes.keys() == held.relative.about.dtypes.keys(),
             lone=_lone_matrices(held, found) if relation.name == "shared initialisation" else (),
@@ -171,7 +173,7 @@ def _same_name(pair: ComponentPair) -> bool:
     return pair.query.component == pair.relative.component
 
 
-def _component_evidence(pair: ComponentPair, relation: Relation) -> ComponentEvidence:
+def _component_evidence(pair: ComponentPair, relation: Relation, changes: tuple[str, ...]) -> ComponentEvidence:
     """A component as it is told: nothing informative is inherited without descent."""
     keep = relation.is_descent
     families = tuple(
@@ -184,7 +186,7 @@ def _component_evidence(pair: ComponentPair, relation: Relation) -> ComponentEvi
         shared=round(pair.inherited_parameters / pair.comparable_parameters, 4) if keep and pair.comparable_parameters else 0.0,
         layer_map=pair.layer_map.pairs if pair.layer_map.found else (),
         families=families,
-        changes=what_changed(pair, relation),
+        changes=changes,
     )
 
 

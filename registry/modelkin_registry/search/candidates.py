@@ -52,8 +52,8 @@ class Index(Protocol):
     def models_of(self, revisions: Iterable[int]) -> Mapping[int, int]: ...
 
 
-def index_rows(fingerprint: Fingerprint) -> list[IndexRows]:
-    """Everything a model is found by.
+def index_rows(fingerprint: Fingerprint, *, layered: bool = True) -> list[IndexRows]:
+    """Everything a model is found by; without the rows of single layers unless `layered`.
 
     sum/FAMILY       probe sketches summed over layers: hardly notices added, dropped or re-ordered layers
     gram/, anchored/ the same of the other channels (level full): finds copies in other coordinates, without names too (readings.py)
@@ -62,16 +62,18 @@ def index_rows(fingerprint: Fingerprint) -> list[IndexRows]:
     """
     found: list[IndexRows] = []
     for component in fingerprint.about.components:
-        layered = {family: _family_rows(fingerprint, component, family, "probe") for family in SLOTS}
-        sums = {family: _summed(rows) for family, rows in layered.items() if rows}
+        per_layer = {family: _family_rows(fingerprint, component, family, "probe") for family in SLOTS}
+        sums = {family: _summed(rows) for family, rows in per_layer.items() if rows}
         found += [_single(f"sum/{family}", component, vector) for family, vector in sums.items()]
         for channel in ("gram", "anchored"):
-            summed = {family: _summed(_family_rows(fingerprint, component, family, channel)) for family in GRAM_FAMILIES if layered[family]}
+            summed = {
+                family: _summed(_family_rows(fingerprint, component, family, channel)) for family in GRAM_FAMILIES if per_layer[family]
+            }
             found += [_single(f"{channel}/{family}", component, vector) for family, vector in summed.items() if vector.any()]
-        for family in LAYER_FAMILIES:
-            layers = sorted(layer for layer in layered[family] if layer >= 0)
+        for family in LAYER_FAMILIES if layered else ():
+            layers = sorted(layer for layer in per_layer[family] if layer >= 0)
             if layers:
-                rows = np.array([sketch.unit(layered[family][layer])[0] for layer in layers], np.float32)
+                rows = np.array([sketch.unit(per_layer[family][layer])[0] for layer in layers], np.float32)
                 found.append(IndexRows(f"layer/{family}", component, tuple(layers), rows))
     return [rows for rows in (*found, *nameless_rows(fingerprint), *reading_rows(fingerprint, SLOTS)) if rows.rows.any()]
 
@@ -109,12 +111,18 @@ def find_candidates(
 
 
 def find_candidates_of_many(
-    index: Index, fingerprints: Sequence[Fingerprint], *, limit: int = SEARCHED, nearest: int = NEAREST, exact: bool = False
+    index: Index,
+    fingerprints: Sequence[Fingerprint],
+    *,
+    limit: int = SEARCHED,
+    nearest: int = NEAREST,
+    exact: bool = False,
+    layered: bool = True,
 ) -> list[list[int]]:
-    """The candidates of each of these, all of them asked in one search of each kind."""
+    """The candidates of each of these, all of them asked in one search of each kind; `layered`: by rows of single layers too."""
     asked: dict[str, list[tuple[int, npt.NDArray[np.float32]]]] = defaultdict(list)
     for number, fingerprint in enumerate(fingerprints):
-        for rows in index_rows(fingerprint):
+        for rows in index_rows(fingerprint, layered=layered):
             asked[rows.kind].append((number, rows.rows))
     found = [_Votes() for _ in fingerprints]
     search = index.search_exact if exact else index.search

@@ -12,7 +12,7 @@ from modelkin_registry.answers.evidence import ComponentEvidence, Relative
 from modelkin_registry.answers.relations import COPIES
 from modelkin_registry.claims.declared import Aliases, lineage_claims
 from modelkin_registry.evidence.initialisation import examine_start
-from modelkin_registry.trees.links import Link
+from modelkin_registry.trees.pairs.links import Link
 
 FACT = 3.0  # what can hardly have gone the other way: rounding to a grid, zeros, repeated layers, a mixture made of dense layers, a merge
 STRONG = 2.0  # what can, but is rare: a claim of the child's own folder, slopes, a random initialisation

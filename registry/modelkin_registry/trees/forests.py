@@ -11,7 +11,7 @@ from statistics import median
 import networkx
 
 from modelkin_registry.trees.directions import ONE_WAY, STRONG, WEAK, Hint
-from modelkin_registry.trees.links import Link
+from modelkin_registry.trees.pairs.links import Link
 
 # Factor on the distance to a quantised, pruned or upcycled copy: its distance to a third model differs from its original's by less than
 # sketches resolve, and such copies are rarely built on (Atlas, 2503.10633: 99.4 % of quantised models are leaves).
@@ -150,14 +150,14 @@ def _is_one_way(link: Link, child: str, other: str) -> bool:
     return any(name in names and name not in back for name in ONE_WAY)
 
 
-def oriented(edges: Sequence[Link], hints: Mapping[Edge, Sequence[Hint]]) -> list[Oriented]:
-    """Each tree rooted where the hints are contradicted least, so that every model has one parent at most."""
+def oriented(edges: Sequence[Link], hints: Mapping[Edge, Sequence[Hint]]) -> list[list[Oriented]]:
+    """Each tree rooted where the hints are contradicted least, so that every model has one parent at most; the largest tree first."""
     graph = networkx.Graph()
     for link in edges:
         graph.add_edge(link.a, link.b, link=link, hints=[*hints.get((link.a, link.b), ())])
     for a, b, data in graph.edges(data=True):
         data["hints"] += _central(graph, a, b)
-    return [edge for names in _trees(graph) for edge in _rooted(graph, names)]
+    return [_rooted(graph, names) for names in _trees(graph)]
 
 
 def _trees(graph: networkx.Graph) -> list[list[str]]:

@@ -12,7 +12,8 @@ from modelkin_registry.batches.layouts import layout_of
 from modelkin_registry.merging.decomposition import Decomposition, find_merge
 from modelkin_registry.trees.directions import STRONG, Hint
 from modelkin_registry.trees.forests import Kinship
-from modelkin_registry.trees.links import Link, Measurer, Part
+from modelkin_registry.trees.pairs.links import Link, Part
+from modelkin_registry.trees.pairs.measurer import Measurer
 
 # Share of the squared distance to its nearest parent that a merge must explain: exact merges reach 1, while a base is explained by the mean
 # of k of its children up to 1 - 1/k, 0.67 for the three that are tried.

@@ -24,18 +24,18 @@ def told_once(table: Matrices | Vectors, rows: Iterable[int]) -> list[int]:
 
 def contents_of(table: Matrices | Vectors, row: int) -> bytes:
     """What tensors that hold the same numbers have in common: the digest, or at level probe the sketch and its length."""
-    if not isinstance(table, Matrices):
-        return _contents(table, row)
-    known: dict[int, bytes] = table.worked_out.setdefault(contents_of, {})
-    return known[row] if row in known else known.setdefault(row, _contents(table, row))
+    known: dict[Any, list[bytes]] = table.worked_out
+    if contents_of not in known:
+        known[contents_of] = _contents(table)
+    return known[contents_of][row]
 
 
-def _contents(table: Matrices | Vectors, row: int) -> bytes:
-    columns = [table.digest, *((table.numbers, table.probe) if isinstance(table, Matrices) else ())]
-    for column in columns:
-        if column.shape[1] and column[row].any():
-            return bytes(column[row].tobytes() + table.scale[row].tobytes())
-    return b"%d" % row  # nothing tells that it is another's
+def _contents(table: Matrices | Vectors) -> list[bytes]:
+    found = [b"%d" % row for row in range(len(table))]  # where nothing tells that it is another's
+    for column in ((table.probe, table.numbers) if isinstance(table, Matrices) else ()) + (table.digest,):  # the last that says anything
+        for row in np.flatnonzero(column.any(axis=1)).tolist():
+            found[row] = bytes(column[row].tobytes() + table.scale[row].tobytes())
+    return found
 
 
 class Agreeing(NamedTuple):
@@ -62,8 +62,9 @@ def told_apart(ours: Matrices, theirs: Matrices, found: Sequence[Agreeing]) -> l
     kept: list[int] = []
     for positions in groups.values():
         crosswise, first = _crosswise(ours, theirs, [found[at] for at in positions]), list[int]()
+        some = np.logical_or.reduce(np.tril(crosswise, -1), axis=1)  # the others agree with none before them
         for number in range(len(positions)):
-            if not crosswise[number, first].any():
+            if not (some[number] and crosswise[number, first].any()):
                 first.append(number)
         kept += [positions[number] for number in first]
     return sorted(kept)
