@@ -262,8 +262,14 @@ def taken_over(pair: ComponentPair, kept: Sequence[PlaceCosine], parent: Side) -
 
 
 def _elsewhere(pair: ComponentPair) -> bool:
-    """Whether further families agree in other coordinates only."""
-    return any(f.informative and f.inherited and f.channel != "probe" and f.family != "embedding" for f in pair.families)
+    """Whether further families agree in other coordinates only: not by matrices that are equal to the last bit, as a seed's may be."""
+    found = [f for f in pair.families if f.informative and f.inherited and f.channel != "probe" and f.family != "embedding"]
+    return any(not _equal_in_place(pair, f.family, f.channel) for f in found)
+
+
+def _equal_in_place(pair: ComponentPair, family: str, channel: str) -> bool:
+    rows = [(p.query_row, p.relative_row) for p in pair.places if p.channel == channel and SHOWN_AS.get(p.family, p.family) == family]
+    return bool(rows) and bool(same_bytes([a for a, _ in rows], [b for _, b in rows], pair).all())
 
 
 def _changes_agree(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> bool:
