@@ -86,7 +86,8 @@ def test_the_others_have_to_show_nothing_by_their_sum_or_spread(others: list[flo
     null = Null(0.0, 0.09)
     places = [PlaceCosine("mlp", "up", "probe", (at, at), at, at, r, null) for at, r in enumerate([0.95, 0.9, 0.92, *others])]
     assert (strong_alone("mlp", places, ALONE) == places[:3]) == alone
-    assert strong_alone("mlp", places[2:], ALONE) == []  # a single one decides nothing
+    weak = PlaceCosine("mlp", "up", "probe", (0, 0), 0, 0, 0.6, null)
+    assert strong_alone("mlp", [weak, *places[3:]], ALONE) == []  # a single one has to be close
 
 
 def of_three_stages(seed: int) -> Tensors:

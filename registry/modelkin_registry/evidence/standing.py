@@ -103,28 +103,42 @@ def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, j
     results = {c: matrix_result(family, c, mine, measured, judge, len(places)) for c, mine in places.items()}
     evident = [c for c, result in results.items() if result.strong and result.p_value <= limit]
     experts = matched_experts(places.get("probe", [])) if family == "expert" else set()
-    if evident and not (experts and len(experts) < sum(_is_alone(p) for p in places["probe"])):
+    few = _few_places(family, places.get("probe", []), results, measured, judge, limit)
+    in_place = bool(evident) and evident[0] != "probe" and all(same_numbers(p, measured) for p in places[evident[0]])
+    if evident and not (few and in_place) and not (experts and len(experts) < sum(_is_alone(p) for p in places["probe"])):
         forged = evident[0] == "probe" and (contradicted(group, measured) or (len(evident) == 1 and in_few_rows(places["probe"], measured)))
         some = strong_alone(family, places["probe"], judge) if evident[0] == "probe" and not forged and not measured.changes_only else []
         if some:
             told = replace(channel_result(family, "probe", some, judge), p_value=results["probe"].p_value)
             return Standing({**results, "probe": told}, "probe", some, stands=True, few=True)
         return Standing(results, evident[0], places[evident[0]], not forged, contradicted=forged)
-    strong, p_value = strong_places(family, places.get("probe", []), judge)
-    if strong and p_value <= limit and not measured.changes_only:
-        found = channel_result(family, "probe", strong, judge)
-        forged = in_few_rows(places["probe"], measured)
-        return Standing({**results, "probe": replace(found, p_value=p_value)}, "probe", strong, not forged, few=True, contradicted=forged)
-    lone, p_value = lone_place(family, places.get("probe", []), judge)
-    if lone and p_value <= limit and not measured.changes_only:
-        found = channel_result(family, "probe", lone, judge)
-        return Standing({**results, "probe": replace(found, p_value=p_value)}, "probe", lone, stands=True, few=True)
+    if few:
+        return few
     alike = measured.changes_only and "gram" in results and results["gram"].r >= CHANNEL_R["gram"] and results["gram"].p_value <= limit
     if alike:
         return Standing(results, "gram", places["gram"])
     first = next(iter(results))
     one_look = replace(results[first], p_value=two_sided_p(results[first].z, judge.searched))
     return Standing({**results, first: one_look}, first, places[first])
+
+
+def _few_places(
+    family: str,
+    places: Sequence[PlaceCosine],
+    results: Mapping[str, ChannelResult],
+    measured: Measurement,
+    judge: Judge,
+    limit: float,
+) -> Standing | None:
+    """What rests on a few places of the probe channel alone, or on one; None where that does not stand."""
+    if measured.changes_only:
+        return None
+    for some, p_value in (strong_places(family, places, judge), lone_place(family, places, judge)):
+        if some and p_value <= limit:
+            found = replace(channel_result(family, "probe", some, judge), p_value=p_value)
+            forged = in_few_rows(places, measured)
+            return Standing({**results, "probe": found}, "probe", some, not forged, few=True, contradicted=forged)
+    return None
 
 
 def strong_alone(family: str, places: Sequence[PlaceCosine], judge: Judge) -> list[PlaceCosine]:
