@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from modelkin_indexer import sketch
 from modelkin_indexer.results.fingerprint import SIDES, Matrices
-from modelkin_indexer.results.start_nulls import STARTS, kurtosis_null, spectrum_null, spread_null
+from modelkin_indexer.results.start_nulls import STARTS, Null, kurtosis_null, spectrum_null, spread_null
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import independent_rows
 
@@ -36,6 +36,7 @@ EVEN = 0.5  # of the spread of independent draws; draws of a fixed number a line
 # deviations above that of as heavy-tailed normal numbers; with fewer than 10 up to 14 (sparse_starts.json, level full).
 MASKED, FEWEST_LEFT = 0.05, 24
 HEAVY, HEAVY_CHANCE = 1.5, 1.5  # from this heaviness on so much more room for chance: 5.25 sd; Cauchy draws reach 6.5 (sparse_starts.json)
+MOST_VARIED = 4.0  # up to which the logarithms' variance of energies is taken at its word: half precision holds no larger variances
 FEWEST_DRAWN = 8  # numbers of a vector from which its quantiles say anything
 ENDS = 8.0  # of the mean distance between neighbours that a uniform draw's ends are from its bounds: exceeded once in exp(8)
 HALF_STEP = 2.0**-10  # of a number stored in half precision, as quantiles are
@@ -85,8 +86,38 @@ def _sampled(table: Matrices, level: str) -> Floats:
 def _learned_share(table: Matrices, row: int, level: str) -> float:
     if int(table.seen[row]) * int(table.columns[row]) < FEWEST_NUMBERS:
         return 0.0
-    spreads = (0.0, 0.0) if _is_tall(table, row) else _by_spreads(table, row, level)
-    return min(1.0, max(_by_kurtosis(table, row), _by_spectrum(table, row, level), *spreads))
+    by_rows, by_columns = (0.0, 0.0) if _is_tall(table, row) else _by_spreads(table, row, level)
+    if level == "full" and max(by_rows, by_columns) > 0 and _may_be_scaled(table, row, (by_rows, by_columns)):
+        return 0.0
+    return min(1.0, max(_by_kurtosis(table, row), _by_spectrum(table, row, level), by_rows, by_columns))
+
+
+def _may_be_scaled(table: Matrices, row: int, found: tuple[float, float]) -> bool:
+    """Whether scales of its rows, or of its columns, make of independent numbers what else this matrix shows, at level full.
+
+    Starts are drawn at a scale a part: queries, keys and values in one matrix (T5, DeepNorm), gates of a cell, Fourier features of several
+    octaves, scales of the inputs that were taken in. Then the other side is even, as far as lines of unequal energy leave it so, the Gram
+    matrix as white as such scales leave it, and the kurtosis that of the draw times one and the relative variance of the lines' energies.
+    `found`: what by rows and by columns look learned.
+    """
+    kurtosis = float(table.kurtosis[row])
+    most = kurtosis / min(start.kurtosis for start in STARTS.values()) - 1
+    rows, columns = (max(0.0, min(value, most)) for value in _energies_vary(table, row))
+    other_even = (
+        found[1] == 0 or _by_spread(float(table.column_spread[row]), int(table.columns[row]), int(table.seen[row]) / (1 + rows)) == 0,
+        found[0] == 0 or _by_spread(float(table.row_spread[row]), int(table.rows[row]), int(table.columns[row]) / (1 + columns)) == 0,
+    )
+    if not any(other_even) or _by_spectrum(table, row, "full", (rows, columns)):
+        return False
+    drawn = any(kurtosis / ((1 + rows) * (1 + columns)) <= start.kurtosis <= kurtosis for start in STARTS.values())
+    return drawn or not _by_kurtosis(table, row)
+
+
+def _energies_vary(table: Matrices, row: int) -> tuple[float, float]:
+    """Relative variances of the energies of rows and of columns: exp(4 s^2) - 1 where the logarithms of norms spread by s (log-normal)."""
+    spreads = (float(table.row_spread[row]), float(table.column_spread[row]))
+    rows, columns = (math.expm1(min(4 * value**2, MOST_VARIED)) if math.isfinite(value) else 0.0 for value in spreads)
+    return rows, columns
 
 
 def _is_tall(table: Matrices, row: int) -> bool:
@@ -107,20 +138,34 @@ def _by_kurtosis(table: Matrices, row: int) -> float:
     return 0.0
 
 
-def _by_spectrum(table: Matrices, row: int, level: str) -> float:
-    """A share f in one direction adds f^2 to the sum of squared eigenvalues; in several directions less, so this is a lower bound."""
+def _by_spectrum(table: Matrices, row: int, level: str, scaled: tuple[float, float] | None = None) -> float:
+    """A share f in one direction adds f^2 to the sum of squared eigenvalues; in several directions less, so this is a lower bound.
+
+    `scaled`: relative variances of the energies of rows and columns that are taken for scales, and explain what they can.
+    """
     value, columns, experts = float(table.spectrum[row]), int(table.columns[row]), int(table.experts[row])
     if not math.isfinite(value):
         return 0.0
     rows = int(table.rows[row])
     mean, sd = spectrum_null(level, rows // experts, columns, experts)
     freedom = _freedom(table, row, level)
-    if level == "full":
+    if scaled is not None:
+        mean, sd = _of_scaled(table, row, (mean, sd), scaled)
+    elif level == "full":
         uneven = 1 + _unevenness(table, row, min(rows // experts, columns))
         mean, sd = mean * uneven, sd * uneven
     offset = float(table.mean[row]) ** 2
     tilt = offset / (offset + float(table.sd[row]) ** 2) if offset else 0.0
     return math.sqrt(max(0.0, (value - mean - CHANCE_SD * _wider(heaviness(table, row, level)) * sd) / freedom - TILTED * tilt**2))
+
+
+def _of_scaled(table: Matrices, row: int, null: Null, scaled: tuple[float, float]) -> Null:
+    """The null of level full of scaled lines: sums over lines of unequal energy vary more, and scales across them are no identity."""
+    (mean, sd), experts = null, int(table.experts[row])
+    out = table.side[row] == SIDES.index("out")
+    along, across = scaled[::-1] if out else scaled
+    length = int(table.rows[row]) // experts if out else int(table.columns[row])
+    return mean * (1 + along) + _freedom(table, row, "full") / experts * across / length, sd * (1 + along) * (1 + across)
 
 
 def _freedom(table: Matrices, row: int, level: str) -> int:
@@ -175,13 +220,10 @@ def _wider(heavy: float) -> float:
 
 
 def _unevenness(table: Matrices, row: int, shorter: int) -> float:
-    """Relative variance of the energies of lines, by which a sum of squares over them grows: no more than heavy-tailed draws have.
-
-    Of lines whose norms' logarithms spread by s it is exp(4 s^2) - 1 (log-normal).
-    """
-    spreads = [float(value) for value in (table.row_spread[row], table.column_spread[row]) if math.isfinite(value)]
+    """Relative variance of the energies of lines, by which a sum of squares over them grows: no more than heavy-tailed draws have."""
     drawn = 2 * (heaviness(table, row, "full") - 1) / max(1, shorter)
-    return min(drawn, math.expm1(min(4 * max(spreads) ** 2, 4.0))) if spreads else drawn
+    known = math.isfinite(table.row_spread[row]) or math.isfinite(table.column_spread[row])
+    return min(drawn, max(_energies_vary(table, row))) if known else drawn
 
 
 def _by_spread(value: float, norms: int, numbers: float, wider: float = 1.0) -> float:
