@@ -17,6 +17,7 @@ import numpy.typing as npt
 from modelkin_indexer import sketch
 from modelkin_indexer.results.fingerprint import SIDES, Matrices
 from modelkin_indexer.results.start_nulls import STARTS, Null, kurtosis_null, spectrum_null, spread_null
+from modelkin_registry.evidence.scales import drawn_in_parts
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import independent_rows
 
@@ -87,30 +88,27 @@ def _learned_share(table: Matrices, row: int, level: str) -> float:
     if int(table.seen[row]) * int(table.columns[row]) < FEWEST_NUMBERS:
         return 0.0
     by_rows, by_columns = (0.0, 0.0) if _is_tall(table, row) else _by_spreads(table, row, level)
-    if level == "full" and max(by_rows, by_columns) > 0 and _may_be_scaled(table, row, (by_rows, by_columns)):
+    if by_rows > 0 and _may_be_scaled(table, row, level, by_columns):
         return 0.0
     return min(1.0, max(_by_kurtosis(table, row), _by_spectrum(table, row, level), by_rows, by_columns))
 
 
-def _may_be_scaled(table: Matrices, row: int, found: tuple[float, float]) -> bool:
-    """Whether scales of its rows, or of its columns, make of independent numbers what else this matrix shows, at level full.
+def _may_be_scaled(table: Matrices, row: int, level: str, by_columns: float) -> bool:
+    """Whether scales of its rows, where these differ by parts (scales.py), make of independent numbers what else this matrix shows.
 
     Starts are drawn at a scale a part: queries, keys and values in one matrix (T5, DeepNorm), gates of a cell, Fourier features of several
-    octaves, scales of the inputs that were taken in. Then the other side is even, as far as lines of unequal energy leave it so, the Gram
-    matrix as white as such scales leave it, and the kurtosis that of the draw times one and the relative variance of the lines' energies.
-    `found`: what by rows and by columns look learned.
+    octaves. Then columns are as even as rows of unequal energy leave them, the Gram matrix as white as such scales leave it, and the
+    kurtosis that of the draw times one and the relative variance of the rows' energies. `by_columns`: what of it looks learned.
     """
+    if not drawn_in_parts(table)[row]:
+        return False
     kurtosis = float(table.kurtosis[row])
     most = kurtosis / min(start.kurtosis for start in STARTS.values()) - 1
-    rows, columns = (max(0.0, min(value, most)) for value in _energies_vary(table, row))
-    other_even = (
-        found[1] == 0 or _by_spread(float(table.column_spread[row]), int(table.columns[row]), int(table.seen[row]) / (1 + rows)) == 0,
-        found[0] == 0 or _by_spread(float(table.row_spread[row]), int(table.rows[row]), int(table.columns[row]) / (1 + columns)) == 0,
-    )
-    if not any(other_even) or _by_spectrum(table, row, "full", (rows, columns)):
+    varied = max(0.0, min(_energies_vary(table, row)[0], most))
+    uneven = _by_spread(float(table.column_spread[row]), int(table.columns[row]), int(table.seen[row]) / (1 + varied))
+    if (by_columns and uneven) or _by_spectrum(table, row, level, varied):
         return False
-    drawn = any(kurtosis / ((1 + rows) * (1 + columns)) <= start.kurtosis <= kurtosis for start in STARTS.values())
-    return drawn or not _by_kurtosis(table, row)
+    return any(kurtosis / (1 + varied) <= start.kurtosis <= kurtosis for start in STARTS.values()) or not _by_kurtosis(table, row)
 
 
 def _energies_vary(table: Matrices, row: int) -> tuple[float, float]:
@@ -138,10 +136,10 @@ def _by_kurtosis(table: Matrices, row: int) -> float:
     return 0.0
 
 
-def _by_spectrum(table: Matrices, row: int, level: str, scaled: tuple[float, float] | None = None) -> float:
+def _by_spectrum(table: Matrices, row: int, level: str, scaled: float | None = None) -> float:
     """A share f in one direction adds f^2 to the sum of squared eigenvalues; in several directions less, so this is a lower bound.
 
-    `scaled`: relative variances of the energies of rows and columns that are taken for scales, and explain what they can.
+    `scaled`: the relative variance of the energies of rows that is taken for scales, and explains what it can.
     """
     value, columns, experts = float(table.spectrum[row]), int(table.columns[row]), int(table.experts[row])
     if not math.isfinite(value):
@@ -150,7 +148,7 @@ def _by_spectrum(table: Matrices, row: int, level: str, scaled: tuple[float, flo
     mean, sd = spectrum_null(level, rows // experts, columns, experts)
     freedom = _freedom(table, row, level)
     if scaled is not None:
-        mean, sd = _of_scaled(table, row, (mean, sd), scaled)
+        mean, sd = _of_scaled(table, row, (mean, sd), scaled) if level == "full" else (mean, sd)
     elif level == "full":
         uneven = 1 + _unevenness(table, row, min(rows // experts, columns))
         mean, sd = mean * uneven, sd * uneven
@@ -159,13 +157,13 @@ def _by_spectrum(table: Matrices, row: int, level: str, scaled: tuple[float, flo
     return math.sqrt(max(0.0, (value - mean - CHANCE_SD * _wider(heaviness(table, row, level)) * sd) / freedom - TILTED * tilt**2))
 
 
-def _of_scaled(table: Matrices, row: int, null: Null, scaled: tuple[float, float]) -> Null:
-    """The null of level full of scaled lines: sums over lines of unequal energy vary more, and scales across them are no identity."""
+def _of_scaled(table: Matrices, row: int, null: Null, scaled: float) -> Null:
+    """The null of level full of scaled rows: sums over rows of unequal energy vary more, and sums over columns see scales, no identity."""
     (mean, sd), experts = null, int(table.experts[row])
-    out = table.side[row] == SIDES.index("out")
-    along, across = scaled[::-1] if out else scaled
-    length = int(table.rows[row]) // experts if out else int(table.columns[row])
-    return mean * (1 + along) + _freedom(table, row, "full") / experts * across / length, sd * (1 + along) * (1 + across)
+    if table.side[row] != SIDES.index("out"):
+        return mean * (1 + scaled), sd * (1 + scaled)
+    length = int(table.rows[row]) // experts
+    return mean + _freedom(table, row, "full") / experts * scaled / length, sd * (1 + scaled)
 
 
 def _freedom(table: Matrices, row: int, level: str) -> int:
