@@ -1,12 +1,13 @@
-"""Masked and heavy-tailed draws, which a public seed gives to anybody: what share of them is taken for learned, at both levels.
+"""Masked, heavy-tailed and scaled draws, which a public seed gives to anybody: what share of them is taken for learned, at both levels.
 
     python -m benchmarks.truth.sparse_starts [--draws 200]
 
 Lottery tickets under one mask, sparse reservoirs and heavy-tailed draws are starts as well; only their lines differ more in energy than
-those of normal numbers. Each kind is drawn many times in each shape, written as a model's matrices and read as any model is. Told are how
-many have a learned share (`evidence/start.py`), the largest, and what the thresholds there stand on: by how many of the null's standard
-deviations the spread of their lines exceeds that of as heavy-tailed normal numbers, the fewest numbers left in a line beside it. Writes
-results/sparse_starts.json; exits 1 where one in a hundred of a kind that level full has room for is taken for learned.
+those of normal numbers, and so do parts that are drawn at scales of their own into one matrix. Each kind is drawn many times in each shape,
+written as a model's matrices and read as any model is. Told are how many have a learned share (`evidence/start.py`), the largest, and what
+the thresholds there stand on: by how many of the null's standard deviations the spread of their lines exceeds that of as heavy-tailed
+normal numbers, the fewest numbers left in a line beside it. Writes results/sparse_starts.json; exits 1 where one in a hundred of a kind
+that level full has room for is taken for learned.
 """
 
 from __future__ import annotations
@@ -46,7 +47,28 @@ HEAVY: dict[str, Draw] = {
     "Cauchy, cut at 100": lambda rng, shape: np.clip(rng.standard_cauchy(shape), -100, 100),
     "log-normal": lambda rng, shape: np.exp(rng.standard_normal(shape)),
 }
-KINDS = {"normal": masked(1.0)} | {f"masked, {density} left": masked(density) for density in DENSITIES} | HEAVY
+
+
+def scaled(low: float, parts: int, *, even: bool = False) -> Draw:
+    """Normal (`even`: uniform) numbers whose rows are in so many parts, at scales from `low` to 1 in even steps of their logarithms."""
+
+    def draw(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+        values = rng.uniform(-1, 1, shape) if even else rng.standard_normal(shape)
+        part = np.arange(shape[0]) * parts // shape[0]
+        return values * (low ** (part / (parts - 1)))[:, None]
+
+    return draw
+
+
+SCALED: dict[str, Draw] = {
+    "queries at a quarter (T5)": lambda rng, shape: (
+        rng.standard_normal(shape) * np.where(np.arange(shape[0]) < shape[0] // 3, 0.25, 1.0)[:, None]
+    ),
+    "three parts of the rows, 0.35 to 1": scaled(0.35, 3),
+    "three parts of the rows, uniform, 0.35 to 1": scaled(0.35, 3, even=True),
+    "rows over three octaves": scaled(0.125, 48),
+}
+KINDS = {"normal": masked(1.0)} | {f"masked, {density} left": masked(density) for density in DENSITIES} | HEAVY | SCALED
 
 
 def read(draw: Draw, shape: tuple[int, int], draws: int, folder: Path) -> Iterator[tuple[str, Matrices]]:

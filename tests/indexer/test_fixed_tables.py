@@ -19,7 +19,7 @@ from modelkin_indexer.anatomy.constants.fixed_tables import (
     table_reason,
     vector_reason,
 )
-from modelkin_indexer.anatomy.constants.formulas import patterns
+from modelkin_indexer.anatomy.constants.formulas import banks, patterns
 
 Singles = npt.NDArray[np.float32]
 LARGE = 200_000  # numbers: larger tables are left to the benchmark
@@ -218,3 +218,15 @@ def test_weights_behind_rows_in_a_regular_order_are_no_table(shown: int) -> None
     assert rows_reason(hidden, np.arange(256)) == ""
     low_bits = np.where(np.arange(256)[:, None] < shown, hidden, np.round(hidden))
     assert table_reason(single(low_bits)) == ""
+
+
+def test_a_bank_is_told_by_the_order_of_its_bands() -> None:
+    """Narrow filters as training from a draw leaves them have bands in any order; broad ones have none."""
+    rng = np.random.default_rng(3)
+    t, k = np.arange(128), np.arange(1, 64)[:, None]
+    waves = np.cos(2 * np.pi * k * t / 128 + rng.uniform(0, 6, (63, 1))) * np.hanning(128)
+    assert banks.ordered(waves + 0.3 * waves.std() * rng.standard_normal(waves.shape))
+    assert banks.ordered(np.concatenate([waves, np.roll(waves, 32, axis=1)]))
+    assert not any(banks.ordered(waves[rng.permutation(63)]) for _ in range(200))
+    assert not any(banks.narrow(rng.standard_normal((16, 64))) for _ in range(200))
+    assert not banks.ordered(np.cumsum(rng.standard_normal((63, 128)), axis=1))  # smooth, all of the lowest band

@@ -165,3 +165,53 @@ def test_statistics_of_the_data_that_two_networks_read_are_nothing_learned(ask: 
         noise = np.exp(0.01 * rng.standard_normal(2 * WIDTH))
         sides.append({**trained(start, seed), names.format("var"): spread**2 * noise, names.format("std"): spread * np.sqrt(noise)})
     assert ask(*sides, level).relation in DESCENT_FREE
+
+
+def fourier(count: int, length: int) -> Tensors:
+    """Real and imaginary part of a windowed Fourier basis, as kernels of a convolution over samples."""
+    t, k = np.arange(length), np.arange(count)[:, None]
+    angle, window = 2 * np.pi * k * t / length, np.hanning(length)
+    return {"stft.wcos.weight": (np.cos(angle) * window)[:, None], "stft.wsin.weight": (-np.sin(angle) * window)[:, None]}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("size", [0.02, 0.3])
+def test_filters_of_a_formula_that_both_trained_on_are_nothing_in_common(ask: Ask, size: float, level: str) -> None:
+    sides = []
+    for seed in (61, 62):
+        rng = np.random.default_rng(seed)
+        own = {f"body.{i}.weight": drawn(10 * seed + i, (WIDTH, WIDTH)) for i in range(4)}
+        front = {k: v + size * v.std() * rng.standard_normal(v.shape) for k, v in fourier(65, 128).items()}
+        sides.append({**trained(own, seed, 2.0), **front})
+    answer = ask(*sides, level)
+    assert answer.relation == "unrelated"
+    child = {k: v + 0.1 * v.std() * np.random.default_rng(63).standard_normal(v.shape) for k, v in sides[0].items()}
+    assert ask(child, sides[0], level).relation not in DESCENT_FREE
+    assert ask(sides[0], sides[0], level).relation == "identical"
+
+
+def three_scales(seed: int) -> npt.NDArray[np.float64]:
+    """Queries, keys and values in one matrix, each at a scale of its own, as T5 and DeepNorm draw them."""
+    scales = np.repeat([0.25, 1.0, 0.5], WIDTH)[:, None]
+    return 0.1 * scales * np.random.default_rng(seed).standard_normal((3 * WIDTH, WIDTH))
+
+
+def octaves(seed: int) -> npt.NDArray[np.float64]:
+    """Fourier features whose frequencies lie over several octaves."""
+    return 2.0 ** np.linspace(-2, 2, 3 * WIDTH)[:, None] * np.random.default_rng(seed).standard_normal((3 * WIDTH, WIDTH))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("draw", [three_scales, octaves])
+def test_a_draw_in_parts_of_unequal_scale_is_a_start(ask: Ask, draw: Callable[[int], npt.NDArray[np.float64]], level: str) -> None:
+    """Frozen in both, beside layers of their own; and what training wrote into such a start is found."""
+    start = {f"blocks.{i}.qkv.weight": draw(i) for i in range(4)}
+    sides = []
+    for seed in (71, 72):
+        own = {f"blocks.{i}.out.weight": drawn(10 * seed + i, (WIDTH, 3 * WIDTH)) for i in range(4)}
+        sides.append({**start, **trained(own, seed, 2.0)})
+    assert ask(*sides, level).relation in DESCENT_FREE
+    runs = [trained(start, seed, 0.1) for seed in (73, 74)]
+    assert ask(*runs, level).relation in DESCENT_FREE
+    parent = trained(start, 75, 1.5)
+    assert ask(trained(parent, 76, 0.1), parent, level).relation not in DESCENT_FREE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from modelkin_indexer.adapters.source import adapter_of
 from modelkin_indexer.anatomy.constants.borne_out import FEW, beyond, longest_axis
 from modelkin_indexer.anatomy.constants.buffers import is_vector
 from modelkin_indexer.anatomy.constants.fixed_tables import CONSTANT, integer_reason, order_reason, vector_reason
-from modelkin_indexer.anatomy.constants.table_reading import fixed_reason, whole_tensor
+from modelkin_indexer.anatomy.constants.table_reading import fixed_reason, is_trained_bank, whole_tensor
 from modelkin_indexer.errors import UnusableValues
 from modelkin_indexer.fingerprinting.measure import NO_DIGEST, MatrixMeasure, VectorMeasure
 from modelkin_indexer.places import Anatomy
@@ -43,7 +44,7 @@ class LeftOut:
         self.crowded: set[str] = set()
 
     def matrices(self, measured: Sequence[MatrixMeasure]) -> list[MatrixMeasure]:
-        """Those that are kept: no fixed tables, and no head that is tied to the embedding."""
+        """Those that are kept, by place: no fixed tables, and no head that is tied to the embedding."""
         kept: list[MatrixMeasure] = []
         unsure = {*self._anatomy.guessed, *self._anatomy.unplaced}
         tokens = {m.piece.place.component: m for m in measured if (m.piece.place.family, m.piece.place.role) == ("embedding", "token")}
@@ -58,8 +59,14 @@ class LeftOut:
             if reason:
                 self.constants.update(dict.fromkeys(tensors, reason))
             elif self._is_usable(m.unusable, tensors):
-                kept.append(m)
-        return kept
+                kept.append(self._by_origin(m))
+        return sorted(kept, key=lambda m: m.piece.place)
+
+    def _by_origin(self, m: MatrixMeasure) -> MatrixMeasure:
+        """A bank of filters that a formula started in a place of family `other`: it supports no relation, as anybody may start from it."""
+        if not is_trained_bank(self._source, m.piece, m.sampled.rows):
+            return m
+        return replace(m, piece=replace(m.piece, place=m.piece.place._replace(family="other")))
 
     def vectors(self, measured: Sequence[VectorMeasure]) -> list[VectorMeasure]:
         """Those that are kept: no fixed tables."""

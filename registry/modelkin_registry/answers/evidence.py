@@ -16,6 +16,7 @@ class FamilyEvidence(Plain):
 
     `roles` maps each role to its mean r; `layers` lists [query layer, relative layer, r] for the heat strip. `contradicted`: the rows that
     are sampled agree, but the whole matrices do not, as where rows of one model were put into another: it supports no relation.
+    `places_compared`: how many were compared, where `places` are only those that carry the evidence and the others show none; else 0.
     """
 
     family: str
@@ -33,6 +34,7 @@ class FamilyEvidence(Plain):
     raw_cosine: float | None = None
     raw_cosine_floor: float | None = None
     channels: dict[str, float | None] = field(default_factory=dict)
+    places_compared: int = 0
     component: str = ""
     roles: dict[str, float] = field(default_factory=dict)
     layers: tuple[tuple[int, int, float], ...] = ()

@@ -73,8 +73,14 @@ def _channel_z(channel: str, similarities: Sequence[Similarities], ours: npt.NDA
 
 
 def _standardise(cells: Floats, noise: Floats) -> Floats:
-    """(cosine - typical) / spread of each role's cells. The typical cell is a mismatch wherever both sides have more than two layers."""
-    middle, spread = typical(cells.reshape(len(cells), -1), noise)
+    """(cosine - typical) / spread of each role's cells, which are mismatches for the most part.
+
+    Where half of a role's cells or more may be matches, as of stages with two layers of each width, nothing is typical: 0 and the noise.
+    """
+    known = np.isfinite(cells)
+    matches = np.minimum(known.any(axis=2).sum(axis=1), known.any(axis=1).sum(axis=1))
+    crowded = 2 * matches >= known.sum(axis=(1, 2))
+    middle, spread = typical(np.where(crowded[:, None, None], np.nan, cells).reshape(len(cells), -1), noise)
     return np.asarray((cells - np.minimum(middle, 0.5)[:, None, None]) / spread[:, None, None])
 
 

@@ -174,6 +174,7 @@ def _matrix_family(
         informative=family in INFORMATIVE,
         inherited=(found.stands or by_expert) and family in INFORMATIVE,
         contradicted=found.contradicted,
+        places_compared=sum(p.channel == found.channel for p in group) if found.few else 0,
         channels={c: found.results[c].r if c in found.results else None for c in CHANNELS},
         roles=_role_means(chosen),
         layers=_layer_means(chosen),

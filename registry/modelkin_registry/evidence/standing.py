@@ -14,7 +14,7 @@ from modelkin_registry.evidence.alignment import CHANNEL_R
 from modelkin_registry.evidence.experts import EXPERT_COSINE
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import Null, average_null, two_sided_p
-from modelkin_registry.evidence.places import Measurement, PlaceCosine
+from modelkin_registry.evidence.places import FURTHER_P, Measurement, PlaceCosine
 from modelkin_registry.evidence.planted import in_few_rows
 
 # Gram and anchored: layers in which a family must agree, each beyond what neighbouring layers have in common. A layer that reads (or
@@ -22,6 +22,7 @@ from modelkin_registry.evidence.planted import in_few_rows
 FEWEST_LAYERS = 2
 # A few places that share while most do not: siblings that kept some kernels (PP-OCR detectors: 2 to 6 of 34 to 64 at r 0.7 to 0.92).
 FEWEST_STRONG, STRONG_SD, STRONG_R = 2, 5.0, 0.4
+LONE_R = 0.8  # of a lone one, which is told and decides nothing: what was certainly taken over (decisions.CERTAIN_R)
 FEWEST_PLACES = 3  # below, the mean says as much
 # Sampled rows that agree promise Gram matrices that agree; below this share of what they promise the sample does not stand for the whole.
 # Promised are r^2, and less where one side has more structure than the other. Trained descendants keep 0.8 and more.
@@ -102,20 +103,70 @@ def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, j
     results = {c: matrix_result(family, c, mine, measured, judge, len(places)) for c, mine in places.items()}
     evident = [c for c, result in results.items() if result.strong and result.p_value <= limit]
     experts = matched_experts(places.get("probe", [])) if family == "expert" else set()
-    if evident and not (experts and len(experts) < sum(_is_alone(p) for p in places["probe"])):
+    few = _few_places(family, places.get("probe", []), results, measured, judge, limit)
+    in_place = bool(evident) and evident[0] != "probe" and all(same_numbers(p, measured) for p in places[evident[0]])
+    if evident and not (few and in_place) and not (experts and len(experts) < sum(_is_alone(p) for p in places["probe"])):
         forged = evident[0] == "probe" and (contradicted(group, measured) or (len(evident) == 1 and in_few_rows(places["probe"], measured)))
+        some = strong_alone(family, places["probe"], judge) if evident[0] == "probe" and not forged and not measured.changes_only else []
+        if some:
+            told = replace(channel_result(family, "probe", some, judge), p_value=results["probe"].p_value)
+            return Standing({**results, "probe": told}, "probe", some, stands=True, few=True)
         return Standing(results, evident[0], places[evident[0]], not forged, contradicted=forged)
-    strong, p_value = strong_places(family, places.get("probe", []), judge)
-    if strong and p_value <= limit and not measured.changes_only:
-        found = channel_result(family, "probe", strong, judge)
-        forged = in_few_rows(places["probe"], measured)
-        return Standing({**results, "probe": replace(found, p_value=p_value)}, "probe", strong, not forged, few=True, contradicted=forged)
+    if few:
+        return few
     alike = measured.changes_only and "gram" in results and results["gram"].r >= CHANNEL_R["gram"] and results["gram"].p_value <= limit
     if alike:
         return Standing(results, "gram", places["gram"])
     first = next(iter(results))
     one_look = replace(results[first], p_value=two_sided_p(results[first].z, judge.searched))
     return Standing({**results, first: one_look}, first, places[first])
+
+
+def _few_places(
+    family: str,
+    places: Sequence[PlaceCosine],
+    results: Mapping[str, ChannelResult],
+    measured: Measurement,
+    judge: Judge,
+    limit: float,
+) -> Standing | None:
+    """What rests on a few places of the probe channel alone, or on one; None where that does not stand."""
+    if measured.changes_only:
+        return None
+    for some, p_value in (strong_places(family, places, judge), lone_place(family, places, judge)):
+        if some and p_value <= limit:
+            found = replace(channel_result(family, "probe", some, judge), p_value=p_value)
+            forged = in_few_rows(places, measured)
+            return Standing({**results, "probe": found}, "probe", some, not forged, few=True, contradicted=forged)
+    return None
+
+
+def strong_alone(family: str, places: Sequence[PlaceCosine], judge: Judge) -> list[PlaceCosine]:
+    """The places that stand out one by one, where all others together show nothing: a part in common beside matrices of another's own.
+
+    None where the others show something, by their sum or their spread, however weakly: training may have moved some places far.
+    """
+    z = _scores(family, places, judge)
+    strong = [p for p, one in zip(places, z, strict=True) if abs(one) >= STRONG_SD and abs(p.cosine) >= STRONG_R]
+    rest = [one for p, one in zip(places, z, strict=True) if p not in strong]
+    if not (strong and rest) or (len(strong) < FEWEST_STRONG and abs(strong[0].cosine) < LONE_R):
+        return []
+    shows = min(two_sided_p(sum(rest) / math.sqrt(len(rest))), chi_square_p(sum(one**2 for one in rest), len(rest)))
+    return [] if shows <= FURTHER_P else strong
+
+
+def lone_place(family: str, places: Sequence[PlaceCosine], judge: Judge) -> tuple[list[PlaceCosine], float]:
+    """The one place that stands out by itself among others, and its p-value for so many looks: a head or a table of another model's."""
+    close = [(abs(z), p) for z, p in zip(_scores(family, places, judge), places, strict=True) if abs(p.cosine) >= LONE_R]
+    if len(close) != 1 or len(places) < FEWEST_STRONG:
+        return [], 1.0
+    return [close[0][1]], two_sided_p(close[0][0], len(places) * len(CHANNELS) * judge.searched)
+
+
+def _scores(family: str, places: Sequence[PlaceCosine], judge: Judge) -> list[float]:
+    """z of each place of the probe channel by itself, beside what varies between unrelated models."""
+    spread = judge.between_models(family, "probe")
+    return [(p.cosine - p.null.mean) / math.hypot(p.null.sd, spread) for p in places]
 
 
 def strong_places(family: str, places: Sequence[PlaceCosine], judge: Judge) -> tuple[list[PlaceCosine], float]:
@@ -126,8 +177,7 @@ def strong_places(family: str, places: Sequence[PlaceCosine], judge: Judge) -> t
     """
     if len(places) < FEWEST_PLACES or sum([abs(p.cosine) >= STRONG_R for p in places]) < FEWEST_STRONG:
         return [], 1.0  # as below, before more is asked of all of them
-    spread = judge.between_models(family, "probe")
-    z = [(p.cosine - p.null.mean) / math.hypot(p.null.sd, spread) for p in places]
+    z = _scores(family, places, judge)
     experts = matched_experts(places)
     reached = [abs(one) >= STRONG_SD or p in experts for p, one in zip(places, z, strict=True)]
     strong = [p for p, enough in zip(places, reached, strict=True) if enough and abs(p.cosine) >= STRONG_R]

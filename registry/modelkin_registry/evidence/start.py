@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from modelkin_indexer import sketch
 from modelkin_indexer.results.fingerprint import SIDES, Matrices
-from modelkin_indexer.results.start_nulls import STARTS, kurtosis_null, spectrum_null, spread_null
+from modelkin_indexer.results.start_nulls import STARTS, Null, kurtosis_null, spectrum_null, spread_null
+from modelkin_registry.evidence.scales import drawn_in_parts
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import independent_rows
 
@@ -37,6 +38,7 @@ EVEN = 0.5  # of the spread of independent draws; draws of a fixed number a line
 # deviations above that of as heavy-tailed normal numbers; with fewer than 10 up to 14 (sparse_starts.json, level full).
 MASKED, FEWEST_LEFT = 0.05, 24
 HEAVY, HEAVY_CHANCE = 1.5, 1.5  # from this heaviness on so much more room for chance: 5.25 sd; Cauchy draws reach 6.5 (sparse_starts.json)
+MOST_VARIED = 4.0  # up to which the logarithms' variance of energies is taken at its word: half precision holds no larger variances
 FEWEST_DRAWN = 8  # numbers of a vector from which its quantiles say anything
 ENDS = 8.0  # of the mean distance between neighbours that a uniform draw's ends are from its bounds: exceeded once in exp(8)
 HALF_STEP = 2.0**-10  # of a number stored in half precision, as quantiles are
@@ -93,8 +95,35 @@ def _sampled(table: Matrices, level: str) -> Floats:
 def _learned_share(table: Matrices, row: int, level: str) -> float:
     if int(table.seen[row]) * int(table.columns[row]) < FEWEST_NUMBERS:
         return 0.0
-    spreads = (0.0, 0.0) if _is_tall(table, row) else _by_spreads(table, row, level)
-    return min(1.0, max(_by_kurtosis(table, row), _by_spectrum(table, row, level), *spreads))
+    by_rows, by_columns = (0.0, 0.0) if _is_tall(table, row) else _by_spreads(table, row, level)
+    if by_rows > 0 and _may_be_scaled(table, row, level, by_columns):
+        return 0.0
+    return min(1.0, max(_by_kurtosis(table, row), _by_spectrum(table, row, level), by_rows, by_columns))
+
+
+def _may_be_scaled(table: Matrices, row: int, level: str, by_columns: float) -> bool:
+    """Whether scales of its rows, where these differ by parts (scales.py), make of independent numbers what else this matrix shows.
+
+    Starts are drawn at a scale a part: queries, keys and values in one matrix (T5, DeepNorm), gates of a cell, Fourier features of several
+    octaves. Then columns are as even as rows of unequal energy leave them, the Gram matrix as white as such scales leave it, and the
+    kurtosis that of the draw times one and the relative variance of the rows' energies. `by_columns`: what of it looks learned.
+    """
+    if not drawn_in_parts(table)[row]:
+        return False
+    kurtosis = float(table.kurtosis[row])
+    most = kurtosis / min(start.kurtosis for start in STARTS.values()) - 1
+    varied = max(0.0, min(_energies_vary(table, row)[0], most))
+    uneven = _by_spread(float(table.column_spread[row]), int(table.columns[row]), int(table.seen[row]) / (1 + varied))
+    if (by_columns and uneven) or _by_spectrum(table, row, level, varied):
+        return False
+    return any(kurtosis / (1 + varied) <= start.kurtosis <= kurtosis for start in STARTS.values()) or not _by_kurtosis(table, row)
+
+
+def _energies_vary(table: Matrices, row: int) -> tuple[float, float]:
+    """Relative variances of the energies of rows and of columns: exp(4 s^2) - 1 where the logarithms of norms spread by s (log-normal)."""
+    spreads = (float(table.row_spread[row]), float(table.column_spread[row]))
+    rows, columns = (math.expm1(min(4 * value**2, MOST_VARIED)) if math.isfinite(value) else 0.0 for value in spreads)
+    return rows, columns
 
 
 def _is_tall(table: Matrices, row: int) -> bool:
@@ -115,20 +144,34 @@ def _by_kurtosis(table: Matrices, row: int) -> float:
     return 0.0
 
 
-def _by_spectrum(table: Matrices, row: int, level: str) -> float:
-    """A share f in one direction adds f^2 to the sum of squared eigenvalues; in several directions less, so this is a lower bound."""
+def _by_spectrum(table: Matrices, row: int, level: str, scaled: float | None = None) -> float:
+    """A share f in one direction adds f^2 to the sum of squared eigenvalues; in several directions less, so this is a lower bound.
+
+    `scaled`: the relative variance of the energies of rows that is taken for scales, and explains what it can.
+    """
     value, columns, experts = float(table.spectrum[row]), int(table.columns[row]), int(table.experts[row])
     if not math.isfinite(value):
         return 0.0
     rows = int(table.rows[row])
     mean, sd = spectrum_null(level, rows // experts, columns, experts)
     freedom = _freedom(table, row, level)
-    if level == "full":
+    if scaled is not None:
+        mean, sd = _of_scaled(table, row, (mean, sd), scaled) if level == "full" else (mean, sd)
+    elif level == "full":
         uneven = 1 + _unevenness(table, row, min(rows // experts, columns))
         mean, sd = mean * uneven, sd * uneven
     offset = float(table.mean[row]) ** 2
     tilt = offset / (offset + float(table.sd[row]) ** 2) if offset else 0.0
     return math.sqrt(max(0.0, (value - mean - CHANCE_SD * _wider(heaviness(table, row, level)) * sd) / freedom - TILTED * tilt**2))
+
+
+def _of_scaled(table: Matrices, row: int, null: Null, scaled: float) -> Null:
+    """The null of level full of scaled rows: sums over rows of unequal energy vary more, and sums over columns see scales, no identity."""
+    (mean, sd), experts = null, int(table.experts[row])
+    if table.side[row] != SIDES.index("out"):
+        return mean * (1 + scaled), sd * (1 + scaled)
+    length = int(table.rows[row]) // experts
+    return mean + _freedom(table, row, "full") / experts * scaled / length, sd * (1 + scaled)
 
 
 def _freedom(table: Matrices, row: int, level: str) -> int:
@@ -183,13 +226,10 @@ def _wider(heavy: float) -> float:
 
 
 def _unevenness(table: Matrices, row: int, shorter: int) -> float:
-    """Relative variance of the energies of lines, by which a sum of squares over them grows: no more than heavy-tailed draws have.
-
-    Of lines whose norms' logarithms spread by s it is exp(4 s^2) - 1 (log-normal).
-    """
-    spreads = [float(value) for value in (table.row_spread[row], table.column_spread[row]) if math.isfinite(value)]
+    """Relative variance of the energies of lines, by which a sum of squares over them grows: no more than heavy-tailed draws have."""
     drawn = 2 * (heaviness(table, row, "full") - 1) / max(1, shorter)
-    return min(drawn, math.expm1(min(4 * max(spreads) ** 2, 4.0))) if spreads else drawn
+    known = math.isfinite(table.row_spread[row]) or math.isfinite(table.column_spread[row])
+    return min(drawn, max(_energies_vary(table, row))) if known else drawn
 
 
 def _by_spread(value: float, norms: int, numbers: float, wider: float = 1.0) -> float:

@@ -190,8 +190,13 @@ def _layer_sentences(name: str, component: ComponentEvidence, relative: Relative
 
 
 def _listed(families: Sequence[FamilyEvidence]) -> str:
-    parts = [f"{f.family} (r {_r(f.r)}{'' if f.channel == 'probe' else f' in the {f.channel} channel'})" for f in families]
+    parts = [f"{f.family} (r {_r(f.r)}{'' if f.channel == 'probe' else f' in the {f.channel} channel'}{_of_all(f)})" for f in families]
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _of_all(family: FamilyEvidence) -> str:
+    """In how many of its matrices, where that is not all of them."""
+    return f", in {family.places} of {family.places_compared} matrices" if family.places_compared > family.places else ""
 
 
 def _norm_sentence(name: str, norm: FamilyEvidence) -> str:

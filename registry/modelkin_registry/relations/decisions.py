@@ -59,7 +59,8 @@ def component_relation(pair: ComponentPair) -> Relation:
         return Relation("shared initialisation" if alike else "norms only" if _norms_kept(pair, NORMS_ONLY_R) else "unrelated")
     if not ((not drawn(pair) and (whole_copy(pair) or contained(pair))) or shows_descent(pair)):
         return Relation("shared initialisation")
-    names = _descent_names(pair)
+    copied = "" if tokens_cleared(pair) else whole_copy(pair)
+    names = [copied] if copied else _descent_names(pair)
     if understood < WHOLE_COVERAGE:
         names = ["quantized" if stored_quantized(pair) else "transplanted"]
     if pair.query.about.shards or pair.relative.about.shards:  # some files of a model: what is not there was not left out by anybody

@@ -70,7 +70,7 @@ def shows_descent(pair: ComponentPair) -> bool:
     if _mostly_equal(pair, kept):
         return True
     if not kept and not _by_experts(pair):
-        return True  # seen in other coordinates, in several layers: a common start would show in the same coordinates
+        return _elsewhere(pair, "")  # in several layers: a common start would show in the same coordinates
     r = mean_of_gains(pair)
     common = learned_in_common(pair, kept)
     learned = common.is_descent and (common.matrices >= FEWEST or _stands_alone(pair, kept))
@@ -261,9 +261,15 @@ def taken_over(pair: ComponentPair, kept: Sequence[PlaceCosine], parent: Side) -
     return _TakenOver(1 - ratio, error, float(learned.sum()) / len(f))
 
 
-def _elsewhere(pair: ComponentPair) -> bool:
-    """Whether further families agree in other coordinates only."""
-    return any(f.informative and f.inherited and f.channel != "probe" and f.family != "embedding" for f in pair.families)
+def _elsewhere(pair: ComponentPair, but: str = "embedding") -> bool:
+    """Whether further families agree in other coordinates only: not by matrices that are equal to the last bit, as a seed's may be."""
+    found = [f for f in pair.families if f.informative and f.inherited and f.channel != "probe" and f.family != but]
+    return any(not _equal_in_place(pair, f.family, f.channel) for f in found)
+
+
+def _equal_in_place(pair: ComponentPair, family: str, channel: str) -> bool:
+    rows = [(p.query_row, p.relative_row) for p in pair.places if p.channel == channel and SHOWN_AS.get(p.family, p.family) == family]
+    return bool(rows) and bool(same_bytes([a for a, _ in rows], [b for _, b in rows], pair).all())
 
 
 def _changes_agree(pair: ComponentPair, kept: Sequence[PlaceCosine]) -> bool:

@@ -121,7 +121,7 @@ def _judged(held: Held, pairs: Sequence[ComponentPair], brief: bool) -> Kin:
     parts = parts_of(found, held.query, copied=copied.name if copied else "")
     comparable = sum(pair.comparable_parameters for pair in pairs)
     inherited = sum(pair.inherited_parameters for pair, one in found if one.is_descent) if relation.is_descent else 0
-    weight = sum(pair.inherited_weight * pair.comparable_parameters for pair in pairs)
+    weight = sum(pair.inherited_weight * pair.comparable_parameters for pair, _ in apart)
     everything = sum(informative_sizes(held.query).values()) / max(held.query.about.coverage, TINY)
     return Kin(
         Relative(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -109,9 +110,15 @@ def copied_throughout(found: Found, query: Fingerprint) -> Found:
     started = {name: pair for name, (pair, one) in best.items() if one.name == "shared initialisation"}
     copies = {name: whole_copy(pair) for name, pair in started.items()}
     whole = best.keys() >= informative_sizes(query).keys() and len(best) > 1
-    if not (whole and all(copies.values()) and all(one.name in COPIES for name, (_, one) in best.items() if name not in copies)):
-        return found
-    return [(pair, Relation(copies[pair.query.component]) if pair in started.values() else one) for pair, one in found]
+    if whole and all(copies.values()) and all(one.name in COPIES for name, (_, one) in best.items() if name not in copies):
+        found = [(pair, Relation(copies[pair.query.component]) if pair in started.values() else one) for pair, one in found]
+    return [(_shared_whole(pair) if one.name in COPIES else pair, one) for pair, one in found]
+
+
+def _shared_whole(pair: ComponentPair) -> ComponentPair:
+    """A component that is a copy with all that is compared as shared: of small layers of few matrices a layer map may find none."""
+    known, every = pair.inherited_parameters, pair.comparable_parameters
+    return replace(pair, inherited_parameters=every, inherited_weight=pair.inherited_weight * every / known if known else 1.0)
 
 
 def model_relation(found: Found, query: Fingerprint) -> Relation:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.anatomy.constants.fixed_tables import looks_fixed, rows_reason, table_reason
+from modelkin_indexer.anatomy.constants.formulas import banks
 from modelkin_indexer.places import Piece, TensorInfo, View
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
@@ -39,6 +40,17 @@ def fixed_reason(source: Source, piece: Piece, rows: Singles, numbers: Ints, hel
     rows = np.concatenate([values.read_rows(source, view, start, stop) for start, stop in more])
     reasons = (rows_reason(*lines) for lines in _seen(rows, _numbers(more), info))
     return next((reason for reason in reasons if reason), "")
+
+
+def is_trained_bank(source: Source, piece: Piece, rows: Singles) -> bool:
+    """Whether a matrix is a bank of filters that a formula started, whatever training made of it. `rows` are some of its rows."""
+    view = piece.views[0]
+    if len(piece.views) > 1 or not np.isfinite(rows).all() or not banks.narrow(rows[:1].astype(np.float64)):
+        return False
+    if not banks.narrow(rows.astype(np.float64)):
+        return False
+    more = [(0, view.rows)] if piece.parameters <= LARGEST else _more_rows(view)
+    return banks.ordered(np.concatenate([values.read_rows(source, view, start, stop) for start, stop in more]).astype(np.float64))
 
 
 def _seen(rows: Singles, numbers: Ints, info: TensorInfo) -> Iterator[tuple[Singles, Ints]]:
