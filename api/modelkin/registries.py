@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-import platformdirs
 
 from modelkin.keys import read_key
 from modelkin.settings import Settings
@@ -29,6 +26,8 @@ from modelkin_registry.store.protocol import Store
 
 def user_registry() -> Path:
     """The user's own registry, used when no other is named."""
+    import platformdirs  # for those who name no registry
+
     return Path(platformdirs.user_data_dir("modelkin", appauthor=False)) / "registry.db"
 
 
@@ -139,8 +138,10 @@ def begin_registry(path: Path, say: Say) -> None:
     packaged = starter.path()
     if packaged is None:
         return
+    from shutil import copyfile  # once in a user's life
+
     with appearing(path) as unfinished:
-        shutil.copyfile(packaged, unfinished)
+        copyfile(packaged, unfinished)
     say(f"Your registry {path} was begun with the models that come with modelkin.")
 
 

@@ -25,7 +25,6 @@ from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.explanation.query import query_answer
 from modelkin_registry.explanation.verdict import examined_by
 from modelkin_registry.merging.decomposition import Decomposition
-from modelkin_registry.merging.reporting import fitted, sought
 from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
 from modelkin_registry.relations.pairs import Held, nearest_kin, order
 from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates
@@ -111,6 +110,8 @@ class Asking:
 
     def decompose(self, fingerprint: Fingerprint, parents: Sequence[str] | None, base: str | None, source: str) -> DecomposeAnswer:
         """See `Registry.decompose`."""
+        from modelkin_registry.merging.reporting import fitted, sought  # of all questions, this one alone needs it
+
         self._require_same_recipe(fingerprint)
         with self._store.reading():
             known = {name: self._known.named(name) for name in (*(parents or ()), *([base] if base else ()))}
