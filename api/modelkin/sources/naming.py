@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from modelkin_indexer.errors import SourceNotFound
@@ -49,11 +49,11 @@ def _near(name: str, folder: Path) -> str | None:
     return there[found[0]] if found else None
 
 
-def existing(source: str, names: Sequence[str] = (), *, from_hub: bool = True) -> Path:
+def existing(source: str, names: Callable[[], Sequence[str]] = tuple, *, from_hub: bool = True) -> Path:
     """The path that a source names.
 
     Args:
-        names: registered models, which are no sources here; one of that name is hinted at.
+        names: tells the registered models, which are no sources here; one of that name is hinted at.
         from_hub: whether the caller reads Hub ids too.
 
     Raises:
@@ -62,7 +62,7 @@ def existing(source: str, names: Sequence[str] = (), *, from_hub: bool = True) -
     path = Path(source)
     if path.exists():
         return path
-    raise SourceNotFound("no such file or folder", path=source, remedy=_remedy(source, names, from_hub))
+    raise SourceNotFound("no such file or folder", path=source, remedy=_remedy(source, names(), from_hub))
 
 
 def _remedy(source: str, names: Sequence[str], from_hub: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +32,7 @@ def reading_of(asked: Asked, how: HowToRead, listener: Listener, registry: Store
         return asked
     if isinstance(asked, Fingerprint):
         return Reading(AT_HAND, asked, "")
-    names = registry.names() if registry is not None else ()
-    return read_source(os.fspath(asked), how, listener, registry, names)
+    return read_source(os.fspath(asked), how, listener, registry, registry.names if registry is not None else tuple)
 
 
 def name_of(asked: Asked) -> str:
@@ -43,10 +42,12 @@ def name_of(asked: Asked) -> str:
     return asked.name if isinstance(asked, Reading) else os.fspath(asked)
 
 
-def read_source(source: str, how: HowToRead, listener: Listener, registry: Store | None = None, names: Sequence[str] = ()) -> Reading:
+def read_source(
+    source: str, how: HowToRead, listener: Listener, registry: Store | None = None, names: Callable[[], Sequence[str]] = tuple
+) -> Reading:
     """The fingerprint of a source; of a Hub id without reading weights that are in the registry.
 
-    `names` are the registered models: one of them is no source, and is hinted at where nothing is found.
+    `names` tells the registered models: one of them is no source, and is hinted at where nothing is found.
 
     Raises:
         SourceError: nothing there, or weights that cannot be read.
