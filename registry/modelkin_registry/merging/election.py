@@ -42,7 +42,7 @@ def election_misfit(products: Floats) -> float:
 
 def _forecasts(drawn: Floats, size: Floats) -> list[tuple[Floats, Floats]]:
     """What a merge of each density and balance makes of changes that are drawn (places, parents, draws)."""
-    spread = np.linalg.pinv(drawn @ drawn.transpose(0, 2, 1) / DRAWS)
+    spread = np.asarray(np.linalg.pinv(drawn @ drawn.transpose(0, 2, 1) / DRAWS), np.float64)
     balances = _balances(drawn.shape[1])
     return [_elected(drawn, spread, kept, weights) for kept in (_largest(drawn, size, one) for one in DENSITIES) for weights in balances]
 
