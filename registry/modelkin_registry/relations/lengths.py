@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import SIDES, Fingerprint, Matrices
 
 Bools = npt.NDArray[np.bool_]
@@ -41,6 +42,8 @@ class Lengths(NamedTuple):
 def same_lengths(query: Fingerprint, relative: Fingerprint, searched: int) -> bool:
     """Whether more lengths are equal than chance gives among so many models; never at level probe, which knows no lengths."""
     if "probe" in (query.about.level, relative.about.level):
+        return False
+    if not _any_equal(query.matrices, relative.matrices):
         return False
     ours, theirs = _lengths(query.matrices), _lengths(relative.matrices)
     sides = [_probability(ours, theirs, untouched=untouched) for untouched in (False, True)]
@@ -90,6 +93,26 @@ def _logs(table: Matrices) -> npt.NDArray[np.float64]:
 
 def _is_untouched(table: Matrices, row: int) -> bool:
     return SIDES[int(table.side[row])] == "out" or table.places[row][2:] == ("embedding", "token")
+
+
+def _any_equal(query: Matrices, relative: Matrices) -> bool:
+    """Whether one matrix at least has the length of the relative's at its place: of strangers hardly one does."""
+    (ours, own, near), (theirs, other, limit) = _as_they_are(query), _as_they_are(relative)
+    if ours.keys() == theirs.keys():  # as in every model of one shape, and both are in the order of their places
+        return bool((np.abs(own - other) <= np.maximum(near, limit)).any())
+    shared = [place for place in ours if place in theirs]
+    a, b = (np.array([at[place] for place in shared], np.int64) for at in (ours, theirs))
+    return bool((np.abs(own[a] - other[b]) <= np.maximum(near[a], limit[b])).any())
+
+
+def _as_they_are(table: Matrices) -> tuple[dict[Place, int], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Where the matrices that tell something stand in the others: logarithms of their lengths, and the tolerances."""
+    known: tuple[dict[Place, int], npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = table.worked_out.get(_as_they_are)
+    if known is None:
+        rows = _telling(table)
+        at = {table.places[row]: number for number, row in enumerate(rows.tolist())}
+        known = table.worked_out[_as_they_are] = at, 0.5 * np.log(_energy(table)[rows]), NEAR / np.sqrt(table.parameters[rows])
+    return known
 
 
 def _lengths(table: Matrices) -> dict[Role, Lengths]:
