@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from modelkin.keys import read_key
-from modelkin.settings import Settings
-from modelkin.wishes import Say
 from modelkin_data import starter
 from modelkin_indexer.errors import RegistryError, UnusableKey
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.spec import PUBLIC_KEY, Key
-from modelkin_registry.answers.upkeep import CopiedRegistry, Examination, NewRegistry
 from modelkin_registry.registry import Registry
 from modelkin_registry.search.index import VectorIndex
 from modelkin_registry.store.address import Address, Place, is_same, place_of
 from modelkin_registry.store.appearing import appearing
 from modelkin_registry.store.copying import copy_store
 from modelkin_registry.store.opening import is_there, open_store
-from modelkin_registry.store.protocol import Store
+
+if TYPE_CHECKING:
+    from modelkin.settings import Settings
+    from modelkin.wishes import Say
+    from modelkin_registry.answers.upkeep import CopiedRegistry, Examination, NewRegistry
+    from modelkin_registry.store.protocol import Store
 
 
 def user_registry() -> Path:
@@ -119,6 +121,8 @@ def make_registry(settings: Settings, *, private: bool) -> NewRegistry:
     if settings.registry is None:
         user_registry().parent.mkdir(parents=True, exist_ok=True)
     with Registry.open(path, key_name=key.name):
+        from modelkin_registry.answers.upkeep import NewRegistry
+
         return NewRegistry(str(path), key.name)
 
 
@@ -129,6 +133,8 @@ def copied_registry(source: str | os.PathLike[str], target: str | os.PathLike[st
         raise RegistryError(f"{places[0]}: cannot be copied onto itself. Give another place.")
     with open_store(places[0], create=False, key_name=key.name) as given, open_store(places[1], key_name=key.name) as made:
         rows = copy_store(given, made)
+        from modelkin_registry.answers.upkeep import CopiedRegistry
+
         return CopiedRegistry(given.name, made.name, made.count(), rows)
 
 
@@ -160,4 +166,6 @@ def examine(store: Store, index: VectorIndex, *, repair: bool) -> Examination:
 
     rows_of = lambda blob: index_rows(fingerprints.from_bytes(blob))  # noqa: E731
     findings = doctor.examine(store, index, repair=repair, vectors_of=rows_of)
+    from modelkin_registry.answers.upkeep import Examination
+
     return Examination(tuple(findings), not any(one.state == "broken" for one in findings), store.name)

@@ -9,9 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
-from modelkin.evidencing import Evidenced, Verified
-from modelkin.keeping import labelling
-from modelkin.keeping.listing import listing
 from modelkin.keys import read_key
 from modelkin.registries import OnDemand, examine, open_registry, part_of
 from modelkin.serving.wishes import HOST, PORT, RATE, Served, ServeWishes
@@ -32,33 +29,35 @@ from modelkin.wishes import (
     how_to_read,
 )
 from modelkin_indexer.errors import RegistryError
-from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry import registry as kept
 from modelkin_registry.answers.asked import SHOWN, CompareAnswer, DecomposeAnswer, QueryAnswer
-from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
-from modelkin_registry.answers.trajectory import TrajectoryAnswer
-from modelkin_registry.answers.tree import TreeAnswer
-from modelkin_registry.answers.upkeep import (
-    Added,
-    Additions,
-    BackedUp,
-    Calibration,
-    Examination,
-    Listing,
-    Noted,
-    Refresh,
-    Removed,
-    Renamed,
-    Renewed,
-    Shown,
-    Tagged,
-    Upgrade,
-)
-from modelkin_registry.screening.results import Screened, Screening
 from modelkin_registry.store.address import Place, is_same, place_of
 
 if TYPE_CHECKING:
     import pandas
+
+    from modelkin.evidencing import Evidenced, Verified
+    from modelkin_indexer.results.fingerprint import Fingerprint
+    from modelkin_registry import registry as kept
+    from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
+    from modelkin_registry.answers.trajectory import TrajectoryAnswer
+    from modelkin_registry.answers.tree import TreeAnswer
+    from modelkin_registry.answers.upkeep import (
+        Added,
+        Additions,
+        BackedUp,
+        Calibration,
+        Examination,
+        Listing,
+        Noted,
+        Refresh,
+        Removed,
+        Renamed,
+        Renewed,
+        Shown,
+        Tagged,
+        Upgrade,
+    )
+    from modelkin_registry.screening.results import Screened, Screening
 
 
 class Registry(OpenRegistry):
@@ -384,6 +383,8 @@ class Registry(OpenRegistry):
             if each is not None:
                 each(added)
         self.inner.refresh()
+        from modelkin_registry.answers.upkeep import Additions
+
         return Additions(tuple(done), batch.exit_code)
 
     def sync(self, *ids: str, each: Callable[[Synced], None] | None = None, **wishes: Unpack[SyncOptions]) -> Syncing:
@@ -426,6 +427,8 @@ class Registry(OpenRegistry):
 
     def journal(self) -> Journal:
         """What `sync` did with which repository of the Hub, or why not."""
+        from modelkin_registry.answers.shared import Journal
+
         return Journal(tuple(self.inner.store.hub.entries()))
 
     def upgrade(self, *, hub: bool = False, each: Callable[[Renewed], None] | None = None, threads: int | None = None) -> Upgrade:
@@ -445,6 +448,8 @@ class Registry(OpenRegistry):
             done.append(one)
             if each is not None:
                 each(one)
+        from modelkin_registry.answers.upkeep import Upgrade
+
         return Upgrade(tuple(done))
 
     def refresh(
@@ -474,6 +479,7 @@ class Registry(OpenRegistry):
             UnusableKey: no key is in that file.
         """
         from modelkin.taking.refreshing import refreshed
+        from modelkin_registry.answers.upkeep import Refresh
 
         key, target = read_key(Path(new_key)), place_of(into)
         if is_same(target, self.place):
@@ -498,6 +504,8 @@ class Registry(OpenRegistry):
 
     def list(self, **wishes: Unpack[ListOptions]) -> Listing:
         """The registered models: all of them by name, or those that meet the wishes (see `ListOptions`). Raises WrongFilter."""
+        from modelkin.keeping.listing import listing
+
         return listing(self.inner.store, wishes)
 
     def to_pandas(self, **wishes: Unpack[ListOptions]) -> pandas.DataFrame:
@@ -506,11 +514,15 @@ class Registry(OpenRegistry):
 
     def show(self, name: str) -> Shown:
         """Everything known of a registered model but its vectors. Raises UnknownModel."""
+        from modelkin_registry.answers.upkeep import Shown
+
         known = self.inner.show(name)
         return Shown(**{**known, "weighed_claims": self.inner.weighed_claims(name)})
 
     def rename(self, old: str, new: str) -> Renamed:
         """Give a registered model another name; the old one goes on leading to it. Raises UnknownModel, RegistryError."""
+        from modelkin_registry.answers.upkeep import Renamed
+
         self.inner.rename(old, new)
         return Renamed(new, old)
 
@@ -525,7 +537,9 @@ class Registry(OpenRegistry):
         Raises:
             UnknownModel: a name that no model has, or a pattern that none meets.
         """
-        return labelling.removed(self.inner.store, names, dry_run=dry_run, sure=sure)
+        from modelkin.keeping.labelling import removed
+
+        return removed(self.inner.store, names, dry_run=dry_run, sure=sure)
 
     def tag(self, *names: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Tagged:
         """Give models tags and take others from them, by which they are chosen (`tag=NAME`). Without either, tells those they have.
@@ -537,11 +551,15 @@ class Registry(OpenRegistry):
             UnknownModel: a name that no model has, or a pattern (`acme/*`) that none meets.
             RegistryError: what can be no tag.
         """
-        return labelling.tagged(self.inner.store, names, add, remove)
+        from modelkin.keeping.labelling import tagged
+
+        return tagged(self.inner.store, names, add, remove)
 
     def note(self, name: str, text: str) -> Noted:
         """Put a note on a model in the place of the one that it had; "" takes it away. Raises UnknownModel, RegistryError."""
-        return labelling.noted(self.inner.store, name, text)
+        from modelkin.keeping.labelling import noted
+
+        return noted(self.inner.store, name, text)
 
     def backup(self, file: str | os.PathLike[str]) -> BackedUp:
         """Write this registry as it is at this moment into a new SQLite file, while others go on writing to it. Raises RegistryError."""
@@ -551,6 +569,8 @@ class Registry(OpenRegistry):
 
     def calibrate(self, *, reset: bool = False) -> Calibration:
         """Measure how far this registry's strangers spread, and judge by that from now on; or with `reset` by what is shipped again."""
+        from modelkin_registry.answers.upkeep import Calibration
+
         found = self.inner.forget_backgrounds() if reset else self.inner.calibrate()
         return Calibration(len(self), found, any(one.used for one in found))
 
