@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
-
-import platformdirs
+from typing import TYPE_CHECKING, Self
 
 from modelkin.keys import read_key
-from modelkin.settings import Settings
-from modelkin.wishes import Say
 from modelkin_data import starter
 from modelkin_indexer.errors import RegistryError, UnusableKey
 from modelkin_indexer.results import fingerprint as fingerprints
@@ -27,11 +22,18 @@ from modelkin_registry.store.address import Address, Place, is_same, place_of
 from modelkin_registry.store.appearing import appearing
 from modelkin_registry.store.copying import copy_store
 from modelkin_registry.store.opening import is_there, open_store
-from modelkin_registry.store.protocol import Store
+
+if TYPE_CHECKING:
+    from modelkin.settings import Settings
+    from modelkin.wishes import Say
+    from modelkin_registry.answers.upkeep import CopiedRegistry, Examination, NewRegistry
+    from modelkin_registry.store.protocol import Store
 
 
 def user_registry() -> Path:
     """The user's own registry, used when no other is named."""
+    import platformdirs  # for those who name no registry
+
     return Path(platformdirs.user_data_dir("modelkin", appauthor=False)) / "registry.db"
 
 
@@ -145,6 +147,8 @@ def make_registry(settings: Settings, *, private: bool) -> NewRegistry:
     if settings.registry is None:
         user_registry().parent.mkdir(parents=True, exist_ok=True)
     with Registry.open(path, key_name=key.name):
+        from modelkin_registry.answers.upkeep import NewRegistry
+
         return NewRegistry(str(path), key.name)
 
 
@@ -155,6 +159,8 @@ def copied_registry(source: str | os.PathLike[str], target: str | os.PathLike[st
         raise RegistryError(f"{places[0]}: cannot be copied onto itself. Give another place.")
     with open_store(places[0], create=False, key_name=key.name) as given, open_store(places[1], key_name=key.name) as made:
         rows = copy_store(given, made)
+        from modelkin_registry.answers.upkeep import CopiedRegistry
+
         return CopiedRegistry(given.name, made.name, made.count(), rows)
 
 
@@ -164,8 +170,10 @@ def begin_registry(path: Path, say: Say) -> None:
     packaged = starter.path()
     if packaged is None:
         return
+    from shutil import copyfile  # once in a user's life
+
     with appearing(path) as unfinished:
-        shutil.copyfile(packaged, unfinished)
+        copyfile(packaged, unfinished)
     say(f"Your registry {path} was begun with the models that come with modelkin.")
 
 
@@ -184,4 +192,6 @@ def examine(store: Store, index: VectorIndex, *, repair: bool) -> Examination:
 
     rows_of = lambda blob: index_rows(fingerprints.from_bytes(blob))  # noqa: E731
     findings = doctor.examine(store, index, repair=repair, vectors_of=rows_of)
+    from modelkin_registry.answers.upkeep import Examination
+
     return Examination(tuple(findings), not any(one.state == "broken" for one in findings), store.name)

@@ -7,7 +7,7 @@ import os
 import signal
 from types import FrameType
 
-SELDOM = 10_000  # objects made between two looks for garbage: what is imported stays, and looking through it takes a tenth of a query
+SELDOM = 100_000  # objects made between two looks for garbage: what is imported stays, and looking through it takes a tenth of a query
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it (128 + SIGINT)
 
 
@@ -21,7 +21,10 @@ def main() -> int:
 
     if asked:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    return run()
+    try:
+        return run()
+    finally:
+        gc.freeze()  # the process ends: its memory goes back as it is, without a look for garbage in all of it
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

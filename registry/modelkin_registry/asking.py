@@ -8,25 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError
 from modelkin_indexer.results.beside import Claim, StructurePart
-from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import SHOWN, DecomposeAnswer, QueryAnswer, Searched
-from modelkin_registry.answers.claims import StructureBeside, WeighedClaim
-from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.claims.adapters import base_claims, with_declared_base
 from modelkin_registry.claims.contradictions import contradictions
 from modelkin_registry.claims.declared import lineage_claims, texts_in, weigh
 from modelkin_registry.claims.imported import about_imported
-from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.explanation.query import query_answer
 from modelkin_registry.explanation.verdict import examined_by
-from modelkin_registry.merging.decomposition import Decomposition
-from modelkin_registry.merging.reporting import fitted, sought
-from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge
 from modelkin_registry.relations.pairs import Held, nearest_kin, order
 from modelkin_registry.search.candidates import NEAREST, SEARCHED, find_candidates
 from modelkin_registry.search.counted import Counted
@@ -34,6 +28,13 @@ from modelkin_registry.search.known import Known, read
 from modelkin_registry.search.questioned import Questioned, WholeIndex
 from modelkin_registry.search.ties import middle_first
 from modelkin_registry.structure.comparison import Structure, compare_structure
+
+if TYPE_CHECKING:
+    from modelkin_indexer.results.fingerprint import Fingerprint
+    from modelkin_registry.answers.claims import StructureBeside, WeighedClaim
+    from modelkin_registry.answers.evidence import Relative
+    from modelkin_registry.evidence.judge import Judge
+    from modelkin_registry.merging.decomposition import Decomposition
 
 WIDER = 200  # models held against one of which nothing could be compared with the nearest: that none can be is said of those
 STRUCTURE_SHOWN = 3  # relatives whose structure is shown beside
@@ -111,6 +112,8 @@ class Asking:
 
     def decompose(self, fingerprint: Fingerprint, parents: Sequence[str] | None, base: str | None, source: str) -> DecomposeAnswer:
         """See `Registry.decompose`."""
+        from modelkin_registry.merging.reporting import fitted, sought  # of all questions, this one alone needs it
+
         self._require_same_recipe(fingerprint)
         with self._store.reading():
             known = {name: self._known.named(name) for name in (*(parents or ()), *([base] if base else ()))}
@@ -168,6 +171,10 @@ class Asking:
         """A merge of the nearest relatives by descent and what else the index finds for the part that those leave."""
         known = {held.name: held.relative for held in evident.values()}
         near = {relative.model: known[relative.model] for relative in relatives if is_descent(relative)}
+        if not near:
+            return None
+        from modelkin_registry.merging.seeking import NEAR, PURSUED, seek_merge  # of most models no parent is here
+
         return seek_merge(fingerprint, near, lambda asked: self._known.nearest(asked, NEAR + PURSUED, without, only), base)
 
     def _candidates(

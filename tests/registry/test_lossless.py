@@ -214,14 +214,12 @@ def test_strangers_of_several_widths_with_normalised_weights_have_none_either(tm
 
 
 def test_models_of_very_many_matrices_are_told_apart() -> None:
-    def lengths(seed: int) -> lengths_of.Lengths:
-        sizes = np.random.default_rng(seed).normal(size=(12, 150)).tolist()
-        return {
-            ("", "mlp", str(role)): {at: lengths_of.Length([size] * 4, 1e-3, False) for at, size in enumerate(one)}
-            for role, one in enumerate(sizes)
-        }
+    def lengths(seed: int) -> dict[tuple[str, str, str], lengths_of.Lengths]:
+        sizes, layers = np.random.default_rng(seed).normal(size=(12, 150)), np.arange(150)
+        near, moved = np.full(150, 1e-3), np.zeros(150, np.bool_)
+        return {("", "mlp", str(role)): lengths_of.Lengths(layers, np.tile(one, (4, 1)), near, moved) for role, one in enumerate(sizes)}
 
     ours, theirs = lengths(1), lengths(2)
-    assert lengths_of._probability(ours, theirs) > 1e-3
+    assert lengths_of._probability(ours, theirs, untouched=False) > 1e-3
     theirs["", "mlp", "0"] = ours["", "mlp", "0"]
-    assert lengths_of._probability(ours, theirs) < 1e-50
+    assert lengths_of._probability(ours, theirs, untouched=False) < 1e-50

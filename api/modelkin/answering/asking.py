@@ -11,7 +11,6 @@ from modelkin.sources.reading import name_of, reading_of
 from modelkin.sources.sides import say_notes, sides_of
 from modelkin.wishes import Asked, HowToRead, Listener
 from modelkin_registry.answers.asked import DecomposeAnswer, QueryAnswer
-from modelkin_registry.merging.reporting import fitted
 from modelkin_registry.questions import Questions
 
 EMPTY = "The registry is empty; fill it with `modelkin add SOURCE...`."
@@ -47,6 +46,8 @@ def weigh(
         SourceError: one is neither here nor registered, or cannot be read.
         FingerprintError: made with another key, or a parent of other shapes.
     """
+    from modelkin_registry.merging.reporting import fitted
+
     reading = reading_of(asked, how, listener)
     sides = sides_of([*parents, *([] if base is None else [base])], how, registry, listener)
     say_notes(sides, listener)

@@ -10,6 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from modelkin.errors import Failure
 from modelkin.made import release
 from modelkin.serving.interface import JSON, OPERATIONS, Operation
+from modelkin_registry.answers import exact
 from modelkin_registry.answers.plain import CONTRACT, Plain
 
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
@@ -73,7 +74,7 @@ def schema_of(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if kind.__name__ not in schemas:
             schemas[kind.__name__] = {}  # so that one that holds others of its kind refers to itself
-            hints = get_type_hints(kind)
+            hints = get_type_hints(kind, localns=vars(exact))
             fields = {field.name.rstrip("_"): schema_of(hints[field.name], schemas) for field in dataclasses.fields(kind)}
             schemas[kind.__name__] = {"type": "object", "properties": fields, "required": list(fields)}
             if kind.__doc__:

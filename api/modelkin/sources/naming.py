@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 
 from modelkin_indexer.errors import SourceNotFound
@@ -31,7 +30,7 @@ def hub_id(source: str) -> str | None:
 
 def _may_be_here(name: str) -> bool:
     first = name.split("/")[0]
-    return _is_file_name(name) or os.path.lexists(name) or os.path.lexists(first) or _near(first, Path()) is not None
+    return os.path.lexists(name) or os.path.lexists(first) or _is_file_name(name) or _near(first, Path()) is not None
 
 
 def _is_file_name(name: str) -> bool:
@@ -44,6 +43,8 @@ def _near(name: str, folder: Path) -> str | None:
         there = {entry.name.lower(): entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")}
     except OSError:
         return None
+    from difflib import get_close_matches  # for names that are not there
+
     found = get_close_matches(name.lower(), sorted(there), 1, ALIKE)
     return there[found[0]] if found else None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -49,14 +48,15 @@ def hub_client(wanted: str, say: Say, *, offline: bool = False, rate: float | No
 
 def _require_host(endpoint: str) -> None:
     """That the Hub's name can be resolved, which its client would try for 23 seconds. A proxy resolves it itself."""
+    from socket import gaierror, getaddrinfo
     from urllib.request import getproxies, proxy_bypass  # brings a client that no local model needs
 
     address = urlsplit(endpoint)
     if address.hostname is None or (address.scheme in getproxies() and not proxy_bypass(address.hostname)):
         return
     try:
-        socket.getaddrinfo(address.hostname, address.port or address.scheme)
-    except socket.gaierror as error:
+        getaddrinfo(address.hostname, address.port or address.scheme)
+    except gaierror as error:
         from modelkin_indexer.hub.errors import HubError
 
         said = f"the Hub cannot be reached: its name is not known here ({error.strerror})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,18 @@ from modelkin_registry.answers.upkeep import Added
 from modelkin_registry.registry import Registry
 
 PATHS = (str, os.PathLike)
+TOGETHER = 0.25  # seconds of reading that are stored in one transaction: a file system takes some hundredths of one to keep it
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A source that was read, or could not be, before it is stored. `name` is the one asked for; `blank` what is told if it fails."""
+
+    source: Asked
+    name: str | None
+    blank: Added
+    found: Reading | Exception
+    seconds: float
 
 
 class Batch:
@@ -34,21 +46,21 @@ class Batch:
         self._taken: dict[str, Asked] = {}
 
     def add(self, sources: Sequence[Asked], name: str | None = None) -> Iterator[Added]:
-        """One result a source, each as soon as it is stored or has failed."""
-        for source, file, own in self._each(sources):
-            started = time.monotonic()
-            called = f"{name_of(source)}/{file}" if file else name_of(source)
-            how = replace(self.how, file=file) if file else self.how
-            failed = self._blank(called, own or name or guessed_name(called))
-            try:
-                added = self._one(source, own or name, failed, how)
-            except Exception as error:  # whatever is wrong with one source, the others are added
-                problem = problem_of(error)
-                self.exit_code = max(self.exit_code, problem.code)
-                added = replace(failed, reason=str(problem))
-                if problem.is_fault:
-                    self.listener.fault(error)
-            yield replace(added, seconds=round(time.monotonic() - started, 3))
+        """One result a source, each as soon as it is stored or has failed; what is read within TOGETHER seconds is stored in one go."""
+        waiting: list[_Waiting] = []
+        began = time.monotonic()
+        try:
+            for source, file, own in self._each(sources):
+                if not waiting:
+                    began = time.monotonic()
+                waiting.append(self._read(source, file, own or name))
+                if time.monotonic() - began >= TOGETHER:
+                    done, waiting = waiting, []
+                    yield from self._stored(done)
+        except BaseException:
+            self._stored(waiting)  # what was read was not read in vain
+            raise
+        yield from self._stored(waiting)
 
     def _each(self, sources: Sequence[Asked]) -> Iterator[tuple[Asked, str, str]]:
         """The sources; of one with several models each of them, with its file and, from the Hub, its name."""
@@ -60,21 +72,58 @@ class Batch:
             if len(models) < 2:
                 yield source, "", ""
 
-    def _one(self, source: Asked, name: str | None, blank: Added, how: HowToRead) -> Added:
-        if name is None and isinstance(source, Fingerprint):
-            raise FingerprintError("a fingerprint at hand has no name of its own. Give one (name=...).")
-        reading = reading_of(source, how, self.listener, self.registry.store)
+    def _read(self, source: Asked, file: str, name: str | None) -> _Waiting:
+        """A source, read; whatever is wrong with it, the others are added."""
+        started = time.monotonic()
+        called = f"{name_of(source)}/{file}" if file else name_of(source)
+        how = replace(self.how, file=file) if file else self.how
+        blank = self._blank(called, name or guessed_name(called))
+        try:
+            if name is None and isinstance(source, Fingerprint):
+                raise FingerprintError("a fingerprint at hand has no name of its own. Give one (name=...).")
+            found: Reading | Exception = reading_of(source, how, self.listener, self.registry.store)
+        except Exception as error:
+            found = error
+        place = Path(source) / how.file if how.file and isinstance(source, PATHS) else source
+        return _Waiting(place, name, blank, found, time.monotonic() - started)
+
+    def _stored(self, waiting: Sequence[_Waiting]) -> list[Added]:
+        """What becomes of these, in one transaction, in which each may fail alone."""
+        exit_code = self.exit_code
+        if any(isinstance(one.found, Reading) for one in waiting):
+            try:
+                with self.registry.store.batch():
+                    return [self._tried(one) for one in waiting]
+            except Exception:  # the disk is full, or somebody else writes: nothing of it is there
+                self.exit_code = exit_code
+        return [self._tried(one) for one in waiting]
+
+    def _tried(self, one: _Waiting) -> Added:
+        started = time.monotonic()
+        try:
+            if isinstance(one.found, Exception):
+                raise one.found
+            added = self._one(one, one.found)
+        except Exception as error:
+            problem = problem_of(error)
+            self.exit_code = max(self.exit_code, problem.code)
+            added = replace(one.blank, reason=str(problem))
+            if problem.is_fault:
+                self.listener.fault(error)
+        return replace(added, seconds=round(one.seconds + time.monotonic() - started, 3))
+
+    def _one(self, one: _Waiting, reading: Reading) -> Added:
         for note in reading.notes:
-            self.listener.say(f"{blank.source}: {note}")
-        model = name or reading.name
-        self._claim(model, Path(source) / how.file if how.file and isinstance(source, PATHS) else source)
+            self.listener.say(f"{one.blank.source}: {note}")
+        model = one.name or reading.name
+        self._claim(model, one.source)
         told: dict[str, Any] = {"origin": reading.origin, "files": reading.files, "claims": reading.claims}
         result = self.registry.add(model, reading.fingerprint, **told, structure=reading.structure, replace=self.replace)
         if result.kept:
-            self.listener.say(f"{blank.source}: the model that had the name {model!r} is now {result.kept!r}.")
+            self.listener.say(f"{one.blank.source}: the model that had the name {model!r} is now {result.kept!r}.")
         told_apart = len(reading.fingerprint.matrices) + len(reading.fingerprint.vectors) > 0
         same = self.registry.store.twins(result.revision) if result.status == "added" and told_apart else ()
-        return _described(replace(blank, model=result.name, status=result.status, same_as=tuple(same)), reading)
+        return _described(replace(one.blank, model=result.name, status=result.status, same_as=tuple(same)), reading, result.size)
 
     def _claim(self, model: str, source: Asked) -> None:
         """Two sources of one call must not become one model by accident."""
@@ -104,7 +153,7 @@ class Batch:
         )
 
 
-def _described(added: Added, reading: Reading) -> Added:
+def _described(added: Added, reading: Reading, size: int) -> Added:
     about = reading.fingerprint.about
     return replace(
         added,
@@ -117,5 +166,5 @@ def _described(added: Added, reading: Reading) -> Added:
         components=about.components,
         bytes_total=about.bytes_total,
         bytes_read=about.bytes_read,
-        fingerprint_bytes=len(reading.fingerprint.to_bytes()),
+        fingerprint_bytes=size,
     )

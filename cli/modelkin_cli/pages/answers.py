@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -14,9 +15,11 @@ from modelkin_cli.pages.pictures import LOW_INFORMATION, heat_strip, legend
 from modelkin_cli.pages.sheets import Sheet
 from modelkin_cli.pages.tables import RELATIVES_NOTE, family_table, low_information_table, relation_text, relatives_table
 from modelkin_cli.pages.text import printable
-from modelkin_registry.answers.asked import CompareAnswer, QueryAnswer
-from modelkin_registry.answers.claims import StructureBeside
-from modelkin_registry.answers.evidence import ComponentEvidence
+
+if TYPE_CHECKING:
+    from modelkin_registry.answers.asked import CompareAnswer, QueryAnswer
+    from modelkin_registry.answers.claims import StructureBeside
+    from modelkin_registry.answers.evidence import ComponentEvidence
 
 COMPARE_NOTE = "r: centred (Pearson) correlation. null: what strangers give, mean ± sd. Low-information families are never a finding."
 

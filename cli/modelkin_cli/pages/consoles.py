@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 NARROWEST = 12  # columns: the words of an answer are whole from here on, and a narrower terminal breaks the lines itself
 
@@ -31,13 +29,19 @@ def _columns() -> int | None:
     said = os.environ.get("COLUMNS", "")
     if not said.isdigit():
         return None
-    return max(int(said), NARROWEST) if int(said) else shutil.get_terminal_size().columns
+    if int(said):
+        return max(int(said), NARROWEST)
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns
 
 
 class Bars:
     """A bar by bytes, one source after the other."""
 
     def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # where somebody looks
+
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         self._bars = Progress(*columns, console=console, transient=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -10,7 +11,9 @@ from rich.text import Text
 from modelkin_cli.pages import figures
 from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
-from modelkin_registry.answers.parts import Counterpart, Counterparts
+
+if TYPE_CHECKING:
+    from modelkin_registry.answers.parts import Counterpart, Counterparts
 
 NOTE = (
     "digest: the same numbers. sketch: near, by what they hold. shape: what was left, by shape and spread alone. name: by name. "

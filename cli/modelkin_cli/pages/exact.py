@@ -6,6 +6,7 @@ Every figure stands beside the strangers', norms apart from what is evidence.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -14,9 +15,11 @@ from rich.text import Text
 from modelkin_cli.pages import figures
 from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
-from modelkin_indexer.results.exact import LayerMatrix
-from modelkin_registry.answers.exact import Aligned, ExactSummary, GroupFigures, Spread, Strangers
 from modelkin_registry.exact.preservation import KEPT
+
+if TYPE_CHECKING:
+    from modelkin_indexer.results.exact import LayerMatrix
+    from modelkin_registry.answers.exact import Aligned, ExactSummary, GroupFigures, Spread, Strangers
 
 ROWS_NOTE = (
     "Mean ± sd over tensors. floor: the cosine that means and spreads alone give. Lines below A, B are strangers' figures: a figure that "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -11,7 +12,9 @@ from modelkin.words import size
 from modelkin_cli.pages import figures
 from modelkin_cli.pages.sheets import Sheet, new_table
 from modelkin_cli.pages.text import printable
-from modelkin_registry.answers.upkeep import ListedModel, Listing, Stats
+
+if TYPE_CHECKING:
+    from modelkin_registry.answers.upkeep import ListedModel, Listing, Stats
 
 MOST_TOLD = 10  # families and tags that are told, the most used ones
 # A column's name -> what stands in it.

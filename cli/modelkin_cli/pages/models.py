@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -13,8 +13,10 @@ from modelkin.words import size
 from modelkin_cli.pages import figures
 from modelkin_cli.pages.sheets import Sheet
 from modelkin_cli.pages.text import printable
-from modelkin_registry.answers.upkeep import Shown
 from modelkin_registry.claims.declared import claim_sentence
+
+if TYPE_CHECKING:
+    from modelkin_registry.answers.upkeep import Shown
 
 
 def model_page(shown: Shown) -> Iterator[RenderableType]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from modelkin_cli.pages.figures import correlation
-from modelkin_registry.answers.evidence import ComponentEvidence, FamilyEvidence
+
+if TYPE_CHECKING:
+    from modelkin_registry.answers.evidence import ComponentEvidence, FamilyEvidence
 
 WHOLE_WIDTH = 100  # columns used at most: wider strips are hard to follow by eye
 LABEL, FIGURE = 11, 9  # columns of a family's name and of its r

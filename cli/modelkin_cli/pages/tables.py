@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -10,9 +11,11 @@ from rich.text import Text
 from modelkin_cli.pages import figures
 from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
-from modelkin_registry.answers.evidence import ComponentEvidence, Control, FamilyEvidence, Relative
 from modelkin_registry.answers.relations import DESCENT_FREE
-from modelkin_registry.answers.upkeep import Finding, Format
+
+if TYPE_CHECKING:
+    from modelkin_registry.answers.evidence import ComponentEvidence, Control, FamilyEvidence, Relative
+    from modelkin_registry.answers.upkeep import Finding, Format
 
 STATE_STYLES = {"ok": "green", "repaired": "yellow", "broken": "bold red"}
 RELATIVES_NOTE = "In brackets: no evidence. Norms and biases are left out: they cannot show descent by themselves."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -11,8 +12,10 @@ from rich.text import Text
 from modelkin_cli.pages import figures
 from modelkin_cli.pages.sheets import new_table
 from modelkin_cli.pages.text import printable
-from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.trajectories.trajectories import FEWEST
+
+if TYPE_CHECKING:
+    from modelkin_registry.answers.trajectory import TrajectoryAnswer
 
 
 def trajectory_page(answer: TrajectoryAnswer) -> Iterator[RenderableType]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ class Plain:
     def _repr_html_(self) -> str:
         """The sentences, the warnings and the table, for a notebook. Every name is escaped."""
         said = getattr(self, "explanation", ())
-        parts = [f"<p><strong>{escape(sentence)}</strong></p>" for sentence in said[:1]]
+        parts = [f"<p><strong>{_escaped(sentence)}</strong></p>" for sentence in said[:1]]
         parts += _list(said[1:]) + _list([f"! {warning}" for warning in getattr(self, "warnings", ())])
         return f'<div class="modelkin">{"".join(parts)}{_table(self.rows())}</div>'
 
@@ -132,7 +131,7 @@ def _flat(value: Any) -> dict[str, Any]:
 
 
 def _list(sentences: Iterable[str]) -> list[str]:
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    items = "".join(f"<li>{_escaped(sentence)}</li>" for sentence in sentences)
     return [f"<ul>{items}</ul>"] if items else []
 
 
@@ -140,7 +139,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    head = "".join(f"<th>{escape(str(name))}</th>" for name in names)
+    head = "".join(f"<th>{_escaped(str(name))}</th>" for name in names)
     body = "".join(f"<tr>{''.join(f'<td>{_cell(row.get(name))}</td>' for name in names)}</tr>" for row in rows[:SHOWN])
     more = f"<p>{len(rows) - SHOWN:,} more rows: to_pandas() has them.</p>" if len(rows) > SHOWN else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
@@ -152,4 +151,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         shown = f"{value:.4g}"
         return "0.9999" if shown == "1" and value < 1 else shown  # what is not quite 1 is not shown as 1
-    return escape(str(value))
+    return _escaped(str(value))
+
+
+def _escaped(text: str) -> str:
+    from html import escape  # for notebooks alone
+
+    return escape(text)

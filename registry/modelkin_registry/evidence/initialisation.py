@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.results.start_nulls import STARTS, kurtosis_null
-from modelkin_registry.answers.trajectory import InitialisationTest
 from modelkin_registry.evidence.similarity import sampled_rows
 from modelkin_registry.evidence.start import learned_share
+
+if TYPE_CHECKING:
+    from modelkin_registry.answers.trajectory import InitialisationTest
 
 KURTOSIS_SD = 5.0  # standard errors of a sample's kurtosis that are chance; float16 storage adds 0.002
 STORED = 0.01  # added to that margin whatever the number: what float16 storage and unequal rows may add
@@ -29,6 +32,8 @@ def examine_start(model: Fingerprint) -> InitialisationTest:
     zero = float(np.mean(biases)) if biases else None
     spread = _size_spread(model)
     kept = (constant is None or constant == 1.0) and (spread is None or spread <= SAME_SIZE)
+    from modelkin_registry.answers.trajectory import InitialisationTest
+
     return InitialisationTest(count > 0 and drawn >= LEAST_SHARE and kept, shape, drawn, constant, zero, spread, count)
 
 

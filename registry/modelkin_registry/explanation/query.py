@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import QueryAnswer, Searched
-from modelkin_registry.answers.claims import Contradiction, WeighedClaim
-from modelkin_registry.answers.evidence import Relative
-from modelkin_registry.answers.parts import Examined
 from modelkin_registry.answers.relations import is_descent
 from modelkin_registry.answers.sides import describe, tables_alone, warnings_about
 from modelkin_registry.claims.declared import claim_sentence
@@ -17,8 +14,14 @@ from modelkin_registry.explanation.parts import forgeable, no_weights, nothing_f
 from modelkin_registry.explanation.relatives import DISTILLATION, headline, relative_sentences, untrained_sentences
 from modelkin_registry.explanation.verdict import verdict
 from modelkin_registry.merging.by_layer import attribute_layers, layer_merge
-from modelkin_registry.merging.decomposition import Decomposition
 from modelkin_registry.merging.words import layer_object, mark_parents, merge_object, merge_sentences
+
+if TYPE_CHECKING:
+    from modelkin_indexer.results.fingerprint import Fingerprint
+    from modelkin_registry.answers.claims import Contradiction, WeighedClaim
+    from modelkin_registry.answers.evidence import Relative
+    from modelkin_registry.answers.parts import Examined
+    from modelkin_registry.merging.decomposition import Decomposition
 
 MENTIONED = 3  # relatives that have a sentence, the first one all of its findings; the table has the rest
 

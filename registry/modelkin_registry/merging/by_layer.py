@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from modelkin_registry.answers.evidence import ComponentEvidence, Relative
+if TYPE_CHECKING:
+    from modelkin_registry.answers.evidence import ComponentEvidence, Relative
 
 SAME_LAYER_R = 1 - 1e-4  # a layer taken over unchanged agrees to the rounding of stored sketches
 OTHER_LAYER_R = 1 - 1e-3  # and one that belongs to a close relative does not

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from modelkin_registry.answers.asked import LayerOf, Merge, MergeByLayer, MergedLayer, MergeParent, MergePart, MergeWeight
-from modelkin_registry.answers.evidence import ComponentEvidence, Relative
 from modelkin_registry.answers.parts import ALTERNATIVES
 from modelkin_registry.answers.relations import DESCENT_FREE
-from modelkin_registry.merging.by_layer import LayerMerge
-from modelkin_registry.merging.decomposition import Decomposition, Part
+
+if TYPE_CHECKING:
+    from modelkin_registry.answers.evidence import ComponentEvidence, Relative
+    from modelkin_registry.merging.by_layer import LayerMerge
+    from modelkin_registry.merging.decomposition import Decomposition, Part
 
 HOW = {
     "linear": "a weighted merge of registered models",

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import SIDES, Fingerprint, Matrices
 
 Bools = npt.NDArray[np.bool_]
-Lengths = dict[tuple[str, str, str], dict[int, "Length"]]  # role -> layer -> length
+Role = tuple[str, str, str]
 # Of n independent numbers the log of the length has a standard error of 1/sqrt(2n) at least. This share of the difference's is the
 # tolerance: storing turned numbers in bfloat16 moves a length by 0.001/sqrt(n).
 NEAR = 0.02
@@ -26,24 +27,27 @@ LIKELY = 1e-6  # probability, over all models that were searched, from which equ
 FEWEST_NUMBERS = 1024  # of a matrix; the lengths of small ones take few values
 
 
-class Length(NamedTuple):
-    """Logarithms of a matrix's length: as it is, a row, a column and a number; the tolerance of a comparison.
+class Lengths(NamedTuple):
+    """A role's matrices (n): logarithms of their lengths as they are, a row, a column and a number; the tolerance of a comparison.
 
     Untouched: norm gains cannot be folded into it, since it writes to the residual stream or is a token table.
     """
 
-    scaled: list[float]
-    near: float
-    untouched: bool
+    layers: npt.NDArray[np.int64]
+    scaled: npt.NDArray[np.float64]  # (4, n)
+    near: npt.NDArray[np.float64]
+    untouched: Bools
 
 
 def same_lengths(query: Fingerprint, relative: Fingerprint, searched: int) -> bool:
     """Whether more lengths are equal than chance gives among so many models; never at level probe, which knows no lengths."""
     if "probe" in (query.about.level, relative.about.level):
         return False
+    if not _any_equal(query.matrices, relative.matrices):
+        return False
     ours, theirs = _lengths(query.matrices), _lengths(relative.matrices)
-    sides = ((ours, theirs), (_untouched(ours), _untouched(theirs)))
-    return len(sides) * min(_probability(*side) for side in sides) * searched <= LIKELY
+    sides = [_probability(ours, theirs, untouched=untouched) for untouched in (False, True)]
+    return len(sides) * min(sides) * searched <= LIKELY
 
 
 def same_lengths_by_shape(named: Fingerprint, other: Fingerprint, searched: int) -> bool:
@@ -91,50 +95,87 @@ def _is_untouched(table: Matrices, row: int) -> bool:
     return SIDES[int(table.side[row])] == "out" or table.places[row][2:] == ("embedding", "token")
 
 
-def _lengths(table: Matrices) -> Lengths:
-    found: Lengths = defaultdict(dict)
-    numbers, energy = table.parameters.astype(np.float64), _energy(table)
-    for row in _telling(table).tolist():
-        component, layer, family, role = table.places[row]
-        scaled = [0.5 * math.log(energy[row] / by) for by in (1, table.rows[row], table.columns[row], numbers[row])]
-        found[component, family, role][layer] = Length(scaled, NEAR / math.sqrt(numbers[row]), _is_untouched(table, row))
-    return found
+def _any_equal(query: Matrices, relative: Matrices) -> bool:
+    """Whether one matrix at least has the length of the relative's at its place: of strangers hardly one does."""
+    (ours, own, near), (theirs, other, limit) = _as_they_are(query), _as_they_are(relative)
+    if ours.keys() == theirs.keys():  # as in every model of one shape, and both are in the order of their places
+        return bool((np.abs(own - other) <= np.maximum(near, limit)).any())
+    shared = [place for place in ours if place in theirs]
+    a, b = (np.array([at[place] for place in shared], np.int64) for at in (ours, theirs))
+    return bool((np.abs(own[a] - other[b]) <= np.maximum(near[a], limit[b])).any())
 
 
-def _untouched(lengths: Lengths) -> Lengths:
-    return {role: {at: one for at, one in layers.items() if one.untouched} for role, layers in lengths.items()}
+def _as_they_are(table: Matrices) -> tuple[dict[Place, int], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Where the matrices that tell something stand in the others: logarithms of their lengths, and the tolerances."""
+    known: tuple[dict[Place, int], npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = table.worked_out.get(_as_they_are)
+    if known is None:
+        rows = _telling(table)
+        at = {table.places[row]: number for number, row in enumerate(rows.tolist())}
+        known = table.worked_out[_as_they_are] = at, 0.5 * np.log(_energy(table)[rows]), NEAR / np.sqrt(table.parameters[rows])
+    return known
 
 
-def _probability(ours: Lengths, theirs: Lengths) -> float:
+def _lengths(table: Matrices) -> dict[Role, Lengths]:
+    known: dict[Role, Lengths] | None = table.worked_out.get(_lengths)
+    if known is None:
+        rows: dict[Role, list[int]] = defaultdict(list)
+        for row in _telling(table).tolist():
+            component, _, family, role = table.places[row]
+            rows[component, family, role].append(row)
+        numbers, energy = table.parameters.astype(np.float64), _energy(table)
+        known = table.worked_out[_lengths] = {role: _of_role(table, at, numbers, energy) for role, at in rows.items()}
+    return known
+
+
+def _of_role(table: Matrices, rows: list[int], numbers: npt.NDArray[np.float64], energy: npt.NDArray[np.float64]) -> Lengths:
+    by = np.stack([np.ones(len(rows)), table.rows[rows], table.columns[rows], numbers[rows]])
+    return Lengths(
+        layers=np.array([table.places[row].layer for row in rows], np.int64),
+        scaled=0.5 * np.log(energy[rows] / by),
+        near=NEAR / np.sqrt(numbers[rows]),
+        untouched=np.array([_is_untouched(table, row) for row in rows], np.bool_),
+    )
+
+
+def _chosen(ours: Lengths, theirs: Lengths, untouched: bool) -> tuple[Lengths, Lengths]:
+    if not untouched:
+        return ours, theirs
+    a, b = (
+        Lengths(one.layers[at], one.scaled[:, at], one.near[at], one.untouched[at]) for one in (ours, theirs) for at in (one.untouched,)
+    )
+    return a, b
+
+
+def _probability(ours: dict[Role, Lengths], theirs: dict[Role, Lengths], *, untouched: bool) -> float:
     """Of as many equal lengths at the same places as there are, if each is as likely as for different layers of its role.
 
     Such a share of each role, and the binomial law for their mean: with shares of their own, so many are less likely still
     (Hoeffding 1956, On the distribution of the number of successes in independent trials).
     """
-    equal = held = pairs = told = 0
+    sides = [_chosen(ours[role], theirs[role], untouched) for role in ours if role in theirs]
+    same = [a.layers[:, None] == b.layers for a, b in sides]
+    equal = sum(int(_agreeing(a, b, 1)[0][at].sum()) for (a, b), at in zip(sides, same, strict=True))
+    if not equal:
+        return 1.0
+    held = pairs = told = 0
     expected = 0.0
-    for role in ours.keys() & theirs.keys():
-        agree, same = _agreeing(ours[role], theirs[role])
-        both, others = int(same.sum()), int(same.size - same.sum())
+    for (a, b), at in zip(sides, same, strict=True):
+        both, others = int(at.sum()), int(at.size - at.sum())
         held += both
-        equal += int(agree[0][same].sum())
         if both and others:
             # Rows, columns or numbers of one size give layers of different shapes different lengths, and two models the same ones.
-            expected += both * float(agree[:, ~same].mean(axis=1).max())
+            expected += both * float(_agreeing(a, b, 4)[:, ~at].mean(axis=1).max())
             told, pairs = told + both, pairs + others
-    if not (equal and told):
+    if not told:
         return 1.0
     elsewhere = (expected / told * pairs + 1) / (pairs + 1)  # at least one is counted
     return binomial_tail(equal, held, max(CHANCE, elsewhere))
 
 
-def _agreeing(ours: dict[int, Length], theirs: dict[int, Length]) -> tuple[Bools, Bools]:
-    """(4, ours, theirs): which layers' lengths agree as they are, a row, a column and a number; (ours, theirs): which are one layer."""
-    a, b = (np.array([one.scaled for one in side.values()]).reshape(-1, 4).T for side in (ours, theirs))
-    near, limit = (np.array([one.near for one in side.values()]) for side in (ours, theirs))
-    agree = np.abs(a[:, :, None] - b[:, None]) <= np.maximum(near[:, None], limit)
-    same = np.array(list(ours), np.int64)[:, None] == np.array(list(theirs), np.int64)
-    return agree, same
+def _agreeing(ours: Lengths, theirs: Lengths, scales: int) -> Bools:
+    """(scales, ours, theirs): which layers' lengths agree as they are, and then a row, a column and a number."""
+    limit = np.maximum(ours.near[:, None], theirs.near)
+    return np.asarray(np.abs(ours.scaled[:scales, :, None] - theirs.scaled[:scales, None]) <= limit)
 
 
 def binomial_tail(equal: int, held: int, chance: float) -> float:

@@ -11,7 +11,7 @@ before it that are not much larger, so that they stay few, and a row is written 
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -338,7 +338,7 @@ def _build_segment(store: Store, root: Path, after: int) -> Segment:
 
     with store.reading():
         generation = store.generation()
-        folder = root / f"{generation}-{secrets.token_hex(4)}"
+        folder = root / f"{generation}-{os.urandom(4).hex()}"
         folder.mkdir()
         kinds = {
             kind: build_kind(store.vectors.batches(kind, dims, since=after), folder, str(number), kind, dims)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -182,11 +181,13 @@ def check_digest(path: Path, digest: str) -> None:
 
 def sweep(root: Path, keep: frozenset[str]) -> None:
     """Remove other folders than these and what killed builders left. Call under the lock."""
+    from shutil import rmtree  # for those who build alone
+
     for entry in root.iterdir():
         if entry.name in keep or entry.name == MANIFEST or entry.name.startswith(LOCK):
             continue
         with suppress(OSError):  # still mapped on systems that then refuse: the next builder's turn
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 @contextmanager

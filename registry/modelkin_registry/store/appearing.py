@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ def appearing(path: Path) -> Iterator[Path]:
 
     A file that another process put there meanwhile is left alone. After a kill only a hidden unfinished file is left.
     """
-    unfinished = path.with_name(f".{path.name}.unfinished-{secrets.token_hex(4)}")
+    unfinished = path.with_name(f".{path.name}.unfinished-{os.urandom(4).hex()}")
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # with the permissions that the user gives new files
     try:
         yield unfinished

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 
 from modelkin_indexer.errors import WrongFilter
 
@@ -95,6 +94,8 @@ def _number(value: str, text: str) -> float:
     found = QUANTITY.fullmatch(value)
     if found is None:
         raise WrongFilter(f"{text[:200]!r}: {value[:200]!r} is no number. Give digits, with k, M, G (or B) or T behind them.")
+    from decimal import Decimal  # for conditions on sizes alone
+
     exact = Decimal(found[1]) * SUFFIXES.get(found[2].lower(), 1)
     return int(exact) if exact == exact.to_integral_value() and exact <= LARGEST else float(exact)
 

@@ -8,33 +8,34 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
-from modelkin_registry.answers.asked import Calibrated
-from modelkin_registry.answers.shared import JournalEntry
-from modelkin_registry.answers.upkeep import ListedModel, OwnBackground
-from modelkin_registry.evidence.judge import Strangers
-from modelkin_registry.store.address import Place
-from modelkin_registry.store.filters import Where
-from modelkin_registry.store.records import (
-    Change,
-    Facets,
-    KeptFingerprint,
-    KeptStructure,
-    Leased,
-    Lent,
-    NewModel,
-    PutResult,
-    Queued,
-    Stored,
-    StoredModel,
-    VectorRecord,
-)
-from modelkin_registry.store.rows import Array, IndexRows, TableRows
+if TYPE_CHECKING:
+    from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
+    from modelkin_registry.answers.asked import Calibrated
+    from modelkin_registry.answers.shared import JournalEntry
+    from modelkin_registry.answers.upkeep import ListedModel, OwnBackground
+    from modelkin_registry.evidence.judge import Strangers
+    from modelkin_registry.store.address import Place
+    from modelkin_registry.store.filters import Where
+    from modelkin_registry.store.records import (
+        Change,
+        Facets,
+        KeptFingerprint,
+        KeptStructure,
+        Leased,
+        Lent,
+        NewModel,
+        PutResult,
+        Queued,
+        Stored,
+        StoredModel,
+        VectorRecord,
+    )
+    from modelkin_registry.store.rows import Array, IndexRows, TableRows
 
 
 class Vectors(Protocol):

@@ -60,13 +60,14 @@ class NewModel:
 class PutResult:
     """What became of one `put`. `name` differs from the one given where that is a former name; `status` is "added" or "unchanged".
 
-    `kept` is the new name of the model that had the name before, "" if none had to make room.
+    `kept` is the new name of the model that had the name before, "" if none had to make room; `size` bytes of the fingerprint.
     """
 
     status: str
     name: str
     model_id: int
     revision: int
+    size: int
     kept: str = ""
 
 

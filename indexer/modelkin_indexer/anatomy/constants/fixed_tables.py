@@ -15,6 +15,7 @@ from modelkin_data import table_reasons
 from modelkin_indexer.anatomy.constants.formulas import kernels, lattices, patterns, shapes, waves
 from modelkin_indexer.anatomy.constants.formulas.medians import median
 from modelkin_indexer.anatomy.constants.formulas.rounding import FINE, Rounding, equal, rounding
+from modelkin_indexer.anatomy.constants.noise import ALIKE, DRAWN_OUT, FEWEST_NEIGHBOURS, NEIGHBOURS, surely_noise
 from modelkin_indexer.sources.stored.usable import LARGEST, usable
 
 Singles = npt.NDArray[np.float32]
@@ -33,11 +34,6 @@ STRIDES = (1, 2, 3, 4, 6, 9, 12)  # of numbers that take turns in a list of boxe
 KERNEL_AXES = {3: ((1, 2), (0, 1), (0, 2)), 4: ((2, 3), (0, 1), (1, 2))}  # [out, in, rows, columns], or TensorFlow's and TFLite's orders
 NARROW = 8  # columns of a list of boxes or points
 EMPTY, CROWDED = 0.9, 0.5  # share of zeros in rows that are looked at further; where they stand together, this is enough
-ALIKE = 0.3  # of the numbers' mean deviation: what neighbours on a curve lie apart; of independent ones 1.4 times as much as that
-DRAWN_OUT = 0.2  # of the rows, at least, that are so: of short rows of chance 1 in 15, of positions on a grid half
-# Of numbers that are as the one before: half of a line's, with so few changes as TOGETHER allows, leave 0.375 less one in a line. If fewer
-# are, nothing is bare, and the common number need not be looked for.
-NEIGHBOURS, FEWEST_NEIGHBOURS = 0.3, 32
 TOGETHER = 0.5  # of the changes between zeros and other numbers that random places would give
 
 
@@ -63,8 +59,11 @@ def rows_reason(rows: Singles, numbers: Ints) -> str:
 def looks_fixed(rows: Singles, numbers: Ints) -> bool:
     """Whether some rows of a table are unlike weights in any way, so that it is worth reading more of it."""
     skipped = max(0, rows.shape[1] - COLUMNS_TRIED) // 2
-    some = _bounded(rows[:, skipped : skipped + COLUMNS_TRIED]).astype(np.float64)
-    return bool(_formula_of_rows(some, numbers, rounding(rows))) or _is_bare(some) or _is_drawn_out(some, numbers)
+    middle, error = rows[:, skipped : skipped + COLUMNS_TRIED], rounding(rows)
+    if surely_noise(middle, numbers, error):
+        return False
+    some = _bounded(middle).astype(np.float64)
+    return bool(_formula_of_rows(some, numbers, error)) or _is_bare(some) or _is_drawn_out(some, numbers)
 
 
 def integer_reason(values: Singles) -> str:

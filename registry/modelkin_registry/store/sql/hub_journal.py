@@ -7,11 +7,14 @@ either done or is still waiting. Reads and writes inside its caller's transactio
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from modelkin_registry.answers.shared import JournalEntry
 from modelkin_registry.store.records import MAX_TRIES, Queued
-from modelkin_registry.store.sql.session import Session
 from modelkin_registry.store.times import now
+
+if TYPE_CHECKING:
+    from modelkin_registry.answers.shared import JournalEntry
+    from modelkin_registry.store.sql.session import Session
 
 STATES = ("waiting", "done", "failed", "gone", "renamed")
 
@@ -124,5 +127,7 @@ class HubJournal:
 
     def entries(self) -> Iterator[JournalEntry]:
         """The whole journal, by repository."""
+        from modelkin_registry.answers.shared import JournalEntry
+
         for row in self._session.each("SELECT * FROM hub_repo ORDER BY repo"):
             yield JournalEntry(**dict(row))

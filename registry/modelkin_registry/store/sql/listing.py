@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelkin_indexer.errors import RegistryError
-from modelkin_registry.answers.upkeep import ListedModel
 from modelkin_registry.store.choosing import facets_of
-from modelkin_registry.store.filters import Where
 from modelkin_registry.store.sql.matching import AUTHOR, CURRENT_REVISION, MATCHED, counted, current, ordered, where
 from modelkin_registry.store.sql.reading import NUMBERS, TABLES, TOLD, Reading, numbered
 from modelkin_registry.store.sql.session import DOCTOR, Row
+
+if TYPE_CHECKING:
+    from modelkin_registry.answers.upkeep import ListedModel
+    from modelkin_registry.store.filters import Where
 
 LISTED = f"""{TOLD}, (SELECT count(*) FROM revision AS other WHERE other.model = model.id) AS revisions {TABLES}
     WHERE searched.revision IN {NUMBERS}"""  # noqa: S608
@@ -87,6 +89,8 @@ class Listing(Reading):
         model, revision, fingerprint = (self.whole(row, table) for table in ("model", "revision", "fingerprint"))
         about, config = json.loads(fingerprint["about"]), json.loads(revision["config"])
         facets = facets_of(fingerprint["level"], fingerprint["coverage"], revision["parameters"], revision["bytes_total"], about, config)
+        from modelkin_registry.answers.upkeep import ListedModel
+
         return ListedModel(
             model["name"],
             facets.level,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -92,7 +91,9 @@ class Reading(Session):
         found = self._located(name)
         if found is None:
             names = self.names() if self.count() <= SUGGESTED_AMONG else []
-            close = difflib.get_close_matches(name, names, SUGGESTIONS)
+            from difflib import get_close_matches  # for names that are not there
+
+            close = get_close_matches(name, names, SUGGESTIONS)
             hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else "`modelkin list` shows all names."
             raise UnknownModel(f"{self.name}: no model {name!r} in this registry. {hint}")
         return found

@@ -77,7 +77,7 @@ class Writing(Listing):
             known = self.rows("SELECT 1 FROM fingerprint WHERE revision = ? AND level = ?", [revision, record.level])
             if not known:
                 self._add_fingerprint(model, revision, record, encoded)
-            return PutResult("unchanged" if known else "added", self.name_of(model), model, revision, kept)
+            return PutResult("unchanged" if known else "added", self.name_of(model), model, revision, len(record.blob), kept)
 
     def _check(self, record: NewModel) -> None:
         if not record.name or not record.name.isprintable() or len(record.name) > MAX_NAME:

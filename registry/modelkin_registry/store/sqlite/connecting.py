@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -229,7 +228,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, key_name: str) -> None:
             _check_ours(connection, path)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         schema.bring_up_to_date(connection)
-        made = [secrets.token_hex(16), spec.VERSION, key_name, now()]
+        made = [os.urandom(16).hex(), spec.VERSION, key_name, now()]
         connection.execute("INSERT OR IGNORE INTO meta (id, registry, spec, key, created) VALUES (1, ?, ?, ?, ?)", made)
         connection.execute("COMMIT")
     except BaseException:

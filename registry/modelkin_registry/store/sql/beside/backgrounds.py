@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from modelkin_registry.answers.asked import Calibrated
-from modelkin_registry.answers.upkeep import OwnBackground
-from modelkin_registry.evidence.judge import Strangers
-from modelkin_registry.store.sql.session import Session
 from modelkin_registry.store.times import now
+
+if TYPE_CHECKING:
+    from modelkin_registry.answers.upkeep import OwnBackground
+    from modelkin_registry.evidence.judge import Strangers
+    from modelkin_registry.store.sql.session import Session
 
 ALL = "SELECT * FROM background"
 
