@@ -69,8 +69,9 @@ def _learned(table: Matrices, level: str) -> Floats:
     """Of every matrix of a table, worked out once: it is asked for with every model that this one is held against."""
     known: dict[Any, Floats] = table.worked_out
     if (_learned, level) not in known:
-        listed = _listed(table)
-        known[_learned, level] = np.array([_learned_share(listed, row, level) for row in range(len(table))], np.float64)
+        listed, in_parts = _listed(table), drawn_in_parts(table).tolist()
+        shares = [_learned_share(listed, row, level, in_parts=in_parts[row]) for row in range(len(table))]
+        known[_learned, level] = np.array(shares, np.float64)
     return known[_learned, level]
 
 
@@ -92,24 +93,22 @@ def _sampled(table: Matrices, level: str) -> Floats:
     return known[_sampled, level]
 
 
-def _learned_share(table: Matrices, row: int, level: str) -> float:
+def _learned_share(table: Matrices, row: int, level: str, *, in_parts: bool) -> float:
     if int(table.seen[row]) * int(table.columns[row]) < FEWEST_NUMBERS:
         return 0.0
     by_rows, by_columns = (0.0, 0.0) if _is_tall(table, row) else _by_spreads(table, row, level)
-    if by_rows > 0 and _may_be_scaled(table, row, level, by_columns):
+    if by_rows > 0 and in_parts and _may_be_scaled(table, row, level, by_columns):
         return 0.0
     return min(1.0, max(_by_kurtosis(table, row), _by_spectrum(table, row, level), by_rows, by_columns))
 
 
 def _may_be_scaled(table: Matrices, row: int, level: str, by_columns: float) -> bool:
-    """Whether scales of its rows, where these differ by parts (scales.py), make of independent numbers what else this matrix shows.
+    """Whether scales of its rows, which differ by parts (scales.py), make of independent numbers what else this matrix shows.
 
     Starts are drawn at a scale a part: queries, keys and values in one matrix (T5, DeepNorm), gates of a cell, Fourier features of several
     octaves. Then columns are as even as rows of unequal energy leave them, the Gram matrix as white as such scales leave it, and the
     kurtosis that of the draw times one and the relative variance of the rows' energies. `by_columns`: what of it looks learned.
     """
-    if not drawn_in_parts(table)[row]:
-        return False
     kurtosis = float(table.kurtosis[row])
     most = kurtosis / min(start.kurtosis for start in STARTS.values()) - 1
     varied = max(0.0, min(_energies_vary(table, row)[0], most))
