@@ -25,6 +25,8 @@ LARGEST_INDEX = 1 << 24  # numbers of an integer table that are read to tell wha
 MOSTLY = 0.5  # share of numbers that are none from which a tensor is left out
 SOUND = "Such weights cannot be compared; ask the publisher for a sound file."
 
+UNINFORMATIVE = ("position", "other")  # families that support no relation as it is
+
 
 class LeftOut:
     """Sorts measured tensors. `constants`: tensors that are never evidence, with the reason; `unread`: what else is left out, with bytes.
@@ -64,7 +66,7 @@ class LeftOut:
 
     def _by_origin(self, m: MatrixMeasure) -> MatrixMeasure:
         """A bank of filters that a formula started in a place of family `other`: it supports no relation, as anybody may start from it."""
-        if not is_trained_bank(self._source, m.piece, m.sampled.rows):
+        if m.piece.place.family in UNINFORMATIVE or not is_trained_bank(self._source, m.piece, m.sampled.rows):
             return m
         return replace(m, piece=replace(m.piece, place=m.piece.place._replace(family="other")))
 
