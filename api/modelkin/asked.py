@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import Self, Unpack
 
+from modelkin.evidencing import Evidenced, Verified
 from modelkin.keys import read_key
 from modelkin.registries import OnDemand, open_asked
 from modelkin.settings import Settings
@@ -24,15 +25,12 @@ from modelkin.wishes import (
     how_to_read,
 )
 from modelkin_indexer.errors import RegistryError
+from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.asked import SHOWN, CompareAnswer, DecomposeAnswer, QueryAnswer
+from modelkin_registry.answers.trajectory import TrajectoryAnswer
 from modelkin_registry.questions import Questions
+from modelkin_registry.screening.results import Screened, Screening
 from modelkin_registry.store.address import place_of
-
-if TYPE_CHECKING:
-    from modelkin.evidencing import Evidenced, Verified
-    from modelkin_indexer.results.fingerprint import Fingerprint
-    from modelkin_registry.answers.trajectory import TrajectoryAnswer
-    from modelkin_registry.screening.results import Screened, Screening
 
 
 class AskedRegistry(OpenRegistry):

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 from modelkin.asked import AskedRegistry
+from modelkin.keeping import labelling
+from modelkin.keeping.listing import listing
 from modelkin.keys import read_key
 from modelkin.registries import examine, open_registry, part_of
 from modelkin.serving.wishes import HOST, PORT, RATE, Served, ServeWishes
@@ -23,30 +25,29 @@ from modelkin.wishes import (
     WorkOptions,
 )
 from modelkin_indexer.errors import RegistryError
+from modelkin_registry import registry as kept
+from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
+from modelkin_registry.answers.tree import TreeAnswer
+from modelkin_registry.answers.upkeep import (
+    Added,
+    Additions,
+    BackedUp,
+    Calibration,
+    Examination,
+    Listing,
+    Noted,
+    Refresh,
+    Removed,
+    Renamed,
+    Renewed,
+    Shown,
+    Tagged,
+    Upgrade,
+)
 from modelkin_registry.store.address import Place, is_same, place_of
 
 if TYPE_CHECKING:
     import pandas
-
-    from modelkin_registry import registry as kept
-    from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
-    from modelkin_registry.answers.tree import TreeAnswer
-    from modelkin_registry.answers.upkeep import (
-        Added,
-        Additions,
-        BackedUp,
-        Calibration,
-        Examination,
-        Listing,
-        Noted,
-        Refresh,
-        Removed,
-        Renamed,
-        Renewed,
-        Shown,
-        Tagged,
-        Upgrade,
-    )
 
 
 class Registry(AskedRegistry):
@@ -168,8 +169,6 @@ class Registry(AskedRegistry):
             if each is not None:
                 each(added)
         self.inner.refresh()
-        from modelkin_registry.answers.upkeep import Additions
-
         return Additions(tuple(done), batch.exit_code)
 
     def sync(self, *ids: str, each: Callable[[Synced], None] | None = None, **wishes: Unpack[SyncOptions]) -> Syncing:
@@ -212,8 +211,6 @@ class Registry(AskedRegistry):
 
     def journal(self) -> Journal:
         """What `sync` did with which repository of the Hub, or why not."""
-        from modelkin_registry.answers.shared import Journal
-
         return Journal(tuple(self.inner.store.hub.entries()))
 
     def upgrade(self, *, hub: bool = False, each: Callable[[Renewed], None] | None = None, threads: int | None = None) -> Upgrade:
@@ -233,8 +230,6 @@ class Registry(AskedRegistry):
             done.append(one)
             if each is not None:
                 each(one)
-        from modelkin_registry.answers.upkeep import Upgrade
-
         return Upgrade(tuple(done))
 
     def refresh(
@@ -264,7 +259,6 @@ class Registry(AskedRegistry):
             UnusableKey: no key is in that file.
         """
         from modelkin.taking.refreshing import refreshed
-        from modelkin_registry.answers.upkeep import Refresh
 
         key, target = read_key(Path(new_key)), place_of(into)
         if is_same(target, self.place):
@@ -285,8 +279,6 @@ class Registry(AskedRegistry):
 
     def list(self, **wishes: Unpack[ListOptions]) -> Listing:
         """The registered models: all of them by name, or those that meet the wishes (see `ListOptions`). Raises WrongFilter."""
-        from modelkin.keeping.listing import listing
-
         return listing(self.inner.store, wishes)
 
     def to_pandas(self, **wishes: Unpack[ListOptions]) -> pandas.DataFrame:
@@ -295,15 +287,11 @@ class Registry(AskedRegistry):
 
     def show(self, name: str) -> Shown:
         """Everything known of a registered model but its vectors. Raises UnknownModel."""
-        from modelkin_registry.answers.upkeep import Shown
-
         known = self.inner.show(name)
         return Shown(**{**known, "weighed_claims": self.inner.weighed_claims(name)})
 
     def rename(self, old: str, new: str) -> Renamed:
         """Give a registered model another name; the old one goes on leading to it. Raises UnknownModel, RegistryError."""
-        from modelkin_registry.answers.upkeep import Renamed
-
         self.inner.rename(old, new)
         return Renamed(new, old)
 
@@ -318,9 +306,7 @@ class Registry(AskedRegistry):
         Raises:
             UnknownModel: a name that no model has, or a pattern that none meets.
         """
-        from modelkin.keeping.labelling import removed
-
-        return removed(self.inner.store, names, dry_run=dry_run, sure=sure)
+        return labelling.removed(self.inner.store, names, dry_run=dry_run, sure=sure)
 
     def tag(self, *names: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Tagged:
         """Give models tags and take others from them, by which they are chosen (`tag=NAME`). Without either, tells those they have.
@@ -332,15 +318,11 @@ class Registry(AskedRegistry):
             UnknownModel: a name that no model has, or a pattern (`acme/*`) that none meets.
             RegistryError: what can be no tag.
         """
-        from modelkin.keeping.labelling import tagged
-
-        return tagged(self.inner.store, names, add, remove)
+        return labelling.tagged(self.inner.store, names, add, remove)
 
     def note(self, name: str, text: str) -> Noted:
         """Put a note on a model in the place of the one that it had; "" takes it away. Raises UnknownModel, RegistryError."""
-        from modelkin.keeping.labelling import noted
-
-        return noted(self.inner.store, name, text)
+        return labelling.noted(self.inner.store, name, text)
 
     def backup(self, file: str | os.PathLike[str]) -> BackedUp:
         """Write this registry as it is at this moment into a new SQLite file, while others go on writing to it. Raises RegistryError."""
@@ -350,8 +332,6 @@ class Registry(AskedRegistry):
 
     def calibrate(self, *, reset: bool = False) -> Calibration:
         """Measure how far this registry's strangers spread, and judge by that from now on; or with `reset` by what is shipped again."""
-        from modelkin_registry.answers.upkeep import Calibration
-
         found = self.inner.forget_backgrounds() if reset else self.inner.calibrate()
         return Calibration(len(self), found, any(one.used for one in found))
 

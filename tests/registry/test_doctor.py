@@ -194,7 +194,7 @@ def test_a_damaged_file_is_a_finding_not_an_end(path: Path) -> None:
             given = real_record(f"m{number}", number)
             store.put(given, rows_of(given.blob))
     content = bytearray(path.read_bytes())
-    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    content[len(content) * 3 // 4 :] = bytes(len(content) - len(content) * 3 // 4)
     path.write_bytes(content)
     with SqliteStore.open(path) as store:
         found = states(examine(store, repair=True))

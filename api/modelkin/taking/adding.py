@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modelkin.errors import problem_of
-from modelkin.sources.naming import guessed_name
+from modelkin.sources.naming import guessed_name, hub_id
 from modelkin.sources.reading import DEFAULT_LEVEL, name_of, reading_of
 from modelkin.taking.several import models_at
 from modelkin.wishes import Asked, HowToRead, Listener, Reading
@@ -54,11 +54,14 @@ class Batch:
                 if not waiting:
                     began = time.monotonic()
                 waiting.append(self._read(source, file, own or name))
-                if time.monotonic() - began >= TOGETHER:
+                from_hub = isinstance(source, PATHS) and hub_id(os.fspath(source)) is not None
+                if from_hub or time.monotonic() - began >= TOGETHER:  # what one repository has the next one need not fetch
                     done, waiting = waiting, []
                     yield from self._stored(done)
+        except GeneratorExit:  # nobody asks for more; what was read is stored by now
+            raise
         except BaseException:
-            self._stored(waiting)  # what was read was not read in vain
+            yield from self._stored(waiting)  # what was read was not read in vain
             raise
         yield from self._stored(waiting)
 

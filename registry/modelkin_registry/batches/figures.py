@@ -17,7 +17,7 @@ from modelkin_registry.batches.robust import crossing_rows, mismatch_nulls
 from modelkin_registry.evidence.alignment import CHANNEL_R
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import ROTARY_NORMS, SHOWN_AS
-from modelkin_registry.evidence.standing import FEWEST_LAYERS, STRONG_R, STRONG_SD
+from modelkin_registry.evidence.standing import FEWEST_LAYERS, LONE_R, STRONG_R, STRONG_SD
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -46,7 +46,8 @@ class Aligned:
 class Figures:
     """One family in one channel, of all pairs (pairs,): how many places, their mean cosine r, its null and z; 0 places where there is none.
 
-    `strong`: whether r, and the places behind it, are enough for evidence. `certain`: places that stand out one by one.
+    `strong`: whether r, and the places behind it, are enough for evidence. `certain`: places of the probe channel that stand out one by
+    one, `close` those of |r| LONE_R; `rest_z`, `rest_squares`: sums over the z of all others of that channel, and over their squares.
     `parts` are the blocks, each with the roles of this family.
     """
 
@@ -57,6 +58,9 @@ class Figures:
     z: Floats
     strong: Bools
     certain: Ints
+    close: Ints
+    rest_z: Floats
+    rest_squares: Floats
     parts: tuple[tuple[Aligned, tuple[int, ...]], ...]
 
 
@@ -131,7 +135,8 @@ def _figures(family: str, channel: str, parts: Sequence[tuple[Aligned, tuple[int
     between = judge.between_models(family, shown)
     whole = _Sums(pairs)
     apart = _Sums(pairs)  # in gram and anchored those that have other layers to stand out from
-    certain = np.zeros(pairs, np.int64)
+    certain, close = np.zeros(pairs, np.int64), np.zeros(pairs, np.int64)
+    rest_z, rest_squares = np.zeros(pairs), np.zeros(pairs)
     layers: dict[int, Bools] = defaultdict(lambda: np.zeros(pairs, np.bool_))
     same = np.ones(pairs, np.bool_)
     for aligned, roles in parts:
@@ -139,8 +144,12 @@ def _figures(family: str, channel: str, parts: Sequence[tuple[Aligned, tuple[int
         there, cosines, means, sds = aligned.there[:, at], aligned.cosines[:, at], aligned.means[:, at], aligned.sds[:, at]
         whole.add(there, cosines, means, sds)
         if channel == "probe":
-            spread = np.hypot(sds, between)[:, :, None]
-            certain += (there & (np.abs(cosines - means) >= STRONG_SD * spread) & (np.abs(cosines) >= STRONG_R)).sum(axis=(1, 2))
+            each = np.where(there, (cosines - means) / np.hypot(sds, between)[:, :, None], 0.0)
+            alone = there & (np.abs(each) >= STRONG_SD) & (np.abs(cosines) >= STRONG_R)
+            certain += alone.sum(axis=(1, 2))
+            close += (there & (np.abs(cosines) >= LONE_R)).sum(axis=(1, 2))
+            rest = np.where(alone, 0.0, each)
+            rest_z, rest_squares = rest_z + rest.sum(axis=(1, 2)), rest_squares + (rest**2).sum(axis=(1, 2))
         elif channel != "vector":
             beside = there & (means != 0.0)
             apart.add(beside, cosines, means, sds)
@@ -156,7 +165,8 @@ def _figures(family: str, channel: str, parts: Sequence[tuple[Aligned, tuple[int
     strong = (whole.count > 0) & (signed >= CHANNEL_R[shown])
     if channel not in ("probe", "vector"):
         strong &= same | (np.sum(list(layers.values()), axis=0) >= FEWEST_LAYERS)
-    return Figures(whole.count, r, null_mean, null_sd, np.where(places > 0, z, 0.0), strong, certain, tuple(parts))
+    z = np.where(places > 0, z, 0.0)
+    return Figures(whole.count, r, null_mean, null_sd, z, strong, certain, close, rest_z, rest_squares, tuple(parts))
 
 
 class _Sums:

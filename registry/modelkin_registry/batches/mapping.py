@@ -73,6 +73,11 @@ def _channel_z(channel: str, blocks: Sequence[Block], ours: Ints, theirs: Ints, 
         middle, spread = (
             one.reshape(pairs, roles, 1, 1) for one in typical_rows(cells.reshape(pairs * roles, -1), block.noise.reshape(-1))
         )
+        there = np.isfinite(cells)
+        matches = np.minimum(there.any(axis=3).sum(axis=2), there.any(axis=2).sum(axis=2))
+        crowded = (2 * matches >= there.sum(axis=(2, 3)))[:, :, None, None]  # half of the cells or more may be matches: nothing is typical
+        middle = np.where(crowded, 0.0, middle)
+        spread = np.where(crowded, block.noise.reshape(pairs, roles, 1, 1), spread)
         standardised = (cells - np.minimum(middle, 0.5)) / spread
         known = np.isfinite(standardised)
         sums = [np.where(known, standardised, 0.0).sum(axis=1), known.sum(axis=1), np.where(known, cells, 0.0).sum(axis=1)]

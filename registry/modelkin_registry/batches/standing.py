@@ -6,6 +6,7 @@ decided here: such pairs are told as `apart`, to be judged one by one.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from modelkin_registry.batches.figures import Aligned, Figures, Measured, channe
 from modelkin_registry.batches.layouts import layout_of
 from modelkin_registry.evidence.alignment import CHANNEL_R
 from modelkin_registry.evidence.judge import Judge
+from modelkin_registry.evidence.nulls import two_sided_p
 from modelkin_registry.evidence.places import FAMILY_P, FURTHER_P, INFORMATIVE, NORM_P, NORM_R, SAME_NORM_R
 from modelkin_registry.evidence.planted import FEWEST_MATRICES, FEWEST_OTHERS, OTHER_ROW, ROWS, SAME_ROW, WIDTH
-from modelkin_registry.evidence.standing import FEWEST_PLACES, FEWEST_STRONG, KEPT_PROMISE, LEAST_PROMISE
+from modelkin_registry.evidence.standing import FEWEST_PLACES, FEWEST_STRONG, KEPT_PROMISE, LEAST_PROMISE, chi_square_p
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -67,6 +69,8 @@ def stand(measured: Measured, sides: Sides, judge: Judge) -> Standing:
         if (family, "probe") in measured.families:
             figures = measured.families[family, "probe"]
             apart |= ~any_shown & (figures.certain >= FEWEST_STRONG) & (figures.places >= FEWEST_PLACES)
+            apart |= ~any_shown & (figures.close == 1) & (figures.places >= FEWEST_STRONG)
+            apart |= _strong_alone(figures, probe & ~apart)
             alone = probe & (np.sum(list(shown.values()), axis=0) == 1)
             apart |= probe & _contradicted(measured, family, sides)
             apart |= _in_few_rows(figures.parts, sides, alone & ~apart)
@@ -78,6 +82,17 @@ def stand(measured: Measured, sides: Sides, judge: Judge) -> Standing:
         [measured.families[f, c].places > 0 for f in informative for c in channels_of(measured.families, f)] or [nothing]
     )
     return Standing(inherited, parameters, weight, judged, *_norms(measured, count > 0, sides, judge), apart)
+
+
+def _strong_alone(figures: Figures, asked: Bools) -> Bools:
+    """Of the pairs asked for: whether a few places may be all that the two have in common in this family, as standing.py has it."""
+    some = (figures.certain >= FEWEST_STRONG) | ((figures.certain == 1) & (figures.close > 0))
+    found: Bools = asked & some & (figures.certain < figures.places)
+    for at in np.flatnonzero(found).tolist():
+        rest = int(figures.places[at] - figures.certain[at])
+        together = two_sided_p(float(figures.rest_z[at]) / math.sqrt(rest))
+        found[at] = min(together, chi_square_p(float(figures.rest_squares[at]), rest)) > FURTHER_P
+    return found
 
 
 def least_z(limit: float, tests: float) -> float:

@@ -24,16 +24,21 @@ def narrow(lines: Floats) -> bool:
     """Whether most of these lines (lines, length) have their energy in one narrow band each."""
     if lines.shape[1] < SHORTEST or not len(lines):
         return False
-    power = np.abs(np.fft.rfft(lines, axis=1)) ** 2
+    power = _power(lines)
     away = np.abs(np.arange(power.shape[1]) - power.argmax(axis=1)[:, None])
     near, total = np.where(away <= NEAR, power, 0.0).sum(axis=1), power.sum(axis=1)
     return bool(np.mean(near >= NARROW * np.maximum(total, np.finfo(np.float64).tiny)) >= MOST)
+
+
+def _power(lines: Floats) -> Floats:
+    """By frequency; an offset, as gains have it, is no band."""
+    return np.asarray(np.abs(np.fft.rfft(lines - lines.mean(axis=1, keepdims=True), axis=1)) ** 2, np.float64)
 
 
 def ordered(lines: Floats) -> bool:
     """Whether these lines, in their order, are narrow bands that rise from line to line."""
     if len(lines) < FEWEST or not narrow(lines):
         return False
-    bands = (np.abs(np.fft.rfft(lines, axis=1)) ** 2).argmax(axis=1)
+    bands = _power(lines).argmax(axis=1)
     falls = np.count_nonzero(np.diff(bands) < 0)
     return bool(falls <= FALLS * (len(lines) - 1) and different(bands) >= DIFFERENT * len(lines))
