@@ -24,11 +24,14 @@ from modelkin_indexer.results.fingerprint import About
 STORED_OTHERWISE = ("identical", "cast", "quantised", "lora-merged", "lora-adapter")
 COVERAGE, NAMED = 0.99, 0.95  # least coverage of each, least share named right
 LEAST = 20  # derivatives there must be
+DECLARED = "declared"
 
 
 def row(pair: dict[str, Any], folders: tuple[Path, Path]) -> dict[str, Any]:
     """One derivative: what the registry said of it, and how much of it has a place."""
     said = {key: pair.get(key) for key in ("child", "parent", "truth", "said", "found", "named")}
+    if pair["expect"] == DECLARED:  # an adapter holds no weight of its base: what it declares is told, and nothing is found
+        said |= dict.fromkeys(("found", "named"), pair["said"] == DECLARED)
     parent = about(pair["parent"], folders)
     try:
         child = about(pair["child"], folders)
