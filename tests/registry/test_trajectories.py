@@ -74,6 +74,29 @@ def test_points_between_two_models_are_told(
     assert verdict in (answer.verdict, *answer.also)
 
 
+def test_wide_noise_on_a_line_between_clean_ends_is_told(tmp_path: Path, run_of_one: tuple[list[Tensors], list[Fingerprint]]) -> None:
+    own = run_of_one[0]
+    inside = between(initialised(7), own[-1], 0.4)[1:-1]
+    answer = examined(fingerprints(tmp_path, [initialised(7), *inside, own[-1]]))
+    assert answer.verdict == trajectories.STRAIGHT_NOISY
+    assert next(f for f in answer.findings if f.check == "off the line").against
+    assert not next(f for f in answer.findings if f.check == "line with noise").against  # by width alone it could be a random walk
+
+
+def test_the_start_of_another_run_is_told(tmp_path: Path, run_of_one: tuple[list[Tensors], list[Fingerprint]]) -> None:
+    answer = examined([fingerprint(tmp_path / "other", initialised(7)), *run_of_one[1][1:]])
+    assert trajectories.FORGOTTEN in (answer.verdict, *answer.also)
+
+
+def test_cosines_of_few_numbers_tell_nothing(run_of_one: tuple[list[Tensors], list[Fingerprint]]) -> None:
+    random = np.random.default_rng(3)
+    points = random.standard_normal((5, 400))
+    start = examine_start(run_of_one[1][0])
+    assert start.passed
+    assert not trajectories._begun(start, points)[0][1].against
+    assert not trajectories._noisy_between(list(points[1:-1]))[1].against
+
+
 def test_noise_around_one_model_is_told(tmp_path: Path) -> None:
     final = trained_on(llama(3), 1, 0.2)
     series = [noised(final, n, size) for n, size in enumerate((1.0, 0.7, 0.5, 0.3))]

@@ -32,6 +32,8 @@ JUMP_FACTOR = 5.0  # and how many times the median length it must be: savings at
 # fall as 1 / k^2 (Antognini, Sohl-Dickstein 2018), so 9 / 4 at least with four points, and smoother paths more.
 EVEN_NOISE = 2.0
 BESIDE_LINE = 0.3  # width off the line / a step's length: a random walk is wider than half a step
+FEWEST_BETWEEN = 3  # steps between the ends, of which what leads off the line between these can be held against one another
+LARGEST_CHANCE = 0.1  # where chance gives larger cosines, none are told apart: of 20 honest runs the least is 0.21
 CLOSER = 0.02  # correlation by which a step must be nearer to a registered model than to the series' own end
 
 CONSISTENT = "consistent with a training run"
@@ -41,6 +43,7 @@ NOT_RANDOM = "step 0 is not a random initialisation"
 STRAIGHT = "steps lie on a straight line between two models"
 STRAIGHT_NOISY = "steps lie on a straight line between two models, with independent noise added"
 NOISE = "steps are the last model with independent noise added"
+FORGOTTEN = "the second checkpoint keeps nothing of step 0: it began elsewhere, or trained until its start was forgotten"
 APART = DESCENT_FREE - {"shared initialisation"}  # early checkpoints of one run share little beyond its start
 BROKEN = "neighbouring checkpoints do not come from one run"
 REVERSED = "the last checkpoint is a random initialisation and the first is not: the order may be reversed"
@@ -62,6 +65,7 @@ def examine_series(
     found = [_start_finding(start)]
     if len(series) >= FEWEST and points.shape[1]:
         found += [*_line(points), *_noise(points), *_broken(steps, series), *_order(steps, points), *_jump(steps)]
+        found += _begun(start, points)
         found += _reversed(start, examine_start(series[-1])) + _resembling(resembling, steps)
     against = [verdict for verdict, finding in found if finding.against]
     if not points.shape[1]:
@@ -140,7 +144,18 @@ def _line(points: Floats) -> list[Found]:
     straight = away <= rounding
     sentence = f"The steps between lie up to {away / math.sqrt(squared):.4f} of the way's length beside the line between the ends."
     found = [(STRAIGHT, TrajectoryFinding("line", round(away / math.sqrt(squared), 5), null, straight, sentence))]
-    return found if straight or len(off) < 2 else [*found, _noisy_line(points)]
+    if straight or len(off) < 2:
+        return found
+    return [*found, _noisy_line(points), *([_noisy_between(off)] if len(off) >= FEWEST_BETWEEN else [])]
+
+
+def _noisy_between(off: Sequence[Floats]) -> Found:
+    """Whether what leads off the line between the ends is new at each step: a run bends, and its neighbours lie on one side of it."""
+    cosines = [_cosine(a, b) for a, b in pairwise(off)]
+    usual, chance = math.sqrt(sum(c * c for c in cosines) / len(cosines)), CHANCE_SD / math.sqrt(len(off[0]))
+    sentence = f"What leads off the line between the ends has, between neighbouring steps, a cosine of {usual:.3f} (root mean square)."
+    null = f"independent noise: below {chance:.3f}; a run: far above"
+    return STRAIGHT_NOISY, TrajectoryFinding("off the line", round(usual, 4), null, usual <= chance <= LARGEST_CHANCE, sentence)
 
 
 def _noisy_line(points: Floats) -> Found:
@@ -160,6 +175,15 @@ def _noise(points: Floats) -> list[Found]:
     """Whether the steps are the last checkpoint plus noise of their own."""
     away = [point - points[-1] for point in points[:-1]]
     return [_independent(away, NOISE, "noise", "the way to the last checkpoint")] if len(away) > 2 else []
+
+
+def _begun(start: InitialisationTest, points: Floats) -> list[Found]:
+    """Whether anything of a random start is left in the next checkpoint, which moved on from it, or from elsewhere."""
+    kept, chance = _cosine(points[0], points[1]), CHANCE_SD / math.sqrt(points.shape[1])
+    sentence = f"Step 0 and the checkpoint after it have a cosine of {kept:.3f}."
+    null = f"two starts: below {chance:.3f}; a run keeps some of its start unless it trains long before it saves"
+    against = start.passed and abs(kept) <= chance <= LARGEST_CHANCE
+    return [(FORGOTTEN, TrajectoryFinding("begun", round(kept, 4), null, against, sentence))]
 
 
 def _independent(parts: Sequence[Floats], verdict: str, check: str, what: str) -> Found:
