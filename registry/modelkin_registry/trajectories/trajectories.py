@@ -33,7 +33,7 @@ JUMP_FACTOR = 5.0  # and how many times the median length it must be: savings at
 EVEN_NOISE = 2.0
 BESIDE_LINE = 0.3  # width off the line / a step's length: a random walk is wider than half a step
 FEWEST_BETWEEN = 3  # steps between the ends, of which what leads off the line between these can be held against one another
-LARGEST_CHANCE = 0.1  # where chance gives larger cosines, none are told apart: of 20 honest runs the least is 0.21
+LARGEST_CHANCE = 0.1  # where chance gives larger cosines, none are told apart: of 20 honest runs the least is 0.20
 CLOSER = 0.02  # correlation by which a step must be nearer to a registered model than to the series' own end
 
 CONSISTENT = "consistent with a training run"
