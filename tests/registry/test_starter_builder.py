@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+import modelkin_data.starter
 from modelkin_registry.registry import Registry
+from modelkin_registry.store.sqlite.marks import MIGRATIONS, STEPS
 
 BENCHMARKS = Path(__file__).parents[2]
 REAL = Path(__file__).parents[1] / "data" / "real"
@@ -142,3 +144,35 @@ def test_the_same_weights_give_the_same_file(real_weights: ModuleType, build_sta
     with Registry.open(tmp_path / "a.db", create=False) as registry:
         assert registry.store.created == MADE
         assert {finding.state for finding in registry.examine()} == {"ok"}
+
+
+def steps(path: Path) -> tuple[str, ...]:
+    with closing(sqlite3.connect(path.resolve().as_uri() + "?mode=ro&immutable=1", uri=True)) as connection:
+        done = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY id", [MIGRATIONS])
+        return tuple(name for (name,) in done)
+
+
+def test_the_packaged_registry_lacks_no_step() -> None:
+    """A user's first question would wait for what is lacking. Make it up with `build_starter --tables`."""
+    packaged = modelkin_data.starter.path()
+    assert packaged is not None
+    assert steps(packaged) == STEPS
+
+
+def test_tables_are_brought_up_to_date_and_contents_stay(
+    real_weights: ModuleType, build_starter: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = next(one for one in real_weights.read_table().models if one.id == "fracast")
+    for name in ("whole", "lacking"):
+        with Registry.open(tmp_path / f"{name}.db") as registry:
+            build_starter.add(registry, row, REAL / "fracast" / "model.safetensors")
+        build_starter.settle(tmp_path / f"{name}.db", MADE)
+    lacking = tmp_path / "lacking.db"
+    with closing(sqlite3.connect(lacking, isolation_level=None)) as connection:  # as a file of an older version is
+        connection.executescript("DROP INDEX facet_parameters; DROP INDEX facet_model; DROP INDEX model_small; DROP INDEX model_added")
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name = ?", [STEPS[-1]])
+    assert steps(lacking) == STEPS[:-1]
+    build_starter.bring_up_to_date(lacking, MADE)
+    assert steps(lacking) == STEPS
+    with closing(sqlite3.connect(lacking)) as one, closing(sqlite3.connect(tmp_path / "whole.db")) as other:
+        assert list(one.iterdump()) == list(other.iterdump())
