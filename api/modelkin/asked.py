@@ -6,31 +6,24 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
-from modelkin.evidencing import Evidenced, Verified
 from modelkin.keys import read_key
 from modelkin.registries import OnDemand, open_asked
 from modelkin.settings import Settings
-from modelkin.wishes import (
-    TIME_LIMIT,
-    Asked,
-    CompareOptions,
-    HowToRead,
-    Listener,
-    OpenRegistry,
-    Options,
-    Reading,
-    exact_wishes,
-    how_to_read,
-)
+from modelkin.wishes import TIME_LIMIT, Listener, OpenRegistry, exact_wishes, how_to_read
 from modelkin_indexer.errors import RegistryError
-from modelkin_indexer.results.fingerprint import Fingerprint
-from modelkin_registry.answers.asked import SHOWN, CompareAnswer, DecomposeAnswer, QueryAnswer
-from modelkin_registry.answers.trajectory import TrajectoryAnswer
-from modelkin_registry.questions import Questions
-from modelkin_registry.screening.results import Screened, Screening
+from modelkin_registry.answers.asked import SHOWN
 from modelkin_registry.store.address import place_of
+
+if TYPE_CHECKING:
+    from modelkin.evidencing import Evidenced, Verified
+    from modelkin.wishes import Asked, CompareOptions, HowToRead, Options, Reading
+    from modelkin_indexer.results.fingerprint import Fingerprint
+    from modelkin_registry.answers.asked import CompareAnswer, DecomposeAnswer, QueryAnswer
+    from modelkin_registry.answers.trajectory import TrajectoryAnswer
+    from modelkin_registry.questions import Questions
+    from modelkin_registry.screening.results import Screened, Screening
 
 
 class AskedRegistry(OpenRegistry):

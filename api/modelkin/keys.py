@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from modelkin_indexer.errors import UnusableKey
 from modelkin_indexer.spec import PUBLIC, PUBLIC_KEY, Key, private_key
-from modelkin_registry.answers.written import KeyTold
+
+if TYPE_CHECKING:
+    from modelkin_registry.answers.written import KeyTold
 
 KEY_BYTES = 32
 ONLY_OWNER = 0o600  # who may read a key's file
@@ -30,6 +31,8 @@ def key(action: Action, file: str | os.PathLike[str]) -> KeyTold:
     path = Path(file)
     if action == "show":
         return _told(path, _secret(path))
+    import secrets  # every verb reads a key, and this alone draws one
+
     drawn = secrets.token_bytes(KEY_BYTES)
     if action == "new":
         return _told(_written(path, drawn), drawn)
@@ -81,4 +84,6 @@ def _written(path: Path, secret: bytes) -> Path:
 
 
 def _told(path: Path, secret: bytes, former: str | None = None) -> KeyTold:
+    from modelkin_registry.answers.written import KeyTold
+
     return KeyTold(str(path), private_key(secret).name, "sha256:" + hashlib.sha256(secret).hexdigest(), former)

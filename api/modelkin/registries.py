@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING, Self
 from modelkin.keys import read_key
 from modelkin_data import starter
 from modelkin_indexer.errors import RegistryError, UnusableKey
-from modelkin_indexer.results import fingerprint as fingerprints
-from modelkin_indexer.spec import PUBLIC_KEY, Key
-from modelkin_registry.answers.upkeep import CopiedRegistry, Examination, NewRegistry
-from modelkin_registry.questions import Questions
+from modelkin_indexer.spec import PUBLIC_KEY
 from modelkin_registry.registry import Registry
-from modelkin_registry.search.index import VectorIndex
-from modelkin_registry.store.address import Address, Place, is_same, place_of
+from modelkin_registry.store.address import Address, is_same, place_of
 from modelkin_registry.store.appearing import appearing
-from modelkin_registry.store.copying import copy_store
 from modelkin_registry.store.opening import is_there, open_store
 
 if TYPE_CHECKING:
     from modelkin.settings import Settings
     from modelkin.wishes import Say
+    from modelkin_indexer.spec import Key
     from modelkin_registry.answers.upkeep import CopiedRegistry, Examination, NewRegistry
+    from modelkin_registry.questions import Questions
+    from modelkin_registry.search.index import VectorIndex
+    from modelkin_registry.store.address import Place
     from modelkin_registry.store.protocol import Store
 
 
@@ -154,6 +153,8 @@ def make_registry(settings: Settings, *, private: bool) -> NewRegistry:
 
 def copied_registry(source: str | os.PathLike[str], target: str | os.PathLike[str], settings: Settings) -> CopiedRegistry:
     """Copy the registry at one place to another one where there is none, or an empty one; both of the call's key. Raises RegistryError."""
+    from modelkin_registry.store.copying import copy_store
+
     key, places = read_key(settings.key_file), (place_of(source), place_of(target))
     if is_same(*places):
         raise RegistryError(f"{places[0]}: cannot be copied onto itself. Give another place.")
@@ -179,6 +180,8 @@ def begin_registry(path: Path, say: Say) -> None:
 
 def examine_registry(settings: Settings, *, repair: bool) -> Examination:
     """Look at everything the registry holds, as it lies on disk. Raises RegistryError if it cannot be opened."""
+    from modelkin_registry.search.index import VectorIndex
+
     path, key = settings.registry or user_registry(), read_key(settings.key_file)
     path = part if is_there(part := part_of(path, key)) else path
     with open_store(path, create=False, key_name=key.name) as store:
@@ -187,6 +190,7 @@ def examine_registry(settings: Settings, *, repair: bool) -> Examination:
 
 def examine(store: Store, index: VectorIndex, *, repair: bool) -> Examination:
     """Look at everything that is in a store, and with `repair` make anew what is derived."""
+    from modelkin_indexer.results import fingerprint as fingerprints
     from modelkin_registry import doctor
     from modelkin_registry.search.candidates import index_rows
 

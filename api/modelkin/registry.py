@@ -1,4 +1,7 @@
-"""A registry that takes paths and Hub ids as well as fingerprints."""
+"""A registry that takes paths and Hub ids as well as fingerprints.
+
+What one method alone needs is imported when it is called: a question does without all that keeps a registry.
+"""
 
 from __future__ import annotations
 
@@ -9,45 +12,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 from modelkin.asked import AskedRegistry
-from modelkin.keeping import labelling
-from modelkin.keeping.listing import listing
 from modelkin.keys import read_key
 from modelkin.registries import examine, open_registry, part_of
-from modelkin.serving.wishes import HOST, PORT, RATE, Served, ServeWishes
 from modelkin.settings import Settings
-from modelkin.wishes import (
-    Asked,
-    HowToRead,
-    Listener,
-    ListOptions,
-    Options,
-    SyncOptions,
-    WorkOptions,
-)
+from modelkin.wishes import HOST, PORT, RATE, HowToRead, Listener
 from modelkin_indexer.errors import RegistryError
-from modelkin_registry import registry as kept
-from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
-from modelkin_registry.answers.tree import TreeAnswer
-from modelkin_registry.answers.upkeep import (
-    Added,
-    Additions,
-    BackedUp,
-    Calibration,
-    Examination,
-    Listing,
-    Noted,
-    Refresh,
-    Removed,
-    Renamed,
-    Renewed,
-    Shown,
-    Tagged,
-    Upgrade,
-)
-from modelkin_registry.store.address import Place, is_same, place_of
+from modelkin_registry.store.address import is_same, place_of
 
 if TYPE_CHECKING:
     import pandas
+
+    from modelkin.serving.wishes import Served
+    from modelkin.wishes import Asked, ListOptions, Options, SyncOptions, WorkOptions
+    from modelkin_registry import registry as kept
+    from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
+    from modelkin_registry.answers.tree import TreeAnswer
+    from modelkin_registry.answers.upkeep import (
+        Added,
+        Additions,
+        BackedUp,
+        Calibration,
+        Examination,
+        Listing,
+        Noted,
+        Refresh,
+        Removed,
+        Renamed,
+        Renewed,
+        Shown,
+        Tagged,
+        Upgrade,
+    )
+    from modelkin_registry.store.address import Place
 
 
 class Registry(AskedRegistry):
@@ -131,6 +127,7 @@ class Registry(AskedRegistry):
             ValueError: wishes that contradict each other.
         """
         from modelkin.serving.running import served
+        from modelkin.serving.wishes import ServeWishes
 
         tokens, folder = (None if one is None else Path(one) for one in (token_file, answers))
         told = ServeWishes(host, port, read_only, tokens, hub, weights, rate, folder, paths, language)
@@ -159,6 +156,7 @@ class Registry(AskedRegistry):
             each: is told what became of a source, as soon as it is stored or has failed.
         """
         from modelkin.taking.adding import Batch
+        from modelkin_registry.answers.upkeep import Additions
 
         batch = Batch(self.inner, self._how(options), self.listener, replace=replace, every=every)
         if name is not None and (len(sources) > 1 or every):
@@ -211,6 +209,8 @@ class Registry(AskedRegistry):
 
     def journal(self) -> Journal:
         """What `sync` did with which repository of the Hub, or why not."""
+        from modelkin_registry.answers.shared import Journal
+
         return Journal(tuple(self.inner.store.hub.entries()))
 
     def upgrade(self, *, hub: bool = False, each: Callable[[Renewed], None] | None = None, threads: int | None = None) -> Upgrade:
@@ -223,6 +223,7 @@ class Registry(AskedRegistry):
             each: is told what became of one, as soon as it is done.
         """
         from modelkin.taking.upgrading import renewed
+        from modelkin_registry.answers.upkeep import Upgrade
 
         done = []
         how = HowToRead(self._key, threads=threads, offline=self.settings.offline)
@@ -259,6 +260,7 @@ class Registry(AskedRegistry):
             UnusableKey: no key is in that file.
         """
         from modelkin.taking.refreshing import refreshed
+        from modelkin_registry.answers.upkeep import Refresh
 
         key, target = read_key(Path(new_key)), place_of(into)
         if is_same(target, self.place):
@@ -279,6 +281,8 @@ class Registry(AskedRegistry):
 
     def list(self, **wishes: Unpack[ListOptions]) -> Listing:
         """The registered models: all of them by name, or those that meet the wishes (see `ListOptions`). Raises WrongFilter."""
+        from modelkin.keeping.listing import listing
+
         return listing(self.inner.store, wishes)
 
     def to_pandas(self, **wishes: Unpack[ListOptions]) -> pandas.DataFrame:
@@ -287,11 +291,15 @@ class Registry(AskedRegistry):
 
     def show(self, name: str) -> Shown:
         """Everything known of a registered model but its vectors. Raises UnknownModel."""
+        from modelkin_registry.answers.upkeep import Shown
+
         known = self.inner.show(name)
         return Shown(**{**known, "weighed_claims": self.inner.weighed_claims(name)})
 
     def rename(self, old: str, new: str) -> Renamed:
         """Give a registered model another name; the old one goes on leading to it. Raises UnknownModel, RegistryError."""
+        from modelkin_registry.answers.upkeep import Renamed
+
         self.inner.rename(old, new)
         return Renamed(new, old)
 
@@ -306,7 +314,9 @@ class Registry(AskedRegistry):
         Raises:
             UnknownModel: a name that no model has, or a pattern that none meets.
         """
-        return labelling.removed(self.inner.store, names, dry_run=dry_run, sure=sure)
+        from modelkin.keeping.labelling import removed
+
+        return removed(self.inner.store, names, dry_run=dry_run, sure=sure)
 
     def tag(self, *names: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Tagged:
         """Give models tags and take others from them, by which they are chosen (`tag=NAME`). Without either, tells those they have.
@@ -318,11 +328,15 @@ class Registry(AskedRegistry):
             UnknownModel: a name that no model has, or a pattern (`acme/*`) that none meets.
             RegistryError: what can be no tag.
         """
-        return labelling.tagged(self.inner.store, names, add, remove)
+        from modelkin.keeping.labelling import tagged
+
+        return tagged(self.inner.store, names, add, remove)
 
     def note(self, name: str, text: str) -> Noted:
         """Put a note on a model in the place of the one that it had; "" takes it away. Raises UnknownModel, RegistryError."""
-        return labelling.noted(self.inner.store, name, text)
+        from modelkin.keeping.labelling import noted
+
+        return noted(self.inner.store, name, text)
 
     def backup(self, file: str | os.PathLike[str]) -> BackedUp:
         """Write this registry as it is at this moment into a new SQLite file, while others go on writing to it. Raises RegistryError."""
@@ -332,6 +346,8 @@ class Registry(AskedRegistry):
 
     def calibrate(self, *, reset: bool = False) -> Calibration:
         """Measure how far this registry's strangers spread, and judge by that from now on; or with `reset` by what is shipped again."""
+        from modelkin_registry.answers.upkeep import Calibration
+
         found = self.inner.forget_backgrounds() if reset else self.inner.calibrate()
         return Calibration(len(self), found, any(one.used for one in found))
 

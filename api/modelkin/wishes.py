@@ -17,6 +17,8 @@ from modelkin_indexer.spec import Key
 Begin = Callable[[str, int], Callable[[int], None]]  # (name, bytes to read) -> what is told of bytes done
 Say = Callable[[str], None]  # is told, in words, what is no data
 
+HOST, PORT = "127.0.0.1", 8017  # where a registry is served unless told otherwise
+RATE = 20.0  # units a second from one address: a page is one, a question QUESTION of them (serving)
 TIME_LIMIT = 3600.0  # seconds for one submission of a batch: terabytes at a disk's speed, so what takes longer hangs
 
 _LOG = logging.getLogger("modelkin")

@@ -37,7 +37,8 @@ from transformers import (
 
 import modelkin
 from benchmarks.common.results import write_result
-from modelkin_indexer.adapters.source import AdapterSource, on_base
+from modelkin_indexer.adapters.presented import AdapterSource
+from modelkin_indexer.adapters.source import on_base
 from modelkin_indexer.errors import SourceError
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.source import Source

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib.resources import files
 from typing import Any, TypeVar
+
+from modelkin_data.reading import read_text
 
 Row = TypeVar("Row")
 RULE_TABLES = ("attention", "mlp", "norms", "ssm", "outside", "small")
@@ -125,7 +127,7 @@ def name_tables() -> NameTables:
     head["constants"] = _rows(ConstantRule, "constants", head["constants"])
     head["rooms"] = _rows(GeneralRoom, "general", head["rooms"])
     head["rules"] = tuple(rule for table in RULE_TABLES for rule in parse_rules(table, _read(table)))
-    return _row(NameTables, "names", head)
+    return _rows(NameTables, "names", [head])[0]
 
 
 @cache
@@ -148,13 +150,13 @@ def parse_rules(table: str, content: dict[str, Any]) -> tuple[NameRule, ...]:
 
 
 def _rows(kind: type[Row], table: str, rows: list[dict[str, Any]]) -> tuple[Row, ...]:
-    return tuple(_row(kind, table, row) for row in rows)
-
-
-def _row(kind: type[Row], table: str, row: dict[str, Any]) -> Row:
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(row) - known)
-    if unknown:
+    return tuple(_row(kind, known, table, row) for row in rows)
+
+
+def _row(kind: type[Row], known: Set[str], table: str, row: dict[str, Any]) -> Row:
+    if not row.keys() <= known:
+        unknown = sorted(set(row) - known)
         raise ValueError(f"table {table}: unknown key {unknown[0]!r} in {row}. Remove it or correct its spelling.")
     try:
         return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
@@ -163,7 +165,7 @@ def _row(kind: type[Row], table: str, row: dict[str, Any]) -> Row:
 
 
 def _read(table: str, folder: str = "names") -> dict[str, Any]:
-    text = (files(__name__) / folder / f"{table}.json").read_text(encoding="utf-8")
+    text = read_text(f"{folder}/{table}.json" if folder else f"{table}.json")
     content: dict[str, Any] = json.loads(text, object_pairs_hook=lambda pairs: _once(table, pairs))
     return content
 

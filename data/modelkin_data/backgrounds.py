@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib import resources
+
+from modelkin_data.reading import read_text
 
 
 @cache
 def _table() -> dict[str, dict[str, float]]:
-    text = resources.files("modelkin_data").joinpath("backgrounds.json").read_text(encoding="utf-8")
-    table: dict[str, dict[str, float]] = json.loads(text)["between_models_sd"]
+    table: dict[str, dict[str, float]] = json.loads(read_text("backgrounds.json"))["between_models_sd"]
     return table
 
 

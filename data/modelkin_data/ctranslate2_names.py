@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
+
+from modelkin_data.reading import read_text
 
 Table = dict[str, dict[str, str]]
 
@@ -32,6 +33,6 @@ class Ctranslate2Names:
 @cache
 def ctranslate2_names() -> Ctranslate2Names:
     """The table. Raises TypeError where it has an unknown key or lacks one."""
-    table: dict[str, Any] = json.loads((files("modelkin_data") / "names" / "ctranslate2.json").read_text(encoding="utf-8"))
+    table: dict[str, Any] = json.loads(read_text("names/ctranslate2.json"))
     del table["about"]
     return Ctranslate2Names(**table)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
+
+from modelkin_data.reading import read_text
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class GgufNames:
 @cache
 def gguf_names() -> GgufNames:
     """The table. Raises TypeError where it has an unknown key or lacks one."""
-    table: dict[str, Any] = json.loads((files("modelkin_data") / "names" / "gguf.json").read_text(encoding="utf-8"))
+    table: dict[str, Any] = json.loads(read_text("names/gguf.json"))
     del table["about"]
     for key in ("permuted", "gains_plus_one"):
         table[key] = frozenset(table[key])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
+
+from modelkin_data.reading import read_text
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Library:
 @cache
 def libraries() -> tuple[Library, ...]:
     """The table. Raises TypeError where a row has an unknown key or lacks one."""
-    table: dict[str, Any] = json.loads((files("modelkin_data") / "names" / "libraries.json").read_text(encoding="utf-8"))
+    table: dict[str, Any] = json.loads(read_text("names/libraries.json"))
     return tuple(Library(entry["library"], tuple(entry["signs"]), _rows(entry["rows"])) for entry in table["libraries"])
 
 

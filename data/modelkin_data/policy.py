@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from modelkin_data.reading import read_text
 
 NAME = "policy.toml"
 
 
 def default_policy() -> str:
     """Its text, in TOML."""
-    return files("modelkin_data").joinpath(NAME).read_text(encoding="utf-8")
+    return read_text(NAME)

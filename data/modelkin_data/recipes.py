@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from modelkin_data.reading import read_text
 
 RECIPES = ("bases",)
 
 
 def shipped_recipe(name: str) -> str:
     """The text of one of `RECIPES`."""
-    return files("modelkin_data").joinpath(f"{name}.recipe").read_text(encoding="utf-8")
+    return read_text(f"{name}.recipe")

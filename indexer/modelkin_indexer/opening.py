@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelkin_indexer.adapters.source import AdapterSource
-from modelkin_indexer.adapters.source import presented as changes_presented
+from modelkin_indexer.adapters.config import read_adapter_config
+from modelkin_indexer.adapters.presented import AdapterSource, is_surely_none
 from modelkin_indexer.errors import SourceNotFound
 from modelkin_indexer.joined.source import matrices_presented
-from modelkin_indexer.quantised.schemes import presented as values_presented
+from modelkin_indexer.quantised.plain import stores_plainly
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.composite import open_parts
 from modelkin_indexer.sources.folders import folder_name, weights_in, weights_of
@@ -49,8 +49,32 @@ def _open_model(path: Path, file: str | None = None) -> Source:
         container, weights = weights_of(path, path)
     source = container.open(weights)
     source.notes += _beside(source)
-    presented = changes_presented(values_presented(source))
+    presented = _with_changes(_decoded(source))
     return parts_presented(layers_presented(presented if isinstance(presented, AdapterSource) else matrices_presented(presented)))
+
+
+def _decoded(source: Source) -> Source:
+    """What is stored quantised as plain tensors."""
+    if stores_plainly(source):
+        return source
+    from modelkin_indexer.quantised.schemes import presented  # brings every scheme
+
+    return presented(source)
+
+
+def _with_changes(source: Source) -> Source:
+    """An adapter as the changes that it makes."""
+    try:
+        config, notes = read_adapter_config(source)
+        if is_surely_none(source, config):
+            source.notes += notes
+            return source
+    except BaseException:
+        source.close()
+        raise
+    from modelkin_indexer.adapters.source import presented  # brings every kind of adapter
+
+    return presented(source, config, notes)
 
 
 def _inside(folder: Path, file: str) -> Path:

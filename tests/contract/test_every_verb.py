@@ -20,6 +20,7 @@ from hub_server import Hub, serving
 from modelkin.serving import running
 from modelkin_cli.main import VERBS, cli
 from modelkin_registry.answers.plain import CONTRACT, Plain
+from signatures import signature_of
 from tiny_models import tiny_llama
 
 # A call of each verb on `parent` and `stranger` registered in r.db, `child` beside them, and a Hub with org/tiny.
@@ -125,7 +126,7 @@ def function_of(verb: str) -> Any:
 def arguments_of(function: Any) -> dict[str, Any]:
     """Every argument of a function with its default, those in the options that it takes among them."""
     found: dict[str, Any] = {}
-    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+    for name, parameter in signature_of(function).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             found |= dict.fromkeys(get_type_hints(get_args(parameter.annotation)[0]), parameter.empty)
         else:
@@ -202,7 +203,7 @@ def test_it_is_the_same_in_python(ready: Path, verb: str) -> None:
     """The options of the command are arguments of the function, under the same names; results are answers."""
     named = {str(option.name) for option in command_of(verb).params if isinstance(option, click.Option)} - SCREEN
     arguments, instead = set(arguments_of(function_of(verb))), INSTEAD.get(verb, {})
-    answer = inspect.signature(function_of(verb), eval_str=True).return_annotation
+    answer = signature_of(function_of(verb)).return_annotation
     assert issubclass(answer, Plain)
     assert named - arguments == set(instead)
     assert set(instead.values()) <= arguments | set(answer.__dataclass_fields__) | set(modelkin.__all__)

@@ -16,7 +16,7 @@ from tiny_models import save_model, tiny_llama
 
 # Each part's rooms, lowest floor first: a room may import what stands on a floor below it. A new room gets its place here.
 FLOORS = {
-    "data": [{"backgrounds", "ctranslate2_names", "gguf_names", "libraries", "policy", "recipes", "starter"}],
+    "data": [{"reading"}, {"backgrounds", "ctranslate2_names", "gguf_names", "libraries", "policy", "recipes", "starter"}],
     "indexer": [
         {"errors", "places", "plug_ins"},
         {"spec"},
@@ -67,6 +67,25 @@ FLOORS = {
 # All that the registry takes from the indexer.
 DATA_TYPES = {"errors", "gram_vectors", "places", "results", "sketch", "spec"}
 HEAVY = {"torch", "faiss", "huggingface_hub", "numpy", "safetensors", "sqlite_utils", "rich", "matplotlib", "gguf"}
+# What a query of a model that is stored plainly, in a registry that is there, does without: its answer needs none of it.
+NOT_ASKED = {
+    "concurrent.futures",
+    "importlib.resources",
+    "modelkin.evidencing",
+    "modelkin.keeping",
+    "modelkin.serving",
+    "modelkin_indexer.adapters.source",
+    "modelkin_indexer.adapters.tuners",
+    "modelkin_indexer.quantised.libraries",
+    "modelkin_indexer.quantised.schemes",
+    "modelkin_registry.answers.shared",
+    "modelkin_registry.answers.trajectory",
+    "modelkin_registry.answers.tree",
+    "modelkin_registry.answers.upkeep",
+    "modelkin_registry.screening",
+    "modelkin_registry.store.copying",
+    "sqlite_utils",
+}
 FEWEST_FILES, MOST_FILES = 3, 13  # of a folder: with fewer it is no wall, with more nobody finds anything
 # Rooms of one subject that stand beside larger ones of their kind; the top of a part holds its face.
 SMALL_ROOMS = {("indexer", "sources.ctranslate2"), ("registry", "structure"), ("registry", "trajectories")}
@@ -150,6 +169,11 @@ def test_no_module_imports_its_own_top_package(part: str) -> None:
 
 def loaded_after(*calls: list[str]) -> set[str]:
     """Top-level modules that calls in one process have imported when it ends."""
+    return {name.split(".")[0] for name in modules_after(*calls)}
+
+
+def modules_after(*calls: list[str]) -> set[str]:
+    """Modules that calls in one process have imported when it ends."""
     code = (
         "import sys\nfrom modelkin_cli.main import cli\n"
         f"codes = [cli.main(call, standalone_mode=False) for call in {calls!r}]\n"
@@ -157,7 +181,7 @@ def loaded_after(*calls: list[str]) -> set[str]:
     )
     paths = os.pathsep.join(str(rooms.ROOT / part) for part in PARTS)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, check=True)
-    return {name.split(".")[0] for name in done.stderr.splitlines()[-1].split()}
+    return set(done.stderr.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
@@ -174,3 +198,11 @@ def test_the_verbs_import_no_torch(tmp_path: Path) -> None:
     loaded = loaded_after(*asked)
     assert "numpy" in loaded
     assert loaded & {"torch", "huggingface_hub", "matplotlib", "gguf", "jinja2", "starlette", "uvicorn", "weasyprint"} == set()
+
+
+def test_a_query_imports_what_its_answer_needs(tmp_path: Path) -> None:
+    model, registry = str(save_model(tmp_path / "a", tiny_llama(1))), ["--registry", str(tmp_path / "models.db")]
+    modules_after([*registry, "add", model])
+    loaded = modules_after([*registry, "query", model])
+    assert "modelkin_registry.relations.pairs" in loaded
+    assert loaded & NOT_ASKED == set()

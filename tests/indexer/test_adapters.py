@@ -15,14 +15,20 @@ from safetensors.numpy import save_file
 import adapters_written
 from adapters_written import BIAS, WEIGHT
 from calls import run
-from modelkin_indexer.adapters.source import AdapterSource, on_base
+from modelkin_indexer.adapters.config import read_adapter_config
+from modelkin_indexer.adapters.names import OWN
+from modelkin_indexer.adapters.presented import AdapterSource, is_surely_none
+from modelkin_indexer.adapters.reading import read_adapter
+from modelkin_indexer.adapters.source import on_base
 from modelkin_indexer.adapters.tuners import TUNERS
 from modelkin_indexer.errors import DamagedFile, SourceError, UnsupportedFormat
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
+from modelkin_indexer.quantised.parts import Parts
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.source import Source
+from modelkin_indexer.sources.folders import weights_in, weights_of
 from modelkin_indexer.sources.stored import values
 from modelkin_registry.answers.asked import QueryAnswer
 from modelkin_registry.registry import Registry
@@ -127,6 +133,28 @@ def test_a_model_with_factors_of_its_own_is_no_adapter(tmp_path: Path) -> None:
 
 def test_every_kind_of_the_register_has_an_adapter() -> None:
     assert {written.kind for written in KINDS.values()} == {kind for kind, tuner in TUNERS.items() if tuner.changes is not None}
+
+
+def test_every_tuners_sign_is_looked_for() -> None:
+    assert set(OWN) == {tuner.prefix for tuner in TUNERS.values()}
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_names_leave_it_open_whether_it_is_an_adapter(case: str, tmp_path: Path) -> None:
+    """Without a config too, which says so of all."""
+    folder = KINDS[case].write(tmp_path / "adapter")
+    (folder / "adapter_config.json").unlink()
+    container, weights = weights_of(folder, next(folder.glob("*.safetensors")))
+    with closing(container.open(weights)) as source:
+        assert not is_surely_none(source, read_adapter_config(source)[0])
+
+
+def test_names_tell_that_a_model_is_none(tmp_path: Path) -> None:
+    container, weights = weights_in(save_model(tmp_path / "model", tiny_llama(1)))
+    with closing(container.open(weights)) as source:
+        config, _ = read_adapter_config(source)
+        assert is_surely_none(source, config)
+        assert read_adapter(Parts(source), source, config) is None
 
 
 @pytest.mark.parametrize("case", KINDS)

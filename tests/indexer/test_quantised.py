@@ -21,11 +21,15 @@ from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.quantised.packing import exponents, unpack_bits
+from modelkin_indexer.quantised.parts import Parts
+from modelkin_indexer.quantised.plain import stores_plainly
 from modelkin_indexer.quantised.schemes import SCHEMES
 from modelkin_indexer.source import Source
+from modelkin_indexer.sources.folders import weights_in
 from modelkin_indexer.sources.stored import values
 from quantised_libraries import ao_floats, bitnet, comfy_nvfp4, comfy_turned, comfy_w4a8, quanto, sparse
 from quantised_models import IN, NAME, OUT, Layer, awq, every_layer, four_bit_codes, fp4, fp8, gptq, hqq, in_words, mlx, packed_integers
+from tiny_models import save_model, tiny_llama
 
 LAYERS = every_layer() | quantised_libraries.every_layer()
 WEIGHT = f"{NAME}.weight"
@@ -38,6 +42,18 @@ def read(source: Source, name: str = WEIGHT) -> Any:
 
 def test_every_scheme_of_the_register_has_a_layer() -> None:
     assert {layer.scheme for layer in LAYERS.values()} == {scheme.__module__.rpartition(".")[2] for scheme in SCHEMES}
+
+
+def test_names_and_types_tell_that_no_scheme_need_look(tmp_path: Path) -> None:
+    """Of every stored layer they do not; of a plain model they do, and then no scheme takes a tensor."""
+    plain = save_model(tmp_path / "plain", tiny_llama(1))
+    folders = {case: layer.write(tmp_path / case.replace("/", "-")) for case, layer in LAYERS.items()}
+    for case, path in {**folders, "plain": plain}.items():
+        container, weights = weights_in(path)
+        with closing(container.open(weights)) as source:
+            assert stores_plainly(source) == (case == "plain"), case
+            if case == "plain":
+                assert not [found for scheme in SCHEMES for found in scheme(Parts(source))]
 
 
 @pytest.mark.parametrize("case", LAYERS)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from modelkin.wishes import HOST, PORT, RATE
 from modelkin_indexer.errors import ServeError
 from modelkin_registry.answers.plain import CONTRACT, Plain
 
-HOST, PORT = "127.0.0.1", 8017
-RATE = 20.0  # units a second from one address: a page is one, a question QUESTION of them
 SHORTEST_TOKEN = 24  # characters: 16 random bytes in base64
 FINGERPRINT_BYTES = 16 << 20  # of a fingerprint that is sent: the largest known, of some 300 layers with experts, has a fifth of it
 MEGABYTE = 1_000_000

@@ -106,12 +106,14 @@ def _hub_reading(source: str, name: str, how: HowToRead, listener: Listener, reg
 
 def opened(path: Path, how: HowToRead) -> Source:
     """The weights at a path; of an adapter, with a base given, their sum."""
-    from modelkin_indexer.adapters.source import AdapterSource, on_base
-    from modelkin_indexer.opening import open_source  # brings every reader of quantised weights and adapters
+    from modelkin_indexer.opening import open_source  # brings what reads weights
 
     weights = open_source(path, how.file)
     if how.base is None:
         return weights
+    from modelkin_indexer.adapters.presented import AdapterSource
+    from modelkin_indexer.adapters.source import on_base
+
     if not isinstance(weights, AdapterSource):
         weights.close()
         raise UnsupportedFormat("is no adapter", path=path, remedy="Leave --adapter-base out: it is for low-rank adapters (PEFT).")

@@ -11,41 +11,33 @@ from modelkin.keeping.backups import restored
 from modelkin.registries import copied_registry, examine_registry, make_registry
 from modelkin.registry import Registry
 from modelkin.taking import sharing
-from modelkin.verbs.calls import (
-    AnyKeys,
-    AnyRegistry,
-    Call,
-    ListingCall,
-    ReadingCall,
-    list_options_of,
-    listener_of,
-    opened,
-    options_of,
-    settings_of,
-)
-from modelkin.wishes import SILENT, Asked, Listener, SyncOptions, WorkOptions
-from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
-from modelkin_registry.answers.upkeep import (
-    Added,
-    Additions,
-    BackedUp,
-    Calibration,
-    CopiedRegistry,
-    Examination,
-    Listing,
-    NewRegistry,
-    Noted,
-    Refresh,
-    Removed,
-    Renamed,
-    Renewed,
-    Shown,
-    Tagged,
-    Upgrade,
-)
+from modelkin.verbs.calls import list_options_of, listener_of, opened, options_of, settings_of
+from modelkin.wishes import SILENT
 
 if TYPE_CHECKING:
     import pandas
+
+    from modelkin.verbs.calls import AnyKeys, AnyRegistry, Call, ListingCall, ReadingCall
+    from modelkin.wishes import Asked, Listener, SyncOptions, WorkOptions
+    from modelkin_registry.answers.shared import Exported, Imported, Journal, Pushed, Synced, Syncing
+    from modelkin_registry.answers.upkeep import (
+        Added,
+        Additions,
+        BackedUp,
+        Calibration,
+        CopiedRegistry,
+        Examination,
+        Listing,
+        NewRegistry,
+        Noted,
+        Refresh,
+        Removed,
+        Renamed,
+        Renewed,
+        Shown,
+        Tagged,
+        Upgrade,
+    )
 
 
 def open(  # `modelkin.open`, as a file is opened

@@ -15,10 +15,10 @@ from modelkin.made import Input, made
 from modelkin.registries import OnDemand
 from modelkin.reporting.view import Answer
 from modelkin.serving.running import served
-from modelkin.serving.wishes import HOST, PORT, RATE, Served, ServeWishes
+from modelkin.serving.wishes import Served, ServeWishes
 from modelkin.sources.naming import FINGERPRINT_SUFFIX
 from modelkin.verbs.calls import Call, ReadingCall, asked_settings_of, demanded, how_of, key_files_of, listener_of, opened
-from modelkin.wishes import Asked, OpenRegistry
+from modelkin.wishes import HOST, PORT, RATE, Asked, OpenRegistry
 from modelkin_indexer.errors import RegistryError
 from modelkin_indexer.results.fingerprint import load
 from modelkin_indexer.spec import PUBLIC

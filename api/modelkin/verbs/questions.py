@@ -7,26 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from modelkin.verbs.calls import (
-    Call,
-    ComparingCall,
-    ReadingCall,
-    asked,
-    asked_settings_of,
-    demanded,
-    how_of,
-    key_files_of,
-    listener_of,
-    opened,
-    options_of,
-)
-from modelkin.wishes import TIME_LIMIT, Asked, OpenRegistry, exact_wishes
-from modelkin_registry.answers.asked import SHOWN, AuditAnswer, CompareAnswer, DecomposeAnswer, QueryAnswer
-from modelkin_registry.answers.trajectory import TrajectoryAnswer
-from modelkin_registry.answers.tree import TreeAnswer
-from modelkin_registry.screening.results import Screened, Screening
+from modelkin.verbs.calls import asked, asked_settings_of, demanded, how_of, key_files_of, listener_of, opened, options_of
+from modelkin.wishes import TIME_LIMIT, OpenRegistry, exact_wishes
+from modelkin_registry.answers.asked import SHOWN
+
+if TYPE_CHECKING:
+    from modelkin.verbs.calls import Call, ComparingCall, ReadingCall
+    from modelkin.wishes import Asked
+    from modelkin_registry.answers.asked import AuditAnswer, CompareAnswer, DecomposeAnswer, QueryAnswer
+    from modelkin_registry.answers.trajectory import TrajectoryAnswer
+    from modelkin_registry.answers.tree import TreeAnswer
+    from modelkin_registry.screening.results import Screened, Screening
 
 
 def query(

@@ -9,7 +9,8 @@ import click
 
 import modelkin
 from modelkin.reporting.languages import LANGUAGES
-from modelkin.serving.wishes import HOST, PORT, RATE, Served
+from modelkin.serving.wishes import Served
+from modelkin.wishes import HOST, PORT, RATE
 from modelkin_cli.options import FILE, calling
 from modelkin_cli.output import Output
 from modelkin_cli.reading_options import printing, starter_option

@@ -6,11 +6,10 @@ models.json  what is in it: packages, versions, digests, licences; and the real 
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 
 def path() -> Path | None:
     """The packaged registry; None where the package has none or is no folder. Copy it before opening: opening a registry writes to it."""
-    packaged = files(__name__) / "starter.db"
-    return packaged if isinstance(packaged, Path) and packaged.is_file() else None
+    packaged = Path(__file__).with_name("starter.db")
+    return packaged if packaged.is_file() else None

@@ -9,6 +9,14 @@ from dataclasses import dataclass, field
 PREFIX = "base_model.model."  # what peft puts before the base's names
 SHARED = "base_model."  # and before what all modules share
 BASE_LAYER, SAVED = ".base_layer", ".modules_to_save"
+# What names of a tuner's parameters begin with (tuners.py), and what other libraries' have somewhere (foreign.py).
+OWN = (
+    "adamss_", "beft_", "boft_", "c3a_", "deft_", "delora_", "fourierft_", "frod_", "glora_", "gralora_", "hada_",
+    "hira_", "hra_", "ia3_", "lily_", "ln_tuning_", "lokr_", "lora_", "miss_", "oft_", "osf_", "peanut_", "poly_", "prompt_", "psoft_",
+    "pvera_", "randlora_", "road_", "shadow_", "shira_", "supertuning_", "tinylora_", "trainable_tokens_", "unilora_", "vblora_", "vera_",
+    "waveft_", "xlora_",
+)  # fmt: skip
+FOREIGN = ("lora", "lycoris_", "hada", "lokr", "dora_scale", "alpha", "diff", "w_norm", "b_norm")
 TOKENS = "token_adapter"  # rows of a token table that are trained beside any tuner
 
 

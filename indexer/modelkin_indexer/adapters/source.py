@@ -1,6 +1,7 @@
 """Adapters: a source that holds what a tuner learned is presented as the changes that it makes, or added to its base.
 
 config.py   what adapter_config.json says, believed only where it makes sense
+presented.py  what adapters come out as, and what surely is none
 names.py    names of peft's files; foreign.py: of kohya's, LyCORIS' and diffusers'
 reading.py  which kind it is, and its changes; tuners.py: the kinds of peft; change.py: what a change is
 low_rank.py products.py frozen.py turned.py scattered.py foreign_changes.py   the formulas
@@ -9,18 +10,19 @@ here        the changes alone or on the base, and what is said of it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from modelkin_indexer.adapters.config import read_adapter_config
+from modelkin_indexer.adapters.config import AdapterConfig, read_adapter_config
 from modelkin_indexer.adapters.foreign import SEPARATOR
 from modelkin_indexer.adapters.formulas.change import Change
+from modelkin_indexer.adapters.presented import AdaptedSource, AdapterSource
 from modelkin_indexer.adapters.reading import Adapter, read_adapter
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.parts import Parts, Plain, Undecoded
-from modelkin_indexer.quantised.source import Counted, QuantisedSource, plain_source
+from modelkin_indexer.quantised.source import Counted, plain_source
 from modelkin_indexer.source import Source, Unread
 from modelkin_indexer.sources.stored.decoded import Bytes
 
@@ -28,41 +30,23 @@ FACTOR = "adapter: "  # what the adapter's tensors are called beside those of it
 OTHER_BASE = "Give the base that the adapter was trained on."
 
 
-class AdapterSource(QuantisedSource):
-    """The changes that an adapter makes, under the names of the base's weights. `adapter` says what it is; `stored` is what it holds."""
-
-    adapter: Mapping[str, Any]
-    stored: Source
-    may_be_empty = True
-
-
-class AdaptedSource(QuantisedSource):
-    """A base with an adapter's changes added."""
-
-    adapter: Mapping[str, Any]
-
-
-def adapter_of(source: Source) -> dict[str, Any] | None:
-    """What kind of adapter a source is or was made with: kind, rank, base as declared, and whether it was added to it."""
-    return dict(source.adapter) if isinstance(source, (AdapterSource, AdaptedSource)) else None
-
-
-def presented(source: Source) -> Source:
+def presented(source: Source, config: AdapterConfig, notes: Sequence[str]) -> Source:
     """The source as it is if it is no adapter, else the changes that it makes, under the names of the base's weights.
+
+    `config` is what its adapter_config.json says, `notes` what was left out of that (config.py).
 
     Changes that only the base tells are counted in `unread`; where there are no others, the vectors of these are shown as they are stored.
     Closes the source if it raises.
 
     Raises:
-        DamagedFile: tensors that contradict each other, or an adapter_config.json that makes no sense.
+        DamagedFile: tensors that contradict each other, or the config.
         UnsupportedFormat: an adapter of a kind that this version does not know or does not work out.
     """
     try:
-        config, notes = read_adapter_config(source)
         parts = Parts(counted := Counted(source))
         adapter = read_adapter(parts, source, config)
         if adapter is None:
-            source.notes += notes
+            source.notes += tuple(notes)
             return source
         shown = [(change, change.by_itself(parts)) for change in adapter.changes]
         plains = [plain for _, plain in shown if plain is not None] + list(_whole(parts, adapter))

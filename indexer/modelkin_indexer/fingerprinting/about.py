@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from modelkin_indexer.adapters.source import adapter_of
+from modelkin_indexer.adapters.presented import adapter_of
 from modelkin_indexer.fingerprinting.left_out import LeftOut
 from modelkin_indexer.fingerprinting.measure import MatrixMeasure, VectorMeasure
 from modelkin_indexer.places import Anatomy, TensorInfo

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from types import MappingProxyType
@@ -112,6 +111,8 @@ def _workers(anatomy: Anatomy, threads: int | None) -> Iterator[Each]:
     if threads == 1 or sum(piece.parameters for piece in anatomy.pieces) <= SMALL_MODEL:
         yield map
         return
+    from concurrent.futures import ThreadPoolExecutor  # which a small model does without
+
     with ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1)) as pool:
         try:
             yield pool.map

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from modelkin_indexer.adapters.source import adapter_of
+from modelkin_indexer.adapters.presented import adapter_of
 from modelkin_indexer.anatomy.constants.borne_out import FEW, beyond, longest_axis
 from modelkin_indexer.anatomy.constants.buffers import is_vector
 from modelkin_indexer.anatomy.constants.fixed_tables import CONSTANT, integer_reason, order_reason, vector_reason

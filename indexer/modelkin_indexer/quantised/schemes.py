@@ -29,11 +29,11 @@ from modelkin_indexer.quantised.libraries import (
     torchao,
 )
 from modelkin_indexer.quantised.parts import FETCH_COMPLETE, Found, Parts, Plain, Undecoded
+from modelkin_indexer.quantised.plain import FLOATS
 from modelkin_indexer.quantised.source import Counted, QuantisedSource, kinds, plain_source
 from modelkin_indexer.source import Source
 
 KINDS_NAMED = 5  # kinds of quantisation in one message
-FLOATS = ("F64", "F32", "F16", "BF16")
 Scheme = Callable[[Parts], Iterable[Found]]
 SCHEMES: tuple[Scheme, ...] = tuple(
     scheme.plain_tensors
