@@ -79,7 +79,6 @@ NOT_ASKED = {
     "modelkin_indexer.quantised.libraries",
     "modelkin_indexer.quantised.schemes",
     "modelkin_registry.answers.shared",
-    "modelkin_registry.answers.trajectory",
     "modelkin_registry.answers.tree",
     "modelkin_registry.answers.upkeep",
     "modelkin_registry.screening",
