@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from modelkin_data import name_tables
+from modelkin_indexer.anatomy.parts import anatomy_of
 from modelkin_indexer.anatomy.reading import read_anatomy
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
@@ -230,3 +232,23 @@ def test_weights_and_packed_weights_are_no_buffers(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "model.safetensors")
     found = fingerprint_source(open_source(tmp_path))
     assert (found.about.constants, found.about.unplaced) == ({}, ("a.packed", "b.bits"))
+
+
+def test_one_structure_is_read_once_and_values_are_looked_at_where_names_claim(tmp_path: Path) -> None:
+    """A second model of the same names and shapes has the kept anatomy, but for what its values refute."""
+    weight = np.random.default_rng(0).standard_normal((96, 640)).astype(np.float32)
+    shuffled = np.random.default_rng(1).permutation(96 * 640).astype(np.int32)
+    found = {}
+    for name, numbers in (("counted", np.arange(96 * 640, dtype=np.int32)), ("hidden", shuffled)):
+        save_file({f"{MODULE}.weight": weight, "position_ids": numbers}, tmp_path / f"{name}.safetensors")
+        with closing(open_source(tmp_path / f"{name}.safetensors")) as source:
+            found[name] = anatomy_of(source)
+    assert "position_ids" in found["counted"].constants
+    assert "position_ids" not in found["hidden"].constants
+    for name in ("a", "b"):
+        save_file({f"{MODULE}.weight": weight * len(found)}, tmp_path / f"{name}.safetensors")
+        with closing(open_source(tmp_path / f"{name}.safetensors")) as source:
+            found[name] = anatomy_of(source)
+    assert found["a"] is found["b"]
+    with closing(open_source(tmp_path / "a.safetensors")) as source:
+        assert found["a"] is not anatomy_of(source, turned=True)

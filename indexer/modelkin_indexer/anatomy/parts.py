@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 from modelkin_indexer.anatomy.constants.borne_out import borne_out, by_name_alone
+from modelkin_indexer.anatomy.constants.buffers import sort_out
 from modelkin_indexer.anatomy.gate_up import better, stacked
 from modelkin_indexer.anatomy.model import Told
 from modelkin_indexer.anatomy.reading import read_anatomy
@@ -18,7 +20,7 @@ from modelkin_indexer.sources.composite import SEPARATOR, CompositeSource, Part
 
 NUMBER = re.compile(r"_(\d{1,2})$")  # text_encoder_2 is the second of its kind
 MAIN = "text"  # what a model without any other sign is called; a part that is no language model has its own name
-
+KEPT, MOST_KEPT = 4, 4096  # anatomies that are kept, and tensors of the largest of them: some megabytes
 
 PADDLE = ("pd", "paddle", "paddlepaddle")  # `format` in a file's metadata
 GRAPHS = (".onnx", ".tflite", ".xml", ".mlmodel")  # files that tell how each matrix is used: it is presented [out, in] whatever its name
@@ -59,11 +61,38 @@ def _is_paddle(source: Source) -> bool:
     return str(metadata.get("format", "")).lower() in PADDLE or PADDLE_VERSION in metadata or PADDLE_VERSION in source.config
 
 
+class _Structure:
+    """All that an anatomy follows from where values have no say; equal to others of which it is the same."""
+
+    def __init__(self, source: Source, told: Told) -> None:
+        self.tensors, self.config, self.told = source.tensors, source.config, told
+        self._key = tuple(source.tensors.items()), repr(source.config), told.turned, told.graph, repr(told.alike)
+        self._hash = hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Structure) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+@lru_cache(maxsize=KEPT)
+def _by_structure(asked: _Structure) -> Anatomy | None:
+    """The anatomy, None where values have a say. Kept: a batch has many models of one structure, and an audit asks for one again."""
+    sorted_out = sort_out(asked.tensors, asked.config)
+    if sorted_out.claims:
+        return None
+    found = read_anatomy(asked.tensors, asked.config, asked.told, sorted_out)
+    return None if stacked(found) else replace(found, claimed=by_name_alone(sorted_out, asked.tensors))
+
+
 def _read(source: Source, alike: Mapping[str, Any] = MappingProxyType({}), turned: bool = False) -> Anatomy:
     """One model's anatomy; gate and up of stacked experts apart as their values show, and what is no weight as its values bear out."""
-    sorted_out = borne_out(source)
     graph = any(file.name.lower().endswith(GRAPHS) for file in source.files)
     told = Told(turned=turned or _is_paddle(source), graph=graph, alike=alike)
+    if len(source.tensors) <= MOST_KEPT and (found := _by_structure(_Structure(source, told))) is not None:
+        return found
+    sorted_out = borne_out(source)
     usual = read_anatomy(source.tensors, source.config, told, sorted_out)
     if stacked(usual):
         both = (replace(told, interleaved=interleaved) for interleaved in (False, True))

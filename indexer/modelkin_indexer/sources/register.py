@@ -101,7 +101,10 @@ class Container:
 
     def suffix_of(self, name: str) -> str:
         """The suffix of this container that a file name ends in, else ""."""
-        return next((suffix for suffix in self.suffixes if name.lower().endswith(suffix) and len(name) > len(suffix)), "")
+        small = name.lower()
+        if not small.endswith(self.suffixes):
+            return ""
+        return next((suffix for suffix in self.suffixes if small.endswith(suffix) and len(name) > len(suffix)), "")
 
 
 TURNED = "matrices stored [in, out]"  # each row that is looked at has a number in every stored one

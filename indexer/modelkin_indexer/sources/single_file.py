@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,8 @@ class SingleFileSource(CompositeSource):
 
 def parts_presented(source: Source) -> Source:
     """The source as its parts if its names are those of several models in one file, else as it is."""
+    if not any(name.startswith(_prefixes()) for name in source.tensors):
+        return source
     found: dict[int, dict[str, str]] = {}
     rest: dict[str, str] = {}
     for name in source.tensors:
@@ -77,6 +80,12 @@ def parts_presented(source: Source) -> Source:
     if rest:
         parts.append(Part(REST, _Prefixed(source, rest), False))
     return SingleFileSource(source, parts)
+
+
+@cache
+def _prefixes() -> tuple[str, ...]:
+    """What stands before the names of any part."""
+    return tuple(f"{prefix}." for rule in name_tables().parts for prefix in rule.prefixes)
 
 
 def _part_of(name: str) -> tuple[int | None, str]:

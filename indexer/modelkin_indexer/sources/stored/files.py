@@ -68,8 +68,7 @@ def open_regular(path: Path) -> int:
         UnsupportedFormat: not a regular file, or a link out of the model.
     """
     try:
-        real = Path(os.path.realpath(path, strict=True))
-        _check_link(path, real)
+        real = _real(path)
         if not stat.S_ISREG(real.lstat().st_mode):
             problem = f"is {_kind(real.lstat().st_mode)}, not a regular file"
             raise UnsupportedFormat(problem, path=path, remedy="Name a weights file or its folder.")
@@ -180,12 +179,17 @@ def cache_folder(folder: Path) -> Path | None:
     return None
 
 
-def _check_link(path: Path, real: Path) -> None:
-    """Only links within the model's real folder, or within one repository of the Hugging Face cache, are followed."""
+def _real(path: Path) -> Path:
+    """Where a file really is. Links within the model's real folder, or within one repository of the Hugging Face cache, are followed."""
     folder = Path(os.path.realpath(path.parent, strict=True))
+    if path.name not in ("", os.pardir) and not stat.S_ISLNK((folder / path.name).lstat().st_mode):
+        return folder / path.name
+    real = Path(os.path.realpath(path, strict=True))
+    if real.is_relative_to(folder):
+        return real
     cache = cache_folder(folder)
-    if real.is_relative_to(folder) or (cache is not None and real.is_relative_to(cache)):
-        return
+    if cache is not None and real.is_relative_to(cache):
+        return real
     remedy = "Name the file it points to, if you trust it."
     raise UnsupportedFormat("is a link to a file outside the model's folder", path=path, remedy=remedy)
 
