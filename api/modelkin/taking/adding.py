@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from modelkin.errors import problem_of
 from modelkin.sources.naming import guessed_name, hub_id
 from modelkin.sources.reading import DEFAULT_LEVEL, name_of, reading_of
+from modelkin.taking.at_once import at_once
+from modelkin.taking.readers import COUNTED, Item, Readers, processes_for
 from modelkin.taking.several import models_at
 from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer import spec
@@ -50,14 +54,15 @@ class Batch:
         waiting: list[_Waiting] = []
         began = time.monotonic()
         try:
-            for source, file, own in self._each(sources):
-                if not waiting:
-                    began = time.monotonic()
-                waiting.append(self._read(source, file, own or name))
-                from_hub = isinstance(source, PATHS) and hub_id(os.fspath(source)) is not None
-                if from_hub or time.monotonic() - began >= TOGETHER:  # what one repository has the next one need not fetch
-                    done, waiting = waiting, []
-                    yield from self._stored(done)
+            with closing(self._read_ahead(self._each(sources))) as items:
+                for (source, file, own), ahead in items:
+                    if not waiting:
+                        began = time.monotonic()
+                    waiting.append(self._read(source, file, own or name, ahead))
+                    from_hub = isinstance(source, PATHS) and hub_id(os.fspath(source)) is not None
+                    if from_hub or time.monotonic() - began >= TOGETHER:  # what one repository has the next one need not fetch
+                        done, waiting = waiting, []
+                        yield from self._stored(done)
         except GeneratorExit:  # nobody asks for more; what was read is stored by now
             raise
         except BaseException:
@@ -65,7 +70,7 @@ class Batch:
             raise
         yield from self._stored(waiting)
 
-    def _each(self, sources: Sequence[Asked]) -> Iterator[tuple[Asked, str, str]]:
+    def _each(self, sources: Sequence[Asked]) -> Iterator[Item]:
         """The sources; of one with several models each of them, with its file and, from the Hub, its name."""
         for source in sources:
             models = (
@@ -75,8 +80,17 @@ class Batch:
             if len(models) < 2:
                 yield source, "", ""
 
-    def _read(self, source: Asked, file: str, name: str | None) -> _Waiting:
-        """A source, read; whatever is wrong with it, the others are added."""
+    def _read_ahead(self, items: Iterator[Item]) -> Iterator[tuple[Item, tuple[Reading, float] | None]]:
+        """Sources, those of many small ones with what processes beside this one have read of them."""
+        first = list(islice(items, COUNTED))
+        if not (jobs := processes_for(len(first), self.how)):
+            yield from ((item, None) for item in chain(first, items))
+            return
+        with closing(Readers(self.how)) as readers, closing(at_once(jobs, readers.read, chain(first, items))) as read:
+            yield from read
+
+    def _read(self, source: Asked, file: str, name: str | None, ahead: tuple[Reading, float] | None) -> _Waiting:
+        """A source, read, by another process or else here; whatever is wrong with it, the others are added."""
         started = time.monotonic()
         called = f"{name_of(source)}/{file}" if file else name_of(source)
         how = replace(self.how, file=file) if file else self.how
@@ -84,11 +98,11 @@ class Batch:
         try:
             if name is None and isinstance(source, Fingerprint):
                 raise FingerprintError("a fingerprint at hand has no name of its own. Give one (name=...).")
-            found: Reading | Exception = reading_of(source, how, self.listener, self.registry.store)
+            found: Reading | Exception = reading_of(source, how, self.listener, self.registry.store) if ahead is None else ahead[0]
         except Exception as error:
             found = error
         place = Path(source) / how.file if how.file and isinstance(source, PATHS) else source
-        return _Waiting(place, name, blank, found, time.monotonic() - started)
+        return _Waiting(place, name, blank, found, time.monotonic() - started if ahead is None else ahead[1])
 
     def _stored(self, waiting: Sequence[_Waiting]) -> list[Added]:
         """What becomes of these, in one transaction, in which each may fail alone."""
