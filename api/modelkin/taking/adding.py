@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -80,7 +80,7 @@ class Batch:
             if len(models) < 2:
                 yield source, "", ""
 
-    def _read_ahead(self, items: Iterator[Item]) -> Iterator[tuple[Item, tuple[Reading, float] | None]]:
+    def _read_ahead(self, items: Iterator[Item]) -> Generator[tuple[Item, tuple[Reading, float] | None], None, None]:
         """Sources, those of many small ones with what processes beside this one have read of them."""
         first = list(islice(items, COUNTED))
         if not (jobs := processes_for(len(first), self.how)):
