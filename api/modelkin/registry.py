@@ -158,7 +158,7 @@ class Registry(AskedRegistry):
         from modelkin.taking.adding import Batch
         from modelkin_registry.answers.upkeep import Additions
 
-        batch = Batch(self.inner, self._how(options), self.listener, replace=replace, every=every)
+        batch = Batch(self.inner, self._how(options), self.listener, replace=replace, every=every, key_file=self.settings.key_file)
         if name is not None and (len(sources) > 1 or every):
             raise ValueError("`name` names one model; give one source with it")
         done = []

@@ -50,6 +50,17 @@ def uniform(key: Key, *labels: str | int) -> float:
     return int.from_bytes(hashlib.blake2b(text, key=key.secret, digest_size=7).digest(), "big") / 2**56
 
 
+def _uniforms(key: Key, label: str, count: int) -> Floats:
+    """`uniform(key, label, number)` of each number below `count`: what is the same of all is hashed once."""
+    begun = hashlib.blake2b("\0".join(("modelkin rows", spec.VERSION, label, "")).encode(), key=key.secret, digest_size=7)
+    found = np.empty(count)
+    for number in range(count):
+        one = begun.copy()
+        one.update(b"%d" % number)
+        found[number] = int.from_bytes(one.digest(), "big") / 2**56
+    return found
+
+
 @dataclass(frozen=True)
 class Block:
     """Rows [start, stop) of a matrix (of one `expert` of a stack), which fill the slots of a sketch from `slot` on."""
@@ -183,7 +194,7 @@ def anchor_tokens(key: Key, rows: int) -> Ints:
 
 @lru_cache(maxsize=16)
 def _anchor_order(key: Key) -> Ints:
-    order = np.array(sorted(range(spec.TOKEN_WINDOW), key=lambda token: uniform(key, "anchor", token)), np.int64)
+    order = np.argsort(_uniforms(key, "anchor", spec.TOKEN_WINDOW), kind="stable").astype(np.int64)
     order.setflags(write=False)
     return order
 

@@ -12,7 +12,7 @@ import pytest
 import modelkin
 from modelkin.taking import readers
 from modelkin.wishes import HowToRead
-from modelkin_indexer.spec import PUBLIC_KEY
+from modelkin_indexer.spec import PUBLIC_KEY, private_key
 from modelkin_registry.answers.upkeep import Added
 from tiny_models import save_model, tiny_llama
 
@@ -29,8 +29,8 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return [*found, tmp_path / "missing", tmp_path / "written.modelkin"]
 
 
-def added(registry: Path, sources: Sequence[Path], **options: int) -> tuple[list[Added], dict[str, bytes]]:
-    with modelkin.Registry.open(registry, create=True) as opened:
+def added(registry: Path, sources: Sequence[Path], key_file: Path | None = None, **options: int) -> tuple[list[Added], dict[str, bytes]]:
+    with modelkin.Registry.open(registry, create=True, key_file=key_file) as opened:
         results = [replace(one, seconds=0.0) for one in opened.add(*sources, **options).results]  # type: ignore[arg-type]
         return results, {one.model: opened.get(one.model).to_bytes() for one in results if one.status == "added"}
 
@@ -40,8 +40,8 @@ def begun(monkeypatch: pytest.MonkeyPatch, worker: Sequence[str] = readers.WORKE
     found: list[readers.Readers] = []
     real = readers.Readers.__init__
 
-    def noted(self: readers.Readers, how: HowToRead) -> None:
-        real(self, how)
+    def noted(self: readers.Readers, how: HowToRead, key_file: Path | None) -> None:
+        real(self, how, key_file)
         found.append(self)
 
     monkeypatch.setattr(readers.Readers, "__init__", noted)
@@ -57,6 +57,24 @@ def test_what_is_stored_and_told_is_the_same(tmp_path: Path, sources: list[Path]
     assert [result.status for result in one[0]].count("failed") == 2
     (owner,) = owners
     assert [process.returncode for process in owner._running] == [0, 0]
+
+
+def test_a_private_key_is_read_from_its_file_and_told_to_nobody(
+    tmp_path: Path, sources: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, other = tmp_path / "key", tmp_path / "other"
+    for one in (file, other):
+        modelkin.key("new", one)
+    secret = bytes.fromhex(file.read_text())
+    owners = begun(monkeypatch)
+    one = added(tmp_path / "one.db", sources[:6], file, threads=1)
+    assert added(tmp_path / "two.db", sources[:6], file) == one
+    assert secret not in owners[0]._begun_with
+    reader = readers.Readers(HowToRead(private_key(secret)), other)  # another key lies there by now
+    try:
+        assert reader.read((sources[0], "", "")) is None
+    finally:
+        reader.close()
 
 
 @pytest.mark.parametrize("dies", ["", "import sys; sys.stdin.buffer.read(9)", "print('no reply')"])
@@ -82,7 +100,7 @@ def test_an_interrupted_call_leaves_no_process(tmp_path: Path, sources: list[Pat
 def test_large_models_and_what_is_not_here_are_left_to_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = save_model(tmp_path / "small", tiny_llama(1))
     how = HowToRead(PUBLIC_KEY)
-    reader = readers.Readers(how)
+    reader = readers.Readers(how, None)
     try:
         read = reader.read((small, "", ""))
         assert read is not None
@@ -97,8 +115,9 @@ def test_large_models_and_what_is_not_here_are_left_to_the_call(tmp_path: Path, 
 def test_processes_pay_for_many_models_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     how = HowToRead(PUBLIC_KEY)
-    counts = {models: readers.processes_for(models, how) for models in (1, 99, 100, 199, 200, 10_000)}
+    counts = {models: readers.processes_for(models, how, None) for models in (1, 99, 100, 199, 200, 10_000)}
     assert counts == {1: 0, 99: 0, 100: 2, 199: 3, 200: 4, 10_000: 4}
-    assert readers.processes_for(10_000, replace(how, threads=1)) == 0
+    assert readers.processes_for(10_000, replace(how, threads=1), None) == 0
+    assert readers.processes_for(10_000, replace(how, key=private_key(bytes(32))), None) == 0
     monkeypatch.setattr("os.cpu_count", lambda: 1)
-    assert readers.processes_for(10_000, how) == 0
+    assert readers.processes_for(10_000, how, None) == 0

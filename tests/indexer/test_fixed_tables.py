@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -20,6 +21,7 @@ from modelkin_indexer.anatomy.constants.fixed_tables import (
     vector_reason,
 )
 from modelkin_indexer.anatomy.constants.formulas import banks, patterns
+from modelkin_indexer.anatomy.constants.formulas.rounding import Rounding, rounding
 
 Singles = npt.NDArray[np.float32]
 LARGE = 200_000  # numbers: larger tables are left to the benchmark
@@ -230,3 +232,14 @@ def test_a_bank_is_told_by_the_order_of_its_bands() -> None:
     assert not any(banks.ordered(waves[rng.permutation(63)]) for _ in range(200))
     assert not any(banks.narrow(rng.standard_normal((16, 64))) for _ in range(200))
     assert not banks.ordered(np.cumsum(rng.standard_normal((63, 128)), axis=1))  # smooth, all of the lowest band
+
+
+def test_numbers_that_bfloat16_holds_are_told_by_their_bits() -> None:
+    """As the library's cast there and back tells it, of all upper halves and of some lower ones."""
+    upper = np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)
+    for lower in (0, 1, 0x7FFF, 0x8000, 0xFFFF):
+        for number in (upper | np.uint32(lower)).view(np.float32)[::37]:
+            some = np.array([0.5, number], np.float32)
+            with np.errstate(all="ignore"):
+                held = np.array_equal(some, some.astype(ml_dtypes.bfloat16).astype(np.float32))
+            assert (rounding(some) == Rounding(2.0**-9, 0.0)) == held

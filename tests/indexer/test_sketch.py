@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.fingerprinting import channels, grams
 from modelkin_indexer.gram_vectors import without_leading
-from modelkin_indexer.spec import PUBLIC_KEY, private_key
+from modelkin_indexer.spec import PUBLIC_KEY, Key, private_key
 
 sizes = st.integers(1, 200_000)
 
@@ -140,3 +140,8 @@ def test_grams_that_share_one_direction_only_differ_without_it() -> None:
 
 def test_a_gram_of_nothing_stays_nothing() -> None:
     assert not without_leading(np.zeros((2, spec.GRAM_NUMBERS), np.float16)).any()
+
+
+@pytest.mark.parametrize("key", [PUBLIC_KEY, private_key(bytes(range(32)))])
+def test_many_keyed_numbers_are_those_asked_for_one_by_one(key: Key) -> None:
+    assert sketch._uniforms(key, "anchor", 1200).tolist() == [sketch.uniform(key, "anchor", number) for number in range(1200)]

@@ -42,10 +42,20 @@ class _Waiting:
 class Batch:
     """Adds sources to an open registry. `exit_code` is that of the worst that happened."""
 
-    def __init__(self, registry: Registry, how: HowToRead, listener: Listener, *, replace: bool, every: bool = False) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        how: HowToRead,
+        listener: Listener,
+        *,
+        replace: bool,
+        every: bool = False,
+        key_file: Path | None = None,
+    ) -> None:
         """`replace`: names of models with other weights are taken, and those models kept under names of their own. `every`: of a folder
-        or a Hub repository with several models each is taken."""
+        or a Hub repository with several models each is taken. `key_file` has the key of `how`, if that is private."""
         self.registry, self.how, self.listener, self.replace, self.every = registry, how, listener, replace, every
+        self.key_file = key_file
         self.exit_code = 0
         self._taken: dict[str, Asked] = {}
 
@@ -83,10 +93,10 @@ class Batch:
     def _read_ahead(self, items: Iterator[Item]) -> Generator[tuple[Item, tuple[Reading, float] | None], None, None]:
         """Sources, those of many small ones with what processes beside this one have read of them."""
         first = list(islice(items, COUNTED))
-        if not (jobs := processes_for(len(first), self.how)):
+        if not (jobs := processes_for(len(first), self.how, self.key_file)):
             yield from ((item, None) for item in chain(first, items))
             return
-        with closing(Readers(self.how)) as readers, closing(at_once(jobs, readers.read, chain(first, items))) as read:
+        with closing(Readers(self.how, self.key_file)) as readers, closing(at_once(jobs, readers.read, chain(first, items))) as read:
             yield from read
 
     def _read(self, source: Asked, file: str, name: str | None, ahead: tuple[Reading, float] | None) -> _Waiting:

@@ -16,8 +16,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from modelkin.keys import read_key
 from modelkin.sources.reading import reading_of
 from modelkin.wishes import Asked, HowToRead, Listener, Reading
+from modelkin_indexer.spec import PUBLIC_KEY
 
 FEWEST_EACH = 50  # models for which a process of its own pays: starting one takes as long as reading 25 small ones
 MOST = 4  # processes: each holds some 120 MB, and what they read is stored by one
@@ -27,8 +29,10 @@ WORKER = (sys.executable, "-P", "-c", "from modelkin.taking.readers import serve
 Item = tuple[Asked, str, str]  # a source, which file of it, and the name that it has for that
 
 
-def processes_for(models: int, how: HowToRead) -> int:
-    """How many processes so many models are read by; 0: the call's own reads them."""
+def processes_for(models: int, how: HowToRead, key_file: Path | None) -> int:
+    """How many processes so many models are read by; 0: the call's own reads them, as under a private key that no file has."""
+    if how.key is not PUBLIC_KEY and key_file is None:
+        return 0
     jobs = min(os.cpu_count() or 1, how.threads or MOST, MOST, models // FEWEST_EACH)
     return jobs if jobs > 1 else 0
 
@@ -36,8 +40,10 @@ def processes_for(models: int, how: HowToRead) -> int:
 class Readers:
     """One process for each thread that asks."""
 
-    def __init__(self, how: HowToRead) -> None:
-        self._begun_with = pickle.dumps(replace(how, offline=True))  # what the Hub has is read where the call was made
+    def __init__(self, how: HowToRead, key_file: Path | None) -> None:
+        """`key_file` is told, and not the private key in it. What the Hub has is read where the call was made."""
+        self._key = how.key.name
+        self._begun_with = pickle.dumps((replace(how, key=PUBLIC_KEY, offline=True), key_file))
         self._mine = threading.local()
         self._lock = threading.Lock()
         self._running: list[subprocess.Popen[bytes]] = []
@@ -54,7 +60,7 @@ class Readers:
             pickle.dump((os.fspath(source), file), process.stdin)
             process.stdin.flush()
             found: tuple[Reading, float] | None = pickle.load(process.stdout)  # noqa: S301  # of a process of ours
-            return found
+            return found if found is not None and found[0].fingerprint.about.key == self._key else None
         except (OSError, EOFError, ValueError, pickle.UnpicklingError):  # it died, over this model or another
             return None
 
@@ -95,7 +101,8 @@ def serve() -> None:
     """Be such a process: how to read, then what to read, come pickled on stdin; each reading goes to stdout. Ends where stdin does."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no reply
-    how: HowToRead = pickle.load(sys.stdin.buffer)  # noqa: S301  # of the call that made this process
+    how, key_file = pickle.load(sys.stdin.buffer)  # noqa: S301  # of the call that made this process
+    how = replace(how, key=read_key(key_file))
     while True:
         try:
             source, file = pickle.load(sys.stdin.buffer)  # noqa: S301  # as above

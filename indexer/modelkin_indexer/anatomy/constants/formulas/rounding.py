@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 LOOKED_AT = 4096  # numbers from which the type is told
+BELOW_BF16 = np.uint32(0xFFFF)  # bits of a single that a bfloat16 lacks
 SAME = 1e-5  # relative: what computing in single precision leaves between numbers that should be equal
 
 
@@ -31,9 +31,9 @@ FINE = Rounding(2.0**-24, 0.0)  # of single precision
 def rounding(values: npt.NDArray[np.float32]) -> Rounding:
     """Of the narrowest float type that holds the numbers exactly."""
     some = values.reshape(-1)[:: max(1, values.size // LOOKED_AT)]
+    if not (some.view(np.uint32) & BELOW_BF16).any() and not np.isnan(some).any():
+        return Rounding(2.0**-9, 0.0)
     with np.errstate(all="ignore"):
-        if np.array_equal(some, some.astype(ml_dtypes.bfloat16).astype(np.float32)):
-            return Rounding(2.0**-9, 0.0)
         if np.array_equal(some, some.astype(np.float16).astype(np.float32)):
             return Rounding(2.0**-12, 2.0**-25)
     return FINE
