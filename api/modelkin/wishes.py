@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from modelkin.settings import Settings
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_indexer.spec import Key
-
-if TYPE_CHECKING:
-    from logging import Logger
 
 Begin = Callable[[str, int], Callable[[int], None]]  # (name, bytes to read) -> what is told of bytes done
 Say = Callable[[str], None]  # is told, in words, what is no data
@@ -24,15 +21,8 @@ HOST, PORT = "127.0.0.1", 8017  # where a registry is served unless told otherwi
 RATE = 20.0  # units a second from one address: a page is one, a question QUESTION of them (serving)
 TIME_LIMIT = 3600.0  # seconds for one submission of a batch: terabytes at a disk's speed, so what takes longer hangs
 
-
-@cache
-def _log() -> Logger:
-    """The log of the name `modelkin`. Without a handler of the caller's, nothing is printed."""
-    import logging  # the command line tells its words itself
-
-    found = logging.getLogger("modelkin")
-    found.addHandler(logging.NullHandler())
-    return found
+_LOG = logging.getLogger("modelkin")
+_LOG.addHandler(logging.NullHandler())  # without a handler of the caller's, nothing is printed
 
 
 def _unwatched(_name: str, _total: int) -> Callable[[int], None]:
@@ -40,11 +30,11 @@ def _unwatched(_name: str, _total: int) -> Callable[[int], None]:
 
 
 def _noted(words: str) -> None:
-    _log().info("%s", words)
+    _LOG.info("%s", words)
 
 
 def _logged(error: Exception) -> None:
-    _log().error("%s", error, exc_info=error)
+    _LOG.error("%s", error, exc_info=error)
 
 
 @dataclass(frozen=True)
