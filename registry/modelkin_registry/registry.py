@@ -17,7 +17,6 @@ from modelkin_registry.store.address import place_of
 from modelkin_registry.store.appearing import appearing
 from modelkin_registry.store.digests import content_digest
 from modelkin_registry.store.opening import open_store
-from modelkin_registry.store.protocol import Store
 from modelkin_registry.store.records import NewModel, PutResult
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from modelkin_registry.answers.tree import TreeAnswer
     from modelkin_registry.answers.upkeep import Finding, ListedModel, OwnBackground
     from modelkin_registry.search.known import Known
+    from modelkin_registry.store.protocol import Store
 
 
 class Registry(Questions):

@@ -32,11 +32,11 @@ from modelkin_registry.search.index_files import (
     sync_folder,
 )
 from modelkin_registry.search.ranking import Hits, Shortlist
-from modelkin_registry.store.protocol import Store
 from modelkin_registry.store.rows import ROW, Array, TableRows
 
 if TYPE_CHECKING:
     from modelkin_registry.search.faiss_rows import IndexedKind
+    from modelkin_registry.store.protocol import Store
 
 logger = logging.getLogger(__name__)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from modelkin_indexer import spec
 from modelkin_registry.store.address import Address, Place
 from modelkin_registry.store.postgres.driver import require_driver
-from modelkin_registry.store.protocol import Store
+
+if TYPE_CHECKING:
+    from modelkin_registry.store.protocol import Store
 
 
 def open_store(place: Place, *, create: bool = True, key_name: str = spec.PUBLIC) -> Store:
