@@ -147,6 +147,8 @@ class Registry(AskedRegistry):
     ) -> Additions:
         """Index models and keep their fingerprints. A source that cannot be read is reported, and the others are added all the same.
 
+        Of a hundred small models and more, processes of their own read ahead of what is stored (`threads=1`: none).
+
         Weights that show kinship to those of the model which has the name are a new revision of it; others are refused.
 
         Args:

@@ -33,7 +33,7 @@ def command(
 
     Weights that show kinship to those of the model which has the name are a new revision of it; older revisions are searched too, as
     NAME@DIGITS. Others are refused, unless --replace. A source that cannot be read is reported, and the others are added all the same. With
-    --json one object a line.
+    --json one object a line. Of a hundred small models and more, several processes read ahead (--threads 1: none).
 
     \b
     Example:
