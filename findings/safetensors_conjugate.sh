@@ -34,7 +34,8 @@ check("the same with resolve_conj()", [1 - 2j, 3 + 4j], seen.tolist(), torch.equ
 imaginary = torch.tensor([1j], dtype=torch.complex64).conj().imag
 save_file({"a": imaginary}, "a.safetensors")
 seen = load_file("a.safetensors")["a"]
-check("the float32 number -1 that is the imaginary part of a conjugate", imaginary.tolist(), seen.tolist(), imaginary.tolist() == [-1.0] and seen.tolist() == [1.0])
+still = imaginary.tolist() == [-1.0] and seen.tolist() == [1.0]
+check("the float32 number -1 that is the imaginary part of a conjugate", [-1.0], seen.tolist(), still)
 torch.save({"a": imaginary}, "a.pt")
 seen = torch.load("a.pt")["a"]
 check("the same by torch.save", [-1.0], seen.tolist(), seen.tolist() == [-1.0])

@@ -3,9 +3,10 @@
 #
 # Versions: transformers 5.23.0, huggingface_hub 2.4.0, torch 2.13.0, safetensors 0.8.0, numpy 2.4.6.
 # A good guess: save_pretrained into a folder that holds a model replaces it: shards of an earlier save are removed, as is well known.
-# Seen: shards are removed when one file takes their place (though not their index), but model.safetensors stays when shards take its place, and
-# from_pretrained takes model.safetensors first: the weights of the earlier save, without a word. huggingface_hub's load_torch_model
-# goes by the index, and so loads the new model from the same folder; of the other order it finds the index without its shards and fails.
+# Seen: shards are removed when one file takes their place (though not their index), but model.safetensors stays when shards take its
+# place, and from_pretrained takes model.safetensors first: the weights of the earlier save, without a word. huggingface_hub's
+# load_torch_model goes by the index, and so loads the new model from the same folder; of the other order it finds the index without
+# its shards and fails.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -42,7 +43,8 @@ def model(seed):
 
 def which(one):
     """Which of the two it is, by its embedding."""
-    return next((n for n, seed in [("first", 1), ("second", 2)] if torch.equal(one.model.embed_tokens.weight, model(seed).model.embed_tokens.weight)), "neither")
+    is_it = [torch.equal(one.model.embed_tokens.weight, model(seed).model.embed_tokens.weight) for seed in (1, 2)]
+    return {(True, False): "first", (False, True): "second"}.get(tuple(is_it), "neither")
 
 
 def by_hub(folder):
