@@ -32,7 +32,8 @@ made = pyarrow.table({"row": np.arange(4), "x": x})
 pyarrow.parquet.write_table(made, "pyarrow.parquet")
 polars.DataFrame({"row": np.arange(4), "x": x}).write_parquet("polars.parquet")
 duckdb.sql("copy (from made) to 'duckdb.parquet'")
-places = {"the table in memory": "made", "a file by DuckDB": "'duckdb.parquet'", "a file by pyarrow": "'pyarrow.parquet'", "a file by Polars": "'polars.parquet'"}
+places = {"the table in memory": "made"}
+places |= {f"a file by {name}": f"'{name.lower()}.parquet'" for name in ("DuckDB", "pyarrow", "Polars")}
 for name, place in places.items():
     seen = [[row for (row,) in duckdb.sql(f"select row from {place} where {test}").fetchall()] for test in ("isnan(x)", "x > 100")]
     highest = duckdb.sql(f"select max(x) from {place}").fetchall()[0][0]
