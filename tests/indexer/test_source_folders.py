@@ -96,7 +96,18 @@ def test_the_main_file_goes_before_others(folder: Path) -> None:
 
 def test_the_index_goes_before_the_main_file(sharded: Path) -> None:
     save(sharded / "model.safetensors", "main")
-    assert list(open_source(sharded).tensors) == ["a", "b", "c"]
+    source = open_source(sharded)
+    assert list(source.tensors) == ["a", "b", "c"]
+    assert [note.split(". ")[0] for note in source.notes] == [f"{INDEX} is read, and left out: model.safetensors"]
+    assert list(open_source(sharded, "model.safetensors").tensors) == ["main"]
+
+
+def test_the_main_file_goes_before_shards_without_an_index(sharded: Path) -> None:
+    (sharded / INDEX).unlink()
+    save(sharded / "model.safetensors", "main")
+    source = open_source(sharded)
+    assert list(source.tensors) == ["main"]
+    assert source.notes[0].startswith("model.safetensors is read, and left out: model-00001-of-00002.safetensors.")
 
 
 def test_shards_by_index(sharded: Path) -> None:

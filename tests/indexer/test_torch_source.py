@@ -162,6 +162,15 @@ def test_complex_numbers_are_pairs(save: Save, tmp_path: Path) -> None:
     assert source.read("b", 0, 32).view(np.float32).tolist() == pairs.transpose(0, 1).flatten().tolist()
 
 
+def test_conjugates_and_negatives_that_are_only_marked(save: Save, tmp_path: Path) -> None:
+    numbers = torch.randn(4, 3, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
+    one, two = numbers.clone(), numbers.clone()
+    marked = {"a": numbers.conj(), "b": one.conj().imag, "c": numbers.conj().T, "d": one.conj().real, "e": two.T.conj().imag[1:]}
+    assert [tensor.is_conj() or tensor.is_neg() for tensor in marked.values()] == [True, True, True, False, True]
+    wanted = {name: tensor.resolve_conj().resolve_neg() for name, tensor in marked.items()}
+    agrees(save(marked, tmp_path / "a.pt"), {k: torch.view_as_real(t) if t.is_complex() else t for k, t in wanted.items()})
+
+
 def test_the_ending_of_old_checkpoints(tmp_path: Path) -> None:
     torch.save({"epoch": 3, "state_dict": {"a": torch.ones(3)}}, tmp_path / "model_best.pth.tar")
     for place in (tmp_path, tmp_path / "model_best.pth.tar"):

@@ -57,7 +57,7 @@ LISTED = 5  # file names in one message
 class _Form:
     """One form of a model in a folder: the files of one container that belong together. `key` is what its name says of the model.
 
-    `spare`: files that are complete by their names, for an index that names others.
+    `spare`: files that are complete by their names, for an index that names others. `unread`: the same model's name, saved another way.
     """
 
     container: Container
@@ -65,6 +65,7 @@ class _Form:
     files: tuple[Path, ...]
     index: Path | None = None
     spare: tuple[Path, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -101,7 +102,7 @@ def weights_in(folder: Path) -> tuple[Container, Weights]:
     if chosen.key != MAIN_STEMS[0] and len({form.key for form in forms}) > 1:
         problem = f"has {len(forms)} files or sets of shards that may be different models ({_listed(sorted(form.label for form in forms))})"
         raise UnsupportedFormat(problem, path=folder, remedy=f"To read one of them, {PICK} {EACH}")
-    left = [form.label for form in forms if form is not chosen]
+    left = [*chosen.unread, *(form.label for form in forms if form is not chosen)]
     left += [f"{below}/{file}" for below in _below(folder, names) for file in _files_in(folder / below)]
     notes = (f"{chosen.label} is read, and left out: {_listed(left)}. To read another, {PICK}",) if left else ()
     projectors = [name for name in names if PROJECTOR.fullmatch(name)]
@@ -266,9 +267,10 @@ def _form(folder: Path, container: Container, stem: str, kinds: dict[str, list[s
     sets = [files[kind] for kind in sorted(files) if kind not in ("index", "file")]
     whole = next((shards for shards in sets if not _missing(shards)), files.get("file", ()))
     if "index" in files:
-        return _Form(container, stem, whole or next(iter(sets), ()), files["index"][0], whole)
+        unread = tuple(path.name for path in files.get("file", ()) if path not in whole)
+        return _Form(container, stem, whole or next(iter(sets), ()), files["index"][0], whole, unread)
     if "file" in files:
-        return _Form(container, stem, files["file"])
+        return _Form(container, stem, files["file"], unread=tuple(shards[0].name for shards in sets))
     return _Form(container, stem, whole or sets[0])
 
 

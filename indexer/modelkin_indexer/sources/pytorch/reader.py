@@ -21,6 +21,7 @@ from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.source import BITS, Source
 from modelkin_indexer.sources.pytorch.inert_pickle import SAVE_AGAIN, Persistent, read_pickle
+from modelkin_indexer.sources.pytorch.signs import turned
 from modelkin_indexer.sources.pytorch.values import STORAGES, Found, Stored, find_tensors, is_allowed, within
 from modelkin_indexer.sources.register import Weights
 from modelkin_indexer.sources.safetensors.header import read_index
@@ -195,6 +196,6 @@ def presented_of(file: File, name: str, stored: Stored) -> Presented:
         raise DamagedFile(problem, path=file.path, tensor=name, remedy=FETCH_AGAIN)
     info = TensorInfo(name, stored.dtype, stored.shape, prod(stored.shape) * width)
     if stored.contiguous:
-        return Presented(info, Plain(file.descriptor, file.path, name, start + stored.offset * width))
+        return turned(Presented(info, Plain(file.descriptor, file.path, name, start + stored.offset * width)), *stored.turned)
     storage = Presented(TensorInfo(name, stored.dtype, (nbytes // width,), nbytes), Plain(file.descriptor, file.path, name, start))
-    return Presented(info, Strided(storage, file.path, stored.offset, stored.shape, stored.strides))
+    return turned(Presented(info, Strided(storage, file.path, stored.offset, stored.shape, stored.strides)), *stored.turned)

@@ -25,6 +25,7 @@ DTYPES = {
 }
 # Complex numbers are presented as pairs, the last axis real and imaginary part.
 COMPLEX = {"ComplexFloatStorage": "F32", "complex64": "F32", "ComplexDoubleStorage": "F64", "complex128": "F64"}
+FLOATS = {"F64", "F32", "F16", "BF16"}
 UTILS = "torch._utils."
 TENSORS = {UTILS + "_rebuild_tensor": 4, UTILS + "_rebuild_tensor_v2": 4, UTILS + "_rebuild_tensor_v3": 7}  # arguments that are needed
 PARAMETERS = {UTILS + "_rebuild_parameter", UTILS + "_rebuild_parameter_with_state"}
@@ -62,7 +63,10 @@ MAX_DEPTH = 64  # dictionaries in dictionaries; modules of real models reach 20
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor: its numbers' type, and how it is laid over a storage (all counts in numbers)."""
+    """A tensor: its numbers' type, and how it is laid over a storage (all counts in numbers).
+
+    `turned`: whether the numbers at even and at odd places bear the other sign than is stored.
+    """
 
     storage: str
     dtype: str
@@ -70,6 +74,7 @@ class Stored:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     capacity: int
+    turned: tuple[bool, bool] = (False, False)
 
     @property
     def contiguous(self) -> bool:
@@ -252,9 +257,20 @@ def _checked(function: str, arguments: tuple[Any, ...], name: str, path: Path) -
         raise UnsupportedFormat(problem, path=path, tensor=name, remedy="Save it as a plain tensor, or leave it out.")
     if shape is None or strides is None or len(shape) != len(strides):
         raise DamagedFile("has no sound shape", path=path, tensor=name, remedy=SAVE_AGAIN)
+    conjugate, negative = _marks(arguments, function)
     if halves is not None:
-        return Stored(str(key[2]), halves, 2 * offset, (*shape, 2), (*(2 * stride for stride in strides), 1), 2 * capacity)
-    return Stored(str(key[2]), dtype or "", offset, shape, strides, capacity)
+        signs = (negative, negative != conjugate)
+        return Stored(str(key[2]), halves, 2 * offset, (*shape, 2), (*(2 * stride for stride in strides), 1), 2 * capacity, signs)
+    if negative and dtype not in FLOATS:
+        raise DamagedFile("is a negative of no floating-point numbers", path=path, tensor=name, remedy=SAVE_AGAIN)
+    return Stored(str(key[2]), dtype or "", offset, shape, strides, capacity, (negative, negative))
+
+
+def _marks(arguments: tuple[Any, ...], function: str) -> tuple[bool, bool]:
+    """Whether a tensor is marked as the conjugate, and as the negative, of what is stored."""
+    place = 7 if function.endswith("_v3") else 6
+    marks = arguments[place] if len(arguments) > place and isinstance(arguments[place], dict) else {}
+    return marks.get("conj") is True, marks.get("neg") is True
 
 
 def _sizes(value: Any) -> tuple[int, ...] | None:
