@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.channels import CHANNELS, TABLE
-from modelkin_registry.evidence.nulls import sketch_noise, typical
+from modelkin_registry.evidence.nulls import sketch_noises, typical
 from modelkin_registry.evidence.similarity import Similarities
 
 Floats = npt.NDArray[np.float64]
@@ -46,7 +46,8 @@ def align(similarities: Sequence[Similarities]) -> LayerMap:
         return LayerMap((), False)
     z = np.full((len(ours), len(theirs)), -np.inf)
     for channel in CHANNELS:
-        z = np.fmax(z, _channel_z(channel, [s for s in usable if s.channel == channel], ours, theirs))
+        if of_channel := [s for s in usable if s.channel == channel]:
+            z = np.fmax(z, _channel_z(channel, of_channel, ours, theirs))
     chosen = _fill_runs(_best_cells(z), z)
     if any(column is not None for column in chosen):
         return LayerMap(tuple((int(ours[row]), int(theirs[column])) for row, column in enumerate(chosen) if column is not None), True)
@@ -57,12 +58,12 @@ def _channel_z(channel: str, similarities: Sequence[Similarities], ours: npt.NDA
     """Sum over roles of standardised cosines / sqrt(number of roles), per (query layer, relative layer); -inf below CHANNEL_R."""
     total, count, raw = (np.zeros((len(ours), len(theirs))) for _ in range(3))
     for s in similarities:
-        layered_a, layered_b = s.query_layers >= 0, s.relative_layers >= 0
-        cells = s.cosines[:, layered_a][:, :, layered_b]
-        standardised = _standardise(cells, np.array([sketch_noise(channel, numbers) for numbers in s.numbers]))
-        at: Any = ...  # roles that every layer has
-        if cells.shape[1:] != total.shape:
+        cells, at = s.cosines, cast(Any, ...)  # roles that every layer has
+        if cells.shape[1:] != total.shape or s.query_layers[0] < 0 or s.relative_layers[0] < 0:
+            layered_a, layered_b = s.query_layers >= 0, s.relative_layers >= 0
+            cells = cells[:, layered_a][:, :, layered_b]
             at = np.ix_(np.searchsorted(ours, s.query_layers[layered_a]), np.searchsorted(theirs, s.relative_layers[layered_b]))
+        standardised = _standardise(cells, sketch_noises(channel, s.numbers))
         known = np.isfinite(standardised)
         total[at] += np.where(known, standardised, 0.0).sum(axis=0)
         count[at] += known.sum(axis=0)
@@ -78,6 +79,10 @@ def _standardise(cells: Floats, noise: Floats) -> Floats:
     Where half of a role's cells or more may be matches, as of stages with two layers of each width, nothing is typical: 0 and the noise.
     """
     known = np.isfinite(cells)
+    if known.all():
+        crowded_all = 2 * min(cells.shape[1:]) >= cells[0].size
+        middle, spread = (np.zeros(len(cells)), noise) if crowded_all else typical(cells.reshape(len(cells), -1), noise)
+        return np.asarray((cells - np.minimum(middle, 0.5)[:, None, None]) / spread[:, None, None])
     matches = np.minimum(known.any(axis=2).sum(axis=1), known.any(axis=1).sum(axis=1))
     crowded = 2 * matches >= known.sum(axis=(1, 2))
     middle, spread = typical(np.where(crowded[:, None, None], np.nan, cells).reshape(len(cells), -1), noise)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +27,8 @@ SMALLEST_P = 1e-30  # a tail further out is not measured by anything; smaller va
 FEWEST_STRANGERS = 8  # strangers of equal shape needed to measure how far they spread
 
 
-@dataclass(frozen=True)
-class Null:
-    """Mean and standard deviation of a cosine between unrelated places."""
+class Null(NamedTuple):
+    """Mean and standard deviation of a cosine between unrelated places. A tuple, since each place has one."""
 
     mean: float
     sd: float
@@ -39,6 +39,14 @@ def sketch_noise(kind: str, numbers: int) -> float:
     return math.sqrt(1.0 / SKETCH_NUMBERS[kind] + 1.0 / max(numbers - 1, 1))
 
 
+@lru_cache(maxsize=1024)
+def sketch_noises(kind: str, numbers: tuple[int, ...]) -> Floats:
+    """The same of several sketches, read only."""
+    found = np.array([sketch_noise(kind, count) for count in numbers])
+    found.setflags(write=False)
+    return found
+
+
 def typical(cells: Floats, noise: Floats, *, trust_few: bool = False) -> tuple[Floats, Floats]:
     """Middle and spread of each role's cells (roles, n), robust against a few unknown repeats; NaN cells are passed over.
 
@@ -46,22 +54,23 @@ def typical(cells: Floats, noise: Floats, *, trust_few: bool = False) -> tuple[F
     known mismatches) their mean, with a spread that is wider the fewer they are.
     """
     known = np.isfinite(cells)
-    if known.all() and cells.shape[1] >= FEWEST_MISMATCHES:
-        middle = medians(cells)
-        return middle, np.maximum(NORMAL_PER_MAD * medians(np.abs(cells - middle[:, None])), noise)
+    if known.all():
+        return _typical_of_known(cells, noise, trust_few)
     parts = [row[mask][None, :] for row, mask in zip(cells, known, strict=True)]
-    found = [_typical_of_few(part, noise[[at]], trust_few) for at, part in enumerate(parts)]
+    found = [_typical_of_known(part, noise[[at]], trust_few) for at, part in enumerate(parts)]
     return np.array([middle[0] for middle, _ in found]), np.array([spread[0] for _, spread in found])
 
 
-def _typical_of_few(cells: Floats, noise: Floats, trust_few: bool) -> tuple[Floats, Floats]:
-    """`typical` of one role, (1,) each."""
+def _typical_of_known(cells: Floats, noise: Floats, trust_few: bool) -> tuple[Floats, Floats]:
+    """`typical` of roles that have every cell."""
     count = cells.shape[1]
     if count >= FEWEST_MISMATCHES:
-        return typical(cells, noise)
+        middle = medians(cells)
+        return middle, np.maximum(NORMAL_PER_MAD * medians(np.abs(cells - middle[:, None])), noise)
     if not trust_few or not count:
-        return np.zeros(1), noise
-    return cells.mean(axis=1), np.maximum(cells.std(axis=1), noise) * math.sqrt(1 + 1 / count)
+        return np.zeros(len(cells)), noise
+    rows = np.ascontiguousarray(cells)  # summed in the same order, however many roles there are
+    return rows.mean(axis=1), np.maximum(rows.std(axis=1), noise) * math.sqrt(1 + 1 / count)
 
 
 def median(values: npt.ArrayLike) -> float:
@@ -93,10 +102,18 @@ def crossing_nulls(cosines: Floats, matched: npt.NDArray[np.bool_], noise: Float
     means = total / np.maximum(count, 1)
     others = np.where(known, (total - 2 * values) / np.maximum(count - 2, 1), np.nan)  # a cell counts in its own row and column
     found = np.where(known & (count > 2), cosines - others, np.nan).reshape(len(cosines), -1)
-    spread = [
-        NORMAL_PER_MAD * median(np.abs(row[np.isfinite(row)])) if np.isfinite(row).sum() >= FEWEST_MISMATCHES else 0.0 for row in found
-    ]
-    return means, np.maximum(np.array(spread), noise)
+    return means, np.maximum(_spreads(found), noise)
+
+
+def _spreads(found: Floats) -> Floats:
+    """Robust spread about 0 of the finite values of each row (rows, n); 0 where there are too few."""
+    there = np.isfinite(found)
+    if (there == there[:1]).all():  # the same cells in every role
+        chosen = found[:, there[0]]
+        return NORMAL_PER_MAD * medians(np.abs(chosen)) if chosen.shape[1] >= FEWEST_MISMATCHES else np.zeros(len(found))
+    counts = np.count_nonzero(there, axis=1).tolist()
+    rows = zip(found, there, counts, strict=True)
+    return np.array([NORMAL_PER_MAD * median(np.abs(row[at])) if count >= FEWEST_MISMATCHES else 0.0 for row, at, count in rows])
 
 
 def average_null(nulls: Sequence[Null], family: str, channel: str, judge: Judge) -> Null:

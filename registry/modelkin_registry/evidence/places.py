@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_registry.answers.evidence import FamilyEvidence
 from modelkin_registry.evidence.alignment import LayerMap, align
 from modelkin_registry.evidence.experts import ExpertMatch, match_experts
-from modelkin_registry.evidence.nulls import Null, crossing_nulls, sketch_noise, typical
+from modelkin_registry.evidence.nulls import Null, crossing_nulls, sketch_noises, typical
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import Ints, Similarities, crossed_similarities, matrix_similarities, vector_similarities
 
@@ -103,8 +104,9 @@ def measure_components(query: Side, relative: Side) -> Measurement:
     trusted = [(s, [at for at, role in enumerate(s.roles) if role not in STRUCTURED_ROLES]) for s in found]
     similarities = [s.of(roles) for s, roles in trusted if roles]
     crossed = crossed_similarities(query, relative, UPCYCLED_ROLES)
-    layer_map = align(similarities + crossed)
-    places = _aligned(similarities + crossed, layer_map)
+    similarities += crossed
+    layer_map = align(similarities)
+    places = _aligned(similarities, layer_map)
     vectors = _aligned(vector_similarities(query, relative), layer_map)
     return Measurement(
         query,
@@ -113,7 +115,7 @@ def measure_components(query: Side, relative: Side) -> Measurement:
         tuple(places),
         tuple(vectors),
         match_experts(query, relative, layer_map.pairs),
-        _comparable_parameters(query, similarities + crossed),
+        _comparable_parameters(query, similarities),
         any(family == "expert" for s in crossed for family, _ in s.roles),
     )
 
@@ -121,27 +123,29 @@ def measure_components(query: Side, relative: Side) -> Measurement:
 def _aligned(similarities: Sequence[Similarities], layer_map: LayerMap) -> list[PlaceCosine]:
     """The cells on the map, and those outside any layer, each with its role's null."""
     counterpart = {**dict(layer_map.pairs), NO_LAYER: NO_LAYER}
-    found = []
+    found: list[PlaceCosine] = []
     for s in similarities:
         wanted = np.array([counterpart.get(layer, NO_COUNTERPART) for layer in s.query_layers.tolist()])
         matched = wanted[:, None] == s.relative_layers[None, :]
         role, a, b = np.nonzero(matched & np.isfinite(s.cosines))
+        if not len(role):
+            continue
         rows = s.query_rows[role, a].tolist(), s.relative_rows[role, b].tolist()
         layers = zip(s.query_layers[a].tolist(), s.relative_layers[b].tolist(), strict=True)
-        keys = [s.roles[at] for at in role.tolist()]
-        columns = zip(keys, layers, *rows, s.cosines[role, a, b].tolist(), _nulls(s, matched, role, a, b), strict=True)
-        found += [PlaceCosine(family, role_name, s.channel, *column) for (family, role_name), *column in columns]
+        names = zip(*[s.roles[at] for at in role.tolist()], strict=True)
+        columns = *names, repeat(s.channel), layers, *rows, s.cosines[role, a, b].tolist(), _nulls(s, matched, role, a, b)
+        found += map(PlaceCosine, *columns)
     return found
 
 
 def _nulls(s: Similarities, matched: npt.NDArray[np.bool_], role: Ints, a: Ints, b: Ints) -> list[Null]:
     """The null of each matched cell (role, a, b): one a role, or in gram and anchored one a cell."""
-    noise = np.array([sketch_noise(s.channel, numbers) for numbers in s.numbers])
+    noise = sketch_noises(s.channel, s.numbers)
     if s.channel not in ("probe", "vector"):
         means, spread = crossing_nulls(s.cosines, matched, noise)
-        return [Null(mean, sd) for mean, sd in zip(means[role, a, b].tolist(), spread[role].tolist(), strict=True)]
+        return [*map(Null, means[role, a, b].tolist(), spread[role].tolist())]
     middle, spread = typical(s.cosines[:, ~matched], noise, trust_few=True)
-    nulls = [Null(mean, sd) for mean, sd in zip(middle.tolist(), spread.tolist(), strict=True)]
+    nulls = [*map(Null, middle.tolist(), spread.tolist())]
     return [nulls[at] for at in role.tolist()]
 
 
@@ -158,6 +162,6 @@ def _comparable_parameters(query: Side, similarities: Sequence[Similarities]) ->
     """Informative parameters of the query that have something of equal shape to be held against, in any layer and channel."""
     rows: set[int] = set()
     for s in similarities:
-        informative = np.array([SHOWN_AS.get(family, family) in INFORMATIVE for family, _ in s.roles])
-        rows.update(s.query_rows[informative[:, None] & np.isfinite(s.cosines).any(axis=2)].tolist())
+        informative = [at for at, (family, _) in enumerate(s.roles) if SHOWN_AS.get(family, family) in INFORMATIVE]
+        rows.update(s.query_rows[informative][np.isfinite(s.cosines[informative]).any(axis=2)].tolist())
     return int(query.matrices.parameters[list(rows)].sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from modelkin_indexer import sketch, spec
 from modelkin_indexer.places import Place
 from modelkin_indexer.results.channels import CHANNELS
 from modelkin_indexer.results.fingerprint import KNOWN_LAYOUTS, SIDES, Matrices, Sketches
+from modelkin_indexer.results.once import once
 from modelkin_registry.evidence.side import Side
 
 Floats = npt.NDArray[np.float64]
@@ -107,16 +109,18 @@ def counterparts(
 def matrix_similarities(query: Side, relative: Side) -> list[Similarities]:
     """All roles that both sides have, in every channel that both sides have."""
     ours, theirs = query.matrices, relative.matrices
+    most = min(_of_rank(query), _of_rank(relative))
     found = []
     for group in counterparts(ours.places, theirs.places, query.component, relative.component):
+        flat = _both_flat(group, ours, theirs)
         for channel in CHANNELS:
             cosines = _cosines(ours.sketches[channel], theirs.sketches[channel], group.query_rows, group.relative_rows)
             if cosines is not None:
-                cosines[~comparable(channel, group, ours, theirs) | _both_flat(group, ours, theirs)] = np.nan
-                numbers = tuple(numbers_behind(ours, row, channel) for row in group.query_rows[:, 0].tolist())
+                able = comparable(channel, group, ours, theirs)
+                cosines[~able if flat is None else ~able | flat] = np.nan
+                numbers = tuple([numbers_behind(ours, row, channel) for row in group.query_rows[:, 0].tolist()])
                 if channel == "probe":
-                    numbers = _of_shared_rows(cosines, group, ours, theirs, numbers)
-                    numbers = tuple(min(n, _of_rank(query), _of_rank(relative)) for n in numbers)
+                    numbers = tuple([min(n, most) for n in _of_shared_rows(cosines, group, ours, theirs, numbers)])
                 found += _known(group, channel, cosines, numbers)
     return found
 
@@ -127,8 +131,10 @@ def _of_shared_rows(cosines: Floats, group: Counterparts, ours: Matrices, theirs
     A table that has one of its own size among the other side's is compared with those alone (a UNet's layers have many sizes); of two that
     hold no rows in common nothing is known.
     """
-    behind = list(numbers)
     equal = ours.rows[group.query_rows][:, :, None] == theirs.rows[group.relative_rows][:, None, :]
+    if equal.all():
+        return numbers
+    behind = list(numbers)
     fits = equal.any(axis=2)[:, :, None] | equal.any(axis=1)[:, None, :]
     cosines[~equal & fits] = np.nan
     for role, i, j in np.argwhere(np.isfinite(cosines) & ~equal).tolist():
@@ -143,10 +149,23 @@ def _of_shared_rows(cosines: Floats, group: Counterparts, ours: Matrices, theirs
     return tuple(behind)
 
 
-def _both_flat(group: Counterparts, ours: Matrices, theirs: Matrices) -> npt.NDArray[np.bool_]:
-    """Where both sides are little more than one number, repeated: boxes, cleared weights, constants whose values differ by rounding."""
-    a, b = offsets(ours, group.query_rows), offsets(theirs, group.relative_rows)
+def _both_flat(group: Counterparts, ours: Matrices, theirs: Matrices) -> npt.NDArray[np.bool_] | None:
+    """Where both sides are little more than one number, repeated: boxes, cleared weights, constants whose values differ by rounding.
+
+    None where no two are, as of most models.
+    """
+    (of_ours, most), (of_theirs, more) = _offsets(ours), _offsets(theirs)
+    if math.sqrt(most * more) < OFFSET:
+        return None
+    a, b = of_ours[group.query_rows], of_theirs[group.relative_rows]
     return np.asarray(np.sqrt(a[:, :, None] * b[:, None, :]) >= OFFSET, np.bool_)
+
+
+@once
+def _offsets(table: Matrices) -> tuple[Floats, float]:
+    """`offsets` of all rows, and the largest of them."""
+    found = offsets(table, np.arange(len(table)))
+    return found, float(found.max(initial=0.0))
 
 
 def offsets(table: Matrices, rows: Ints) -> Floats:
@@ -164,13 +183,29 @@ def _of_rank(side: Side) -> int:
 
 def _known(group: Counterparts, channel: str, cosines: Floats, numbers: tuple[int, ...]) -> list[Similarities]:
     """The group's roles that have a cosine at all."""
-    known = np.isfinite(cosines).any(axis=(1, 2))
+    known = np.isfinite(cosines).any(axis=(1, 2)).tolist()
+    if not any(known):
+        return []
     rows = group.query_layers, group.relative_layers, group.query_rows, group.relative_rows
-    return [Similarities(group.roles, channel, *rows, cosines, numbers).of(np.flatnonzero(known).tolist())] if known.any() else []
+    found = Similarities(group.roles, channel, *rows, cosines, numbers)
+    return [found if all(known) else found.of([at for at, one in enumerate(known) if one])]
 
 
 def numbers_behind(table: Matrices, row: int, channel: str) -> int:
     """How many numbers a sketch is made of: sampled values, or a Gram matrix's entries. Small matrices have fewer than the sketch."""
+    known = _numbers_known(table)
+    if (row, channel) not in known:
+        known[row, channel] = _numbers_behind(table, row, channel)
+    return known[row, channel]
+
+
+@once
+def _numbers_known(table: Matrices) -> dict[tuple[int, str], int]:
+    """By row and channel, as far as they were asked for."""
+    return {}
+
+
+def _numbers_behind(table: Matrices, row: int, channel: str) -> int:
     if channel == "probe" and is_folded(table, row):
         return FOLDED_NUMBERS
     if channel == "probe":
