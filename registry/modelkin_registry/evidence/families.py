@@ -112,7 +112,7 @@ def _without_lone_blocks(
 def _whole(family: FamilyEvidence, group: Sequence[PlaceCosine], measured: Measurement) -> bool:
     """Whether a family rests on more than sampled rows: beside a family whose sample does not stand for the whole, samples say nothing."""
     compared = [p for p in group if p.channel == "probe"]
-    return family.channel != "probe" or family.channels.get("gram") is not None or all(same_numbers(p, measured) for p in compared)
+    return family.channel != "probe" or family.channels.get("gram") is not None or same_numbers(compared, measured)
 
 
 def _together(families: Sequence[FamilyEvidence], judge: Judge) -> float:

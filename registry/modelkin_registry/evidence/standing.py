@@ -55,22 +55,21 @@ def matrix_result(
     """The same of matrices: in gram and anchored only places count that have other layers to stand out from, or the very same numbers."""
     if channel == "probe":
         return channel_result(family, channel, places, judge, looks)
-    same = [p for p in places if same_numbers(p, measured)]
     apart = [p for p in places if p.null.mean != 0.0]
     found = channel_result(family, channel, apart or places, judge, looks)
-    if len(same) == len(places):
+    if not found.strong:
         return found
     layers = {p.layers[0] for p in apart if p.cosine >= CHANNEL_R[channel]}
-    enough = len(layers) >= FEWEST_LAYERS and not measured.changes_only
+    enough = (len(layers) >= FEWEST_LAYERS and not measured.changes_only) or same_numbers(places, measured)
     return found if enough else ChannelResult(found.r, found.null, found.z, found.p_value, False)
 
 
-def same_numbers(place: PlaceCosine, measured: Measurement) -> bool:
-    """Whether both matrices hold the same numbers, whatever the order of their rows and of their columns (level full)."""
+def same_numbers(places: Sequence[PlaceCosine], measured: Measurement) -> bool:
+    """Whether in all of these places both matrices hold the same numbers, in whatever order of rows and of columns (level full)."""
     ours, theirs = measured.query.matrices.numbers, measured.relative.matrices.numbers
     if not (ours.shape[1] and theirs.shape[1]):
-        return False
-    return bool((ours[place.query_row] == theirs[place.relative_row]).all())
+        return not places
+    return bool((ours[[p.query_row for p in places]] == theirs[[p.relative_row for p in places]]).all())
 
 
 @dataclass(frozen=True)
@@ -102,16 +101,12 @@ def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, j
     places = {c: mine for c in CHANNELS if (mine := [p for p in group if p.channel == c])}
     results = {c: matrix_result(family, c, mine, measured, judge, len(places)) for c, mine in places.items()}
     evident = [c for c, result in results.items() if result.strong and result.p_value <= limit]
-    experts = matched_experts(places.get("probe", [])) if family == "expert" else set()
+    if evident and evident[0] == "probe" and not _some_experts_alone(family, places["probe"]):
+        return _by_samples(family, places["probe"], group, results, measured, judge, lone=len(evident) == 1)
     few = _few_places(family, places.get("probe", []), results, measured, judge, limit)
-    in_place = bool(evident) and evident[0] != "probe" and all(same_numbers(p, measured) for p in places[evident[0]])
-    if evident and not (few and in_place) and not (experts and len(experts) < sum(_is_alone(p) for p in places["probe"])):
-        forged = evident[0] == "probe" and (contradicted(group, measured) or (len(evident) == 1 and in_few_rows(places["probe"], measured)))
-        some = strong_alone(family, places["probe"], judge) if evident[0] == "probe" and not forged and not measured.changes_only else []
-        if some:
-            told = replace(channel_result(family, "probe", some, judge), p_value=results["probe"].p_value)
-            return Standing({**results, "probe": told}, "probe", some, stands=True, few=True)
-        return Standing(results, evident[0], places[evident[0]], not forged, contradicted=forged)
+    in_place = bool(few and evident) and evident[0] != "probe" and same_numbers(places[evident[0]], measured)
+    if evident and evident[0] != "probe" and not in_place and not _some_experts_alone(family, places.get("probe", [])):
+        return Standing(results, evident[0], places[evident[0]], stands=True)
     if few:
         return few
     alike = measured.changes_only and "gram" in results and results["gram"].r >= CHANNEL_R["gram"] and results["gram"].p_value <= limit
@@ -120,6 +115,32 @@ def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, j
     first = next(iter(results))
     one_look = replace(results[first], p_value=two_sided_p(results[first].z, judge.searched))
     return Standing({**results, first: one_look}, first, places[first])
+
+
+def _some_experts_alone(family: str, places: Sequence[PlaceCosine]) -> bool:
+    """Whether some experts that stand alone are matched and others are not."""
+    experts = matched_experts(places) if family == "expert" else set()
+    return bool(experts) and len(experts) < sum(map(_is_alone, places))
+
+
+def _by_samples(
+    family: str,
+    places: Sequence[PlaceCosine],
+    group: Sequence[PlaceCosine],
+    results: Mapping[str, ChannelResult],
+    measured: Measurement,
+    judge: Judge,
+    *,
+    lone: bool,
+) -> Standing:
+    """How a family stands that the probe channel shows, `lone`: no other does; by all of its places or by those alone that are strong."""
+    if contradicted(group, measured) or (lone and in_few_rows(places, measured)):
+        return Standing(results, "probe", places, stands=False, contradicted=True)
+    some = [] if measured.changes_only else strong_alone(family, places, judge)
+    if not some:
+        return Standing(results, "probe", places, stands=True)
+    told = replace(channel_result(family, "probe", some, judge), p_value=results["probe"].p_value)
+    return Standing({**results, "probe": told}, "probe", some, stands=True, few=True)
 
 
 def _few_places(
@@ -157,10 +178,10 @@ def strong_alone(family: str, places: Sequence[PlaceCosine], judge: Judge) -> li
 
 def lone_place(family: str, places: Sequence[PlaceCosine], judge: Judge) -> tuple[list[PlaceCosine], float]:
     """The one place that stands out by itself among others, and its p-value for so many looks: a head or a table of another model's."""
-    close = [(abs(z), p) for z, p in zip(_scores(family, places, judge), places, strict=True) if abs(p.cosine) >= LONE_R]
+    close = [p for p in places if abs(p.cosine) >= LONE_R]
     if len(close) != 1 or len(places) < FEWEST_STRONG:
         return [], 1.0
-    return [close[0][1]], two_sided_p(close[0][0], len(places) * len(CHANNELS) * judge.searched)
+    return close, two_sided_p(_scores(family, close, judge)[0], len(places) * len(CHANNELS) * judge.searched)
 
 
 def _scores(family: str, places: Sequence[PlaceCosine], judge: Judge) -> list[float]:
