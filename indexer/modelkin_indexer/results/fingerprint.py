@@ -209,6 +209,11 @@ class Fingerprint:
     vectors: Vectors
     experts: Experts
 
+    @cached_property
+    def worked_out(self) -> dict[Any, Any]:
+        """As of the matrices: what follows from several tables."""
+        return {}
+
     def to_bytes(self) -> bytes:
         """The one-file form."""
         from_tables: dict[str, Array] = {}

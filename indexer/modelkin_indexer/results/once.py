@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 
-class Table(Protocol):
-    """A table that keeps what was worked out of it."""
+class Keeps(Protocol):
+    """A value that keeps what was worked out of it."""
 
     @property
     def worked_out(self) -> dict[Any, Any]: ...
 
 
-OfTable = TypeVar("OfTable", bound=Table)
+Kept = TypeVar("Kept", bound=Keeps)
 Made = TypeVar("Made")
+Given = ParamSpec("Given")
 
 
-def once(work: Callable[[OfTable], Made]) -> Callable[[OfTable], Made]:
-    """A function of a table that works at its first call. What it returns is everybody's, and must be left as it is."""
+def once(work: Callable[Concatenate[Kept, Given], Made]) -> Callable[Concatenate[Kept, Given], Made]:
+    """A function of a table, and of what is hashable, that works once for each. What it returns is everybody's: leave it as it is."""
 
     @wraps(work)
-    def kept(table: OfTable) -> Made:
-        known = table.worked_out
-        if kept not in known:
-            known[kept] = work(table)
-        made: Made = known[kept]
+    def known(table: Kept, /, *given: Given.args, **named: Given.kwargs) -> Made:
+        key, worked_out = (known, given, *named.items()), table.worked_out
+        if key not in worked_out:
+            worked_out[key] = work(table, *given, **named)
+        made: Made = worked_out[key]
         return made
 
-    return kept
+    return known

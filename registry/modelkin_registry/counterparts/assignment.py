@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from modelkin_indexer import sketch
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
+from modelkin_indexer.results.once import once
 from modelkin_registry.counterparts.linear_assignment import largest_sum
 from modelkin_registry.counterparts.pairing import FEWEST_NUMBERS, SKETCH, Pair, Rows, shapes
 from modelkin_registry.evidence.judge import Judge
@@ -89,11 +90,12 @@ def _telling_shapes(model: Fingerprint, rows: Sequence[int]) -> Mapping[Hashable
     """The telling ones of these rows by shape; those of the whole table worked out once, for strangers ask for no others."""
     if len(rows) < len(model.matrices):
         return shapes(model, _telling(model.matrices, rows))
-    known = model.matrices.worked_out
-    if _telling_shapes not in known:
-        known[_telling_shapes] = shapes(model, _telling(model.matrices, rows))
-    found: Mapping[Hashable, Rows] = known[_telling_shapes]
-    return found
+    return _all_shapes(model)
+
+
+@once
+def _all_shapes(model: Fingerprint) -> Mapping[Hashable, Rows]:
+    return shapes(model, _telling(model.matrices, range(len(model.matrices))))
 
 
 def _telling(table: Matrices, rows: Sequence[int]) -> Rows:
@@ -128,7 +130,7 @@ def _unequal_heights(
 ) -> Iterator[Group]:
     """Tall matrices of unequal numbers of rows, as tables of tokens that grew, by the rows that both sketches hold."""
     tall = [
-        [row for shape, rows in groups.items() if shape not in others for row in rows if _is_tall(model.matrices, row)]
+        [row for shape, rows in groups.items() if shape not in others for row in rows if row in _tall(model.matrices)]
         for model, groups, others in ((query, mine, their), (relative, their, mine))
     ]
     for a in tall[0]:
@@ -137,8 +139,10 @@ def _unequal_heights(
             yield Group([a], same, np.array([[_shared_z(query, relative, a, b, judge) for b in same]]))
 
 
-def _is_tall(table: Matrices, row: int) -> bool:
-    return int(table.experts[row]) == 1 and sketch.is_tall(int(table.rows[row]), int(table.columns[row]))
+@once
+def _tall(table: Matrices) -> frozenset[int]:
+    shapes = zip(table.rows.tolist(), table.columns.tolist(), table.experts.tolist(), strict=True)
+    return frozenset(row for row, (rows, columns, experts) in enumerate(shapes) if experts == 1 and sketch.is_tall(rows, columns))
 
 
 def _shared_z(query: Fingerprint, relative: Fingerprint, a: int, b: int, judge: Judge) -> float:

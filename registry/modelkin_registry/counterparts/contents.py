@@ -9,11 +9,13 @@ import numpy.typing as npt
 
 from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import Matrices, Vectors
+from modelkin_indexer.results.once import once
 from modelkin_registry.counterparts.pairing import DIGEST, FEWEST_NUMBERS, Pair, Rows, grouped, same_places
 
 Keys = npt.NDArray[np.uint64]
 
 
+@once
 def value_keys(table: Matrices) -> Keys:
     """One key a matrix, equal for equal numbers however they are ordered, turned and stored; 0 where it says nothing.
 
@@ -25,6 +27,7 @@ def value_keys(table: Matrices) -> Keys:
     return np.asarray(np.where((table.sd > 0) & (table.parameters >= FEWEST_NUMBERS), keys, np.uint64(0)), np.uint64)
 
 
+@once
 def vector_keys(table: Vectors) -> Keys:
     """The same of vectors, whose order counts; 0 for constant ones."""
     keys = np.ascontiguousarray(table.digest).view(np.uint64).reshape(-1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer import spec
+from modelkin_indexer.results.fingerprint import Matrices
+from modelkin_indexer.results.once import once
 from modelkin_registry.evidence.nulls import median, two_sided_p
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import rows_by_role
@@ -77,13 +79,21 @@ def _match_sampled(query: Side, relative: Side, pairs: Sequence[tuple[int, int]]
 
 def _sampled_by_layer(side: Side) -> dict[int, npt.NDArray[np.float32]]:
     """Layer -> (sampled experts, numbers): the parts of the gate, up and down sketches that belong to each sampled expert."""
-    table = side.matrices
-    parts: dict[int, list[npt.NDArray[np.float32]]] = {}
-    for (family, _), (layers, rows) in sorted(rows_by_role(table.places, side.component).items()):
+    probe, found = side.matrices.probe, _stacks(side.matrices, side.component)
+    return {
+        layer: np.hstack([probe[row].astype(np.float32).reshape(spec.EXPERT_BLOCKS, -1) for row in rows]) for layer, rows in found.items()
+    }
+
+
+@once
+def _stacks(table: Matrices, component: str) -> Mapping[int, list[int]]:
+    """Layer -> the rows of its stacks of experts, by role."""
+    found: dict[int, list[int]] = {}
+    for (family, _), (layers, rows) in sorted(rows_by_role(table.places, component).items()):
         for layer, row in zip(layers.tolist(), rows.tolist(), strict=True):
             if family == "expert" and table.experts[row] > 1:
-                parts.setdefault(layer, []).append(table.probe[row].astype(np.float32).reshape(spec.EXPERT_BLOCKS, -1))
-    return {layer: np.hstack(found) for layer, found in parts.items()}
+                found.setdefault(layer, []).append(row)
+    return found
 
 
 def _by_layer(side: Side) -> dict[int, npt.NDArray[np.float32]]:

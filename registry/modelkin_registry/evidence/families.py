@@ -38,7 +38,7 @@ def judge_components(measured: Measurement, judge: Judge) -> ComponentPair:
     families += _unseen_tokens(families, measured)
     body_kept = any(f.inherited for f in families)
     families += [_vector_family(family, group, measured, judge, body_kept) for family, group in by_family(measured.vectors).items()]
-    inherited, weight = _inherited_parameters(families, measured)
+    inherited, weight = _inherited_parameters(families, measured) if body_kept else (0, 0.0)
     comparable = measured.comparable_parameters
     return ComponentPair(
         measured.query,
@@ -176,6 +176,7 @@ def _matrix_family(
         contradicted=found.contradicted,
         places_compared=sum(p.channel == found.channel for p in group) if found.few else 0,
         channels={c: found.results[c].r if c in found.results else None for c in CHANNELS},
+        component=measured.query.component,
         roles=_role_means(chosen),
         layers=_layer_means(chosen),
     )
@@ -209,6 +210,7 @@ def _vector_family(
         raw_cosine=raw,
         raw_cosine_floor=floor,
         channels={"probe": result.r},
+        component=measured.query.component,
         roles=_role_means(group),
         layers=_layer_means(counted),
     )
@@ -249,11 +251,11 @@ def _inherited_parameters(families: Sequence[FamilyEvidence], measured: Measurem
     Families seen in gram or anchored only count with the mean cosine of those seen number by number, if there are any: a Gram matrix is
     led by a few strong directions, and does not tell a parent from its other children.
     """
-    total, experts = 0.0, measured.experts
+    total, experts, groups = 0.0, measured.experts, by_family(measured.places)
     seen: list[tuple[float, float]] = []
     closest: list[tuple[float, float]] = []
     for family in (f for f in families if f.inherited and f.informative):
-        ours = [p for p in measured.places if SHOWN_AS.get(p.family, p.family) == family.family]
+        ours = groups.get(family.family, [])
         chosen = [p for p in ours if p.channel == family.channel] or [p._replace(cosine=family.r or 0.0) for p in ours]
         matched = experts if family.family == "expert" and experts is not None and experts.share > 0 else None
         part = matched.share if matched else 1.0

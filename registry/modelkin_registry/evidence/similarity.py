@@ -191,21 +191,9 @@ def _known(group: Counterparts, channel: str, cosines: Floats, numbers: tuple[in
     return [found if all(known) else found.of([at for at, one in enumerate(known) if one])]
 
 
+@once
 def numbers_behind(table: Matrices, row: int, channel: str) -> int:
     """How many numbers a sketch is made of: sampled values, or a Gram matrix's entries. Small matrices have fewer than the sketch."""
-    known = _numbers_known(table)
-    if (row, channel) not in known:
-        known[row, channel] = _numbers_behind(table, row, channel)
-    return known[row, channel]
-
-
-@once
-def _numbers_known(table: Matrices) -> dict[tuple[int, str], int]:
-    """By row and channel, as far as they were asked for."""
-    return {}
-
-
-def _numbers_behind(table: Matrices, row: int, channel: str) -> int:
     if channel == "probe" and is_folded(table, row):
         return FOLDED_NUMBERS
     if channel == "probe":

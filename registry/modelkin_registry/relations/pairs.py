@@ -176,9 +176,7 @@ def _same_name(pair: ComponentPair) -> bool:
 def _component_evidence(pair: ComponentPair, relation: Relation, changes: tuple[str, ...]) -> ComponentEvidence:
     """A component as it is told: nothing informative is inherited without descent."""
     keep = relation.is_descent
-    families = tuple(
-        replace(f, inherited=f.inherited and (keep or not f.informative), component=pair.query.component) for f in pair.families
-    )
+    families = tuple(f if keep or not (f.inherited and f.informative) else replace(f, inherited=False) for f in pair.families)
     return ComponentEvidence(
         query=pair.query.component,
         relative=pair.relative.component,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_indexer.results.once import once
 from modelkin_registry.answers.parts import Part
 from modelkin_registry.answers.relations import COPIES, RELATIONS
 from modelkin_registry.counterparts.copying.copies import Copy
@@ -30,7 +31,8 @@ CUT_OUT = {
 LEAST_COMPARED = 0.5  # share of the query's informative numbers that must have been compared before anything is said of the whole
 
 
-def informative_sizes(model: Fingerprint) -> dict[str, int]:
+@once
+def informative_sizes(model: Fingerprint) -> Mapping[str, int]:
     """Informative parameters by component; of a model without any, all that it holds."""
     sizes = dict.fromkeys(model.about.components, 0)
     for component, (rows, informative) in _rows_by_component(model.matrices.places).items():

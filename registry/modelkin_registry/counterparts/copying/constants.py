@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_indexer.results.once import once
 
 Shape = tuple[int, int]  # rows and columns; of a vector 1 and its length
 FEW = 2  # numbers of tensors that say something at their own place only: graphs hold so few for other reasons
@@ -42,7 +43,8 @@ def _equal(a: float, b: float) -> bool:
     return abs(a - b) <= SAME * max(abs(a), abs(b))
 
 
-def _constants(model: Fingerprint) -> dict[Shape, dict[Place, float]]:
+@once
+def _constants(model: Fingerprint) -> Mapping[Shape, Mapping[Place, float]]:
     """The number that each constant tensor holds, by shape and place."""
     found: dict[Shape, dict[Place, float]] = defaultdict(dict)
     table, vectors = model.matrices, model.vectors

@@ -11,7 +11,8 @@ import numpy as np
 
 from modelkin_indexer import spec
 from modelkin_indexer.places import NO_LAYER, Place
-from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
+from modelkin_indexer.results.fingerprint import Fingerprint, Matrices, Vectors
+from modelkin_indexer.results.once import once
 from modelkin_registry.counterparts.contents import same_contents, value_keys
 from modelkin_registry.counterparts.copying.constants import constants_replaced
 from modelkin_registry.counterparts.copying.faces import united, units_of
@@ -71,10 +72,18 @@ def copy_of(query: Fingerprint, relative: Fingerprint) -> Copy | None:
 def told_once(model: Fingerprint, full: bool) -> Fingerprint:
     """A model without token tables that it holds a second time: a head that is the embedding counts once, as where names tell it."""
     table = model.matrices
+    if not (twins := _twins(table, full)):
+        return model
+    return replace(model, matrices=chosen_rows(table, np.setdiff1d(np.arange(len(table)), twins)))
+
+
+@once
+def _twins(table: Matrices, full: bool) -> list[int]:
+    """Rows of the token tables that stand in a table a second time."""
     is_tall = (table.rows > spec.TALL * table.columns) | (table.rows >= spec.TALL_ROWS)
     tall = np.flatnonzero(is_tall & (table.experts == 1) & (table.sd > 0))
     if len(tall) < 2:
-        return model
+        return []
     known: set[bytes] = set()
     twins = []
     for row in tall.tolist():
@@ -82,9 +91,7 @@ def told_once(model: Fingerprint, full: bool) -> Fingerprint:
         if table.places[row].layer == NO_LAYER and content in known:
             twins.append(row)
         known.add(content)
-    if not twins:
-        return model
-    return replace(model, matrices=chosen_rows(table, np.setdiff1d(np.arange(len(table)), twins)))
+    return twins
 
 
 def _content(table: Matrices, row: int, full: bool) -> bytes:
@@ -92,6 +99,7 @@ def _content(table: Matrices, row: int, full: bool) -> bytes:
     return bytes(table.digest[row].tobytes() if full else table.probe[row].tobytes() + table.scale[row].tobytes())
 
 
+@once
 def measured(model: Fingerprint) -> int:
     """Numbers that the fingerprint speaks of; what is packed in a form that was not decoded is not among them."""
     return int(model.matrices.parameters.sum()) + int(model.vectors.length.sum())
@@ -99,15 +107,29 @@ def measured(model: Fingerprint) -> int:
 
 def _may_be(ours: Matrices, theirs: Matrices) -> bool:
     """Whether any matrix that says something is in both; true where none says anything."""
-    mine, their = value_keys(ours), value_keys(theirs)
-    return not mine.any() or not set(mine[mine != 0].tolist()).isdisjoint(their.tolist())
+    mine = _telling_keys(ours)
+    return not mine or not mine.isdisjoint(_telling_keys(theirs))
+
+
+@once
+def _telling_keys(table: Matrices) -> frozenset[int]:
+    return frozenset(value_keys(table).tolist()) - {0}
 
 
 def _may_be_sampled(ours: Matrices, theirs: Matrices) -> bool:
     """Whether a matrix of the query, the largest that says something, is in both, by its sketch; true without such."""
-    sizes = np.where(ours.sd > 0, ours.parameters, 0)
-    row = int(sizes.argmax()) if sizes.any() else None
-    return row is None or bool(((theirs.scale == ours.scale[row]) & (theirs.probe == ours.probe[row]).all(axis=1)).any())
+    row = _largest(ours)
+    if row is None:
+        return True
+    near = np.flatnonzero(theirs.scale == ours.scale[row])  # before half precision, which is slow to compare
+    return bool(len(near)) and bool((theirs.probe[near] == ours.probe[row]).all(axis=1).any())
+
+
+@once
+def _largest(table: Matrices) -> int | None:
+    """The largest matrix that says something."""
+    sizes = np.where(table.sd > 0, table.parameters, 0)
+    return int(sizes.argmax()) if sizes.any() else None
 
 
 def _to_the_last_bit(query: Fingerprint, relative: Fingerprint, full: bool) -> Copy | None:
@@ -135,19 +157,31 @@ def _tensors(model: Fingerprint, other: Fingerprint, full: bool) -> Iterator[tup
 
     Biases of two axes (Maxout's, of outputs and pieces) are vectors where a name tells, else matrices.
     """
-    table, vectors = model.matrices, model.vectors
-    flat = {(int(length), digest.tobytes()) for length, digest in zip(other.vectors.length, other.vectors.digest, strict=True)}
-    for row, place in enumerate(table.places):
-        if table.sd[row] > 0:
-            size, digest = int(table.parameters[row]), _content(table, row, full)
-            as_vector = (size, digest[VECTOR_DIGEST]) if full else None
-            if as_vector in flat:
-                yield (1, *as_vector), place
-            else:
-                yield (int(table.rows[row]), int(table.columns[row]), digest), place
-    for row, place in enumerate(vectors.places):
-        if not vectors.constant[row]:
-            yield (1, int(vectors.length[row]), vectors.digest[row].tobytes()), place
+    flat = _vector_keys(other.vectors) if full else frozenset[Key]()
+    for key, as_vector, place in _matrix_keys(model.matrices, full):
+        yield as_vector if as_vector in flat else key, place
+    for row, place in enumerate(model.vectors.places):
+        if not model.vectors.constant[row]:
+            yield (1, int(model.vectors.length[row]), model.vectors.digest[row].tobytes()), place
+
+
+@once
+def _vector_keys(vectors: Vectors) -> frozenset[Key]:
+    return frozenset((1, int(length), digest.tobytes()) for length, digest in zip(vectors.length, vectors.digest, strict=True))
+
+
+@once
+def _matrix_keys(table: Matrices, full: bool) -> list[tuple[Key, Key, Place]]:
+    """(key, key of the same numbers as a vector, place) of each matrix that is not constant."""
+    contents = [(row, _content(table, row, full)) for row in np.flatnonzero(table.sd > 0).tolist()]
+    return [
+        (
+            (int(table.rows[row]), int(table.columns[row]), digest),
+            (1, int(table.parameters[row]), digest[VECTOR_DIGEST]),
+            table.places[row],
+        )
+        for row, digest in contents
+    ]
 
 
 Sized = Sequence[tuple[int, int, Place]]  # rows, columns and place of tensors
