@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +87,11 @@ class ComponentPair:
     inherited_parameters: int
     inherited_weight: float
     upcycled: bool
+
+    @cached_property
+    def worked_out(self) -> dict[Any, Any]:
+        """What was worked out of it and is asked for again (`results/once.py`)."""
+        return {}
 
     @property
     def changes_only(self) -> bool:

@@ -204,7 +204,13 @@ def numbers_behind(table: Matrices, row: int, channel: str) -> int:
 
 def is_folded(table: Matrices, row: int) -> bool:
     """Whether a sketch is a single expert's, which is folded to EXPERT_NUMBERS numbers: the rest of its room is empty."""
-    return int(table.experts[row]) == 1 and not table.probe[row, spec.EXPERT_NUMBERS :].any()
+    return bool(folded(table)[row])
+
+
+@once
+def folded(table: Matrices) -> npt.NDArray[np.bool_]:
+    """`is_folded` of every row."""
+    return np.asarray((table.experts == 1) & ~table.sketches["probe"][0][:, spec.EXPERT_NUMBERS :].any(axis=1), np.bool_)
 
 
 def sampled_rows(table: Matrices, row: int) -> int:

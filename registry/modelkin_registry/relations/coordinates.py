@@ -171,8 +171,9 @@ def row_rescaling(places: Sequence[PlaceCosine], pair: ComponentPair) -> float:
 
 def _left_by_rows(places: Sequence[PlaceCosine], slots: int, pair: ComponentPair) -> Floats:
     """Of each of these places, whose sketches keep so many rows apart."""
-    ours = pair.query.matrices.probe[[p.query_row for p in places]].astype(float).reshape(len(places), slots, -1)
-    theirs = pair.relative.matrices.probe[[p.relative_row for p in places]].astype(float).reshape(len(places), slots, -1)
+    mine, other = pair.query.matrices.sketches["probe"][0], pair.relative.matrices.sketches["probe"][0]
+    ours = mine[[p.query_row for p in places]].astype(float).reshape(len(places), slots, -1)
+    theirs = other[[p.relative_row for p in places]].astype(float).reshape(len(places), slots, -1)
     each, own = np.sum(ours * theirs, axis=2), np.sum(theirs**2, axis=2)
     size = np.sum(ours**2, axis=(1, 2))
     by_rows = size - np.sum(np.divide(each**2, own, out=np.zeros_like(own), where=own > 0), axis=1)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.places import NO_LAYER
+from modelkin_indexer.results.once import once
 from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.evidence.alignment import ALIGNING_FAMILIES
 from modelkin_registry.evidence.places import NORM_R, SHOWN_AS, ComponentPair, is_informative
@@ -122,6 +123,7 @@ def _narrowed(pair: ComponentPair) -> bool:
     return bool((wider > 0).any() and (wider >= 0).all())
 
 
+@once
 def role_means(pair: ComponentPair) -> RoleMeans:
     """(family as shown, role) -> channel -> mean cosine over the aligned places."""
     found: dict[tuple[str, str], dict[str, list[float]]] = {}

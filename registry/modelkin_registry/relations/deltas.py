@@ -12,6 +12,7 @@ import numpy.typing as npt
 from modelkin_indexer import spec
 from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import Matrices, Vectors
+from modelkin_indexer.results.once import once
 from modelkin_registry.counterparts.copying.copies import EXTRA_SHARE, layers_more, sized
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine
@@ -114,6 +115,7 @@ def stored_quantized(pair: ComponentPair) -> bool:
     return (pair.query.about.quantization != "") != (pair.relative.about.quantization != "")
 
 
+@once
 def whole_copy(pair: ComponentPair) -> str:
     """`identical` or `recast` if all of the query's component has its equal in the relative, which has no layer more; else ""."""
     ours, theirs = _places(pair.query), _places(pair.relative)
@@ -179,12 +181,14 @@ def _holds(side: Side, more: Mapping[Place, int], less: Mapping[Place, int]) -> 
 
 
 def _places(side: Side) -> dict[Place, int]:
-    """Matrix places of a component, named without it; worked out once for every model that this one is held against."""
-    known = side.matrices.worked_out
-    if (_places, side.component) not in known:
-        own = enumerate(side.matrices.places)
-        known[_places, side.component] = {p._replace(component=""): row for row, p in own if p.component == side.component}
-    return known[_places, side.component]  # type: ignore[no-any-return]
+    """Matrix places of a component, named without it."""
+    return dict(_rows_of(side.matrices, side.component))
+
+
+@once
+def _rows_of(table: Matrices | Vectors, component: str) -> Sequence[tuple[Place, int]]:
+    """Places of a component, named without it, and their rows."""
+    return [(p._replace(component=""), row) for row, p in enumerate(table.places) if p.component == component]
 
 
 def _same_vectors(pair: ComponentPair) -> bool:
@@ -194,13 +198,13 @@ def _same_vectors(pair: ComponentPair) -> bool:
     Single numbers may be missing: exporters write them into the graph; and constant vectors, which say nothing.
     """
     query, relative = pair.query, pair.relative
-    theirs = {p._replace(component=""): row for row, p in enumerate(relative.vectors.places) if p.component == relative.component}
+    theirs = dict(_rows_of(relative.vectors, relative.component))
     layers = dict(pair.layer_map.pairs) if pair.layer_map.found else {}
     alone = {place.layer for place in _places(query)} - {NO_LAYER, *layers} if layers else set()
     ours = [
-        (p._replace(component="", layer=layers.get(p.layer, p.layer)), row)
-        for row, p in enumerate(query.vectors.places)
-        if p.component == query.component and p.layer not in alone
+        (p if layers.get(p.layer, p.layer) == p.layer else p._replace(layer=layers[p.layer]), row)
+        for p, row in _rows_of(query.vectors, query.component)
+        if p.layer not in alone
     ]
     needed = [(place, row) for place, row in ours if place in theirs or (query.vectors.length[row] > 1 and not query.vectors.constant[row])]
     return all(place in theirs and _same_vector(row, theirs[place], pair) for place, row in needed)
@@ -264,7 +268,7 @@ def _copied_rows(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> str:
         if not (same_precision and all(_rounded(x, y, pair) for x, y in rows)):
             return ""
         largest = IDENTICAL_DELTA
-    p, q = ours.probe[a].astype(float), theirs.probe[b].astype(float)  # float16 rows are of length 1 only nearly
+    p, q = (side.sketches["probe"][0][at].astype(float) for side, at in ((ours, a), (theirs, b)))  # stored rows are of length 1 only nearly
     cosine = np.sum(p * q, axis=1) / np.maximum(np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1), TINY)
     x, y = ours.scale[a].astype(float), theirs.scale[b].astype(float)
     delta = np.sqrt(np.maximum(x**2 + y**2 - 2 * cosine * x * y, 0.0))

@@ -81,7 +81,7 @@ def _least_left(name: str, links: Sequence[Link], measured: Measurer) -> float:
     if any(layout_of(parent) is not layout_of(query) for parent in parents) or not all((table.scale > 0).all() for table in tables):
         return 0.0
     size = query.matrices.scale.astype(np.float64)
-    values = np.stack([table.probe.astype(np.float64) * (table.scale / size)[:, None] for table in tables], axis=1)
+    values = np.stack([table.sketches["probe"][0].astype(np.float64) * (table.scale / size)[:, None] for table in tables], axis=1)
     products = values @ values.transpose(0, 2, 1)
     own, across, square = products[:, 1:, 1:], products[:, 1:, 0], products[:, 0, 0]
     ridge = RIDGE * np.trace(own, axis1=1, axis2=2)[:, None, None] * np.eye(len(parents))

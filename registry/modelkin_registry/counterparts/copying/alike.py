@@ -55,8 +55,9 @@ def told_apart(ours: Matrices, theirs: Matrices, found: Sequence[Agreeing]) -> l
     S + d in the other the correlations crosswise have the product of those that are not. What agrees so with a pair before it says no more.
     """
     groups: dict[tuple[int, int, int], list[int]] = {}
-    for position, one in enumerate(found):
-        groups.setdefault((int(ours.rows[one.ours]), int(ours.columns[one.ours]), int(ours.experts[one.ours])), []).append(position)
+    at = [one.ours for one in found]
+    for position, shape in enumerate(zip(ours.rows[at].tolist(), ours.columns[at].tolist(), ours.experts[at].tolist(), strict=True)):
+        groups.setdefault(shape, []).append(position)
     if ours.probe.shape[1] != theirs.probe.shape[1]:
         return list(range(len(found)))
     kept: list[int] = []
@@ -74,7 +75,8 @@ def _crosswise(ours: Matrices, theirs: Matrices, found: Sequence[Agreeing]) -> n
     """Which of these pairs (n, n), all of one shape, agree crosswise with which as much as with themselves, by the noise of the first."""
     r = np.array([one.r for one in found])
     noise = np.array([one.noise for one in found])[:, None]
-    cosines = _unit(ours.probe[[one.ours for one in found]]) @ _unit(theirs.probe[[one.theirs for one in found]]).T
+    a, b = ours.sketches["probe"][0][[one.ours for one in found]], theirs.sketches["probe"][0][[one.theirs for one in found]]
+    cosines = _unit(a) @ _unit(b).T
     across, both = np.sqrt(np.abs(cosines * cosines.T)), np.sqrt(np.abs(np.outer(r, r)))
     return np.asarray(across >= np.maximum(ALIKE_SD * noise, both - ALIKE_SD * (1 - np.minimum(both, 1.0) ** 2) * noise))
 

@@ -77,8 +77,9 @@ class KeptPairs:
 
     def put(self, pair: PAIR, told: Told) -> Told:
         """Note what a pair showed. Returns it as it will be read."""
-        self.new[pair] = text = written(told)
-        return told if told.views is None else read(text)  # what only was screened holds plain values alone
+        plain = _as_text(told)
+        self.new[pair] = _packed(told, plain)
+        return told if told.views is None else _made(plain)  # what only was screened holds plain values alone
 
     def keep(self) -> None:
         """Store what was noted, unless somebody else is writing, or the registry may not be written: then it is worked out another time."""
@@ -121,14 +122,25 @@ def _files(places: Iterable[Path]) -> Iterator[Path]:
 
 def written(told: Told) -> str:
     """What a pair showed as JSON, of pairs that were held together packed. Numbers come back as they were."""
-    text = json.dumps(told, default=_plain, separators=(",", ":"))
+    return _packed(told, _as_text(told))
+
+
+def _as_text(told: Told) -> str:
+    return json.dumps(told, default=_plain, separators=(",", ":"))
+
+
+def _packed(told: Told, text: str) -> str:
     return text if told.views is None else PACKED + base64.b85encode(zlib.compress(text.encode(), QUICK)).decode()
 
 
 def read(text: str) -> Told:
     """The other way round."""
     plain = zlib.decompressobj().decompress(base64.b85decode(text[len(PACKED) :]), MOST) if text.startswith(PACKED) else text
-    return typing.cast(Told, _maker(Told)(json.loads(plain)))
+    return _made(plain)
+
+
+def _made(text: str | bytes) -> Told:
+    return typing.cast(Told, _maker(Told)(json.loads(text)))
 
 
 def under(relative: Relative, name: str) -> Relative:
