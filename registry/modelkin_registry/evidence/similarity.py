@@ -225,6 +225,12 @@ def independent_rows(table: Matrices, row: int) -> int:
     return sketch.independent_rows(int(table.rows[row]) // experts, int(table.columns[row]), experts)
 
 
+@once
+def all_independent_rows(table: Matrices) -> Ints:
+    """`independent_rows` of every matrix."""
+    return np.array([independent_rows(table, row) for row in range(len(table))], np.int64)
+
+
 def crossed_similarities(query: Side, relative: Side, roles: Mapping[RoleKey, RoleKey]) -> list[Similarities]:
     """Cosines between different roles: a mixture's experts against the dense matrices that they may come from.
 

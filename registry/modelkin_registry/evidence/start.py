@@ -20,7 +20,7 @@ from modelkin_indexer.results.fingerprint import SIDES, Matrices
 from modelkin_indexer.results.start_nulls import STARTS, Null, kurtosis_null, spectrum_null, spread_null
 from modelkin_registry.evidence.scales import drawn_in_parts
 from modelkin_registry.evidence.side import Side
-from modelkin_registry.evidence.similarity import independent_rows
+from modelkin_registry.evidence.similarity import all_independent_rows
 
 Floats = npt.NDArray[np.float64]
 CHANCE_SD = 3.5  # standard deviations of a statistic that are chance: of 3,000 drawn matrices none had a learned share (common_start.json)
@@ -84,7 +84,7 @@ def _sampled(table: Matrices, level: str) -> Floats:
     known: dict[Any, Floats] = table.worked_out
     if (_sampled, level) not in known:
         rows = range(len(table))
-        free = np.array([independent_rows(table, row) for row in rows], np.int64) * (table.columns.astype(np.int64) - 1)
+        free = all_independent_rows(table) * (table.columns.astype(np.int64) - 1)
         looked_at = table.scale.astype(float) ** 2 / np.maximum(free, 1)
         whole = np.maximum(table.sd.astype(float) ** 2, TINY)
         chance = np.where([_is_tall(table, row) for row in rows], TALL_SD * np.sqrt(2 / np.maximum(free, 1)), 0.0)

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer import sketch
+from modelkin_indexer.results.fingerprint import Matrices
+from modelkin_indexer.results.once import once
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
@@ -35,11 +37,14 @@ SAME_QUANTILES = 0.1  # quantiles of gains this near, in their own spread, are t
 # Roles between which a scale can be moved: rows of the first against rows (q, k) or columns (o, down) of the second.
 PARTNERS = ((("attention", "q"), ("attention", "k")), (("attention", "v"), ("attention", "o")), (("mlp", "up"), ("mlp", "down")))
 
+WITH_ROWS = {("attention", "q"), ("attention", "k"), ("attention", "v"), ("mlp", "up")}  # those of them whose rows are scaled
+
 
 def reparameterised(pair: ComponentPair, means: RoleMeans) -> tuple[str, ...]:
     """The symmetries by which the query's weights are the relative's in other coordinates; empty where coordinates were kept."""
-    found = [name for name, holds in SYMMETRIES.items() if holds(pair, _inherited(pair, means))]
-    if not found and _moved_roles(_inherited(pair, means)):
+    inherited = _inherited(pair, means)
+    found = [name for name, holds in SYMMETRIES.items() if holds(pair, inherited)]
+    if not found and _moved_roles(inherited):
         found = [UNKNOWN_SYMMETRY]
     return tuple(found)
 
@@ -159,14 +164,30 @@ def _rows_traded(first: Sequence[PlaceCosine], second: Sequence[PlaceCosine], pa
 
 def row_rescaling(places: Sequence[PlaceCosine], pair: ComponentPair) -> float:
     """What a slope for each sampled row leaves of the query / what one slope leaves; median over places, 1 where nothing changed."""
+    left = _all_left(pair)
+    changed = [left[p.query_row, p.relative_row] for p in places if p.cosine < CHANGED_R]
+    return median(changed) if changed else 1.0
+
+
+@once
+def _all_left(pair: ComponentPair) -> Mapping[tuple[int, int], float]:
+    """By its rows of both tables what is left of each place of the probe channel that a scale may have been moved out of or into."""
+    slots = _slots(pair.relative.matrices)
     groups: dict[int, list[PlaceCosine]] = {}
-    table = pair.relative.matrices
-    for place in places:
-        if place.cosine < CHANGED_R:
-            slots = sketch.slots(int(table.rows[place.relative_row]), int(table.columns[place.relative_row]))
-            groups.setdefault(slots, []).append(place)
-    left = [_left_by_rows(some, slots, pair) for slots, some in groups.items()]
-    return median(np.concatenate(left)) if left else 1.0
+    for place in pair.places:
+        if place.channel == "probe" and place.cosine < CHANGED_R and (SHOWN_AS.get(place.family, place.family), place.role) in WITH_ROWS:
+            groups.setdefault(slots[place.relative_row], []).append(place)
+    found: dict[tuple[int, int], float] = {}
+    for count, some in groups.items():
+        rows = [(p.query_row, p.relative_row) for p in some]
+        found |= zip(rows, _left_by_rows(some, count, pair).tolist(), strict=True)
+    return found
+
+
+@once
+def _slots(table: Matrices) -> Sequence[int]:
+    """How many rows apart each sketch keeps."""
+    return [*map(sketch.slots, table.rows.tolist(), table.columns.tolist())]
 
 
 def _left_by_rows(places: Sequence[PlaceCosine], slots: int, pair: ComponentPair) -> Floats:

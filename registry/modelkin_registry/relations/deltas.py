@@ -17,7 +17,7 @@ from modelkin_registry.counterparts.copying.copies import EXTRA_SHARE, layers_mo
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
-from modelkin_registry.evidence.similarity import independent_rows
+from modelkin_registry.evidence.similarity import all_independent_rows
 from modelkin_registry.evidence.start import learned_shares, may_be_drawn
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -278,7 +278,7 @@ def _copied_rows(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> str:
 def _lengths(table: Matrices, rows: Sequence[int]) -> Floats:
     """Lengths that the sampled rows would have with what the sketch takes out of them, their means: rounding goes by whole numbers."""
     at = list(rows)
-    sampled = np.array([independent_rows(table, row) for row in at], np.int64) * (table.columns[at] - 1)
+    sampled = all_independent_rows(table)[at] * (table.columns[at] - 1)
     return np.asarray(np.hypot(table.mean[at].astype(float), table.sd[at].astype(float)) * np.sqrt(np.maximum(sampled, 0)))
 
 
@@ -345,6 +345,5 @@ def even_deltas(chosen: Sequence[PlaceCosine], pair: ComponentPair) -> Floats:
     delta, _, _ = normalised_deltas(chosen, pair)
     rows = [p.relative_row for p in chosen]
     table = pair.relative.matrices
-    counted = np.array([independent_rows(table, row) for row in rows], np.int64)
-    sampled = counted * (table.columns[rows] - 1)  # rows were centred too
+    sampled = all_independent_rows(table)[rows] * (table.columns[rows] - 1)  # rows were centred too
     return np.asarray(delta * table.scale[rows] / np.sqrt(np.maximum(sampled, 1)) / np.maximum(table.sd[rows], np.finfo(np.float32).tiny))
