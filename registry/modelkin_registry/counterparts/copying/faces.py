@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from modelkin_registry.counterparts.pairing import FEWEST_NUMBERS
 Sums = npt.NDArray[np.uint64]
 MOST_FACES = 512  # of one width on one side; of more only two or three are tried together, and of MOST_PAIRED only two
 MOST_PARTS = 4  # q, k, v and the MLP's first matrix in one is the most that is known
+ROOM = 16  # places of a table of bits for each digest
 WORDS = (1 << 64) - 1  # digests that add up do so modulo 2^64
 
 
@@ -103,31 +105,51 @@ class _Pool:
         self._left = left
         faces = [(number, lines, digest) for number in sorted(left) for lines, across, digest in units[number].faces if across == width]
         self._faces = faces[:MOST_FACES]
-        self._digests = np.array([digest for _, _, digest in self._faces], np.uint64)
+        digests = np.array([digest for _, _, digest in self._faces], np.uint64)
         first, second = np.triu_indices(len(self._faces), 1)
         self._pairs = first, second
-        self._sums: Sums = self._digests[first] + self._digests[second]
-        self._order = np.argsort(self._sums), np.argsort(self._digests)
+        self._ones, self._twos = _Known(digests), _Known(digests[first] + digests[second])
 
     def parts_of(self, lines: int, digest: int) -> list[int]:
         """Two to MOST_PARTS units that are left, whose digests add up to this one and whose lines do too; none without such."""
-        target = np.uint64(digest)
-        for rest, of_two in ((target - self._digests, False), (target - self._digests, True), (target - self._sums, True)):
-            for at, other in self._equal(rest, of_two):
-                faces = (*self._members(at, len(rest) != len(self._digests)), *self._members(other, of_two))
+        target, ones, twos = np.uint64(digest), self._ones, self._twos
+        for one, other in ((ones, ones), (ones, twos), (twos, twos)):
+            for at, to in other.find(target - one.values):
+                faces = (*self._members(at, one is twos), *self._members(to, other is twos))
                 numbers = [self._faces[face][0] for face in faces]
                 whole = sum(self._faces[face][1] for face in faces) == lines
                 if whole and len(set(numbers)) == len(numbers) and self._left.issuperset(numbers):
                     return numbers
         return []
 
-    def _equal(self, wanted: Sums, of_two: bool) -> Iterator[tuple[int, int]]:
-        values, order = (self._sums, self._order[0]) if of_two else (self._digests, self._order[1])
-        if not len(values):
-            return
-        at = np.minimum(np.searchsorted(values, wanted, sorter=order), len(values) - 1)
-        for hit in np.flatnonzero(values[order[at]] == wanted).tolist():
-            yield hit, int(order[at[hit]])
-
     def _members(self, at: int, of_two: bool) -> tuple[int, ...]:
         return (int(self._pairs[0][at]), int(self._pairs[1][at])) if of_two else (at,)
+
+
+class _Known:
+    """Digests that others are looked for among: first by some of their bits, which leave few to be searched."""
+
+    def __init__(self, values: Sums) -> None:
+        self.values = values
+
+    @cached_property
+    def _order(self) -> npt.NDArray[np.int64]:
+        return np.argsort(self.values)
+
+    @cached_property
+    def _bits(self) -> tuple[np.uint64, npt.NDArray[np.bool_]]:
+        """A mask, and which masked values occur: 1 in ROOM of those that may."""
+        mask = np.uint64((1 << (ROOM * len(self.values)).bit_length()) - 1)
+        there = np.zeros(int(mask) + 1, np.bool_)
+        there[self.values & mask] = True
+        return mask, there
+
+    def find(self, wanted: Sums) -> Iterator[tuple[int, int]]:
+        """(place in `wanted`, place here) of equal digests, in the order of the first."""
+        mask, there = self._bits
+        some = np.flatnonzero(there[wanted & mask])
+        if not len(some):
+            return
+        at = np.minimum(np.searchsorted(self.values, wanted[some], sorter=self._order), len(self.values) - 1)
+        for hit in np.flatnonzero(self.values[self._order[at]] == wanted[some]).tolist():
+            yield int(some[hit]), int(self._order[at[hit]])
