@@ -68,9 +68,8 @@ def _channel_z(channel: str, similarities: Sequence[Similarities], ours: npt.NDA
         total[at] += np.where(known, standardised, 0.0).sum(axis=0)
         count[at] += known.sum(axis=0)
         raw[at] += np.where(known, cells, 0.0).sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        z, mean = total / np.sqrt(count), raw / count
-    return np.where((count > 0) & (mean >= CHANNEL_R[channel]), z, -np.inf)
+    least = np.maximum(count, 1)
+    return np.where((count > 0) & (raw / least >= CHANNEL_R[channel]), total / np.sqrt(least), -np.inf)
 
 
 def _standardise(cells: Floats, noise: Floats) -> Floats:

@@ -130,9 +130,13 @@ def _aligned(similarities: Sequence[Similarities], layer_map: LayerMap) -> list[
     """The cells on the map, and those outside any layer, each with its role's null."""
     counterpart = {**dict(layer_map.pairs), NO_LAYER: NO_LAYER}
     found: list[PlaceCosine] = []
+    known: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}  # by layers, which several channels have in common
     for s in similarities:
-        wanted = np.array([counterpart.get(layer, NO_COUNTERPART) for layer in s.query_layers.tolist()])
-        matched = wanted[:, None] == s.relative_layers[None, :]
+        key = id(s.query_layers), id(s.relative_layers)
+        if key not in known:
+            wanted = np.array([counterpart.get(layer, NO_COUNTERPART) for layer in s.query_layers.tolist()])
+            known[key] = wanted[:, None] == s.relative_layers[None, :]
+        matched = known[key]
         role, a, b = np.nonzero(matched & np.isfinite(s.cosines))
         if not len(role):
             continue

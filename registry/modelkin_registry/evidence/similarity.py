@@ -275,9 +275,14 @@ def _cosines(ours: Sketches, theirs: Sketches, a: Ints, b: Ints) -> Floats | Non
     (x, x_length), (y, y_length) = ours, theirs
     if x.shape[1] == 0 or y.shape[1] == 0:
         return None
-    with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that a row of zeros shall have
-        cosines = (x[a] @ y[b].transpose(0, 2, 1)).astype(np.float64) / (x_length[a][:, :, None] * y_length[b][:, None, :])
-    return np.asarray(cosines.clip(-1.0, 1.0, out=cosines), np.float64)
+    cosines = (x[a] @ y[b].transpose(0, 2, 1)).astype(np.float64)
+    lengths = x_length[a][:, :, None] * y_length[b][:, None, :]
+    if lengths.all():
+        cosines /= lengths
+    else:
+        with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that a row of zeros shall have
+            cosines /= lengths
+    return np.clip(cosines, -1.0, 1.0, out=cosines)
 
 
 def comparable(channel: str, group: Counterparts, ours: Matrices, theirs: Matrices) -> npt.NDArray[np.bool_]:

@@ -180,9 +180,14 @@ def _holds(side: Side, more: Mapping[Place, int], less: Mapping[Place, int]) -> 
     return less.keys() <= more.keys() and int(numbers[extra].sum()) <= EXTRA_SHARE * int(numbers[list(more.values())].sum())
 
 
-def _places(side: Side) -> dict[Place, int]:
+def _places(side: Side) -> Mapping[Place, int]:
     """Matrix places of a component, named without it."""
-    return dict(_rows_of(side.matrices, side.component))
+    return _row_of(side.matrices, side.component)
+
+
+@once
+def _row_of(table: Matrices | Vectors, component: str) -> Mapping[Place, int]:
+    return dict(_rows_of(table, component))
 
 
 @once
@@ -198,7 +203,7 @@ def _same_vectors(pair: ComponentPair) -> bool:
     Single numbers may be missing: exporters write them into the graph; and constant vectors, which say nothing.
     """
     query, relative = pair.query, pair.relative
-    theirs = dict(_rows_of(relative.vectors, relative.component))
+    theirs = _row_of(relative.vectors, relative.component)
     layers = dict(pair.layer_map.pairs) if pair.layer_map.found else {}
     alone = {place.layer for place in _places(query)} - {NO_LAYER, *layers} if layers else set()
     ours = [
