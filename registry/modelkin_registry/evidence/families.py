@@ -28,7 +28,7 @@ from modelkin_registry.evidence.places import (
     token_tables,
 )
 from modelkin_registry.evidence.planted import in_few_blocks
-from modelkin_registry.evidence.standing import Standing, channel_result, same_numbers, standing
+from modelkin_registry.evidence.standing import Looked, Standing, channel_result, look, same_numbers, standing
 
 
 def judge_components(measured: Measurement, judge: Judge) -> ComponentPair:
@@ -79,14 +79,15 @@ def _matrix_families(measured: Measurement, judge: Judge) -> tuple[list[FamilyEv
     And the places behind those families of which only a few places stand.
     """
     groups = by_family(measured.places)
-    judged = [_matrix_family(family, group, measured, judge, FAMILY_P) for family, group in groups.items()]
+    looked = [look(family, group, measured, judge) for family, group in groups.items()]
+    judged = [_matrix_family(one, measured, judge, FAMILY_P) for one in looked]
     families = [family for family, _ in judged]
     if any(f.inherited for f in families) or _together(families, judge) <= FAMILY_P:
         judged = [  # what rests on a few certain places is not asked again of all of them, nor what stands in every channel already
             first
-            if first[1].few or (first[1].stands_throughout(FAMILY_P) and family != "expert")
-            else _matrix_family(family, group, measured, judge, FURTHER_P)
-            for first, (family, group) in zip(judged, groups.items(), strict=True)
+            if first[1].few or (first[1].stands_throughout(FAMILY_P) and one.family != "expert")
+            else _matrix_family(one, measured, judge, FURTHER_P)
+            for first, one in zip(judged, looked, strict=True)
         ]
         families = [family for family, _ in judged]
     if any(found.contradicted for _, found in judged):
@@ -154,10 +155,8 @@ def _followed(embedding: FamilyEvidence, anchored: Sequence[FamilyEvidence]) -> 
     )
 
 
-def _matrix_family(
-    family: str, group: Sequence[PlaceCosine], measured: Measurement, judge: Judge, limit: float
-) -> tuple[FamilyEvidence, Standing]:
-    found = standing(family, group, measured, judge, limit)
+def _matrix_family(looked: Looked, measured: Measurement, judge: Judge, limit: float) -> tuple[FamilyEvidence, Standing]:
+    found, family = standing(looked, measured, judge, limit), looked.family
     best, chosen = found.results[found.channel], found.places
     experts = measured.experts
     by_expert = family == "expert" and experts is not None and experts.share > 0 and experts.p_value * judge.searched <= limit
@@ -174,7 +173,7 @@ def _matrix_family(
         informative=family in INFORMATIVE,
         inherited=(found.stands or by_expert) and family in INFORMATIVE,
         contradicted=found.contradicted,
-        places_compared=sum(p.channel == found.channel for p in group) if found.few else 0,
+        places_compared=len(looked.places[found.channel]) if found.few else 0,
         channels={c: found.results[c].r if c in found.results else None for c in CHANNELS},
         component=measured.query.component,
         roles=_role_means(chosen),

@@ -183,7 +183,7 @@ def _of_rank(side: Side) -> int:
 
 def _known(group: Counterparts, channel: str, cosines: Floats, numbers: tuple[int, ...]) -> list[Similarities]:
     """The group's roles that have a cosine at all."""
-    known = np.isfinite(cosines).any(axis=(1, 2)).tolist()
+    known: list[bool] = np.asarray(np.isfinite(cosines).any(axis=(1, 2))).tolist()
     if not any(known):
         return []
     rows = group.query_layers, group.relative_layers, group.query_rows, group.relative_rows

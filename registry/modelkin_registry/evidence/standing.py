@@ -92,17 +92,32 @@ class Standing:
         return all(result.strong and result.p_value <= limit for result in self.results.values())
 
 
-def standing(family: str, group: Sequence[PlaceCosine], measured: Measurement, judge: Judge, limit: float) -> Standing:
+@dataclass(frozen=True)
+class Looked:
+    """A family's places, all of them and by channel, and what each channel shows by their mean, whatever limit it is judged by."""
+
+    family: str
+    group: Sequence[PlaceCosine]
+    places: Mapping[str, Sequence[PlaceCosine]]
+    results: Mapping[str, ChannelResult]
+
+
+def look(family: str, group: Sequence[PlaceCosine], measured: Measurement, judge: Judge) -> Looked:
+    """What a family's places show."""
+    places = {c: mine for c in CHANNELS if (mine := [p for p in group if p.channel == c])}
+    return Looked(family, group, places, {c: matrix_result(family, c, mine, measured, judge, len(places)) for c, mine in places.items()})
+
+
+def standing(looked: Looked, measured: Measurement, judge: Judge, limit: float) -> Standing:
     """The first channel that shows a family below `limit`, by its mean or by a few strong places; else the first one measured.
 
     Its p-value is then that of one look: nothing was chosen by what the channels show. Of experts that stand alone some may be another
     model's: where some are matched and some are not, their mean says nothing.
     """
-    places = {c: mine for c in CHANNELS if (mine := [p for p in group if p.channel == c])}
-    results = {c: matrix_result(family, c, mine, measured, judge, len(places)) for c, mine in places.items()}
+    family, places, results = looked.family, looked.places, looked.results
     evident = [c for c, result in results.items() if result.strong and result.p_value <= limit]
     if evident and evident[0] == "probe" and not _some_experts_alone(family, places["probe"]):
-        return _by_samples(family, places["probe"], group, results, measured, judge, lone=len(evident) == 1)
+        return _by_samples(looked, measured, judge, lone=len(evident) == 1)
     few = _few_places(family, places.get("probe", []), results, measured, judge, limit)
     in_place = bool(few and evident) and evident[0] != "probe" and same_numbers(places[evident[0]], measured)
     if evident and evident[0] != "probe" and not in_place and not _some_experts_alone(family, places.get("probe", [])):
@@ -123,18 +138,10 @@ def _some_experts_alone(family: str, places: Sequence[PlaceCosine]) -> bool:
     return bool(experts) and len(experts) < sum(map(_is_alone, places))
 
 
-def _by_samples(
-    family: str,
-    places: Sequence[PlaceCosine],
-    group: Sequence[PlaceCosine],
-    results: Mapping[str, ChannelResult],
-    measured: Measurement,
-    judge: Judge,
-    *,
-    lone: bool,
-) -> Standing:
+def _by_samples(looked: Looked, measured: Measurement, judge: Judge, *, lone: bool) -> Standing:
     """How a family stands that the probe channel shows, `lone`: no other does; by all of its places or by those alone that are strong."""
-    if contradicted(group, measured) or (lone and in_few_rows(places, measured)):
+    family, places, results = looked.family, looked.places["probe"], looked.results
+    if contradicted(looked.group, measured) or (lone and in_few_rows(places, measured)):
         return Standing(results, "probe", places, stands=False, contradicted=True)
     some = [] if measured.changes_only else strong_alone(family, places, judge)
     if not some:

@@ -141,7 +141,7 @@ def model_relation(found: Found, query: Fingerprint) -> Relation:
     return relation
 
 
-def _most_changed(kin: dict[str, tuple[ComponentPair, Relation]], sizes: dict[str, int], total: int) -> Relation:
+def _most_changed(kin: dict[str, tuple[ComponentPair, Relation]], sizes: Mapping[str, int], total: int) -> Relation:
     """Of parts that came over: what was done to those that are not copies, the largest first; to a copy nothing."""
     ordered = [relation for _, (_, relation) in sorted(kin.items(), key=lambda item: (-sizes.get(item[0], 0), item[0]))]
     changed = [relation for relation in ordered if relation.name not in COPIES]

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from modelkin_registry.store.rows import SCORE_OF_DISTANCE, UNIT_TOLERANCE, Array, TableRows, hamming, is_codes, numbers, sign_codes
+from modelkin_registry.store.rows import SCORE_OF_DISTANCE, UNIT_TOLERANCE, Array, TableRows, hamming, is_codes, sign_codes
 
 # How much a float32 inner product may be off: rows this close to the k-th best are scored again in float64 before the cut.
 # 17 times the largest error seen, FAISS and numpy, up to the longest row allowed (6e-7 at 16384 numbers); a test holds a quarter.
@@ -58,7 +58,7 @@ def checked(queries: Array, kind: str, dims: int) -> Array:
 
 def shortlist(rows: TableRows, queries: Array, kind: str, k: int) -> Shortlist:
     """Every row that may be among the k nearest, by looking at all of them."""
-    values = rows.data if is_codes(kind) else numbers(rows.data)
+    values = rows.data if is_codes(kind) else rows.numbers
     rough = -hamming(sign_codes(queries), values) if is_codes(kind) else queries @ values.T
     near = rough >= cut(rough, k, kind=kind)
     query, position = np.nonzero(near)

@@ -6,7 +6,7 @@ import hashlib
 import re
 import zlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,11 @@ class TableRows:
     components: Array
     layers: Array
     data: Array
+
+    @cached_property
+    def numbers(self) -> Array:
+        """The rows float32 (n, d), of kinds that are not kept as codes; made once, since a small table is asked by every query."""
+        return numbers(self.data)
 
     def __len__(self) -> int:
         return len(self.revisions)
