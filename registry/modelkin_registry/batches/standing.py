@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.channels import CHANNELS
+from modelkin_indexer.results.fingerprint import Fingerprint
+from modelkin_indexer.results.once import once
 from modelkin_registry.batches.cosines import Sides
 from modelkin_registry.batches.figures import Aligned, Figures, Measured, channels_of
 from modelkin_registry.batches.layouts import layout_of
@@ -159,6 +161,7 @@ def _in_few_rows(parts: Sequence[Part], sides: Sides, asked: Bools) -> Bools:
         stack.column(("matrices", "probe", "values"), lambda model: model.matrices.sketches["probe"][0])
         for stack in (sides.query, sides.relative)
     ]
+    squares = [stack.column("squares of rows", _row_squares) for stack in (sides.query, sides.relative)]
     for aligned, roles in parts:
         others = aligned.rows()[at]
         for role in roles:
@@ -168,7 +171,7 @@ def _in_few_rows(parts: Sequence[Part], sides: Sides, asked: Bools) -> Bools:
             y = values[1][sides.relative.at[at, None], b].reshape(len(at), len(a), ROWS, WIDTH)
             plain &= x.reshape(len(at), len(a), -1)[:, :, WIDTH * ROWS // 4 :].any(axis=2)  # not a single expert's, which is folded
             products = np.einsum("plrw,plrw->plr", x, y)
-            lengths = np.sqrt(np.einsum("plrw,plrw->plr", x, x) * np.einsum("plrw,plrw->plr", y, y))
+            lengths = np.sqrt(squares[0][sides.query.at[at, None], a] * squares[1][sides.relative.at[at, None], b])
             cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
             for shape in {(int(ours.rows[row]), int(ours.columns[row])) for row in a.tolist()}:
                 chosen = plain & ((ours.rows[a] == shape[0]) & (ours.columns[a] == shape[1]))
@@ -181,6 +184,13 @@ def _in_few_rows(parts: Sequence[Part], sides: Sides, asked: Bools) -> Bools:
         uneven = (rows >= SAME_ROW).any(axis=1) & ((rows <= OTHER_ROW).sum(axis=1) >= FEWEST_OTHERS)
         found[at] |= uneven & (count >= FEWEST_MATRICES) & (empty == 0)
     return found
+
+
+@once
+def _row_squares(model: Fingerprint) -> npt.NDArray[np.float32]:
+    """Of each matrix and each of ROWS parts of its sketch the sum of squares (rows, ROWS)."""
+    rows = model.matrices.sketches["probe"][0].reshape(-1, ROWS, WIDTH)
+    return np.asarray(np.einsum("lrw,lrw->lr", rows, rows))
 
 
 def _sums(measured: Measured, inherited: dict[str, Bools], sides: Sides) -> tuple[Floats, Floats]:

@@ -106,10 +106,10 @@ def _telling(table: Matrices, rows: Sequence[int]) -> Rows:
 def _cosines(table: Matrices, other: Matrices, a: Rows, b: Rows) -> Floats:
     (x, x_length), (y, y_length) = table.sketches["probe"], other.sketches["probe"]
     lengths = x_length[a][:, None] * y_length[b][None, :]
-    return np.asarray(np.divide(_products(x[a], y[b].T), lengths, out=np.zeros_like(lengths), where=lengths > 0), np.float64)
+    return np.asarray(np.divide(products(x[a], y[b].T), lengths, out=np.zeros_like(lengths), where=lengths > 0), np.float64)
 
 
-def _products(x: Singles, y: Singles) -> Singles:
+def products(x: Singles, y: Singles) -> Singles:
     """x @ y, a small one in pieces that BLAS does in one thread: for several it waits, 30 ms instead of 1 on a busy machine."""
     size = ONE_THREAD // max(y.size, 1)
     if size >= len(x) or len(x) * y.size > LARGE:

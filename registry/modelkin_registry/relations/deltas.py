@@ -265,11 +265,14 @@ def _copied_rows(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> str:
     if (ours.rows[a] != theirs.rows[b]).any() or (ours.columns[a] != theirs.columns[b]).any():
         return ""
     same_precision = bool((ours.bits[a] == theirs.bits[b]).all()) and _halves(pair.query) == _halves(pair.relative)
+    one_format = pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys() and not pair.changes_only
+    if one_format and not all(_rounded(x, y, pair) for x, y in rows[:1]):
+        return ""  # as below, before more is asked of all of them
     if same_bytes(a, b, pair).all():
         return "identical" if same_precision else "recast"
     # Of an adapter's change, a product of factors, the formats of the factors are not known: rounding is as small as theirs.
     largest = RECAST_DELTA
-    if pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys() and not pair.changes_only:
+    if one_format:
         if not (same_precision and all(_rounded(x, y, pair) for x, y in rows)):
             return ""
         largest = IDENTICAL_DELTA

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.fingerprint import Matrices, Vectors
+from modelkin_registry.counterparts.assignment import products
 
 TINY = float(np.finfo(np.float64).tiny)
+ROUNDED = 1e-3  # of a cosine in single precision, far more than it is off
 ALIKE_SD = 4.8  # of a cosine's noise, from which matrices are alike: what a layer has to stand out by in a layer map
 
 
@@ -54,14 +56,20 @@ def told_apart(ours: Matrices, theirs: Matrices, found: Sequence[Agreeing]) -> l
     as well. A matrix then agrees with its counterpart's neighbours as much as with its counterpart: of S + a, S + b in one model and S + c,
     S + d in the other the correlations crosswise have the product of those that are not. What agrees so with a pair before it says no more.
     """
+    if len(found) < 2 or ours.probe.shape[1] != theirs.probe.shape[1]:
+        return list(range(len(found)))
+    near = _may_agree(ours, theirs, found)
+    if not near.any():
+        return list(range(len(found)))
     groups: dict[tuple[int, int, int], list[int]] = {}
     at = [one.ours for one in found]
     for position, shape in enumerate(zip(ours.rows[at].tolist(), ours.columns[at].tolist(), ours.experts[at].tolist(), strict=True)):
         groups.setdefault(shape, []).append(position)
-    if ours.probe.shape[1] != theirs.probe.shape[1]:
-        return list(range(len(found)))
     kept: list[int] = []
     for positions in groups.values():
+        if not near[np.ix_(positions, positions)].any():
+            kept += positions
+            continue
         crosswise, first = _crosswise(ours, theirs, [found[at] for at in positions]), list[int]()
         some = np.logical_or.reduce(np.tril(crosswise, -1), axis=1)  # the others agree with none before them
         for number in range(len(positions)):
@@ -69,6 +77,17 @@ def told_apart(ours: Matrices, theirs: Matrices, found: Sequence[Agreeing]) -> l
                 first.append(number)
         kept += [positions[number] for number in first]
     return sorted(kept)
+
+
+def _may_agree(ours: Matrices, theirs: Matrices, found: Sequence[Agreeing]) -> npt.NDArray[np.bool_]:
+    """Which of these pairs (n, n) may agree crosswise at all: more than the least noise lets them, roughly, in single precision."""
+    (x, x_length), (y, y_length) = ours.sketches["probe"], theirs.sketches["probe"]
+    a, b = [one.ours for one in found], [one.theirs for one in found]
+    cosines, lengths = products(x[a], y[b].T), x_length[a][:, None] * y_length[b]
+    least = ALIKE_SD * min(one.noise for one in found) - ROUNDED
+    near = np.asarray(np.abs(cosines * cosines.T) >= np.float32(least**2) * (lengths * lengths.T), np.bool_)
+    np.fill_diagonal(near, False)
+    return near
 
 
 def _crosswise(ours: Matrices, theirs: Matrices, found: Sequence[Agreeing]) -> npt.NDArray[np.bool_]:
