@@ -7,6 +7,7 @@ of them cannot do (the registry has changed, memory is short) is done by the pro
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import queue
@@ -31,6 +32,7 @@ from modelkin_registry.trees.pairs.measurer import Measurer, Pair
 
 MOST = 8  # processes: each holds some hundred fingerprints in memory
 FEWEST_EACH = 128  # models for which a process of its own pays: starting one takes as long as working out some fifty
+SELDOM = 100_000  # objects that a process makes between two looks for garbage: what a family's pairs hold stays until it is drawn
 AHEAD = 2  # families that are ready for each process
 WORKER = ("-P", "-c", "from modelkin_registry.trees.processes import serve; serve()")  # -P: nothing is imported from the caller's folder
 Process = subprocess.Popen[bytes]
@@ -157,6 +159,7 @@ def _close(process: Process) -> None:
 
 def serve() -> None:
     """Work out families until nothing more is asked."""
+    gc.set_threshold(SELDOM)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anybody prints is no answer
     with contextlib.suppress(EOFError):
