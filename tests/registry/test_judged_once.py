@@ -12,6 +12,7 @@ import pytest
 from benchmarks.common.sketch_families import families
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
 from modelkin_indexer.results.once import once
+from modelkin_registry.batches.pairs import screened, screened_both_ways
 from modelkin_registry.counterparts.copying import alike
 from modelkin_registry.counterparts.copying.faces import Unit, united
 from modelkin_registry.evidence.judge import ALONE
@@ -51,6 +52,13 @@ def test_a_model_that_was_held_before_is_judged_as_a_fresh_one(family: list[Fing
         for pair in combinations(family, 2)
     ]
     assert first == [repr(hold(one, other, "", ALONE).kin()) for one, other in fresh]
+
+
+def test_both_ways_at_once_show_what_each_shows(family: list[Fingerprint]) -> None:
+    pairs = [*combinations([*family, *(one for _, one in families(4, 2))], 2)]
+    back = screened([(second, first) for first, second in pairs], ALONE)
+    assert screened_both_ways(pairs, ALONE) == [*zip(screened(pairs, ALONE), back, strict=True)]
+    assert any(one.shared for one, _ in screened_both_ways(pairs, ALONE))
 
 
 @pytest.mark.parametrize("count", [2, FEWEST_MISMATCHES - 1, FEWEST_MISMATCHES, 40])

@@ -289,7 +289,7 @@ def test_the_tree_is_that_of_which_every_pair_was_held_and_every_layer_looked_up
             registry.add(name, model)
         monkeypatch.setattr(KeptPairs, "keep", lambda *_: None)
         quick = [registry.tree(), registry.tree(centre, depth=1)]
-        monkeypatch.setattr(measurer, "screened", lambda pairs, judge: [UNSEEN] * len(pairs))
+        monkeypatch.setattr(measurer, "screened_both_ways", lambda pairs, judge: [(UNSEEN, UNSEEN)] * len(pairs))
         monkeypatch.setattr(Nearest, "find", find)
         held = [registry.tree(), registry.tree(centre, depth=1)]
     for one, other in zip(quick, held, strict=True):

@@ -105,6 +105,12 @@ class Group:
 
 def groups(pairs: Sequence[Pair], judge: Judge) -> Iterator[Group]:
     """Pairs that may be held against each other at once, measured; those that may not are in none of the groups."""
+    for numbers, query, relative in _alike(pairs):
+        yield from _group(numbers, query, relative, judge)
+
+
+def _alike(pairs: Sequence[Pair]) -> Iterator[tuple[tuple[int, ...], Stack, Stack]]:
+    """Places of pairs of one layout each among those given, and both sides of them."""
     alike: dict[tuple[Layout, Layout], list[int]] = defaultdict(list)
     plain: dict[int, bool] = {}
     for number, pair in enumerate(pairs):
@@ -113,11 +119,16 @@ def groups(pairs: Sequence[Pair], judge: Judge) -> Iterator[Group]:
     for numbers in alike.values():
         for start in range(0, len(numbers), AT_ONCE):
             chosen = numbers[start : start + AT_ONCE]
-            query, relative = (Stack([pairs[number][side] for number in chosen]) for side in (0, 1))
-            names = named_components(query.models[0].about, relative.models[0].about)
-            if names:
-                sides = [Sides(query, relative, both) for both in names]
-                yield Group(tuple(chosen), sides[0], judge, {one.components: measure(one, judge) for one in sides})
+            first, second = (Stack([pairs[number][side] for number in chosen]) for side in (0, 1))
+            yield tuple(chosen), first, second
+
+
+def _group(numbers: tuple[int, ...], query: Stack, relative: Stack, judge: Judge) -> Iterator[Group]:
+    """These pairs as a group; nothing where no components stand for each other."""
+    names = named_components(query.models[0].about, relative.models[0].about)
+    if names:
+        sides = [Sides(query, relative, both) for both in names]
+        yield Group(numbers, sides[0], judge, {one.components: measure(one, judge) for one in sides})
 
 
 def screened(pairs: Sequence[Pair], judge: Judge) -> list[Seen]:
@@ -127,6 +138,17 @@ def screened(pairs: Sequence[Pair], judge: Judge) -> list[Seen]:
         for number, seen in group.seen():
             found[number] = seen
     return found
+
+
+def screened_both_ways(pairs: Sequence[Pair], judge: Judge) -> list[tuple[Seen, Seen]]:
+    """The same, and what the second shows of the first: what the fingerprints hold is put together once for both."""
+    ahead, back = [UNSEEN] * len(pairs), [UNSEEN] * len(pairs)
+    for numbers, first, second in _alike(pairs):
+        for found, sides in ((ahead, (first, second)), (back, (second, first))):
+            for group in _group(numbers, *sides, judge):
+                for number, seen in group.seen():
+                    found[number] = seen
+    return list(zip(ahead, back, strict=True))
 
 
 def informative_parameters(layout: Layout) -> int:

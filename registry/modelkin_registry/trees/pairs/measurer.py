@@ -13,7 +13,7 @@ import numpy as np
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.relations import BLIND
-from modelkin_registry.batches.pairs import MATRICES, UNTOLD, Seen, screened
+from modelkin_registry.batches.pairs import MATRICES, UNTOLD, Seen, screened_both_ways
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.relations.pairs import Held, hold
@@ -80,8 +80,7 @@ class Measurer:
         for start in range(0, len(wanted), AT_ONCE):
             some = wanted[start : start + AT_ONCE]
             sides = [(self.fingerprint(a), self.fingerprint(b)) for a, b in some]
-            ahead, back = screened(sides, self.judge), screened([(b, a) for a, b in sides], self.judge)
-            self.screened |= dict(zip(some, zip(ahead, back, strict=True), strict=True))
+            self.screened |= dict(zip(some, screened_both_ways(sides, self.judge), strict=True))
 
     def link(self, one: str, other: str) -> Link | None:
         """The evidence between two models, None where there is none."""
