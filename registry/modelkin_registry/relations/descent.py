@@ -73,7 +73,8 @@ def shows_descent(pair: ComponentPair) -> bool:
     if not kept and not _by_experts(pair):
         return _elsewhere(pair, "")  # in several layers: a common start would show in the same coordinates
     common = learned_in_common(pair, kept)
-    r = 0.0 if not common.matrices and _gains_look_drawn(pair) else mean_of_gains(pair)
+    like_a_start = common.amount < MUCH and not common.matrices and _gains_look_drawn(pair)
+    r = 0.0 if like_a_start else mean_of_gains(pair)
     learned = common.is_descent and (common.matrices >= FEWEST or _stands_alone(pair, kept))
     if r >= COMMON or learned or (common.matrices >= FEWEST and min(common.share, r) >= COMMON_IN_BOTH):
         return True
