@@ -159,11 +159,20 @@ def test_layers_rearranged(ask: Ask, parent: models.Tensors, level: str, layers:
     assert layer_map(kin) == list(enumerate(layers))
 
 
+def test_a_network_may_have_been_taken_out_of_a_file_that_holds_it_twice(ask: Ask, parent: models.Tensors) -> None:
+    twice = ask(models.with_layers(parent, [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]), parent).relative
+    assert twice.relation == "layers rearranged"
+    assert twice.alternatives == ("query from relative", "relative from query", "both from a third")
+
+
 def test_new_embeddings(ask: Ask, parent: models.Tensors, stranger: models.Tensors) -> None:
     child = models.part_from(models.part_from(parent, stranger, "embed_tokens"), stranger, "lm_head")
     kin = ask(child, parent)
     assert kin.relative.relation == "vocabulary changed"
     assert "embedding" not in inherited(kin)
+    told = " ".join(sentence for part in kin.relative.components for sentence in part.changes)
+    assert "show nothing in common row by row" in told
+    assert "not inherited" not in told
 
 
 @pytest.mark.parametrize("level", ["full", "probe"])

@@ -215,3 +215,36 @@ def test_a_draw_in_parts_of_unequal_scale_is_a_start(ask: Ask, draw: Callable[[i
     assert ask(*runs, level).relation in DESCENT_FREE
     parent = trained(start, 75, 1.5)
     assert ask(trained(parent, 76, 0.1), parent, level).relation not in DESCENT_FREE
+
+
+def with_drawn_gains(seed: int) -> Tensors:
+    """A start of three layers whose gains are drawn, as some recipes do: around one with a spread of 0.2."""
+    rng, out = np.random.default_rng(seed), {}
+    for layer in range(3):
+        out[f"blocks.{layer}.norm.weight"] = (1 + 0.2 * rng.standard_normal(WIDTH)).astype(np.float32)
+        for name in ("up", "down"):
+            out[f"blocks.{layer}.{name}.weight"] = (rng.uniform(-1, 1, (WIDTH, WIDTH)) / 8).astype(np.float32)
+    return out
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_gains_that_a_seed_draws_are_no_evidence(ask: Ask, level: str) -> None:
+    start = with_drawn_gains(1)
+    told = ask(moved(start, 2), moved(start, 3), level)
+    assert told.relation == "shared initialisation"
+    assert "common start" in told.explanation[0]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_gains_of_layers_that_differ_are_evidence(ask: Ask, level: str) -> None:
+    parent = with_drawn_gains(1)
+    for layer in range(3):  # as training leaves them: each layer at a mean and a spread of its own
+        name = f"blocks.{layer}.norm.weight"
+        parent[name] = (0.4 + 0.5 * layer + (1 + layer) * (parent[name] - 1)).astype(np.float32)
+    assert ask(moved(parent, 2), moved(parent, 3), level).relation not in DESCENT_FREE
+
+
+def moved(start: Tensors, seed: int) -> Tensors:
+    """A start after a short run: a little independent change everywhere."""
+    rng = np.random.default_rng(seed)
+    return {name: value + 0.1 * value.std() * rng.standard_normal(value.shape) for name, value in start.items()}

@@ -106,8 +106,8 @@ TABLE = (
     ),
     _row(
         "shared initialisation",
-        "and {model} have a common start: their numbers correlate as two trainings from one random initialisation do, "
-        "and a public seed gives that to anybody; that anything learned is shared is not shown",
+        "and {model} agree as far as a common start explains: their numbers correlate as two trainings from one initialisation do, "
+        "and a public seed or a formula gives that to anybody; that anything learned is shared is not shown",
         _RELATIONS + "two_trainings_from_one_initialisation",
         rank=1.5,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -43,7 +43,8 @@ def counterparts(common: Common, measured: Sequence[Measurement], *, copied: boo
     all that the query holds is known to be the relative's, so that sums tell what its other vectors were put together of.
     """
     ours, theirs = common.own_names
-    matrices, vectors = list(_matrices(common, measured, copied=copied)), list(_vectors(common, measured, copied=copied))
+    matrices = _by_name(_matrices(common, measured, copied=copied), ours.matrices, theirs.matrices)
+    vectors = _by_name(_vectors(common, measured, copied=copied), ours.vectors, theirs.vectors)
     counts: Counter[str] = Counter()
     for match in chain(matrices, vectors):
         counts[match.found or "none"] += len(match.ours)
@@ -54,6 +55,14 @@ def counterparts(common: Common, measured: Sequence[Measurement], *, copied: boo
         told += _told(vectors, ours.vectors, theirs.vectors, ours.vectors.length.tolist())
         rows = tuple(sorted(told, key=lambda row: (-row.parameters, row.query)))
     return Counterparts(**counts, renamed=renamed, tensors=rows)
+
+
+def _by_name(matches: Iterable[Match], ours: Matrices | Vectors, theirs: Matrices | Vectors) -> list[Match]:
+    """The matches; what was left over and has a counterpart of its own name is told by that, not by its shape alone."""
+    return [
+        replace(match, found=NAME) if match.found == SHAPE and ours.places[match.ours[0]] == theirs.places[match.theirs[0]] else match
+        for match in matches
+    ]
 
 
 def alike_in_order(found: Counterparts | None) -> dict[str, str]:

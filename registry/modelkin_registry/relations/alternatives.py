@@ -1,7 +1,8 @@
 """Which explanations of descent no fact excludes: the query from the relative, the relative from the query, both from a third.
 
-A change that loses numbers goes one way: values on a quantiser's grid, cleared or cut ones, a layer that stands twice. That both come from
-a third model is never excluded by one pair alone: the third may be all that they have in common.
+A change that loses numbers goes one way: values on a quantiser's grid, cleared or cut ones. A layer that stands twice loses none: the
+network may have been taken out of a file that holds two of it (a running average, a target). That both come from a third model is never
+excluded by one pair alone: the third may be all that they have in common.
 """
 
 from __future__ import annotations
@@ -20,15 +21,9 @@ def alternatives(relation: Relation, pairs: list[ComponentPair]) -> tuple[str, .
         return ()
     names = {relation.name, *relation.also}
     lost = not names.isdisjoint(LOSSES) and not _stored_rounded(pairs)
-    return tuple(way for way in ALTERNATIVES if way != FROM_QUERY or not (lost or any(map(_repeats, pairs))))
+    return tuple(way for way in ALTERNATIVES if way != FROM_QUERY or not lost)
 
 
 def _stored_rounded(pairs: list[ComponentPair]) -> bool:
     """Whether the relative is the one that is stored rounded: then the relation is read from the other side."""
     return any(pair.relative.about.quantization and not pair.query.about.quantization for pair in pairs)
-
-
-def _repeats(pair: ComponentPair) -> bool:
-    """Whether a layer of the relative stands more than once in the query."""
-    used = [theirs for _, theirs in pair.layer_map.pairs]
-    return pair.layer_map.found and len(set(used)) < len(used)

@@ -52,10 +52,10 @@ def _layers(pair: ComponentPair, names: set[str]) -> Iterable[str]:
     repeated = sorted(layer for layer, times in used.items() if times > 1)
     dropped = sorted(set(range(pair.layers[1])) - set(used))
     new = sorted(set(range(pair.layers[0])) - {ours for ours, _ in pair.layer_map.pairs})
-    groups = ((repeated, "repeated"), (dropped, "left out"), (new, "from elsewhere"))
+    groups = ((repeated, "there more than once here"), (dropped, "there without a counterpart here"), (new, "here without one there"))
     parts = [f"layer{'s' if len(layers) > 1 else ''} {_numbers(layers)} {what}" for layers, what in groups if layers]
     parts += ["layers in another order"] if not repeated and order != sorted(order) else []
-    yield f"{pair.layers[1]} layers became {pair.layers[0]}: {'; '.join(parts)}."
+    yield f"{pair.layers[1]} layers there, {pair.layers[0]} here: {'; '.join(parts)}."
 
 
 def _numbers(values: Sequence[int]) -> str:
@@ -91,9 +91,10 @@ def _vocabulary(pair: ComponentPair, names: set[str]) -> Iterable[str]:
         return
     kept = any(f.family == "embedding" and f.inherited for f in pair.families)
     if kept and ours != theirs:
-        yield f"Vocabulary {'extended' if ours > theirs else 'cut'} from {theirs} to {ours} tokens; the rows looked at are kept."
+        yield f"Token tables of {theirs} tokens there and {ours} here; the rows looked at are the same or close."
     elif not kept and "vocabulary changed" in names:
-        yield f"Token tables are not inherited ({theirs} tokens there, {ours} here): another tokenizer, or tables made anew."
+        held = f"Token tables ({theirs} tokens there, {ours} here) show nothing in common row by row"
+        yield f"{held}: another tokenizer, other tables, or the same rows in another order or a selection of them."
 
 
 def _tokens(side: Side) -> int | None:

@@ -22,6 +22,7 @@ from modelkin_registry.evidence.places import ROTARY_NORMS, SHOWN_AS, ComponentP
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.start import CHANCE_SD, are_row_norms, learned_shares, sampled_shares
 from modelkin_registry.relations.deltas import normalised_deltas, same_bytes, stacks_kept
+from modelkin_registry.relations.drawn_gains import look_drawn
 
 Floats = npt.NDArray[np.floating[Any]]
 # Shares of what was learned that both sides hold. Figures from benchmarks/results/common_start.json: pairs of runs from one start.
@@ -71,8 +72,9 @@ def shows_descent(pair: ComponentPair) -> bool:
         return True
     if not kept and not _by_experts(pair):
         return _elsewhere(pair, "")  # in several layers: a common start would show in the same coordinates
-    r = mean_of_gains(pair)
     common = learned_in_common(pair, kept)
+    like_a_start = common.amount < MUCH and not common.matrices and _gains_look_drawn(pair)
+    r = 0.0 if like_a_start else mean_of_gains(pair)
     learned = common.is_descent and (common.matrices >= FEWEST or _stands_alone(pair, kept))
     if r >= COMMON or learned or (common.matrices >= FEWEST and min(common.share, r) >= COMMON_IN_BOTH):
         return True
@@ -173,6 +175,13 @@ def mean_of_gains(pair: ComponentPair) -> float:
     """Mean r of vectors that start at one value, so that all they hold was learned; 0 with fewer than FEWEST."""
     found = [vector.cosine for vector in _gains(pair)]
     return float(np.mean(found)) if len(found) >= FEWEST else 0.0
+
+
+def _gains_look_drawn(pair: ComponentPair) -> bool:
+    """Whether gains of a side may be drawn: where no matrix shows anything learned in common either, they started at no one value."""
+    found = _gains(pair)
+    sides = (pair.query.vectors, [v.query_row for v in found]), (pair.relative.vectors, [v.relative_row for v in found])
+    return any(look_drawn(vectors, rows) for vectors, rows in sides)
 
 
 def _gains(pair: ComponentPair) -> list[PlaceCosine]:

@@ -30,7 +30,10 @@ RULE_SENTENCES = {
     "both are kin to. Training on the same texts can leave that too.",
 }
 NOT_BORNE_OUT = "{base} is declared as its base; the weights show nothing of it."
-COMMON_START = "It has a common start with {relative}, which a public seed gives to anybody; that anything learned is shared is not shown."
+COMMON_START = (
+    "It agrees with {relative} as far as a common start explains, which a public seed or a formula gives to anybody; "
+    "that anything learned is shared is not shown."
+)
 NOT_EXAMINED = "{share:.0%} of its informative weights were held against any of {models} registered models: too little to say anything."
 PART_NOT_EXAMINED = (
     "Its {component} component ({share:.0%} of the informative weights) has no counterpart in any of {models} registered models."

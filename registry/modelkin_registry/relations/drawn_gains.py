@@ -1,0 +1,54 @@
+"""Whether gains of norms look drawn at random rather than learned from one value: then two runs of one seed share them, and no more.
+
+Some recipes draw gains (older torch and GANs: around one, or evenly between two bounds) or give them by a formula. All of them then have
+one mean and one spread, which training hardly moves as long as two runs still agree in them. Learned gains differ from layer to layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from modelkin_indexer.results.fingerprint import Vectors
+
+Floats = npt.NDArray[np.float64]
+# Of a spread that training moves means, and of which it changes spreads, while runs of one start still agree (drawn_gains.json).
+MOVED, GREW = 0.15, 0.08
+ALIKE = 6.0  # chi-square of two freedoms up to which two vectors have one mean and spread: exceeded once in exp(3)
+# Share of a side's gains that are alike from which all look drawn. Of 46 components of published models with gains so wide one has more,
+# of two vectors of 20 numbers; the next has 0.53 (drawn_gains.json).
+MOST_ALIKE = 0.65
+WIDE = 0.08  # spread beside their size from which gains that are alike are hardly learned: short trainings leave less (drawn_gains.json)
+FEWEST = 2  # vectors that may be alike
+
+
+def look_drawn(vectors: Vectors, rows: Sequence[int]) -> bool:
+    """Whether most of these gains (rows of a table of vectors) are wide and have one mean and one spread, as far as their lengths tell."""
+    return width(vectors, rows) >= WIDE and alike_share(vectors, rows) >= MOST_ALIKE
+
+
+def width(vectors: Vectors, rows: Sequence[int]) -> float:
+    """Median spread of gains beside their size; 0 of fewer than two that are not constant."""
+    means, spreads, _ = _moments(vectors, rows)
+    return float(np.median(spreads / np.hypot(means, spreads))) if len(means) >= FEWEST else 0.0
+
+
+def alike_share(vectors: Vectors, rows: Sequence[int]) -> float:
+    """The largest share of gains that are alike one of them, itself among them; 0 where that is one alone."""
+    means, spreads, chance = _moments(vectors, rows)
+    if len(means) < FEWEST:
+        return 0.0
+    both = chance[:, None] + chance[None, :]
+    size = (spreads[:, None] ** 2 + spreads[None, :] ** 2) / 2
+    means_off = (means[:, None] - means[None, :]) ** 2 / size / (MOVED**2 + both)
+    spreads_off = np.log(spreads[:, None] / spreads[None, :]) ** 2 / (GREW**2 + both / 2)
+    alike = int((means_off + spreads_off <= ALIKE).sum(axis=1).max())
+    return alike / len(means) if alike >= FEWEST else 0.0
+
+
+def _moments(vectors: Vectors, rows: Sequence[int]) -> tuple[Floats, Floats, Floats]:
+    """Means, spreads and one over the lengths of those that are not constant, each once."""
+    at = [row for row in dict.fromkeys(rows) if not vectors.constant[row] and vectors.sd[row] > 0]
+    return vectors.mean[at].astype(np.float64), vectors.sd[at].astype(np.float64), 1 / vectors.length[at].astype(np.float64)
