@@ -17,8 +17,8 @@ Floats = npt.NDArray[np.float64]
 # Of a spread that training moves means, and of which it changes spreads, while runs of one start still agree (drawn_gains.json).
 MOVED, GREW = 0.15, 0.08
 ALIKE = 6.0  # chi-square of two freedoms up to which two vectors have one mean and spread: exceeded once in exp(3)
-# Share of a side's gains that are alike from which all look drawn. Of 46 components of published models with gains so wide one has more,
-# of two vectors of 20 numbers; the next has 0.53 (drawn_gains.json).
+# Share of a side's gains that are alike from which all look drawn. Of 45 published models with gains so wide two have more, of two vectors
+# each; the next has 0.53 (drawn_gains.json).
 MOST_ALIKE = 0.65
 WIDE = 0.08  # spread beside their size from which gains that are alike are hardly learned: short trainings leave less (drawn_gains.json)
 FEWEST = 2  # vectors that may be alike
