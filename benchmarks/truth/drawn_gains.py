@@ -30,7 +30,7 @@ from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.explanation.compare import compare_fingerprints
 from modelkin_registry.registry import Registry
-from modelkin_registry.relations.drawn_gains import WIDE, alike_share, width
+from modelkin_registry.relations.drawn_gains import alike_share, look_drawn, width
 
 INPUTS, WIDTH, OUTPUTS, DEPTH, BATCH, RATE = 40, 96, 8, 3, 64, 2e-3
 Law = Callable[[torch.Tensor], object]
@@ -45,6 +45,7 @@ LAWS: dict[str, Law] = {
 }
 STEPS, QUICK = (40, 200, 600), (40,)
 SEEDS = (0, 42)
+LEAST_WIDTH = 0.08  # spread / root mean square of a published model's gains from which they are told here
 
 
 class Block(torch.nn.Module):
@@ -104,16 +105,16 @@ def pair(law: Law, seed: int, steps: int, folder: Path) -> dict[str, Any]:
 
 
 def published(folder: Path) -> list[dict[str, Any]]:
-    """Of each model of the starter registry with two wide gains or more how many are alike, the largest share first."""
+    """Of each model of the starter registry with wide gains how many are alike, the largest share first, and whether they look drawn."""
     packaged, found = starter.path(), []
     assert packaged is not None
     with Registry.open(shutil.copy(packaged, folder / "starter.db"), create=False) as registry:
         for listed in registry.list():
             model = registry.get(listed.model)
             rows = gains(model)
-            if width(model.vectors, rows) >= WIDE:
-                share = alike_share(model.vectors, rows)
-                found.append({"model": listed.model, "gains": len(rows), "alike": round(share, 3)})
+            if (wide := width(model.vectors, rows)) >= LEAST_WIDTH:
+                share, drawn = alike_share(model.vectors, rows), look_drawn(model.vectors, rows)
+                found.append({"model": listed.model, "gains": len(rows), "width": round(wide, 3), "alike": round(share, 3), "drawn": drawn})
     return sorted(found, key=lambda one: -float(one["alike"]))
 
 

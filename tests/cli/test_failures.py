@@ -39,7 +39,7 @@ def test_what_nobody_foresaw_is_a_fault_of_ours(filled: Path, monkeypatch: pytes
     def crash(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("modelkin.registry.listing", crash)
+    monkeypatch.setattr("modelkin.keeping.listing.listing", crash)
     done = run("list", width=400)
     assert done.exit_code == 5
     assert done.stdout == ""
@@ -171,7 +171,7 @@ def test_an_interrupted_call_says_so_in_json(filled: Path, monkeypatch: pytest.M
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("modelkin.registry.listing", interrupt)
+    monkeypatch.setattr("modelkin.keeping.listing.listing", interrupt)
     done = run("list", "--json")
     assert done.exit_code == told(done.stdout)["code"] == 130
     assert done.stderr == "Interrupted.\n"
