@@ -17,11 +17,11 @@ Floats = npt.NDArray[np.float64]
 # Of a spread that training moves means, and of which it changes spreads, while runs of one start still agree (drawn_gains.json).
 MOVED, GREW = 0.15, 0.08
 ALIKE = 6.0  # chi-square of two freedoms up to which two vectors have one mean and spread: exceeded once in exp(3)
-# Share of a side's gains that are alike from which all look drawn. Of 45 published models with gains so wide two have more, of two vectors
-# each; the next has 0.53 (drawn_gains.json).
+# Share of a side's gains that are alike from which all look drawn: the most of 45 published models with wide gains is 0.53
+# (drawn_gains.json).
 MOST_ALIKE = 0.65
 EVEN, MOVES = 0.5, 0.08  # spread / root mean square of what is drawn evenly from 0 on, and what training moves it by (drawn_gains.json)
-FEWEST = 2  # vectors that may be alike
+FEWEST = 3  # vectors that may be alike: two of a published model's are by chance
 
 
 def look_drawn(vectors: Vectors, rows: Sequence[int]) -> bool:
@@ -30,7 +30,7 @@ def look_drawn(vectors: Vectors, rows: Sequence[int]) -> bool:
 
 
 def width(vectors: Vectors, rows: Sequence[int]) -> float:
-    """Median spread of gains beside their size; 0 of fewer than two that are not constant."""
+    """Median spread of gains beside their size; 0 of fewer than three that are not constant."""
     means, spreads, _ = _moments(vectors, rows)
     return float(np.median(spreads / np.hypot(means, spreads))) if len(means) >= FEWEST else 0.0
 
