@@ -4,7 +4,8 @@
 
 The registry is made by many_models.py: 4,000 models of the search benchmark's zoo among strangers. A process of its own opens it and asks
 the zoo's questions, and further ones about copies at a cosine of 0.3; then one model is added and asked for. What is found is held against
-exhaustive search of the same rows. TREE is another build's source tree, which makes a registry of the same models and is asked the same.
+exhaustive search of the same rows. TREE is the source tree of another build of this layout of modules, which makes such a registry too and
+is asked the same.
 Writes results/million.json; exits 1 where a target is missed.
 """
 
