@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelkin_indexer.results.fingerprint import Vectors
+from modelkin_registry.evidence.nulls import median
 
 Floats = npt.NDArray[np.float64]
 # Of a spread that training moves means, and of which it changes spreads, while runs of one start still agree (drawn_gains.json).
@@ -32,7 +33,7 @@ def look_drawn(vectors: Vectors, rows: Sequence[int]) -> bool:
 def width(vectors: Vectors, rows: Sequence[int]) -> float:
     """Median spread of gains beside their size; 0 of fewer than three that are not constant."""
     means, spreads, _ = _moments(vectors, rows)
-    return float(np.median(spreads / np.hypot(means, spreads))) if len(means) >= FEWEST else 0.0
+    return median(spreads / np.hypot(means, spreads)) if len(means) >= FEWEST else 0.0
 
 
 def alike_share(vectors: Vectors, rows: Sequence[int]) -> float:
