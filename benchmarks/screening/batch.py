@@ -49,14 +49,19 @@ def timed(command: Sequence[str], **more: Any) -> tuple[subprocess.CompletedProc
     return done, {"wall_seconds": round(time.monotonic() - began, 1), "cpu_seconds": cost(before, after)}
 
 
-def register(command: Sequence[str], registry: Path, key: Path, models: Mapping[str, Path]) -> None:
+def own() -> dict[str, str]:
+    """The environment of an installed command: without the paths on which this build may lie, which it would import instead of its own."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def register(command: Sequence[str], registry: Path, key: Path, models: Mapping[str, Path], env: Mapping[str, str] | None = None) -> None:
     """All models in one call, under the names of copies of their folders."""
     copies = registry.with_suffix(".models")
     copies.mkdir()
     for name, path in models.items():
         shutil.copytree(path, copies / name)
     call = [*command, "--registry", str(registry), "--key-file", str(key), "add", *(str(copies / name) for name in models), "--no-starter"]
-    done = subprocess.run(call, capture_output=True, check=False)
+    done = subprocess.run(call, capture_output=True, check=False, env=env)
     if done.returncode:
         raise SystemExit(done.stderr.decode()[-2000:])
 
@@ -98,14 +103,16 @@ def interrupted(call: Sequence[str], out: Path, kills: int, wall: float) -> dict
     return {"killed": sent, "calls": kills + 1, "exit_code": done.returncode}
 
 
-def loop(command: Sequence[str], registry: Path, key: Path, cases: Sequence[Case]) -> dict[str, Any]:
-    """A shell loop over `query`, as people write it."""
+def loop(command: Sequence[str], registry: Path, key: Path, cases: Sequence[Case]) -> dict[str, float]:
+    """A shell loop over `query`, as people write it. `answered`: calls that gave one, which all should but those of unreadable files."""
     lines = [
         shlex.join([*command, "--registry", str(registry), "--key-file", str(key), "query", str(case.source), "--json"]) for case in cases
     ]
-    script = "\n".join(f"{line} >> answers.jsonl 2>/dev/null || true" for line in lines)
+    script = "\n".join(f"{line} > {number}.json 2>/dev/null || true" for number, line in enumerate(lines))
     with tempfile.TemporaryDirectory() as folder:
-        return timed(["bash", "-c", script], cwd=folder)[1]
+        spent = timed(["bash", "-c", script], cwd=folder, env=own())[1]
+        answers = [json.loads(file.read_text() or "{}") for file in Path(folder).glob("*.json")]
+    return {**spent, "answered": sum("relatives" in answer for answer in answers)}
 
 
 def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -139,7 +146,7 @@ def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
         print(found["interrupted"], flush=True)
     if arguments.old:
         old = shlex.split(arguments.old)
-        register(old, work / "old.db", key, batch.registered)
+        register(old, work / "old.db", key, batch.registered, own())
         found["loop_over_query"] = loop(old, work / "old.db", key, batch.cases)
         found["cpu_ratio"] = round(found["loop_over_query"]["cpu_seconds"] / spent["cpu_seconds"], 2)
         print(found["loop_over_query"], found["cpu_ratio"], flush=True)
