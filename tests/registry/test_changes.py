@@ -50,7 +50,7 @@ def rounded(tensors: models.Tensors, bits: int) -> models.Tensors:
         (models.scales_moved, "scales moved between paired matrices"),
         (lambda t, _: rounded(t, 8), "a grid of about 8 bits"),
         (lambda t, _: models.narrowed(t, 84, 120), "keeps 84 of 96 channels of the residual stream, 120 of 160 neurons of the MLP"),
-        (lambda t, _: models.with_layers(t, [0, 1, 2, 3, 1, 2, 3, 4, 5]), "6 layers there, 9 here: layers 1-3 there found more than once here"),
+        (lambda t, _: models.with_layers(t, [0, 1, 2, 3, 1, 2, 3, 4, 5]), "6 layers there, 9 here: layers 1-3 there more than once here"),
         (lambda t, _: models.with_layers(t, [0, 2, 3, 5]), "6 layers there, 4 here: layers 1, 4 there without a counterpart here"),
         (models.adapter_merged, "Unchanged in all rows that were read: head, token."),
     ],

@@ -52,7 +52,7 @@ def _layers(pair: ComponentPair, names: set[str]) -> Iterable[str]:
     repeated = sorted(layer for layer, times in used.items() if times > 1)
     dropped = sorted(set(range(pair.layers[1])) - set(used))
     new = sorted(set(range(pair.layers[0])) - {ours for ours, _ in pair.layer_map.pairs})
-    groups = ((repeated, "there found more than once here"), (dropped, "there without a counterpart here"), (new, "here without one there"))
+    groups = ((repeated, "there more than once here"), (dropped, "there without a counterpart here"), (new, "here without one there"))
     parts = [f"layer{'s' if len(layers) > 1 else ''} {_numbers(layers)} {what}" for layers, what in groups if layers]
     parts += ["layers in another order"] if not repeated and order != sorted(order) else []
     yield f"{pair.layers[1]} layers there, {pair.layers[0]} here: {'; '.join(parts)}."
