@@ -7,7 +7,7 @@
     answer.to_dict(), answer.to_pandas()
 
 Every verb of the command line is a function here; each opens the registry that `registry=` names, by default the user's own, and closes it.
-`open()` and `Registry.open()` keep one open. Nothing is printed: results are frozen dataclasses, and errors those of `modelkin.errors`.
+`open()` and `Registry.open()` keep one open. Nothing is printed: results are frozen records, and errors those of `modelkin.errors`.
 """
 
 from __future__ import annotations

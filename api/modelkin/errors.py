@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from modelkin_indexer.errors import (
     DamagedFile,
     EvidenceError,
@@ -63,8 +61,7 @@ FAULT = 5  # exit code of an error that nobody foresaw: a fault of modelkin, nev
 OURS = "This is a fault of modelkin: --debug shows where it happened."
 
 
-@dataclass(frozen=True)
-class Problem(Plain):
+class Problem(Plain, frozen=True):
     """An error as JSON tells it: `code` is the exit code, `kind` its class, `message` says what is wrong, `remedy` what helps."""
 
     code: int
@@ -85,8 +82,7 @@ class Problem(Plain):
         return f"{where}{tensor}{self.message}" + (f". {self.remedy}" if self.remedy else "")
 
 
-@dataclass(frozen=True)
-class Failure(Plain):
+class Failure(Plain, frozen=True):
     """The JSON contract's object of a call that ended with an error."""
 
     error: Problem

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,7 @@ FORMS = {"cyclonedx": ".cdx.json", "spdx": ".spdx.json", "in-toto": ".intoto.jso
 REPRODUCED, DIFFERS = "reproduced", "differs"
 
 
-@dataclass(frozen=True)
-class Evidenced(Plain):
+class Evidenced(Plain, frozen=True):
     """A bundle that was written, with its SHA-256, and what others' tools are told beside it, by form."""
 
     file: str
@@ -37,8 +35,7 @@ class Evidenced(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class DifferenceTold(Plain):
+class DifferenceTold(Plain, frozen=True):
     """Where a bundle is not what it says: the field, what it says, and what was found; long values are cut."""
 
     where: str
@@ -46,8 +43,7 @@ class DifferenceTold(Plain):
     found: Any
 
 
-@dataclass(frozen=True)
-class Verified(Plain):
+class Verified(Plain, frozen=True):
     """What became of checking a bundle. `verdict` is "reproduced", or "differs" with the first of `count` differences.
 
     values   numbers, words and sentences that were made again and compared

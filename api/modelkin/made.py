@@ -7,7 +7,6 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,8 +26,7 @@ MOST_DIGESTED = 10_000  # models of a registry whose contents are still listed f
 SOFTWARE = ("numpy", "scipy", "faiss-cpu", "blake3", "xxhash")  # whose versions may show in the last digits of a number
 
 
-@dataclass(frozen=True)
-class InputFile(Plain):
+class InputFile(Plain, frozen=True):
     """A file of an input. `sha256` is None where nobody has told it."""
 
     name: str
@@ -36,8 +34,7 @@ class InputFile(Plain):
     sha256: str | None
 
 
-@dataclass(frozen=True)
-class Input(Plain):
+class Input(Plain, frozen=True):
     """One model of a question. `kind` is "files", "fingerprint", "Hub" or "registered"; `revision` says where from: of the Hub the commit.
 
     `sha256` is one digest of all of the files: of lines "SHA-256, two spaces, name", as sha256sum prints them, by name; None where one
@@ -52,8 +49,7 @@ class Input(Plain):
     sha256: str | None = None
 
 
-@dataclass(frozen=True)
-class Made(Plain):
+class Made(Plain, frozen=True):
     """How an answer came to be. `registry` is a digest of its contents (names and digests of weights), None without one or of one that is
     too large for it; `models` how many it has. `key` is the key's id: the key itself stands nowhere."""
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
+
+from msgspec.structs import replace
 
 from modelkin.asked import AskedRegistry
 from modelkin.keys import read_key

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from modelkin_registry.store.address import Place
 
 
-@dataclass
-class Settings:
+class Settings(Struct):
     """Which registry and which key; None is the user's own registry, and the public key. `offline` forbids to ask the Hub.
 
     `others` are asked with it as one; only questions ask several.

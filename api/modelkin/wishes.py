@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
+
+from msgspec import Struct
 
 from modelkin.settings import Settings
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
@@ -37,8 +38,7 @@ def _logged(error: Exception) -> None:
     _LOG.error("%s", error, exc_info=error)
 
 
-@dataclass(frozen=True)
-class Listener:
+class Listener(Struct, frozen=True):
     """Who is told what is no data. By default the log of the name `modelkin` has the words, and nobody watches the progress.
 
     begin     a source is begun: its name and bytes; returns what is told of bytes done
@@ -63,8 +63,7 @@ class OpenRegistry:
 SILENT = Listener()
 
 
-@dataclass(frozen=True)
-class HowToRead:
+class HowToRead(Struct, frozen=True):
     """How sources become fingerprints. `level` None means the default, and leaves a written fingerprint as it is.
 
     `base` is the model that the changes of an adapter are added to; `offline` forbids to ask the Hub; `strict` refuses damaged tensors.
@@ -202,8 +201,7 @@ class CompareOptions(Options, ExactOptions, total=False):
     """How sources are read, and how an exact comparison goes."""
 
 
-@dataclass(frozen=True)
-class ExactWishes:
+class ExactWishes(Struct, frozen=True):
     """What a call asks of an exact comparison: its journal, and whether every layer is held against every other."""
 
     resume: Path | None = None
@@ -226,8 +224,7 @@ def exact_wishes(exact: bool, options: ExactOptions) -> ExactWishes | None:
     return ExactWishes(None if resume is None else Path(resume), layers == "all")
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """A source that was read. `name` is what it calls itself; `origin` and `files` say where from.
 
     `claims` are what its folder says, `structure` what lies there beside the weights; `remote` whether the Hub sent it.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
+
+from msgspec import Struct
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 640, 360, 64, 32, 170, 48
 COLOURS = ("#1b6ca8", "#c4511a", "#2e8540", "#7a3e9d", "#8a6d00", "#b3245f", "#0f7b7b", "#555555")
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(Struct, frozen=True):
     """One named line through points (xs, ys)."""
 
     name: str
@@ -60,8 +60,7 @@ def chart(
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-@dataclass(frozen=True)
-class _Axis:
+class _Axis(Struct, frozen=True):
     low: float
     high: float
     start: float

@@ -7,15 +7,15 @@ but tensor by tensor the numbers correlate as no two trainings apart do).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import permutations, product
+
+from msgspec import Struct
 
 SAME = ("identical", "recast", "quantized")
 TRAINED = ("fine-tuned", "continued", "low-rank delta", "noised", "merged")
 
 
-@dataclass(frozen=True)
-class Truth:
+class Truth(Struct, frozen=True):
     """`relations` are the names that are right; what else is descent was found, but not named right."""
 
     relations: tuple[str, ...]

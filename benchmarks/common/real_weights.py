@@ -17,10 +17,11 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
+
+from msgspec import Struct
 
 CONFIG = "config.json"
 MAX_MEMBER = 4 << 30  # bytes that a file of a package may unpack to
@@ -38,8 +39,7 @@ class Piece(NamedTuple):
     member: str
 
 
-@dataclass(frozen=True)
-class RealModel:
+class RealModel(Struct, frozen=True):
     """One row of models.json. `parts` follow `member` in a file called `file`; `licence` is "" where none is stated."""
 
     id: str
@@ -68,8 +68,7 @@ class RealModel:
         return "PyPI " + " + ".join(f"{piece.requirement}: {piece.member}" for piece in self.pieces)
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(Struct, frozen=True):
     """All of models.json; `made` is the time that stands in the starter registry."""
 
     made: str

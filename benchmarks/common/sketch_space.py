@@ -7,11 +7,12 @@ All models have the same shapes: every stranger is comparable with every other, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer import spec
 from modelkin_indexer.places import Place
@@ -37,8 +38,7 @@ MATRIX_DIGEST, VECTOR_DIGEST = 16, 8  # bytes
 NORM_KEPT = 0.5  # norms move less than matrices: their cosine is the matrices' to this power
 
 
-@dataclass(frozen=True)
-class Stack:
+class Stack(Struct, frozen=True):
     """One component. `layers` (n, roles, 128), `tables` (token tables, 128), `norms` (n + 1, 2, 64; the last holds the final norm)."""
 
     layers: Floats

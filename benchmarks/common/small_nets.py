@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from msgspec import Struct
 from torch import nn
 
 State = dict[str, npt.NDArray[np.float32]]
@@ -91,8 +91,7 @@ class Transformer(nn.Module):
         return self.score(self.norm(h).mean(1))
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """A kind of network. `make` builds it, `data` gives a task by number and a part of its examples; runs are saved at `lengths` steps."""
 
     name: str

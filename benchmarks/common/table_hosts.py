@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from benchmarks.common.small_nets import KINDS, LAWS, start, state, trained
 
@@ -18,8 +18,7 @@ LEARNED = 0.4  # of a drawn matrix's energy lies in a few directions, as trainin
 DIRECTIONS = 6
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(Struct, frozen=True):
     """A model by what it is (hosts of one `kind` have the same names and shapes) and its tensors."""
 
     kind: str

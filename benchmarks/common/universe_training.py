@@ -7,13 +7,13 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tokenizers
 import torch
 import transformers as tf
+from msgspec import Struct
 from safetensors.torch import load_file
 
 LENGTH, BATCH = 128, 12  # tokens of a line, lines of a step
@@ -22,8 +22,7 @@ Tensors = dict[str, torch.Tensor]
 Loss = Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(Struct, frozen=True):
     """The dimensions of a universe."""
 
     hidden: int

@@ -15,7 +15,6 @@ import argparse
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
+from msgspec.structs import replace
 
 from benchmarks.common.real_pairs import known_pairs
 from benchmarks.common.real_weights import read_table

@@ -6,11 +6,11 @@ import os
 import tarfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 Arrays = dict[str, Any]
 DEVICES = 4
@@ -19,16 +19,14 @@ os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={DEV
 WIDTH, NEURONS, TOKENS, LAYERS = 96, 320, 601, 4
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(Struct, frozen=True):
     """A file or folder, and what it holds as PyTorch would lay it out."""
 
     path: Path
     truth: Arrays
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(Struct, frozen=True):
     """How a form is written in a folder, by seed; which modules that needs, and to how many bits the weights were rounded."""
 
     write: Callable[[Path, int], Written]

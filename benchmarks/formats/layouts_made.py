@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import onnx
 import safetensors.numpy
 import torch
+from msgspec import Struct
 
 from benchmarks.hostile import written
 from benchmarks.hostile.graphs import ct2_bytes, ct2_names
@@ -25,8 +25,7 @@ INDEX = "model.safetensors.index.json"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * "a" + "\nsize 123456789\n"
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """`make` writes a folder and tells the tensors that have to be read; `refused`: words of the refusal instead; `noted`: of the notes."""
 
     name: str

@@ -19,7 +19,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from msgspec import Struct
 from safetensors.torch import save_file
 
 import modelkin
@@ -53,8 +53,7 @@ LLAMA = {
 }
 
 
-@dataclass(frozen=True)
-class Converted:
+class Converted(Struct, frozen=True):
     """The original's tensors and config, and the same as the library has them, in a file of that name."""
 
     original: State

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import Struct, field
 
 ROWS, COLUMNS = 160, 256  # no power of two, so that blocks of 128 rows end short
 EXACT, BFLOAT16, FLOAT16 = 1e-6, 2.0**-7, 2.0**-10
 MODULE = "model.layers.0.self_attn.q_proj"
 
 
-@dataclass
-class Case:
+class Case(Struct):
     """What a library stored and what it reads back. `tolerance` is relative to the largest number; `write` writes files of other kinds."""
 
     library: str

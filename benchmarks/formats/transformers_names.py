@@ -17,10 +17,11 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from benchmarks.common.results import result_path, write_result
 from benchmarks.formats.transformers_models import class_names
@@ -35,8 +36,7 @@ MADE = 0.9  # least share of the classes that must have been made: of none, all 
 DTYPES = {"float32": "F32", "int64": "I64", "int32": "I32", "bool": "BOOL", "bfloat16": "BF16", "float16": "F16", "uint8": "U8"}
 
 
-@dataclass
-class Score:
+class Score(Struct):
     """Counts over all classes, and what went wrong."""
 
     counts: Counter[str] = field(default_factory=Counter)

@@ -7,13 +7,13 @@ import os
 import pickle
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+from msgspec import Struct
 
 from benchmarks.hostile.containers import write_cases
 from benchmarks.hostile.expected import NOTED, REFUSED
@@ -28,8 +28,7 @@ UNKNOWN_DTYPES += ["f32", "float32", "F32 ", "BF16\0", "Q" * 500]
 Header = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(Struct, frozen=True):
     """One source, and what has to become of it. `large`: takes seconds or much disk."""
 
     kind: str

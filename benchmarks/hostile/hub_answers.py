@@ -21,11 +21,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.numpy
+from msgspec import Struct
 
 from benchmarks.common.results import result_path, write_result
 
@@ -51,8 +51,7 @@ PUSH = ("push", "me/registry", "--json")
 PULL = ("pull", "me/registry", "--json")
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(Struct, frozen=True):
     """A command, what it is answered at the beginning of which path, and what has to become of it.
 
     `done` are repositories that have to be taken in all the same; `waits` how often a deadline may pass in it.

@@ -20,13 +20,13 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from benchmarks.common.in_parts import UNFINISHED, InParts, Unfinished
 from benchmarks.common.results import write_result

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes  # noqa: F401  # lets numpy know bfloat16
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import replace
 from safetensors.numpy import load_file
 
 Singles = npt.NDArray[np.float32]
@@ -22,8 +23,7 @@ WRITING = ("self_attn.o_proj", "mlp.down_proj")
 TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 
 
-@dataclass(frozen=True)
-class Net:
+class Net(Struct, frozen=True):
     """A model: tensors, config.json, and the tokens in order of their numbers, None where its tokenizer is left out."""
 
     tensors: dict[str, Singles]

@@ -22,11 +22,11 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Struct, field
 
 import modelkin
 from benchmarks.common.results import write_result
@@ -46,8 +46,7 @@ MOST_MB = 1000  # a description of 32 MB, parsed, and a line of 64 MB
 FREE = (0, 40_000, 80_000, 150_000, 250_000, 400_000, 600_000, 900_000, 1_300_000)  # bytes free while four models of some 60 kB are added
 
 
-@dataclass
-class Tally:
+class Tally(Struct):
     """What became of everything. `problems` must stay empty."""
 
     counts: Counter[str] = field(default_factory=Counter)

@@ -22,10 +22,10 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct, field, to_builtins
 from safetensors.numpy import save_file
 
 from benchmarks.common.results import result_path, write_result
@@ -40,8 +40,7 @@ POLL_SECONDS = 0.02  # how often to look for dead writers
 LAYERS, HIDDEN, INNER, TOKENS = 2, 32, 64, 128
 
 
-@dataclass
-class Tally:
+class Tally(Struct):
     """What happened. `problems` must stay empty."""
 
     kills: int = 0
@@ -54,8 +53,7 @@ class Tally:
     problems: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Writer:
+class Writer(Struct):
     """One running `modelkin add`, the folder of its models, and the clock that kills it."""
 
     process: subprocess.Popen[str]
@@ -216,7 +214,7 @@ def main() -> None:
             Trial(command, Path(folder), options.seed + tally.kills, tally, life).run(min(left, KILLS_A_REGISTRY))
     tally.seconds = round(time.monotonic() - start, 1)
     options.out.parent.mkdir(exist_ok=True)
-    write_result("kill_add", {"seed": options.seed, "writers": WRITERS, **asdict(tally)}, out=options.out)
+    write_result("kill_add", {"seed": options.seed, "writers": WRITERS, **to_builtins(tally)}, out=options.out)
     print(options.out.read_text())
     raise SystemExit(bool(tally.problems))
 

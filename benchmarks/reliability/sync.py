@@ -25,12 +25,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from msgspec import to_builtins
 
 from benchmarks.common.results import result_path, write_result
 from modelkin_registry.registry import Registry
@@ -112,7 +112,7 @@ def held(path: Path) -> dict[str, Any]:
 
     with open_store(path, create=False) as store:
         models = {name: plain(store.show(name)) for name in store.names()}
-        journal = {entry.repo: {k: v for k, v in asdict(entry).items() if k not in COSTS} for entry in store.hub.entries()}
+        journal = {entry.repo: {k: v for k, v in to_builtins(entry).items() if k not in COSTS} for entry in store.hub.entries()}
     with Registry.open(path, create=False) as registry:
         return {"models": models, "journal": journal, "sound": {finding.state for finding in registry.examine()} == {"ok"}}
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 from safetensors.numpy import save_file
 
 import modelkin
@@ -92,8 +92,7 @@ def models(folder: Path) -> dict[str, Path]:
     return {name: write(folder / name, tensors) for name, tensors in made.items()}
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(Struct, frozen=True):
     """A question that a page is made of: how it is asked, the models that its answer does not name by their paths, and the registry."""
 
     name: str
@@ -146,8 +145,7 @@ def run_log(file: Path) -> Path:
     return file
 
 
-@dataclass(frozen=True)
-class Submissions:
+class Submissions(Struct, frozen=True):
     """A list of submissions, and the registry that they are held against."""
 
     manifest: Path

@@ -20,13 +20,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
 import numpy as np
+from msgspec.structs import replace
 
 from benchmarks.common.results import write_result
 from benchmarks.common.sketch_families import families

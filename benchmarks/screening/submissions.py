@@ -11,12 +11,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Struct, field
 
 from benchmarks.hostile import adversary
 from benchmarks.hostile.attacks import Tensors, framing, hidden, pieces_of, written
@@ -43,8 +43,7 @@ HOSTILE_NAMES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(Struct, frozen=True):
     """One submission. `kind` is where it comes from; `right` the outcomes that are right."""
 
     name: str
@@ -60,8 +59,7 @@ class Case:
         return json.dumps({key: value for key, value in said.items() if value})
 
 
-@dataclass
-class Batch:
+class Batch(Struct):
     """What is registered, by name, and what is submitted."""
 
     registered: dict[str, Path] = field(default_factory=dict)

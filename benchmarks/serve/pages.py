@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
 import itertools
 import json
 import os
@@ -33,6 +32,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx2
+import msgspec
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -124,7 +124,7 @@ def fill(registry: Path, models: int, folder: Path) -> None:
         folder / "tiny" / "m.safetensors",
     )
     fingerprint = modelkin.read(folder / "tiny" / "m.safetensors").fingerprint
-    about, blob = dataclasses.asdict(fingerprint.about), fingerprint.to_bytes()
+    about, blob = msgspec.to_builtins(fingerprint.about), fingerprint.to_bytes()
     described = {"level": about["level"], "key": about["key"], "coverage": 1.0, "about": about, "blob": blob, "who": "benchmark"}
     with open_store(registry, create=False) as store:
         spec = store.get("family/base").spec

@@ -19,11 +19,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from benchmarks.common.results import ROOT, read_result, write_page, write_result
 from benchmarks.speed.against import compiled, python_of
@@ -72,8 +72,7 @@ list(networkx.minimum_spanning_edges(graph))
 ROWS = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM fingerprint').fetchall()"
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Struct, frozen=True):
     """What the measurements work on: the folder, the small models, and the seeds' large ones."""
 
     folder: Path
@@ -94,8 +93,7 @@ class Place:
         return self.folder / f"{build}-fresh.db"
 
 
-@dataclass(frozen=True)
-class Verb:
+class Verb(Struct, frozen=True):
     """One row: what is done, and what sets its limit. `call` gives the arguments of the command line for a build's registry."""
 
     name: str

@@ -19,12 +19,12 @@ import time
 from collections import defaultdict
 from collections.abc import Container, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Struct, to_builtins
 
 from benchmarks.common.results import write_page, write_result
 from benchmarks.common.sketch_space import dense_32_layers
@@ -56,8 +56,7 @@ TARGETS = {
 }
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """One query: wall and processor seconds, names of those whose matrices agree, best first, and whether the expected one is the first."""
 
     kind: str
@@ -209,7 +208,7 @@ def run(folder: Path, models: int, exact: int) -> dict[str, Any]:
         "kinds": by_kind(asked),
         "sizes": sizes(path, models),
         "cold": cold,
-        "queries": [asdict(one) for one in asked],
+        "queries": [to_builtins(one) for one in asked],
     }
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import cycle, islice
 
 import numpy as np
+from msgspec import Struct
 
 from benchmarks.common import sketch_space
 from benchmarks.common.sketch_space import Model, child, fresh
@@ -34,8 +34,7 @@ KINDS = (
 )
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(Struct, frozen=True):
     """A question and the names of the models any of which is a right first answer; None where nothing may be found."""
 
     kind: str

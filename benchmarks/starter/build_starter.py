@@ -13,10 +13,10 @@ import argparse
 import sqlite3
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from blake3 import blake3
+from msgspec.structs import replace
 
 import modelkin_data
 from benchmarks.common.real_weights import RealModel, fetch, read_table

@@ -10,9 +10,10 @@ import json
 import sys
 import time
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from msgspec import to_builtins
 
 from benchmarks.common.results import write_result
 from modelkin_indexer.aligned.comparison import read_aligned
@@ -47,7 +48,7 @@ def held_against(a: Path, b: Path) -> dict[str, Any]:
         "b": b.name,
         "relation": relation.relation,
         "maps": {name: {"kind": m.kind, "before": m.before, "after": m.after, "shuffled": m.shuffled} for name, m in reading.maps.items()},
-        "families": [asdict(family) for family in families],
+        "families": [to_builtins(family) for family in families],
         "findings": sorted({family.finding for family in families}),
         "seconds": round(time.perf_counter() - began, 2),
     }

@@ -12,19 +12,18 @@ from __future__ import annotations
 
 import argparse
 import random
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import transformers
+from msgspec import Struct
 
 LENGTH, BATCH = 256, 8  # tokens of a line, lines of a step
 DOCUMENT = 20_000  # characters taken of one file at most
 SHARE = 400_000  # characters of one set of documents
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(Struct, frozen=True):
     """One fine-tune: what it starts from, which document sets it sees, in which order, for how long."""
 
     name: str

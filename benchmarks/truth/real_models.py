@@ -15,9 +15,10 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import combinations, product
 from pathlib import Path
+
+from msgspec import Struct, to_builtins
 
 from benchmarks.common.real_pairs import HARD, Truth, known_pairs
 from benchmarks.common.real_weights import RealModel, fetch, read_table
@@ -36,8 +37,7 @@ LETTERS = {name: chr(ord("A") + number) for number, name in enumerate(RELATIONS)
 HARD_PAIRS = {frozenset(pair) for group in HARD for pair in combinations(group, 2)}
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """One pair: what is true and what was said; `verdict` is right, found (descent by another name), missed, clear or accused."""
 
     query: str
@@ -196,7 +196,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         found, asked, unread = run(arguments.weights or Path(temporary))
     content = {
-        "told": [asdict(one) for one in found if one.told],
+        "told": [to_builtins(one) for one in found if one.told],
         "letters": {letter: name for name, letter in LETTERS.items()},
         "all": {level: matrix(found, level) for level in LEVELS},
         "judged_strangers": {level: judged(found, level) for level in LEVELS},

@@ -15,13 +15,13 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+from msgspec import Struct
 from safetensors.numpy import save_file
 
 import benchmarks.common.table_kinds_more  # noqa: F401 (its kinds join the others)
@@ -79,8 +79,7 @@ FORMS: dict[str, Callable[[Table], Table]] = {
 NOTHING_SAID = frozenset(name for name, row in RELATIONS.items() if row.shows == "nothing")
 
 
-@dataclass(frozen=True)
-class Shared:
+class Shared(Struct, frozen=True):
     """One kind of table in a group of hosts: its values, and name and form in each host; `copies` of it stand in layers of their own."""
 
     kind: str

@@ -13,12 +13,13 @@ import contextlib
 import json
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from click.testing import CliRunner
+from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -32,8 +33,7 @@ LEAST = ("off the line", "begun", "noise", "line with noise")  # figures that fo
 Tensors = dict[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(Struct, frozen=True):
     """How a run is trained. `falls`: the rate falls to 0 as a cosine."""
 
     rate: float
@@ -95,7 +95,7 @@ def honest_paths(folder: Path) -> list[dict[str, Any]]:
     found = []
     for seed, recipe in enumerate(one for mild in RECIPES for one in (mild, replace(mild, steps=LONG))):
         saved, config = trained(100 + seed, recipe)
-        found.append({"recipe": asdict(recipe), **asked(written(folder / str(seed), saved, config), figures=True)})
+        found.append({"recipe": to_builtins(recipe), **asked(written(folder / str(seed), saved, config), figures=True)})
         print(json.dumps(found[-1]), flush=True)
     return found
 

@@ -19,11 +19,11 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
 
 from benchmarks.common.curves import Curve, chart
 from benchmarks.common.results import write_page, write_result
@@ -41,8 +41,7 @@ from modelkin_registry.relations.pairs import hold
 LIMITS = (0.1, 0.05, 0.01, 0.001)
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(Struct, frozen=True):
     """A fingerprint with what it is: `lineage` is whom it shares weights with, `kind` a twin's kind or "trained"."""
 
     fingerprint: Fingerprint

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import click
+from msgspec import Struct
 
 from modelkin.errors import Failure, Problem, problem_of
 from modelkin_cli.pages.text import printable
@@ -15,8 +15,7 @@ from modelkin_cli.pages.text import printable
 USAGE, INTERRUPTED = 2, 130
 
 
-@dataclass(frozen=True)
-class Teller:
+class Teller(Struct, frozen=True):
     """How this call tells of errors, by the options that stand on its command line, whether or not they could be parsed."""
 
     as_json: bool

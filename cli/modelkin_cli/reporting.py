@@ -6,11 +6,11 @@ import functools
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import Struct
 
 import modelkin
 from modelkin.reporting.languages import LANGUAGES, SUFFIXES
@@ -21,8 +21,7 @@ SETTINGS = ("MODELKIN_REGISTRY", "MODELKIN_KEY_FILE")  # of the environment, whi
 Callback = Callable[..., Any]
 
 
-@dataclass(frozen=True)
-class Paper:
+class Paper(Struct, frozen=True):
     """The page that a call asks for, if it does."""
 
     file: Path | None

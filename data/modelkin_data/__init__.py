@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Set
-from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, TypeVar
 
+from msgspec import Struct
+
 from modelkin_data.reading import read_text
 
-Row = TypeVar("Row")
+Row = TypeVar("Row", bound=Struct)
 RULE_TABLES = ("attention", "mlp", "norms", "ssm", "outside", "small")
 
 
-@dataclass(frozen=True)
-class NameRule:
+class NameRule(Struct, frozen=True):
     """What a tensor of that name is. Rules are tried in order; the first whose name and conditions fit decides.
 
     name       a regular expression over a module's name in which a dot stands for itself and `{word}` for a word of words.json;
@@ -43,8 +43,7 @@ class NameRule:
     residual: str = ""
 
 
-@dataclass(frozen=True)
-class ConstantRule:
+class ConstantRule(Struct, frozen=True):
     """A tensor never fingerprinted. `form`: what a matrix of floats has to look like to be one (rotary, mask, scales; "": none is)."""
 
     name: str
@@ -52,8 +51,7 @@ class ConstantRule:
     form: str = ""
 
 
-@dataclass(frozen=True)
-class TableFormula:
+class TableFormula(Struct, frozen=True):
     """A formula that gives fixed tables back: what is said of a table that it fits, and the kinds that it is there for."""
 
     formula: str
@@ -61,24 +59,21 @@ class TableFormula:
     kinds: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class ComponentRule:
+class ComponentRule(Struct, frozen=True):
     """A name with one of these parts belongs to this component."""
 
     component: str
     parts: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class PartRule:
+class PartRule(Struct, frozen=True):
     """A part of a single-file checkpoint of several models: the folder it has in a pipeline, and what stands before its tensors' names."""
 
     part: str
     prefixes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class GeneralRoom:
+class GeneralRoom(Struct, frozen=True):
     """A module with one of these words in its name is of this family; see `about` in general.json."""
 
     family: str
@@ -89,8 +84,7 @@ class GeneralRoom:
     weak: bool = False
 
 
-@dataclass(frozen=True)
-class NameTables:
+class NameTables(Struct, frozen=True):
     """All that is known about the names of tensors."""
 
     words: dict[str, str]
@@ -150,7 +144,7 @@ def parse_rules(table: str, content: dict[str, Any]) -> tuple[NameRule, ...]:
 
 
 def _rows(kind: type[Row], table: str, rows: list[dict[str, Any]]) -> tuple[Row, ...]:
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    known = set(kind.__struct_fields__)
     return tuple(_row(kind, known, table, row) for row in rows)
 
 

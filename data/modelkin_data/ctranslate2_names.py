@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin_data.reading import read_text
 
 Table = dict[str, dict[str, str]]
 
 
-@dataclass(frozen=True)
-class Ctranslate2Names:
+class Ctranslate2Names(Struct, frozen=True):
     """The table `names/ctranslate2.json`; the first key of each part is the kind of model (`pair`, `decoder`, `encoder`).
 
     prefixes   CTranslate2's first word -> what stands there in the model's own publication

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin_data.reading import read_text
 
 
-@dataclass(frozen=True)
-class GgufNames:
+class GgufNames(Struct, frozen=True):
     """The table `names/gguf.json`.
 
     prefixes        what a name begins with before its layer's number -> what the model's own publication writes there

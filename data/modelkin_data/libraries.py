@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin_data.reading import read_text
 
 
-@dataclass(frozen=True)
-class LibraryRow:
+class LibraryRow(Struct, frozen=True):
     """One row of the table `names/libraries.json`, see `about` there.
 
     beside   condition: the file has a tensor whose name ends in this too
@@ -27,8 +27,7 @@ class LibraryRow:
     rows: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Library:
+class Library(Struct, frozen=True):
     """A library: the signs that a file of it has all of, and how its names are published ones."""
 
     name: str

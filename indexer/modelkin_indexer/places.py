@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import prod
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 FAMILIES = ("norm", "attention", "mlp", "expert", "router", "embedding", "head", "conv", "ssm", "position", "bias", "other")
 COMPONENTS = ("text", "encoder", "decoder", "vision", "audio", "backbone", "codec", "multimodal", "projector", "other")
@@ -27,8 +28,7 @@ def name_of(place: Place) -> str:
     return ".".join((place.component, *([] if place.layer == NO_LAYER else [str(place.layer)]), *place[2:]))
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(Struct, frozen=True):
     """One stored tensor as its header describes it. `dtype` is safetensors' word for it (BF16, F32, F8_E4M3, I8, ...).
 
     `transposed`: a matrix of this `shape` [out, in] whose numbers are stored as those of its transpose [in, out].
@@ -45,8 +45,7 @@ class TensorInfo:
         return prod(self.shape)
 
 
-@dataclass(frozen=True)
-class View:
+class View(Struct, frozen=True):
     """A matrix [rows, columns] seen inside one stored tensor, as numpy would stride it.
 
     `shape` is (leading axes..., columns); rows are the leading axes flattened in C order. `offset` and `strides` count elements of
@@ -67,8 +66,7 @@ class View:
         return self.shape[-1]
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """One place and the views that hold its values.
 
     Experts of one layer are one piece: one view per expert, in expert order, all of one shape (`experts` is True).
@@ -94,8 +92,7 @@ class Piece:
         return sum(prod(view.shape) for view in self.views)
 
 
-@dataclass(frozen=True)
-class Anatomy:
+class Anatomy(Struct, frozen=True):
     """What every tensor of a file is.
 
     `pieces` are in the order of their places. `unplaced` are names whose place is unknown (they also have a piece of family `other`),

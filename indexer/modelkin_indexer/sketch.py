@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer import spec
 from modelkin_indexer.spec import Key
@@ -61,8 +61,7 @@ def _uniforms(key: Key, label: str, count: int) -> Floats:
     return found
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(Struct, frozen=True):
     """Rows [start, stop) of a matrix (of one `expert` of a stack), which fill the slots of a sketch from `slot` on."""
 
     start: int

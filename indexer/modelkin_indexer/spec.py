@@ -6,7 +6,8 @@ Changing anything here changes fingerprints, and so needs a new `VERSION`; store
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from modelkin_indexer.errors import FingerprintError
 
@@ -33,8 +34,7 @@ PREFIXES = 2  # and of its first 2^k rows, for the largest k: what a grown table
 PUBLIC = "public"
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(Struct, frozen=True):
     """Seeds signs, row choice and directions. `name` may be shown and stored; `secret` never leaves this object.
 
     `name` is `public`, or `private-` and a digest from which the key cannot be found.

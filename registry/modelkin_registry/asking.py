@@ -6,9 +6,11 @@ Imported at the first question: evidence and all that it is judged by take longe
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError
@@ -40,8 +42,7 @@ WIDER = 200  # models held against one of which nothing could be compared with t
 STRUCTURE_SHOWN = 3  # relatives whose structure is shown beside
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What a question wants of an answer (`Registry.query`), and what is said of the model that it is about."""
 
     source: str

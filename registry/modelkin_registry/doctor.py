@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
 
 import numpy as np
+from msgspec import to_builtins
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError, RegistryError
@@ -120,7 +120,7 @@ def _problem(row: KeptFingerprint, key_name: str) -> str:
 
 def _contradicted(row: KeptFingerprint, found: Fingerprint) -> Iterator[str]:
     """Fields of a row that are not what the fingerprint holds. Raises ValueError where they are no JSON."""
-    about = json.loads(json.dumps(asdict(found.about)))  # as it comes back from JSON, where tuples are lists
+    about = json.loads(json.dumps(to_builtins(found.about)))  # as it comes back from JSON, where tuples are lists
     yield from (field for field in ("level", "spec", "key", "coverage") if about[field] != getattr(row, field))
     if any(about.get(field) != value for field, value in json.loads(row.about).items()):  # an older version knew fewer fields
         yield "description"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+from msgspec import to_builtins
 
 from modelkin_indexer import spec
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
@@ -202,7 +203,7 @@ def _record(name: str, fingerprint: Fingerprint, **told: Any) -> NewModel:
         parameters=about.parameters,
         bytes_total=about.bytes_total,
         coverage=about.coverage,
-        about=asdict(about),
+        about=to_builtins(about),
         blob=fingerprint.to_bytes(),
         config=about.config or {},
         **told,

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.numpy
+from msgspec import to_builtins
 
 from calls import ROOT, run
 from hub_server import Hub, serving
@@ -70,7 +70,7 @@ def everything(path: str = "r.db") -> dict[str, Any]:
     with SqliteStore.open(Path(path), create=False) as store:
         models = {name: plain(store.show(name)) for name in store.names()}
         journal = [
-            {k: v for k, v in asdict(entry).items() if k not in ("noted", "seen", "tries", "model", "bytes")}
+            {k: v for k, v in to_builtins(entry).items() if k not in ("noted", "seen", "tries", "model", "bytes")}
             for entry in store.hub.entries()
         ]
         return {"models": models, "journal": journal, "ids": store.numbers()}

@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.numpy
+from msgspec.structs import replace
 
 import modelkin
 from calls import ROOT, command, environment, run

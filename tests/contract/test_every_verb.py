@@ -206,7 +206,7 @@ def test_it_is_the_same_in_python(ready: Path, verb: str) -> None:
     answer = signature_of(function_of(verb)).return_annotation
     assert issubclass(answer, Plain)
     assert named - arguments == set(instead)
-    assert set(instead.values()) <= arguments | set(answer.__dataclass_fields__) | set(modelkin.__all__)
+    assert set(instead.values()) <= arguments | set(answer.__struct_fields__) | set(modelkin.__all__)
 
 
 @every_verb

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Struct, field
 from safetensors.numpy import save_file
 
 MODULE = "model.layers.0.self_attn.q_proj"
@@ -16,8 +16,7 @@ WEIGHT, BIAS = f"{MODULE}.weight", f"{MODULE}.bias"
 OUT, IN, RANK = 12, 16, 4
 
 
-@dataclass
-class Written:
+class Written(Struct):
     """`stored`: parameters of the module; those that all modules share have a dot before their names. `alone`: the change, if it tells."""
 
     kind: str

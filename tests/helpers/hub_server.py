@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +21,8 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+
+from msgspec import Struct, field
 
 PAGE = 1000
 LARGE = 64 << 20  # bytes of a file that is not taken into memory
@@ -52,8 +53,7 @@ def sha256(data: Content) -> str:
     return data.digest if isinstance(data, LocalFile) else hashlib.sha256(data).hexdigest()
 
 
-@dataclass
-class Repo:
+class Repo(Struct, dict=True):
     """A repository of one commit.
 
     `broken` is what a request for its files gets instead: a status, or "cut", "other", "long" or "whole" content.

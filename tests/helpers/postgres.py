@@ -12,12 +12,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from msgspec import Struct, field
 
 from modelkin_registry.store.address import Address
 
@@ -34,8 +35,7 @@ class NoServer(Exception):
     """Why there is none."""
 
 
-@dataclass
-class Server:
+class Server(Struct, dict=True):
     """A server that runs, whose every schema is a registry's."""
 
     binaries: Path

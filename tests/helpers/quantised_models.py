@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+from msgspec import Struct, field
 from safetensors.numpy import save_file
 
 NAME = "model.layers.0.self_attn.q_proj"
@@ -16,8 +16,7 @@ OUT, IN = 64, 96
 FP4 = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
 
 
-@dataclass
-class Layer:
+class Layer(Struct):
     """Stored tensors by the last part of their names after NAME, and the plain weight that they stand for."""
 
     scheme: str

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from modelkin_indexer import spec
@@ -60,7 +60,7 @@ def real_fingerprint(seed: int, level: str = "probe") -> bytes:
     places = tuple(Place("text", layer, "mlp", "up") for layer in range(2))
     whole = ("rows", "columns", "side", "experts", "bits", "seen", "top")
     wide = ("places", "probe", "gram", "anchored", "digest", "numbers", "blocks", "readings")
-    numbers = {f.name: np.ones(2, np.int32 if f.name in whole else np.float32) for f in dataclasses.fields(Matrices) if f.name not in wide}
+    numbers = {one: np.ones(2, np.int32 if one in whole else np.float32) for one in Matrices.__struct_fields__ if one not in wide}
     sketches = {
         "probe": units(seed, 2, spec.PROBE_NUMBERS).astype(np.float16),
         "gram": np.zeros((2, 0), np.float16),
@@ -86,4 +86,4 @@ def real_record(name: str, seed: int) -> NewModel:
     """A whole record of a fingerprint that parses."""
     blob = real_fingerprint(seed)
     found = fingerprint.from_bytes(blob)
-    return record(name, blob=blob, content=content_digest(found), about=dataclasses.asdict(found.about))
+    return record(name, blob=blob, content=content_digest(found), about=msgspec.to_builtins(found.about))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import flatbuffers
 import numpy as np
 import tflite
+from msgspec import Struct
 
 from modelkin_indexer.source import Source
 
@@ -15,8 +15,7 @@ RANDOM = np.random.default_rng(0)
 TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}
 
 
-@dataclass
-class Given:
+class Given(Struct):
     """A tensor of a file in the making; without values it is computed."""
 
     name: str

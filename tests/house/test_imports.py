@@ -205,3 +205,8 @@ def test_a_query_imports_what_its_answer_needs(tmp_path: Path) -> None:
     loaded = modules_after([*registry, "query", model])
     assert "modelkin_registry.relations.pairs" in loaded
     assert loaded & NOT_ASKED == set()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_records_are_of_the_kind_that_is_made_quickly(part: str) -> None:
+    assert {path.name for path in rooms.modules(part).values() if "dataclasses" in rooms.imported(path)} == set()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.places import TensorInfo
@@ -17,8 +17,7 @@ from modelkin_indexer.sources.stored import decoded
 from modelkin_indexer.sources.stored.decoded import Bytes, DecodedSource, Origin, Presented
 
 
-@dataclass(frozen=True)
-class Doubling:
+class Doubling(Struct, frozen=True):
     """Presents the first bytes of a row of numbers, twice each; blocks of `block_bytes`."""
 
     length: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import safetensors.numpy
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 import models
 from modelkin_indexer import spec
@@ -135,7 +135,7 @@ def test_file_form_round_trip(folder: Path, tmp_path: Path) -> None:
     again = fingerprints.load(tmp_path / "one.modelkin")
     assert again.to_bytes() == found.to_bytes()
     assert again.about == found.about
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         again.about = found.about  # type: ignore[misc]
     with pytest.raises(ValueError, match="read-only"):
         again.matrices.probe[0, 0] = 1
@@ -158,7 +158,7 @@ def test_damaged_file_form(folder: Path, data: st.DataObject) -> None:
 
 def test_unknown_spec_is_refused_by_name(folder: Path) -> None:
     found = index(folder, "probe")
-    newer = dataclasses.replace(found, about=dataclasses.replace(found.about, spec="9"))
+    newer = replace(found, about=replace(found.about, spec="9"))
     with pytest.raises(FingerprintError, match="spec '9'"):
         fingerprints.from_bytes(newer.to_bytes())
 

@@ -204,7 +204,7 @@ def test_a_damaged_file_is_a_finding_not_an_end(path: Path) -> None:
 
 def test_older_revisions_are_looked_at_too(store: SqliteStore) -> None:
     given = real_record("m0", 50)
-    store.put(type(given)(**(vars(given) | {"content": given.content})), rows_of(given.blob))
+    store.put(given, rows_of(given.blob))
     assert set(states(examine(store)).values()) == {"ok"}
     run("UPDATE blob SET data = zeroblob(length(data)) WHERE fingerprint = 1")(store)
     assert states(examine(store))["fingerprints"] == "broken"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import calls
 import models
@@ -137,7 +137,7 @@ def test_differences_in_words(tmp_path: Path) -> None:
 
 
 def comparison(**changes: Any) -> TensorComparison:
-    fields: dict[str, Any] = dict.fromkeys(TensorComparison.__dataclass_fields__, 0.5) | {"role": "q", "family": "attention", "delta": None}
+    fields: dict[str, Any] = dict.fromkeys(TensorComparison.__struct_fields__, 0.5) | {"role": "q", "family": "attention", "delta": None}
     return TensorComparison(**(fields | {"channels": 100, "permutations": 0, "exceeded": 0, "channel_t": 1.0} | changes))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
+from msgspec.structs import replace
 
 import models
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.common.sketch_families import families
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -90,7 +90,7 @@ def test_nothing_is_called_incomparable_before_more_were_looked_at(tmp_path: Pat
 
 def test_same_question_same_answer(registry: Registry, tmp_path: Path) -> None:
     query = models.fingerprint(tmp_path / "q", models.llama(9))
-    answers = {json.dumps(dataclasses.asdict(registry.query(query, show_all=True))) for _ in range(3)}
+    answers = {json.dumps(msgspec.to_builtins(registry.query(query, show_all=True))) for _ in range(3)}
     assert len(answers) == 1
 
 

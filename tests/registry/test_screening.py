@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import Struct, field
+from msgspec.structs import replace
 from scipy.stats import false_discovery_control
 
 from modelkin.errors import WrongLine
@@ -27,8 +28,7 @@ from modelkin_registry.screening.sentences import RULE_SENTENCES
 POLICY = default_policy()
 
 
-@dataclass(frozen=True)
-class Family:
+class Family(Struct, frozen=True):
     """A registry of models whose kin and licences are given."""
 
     kin: Mapping[tuple[str, str], Collection[str] | Mapping[str, float]] = field(default_factory=dict)

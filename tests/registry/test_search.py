@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, replace
 from itertools import count, product
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from modelkin_indexer.places import Place
 from modelkin_indexer.results.beside import Claim
@@ -233,7 +233,7 @@ def test_one_layer_of_a_stranger_is_enough_for_a_vote(space: Any, parent: Any, r
 def nameless(model: Fingerprint) -> Fingerprint:
     """The same without any name: each tensor of family `mlp`, outside all layers, in an order that tells nothing."""
     order = np.random.default_rng(13).permutation(len(model.matrices))
-    columns = {field.name: getattr(model.matrices, field.name)[order] for field in fields(model.matrices) if field.name != "places"}
+    columns = {field: getattr(model.matrices, field)[order] for field in model.matrices.__struct_fields__ if field != "places"}
     matrices = Matrices(tuple(Place("text", -1, "mlp", f"tensor {at}") for at in range(len(order))), **columns)
     vectors = replace(model.vectors, places=tuple(Place("text", -1, "bias", f"vector {at}") for at in range(len(model.vectors))))
     return replace(model, matrices=matrices, vectors=vectors, about=replace(model.about, guessed=1.0, layers={}))

@@ -9,12 +9,12 @@ import sqlite3
 import tarfile
 import zipfile
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import modelkin_data.starter
 from modelkin_registry.registry import Registry

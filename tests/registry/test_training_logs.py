@@ -6,11 +6,11 @@ import html
 import json
 import math
 import struct
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import modelkin
 from calls import run

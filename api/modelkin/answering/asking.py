@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from modelkin.answering.nearest import Search, ask, nearest_to
 from modelkin.registries import OnDemand

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin.registries import OnDemand
 from modelkin.sources.sides import judge_of, sides_of, structure_of_sides
@@ -16,8 +18,7 @@ from modelkin_registry.answers.parts import RELATED
 from modelkin_registry.explanation.compare import compare_fingerprints
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """What is compared: A, B, and third models that show what such figures are worth."""
 
     a: Asked

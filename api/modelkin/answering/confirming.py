@@ -6,8 +6,9 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from modelkin.answering.nearest import Search, nearest_to
 from modelkin.errors import problem_of

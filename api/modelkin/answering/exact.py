@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing
 from modelkin.wishes import Begin, ExactWishes, HowToRead, Listener
@@ -77,8 +79,7 @@ def open_weights(name: str, how: HowToRead) -> Source:
     return open_source(path, how.file)
 
 
-@dataclass(frozen=True)
-class _Reading:
+class _Reading(Struct, frozen=True):
     """How pairs of sources are read: where progress is told, and where what is done is kept."""
 
     begin: Begin

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin.sources.reading import name_of
 from modelkin.sources.sides import Side, as_others
@@ -17,8 +18,7 @@ from modelkin_registry.store.filters import Where
 MOST_READ_AGAIN = 3  # models of which lengths alone agree that a query is read again for, by the strings of their tokens
 
 
-@dataclass(frozen=True)
-class Search:
+class Search(Struct, frozen=True):
     """How far a query goes.
 
     Relatives shown, whether those without evidence too, whether every model is held against it, whether tensors are listed, whether the

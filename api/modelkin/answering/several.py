@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin.answering.nearest import Search, nearest_to
 from modelkin.keys import read_key
@@ -25,8 +27,7 @@ from modelkin_registry.questions import Questions
 UNRELATED = "unrelated"
 
 
-@dataclass(frozen=True)
-class _Told:
+class _Told(Struct, frozen=True):
     """What one key's part of the registry told."""
 
     registry: Questions

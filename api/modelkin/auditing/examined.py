@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin.auditing.units import Pair, pairs
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing, hub_id
@@ -27,8 +28,7 @@ IS_CHANGE = "these are the changes of an adapter, not the weights of a model"
 Found = Sequence[Unusual] | str  # what was found, or why it was not examined
 
 
-@dataclass(frozen=True)
-class Examined:
+class Examined(Struct, frozen=True, dict=True):
     """A model to be looked at. `source` and `anatomy` are None where only its fingerprint is at hand."""
 
     fingerprint: Fingerprint

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.anatomy import layouts
 from modelkin_indexer.places import Piece, Place
@@ -23,8 +23,7 @@ PAIRS = {
 WRITES = ("o", "down")  # roles whose columns are units
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """Two matrices of one layer, and the norms of the units that they share; `r` is None where they cannot be told apart."""
 
     words: str

@@ -7,9 +7,11 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin.bundles import bundle
 from modelkin.bundles.gathering import answer_of
@@ -32,8 +34,7 @@ MOST_SEARCHED = 1 << 40  # models: more than any registry holds
 MOST_TOLD = 100  # differences that are listed; the count has all
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """Where a bundle is not what it says: the field, what it says, and what was found."""
 
     where: str
@@ -41,8 +42,7 @@ class Difference:
     found: Any
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(Struct, frozen=True):
     """What was checked: numbers and other values compared, what differs, and what a reader should know of how it was checked.
 
     `models`, `relation` and `key` are what the bundle says; `weights` those of its models that were read.

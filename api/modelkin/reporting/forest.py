@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from xml.etree import ElementTree
+
+from msgspec import Struct
 
 from modelkin.reporting.figures import correlation
 from modelkin.reporting.sentences import Sentences
@@ -18,8 +19,7 @@ ROW, INDENT, MARGIN, LETTER = 44, 32, 14, 7.2  # pixels; the width of a letter o
 LONGEST = 56  # letters of a name that are drawn; the list below the picture has all of it
 
 
-@dataclass(frozen=True)
-class Branch:
+class Branch(Struct, frozen=True):
     """A model, what it hangs on with, and what hangs on it. `relation`, `why`: the edge in words, "" of a root."""
 
     model: TreeModel

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from itertools import islice
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin.reporting.texts import Texts, texts_of
 from modelkin_registry.answers.relations import RELATIONS
@@ -47,8 +48,7 @@ MOST_WAYS = 8  # in which a text is read before it is left as it is
 EVIDENCE = "{{m}} {sentence}: {{share}} of its comparable weights carry the evidence{also}."
 
 
-@dataclass(frozen=True)
-class Told:
+class Told(Struct, frozen=True):
     """A sentence, and whether it is still English where the page is not."""
 
     text: str
@@ -98,10 +98,10 @@ class Sentences:
 
 def names_in(answer: Any) -> Iterator[str]:
     """Every name in an answer, whole and as the end of a path."""
-    if is_dataclass(answer):
-        for one in fields(answer):
-            value = getattr(answer, one.name)
-            if one.name in NAMING:
+    if isinstance(answer, Struct):
+        for name in answer.__struct_fields__:
+            value = getattr(answer, name)
+            if name in NAMING:
                 yield from _shown(value)
             else:
                 yield from names_in(value)
@@ -123,8 +123,7 @@ def _shown(value: Any) -> Iterator[str]:
         yield from names_in(value)
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(Struct, frozen=True):
     """A sentence in English and in another language. `longest`: of its words between places the most in a row."""
 
     english: str

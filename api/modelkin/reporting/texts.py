@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin.reporting.languages import LANGUAGES
 from modelkin_indexer.errors import ReportError
 
 
-@dataclass(frozen=True)
-class Texts:
+class Texts(Struct, frozen=True):
     """One language's words. `special` and `answers` are sentences that English has from the answer itself, so its table has none."""
 
     language: str

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from modelkin.made import Made
 from modelkin.reporting import figures, pictures
@@ -28,16 +30,14 @@ Answer = QueryAnswer | CompareAnswer | DecomposeAnswer | TreeAnswer | Trajectory
 SHOWN_IN_FULL = 1  # relatives whose evidence stands in pictures and tables; the table of relatives has all of them
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(Struct, frozen=True):
     """One picture: a name for its file, and the SVG."""
 
     name: str
     svg: str
 
 
-@dataclass
-class View:
+class View(Struct):
     """A page. `sections` tells what of it there is; everything else is for the template of that section."""
 
     title: str

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin.bundles import bundle
 from modelkin.bundles.gathering import bundle_of
@@ -25,16 +27,14 @@ LONGEST = 40  # characters of a name in a file's: two of them with a number are 
 GONE = "what was measured of {name} is gone from the output folder: start again"
 
 
-@dataclass(frozen=True)
-class Submitted:
+class Submitted(Struct, frozen=True):
     """The readable submissions: what each declares, and under which identity it is kept."""
 
     declared: Mapping[str, Declaration]
     identities: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """Who makes the bundles of a screening."""
 
     registry: Questions

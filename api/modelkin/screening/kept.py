@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError
@@ -23,15 +24,13 @@ VERSION = 1  # of these files; another one is measured again
 MOST_FILES = 10_000  # files of a submission's folder that are looked at for changes; of a larger one its own time has to do
 
 
-@dataclass(frozen=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """Why a submission could not be read."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """The folder of what is done."""
 
     folder: Path

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin.answering.nearest import Search, nearest_to
 from modelkin.auditing.examined import Examined
@@ -32,8 +34,7 @@ A_LINK = "is a link, which leads out of what was submitted"
 NAME_TARGET = "If it is yours, name its target in a list of submissions."
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(Struct, frozen=True):
     """What is to be done with a submission, and how. `allowed` are the models that the policy names."""
 
     declaration: Declaration

@@ -14,8 +14,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from modelkin.screening.kept import Kept
 from modelkin.screening.workers import Measuring, Pairing, Reply, Task, Worker
@@ -36,8 +38,7 @@ WORKER = (
 Done = Callable[[Task, str | None], None]  # a task, and why it failed where nothing is kept of it
 
 
-@dataclass(frozen=True)
-class Pool:
+class Pool(Struct, frozen=True):
     """Where tasks are done: in `jobs` processes, by default as many as there are processors, fewer of few tasks.
 
     `limit` are the seconds that one submission may take. Processes wait for the tasks of the next run until `close`.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin.screening.kept import WORK, Failed, Kept, files_of, identity_of
 from modelkin.screening.lineage import RegistryLineage
@@ -34,8 +36,7 @@ GIVE_POLICY = "Give a policy in TOML, or leave it out: `modelkin screen --show-p
 Bar = Callable[[int], None]
 
 
-@dataclass(frozen=True)
-class Wishes:
+class Wishes(Struct, frozen=True):
     """What a call asks of a screening: where it writes, by which policy, in how many processes, how many seconds one submission may take,
     whom it tells of each submission, and whether it writes evidence for others; `command` is what makes it again, as that tells it."""
 

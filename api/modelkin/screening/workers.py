@@ -6,7 +6,8 @@ import os
 import pickle
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from modelkin.errors import problem_of
 from modelkin.registries import open_asked
@@ -22,16 +23,14 @@ from modelkin_registry.screening.measured import Measured
 STOPPED = "its fingerprint is not where it was put: start again"
 
 
-@dataclass(frozen=True)
-class Measuring:
+class Measuring(Struct, frozen=True):
     """A submission to be measured. `identity` is the name under which it is kept."""
 
     identity: str
     work: Work
 
 
-@dataclass(frozen=True)
-class Pairing:
+class Pairing(Struct, frozen=True):
     """A submission to be held against later ones of the batch, by its place. `batch` are the names and identities of all."""
 
     identity: str
@@ -43,8 +42,7 @@ class Pairing:
 Task = Measuring | Pairing
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """What came of a task: why it failed, if it did; or, with `ends`, an error that ends the call: "registry" or "fault"."""
 
     failure: str | None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 
+from msgspec import Struct
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -30,8 +31,7 @@ BYTES = "application/octet-stream"
 Handler = Callable[[Site, Request], Awaitable[Response]]
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(Struct, frozen=True):
     """One field of a query. `kind`: its JSON type."""
 
     name: str
@@ -41,8 +41,7 @@ class Parameter:
     several: bool = False
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """One thing that can be asked: what it is, what it takes, what it answers, and what does it."""
 
     method: str

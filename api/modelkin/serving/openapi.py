@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import types
 from collections.abc import Mapping
 from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from msgspec import Struct
 
 from modelkin.errors import Failure
 from modelkin.made import release
@@ -70,12 +71,12 @@ def _answer(answer: type[Plain], schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def schema_of(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a type; that of a dataclass is put under its name into `schemas`, and referred to."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    """The schema of a type; that of a record is put under its name into `schemas`, and referred to."""
+    if isinstance(kind, type) and issubclass(kind, Struct):
         if kind.__name__ not in schemas:
             schemas[kind.__name__] = {}  # so that one that holds others of its kind refers to itself
             hints = get_type_hints(kind, localns=vars(exact))
-            fields = {field.name.rstrip("_"): schema_of(hints[field.name], schemas) for field in dataclasses.fields(kind)}
+            fields = {name.rstrip("_"): schema_of(hints[name], schemas) for name in kind.__struct_fields__}
             schemas[kind.__name__] = {"type": "object", "properties": fields, "required": list(fields)}
             if kind.__doc__:
                 schemas[kind.__name__]["description"] = kind.__doc__.strip()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from msgspec import to_builtins
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -55,7 +55,7 @@ async def models(site: Site, request: Request) -> Response:
     require_known(request.query_params, [one.name for one in BROWSING])
     wanted = wanted_in(request.query_params)
     found = await found_of(site, wanted)
-    asked = {name: value for name, value in asdict(wanted).items() if value not in ("", None) and (name, value) != ("start", 0)}
+    asked = {name: value for name, value in to_builtins(wanted).items() if value not in ("", None) and (name, value) != ("start", 0)}
     before, after = max(wanted.start - wanted.count, 0), wanted.start + wanted.count
     pages = {
         "before": "" if not wanted.start else f"/models?{urlencode({**asked, 'start': before})}",

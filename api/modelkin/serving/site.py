@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+
+from msgspec import Struct
 
 from modelkin.wishes import HOST, PORT, RATE
 from modelkin_indexer.errors import ServeError
@@ -17,8 +18,7 @@ FINGERPRINT_BYTES = 16 << 20  # of a fingerprint that is sent: the largest known
 MEGABYTE = 1_000_000
 
 
-@dataclass(frozen=True)
-class ServeWishes:
+class ServeWishes(Struct, frozen=True):
     """What a call asks of a page.
 
     host, port   where it listens; port 0 takes a free one
@@ -60,8 +60,7 @@ class ServeWishes:
             return self.host == "localhost"
 
 
-@dataclass(frozen=True)
-class Served(Plain):
+class Served(Plain, frozen=True):
     """A page that is there, or was: its address, the registry with its models, and what it allows. `requests`: those answered by now."""
 
     url: str

@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import platformdirs
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin.sources.damage import refuse_damage
 from modelkin.wishes import Begin, HowToRead, Reading
@@ -47,8 +48,7 @@ PROBE, FULL = "probe", "full"
 Known = Callable[[Needed], Fingerprint | None]
 
 
-@dataclass(frozen=True)
-class Brought:
+class Brought(Struct, frozen=True):
     """A repository that was read, or why not. `content` is that of Needed, `size` the bytes that were fetched."""
 
     reading: Reading | None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from modelkin.sources.damage import refuse_damage
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing, hub_id

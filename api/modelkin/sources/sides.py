@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin.registries import OnDemand
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, hub_id
@@ -22,8 +23,7 @@ from modelkin_registry.evidence.judge import ALONE, Judge
 from modelkin_registry.structure.comparison import Structure, compare_structure
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(Struct, frozen=True):
     """A model of the call: what it is called, its fingerprint, what is said of it and lies beside it, and notes of its reading."""
 
     name: str

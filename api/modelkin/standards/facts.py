@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin_registry.answers.relations import RELATIONS
 
@@ -17,8 +18,7 @@ CAUTION = (
 )
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(Struct, frozen=True):
     """One side: its name, where it came from, and its files as (name, SHA-256); those without a digest are left out."""
 
     name: str
@@ -33,8 +33,7 @@ class Model:
         return name if name.count("/") == 1 and not name.startswith("/") else None
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """A bundle for other standards.
 
     direction  "a from b", "b from a", or "" where nothing excludes either order, or a third model that both came from

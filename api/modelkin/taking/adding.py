@@ -6,10 +6,12 @@ import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin.errors import problem_of
 from modelkin.sources.naming import guessed_name, hub_id
@@ -28,8 +30,7 @@ PATHS = (str, os.PathLike)
 TOGETHER = 0.25  # seconds of reading that are stored in one transaction: a file system takes some hundredths of one to keep it
 
 
-@dataclass(frozen=True)
-class _Waiting:
+class _Waiting(Struct, frozen=True):
     """A source that was read, or could not be, before it is stored. `name` is the one asked for; `blank` what is told if it fails."""
 
     source: Asked

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from modelkin.keys import read_key
 from modelkin.sources.reading import reading_of

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+from msgspec import Struct
 
 from modelkin.sources.naming import HUB_ID
 from modelkin_data.recipes import RECIPES, shipped_recipe
@@ -28,8 +29,7 @@ UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 WORDS = ("a repository", "a revision", "a level", "the bytes that are read")
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One repository. `revision` is a branch, a tag or a commit; `bytes` are read of it, or about so many (`is_about`)."""
 
     repo: str
@@ -43,8 +43,7 @@ class Entry:
         return f"{self.repo:60} {self.revision:40} {self.level:5} {_in_short(self.bytes) if self.is_about else self.bytes}"
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(Struct, frozen=True, dict=True):
     """Repositories, in the order of the file. `name` is what the journal of `sync` knows it by."""
 
     name: str

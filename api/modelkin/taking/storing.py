@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from modelkin.sources.hub_reading import Brought
 from modelkin_indexer.errors import ModelkinError, RegistryAway

@@ -6,11 +6,12 @@ import glob
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from msgspec.structs import replace
 
 from modelkin.sources.hub_reading import UNFORESEEN, Brought, bring_model, hub_size
 from modelkin.sources.network import hub_client, is_offline

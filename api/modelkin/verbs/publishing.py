@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
+
+from msgspec.structs import replace
 
 from modelkin.answering.comparing import Pair
 from modelkin.evidencing import Evidenced, Verified, check_evidence, write_evidence
@@ -34,8 +35,7 @@ from modelkin_registry.screening.results import Screening
 AROUND = 1  # steps of the family tree around the nearest relative
 
 
-@dataclass(frozen=True)
-class Reported(Plain):
+class Reported(Plain, frozen=True):
     """The files that a report was written to, the page first."""
 
     files: tuple[str, ...]

@@ -8,8 +8,9 @@ import secrets
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from modelkin.working.worker import Begun, Ended, Said
 from modelkin_indexer.errors import RegistryError

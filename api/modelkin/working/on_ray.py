@@ -10,10 +10,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO, cast
+
+from msgspec.structs import replace
 
 from modelkin.working.crew import Reply
 from modelkin.working.processes import Processes

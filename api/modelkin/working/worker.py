@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin.errors import problem_of
 from modelkin.keys import read_key
@@ -37,8 +39,7 @@ FAILURES_IN_A_ROW = 20  # passing failures after which the Hub is taken to be do
 BEATS = 3  # signs of life in the time of a lease
 
 
-@dataclass(frozen=True)
-class Begun:
+class Begun(Struct, frozen=True):
     """What a worker is begun with: the call's settings, its own name, bounds, and a folder for what it reads.
 
     rate        requests a second at most, of this process
@@ -62,16 +63,14 @@ class Begun:
     strict: bool
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(Struct, frozen=True):
     """Words of a worker for whoever called; `begun`: it has the registry open."""
 
     words: str = ""
     begun: bool = False
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """A worker is done; or why not, and what kind of trouble it was: "registry", "hub" or "fault". Of the Hub's, where and what to do."""
 
     failure: str = ""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from rich.text import Text
 
 from modelkin_cli.pages.figures import correlation
@@ -25,8 +25,7 @@ NO_LAYERS = "(outside the layers)"
 NARROWEST = LABEL + FIGURE + len(NO_LAYERS)  # columns of a strip beside names and figures; below, its marks stand under them
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Struct, frozen=True):
     """One step of the scale: what a layer is marked with whose r is at least `least`."""
 
     least: float
@@ -87,8 +86,7 @@ def _mark(r: float, faded: bool, ascii_only: bool) -> tuple[str, str]:
     return step.ascii_mark if ascii_only else step.mark, step.style
 
 
-@dataclass(frozen=True)
-class _Strip:
+class _Strip(Struct, frozen=True):
     layers: int
     width: int
     ascii_only: bool

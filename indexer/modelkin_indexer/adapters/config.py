@@ -6,10 +6,11 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from math import isfinite, sqrt
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from modelkin_indexer.errors import DamagedFile, SourceError, UnsupportedFormat
 from modelkin_indexer.source import Source
@@ -22,8 +23,7 @@ MAX_BASE = 512  # characters of a model's name
 LARGEST = 1 << 31  # of a whole number that the config states
 
 
-@dataclass(frozen=True)
-class AdapterConfig:
+class AdapterConfig(Struct, frozen=True):
     """`alpha` is None where no file says it; `alphas` are those of modules that match a pattern. `said` is all of the config."""
 
     path: Path

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from modelkin_indexer.adapters.names import Module
 
@@ -65,8 +66,7 @@ LONGEST = max(word.count("_") for word in WORDS) + 1
 PEFT = {"down": "lora_A", "up": "lora_B", "bias": "lora_B.bias"}
 
 
-@dataclass(frozen=True)
-class Foreign:
+class Foreign(Struct, frozen=True):
     """An adapter's modules by their names in the file, and the tensors that no ending explains."""
 
     modules: dict[str, Module]

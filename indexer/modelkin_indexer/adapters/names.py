@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 PREFIX = "base_model.model."  # what peft puts before the base's names
 SHARED = "base_model."  # and before what all modules share
@@ -20,8 +21,7 @@ FOREIGN = ("lora", "lycoris_", "hada", "lokr", "dora_scale", "alpha", "diff", "w
 TOKENS = "token_adapter"  # rows of a token table that are trained beside any tuner
 
 
-@dataclass
-class Module:
+class Module(Struct):
     """A module of the base that an adapter changes. `parameters`: of the tuner, by name -> the adapter's tensor."""
 
     name: str
@@ -35,8 +35,7 @@ class Module:
         return self.parameters.get(parameter, "")
 
 
-@dataclass(frozen=True)
-class Sorted:
+class Sorted(Struct, frozen=True):
     """An adapter's tensors: those of modules, those that all modules share, and the rest with the names that the base has for them."""
 
     modules: Mapping[str, Module]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from modelkin_indexer.adapters import foreign_changes
 from modelkin_indexer.adapters.config import AdapterConfig
@@ -25,8 +27,7 @@ VARIANTS = {"kasa_config": "KaSA", "use_bdlora": "BD-LoRA", "alora_invocation_to
 REMEDY = "Merge the adapter into its base and give the merged model."
 
 
-@dataclass(frozen=True)
-class Adapter:
+class Adapter(Struct, frozen=True):
     """An adapter's changes. `whole`: tensors that it holds as they are -> the base's names; `unknown`: tensors that say nothing here."""
 
     config: AdapterConfig

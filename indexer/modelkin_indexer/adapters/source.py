@@ -11,8 +11,9 @@ here        the changes alone or on the base, and what is said of it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from modelkin_indexer.adapters.config import AdapterConfig, read_adapter_config
 from modelkin_indexer.adapters.foreign import SEPARATOR

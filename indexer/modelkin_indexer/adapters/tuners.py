@@ -6,7 +6,8 @@ A kind without a function is known by name alone: it changes no weights (prompts
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from modelkin_indexer.adapters.formulas import frozen, low_rank, products, scattered, turned
 from modelkin_indexer.adapters.formulas.change import Change
@@ -16,8 +17,7 @@ from modelkin_indexer.adapters.names import Module
 Changes = Callable[[Kit, Module], Iterator[Change]]
 
 
-@dataclass(frozen=True)
-class Tuner:
+class Tuner(Struct, frozen=True):
     """`prefix`: what the names of its parameters begin with. `words`: what it is called. `frozen`: parameters drawn from a seed."""
 
     prefix: str

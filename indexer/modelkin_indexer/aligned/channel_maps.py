@@ -7,11 +7,11 @@ every other row and judged on the rows between them. Memory: three matrices of c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
+from msgspec import Struct
 from scipy.optimize import linear_sum_assignment
 
 from modelkin_indexer.aligned.finite_rows import finite_rows
@@ -29,8 +29,7 @@ SURE = "gesvd"  # LAPACK's older routine: slower, and decomposes what divide and
 WIDEST = 16384  # channels up to which a map is worked out: 1 GiB a matrix
 
 
-@dataclass
-class _Products:
+class _Products(Struct):
     """Sums over fitted rows of a table: cross products of counterparts and of neighbours, lengths and sums of columns."""
 
     cross: Floats

@@ -7,10 +7,10 @@ of B every unit is a candidate. Memory: SAMPLE units of each role, and COST numb
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 from scipy.optimize import linear_sum_assignment
 
 from modelkin_indexer.aligned.channel_maps import nuclear_norm, polar
@@ -28,8 +28,7 @@ HEADS = 8  # heads of A that are turned
 SEED = 2026
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(Struct, frozen=True):
     """One role of one layer. `gain` multiplies the channels of units that read the stream; None where there is none."""
 
     source: Source
@@ -56,8 +55,7 @@ class Side:
         return self.each * len(self.piece.views)
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(Struct, frozen=True):
     """What was fitted, in a word, and each role's correlation on held out channels."""
 
     order: str

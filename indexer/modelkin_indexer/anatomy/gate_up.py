@@ -8,10 +8,10 @@ tensor, one after the other or taking turns, the one with the stronger pairs is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from modelkin_indexer.places import Anatomy, Piece, View
 from modelkin_indexer.source import Source

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.places import TensorInfo, View
 
@@ -24,8 +26,7 @@ USUAL_HEAD_SIZES = (128, 64, 256, 96, 80, 160, 192, 112, 32, 16)
 HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "embed_dim")
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(Struct, frozen=True):
     """A matrix [rows, columns] inside one tensor, by element steps. `vector`: its rows are the numbers of a vector, one column wide."""
 
     tensor: str
@@ -57,8 +58,7 @@ class Grid:
         return (View(self.tensor, offset, (rows.blocks, rows.count, self.columns), (block_step, step, self.column_step)),)
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(Struct, frozen=True):
     """`blocks` times `count` rows: rows `start + block * block_step + index * step`."""
 
     start: int
@@ -68,8 +68,7 @@ class Rows:
     block_step: int = 0
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """What the split of fused tensors rests on: numbers of heads and their size from the config, and the columns of the output matrix.
 
     None is an unknown number. `latent`: heads, and the rows of one head's keys and values in latent attention's second factor.

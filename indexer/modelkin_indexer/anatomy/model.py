@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from modelkin_data import name_tables
 from modelkin_indexer.anatomy import layouts
@@ -20,8 +21,7 @@ FACES_OUT = ("o", "cross_o", "down", "shared_down", "out")  # roles whose rows a
 INPUT_NORMS = ("attention_input", "mlp_input", "mixer_input", "final")
 
 
-@dataclass(frozen=True)
-class Told:
+class Told(Struct, frozen=True):
     """What is told of a model beside its names and shapes. `interleaved`: gate and up of stacked experts take turns (None: as names and
     config tell). `turned`: its library stores matrices [in, out], where shapes leave it open. `graph`: its matrices are presented [out, in]
     whatever they are called. `alike`: the config of a model that may have the same shape, for numbers of heads that its own config does

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from math import prod
+
+from msgspec import Struct
 
 from modelkin_data import NameRule, name_tables
 from modelkin_indexer.anatomy.splits import SplitName
@@ -21,8 +22,7 @@ LAST_WORDS = re.compile(r"[^().|{}]+(?=[)|]|$)")
 HEARING = ("audio", "speech")  # words of a model_type that listens, though its pictures of sound are convolved as pictures are
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
+class Meaning(Struct, frozen=True):
     """What a module is: its component, family and role by a rule of the tables, by words (then `rule` is made of them), or guessed."""
 
     component: str

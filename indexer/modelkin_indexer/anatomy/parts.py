@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
+
+from msgspec.structs import replace
 
 from modelkin_indexer.anatomy.constants.borne_out import borne_out, by_name_alone
 from modelkin_indexer.anatomy.constants.buffers import sort_out

@@ -13,8 +13,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from modelkin_indexer.anatomy import layouts
 from modelkin_indexer.anatomy.constants.buffers import SortedOut, sort_out
@@ -83,8 +84,7 @@ def read_anatomy(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(Struct, frozen=True):
     """What one tensor gives to one place: all of it, or one expert."""
 
     place: Place
@@ -173,8 +173,7 @@ def _unknown_part(info: TensorInfo, split: SplitName, meaning: Meaning, model: M
 _NUMBER = re.compile(r"(?:^|\.)(\d{1,5})(?:\.|$)")
 
 
-@dataclass(slots=True)
-class _Slot:
+class _Slot(Struct):
     """A piece in the making."""
 
     place: Place

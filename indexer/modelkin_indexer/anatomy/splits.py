@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
+
+from msgspec import Struct
 
 from modelkin_data import name_tables
 
 MAX_DIGITS = 5  # a longer number is no layer or expert: it would make the layers' numbers unbounded
 
 
-@dataclass(frozen=True, slots=True)
-class SplitName:
+class SplitName(Struct, frozen=True):
     """`model.layers.3.mlp.experts.7.up_proj.weight` is stack `model.layers`, layer 3, expert 7, module `mlp.experts.#.up_proj`, `weight`.
 
     `parameter` is `weight`, `bias`, a LoRA factor, or "" for a bare parameter; outside the stacks `stack` is "" and `layer` None.
@@ -64,8 +64,7 @@ _PARAMETER = re.compile(r"[._](weight|bias|gamma|beta)$")
 _PARAMETER_WORDS = {"weight": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
 
 
-@dataclass(frozen=True)
-class _Patterns:
+class _Patterns(Struct, frozen=True):
     noise: re.Pattern[str]
     stack: re.Pattern[str]
     expert: re.Pattern[str]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
+
+from msgspec import Struct
 
 from modelkin_data import NameRule, name_tables
 from modelkin_indexer.anatomy.splits import SplitName
@@ -16,8 +17,7 @@ WEIGHTS = re.compile(r"(^|_)(weights?|kernel)(_|$)")  # what a converter fused a
 WITHOUT_FRAME = ("embedding", "position", "head")  # their rows are tokens or positions: Gram matrices of strangers' rows agree
 
 
-@dataclass(frozen=True, slots=True)
-class General:
+class General(Struct, frozen=True):
     """A family and role for a module; `guessed` if nothing but its shape or its surroundings tells the family."""
 
     rule: NameRule
@@ -103,8 +103,7 @@ def _has_word(part: str, pattern: re.Pattern[str]) -> bool:
     return pattern.search(part) is not None
 
 
-@dataclass(frozen=True)
-class _Room:
+class _Room(Struct, frozen=True):
     family: str
     outside: bool
     stage: int  # 1 anywhere, -1 weak, else 0
@@ -115,8 +114,7 @@ class _Room:
         return _has_word(part, self.words) and (self.unless is None or not _has_word(part, self.unless))
 
 
-@dataclass(frozen=True)
-class _Words:
+class _Words(Struct, frozen=True):
     rooms: tuple[_Room, ...]
     norms: re.Pattern[str]
     faces_out: re.Pattern[str]

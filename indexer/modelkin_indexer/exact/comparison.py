@@ -7,11 +7,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
 from modelkin_indexer.anatomy.constants.fixed_tables import CONSTANT
@@ -36,8 +37,7 @@ RELATED_L2 = 1.0  # |B - A| / |A| below which the spectrum of the difference is 
 ROWS, COLUMNS = 0, 1
 
 
-@dataclass(frozen=True)
-class ExactOptions:
+class ExactOptions(Struct, frozen=True):
     """How to compare. `pair` names the two sides in the journal, if there is one. The result does not depend on `threads`.
 
     `places` are what `common_places` gives for these sources, `layer_maps` and `contents`, where the caller has asked.

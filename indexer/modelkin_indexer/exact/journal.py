@@ -11,11 +11,11 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from blake3 import blake3
+from msgspec import to_builtins
 
 from modelkin_indexer.errors import JournalError
 from modelkin_indexer.places import Place
@@ -74,7 +74,7 @@ class Journal:
 
     def add(self, key: Key, result: TensorComparison) -> None:
         """Keep a result, on the disk before this returns. Raises JournalError."""
-        line = _line({"key": _key(key), "result": asdict(result)})
+        line = _line({"key": _key(key), "result": to_builtins(result)})
         with self._lock:
             self._write(line)
             self._done[_key(key)] = result

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.exact import distributions
 from modelkin_indexer.exact.distributions import Counts
@@ -33,8 +33,7 @@ COUNTED = 1 << 14  # numbers from which counting them by their upper 16 bits is 
 Role = tuple[str, str, str]
 
 
-@dataclass(frozen=True)
-class LayerSample:
+class LayerSample(Struct, frozen=True, dict=True):
     """Sampled rows of one place, (rows, columns), out of `of` numbers."""
 
     piece: Piece

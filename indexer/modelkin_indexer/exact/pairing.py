@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.places import NO_LAYER, Anatomy, Piece, Place, name_of
 from modelkin_indexer.results.exact import NotCompared
@@ -15,8 +17,7 @@ LayerMaps = Mapping[str, tuple[str, Sequence[tuple[int, int]]]]
 Contents = Mapping[str, str]  # a tensor of A by its place's name -> the one of B that holds what it does, whatever both are called
 
 
-@dataclass(frozen=True)
-class PlacePair:
+class PlacePair(Struct, frozen=True):
     """Two pieces that are compared: their first `rows` rows in each view."""
 
     a: Piece

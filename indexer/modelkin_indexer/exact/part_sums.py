@@ -6,12 +6,12 @@ correlations to about 1e-7 (runs of independent rounding errors), at a quarter o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.exact.distributions import Histogram
 from modelkin_indexer.exact.units import coarser
@@ -25,8 +25,7 @@ FAR = 1.0  # |mean| / sd: float32 keeps correlations to 1e-7 times the square of
 SQUARES_RUN = 256  # ... and by several
 
 
-@dataclass(frozen=True)
-class Centre:
+class Centre(Struct, frozen=True):
     """What is taken off before products are made: the mean of each column over `rows` rows."""
 
     a: Part

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.exact import distributions
 from modelkin_indexer.exact.compiled import CompiledSums, usable_for
@@ -27,8 +27,7 @@ CONSTANT_SPREAD = 1e-7  # sd below this share of the mean is rounding of a const
 CV_MEAN = 0.05  # |mean| / sd below which a coefficient of variation says nothing (matrices)
 
 
-@dataclass(frozen=True)
-class Sides:
+class Sides(Struct, frozen=True):
     """What two tensors are. `channel_axis` is the axis of the residual stream: 1 columns, 0 rows. With `permute`, vectors are permuted."""
 
     a: Piece

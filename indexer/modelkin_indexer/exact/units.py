@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 Singles = npt.NDArray[np.float32]
 _FLOATS = {
@@ -23,8 +23,7 @@ _EXPONENT = np.uint32(0x7F800000)
 SIXTEEN_BITS = ("BF16", "F8_E4M3", "F8_E5M2", "BOOL")  # exact in the upper half of a float32
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """Binary digits after the leading one, and the smallest normal number; whole numbers have steps of 1."""
 
     digits: int

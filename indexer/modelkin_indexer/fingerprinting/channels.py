@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.sketch import Block
@@ -21,8 +21,7 @@ DISTINCT_RUN = 128  # consecutive columns looked at together for repeated magnit
 EIGENVALUE_FLOOR = 1e-6  # token directions weaker than this share of the strongest are noise and are left out of the frame
 
 
-@dataclass(frozen=True)
-class Sampled:
+class Sampled(Struct, frozen=True):
     """What the sampled rows of a matrix say. `rows` stay in memory only; `numbers` are their positions in their matrix."""
 
     rows: Singles

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.fingerprinting.channels import RowCollector, probe_vector
@@ -21,8 +21,7 @@ Singles = npt.NDArray[np.float32]
 Sums = npt.NDArray[np.uint64]
 
 
-@dataclass(frozen=True)
-class SingleExperts:
+class SingleExperts(Struct, frozen=True):
     """(experts, EXPERT_NUMBERS) unit vectors, and (experts,) digests."""
 
     sketches: Floats

@@ -8,10 +8,9 @@ The gains of the norm that a matrix reads are folded into R (W diag(g) R), so a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.fingerprinting.statistics import Moments, whiteness
@@ -25,8 +24,7 @@ Ints = npt.NDArray[np.int64]
 TINY = float(np.finfo(np.float64).tiny)
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """What a piece is projected on: `gain` folds the norm it reads, `tokens` is the anchored frame; None where there is none.
 
     `readings` are the frames of all tables that may hold tokens, where no name tells which. `anchors` are the rows that span the anchored

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from modelkin_indexer.adapters.presented import adapter_of
 from modelkin_indexer.anatomy.constants.borne_out import FEW, beyond, longest_axis

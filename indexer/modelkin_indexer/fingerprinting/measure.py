@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
+from msgspec import Struct
 
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.anatomy.constants.table_reading import is_held
@@ -35,8 +35,7 @@ NO_DIGEST = b""
 QUIET = partial(np.errstate, over="ignore", invalid="ignore")  # what is no finite number is looked for, not warned of
 
 
-@dataclass(frozen=True)
-class VectorMeasure:
+class VectorMeasure(Struct, frozen=True):
     """What is kept of a norm, bias or other vector. `values` stays in memory only, for folding gains."""
 
     place: Place
@@ -47,8 +46,7 @@ class VectorMeasure:
     unusable: Unusable | None = None
 
 
-@dataclass(frozen=True)
-class MatrixMeasure:
+class MatrixMeasure(Struct, frozen=True):
     """What is kept of a matrix; `digests`, `singles` and `anchors` at level full only, `anchors` are the token rows of the frame.
 
     `unusable` tells of numbers that are none; they are measured as zeros. `held` are all numbers of a small one, if all of them are some.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.results.start_nulls import WIDE_ENOUGH
 
@@ -18,8 +18,7 @@ NOTHING = float("nan")
 CANCELLED = float(np.finfo(np.float32).eps)  # of the fourth moment: sums in single precision end there, a smaller difference is chance
 
 
-@dataclass(frozen=True)
-class Statistics:
+class Statistics(Struct, frozen=True):
     """As in `Matrices`: `seen` rows, kurtosis and column_spread over them, row_spread over all rows given."""
 
     seen: int

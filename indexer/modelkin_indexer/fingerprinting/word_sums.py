@@ -12,11 +12,11 @@ the same sums in two more passes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer import spec
 from modelkin_indexer.sources.stored.values import CORE, decoded_in
@@ -30,8 +30,7 @@ MIXING = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 LAST_SHIFT = 31
 
 
-@dataclass(frozen=True)
-class Digests:
+class Digests(Struct, frozen=True):
     """`numbers` (2,): over rows and over columns; `blocks` (EIGHTHS + PREFIXES,): over parts of the rows; `rows`: each row's own."""
 
     numbers: Sums

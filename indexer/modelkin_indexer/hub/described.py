@@ -6,9 +6,10 @@ import json
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeGuard
+
+from msgspec import Struct
 
 from modelkin_indexer.beside.claims import MAX_OF_A_KIND, MAX_VALUE
 from modelkin_indexer.hub import limits
@@ -22,8 +23,7 @@ OPENING = (b",", b"[", b"{")  # each begins a value
 _parsing = threading.Lock()  # one answer at a time is a tree in memory, however many threads ask
 
 
-@dataclass(frozen=True)
-class Repo:
+class Repo(Struct, frozen=True):
     """A repository as the Hub describes it. `hub_id` stays when it is renamed; `files` are known only where they were asked for.
 
     `modified` is ISO 8601, UTC; `digest` of a file is its SHA-256 where it is stored apart (LFS), else its git blob id with "git:" before.
@@ -40,8 +40,7 @@ class Repo:
     left_out: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Unreadable:
+class Unreadable(Struct, frozen=True):
     """An entry of a list that is no repository. `name` is what it calls itself, or where it stands."""
 
     name: str

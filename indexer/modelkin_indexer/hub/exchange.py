@@ -15,12 +15,12 @@ import zlib
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, BinaryIO, TypeVar
 
 import httpx2
 from huggingface_hub import get_async_session, get_session
+from msgspec import Struct, field
 
 from modelkin_indexer.hub import limits
 from modelkin_indexer.hub.errors import BadAnswer, Cut
@@ -33,8 +33,7 @@ Origin = tuple[str, str, int | None]
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(Struct, frozen=True):
     """What is asked. `own` are the headers for the origin of `home`, of which others get none that is secret; `headers` go to all.
 
     `most` is how many bytes of a body are taken, which is `packed` where gzip is understood, and written `into` a file where one is given.
@@ -55,8 +54,7 @@ class Call:
         return {**own, "Accept-Encoding": "gzip" if self.packed else "identity", **self.headers}
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What came. `hops` are the headers of the redirects before it; `size` the bytes of `data`, or of what was written.
 
     `over`: more came than was to be taken, and was not read.

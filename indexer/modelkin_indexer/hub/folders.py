@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
+
+from msgspec import Struct
 
 from modelkin_indexer.beside.claims import READERS
 from modelkin_indexer.beside.structure import is_structure
@@ -41,8 +42,7 @@ NOT_NEEDED = (
 )
 
 
-@dataclass(frozen=True)
-class Needed:
+class Needed(Struct, frozen=True):
     """The files of a repository that are read. `content` is the same where weights and config.json are, byte for byte; "" if unknown."""
 
     weights: tuple[SourceFile, ...]

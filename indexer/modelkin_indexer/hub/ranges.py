@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import threading
 import time
-from dataclasses import dataclass
 
 from huggingface_hub import errors
+from msgspec import Struct
 
 from modelkin_indexer.hub import client as hub
 from modelkin_indexer.hub import limits
@@ -23,8 +23,7 @@ REFUSED = (401, 403)
 CHANGED = "It changed while it was read. Try again."
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(Struct, frozen=True):
     """Where a file's bytes come from. `own`: from the Hub itself, which may see the token; else a store with a signed address."""
 
     url: str

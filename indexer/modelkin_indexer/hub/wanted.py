@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+
+from msgspec import Struct, to_builtins
 
 from modelkin_indexer.hub.client import HubClient
 from modelkin_indexer.hub.described import Repo, Unreadable
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """A filter: all that is given must hold. `ids` names repositories one by one; `max_bytes` bounds what is read of one.
 
     `recipe` is the name of the list that has the ids, which stands for them in the journal.
@@ -28,7 +28,7 @@ class Wanted:
     @property
     def selection(self) -> str:
         """The filter in words, by which the journal knows it. Without those fields that say nothing."""
-        said = {name: value for name, value in asdict(self).items() if value and not (name == "ids" and self.recipe)}
+        said = {name: value for name, value in to_builtins(self).items() if value and not (name == "ids" and self.recipe)}
         return json.dumps(said, sort_keys=True)
 
     @property

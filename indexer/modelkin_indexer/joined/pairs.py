@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin_indexer.anatomy.names import Meaning, Naming
 from modelkin_indexer.anatomy.splits import SplitName, split_name
@@ -21,8 +22,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 Shape = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """Two tensors in the order of their names, and the matrix whose name they begin with."""
 
     matrix: str
@@ -30,8 +30,7 @@ class Pair:
     shapes: tuple[Shape, Shape]
 
 
-@dataclass(frozen=True)
-class Matrices:
+class Matrices(Struct, frozen=True):
     """A model's matrices as they would be: (component, layer) -> role -> the shape of one that is whole, or the pair of one that is not."""
 
     layers: Mapping[tuple[str, int | None], Mapping[str, Shape | Pair]]

@@ -8,10 +8,10 @@ https://docs.nvidia.com/cuda/cublas/index.html#d-block-scaling-factors-layout
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.packing import Bytes, Floats, exponents
@@ -23,8 +23,7 @@ TILE_ROWS, TILE_COLUMNS, LANES = 128, 4, 32
 TILE = TILE_ROWS * TILE_COLUMNS
 
 
-@dataclass(frozen=True)
-class GroupScales:
+class GroupScales(Struct, frozen=True):
     """Scales of a stack of matrices of `height` rows, `groups` scales a row. `kind` is how a number is stored ("" : as its dtype says)."""
 
     parts: Parts

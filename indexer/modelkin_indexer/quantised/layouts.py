@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.quantised.group_scales import EXPONENTS, GroupScales, tiled_size
 from modelkin_indexer.quantised.packing import Floats
@@ -27,8 +28,7 @@ UNEVEN, LESS = 6.0, 0.5
 LEAST = 2.0**-40
 
 
-@dataclass(frozen=True)
-class Unmarked:
+class Unmarked(Struct, frozen=True):
     """A weight in one of two layouts. `groups`: scales of a row."""
 
     module: str

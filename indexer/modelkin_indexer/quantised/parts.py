@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo, View
@@ -27,8 +27,7 @@ PADDING = 16  # words
 MAX_SMALL = 1 << 16  # bytes of a side tensor that is read whole while opening: descriptions, code books
 
 
-@dataclass(frozen=True)
-class Plain:
+class Plain(Struct, frozen=True):
     """A plain tensor as it comes out of stored ones.
 
     `rows(start, stop)` gives rows of the tensor flattened to [all axes but the last, last axis]. `kind` says in words how it is stored;
@@ -43,8 +42,7 @@ class Plain:
     fill: Callable[[int, int, Floats], None] | None = None
 
 
-@dataclass(frozen=True)
-class Undecoded:
+class Undecoded(Struct, frozen=True):
     """Stored tensors of a scheme that is known but not decoded. `kind` says in words how they are stored."""
 
     kind: str

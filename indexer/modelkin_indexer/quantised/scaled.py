@@ -10,11 +10,12 @@ https://huggingface.co/deepseek-ai/DeepSeek-V3/blob/main/inference/kernel.py (we
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.packing import Floats, by_groups, exponents
@@ -47,8 +48,7 @@ def _scale_name(parts: Parts, name: str) -> str | None:
     return next((scale for scale in names if scale in parts.tensors), None)
 
 
-@dataclass(frozen=True)
-class Grid:
+class Grid(Struct, frozen=True):
     """How scales lie over matrices [rows, columns], `height` x `width` numbers a scale, `tall` x `wide` scales a matrix."""
 
     rows: int

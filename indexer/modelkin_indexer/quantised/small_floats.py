@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.quantised.group_scales import GroupScales
 from modelkin_indexer.quantised.packing import (
@@ -24,8 +23,7 @@ BITS = {"E2M1": 4, "E2M3": 6, "E3M2": 6, "F8_E4M3": 8, "F8_E5M2": 8}
 TABLES = {"E2M1": FP4_VALUES, "E2M3": FP6_E2M3_VALUES, "E3M2": FP6_E3M2_VALUES}
 
 
-@dataclass(frozen=True)
-class Overall:
+class Overall(Struct, frozen=True):
     """A scale of a whole matrix, or one for each of a stack of matrices of `height` rows, in units of `unit`; `divides` where scales are
     divided by it."""
 
@@ -42,8 +40,7 @@ class Overall:
         return factors if len(factors) == 1 else factors[np.arange(start, stop) // self.height]
 
 
-@dataclass(frozen=True)
-class SmallFloats:
+class SmallFloats(Struct, frozen=True):
     """A weight whose stored rows hold `columns` codes, `size` of them under one scale. `high_first`: of two codes in a byte."""
 
     parts: Parts

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from math import prod
 from typing import TypeVar
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.parts import Plain, Undecoded
@@ -45,8 +45,7 @@ class Counted:
         self.source.close()
 
 
-@dataclass(frozen=True)
-class _Stored:
+class _Stored(Struct, frozen=True):
     """A tensor that is not quantised."""
 
     counted: Counted
@@ -58,8 +57,7 @@ class _Stored:
         return out.nbytes
 
 
-@dataclass(frozen=True)
-class _Rows:
+class _Rows(Struct, frozen=True):
     """A tensor whose rows a scheme decodes."""
 
     counted: Counted

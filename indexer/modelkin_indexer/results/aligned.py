@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 Singles = npt.NDArray[np.float32]
 KINDS = ("same", "permuted", "rotated")  # from the simplest: a map is told as the simplest one that does as well
 
 
-@dataclass(frozen=True)
-class ChannelMap:
+class ChannelMap(Struct, frozen=True):
     """u @ `matrix` is a vector u of A's stream in B's coordinates; None leaves it as it is. `kind` is one of KINDS.
 
     `table` names the tensor it was fitted on; `before` and `after` are correlations of its held out `rows`, `shuffled` what the same fit
@@ -30,8 +29,7 @@ class ChannelMap:
     turned: int = 0
 
 
-@dataclass(frozen=True)
-class AlignedRole:
+class AlignedRole(Struct, frozen=True):
     """One role of one layer. `before` and `after` correlate `units` of A with B's over held out `channels`.
 
     `before` is None where the shapes differ. `order` is same, as stored, reordered or turned. `shifted` is what the same search gives
@@ -52,8 +50,7 @@ class AlignedRole:
     shifted: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class AlignedReading:
+class AlignedReading(Struct, frozen=True):
     """All that was measured. `maps` are by component of A; a component without a table of rows that both have keeps its coordinates."""
 
     maps: Mapping[str, ChannelMap]

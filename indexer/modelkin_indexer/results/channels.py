@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer import spec
 from modelkin_indexer.gram_vectors import without_leading
@@ -20,8 +20,7 @@ def _as_stored(sketches: Sketch) -> Sketch:
     return sketches
 
 
-@dataclass(frozen=True)
-class Channel:
+class Channel(Struct, frozen=True):
     """One channel.
 
     numbers   of a matrix: the width of the column of `Matrices` that has the channel's name

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True)
-class DeltaSpectrum:
+class DeltaSpectrum(Struct, frozen=True):
     """The largest singular values of B - A, and how many of them stand out of the rest.
 
     Shows a low-rank change, as a merged LoRA makes it, with its rank. Says nothing of pairs that are not related: it is left out there.
@@ -25,8 +24,7 @@ class DeltaSpectrum:
     columns: int
 
 
-@dataclass(frozen=True)
-class TensorComparison:
+class TensorComparison(Struct, frozen=True):
     """A tensor of A against its counterpart in B, from every common number of both. None: could not be computed.
 
     cosine              raw; for vectors far from 0, such as norm gains, it measures their means: see `cosine_floor`.
@@ -81,8 +79,7 @@ class TensorComparison:
     delta: DeltaSpectrum | None = None
 
 
-@dataclass(frozen=True)
-class NotCompared:
+class NotCompared(Struct, frozen=True):
     """A place without a comparison, and why."""
 
     component: str
@@ -93,8 +90,7 @@ class NotCompared:
     reason: str
 
 
-@dataclass(frozen=True)
-class LayerMatrix:
+class LayerMatrix(Struct, frozen=True):
     """Every layer of one side against every layer of another, for one role. `sides` is "a-b", "a-a" or "b-b".
 
     `numbers` were compared of each layer, out of `of`; rows of `cosine` and `pearson` are `layers`, columns `other_layers`.
@@ -112,8 +108,7 @@ class LayerMatrix:
     pearson: tuple[tuple[float, ...], ...]
 
 
-@dataclass(frozen=True)
-class ExactReading:
+class ExactReading(Struct, frozen=True):
     """All that was measured between two sources.
 
     `mismatched` are places of A against the next layer of B, `within` against the next layer of A itself, both on samples: what two

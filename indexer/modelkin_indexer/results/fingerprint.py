@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
+from msgspec import Struct, to_builtins
 from safetensors import SafetensorError
 
 from modelkin_indexer import spec
@@ -35,8 +35,7 @@ UNDECODED = ", not decoded"
 NOT_FINITE = "values that are no finite numbers"  # how damaged tensors are told in `unread`
 
 
-@dataclass(frozen=True)
-class About:
+class About(Struct, frozen=True):
     """What is known of the model beside its vectors.
 
     `constants` maps tensors that were left out as never evidence (buffers, tables, untouched constants) to the reason; `unplaced` are
@@ -70,8 +69,7 @@ class About:
     spec: str = spec.VERSION
 
 
-@dataclass(frozen=True)
-class Matrices:
+class Matrices(Struct, frozen=True, dict=True):
     """One row a matrix place, sorted by place. Sketches are unit vectors in float16 (all zero where there is nothing to say).
 
     rows, columns   oriented shape [out, in]; experts stacked to [experts x out, in]
@@ -147,8 +145,7 @@ class Matrices:
         return {}
 
 
-@dataclass(frozen=True)
-class Vectors:
+class Vectors(Struct, frozen=True, dict=True):
     """One row a norm, bias or other vector, sorted by place; these are always read whole.
 
     sketch     (n, 48) keyed sketch of the centred vector, unit length, float16
@@ -182,8 +179,7 @@ class Vectors:
         return {}
 
 
-@dataclass(frozen=True)
-class Experts:
+class Experts(Struct, frozen=True):
     """One row a single expert (level full): component and layer as in `places`, `expert` its number.
 
     sketch   (n, slots * 32): one unit slot a role in the fixed order of EXPERT_ROLES, zero where the role is missing. Of a matrix it is
@@ -200,8 +196,7 @@ class Experts:
         return len(self.places)
 
 
-@dataclass(frozen=True)
-class Fingerprint:
+class Fingerprint(Struct, frozen=True, dict=True):
     """All vectors of one model. Compare two only if `spec` and `key` agree (`check_comparable`)."""
 
     about: About
@@ -221,10 +216,10 @@ class Fingerprint:
         for table in ("matrices", "vectors", "experts"):
             value = getattr(self, table)
             places[table] = _packed_places(value.places)
-            for field in fields(value):
-                if field.name != "places" and getattr(value, field.name).size:  # each entry of the header costs 80 bytes
-                    from_tables[f"{table}.{field.name}"] = np.ascontiguousarray(getattr(value, field.name))
-        about = {name: value for name, value in asdict(self.about).items() if name not in ("adapter", "unread", "shards") or value}
+            for field in value.__struct_fields__:
+                if field != "places" and getattr(value, field).size:  # each entry of the header costs 80 bytes
+                    from_tables[f"{table}.{field}"] = np.ascontiguousarray(getattr(value, field))
+        about = {name: value for name, value in to_builtins(self.about).items() if name not in ("adapter", "unread", "shards") or value}
         head = json.dumps({"about": about, "places": places}, sort_keys=True, separators=(",", ":")).encode()
         return safetensors.numpy.save(from_tables, {METADATA_KEY: base64.b85encode(zlib.compress(head, 9)).decode()})
 
@@ -295,7 +290,7 @@ WIDTHS: dict[str, dict[str, tuple[int, ...]]] = {
 
 
 def _table(kind: type[Any], name: str, places: list[list[Any]], arrays: dict[str, Array]) -> Any:
-    columns: dict[str, Any] = {field.name: arrays.get(f"{name}.{field.name}") for field in fields(kind) if field.name != "places"}
+    columns: dict[str, Any] = {field: arrays.get(f"{name}.{field}") for field in kind.__struct_fields__ if field != "places"}
     columns |= {column: _empty(name, column, len(places)) for column, values in columns.items() if values is None}
     for column, values in columns.items():
         if values.shape[0] != len(places):

@@ -6,8 +6,9 @@ Held against drawn matrices of many shapes by benchmarks/truth/start_statistics.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from modelkin_indexer import sketch, spec
 
@@ -16,8 +17,7 @@ SHAPES = 4096  # of matrices whose nulls are kept: models have few
 WIDE_ENOUGH = 2 * spec.DIRECTIONS  # numbers a row has at least where `spectrum` is given: fewer do not tell 16 directions apart
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(Struct, frozen=True):
     """A distribution that libraries draw starts from.
 
     kurtosis           and `kurtosis_variance`: n times the variance of that of n numbers, m8 - 4 m4 m6 + 4 m4^3 - m4^2 of its moments

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.errors import DamagedFile, SourceNotFound
 from modelkin_indexer.places import TensorInfo
@@ -27,8 +28,7 @@ MAX_INDEX = 1 << 20
 MAX_PARTS = 64
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(Struct, frozen=True):
     """One model of several. `own_components`: it tells its components itself; else it is one, named after the part."""
 
     name: str

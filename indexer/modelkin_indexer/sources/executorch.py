@@ -9,11 +9,11 @@ from __future__ import annotations
 import mmap
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from flatbuffers.table import Table
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
@@ -45,8 +45,7 @@ LAID_SIZES, LAID_ORDER = 6, 8  # of a tensor's layout
 FIRST, SECOND, THIRD = 4, 6, 8
 
 
-@dataclass(frozen=True)
-class _Stored:
+class _Stored(Struct, frozen=True):
     """A tensor of these bytes; `order`: its axes from the outermost in memory to the innermost."""
 
     name: str

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.errors import SourceError, SourceNotFound, UnsupportedFormat
 from modelkin_indexer.sources.register import (
@@ -53,8 +55,7 @@ EACH = "`modelkin add --each` takes all of them."
 LISTED = 5  # file names in one message
 
 
-@dataclass(frozen=True)
-class _Form:
+class _Form(Struct, frozen=True):
     """One form of a model in a folder: the files of one container that belong together. `key` is what its name says of the model.
 
     `spare`: files that are complete by their names, for an index that names others. `unread`: the same model's name, saved another way.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+
+from msgspec import Struct
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.source import BITS
@@ -23,8 +24,7 @@ NUMBERED = re.compile(r"(?:^|(?<=\.))([A-Za-z_]*?(?:layers?|blocks?|h))_(?:\._)?
 QUERY = re.compile(r"(?:^|[._/])(?:query|key|value|q|k|v)(?:[._/]|$)")
 
 
-@dataclass(frozen=True)
-class Laid:
+class Laid(Struct, frozen=True):
     """How an array lies: as the matrix `shape` [out, in], stored as it is or as its transpose, or with its axes in the order `axes`."""
 
     shape: tuple[int, ...]

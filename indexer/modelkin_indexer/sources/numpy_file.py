@@ -9,12 +9,12 @@ import io
 import os
 import zipfile
 from contextlib import ExitStack
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from tokenize import TokenError
 
 import numpy as np
+from msgspec import Struct
 from numpy.lib import format as npy
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
@@ -42,8 +42,7 @@ DTYPES = {
 }
 
 
-@dataclass(frozen=True)
-class _Header:
+class _Header(Struct, frozen=True):
     """What stands before an array's numbers, and how many bytes it takes."""
 
     dtype: str

@@ -6,10 +6,11 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
+
+from msgspec import Struct
 
 from modelkin_indexer import plug_ins
 from modelkin_indexer.errors import SourceError, UnsupportedFormat
@@ -20,8 +21,7 @@ POINTER = b"version https://git-lfs"  # how a file begins that only says where a
 HEAD_BYTES = 64  # what a container is recognised by
 
 
-@dataclass(frozen=True)
-class Weights:
+class Weights(Struct, frozen=True):
     """The files of one model in one container.
 
     `path` is what the user gave and `name` what to call the model; `files` are its files, or the shards as their names tell them;
@@ -43,8 +43,7 @@ class Leaf(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Container:
+class Container(Struct, frozen=True):
     """One container.
 
     leaf       the module that opens it, imported when a file of that kind is met; of this package with a dot before its name

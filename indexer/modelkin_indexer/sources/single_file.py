@@ -7,12 +7,12 @@ of its own. So a single file and a folder of the same weights come to the same c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from modelkin_data import name_tables
 from modelkin_indexer.places import TensorInfo

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.source import BITS, Source, Unread
@@ -31,8 +32,7 @@ SHORT_RUN = 4096  # bytes of one layer that stand together, from which they are 
 SPAN = 16 << 20  # bytes read at once for those
 
 
-@dataclass(frozen=True)
-class Slice:
+class Slice(Struct, frozen=True):
     """One layer of a stored tensor: along which axis, and which."""
 
     stored: str

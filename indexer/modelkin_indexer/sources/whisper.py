@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import NoReturn
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
@@ -36,8 +36,7 @@ WINDOW = 1 << 16
 OTHER = "Convert the weights to GGUF, or get another form of them."
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(Struct, frozen=True):
     name: str
     kind: GGMLQuantizationType
     shape: tuple[int, ...]

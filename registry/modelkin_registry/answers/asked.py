@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelkin_registry.answers.claims import Contradiction, StructureBeside, WeighedClaim
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 SHOWN = 10  # relatives that an answer tells of unless asked for more
 
 
-@dataclass(frozen=True)
-class Subject(Plain):
+class Subject(Plain, frozen=True):
     """A model that was asked about: where it came from, and how much of it was read and understood."""
 
     source: str
@@ -32,8 +30,7 @@ class Subject(Plain):
     layers: dict[str, int]
 
 
-@dataclass(frozen=True)
-class Calibrated(Plain):
+class Calibrated(Plain, frozen=True):
     """What a registry measured on its own strangers: in how many families, how many of these are used, on how many models, and when."""
 
     measured_for: int
@@ -42,8 +39,7 @@ class Calibrated(Plain):
     measured: str
 
 
-@dataclass(frozen=True)
-class OneOfSeveral(Plain):
+class OneOfSeveral(Plain, frozen=True):
     """One of several registries that were asked as one: its file or address, how many models it has, and what it measured on strangers."""
 
     name: str
@@ -51,8 +47,7 @@ class OneOfSeveral(Plain):
     calibrated: Calibrated | None
 
 
-@dataclass(frozen=True)
-class Searched(Plain):
+class Searched(Plain, frozen=True):
     """The registry that was asked. `calibrated`: what was measured on its own strangers; None if nothing was.
 
     Of several that were asked as one `models` are those of all, each once, and `registries` tells of each; of one there are none.
@@ -65,8 +60,7 @@ class Searched(Plain):
     registries: tuple[OneOfSeveral, ...] = ()
 
 
-@dataclass(frozen=True)
-class MergeParent(Plain):
+class MergeParent(Plain, frozen=True):
     """A model that a merge was made of, and its share, with the standard error; None of a share that was counted."""
 
     model: str
@@ -74,16 +68,14 @@ class MergeParent(Plain):
     sd: float | None
 
 
-@dataclass(frozen=True)
-class MergeWeight(Plain):
+class MergeWeight(Plain, frozen=True):
     """A parent's share of one part of a merge, with the standard error."""
 
     weight: float
     sd: float
 
 
-@dataclass(frozen=True)
-class MergePart(Plain):
+class MergePart(Plain, frozen=True):
     """A component, layer or the norms of a merge: each parent's share of it, in the order of `Merge.parents`, and what they leave.
 
     `residual`: length left unexplained / the length of the part.
@@ -96,8 +88,7 @@ class MergePart(Plain):
     residual: float
 
 
-@dataclass(frozen=True)
-class Merge(Plain):
+class Merge(Plain, frozen=True):
     """A weighted merge. Weights sum to one; `method` is None where it is none of those known.
 
     `rounding`: the residual that the stored type alone leaves; `complete`: no more than that is left. `base`: the model that the parents
@@ -117,16 +108,14 @@ class Merge(Plain):
     condition: float
 
 
-@dataclass(frozen=True)
-class LayerOf(Plain):
+class LayerOf(Plain, frozen=True):
     """A layer of another model."""
 
     model: str
     layer: int
 
 
-@dataclass(frozen=True)
-class MergedLayer(Plain):
+class MergedLayer(Plain, frozen=True):
     """A layer, and the one that it is, unchanged."""
 
     part: str
@@ -135,8 +124,7 @@ class MergedLayer(Plain):
     from_: LayerOf
 
 
-@dataclass(frozen=True)
-class MergeByLayer(Plain):
+class MergeByLayer(Plain, frozen=True):
     """A merge of whole layers: a parent's weight is its share of them, and nothing is left to explain (`residual` is None)."""
 
     parents: tuple[MergeParent, ...]
@@ -145,8 +133,7 @@ class MergeByLayer(Plain):
     layers: tuple[MergedLayer, ...]
 
 
-@dataclass(frozen=True)
-class Confirmation(Plain):
+class Confirmation(Plain, frozen=True):
     """A registered model whose weights were read again under a fresh key: what its fingerprint told, and what the weights tell.
 
     `found` is None where they could not be read, with the `reason`.
@@ -158,8 +145,7 @@ class Confirmation(Plain):
     reason: str | None
 
 
-@dataclass(frozen=True)
-class UnderKey(Plain):
+class UnderKey(Plain, frozen=True):
     """A model and what is told of it under one of several keys: its relation, "unrelated" where nothing was found."""
 
     model: str
@@ -167,8 +153,7 @@ class UnderKey(Plain):
     relation: str
 
 
-@dataclass(frozen=True)
-class QueryAnswer(Plain):
+class QueryAnswer(Plain, frozen=True):
     """The answer to "what is this closest to?"."""
 
     query: Subject
@@ -187,8 +172,7 @@ class QueryAnswer(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class DecomposeAnswer(Plain):
+class DecomposeAnswer(Plain, frozen=True):
     """The answer to "what is in this merge, and in what proportion?". `merge` is None unless it is one; `fit` is the same object for
     parents that were named, merge or not; `recipe` is mergekit's YAML where one makes such a model again."""
 
@@ -202,8 +186,7 @@ class DecomposeAnswer(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class CompareAnswer(Plain):
+class CompareAnswer(Plain, frozen=True):
     """The answer to "is A made from B?"."""
 
     a: Subject
@@ -234,8 +217,7 @@ class CompareAnswer(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Unusual(Plain):
+class Unusual(Plain, frozen=True):
     """One fact about a file that is unusual for a model of its kind, with its numbers. What it was done for, nobody can read from weights.
 
     `code` is one of AUDITED. `tensors` are the first few of `count`; `bytes` are theirs, and `share` that of the model's bytes: None where
@@ -250,8 +232,7 @@ class Unusual(Plain):
     share: float | None
 
 
-@dataclass(frozen=True)
-class Looked(Plain):
+class Looked(Plain, frozen=True):
     """One thing that an audit looks for: `state` is "found", "nothing found" or "not examined", with the reason."""
 
     code: str
@@ -260,8 +241,7 @@ class Looked(Plain):
     reason: str | None
 
 
-@dataclass(frozen=True)
-class AuditAnswer(Plain):
+class AuditAnswer(Plain, frozen=True):
     """The answer to "what in this file is unusual?"; what was not examined is told too."""
 
     query: Subject

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from modelkin_registry.answers.plain import Plain
 
 
-@dataclass(frozen=True)
-class WeighedClaim(Plain):
+class WeighedClaim(Plain, frozen=True):
     """A declared model beside what weights show of it. `model`: the registered one that is meant, None where none is.
 
     `verdict` is "consistent", "nothing", "not comparable", "not registered", or of an adapter's base "not measurable".
@@ -23,8 +21,7 @@ class WeighedClaim(Plain):
     verdict: str
 
 
-@dataclass(frozen=True)
-class Contradiction(Plain):
+class Contradiction(Plain, frozen=True):
     """Where what is claimed and what weights show differ. `kind`: "claims none", "claims another" or "claims another relation".
 
     `claim` and `source` say what is claimed and where (None where nothing is); `model` and `relation` what the weights show.
@@ -38,8 +35,7 @@ class Contradiction(Plain):
     sentence: str
 
 
-@dataclass(frozen=True)
-class Passage(Plain):
+class Passage(Plain, frozen=True):
     """Code that two models' repositories have in common: a file and its first and last lines on either side."""
 
     file: str
@@ -48,8 +44,7 @@ class Passage(Plain):
     relative_lines: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class StructureBeside(Plain):
+class StructureBeside(Plain, frozen=True):
     """What lies beside the weights of two models. Shown apart, never a reason for a relation. None where a side has nothing of the kind.
 
     `config` has the fields that both have: those that agree, and those that differ with both values. `vocabulary_overlap` is the estimated

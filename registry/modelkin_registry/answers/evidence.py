@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import field
 
 from modelkin_registry.answers.parts import Counterparts, Lone, Part
 from modelkin_registry.answers.plain import Plain
@@ -10,8 +10,7 @@ from modelkin_registry.answers.plain import Plain
 SAME_R = 0.99995  # correlations from here are those of equal weights, but for the rounding of sketches
 
 
-@dataclass(frozen=True)
-class FamilyEvidence(Plain):
+class FamilyEvidence(Plain, frozen=True):
     """One family of one component against its counterpart. `r` is in [-1, 1]; None where it could not be computed.
 
     `roles` maps each role to its mean r; `layers` lists [query layer, relative layer, r] for the heat strip. `contradicted`: the rows that
@@ -40,8 +39,7 @@ class FamilyEvidence(Plain):
     layers: tuple[tuple[int, int, float], ...] = ()
 
 
-@dataclass(frozen=True)
-class ComponentEvidence(Plain):
+class ComponentEvidence(Plain, frozen=True):
     """One component of the query against one component of the relative. `changes`: what was done to it, in sentences."""
 
     query: str
@@ -53,16 +51,14 @@ class ComponentEvidence(Plain):
     changes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class HeldBy(Plain):
+class HeldBy(Plain, frozen=True):
     """A registry that has a model, by its file or address, and what the model is called there."""
 
     registry: str
     model: str
 
 
-@dataclass(frozen=True)
-class Relative(Plain):
+class Relative(Plain, frozen=True):
     """One registered model as an answer to a query.
 
     `sampled`: one side was read at level probe only. `quantization`: where the relation is `quantized`, side ("query" or "relative") -> how
@@ -96,8 +92,7 @@ class Relative(Plain):
     held_by: tuple[HeldBy, ...] = ()
 
 
-@dataclass(frozen=True)
-class Control(Plain):
+class Control(Plain, frozen=True):
     """How far a third model is from both sides of a comparison."""
 
     model: str

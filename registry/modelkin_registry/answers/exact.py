@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from modelkin_indexer.results.aligned import AlignedRole, ChannelMap
 from modelkin_indexer.results.exact import LayerMatrix, NotCompared, TensorComparison
 from modelkin_registry.answers.plain import Plain
 
 
-@dataclass(frozen=True)
-class Spread(Plain):
+class Spread(Plain, frozen=True):
     """Mean and standard deviation over tensors, and their number."""
 
     mean: float
@@ -19,8 +19,7 @@ class Spread(Plain):
     count: int
 
 
-@dataclass(frozen=True)
-class Strangers(Plain):
+class Strangers(Plain, frozen=True):
     """One set of figures to hold a pair's against. `name` says what: within A, mismatched layers, or a control with A or B."""
 
     name: str
@@ -30,8 +29,7 @@ class Strangers(Plain):
     measures: Mapping[str, Spread | None]
 
 
-@dataclass(frozen=True)
-class GroupFigures(Plain):
+class GroupFigures(Plain, frozen=True):
     """A family (role "") or a role of it, over its tensors. `shared` counts tensors that stand out; `p_value` is corrected for all."""
 
     component: str
@@ -51,16 +49,14 @@ class GroupFigures(Plain):
     strangers: tuple[Strangers, ...]
 
 
-@dataclass(frozen=True)
-class ExactRow(TensorComparison, Plain):
+class ExactRow(TensorComparison, Plain, frozen=True):
     """A pair of tensors, judged: how likely strangers agree as far, and how that was come by, or why there is no p-value (`p_kind`)."""
 
     p_value: float | None = None
     p_kind: str = ""
 
 
-@dataclass(frozen=True)
-class ExactAnswer:
+class ExactAnswer(Struct, frozen=True):
     """An exact comparison judged. `rows` are the contract's objects, one a pair of tensors."""
 
     rows: tuple[ExactRow, ...]
@@ -70,8 +66,7 @@ class ExactAnswer:
     matrices: tuple[LayerMatrix, ...] = ()
 
 
-@dataclass(frozen=True)
-class Preservation(Plain):
+class Preservation(Plain, frozen=True):
     """One component's answer. `outcome`: "selective", "all kept", "matrices only", "strangers" or "not comparable"."""
 
     component: str
@@ -85,8 +80,7 @@ class Preservation(Plain):
     sentence: str
 
 
-@dataclass(frozen=True)
-class RecoveredFamily(Plain):
+class RecoveredFamily(Plain, frozen=True):
     """One family before and after. `null_mean`, `null_sd`: what mismatched layers show after the same search; p is one-sided.
 
     `finding`: recovered (it was in other coordinates), kept (it agreed before), none, or not judged (too few layers to compare with).
@@ -104,8 +98,7 @@ class RecoveredFamily(Plain):
     finding: str
 
 
-@dataclass(frozen=True)
-class ExactSummary(Plain):
+class ExactSummary(Plain, frozen=True):
     """An exact comparison by family and by role of a family, each beside strangers' figures, and what was not compared."""
 
     families: tuple[GroupFigures, ...]
@@ -115,8 +108,7 @@ class ExactSummary(Plain):
     layer_matrices: tuple[LayerMatrix, ...]
 
 
-@dataclass(frozen=True)
-class Aligned(Plain):
+class Aligned(Plain, frozen=True):
     """The aligned test: the change of coordinates by component of A, and what agrees once it is undone, by family and role of a layer."""
 
     maps: Mapping[str, ChannelMap]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from modelkin_registry.answers.plain import Plain
 
 RELATED, NOTHING_FOUND, NOT_EXAMINED = "related", "nothing found", "not examined"
@@ -39,8 +37,7 @@ AUDITED = {
 }
 
 
-@dataclass(frozen=True)
-class Part(Plain):
+class Part(Plain, frozen=True):
     """One component of the query beside its nearest counterpart.
 
     share     of the query's informative parameters that stand in it
@@ -57,8 +54,7 @@ class Part(Plain):
     shared: float
 
 
-@dataclass(frozen=True)
-class Lone(Plain):
+class Lone(Plain, frozen=True):
     """One of the few matrices in which two models agree, where nothing else of them does.
 
     name    component.layer.family.role in the query; of a tensor whose name tells nothing the role is the name
@@ -73,8 +69,7 @@ class Lone(Plain):
     share: float
 
 
-@dataclass(frozen=True)
-class Unread(Plain):
+class Unread(Plain, frozen=True):
     """What of a model was not decoded or not understood: bytes, and their share of all; None where that is not known."""
 
     what: str
@@ -82,8 +77,7 @@ class Unread(Plain):
     share: float | None
 
 
-@dataclass(frozen=True)
-class Counterpart(Plain):
+class Counterpart(Plain, frozen=True):
     """A tensor of the query, or several that are one there, and what stands for it in the relative.
 
     query, relative  component.layer.family.role, those of several with " + " between; of tensors whose names tell nothing the role is
@@ -102,8 +96,7 @@ class Counterpart(Plain):
     parameters: int
 
 
-@dataclass(frozen=True)
-class Counterparts(Plain):
+class Counterparts(Plain, frozen=True):
     """How the query's tensors found their counterparts: how many by what, `none` of them, and how many under other names (`renamed`).
 
     Constant tensors, which say nothing, are not counted. `tensors` are the pairs themselves, where they were asked for.
@@ -123,8 +116,7 @@ class Counterparts(Plain):
         return self.digest + self.sketch + self.shape + self.name + self.none
 
 
-@dataclass(frozen=True)
-class Examined(Plain):
+class Examined(Plain, frozen=True):
     """How much of the query was held against anything. `models` were searched, `models_comparable` had a part of its kind and shape.
 
     `share` is that of the query's informative parameters, unread bytes among them, that the most comparable model could be held against;

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, structs
 
 if TYPE_CHECKING:
     import pandas
@@ -48,8 +49,8 @@ def to_plain(value: Any) -> Any:
 
     A field whose name is a word of Python's has an underscore after it there, and none here (`from_`).
     """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        found = {field.name.rstrip("_"): to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Struct):
+        found = {name.rstrip("_"): to_plain(item) for name, item in structs.asdict(value).items()}
         return {"contract": found.pop("contract"), **found} if "contract" in found else found
     if isinstance(value, Mapping):
         return {str(name): to_plain(item) for name, item in value.items()}
@@ -60,10 +61,8 @@ def to_plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class Plain:
+class Plain(Struct, frozen=True):
     """Base of every answer."""
-
-    __slots__ = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract's object: what `--json` prints."""
@@ -113,7 +112,7 @@ def _followed(value: Any, way: Sequence[str]) -> Iterator[dict[str, Any]]:
 def _fields(value: Any) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return structs.asdict(value)
 
 
 def _flat(value: Any) -> dict[str, Any]:

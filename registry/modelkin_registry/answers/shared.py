@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from modelkin_registry.answers.plain import CONTRACT, Plain
 
 STATUSES = ("added", "merged", "unchanged")
 
 
-@dataclass(frozen=True)
-class Exported(Plain):
+class Exported(Plain, frozen=True):
     """A registry as one file."""
 
     file: str
@@ -21,8 +19,7 @@ class Exported(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Pushed(Plain):
+class Pushed(Plain, frozen=True):
     """The same as a commit of a dataset on the Hub."""
 
     dataset: str
@@ -33,8 +30,7 @@ class Pushed(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class TakenIn(Plain):
+class TakenIn(Plain, frozen=True):
     """What became of one model: `status` is "added", "merged" (new revisions of its sender's) or "unchanged"; `name` is its name here."""
 
     given: str
@@ -42,16 +38,14 @@ class TakenIn(Plain):
     status: str
 
 
-@dataclass(frozen=True)
-class StoredAs(Plain):
+class StoredAs(Plain, frozen=True):
     """A model of a shared file that has another name here."""
 
     model: str
     stored_as: str
 
 
-@dataclass(frozen=True)
-class Imported(Plain):
+class Imported(Plain, frozen=True):
     """A shared file taken in: how many of its models were new here, had something new, or had nothing; and which have other names here."""
 
     file: str
@@ -71,8 +65,7 @@ class Imported(Plain):
         return cls(file, len(taken), added, merged, unchanged, renamed, digest)
 
 
-@dataclass(frozen=True)
-class Synced(Plain):
+class Synced(Plain, frozen=True):
     """What came of one repository. `status`: added, unchanged, failed, renamed, gone; of a dry run: wanted; of a recipe: pinned."""
 
     repo: str
@@ -84,8 +77,7 @@ class Synced(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Syncing(Plain):
+class Syncing(Plain, frozen=True):
     """What came of all repositories of one call, in the order in which they were done. `bytes` were read, or would be."""
 
     results: tuple[Synced, ...]
@@ -93,8 +85,7 @@ class Syncing(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class JournalEntry(Plain):
+class JournalEntry(Plain, frozen=True):
     """What was done with one repository of the Hub, or why not, as the registry's table `hub_repo` holds it.
 
     `state`: "waiting", "done", "failed" or "gone"; `tries` so far, and whether the last failure may pass; `revision`, `modified`: its
@@ -125,8 +116,7 @@ class JournalEntry(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Journal(Plain):
+class Journal(Plain, frozen=True):
     """What was done with which repository of the Hub, by name."""
 
     entries: tuple[JournalEntry, ...]

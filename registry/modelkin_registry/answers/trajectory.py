@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from modelkin_registry.answers.plain import CONTRACT, Plain
 
 
-@dataclass(frozen=True)
-class InitialisationTest(Plain):
+class InitialisationTest(Plain, frozen=True):
     """`drawn`: share of matrices whose kurtosis is that of a named distribution (`shape`), within 5 standard errors, and which are white.
 
     `gains_constant`: share of norms whose gains all have one value, `biases_zero` of biases at zero (None where there are none);
@@ -24,8 +21,7 @@ class InitialisationTest(Plain):
     matrices: int
 
 
-@dataclass(frozen=True)
-class Step(Plain):
+class Step(Plain, frozen=True):
     """One checkpoint. `length`: its distance to the one before / the size of the last; `turn`: cosine of this step with the one before;
     `final_r`: correlation with the last checkpoint; `relation`: to the checkpoint before."""
 
@@ -36,8 +32,7 @@ class Step(Plain):
     relation: str | None
 
 
-@dataclass(frozen=True)
-class TrajectoryFinding(Plain):
+class TrajectoryFinding(Plain, frozen=True):
     """One thing looked at: `value` beside what chance or an honest run gives (`null`, in words), and whether it speaks against a run."""
 
     check: str
@@ -47,8 +42,7 @@ class TrajectoryFinding(Plain):
     sentence: str
 
 
-@dataclass(frozen=True)
-class TrajectoryAnswer(Plain):
+class TrajectoryAnswer(Plain, frozen=True):
     """`verdict` is one of this module's sentences, `also` are further ones that hold."""
 
     verdict: str
@@ -60,8 +54,7 @@ class TrajectoryAnswer(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Resemblance(Plain):
+class Resemblance(Plain, frozen=True):
     """The registered model that a step is nearest to by descent, and how near; None where none is."""
 
     step: int

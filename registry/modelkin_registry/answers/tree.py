@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from modelkin_registry.answers.claims import WeighedClaim
 from modelkin_registry.answers.plain import CONTRACT, Plain
 
 
-@dataclass(frozen=True)
-class TreeModel(Plain):
+class TreeModel(Plain, frozen=True):
     """One model of a forest. `copies`: further registered names of the same weights. `said`: the claims in short, against the weights."""
 
     model: str
@@ -21,8 +18,7 @@ class TreeModel(Plain):
     claims: tuple[WeighedClaim, ...]
 
 
-@dataclass(frozen=True)
-class TreeEdge(Plain):
+class TreeEdge(Plain, frozen=True):
     """Evidence drawn between two models.
 
     kind       "descent", "merge", "part" (a component or some families alone), or "shared start" (one initialisation, nothing learned)
@@ -46,8 +42,7 @@ class TreeEdge(Plain):
     weight: float | None = None
 
 
-@dataclass(frozen=True)
-class TreeAnswer(Plain):
+class TreeAnswer(Plain, frozen=True):
     """A forest. `alone`: models without a relative; `held`: pairs compared; `left_out`: models too many to show around one.
 
     `without_ancestor`: groups of siblings whose common ancestor is not registered: each went a way of its own from it.

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 from modelkin_registry.answers.claims import WeighedClaim
 from modelkin_registry.answers.plain import CONTRACT, Plain
 
 
-@dataclass(frozen=True)
-class Added(Plain):
+class Added(Plain, frozen=True):
     """What became of one source given to `add`.
 
     `same_as`: registered models whose fingerprints at this level hold the same digests, and of which nothing was left unread.
@@ -36,8 +34,7 @@ class Added(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Additions(Plain):
+class Additions(Plain, frozen=True):
     """What became of all sources of one call, in their order. `exit_code` is that of the worst that happened, 0 if nothing failed."""
 
     results: tuple[Added, ...]
@@ -50,8 +47,7 @@ class Additions(Plain):
         return dict(Counter(one.status for one in self.results))
 
 
-@dataclass(frozen=True)
-class ListedModel(Plain):
+class ListedModel(Plain, frozen=True):
     """One line of `list`. `sender`: the file that brought an imported model, "" for what was read here.
 
     parameters  numbers that the model holds: of an adapter alone its own, None where an older version did not note them
@@ -79,8 +75,7 @@ class ListedModel(Plain):
     note: str = ""
 
 
-@dataclass(frozen=True)
-class StoredRows(Plain):
+class StoredRows(Plain, frozen=True):
     """What a registry's rows of one kind take: how many there are, and their bytes without what the engine needs beside."""
 
     kind: str
@@ -88,8 +83,7 @@ class StoredRows(Plain):
     bytes: int
 
 
-@dataclass(frozen=True)
-class Stats(Plain):
+class Stats(Plain, frozen=True):
     """Models in numbers: those that were asked for, each by its current revision; `stored` and `bytes` are of the whole registry.
 
     parameters          numbers of all but adapters alone
@@ -112,8 +106,7 @@ class Stats(Plain):
     bytes: int
 
 
-@dataclass(frozen=True)
-class Listing(Plain):
+class Listing(Plain, frozen=True):
     """The registered models that were asked for, in the order asked for, or the first of them. `found`: how many there are in all.
 
     `models` is empty where only their number (`found`) or their `stats` were asked for.
@@ -126,16 +119,14 @@ class Listing(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Tagged(Plain):
+class Tagged(Plain, frozen=True):
     """The tags that models have now, by name."""
 
     models: dict[str, tuple[str, ...]]
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Noted(Plain):
+class Noted(Plain, frozen=True):
     """The note that a model has now, "" if none."""
 
     model: str
@@ -143,8 +134,7 @@ class Noted(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class BackedUp(Plain):
+class BackedUp(Plain, frozen=True):
     """A registry as it was at one moment, in a file: so many models and bytes."""
 
     source: str
@@ -154,8 +144,7 @@ class BackedUp(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Shown(Plain):
+class Shown(Plain, frozen=True):
     """Everything known of one registered model, as the registry's tables hold it; revisions are the newest first.
 
     `sender` is the file that brought an imported model: all else is its word then.
@@ -174,8 +163,7 @@ class Shown(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Renamed(Plain):
+class Renamed(Plain, frozen=True):
     """A model's new name, and the one that leads to it."""
 
     model: str
@@ -183,8 +171,7 @@ class Renamed(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Removed(Plain):
+class Removed(Plain, frozen=True):
     """The models that were forgotten, or with `dry_run` would be."""
 
     removed: tuple[str, ...]
@@ -192,8 +179,7 @@ class Removed(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Renewed(Plain):
+class Renewed(Plain, frozen=True):
     """What became of one fingerprint of an older spec: `status` is "renewed" or "left", with the reason. `origin`: where it came from."""
 
     model: str
@@ -204,16 +190,14 @@ class Renewed(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Upgrade(Plain):
+class Upgrade(Plain, frozen=True):
     """What became of all fingerprints of an older spec."""
 
     results: tuple[Renewed, ...]
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Refresh(Plain):
+class Refresh(Plain, frozen=True):
     """What became of all models of a registry that were read again under another key, into the registry of that file.
 
     `status` of a result is "renewed", "there" (from an earlier call) or "left", with the reason.
@@ -225,8 +209,7 @@ class Refresh(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class NewRegistry(Plain):
+class NewRegistry(Plain, frozen=True):
     """A registry without models that was made in that file, and the id of its key, which it has for good."""
 
     registry: str
@@ -234,8 +217,7 @@ class NewRegistry(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class CopiedRegistry(Plain):
+class CopiedRegistry(Plain, frozen=True):
     """A registry as it was copied from one place to another: so many models, in so many rows of all tables."""
 
     source: str
@@ -245,8 +227,7 @@ class CopiedRegistry(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Finding(Plain):
+class Finding(Plain, frozen=True):
     """One thing `doctor` looked at. `state` is "ok", "repaired" or "broken"."""
 
     check: str
@@ -254,8 +235,7 @@ class Finding(Plain):
     detail: str
 
 
-@dataclass(frozen=True)
-class Examination(Plain):
+class Examination(Plain, frozen=True):
     """All that `doctor` looked at in the registry of that file. `clean`: nothing is broken."""
 
     findings: tuple[Finding, ...]
@@ -264,8 +244,7 @@ class Examination(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class OwnBackground(Plain):
+class OwnBackground(Plain, frozen=True):
     """How far strangers spread in one channel and family, beyond sketch noise. `used`: whether it replaces the `shipped` default."""
 
     channel: str
@@ -277,8 +256,7 @@ class OwnBackground(Plain):
     used: bool
 
 
-@dataclass(frozen=True)
-class Calibration(Plain):
+class Calibration(Plain, frozen=True):
     """What a registry of so many models measured on its own strangers. `calibrated`: whether any of it replaces a shipped background."""
 
     models: int
@@ -287,8 +265,7 @@ class Calibration(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Format(Plain):
+class Format(Plain, frozen=True):
     """One kind of file or of weights. `kind` is container, quantised or adapter.
 
     `probe`: what is read of it at level probe: `rows` (those that are looked at), or what is read whole, in words. `extra`: of modelkin,
@@ -303,8 +280,7 @@ class Format(Plain):
     read: bool = True
 
 
-@dataclass(frozen=True)
-class Formats(Plain):
+class Formats(Plain, frozen=True):
     """All that can be read."""
 
     formats: tuple[Format, ...]

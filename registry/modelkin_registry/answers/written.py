@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from modelkin_registry.answers.plain import CONTRACT, Plain
 
 
-@dataclass(frozen=True)
-class Written(Plain):
+class Written(Plain, frozen=True):
     """A fingerprint as a file. `bytes` is the file's size."""
 
     source: str
@@ -22,8 +19,7 @@ class Written(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class KeyTold(Plain):
+class KeyTold(Plain, frozen=True):
     """What may be told of a private key: the file that holds it, the name that fingerprints carry, and the SHA-256 of its 32 bytes.
 
     The hash, published before a call for submissions, binds to the key, which is published after it. `former`: the file that keeps the key

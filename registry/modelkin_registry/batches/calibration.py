@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_data import backgrounds
 from modelkin_indexer import spec
@@ -44,8 +44,7 @@ Ints = npt.NDArray[np.int64]
 _Figures = tuple[Key, float, list[float]]
 
 
-@dataclass
-class _Samples:
+class _Samples(Struct):
     """Of one channel and family: excess variance of each pair, by strangers and by permuted axes; and the lineages they come from."""
 
     strangers: list[float]

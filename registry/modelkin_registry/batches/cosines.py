@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.results.channels import CHANNELS
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -22,8 +23,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
-class Sides:
+class Sides(Struct, frozen=True, eq=False):
     """Pairs of fingerprints: those that ask, of one layout, and those that they are held against, of one layout; and the components."""
 
     query: Stack
@@ -43,8 +43,7 @@ def _chosen(side: Stack, chosen: Ints) -> Stack:
     return Stack([side.models[at] for at in side.at[chosen].tolist()])
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(Struct, frozen=True):
     """Roles that stand in the same layers on each side, in one channel, of all pairs.
 
     `cosines` (pairs, roles, query layers, relative layers), NaN where nothing can be held against each other; `noise` (pairs, roles) is

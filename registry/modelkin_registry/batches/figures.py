@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.results.channels import CHANNELS
 from modelkin_registry.batches.cosines import Block, Sides, matrix_blocks, vector_blocks
@@ -24,8 +24,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Aligned:
+class Aligned(Struct, frozen=True):
     """A block on the layer map. `columns` (pairs, query layers): the counterpart's place; `there` (pairs, roles, query layers): whether
     there is a cosine; `cosines` these, 0 where there is none; `means` their nulls, `sds` (pairs, roles) the nulls' spreads.
     """
@@ -42,8 +41,7 @@ class Aligned:
         return np.asarray(self.block.relative_rows[np.arange(len(self.block.roles))[:, None], self.columns[:, None, :]], np.int64)
 
 
-@dataclass(frozen=True)
-class Figures:
+class Figures(Struct, frozen=True):
     """One family in one channel, of all pairs (pairs,): how many places, their mean cosine r, its null and z; 0 places where there is none.
 
     `strong`: whether r, and the places behind it, are enough for evidence. `certain`: places of the probe channel that stand out one by
@@ -64,8 +62,7 @@ class Figures:
     parts: tuple[tuple[Aligned, tuple[int, ...]], ...]
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(Struct, frozen=True):
     """What pairs of one layout each measure of each other in one pair of components.
 
     `families` by family and channel ("vector" for vectors); `comparable` (pairs,): informative parameters with something of equal shape;

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.results.channels import CHANNELS
@@ -22,8 +22,7 @@ Ints = npt.NDArray[np.int64]
 KNOWN = 256  # layouts kept: most models of a registry are laid out like many others
 
 
-@dataclass(frozen=True, eq=False)
-class Layout:
+class Layout(Struct, frozen=True, eq=False):
     """Places and shapes that many fingerprints share; one value for each of them, so that it is its own key.
 
     `behind` by channel: how many numbers stand behind each row's sketch (unless it is folded). `full`: which channels are there.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.batches.cosines import Sides
@@ -32,8 +32,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class _Shape:
+class _Shape(Struct, frozen=True):
     """Rows of one shape on both sides, and where our rows' namesakes stand among theirs (-1 elsewhere)."""
 
     ours: Ints

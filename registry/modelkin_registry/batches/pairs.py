@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.batches.cosines import Sides
@@ -57,8 +57,7 @@ class Seen(NamedTuple):
 UNSEEN = Seen(UNTOLD)
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(Struct, frozen=True, dict=True):
     """Pairs of one layout each, held against each other: `numbers` are their places among those given, and `measured` by components."""
 
     numbers: tuple[int, ...]

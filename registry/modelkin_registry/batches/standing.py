@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.results.channels import CHANNELS
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -33,8 +33,7 @@ Bools = npt.NDArray[np.bool_]
 Part = tuple[Aligned, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """Of pairs (pairs,): which informative families are inherited, by family; the parameters of these and the same weighted by |cosine|.
 
     `judged`: whether any informative family was measured; `norms` whether norms are kept, with their r; `apart` as in the module's word.

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer import sketch
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
@@ -34,8 +34,7 @@ LARGE = 1 << 26  # and from which they are worth it
 ROUNDS = 3  # times that the rest is looked at again, among ever fewer
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(Struct, frozen=True):
     """Rows of one shape on both sides, and |cosine| in standard deviations of strangers' (ours, theirs)."""
 
     ours: Rows

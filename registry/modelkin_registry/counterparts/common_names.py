@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from modelkin_indexer.results.fingerprint import About, Fingerprint
 from modelkin_registry.counterparts.left_over import matrices_left, vectors_left
@@ -20,8 +21,7 @@ UNTOLD = 0.5  # share of the bytes whose names tell nothing, from which a model 
 LINKED = 0.5  # share of what is paired of a component that is another's, from which it is held against that one
 
 
-@dataclass(frozen=True)
-class Common:
+class Common(Struct, frozen=True):
     """Both sides under one naming. `pairs` are those that made it so, empty where names were good enough.
 
     `own_names` are the query and the relative under their own names, row by row the same.

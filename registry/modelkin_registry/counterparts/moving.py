@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,5 +28,5 @@ def displaced(place: Place) -> Place:
 
 def chosen_rows(table: Table, rows: npt.NDArray[np.int64]) -> Table:
     """Some rows of a table of matrices or vectors."""
-    columns: dict[str, Any] = {f.name: getattr(table, f.name)[rows] for f in fields(table) if f.name != "places"}
+    columns: dict[str, Any] = {field: getattr(table, field)[rows] for field in table.__struct_fields__ if field != "places"}
     return type(table)(places=tuple(table.places[row] for row in rows.tolist()), **columns)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.places import Place
@@ -127,7 +127,7 @@ def _single_rows(
 
 def _together(first: Matrices, second: Matrices) -> Matrices:
     columns: dict[str, Any] = {
-        f.name: np.concatenate([getattr(first, f.name), getattr(second, f.name)]) for f in fields(first) if f.name != "places"
+        field: np.concatenate([getattr(first, field), getattr(second, field)]) for field in first.__struct_fields__ if field != "places"
     }
     return Matrices(places=first.places + second.places, **columns)
 

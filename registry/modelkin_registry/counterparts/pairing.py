@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -26,8 +26,7 @@ class Pair(NamedTuple):
     repeats: bool = False
 
 
-@dataclass(frozen=True)
-class Pairs:
+class Pairs(Struct, frozen=True):
     """What was found of matrices and of vectors; tensors that nothing but their names or shapes would pair are not among it."""
 
     matrices: tuple[Pair, ...] = ()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.places import Place, name_of
 from modelkin_indexer.results.channels import CHANNELS
@@ -27,8 +28,7 @@ TOGETHER = " + "  # between the names of tensors that stand for one
 PROBE, VECTOR = CHANNELS[0], "vector"
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(Struct, frozen=True):
     """Rows of the query's table and the rows of the relative's that stand for them, none where nothing does."""
 
     ours: tuple[int, ...]

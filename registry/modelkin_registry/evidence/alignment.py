@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.results.channels import CHANNELS, TABLE
 from modelkin_registry.evidence.nulls import sketch_noises, typical
@@ -21,8 +21,7 @@ RUN_BONUS = 0.5  # what continuing a run is worth against a cell of equal look, 
 ALIGNING_FAMILIES = ("attention", "mlp", "expert", "conv", "ssm")
 
 
-@dataclass(frozen=True)
-class LayerMap:
+class LayerMap(Struct, frozen=True):
     """`pairs` are (query layer, relative layer), at most one a query layer.
 
     `found` is False where no cell stood out and `pairs` is only the default to measure on.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer import spec
 from modelkin_indexer.results.fingerprint import Matrices
@@ -25,8 +25,7 @@ Match = tuple[int, int, float]  # query expert, relative expert, cosine
 Origin = tuple[int, int, int, int]  # query layer, query expert, relative layer, relative expert
 
 
-@dataclass(frozen=True)
-class ExpertMatch:
+class ExpertMatch(Struct, frozen=True):
     """`share` of the query's experts (in aligned layers) found in the relative; `moved` of those sit at another number.
 
     `duplicated` of them are an expert that another one already is; `matches` says which is from where.

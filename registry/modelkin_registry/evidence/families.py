@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from modelkin_indexer.results.channels import CHANNELS
 from modelkin_registry.answers.evidence import FamilyEvidence

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_data import backgrounds as shipped
 
 Strangers = Mapping[tuple[str, str], float]  # (family, channel) -> spread of its mean cosine over strangers
 
 
-@dataclass(frozen=True)
-class Judge:
+class Judge(Struct, frozen=True):
     """Made by the registry that is asked; `ALONE` where two models are compared without one.
 
     searched     models that were searched: p-values are corrected for them

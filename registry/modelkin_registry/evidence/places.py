@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_registry.answers.evidence import FamilyEvidence
@@ -49,8 +49,7 @@ class PlaceCosine(NamedTuple):
     null: Null
 
 
-@dataclass(frozen=True)
-class Measurement:
+class Measurement(Struct, frozen=True):
     """What a component of the query and one of the relative measure on their layer map, before it is judged.
 
     `crossed`: whether a mixture's experts were held against dense matrices.
@@ -71,8 +70,7 @@ class Measurement:
         return self.query.is_change and self.relative.is_change
 
 
-@dataclass(frozen=True)
-class ComponentPair:
+class ComponentPair(Struct, frozen=True, dict=True):
     """Everything found between a component of the query and one of the relative."""
 
     query: Side

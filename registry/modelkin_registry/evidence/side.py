@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from modelkin_indexer.results.fingerprint import About, Fingerprint, Matrices, Vectors
 
 
-@dataclass(frozen=True, eq=False)
-class Side:
+class Side(Struct, frozen=True, eq=False):
     """A component of a fingerprint. The tables are the whole fingerprint's: rows of other components stand in them too."""
 
     fingerprint: Fingerprint

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer import sketch, spec
 from modelkin_indexer.places import Place
@@ -31,8 +32,7 @@ RoleKey = tuple[str, str]
 RoleRows = tuple[Ints, Ints]  # layers ascending, and the rows of the fingerprint's table that hold them
 
 
-@dataclass(frozen=True)
-class Similarities:
+class Similarities(Struct, frozen=True):
     """Roles of one component that stand in the same layers on each side, in one channel; together, since arithmetic on one takes as long.
 
     `cosines` is (roles, query layers, relative layers), NaN where shapes differ or a side has no sketch; `query_rows` and `relative_rows`
@@ -63,8 +63,7 @@ class Similarities:
         )
 
 
-@dataclass(frozen=True)
-class Counterparts:
+class Counterparts(Struct, frozen=True):
     """Roles that both sides have, those in the same layers: layers (n,) and (m,), rows (roles, n) and (roles, m)."""
 
     roles: tuple[RoleKey, ...]

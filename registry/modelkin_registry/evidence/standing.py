@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.results.channels import CHANNELS
 from modelkin_registry.evidence.alignment import CHANNEL_R
@@ -29,8 +30,7 @@ FEWEST_PLACES = 3  # below, the mean says as much
 KEPT_PROMISE, LEAST_PROMISE = 0.25, 0.3
 
 
-@dataclass(frozen=True)
-class ChannelResult:
+class ChannelResult(Struct, frozen=True):
     """A family in one channel: its mean cosine against its null. `strong`: whether r, and the places behind it, are enough."""
 
     r: float
@@ -72,8 +72,7 @@ def same_numbers(places: Sequence[PlaceCosine], measured: Measurement) -> bool:
     return bool((ours[[p.query_row for p in places]] == theirs[[p.relative_row for p in places]]).all())
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """How a family stands: by channel what it shows, the channel that decides, and its places there.
 
     `few`: evidence rests on a few places alone, which `places` are. `contradicted`: the sampled rows agree and the whole matrices do not,
@@ -92,8 +91,7 @@ class Standing:
         return all(result.strong and result.p_value <= limit for result in self.results.values())
 
 
-@dataclass(frozen=True)
-class Looked:
+class Looked(Struct, frozen=True):
     """A family's places, all of them and by channel, and what each channel shows by their mean, whatever limit it is judged by."""
 
     family: str

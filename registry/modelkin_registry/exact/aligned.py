@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
+from msgspec.structs import replace
 from scipy.special import stdtr
 
 from modelkin_indexer.results.aligned import AlignedReading, AlignedRole, ChannelMap

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
 
+from msgspec import Struct, structs
 from scipy.special import stdtr
 
 from modelkin_indexer.results.exact import ExactReading, TensorComparison
@@ -37,8 +37,7 @@ MEASURES = (
 )
 
 
-@dataclass(frozen=True)
-class PValue:
+class PValue(Struct, frozen=True):
     """A p-value and how it was come by: `sampled` (its floor is 1/1000), `channels` (Student's t over channels) or why there is none."""
 
     value: float | None
@@ -82,7 +81,7 @@ def judge_exact(reading: ExactReading, controls: Mapping[str, tuple[Pairs, Pairs
 
 def _row(pair: TensorComparison) -> ExactRow:
     p = p_value(pair)
-    return ExactRow(**{field.name: getattr(pair, field.name) for field in fields(pair)}, p_value=p.value, p_kind=p.kind)
+    return ExactRow(**structs.asdict(pair), p_value=p.value, p_kind=p.kind)
 
 
 Named = Callable[[TensorComparison], str]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from modelkin_registry.answers.asked import CompareAnswer
 from modelkin_registry.answers.exact import ExactAnswer, ExactRow, ExactSummary, GroupFigures, Preservation, Strangers

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from modelkin_registry.joined.numbers import Numbers
 from modelkin_registry.store.protocol import Store
 
 
-@dataclass(frozen=True)
-class Twins:
+class Twins(Struct, frozen=True):
     """`kept`: a revision that is not looked at -> the one of the same weights that is; `others`: the other way round; `models` that are
     not counted, since their current weights are those of a model in another registry. All numbers are those among all registries."""
 

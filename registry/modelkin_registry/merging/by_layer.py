@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from modelkin_registry.answers.evidence import ComponentEvidence, Relative
@@ -55,8 +57,7 @@ def _as_parent(relative: Relative, owned: set[tuple[str, int]]) -> Relative:
     return replace(relative, relation="merged", also=also, components=components)
 
 
-@dataclass(frozen=True)
-class LayerMerge:
+class LayerMerge(Struct, frozen=True):
     """Which registered model's which layer each layer of a component is: (component, layer, model, its layer), in order."""
 
     layers: tuple[tuple[str, int, str, int], ...]

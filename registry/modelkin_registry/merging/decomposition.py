@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer import spec
 from modelkin_indexer.places import NO_LAYER, Place
@@ -24,8 +24,7 @@ ALIKE = 0.2  # parents nearer to each other than this share of their change from
 CHANGING = 4.0  # squares left by one set of weights / by weights of each place from which weights change over the model
 
 
-@dataclass(frozen=True)
-class Parent:
+class Parent(Struct, frozen=True):
     """One parent's weight (all sum to 1; the base's is what the others leave) and its standard error."""
 
     model: str
@@ -33,8 +32,7 @@ class Parent:
     sd: float
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(Struct, frozen=True):
     """Weights of the parents, in their order, in one part of the model."""
 
     part: str
@@ -45,8 +43,7 @@ class Part:
     residual: float
 
 
-@dataclass(frozen=True)
-class Decomposition:
+class Decomposition(Struct, frozen=True):
     """Parents with weights, and what they leave.
 
     method      "linear", "slerp", "task arithmetic", "gradient" (weights change over the model), "sparsified" or "sign election";

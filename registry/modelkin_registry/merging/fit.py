@@ -7,10 +7,9 @@ P / (P - parameters)).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer import spec
 
@@ -18,8 +17,7 @@ Floats = npt.NDArray[np.float64]
 RIDGE = 1e-12  # of the mean square: keeps a fit of equal parents solvable, and changes no other
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(Struct, frozen=True):
     """Weights (sum 1), their standard errors, and the squares left in each place as a share of the query's there."""
 
     weights: Floats

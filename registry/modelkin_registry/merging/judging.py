@@ -16,10 +16,10 @@ elected   seen from the base, every tensor keeps the share of each parent's chan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer import spec
 from modelkin_registry.merging.election import election_misfit
@@ -44,8 +44,7 @@ RIGHT_ANGLE = 0.4  # cosine of fine-tunes' changes seen from their base: 0.1 to 
 LIKE_SIZES = 0.2  # ratio of the parents' changes from which their common base is told from a model near one of them
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """Whether a set of parents makes a merge, and on what ground ("exact", "between", "even", "elected" or "")."""
 
     ground: str

@@ -7,10 +7,10 @@ those points at it, so the index is asked again with a sketch that leans that wa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.merging.decomposition import Decomposition, find_merge, is_copy

@@ -6,11 +6,11 @@ Sketches are linear, so weights fitted on them are weights of the models. Every 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices, Vectors
@@ -23,8 +23,7 @@ UNKNOWN_ROUNDING = 2e-2  # of what is stored in 8 bits: the size of the step is 
 STORED = 2e-4  # relative rms error of a sketch kept in float16
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(Struct, frozen=True):
     """Inner products by place, each place divided by the query's square there, so that all places count alike.
 
     products   (places, parents + 1, parents + 1); the query is last

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from modelkin_registry.answers.asked import LayerOf, Merge, MergeByLayer, MergedLayer, MergeParent, MergePart, MergeWeight
 from modelkin_registry.answers.parts import ALTERNATIVES

@@ -5,11 +5,11 @@ Each threshold says what it decides and where its value comes from. "Mechanism" 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.places import NO_LAYER
 from modelkin_indexer.results.once import once
@@ -36,8 +36,7 @@ UNCHANGED_R = 0.995  # roles this close in some channel were moved, not changed:
 WHOLE = 0.97  # share of comparable parameters from which everything comparable is inherited
 
 
-@dataclass(frozen=True)
-class Relation:
+class Relation(Struct, frozen=True):
     """A relation and further ones that hold as well."""
 
     name: str

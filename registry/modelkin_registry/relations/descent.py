@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_registry.counterparts.copying.alike import Agreeing, told_apart, told_once
 from modelkin_registry.evidence.nulls import median
@@ -53,8 +53,7 @@ FEWEST = 2  # matrices, or vectors of gains: one place decides nothing
 LEARNED_SD = 2.0  # standard errors of r granted to chance
 
 
-@dataclass(frozen=True)
-class _Matrices:
+class _Matrices(Struct, frozen=True):
     """Matrices in the same coordinates on both sides: rows of the fingerprints' tables, |r|, and the sketches' noise."""
 
     ours: list[int]
@@ -115,8 +114,7 @@ def kept_places(pair: ComponentPair) -> list[PlaceCosine]:
     return [p for p in pair.places if p.channel == "probe" and SHOWN_AS.get(p.family, p.family) in inherited]
 
 
-@dataclass(frozen=True)
-class _Common:
+class _Common(Struct, frozen=True):
     """The least `share` of what was learned that both sides hold, how much was learned (`amount`), and in how many `matrices` it shows."""
 
     share: float
@@ -230,8 +228,7 @@ def _far_learned(pair: ComponentPair, gains: Sequence[PlaceCosine]) -> bool:
     return all(float(np.mean(table.sd[rows] / np.maximum(np.abs(table.mean[rows]), 1.0))) >= LEARNED_GAINS for table, rows in sides)
 
 
-@dataclass(frozen=True)
-class _TakenOver:
+class _TakenOver(Struct, frozen=True):
     """Of what one side's matrices learned, at least a share `energy` of theirs on average, the other side holds `share` within `error`."""
 
     share: float

@@ -5,7 +5,9 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import ComponentEvidence, Relative
@@ -32,8 +34,7 @@ LESS_FOR_EXTRA = 1e-6  # closeness that a copy loses where the relative holds mo
 TINY = 1e-9  # coverage of a model of which nothing was understood
 
 
-@dataclass(frozen=True)
-class Kin:
+class Kin(Struct, frozen=True):
     """One model held against another. `closeness` orders relatives: the share of all the query's weights that agree, times their cosine.
 
     `same_lengths`: nothing that was compared agrees, and yet matrices have the same lengths place by place (relations/lengths.py).
@@ -54,8 +55,7 @@ def measure_kin(query: Fingerprint, relative: Fingerprint, name: str, judge: Jud
     return hold(query, relative, name, judge).kin()
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(Struct, frozen=True):
     """Two models held against each other and measured. Judging costs little of that, and may be done again."""
 
     common: Common

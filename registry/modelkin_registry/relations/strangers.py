@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.evidence import Relative
@@ -25,8 +26,7 @@ MOST_LINEAGES = 10  # strangers held against one another: 45 pairs, half a secon
 MOST_READ = 30  # strangers read to find these
 
 
-@dataclass(frozen=True)
-class Background:
+class Background(Struct, frozen=True):
     """`spread` by family and channel; `wider`: informative families in which strangers resemble each other more than elsewhere.
 
     `strangers`: how many could be compared in the family that most of them have; of fewer than FEWEST_STRANGERS nothing is measured.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.relations import COPIES, is_descent
@@ -63,8 +63,7 @@ class BatchIndex:
         return {number: number for number in revisions if 0 <= number < self._count}
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """The readable submissions in their order.
 
     relatives  the registered models that each is kin to

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.spec import PUBLIC
 from modelkin_registry.answers.parts import NOT_EXAMINED, RELATED
@@ -35,16 +37,14 @@ UNSETTLED = ("uncorrected", "base-unknown")  # kinships of which nobody can say 
 Test = tuple[str, str, bool]  # submission, other model, whether that is a submission
 
 
-@dataclass(frozen=True)
-class Unreadable:
+class Unreadable(Struct, frozen=True):
     """A submission that could not be read, and why."""
 
     declaration: Declaration
     reason: str
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What a batch is held against: the number of registered models and the key's name."""
 
     models: int
@@ -117,8 +117,7 @@ def _q(one: Tie, values: Mapping[Test, float]) -> float:
     return values[(*one.ends, True)]
 
 
-@dataclass(frozen=True)
-class _Told:
+class _Told(Struct, frozen=True):
     """What is told of one submission beside the registry."""
 
     judge: Judge

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import field
 
 from modelkin_registry.answers.plain import Plain
 
 ANY = "*"  # any model; of components, all of them
 
 
-@dataclass(frozen=True)
-class Declaration(Plain):
+class Declaration(Plain, frozen=True):
     """One submission of a batch.
 
     name              by which the report calls it, unique in the batch

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from modelkin_registry.answers.relations import COPIES
 from modelkin_registry.screening.declared import ANY, Declaration
@@ -29,8 +30,7 @@ class Lineage(Protocol):
         """The licences that a registered model's folder names, in lower case."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A submission that could be read."""
 
     declaration: Declaration
@@ -41,14 +41,13 @@ class Entry:
         return self.declaration.name
 
 
-@dataclass(frozen=True)
-class Judge:
+class Judge(Struct, frozen=True):
     """What kinship is judged by: the policy, the readable submissions by name, and the registry."""
 
     policy: Policy
     entries: Mapping[str, Entry]
     lineage: Lineage
-    _explained: dict[str, set[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _explained: dict[str, set[str]] = field(default_factory=dict)
 
     def broken(self, entry: Entry, row: Kinship) -> str | None:
         """The rule that a kinship to a registered model breaks."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -20,8 +19,7 @@ COMMON_START = "shared initialisation"
 DECLARING = ("base_model", "merged_from")  # claims of a folder by which a submission declares a base
 
 
-@dataclass(frozen=True)
-class Kinship(Plain):
+class Kinship(Plain, frozen=True):
     """One component of a submission beside a component of another model, with evidence of descent.
 
     `whole` is the relation of the whole submission to that model. `p_value` is that of the whole, corrected for the `searched` models;
@@ -45,8 +43,7 @@ class Kinship(Plain):
         return max(self.p_value / self.searched, SMALLEST_P)
 
 
-@dataclass(frozen=True)
-class Said(Plain):
+class Said(Plain, frozen=True):
     """A model that a submission says it was made from: as it says, as it is registered (None if it is not), and what the weights show of
     it ("consistent", "nothing", "not comparable", "not measurable" or "not registered"); `source` says where it says so."""
 
@@ -56,8 +53,7 @@ class Said(Plain):
     source: str
 
 
-@dataclass(frozen=True)
-class Measured(Plain):
+class Measured(Plain, frozen=True):
     """A submission, measured against the registry.
 
     shares       component -> its share of the informative weights
@@ -95,7 +91,7 @@ class Measured(Plain):
     @classmethod
     def of_dict(cls, plain: Mapping[str, Any]) -> Self:
         """From what `to_dict` made. Raises KeyError, TypeError where it is something else."""
-        given: dict[str, Any] = {one.name: plain[one.name] for one in fields(cls)}
+        given: dict[str, Any] = {name: plain[name] for name in cls.__struct_fields__}
         lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
         kin, bases = (Kinship(**row) for row in plain["kin"]), (Said(**row) for row in plain["bases"])
         audit = tuple((str(code), str(sentence)) for code, sentence in plain["audit"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin_indexer.errors import WrongLine
 from modelkin_registry.answers.parts import AUDITED
@@ -19,8 +20,7 @@ VERSION = 1  # of this schema
 DECLARED = "declared"  # `bases.allowed`: whatever a submission says that it was made from
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """What each rule does, and by which numbers.
 
     fail_on        outcomes that end the call with exit code 1

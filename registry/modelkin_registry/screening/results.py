@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
 from modelkin_registry.answers.plain import CONTRACT, Plain
 
@@ -11,8 +10,7 @@ CLEAR, FLAGGED, INCONCLUSIVE, UNREADABLE = "clear", "flagged", "inconclusive", "
 OUTCOMES = (CLEAR, FLAGGED, INCONCLUSIVE, UNREADABLE)
 
 
-@dataclass(frozen=True)
-class ScreenFinding(Plain):
+class ScreenFinding(Plain, frozen=True):
     """One rule of the policy that something measured meets. It says what weights are consistent with, and accuses nobody.
 
     `action` is what the policy makes of the rule: "flag", "inconclusive" or "note". `relative` is a registered model, or another submission
@@ -33,8 +31,7 @@ class ScreenFinding(Plain):
     others: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Screened(Plain):
+class Screened(Plain, frozen=True):
     """What became of one submission.
 
     `declared_base` are the models that it says it was made from, None where it names none. `reason` says in one sentence why the outcome is
@@ -58,8 +55,7 @@ class Screened(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Ring(Plain):
+class Ring(Plain, frozen=True):
     """Submissions that have weights in common which nothing registered or declared explains. `copies`: each has a copy among the others."""
 
     name: str
@@ -68,8 +64,7 @@ class Ring(Plain):
     sentence: str
 
 
-@dataclass(frozen=True)
-class Discovery(Plain):
+class Discovery(Plain, frozen=True):
     """The correction over the batch: `procedure` at this `rate`, over so many `tests`, of which `found` stood and `fell` did not."""
 
     procedure: str
@@ -79,8 +74,7 @@ class Discovery(Plain):
     fell: int
 
 
-@dataclass(frozen=True)
-class Screening(Plain):
+class Screening(Plain, frozen=True):
     """A whole batch. `policy` is the digest of the policy that was used; `exit_code` follows from its `fail_on`."""
 
     results: tuple[Screened, ...]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from modelkin_registry.answers.relations import COPIES
 from modelkin_registry.screening.declared import ANY
@@ -18,8 +19,7 @@ NEARER = 0.5
 COPY, KIN, NEAR = "copy-of-submission", "kin-of-submission", "nearer-than-base"
 
 
-@dataclass(frozen=True)
-class Between:
+class Between(Struct, frozen=True):
     """What two submissions have in common: the kinships of the first, whose `relative` is the second."""
 
     first: str
@@ -27,8 +27,7 @@ class Between:
     rows: tuple[Kinship, ...]
 
 
-@dataclass(frozen=True)
-class Tie:
+class Tie(Struct, frozen=True):
     """A pair that a rule is met by. `base` is what both are kin to, where that is told."""
 
     between: Between

@@ -16,11 +16,11 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
+from msgspec import Struct, to_builtins
 
 from modelkin_registry.store import locks
 
@@ -34,8 +34,7 @@ LARGEST = 2**63 - 1  # number that a database takes
 READ_AT_ONCE = 8 << 20  # bytes
 
 
-@dataclass(frozen=True)
-class KindFiles:
+class KindFiles(Struct, frozen=True):
     """The files of one kind in a segment: their names without ending, numbers a row, rows, and their digests by ending."""
 
     stem: str
@@ -48,8 +47,7 @@ class KindFiles:
         return {ending: folder / f"{self.stem}.{ending}" for ending in self.digests}
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(Struct, frozen=True):
     """Rows of the revisions changed after one change and up to another (its number and time); component names by code, files by kind."""
 
     folder: str
@@ -61,8 +59,7 @@ class Segment:
     kinds: dict[str, KindFiles]
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     """The index of a registry: its segments, oldest first, each from where the one before it ends. The first begins at change 0."""
 
     registry: str
@@ -136,7 +133,7 @@ def publish(root: Path, manifest: Manifest) -> None:
     """Make this the current manifest. Its files must be on the disk already."""
     temporary = root / f"{manifest.segments[-1].folder}.json"
     with temporary.open("w", encoding="utf-8") as stream:
-        content = json.loads(json.dumps(asdict(manifest)))
+        content = json.loads(json.dumps(to_builtins(manifest)))
         json.dump(content | {"digest": _digest(content)}, stream, indent=1, sort_keys=True)
         stream.flush()
         os.fsync(stream.fileno())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_registry.store.rows import SCORE_OF_DISTANCE, UNIT_TOLERANCE, Array, TableRows, hamming, is_codes, sign_codes
 
@@ -17,8 +17,7 @@ COLUMNS = ("queries", "revisions", "components", "layers", "scores")  # of a Sho
 CACHED = 256  # pairs of rows whose product is taken at once: a few megabytes
 
 
-@dataclass(frozen=True)
-class Hits:
+class Hits(Struct, frozen=True):
     """The k nearest rows of each query, best first, ties by revision, component and layer. Places without a hit: revision -1, score -inf.
 
     revisions int64, components str, layers int64, scores float32; all (queries, k)
@@ -30,8 +29,7 @@ class Hits:
     scores: Array
 
 
-@dataclass(frozen=True)
-class Shortlist:
+class Shortlist(Struct, frozen=True):
     """Rows that may be among the k nearest of a query: flat columns of one length, `queries` counts queries."""
 
     queries: Array

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_registry.store.records import MAX_NAME
@@ -24,8 +25,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class SharedFingerprint:
+class SharedFingerprint(Struct, frozen=True):
     """One fingerprint: the digest and length of its bytes, and when it was stored first."""
 
     digest: str
@@ -33,8 +33,7 @@ class SharedFingerprint:
     added: str
 
 
-@dataclass(frozen=True)
-class SharedSource:
+class SharedSource(Struct, frozen=True):
     """Who says that a revision exists, when, and from where."""
 
     who: str
@@ -44,8 +43,7 @@ class SharedSource:
     files: tuple[SourceFile, ...]
 
 
-@dataclass(frozen=True)
-class SharedRevision:
+class SharedRevision(Struct, frozen=True):
     """One content of a model."""
 
     added: str
@@ -54,8 +52,7 @@ class SharedRevision:
     sources: tuple[SharedSource, ...]
 
 
-@dataclass(frozen=True)
-class SharedClaim:
+class SharedClaim(Struct, frozen=True):
     """Something said about a model, with when it was read."""
 
     kind: str
@@ -65,8 +62,7 @@ class SharedClaim:
     last_seen: str
 
 
-@dataclass(frozen=True)
-class SharedStructure:
+class SharedStructure(Struct, frozen=True):
     """A thing that lay beside the weights. `data` is base64."""
 
     kind: str
@@ -76,8 +72,7 @@ class SharedStructure:
     last_seen: str
 
 
-@dataclass(frozen=True)
-class SharedModel:
+class SharedModel(Struct, frozen=True):
     """One model with all that a registry knows of it. Revisions are oldest first, and there is at least one."""
 
     name: str

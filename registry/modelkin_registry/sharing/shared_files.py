@@ -15,12 +15,12 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from blake3 import blake3
+from msgspec import to_builtins
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import SharedFileError
@@ -58,7 +58,7 @@ class SharedWriter:
         hasher = blake3()
         with self._entry(MODELS, zipfile.ZIP_DEFLATED) as out:
             for model in models:
-                line = json.dumps(asdict(model), sort_keys=True, separators=(",", ":")).encode() + b"\n"
+                line = json.dumps(to_builtins(model), sort_keys=True, separators=(",", ":")).encode() + b"\n"
                 hasher.update(line)
                 out.write(line)
                 self.models += 1

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
+
+from msgspec import Struct, to_builtins
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import FingerprintError, SharedFileError
@@ -30,8 +31,7 @@ from modelkin_registry.store.rows import IndexRows, encode
 FORMER_NAME = "former_name"  # kind of the claim that a model had another name there
 
 
-@dataclass(frozen=True)
-class _Content:
+class _Content(Struct, frozen=True):
     """What tells one revision from another: the digest of its content, and that of its sampled rows, whatever the level."""
 
     digest: str
@@ -43,8 +43,7 @@ class _Content:
         return self.digest == other.digest or (is_less and self.sampled == other.sampled)
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(Struct, frozen=True):
     """One revision on its way in, with its fingerprints and their bytes, `full` last."""
 
     revision: SharedRevision
@@ -150,7 +149,7 @@ class _Arrival:
             parameters=about.parameters,
             bytes_total=about.bytes_total,
             coverage=about.coverage,
-            about=asdict(about),
+            about=to_builtins(about),
             blob=blob,
             config=about.config or {},
             files=source.files or part.revision.files,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from modelkin_indexer.errors import WrongFilter
 
@@ -50,8 +51,7 @@ IS, CONTAINS = "is", "contains"  # letter by letter, where * is a star: of progr
 WILD = "*?"
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """One condition. `value` is text as it was typed, a number, or the beginning of a stored time."""
 
     field: str

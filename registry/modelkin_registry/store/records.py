@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
 
 from modelkin_indexer.results.beside import Claim, SourceFile, StructurePart
 
@@ -27,8 +28,7 @@ def names_apart(name: str, mark: str, content: str) -> Iterator[str]:
     yield from (name[: MAX_NAME - len(ending)] + ending for ending in endings)
 
 
-@dataclass(frozen=True)
-class NewModel:
+class NewModel(Struct, frozen=True):
     """One observation of one model: a fingerprint's bytes and what describes it.
 
     `content` is the digest of the weights as stored, the same for the same content; `known_as` the content under which the newest revision
@@ -56,8 +56,7 @@ class NewModel:
     sender: str = ""
 
 
-@dataclass(frozen=True)
-class PutResult:
+class PutResult(Struct, frozen=True):
     """What became of one `put`. `name` differs from the one given where that is a former name; `status` is "added" or "unchanged".
 
     `kept` is the new name of the model that had the name before, "" if none had to make room; `size` bytes of the fingerprint.
@@ -71,8 +70,7 @@ class PutResult:
     kept: str = ""
 
 
-@dataclass(frozen=True)
-class StoredModel:
+class StoredModel(Struct, frozen=True):
     """One revision of a model with the fingerprint that stands for it, that of the highest level.
 
     `name` is the model's for its newest revision, and `model@digits` for an older one. `revision` is the number by which it is searched.
@@ -100,8 +98,7 @@ class StoredModel:
     blob: bytes
 
 
-@dataclass(frozen=True)
-class KeptFingerprint:
+class KeptFingerprint(Struct, frozen=True):
     """One stored fingerprint as the doctor looks at it, with what its rows tell. `searched`: whether it stands for its revision."""
 
     fingerprint: int
@@ -171,8 +168,7 @@ class KeptStructure(NamedTuple):
     last_seen: str
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(Struct, frozen=True):
     """One line of the change log. `what` is "put", "remove" or "rename"; `revision` the one that it is about, None for a name."""
 
     seq: int
@@ -182,8 +178,7 @@ class Change:
     at: str
 
 
-@dataclass(frozen=True)
-class Queued:
+class Queued(Struct, frozen=True):
     """One repository of the Hub as it was listed. `modified` is ISO 8601."""
 
     repo: str
@@ -193,8 +188,7 @@ class Queued:
     level: str
 
 
-@dataclass(frozen=True)
-class Leased(Queued):
+class Leased(Queued, frozen=True):
     """A repository that is lent to a worker: how it came into the queue, how often it failed, and the bytes that may be read of it."""
 
     selection: str = ""

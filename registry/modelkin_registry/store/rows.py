@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 Array = npt.NDArray[Any]
 ROW = np.dtype([("revision", "<i8"), ("component", "<i2"), ("layer", "<i2")])  # what an indexed row is of
@@ -23,8 +23,7 @@ COMPONENT_PATTERN = re.compile(r"[a-z][a-z0-9_.-]{0,31}")
 SCORE_OF_DISTANCE = np.cos(np.pi * np.arange(CODE_BITS + 1) / CODE_BITS).astype(np.float32)  # Charikar 2002: P(bit differs) = angle / pi
 
 
-@dataclass(frozen=True)
-class IndexRows:
+class IndexRows(Struct, frozen=True):
     """Rows of one kind and component of one revision.
 
     kind     names the vector space, e.g. `sum/attention` or `layer/mlp`; kinds that start with `layer/` are kept as sign codes
@@ -38,8 +37,7 @@ class IndexRows:
     rows: npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class EncodedRows:
+class EncodedRows(Struct, frozen=True):
     """IndexRows as stored: `layers` int16 little endian, `data` uint8 (n, row_bytes(kind, dims))."""
 
     kind: str
@@ -49,8 +47,7 @@ class EncodedRows:
     data: Array
 
 
-@dataclass(frozen=True)
-class TableRows:
+class TableRows(Struct, frozen=True, dict=True):
     """Rows of one kind: `revisions` int64 (n,), `components` int16 codes (n,), `layers` int16 (n,), `data` uint8 (n, row_bytes)."""
 
     revisions: Array

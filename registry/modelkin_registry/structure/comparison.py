@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.results.beside import SHINGLE, StructurePart
 from modelkin_registry.answers.claims import Passage, StructureBeside
@@ -20,8 +21,7 @@ CHANGED_LICENCE = 0.5  # share of words in common from which on two licence text
 Elsewhere = Callable[[npt.NDArray[np.uint64]], npt.NDArray[np.int64]]
 
 
-@dataclass(frozen=True)
-class Structure:
+class Structure(Struct, frozen=True):
     """One model's: the small part of its config.json, and what lay beside its weights."""
 
     config: Mapping[str, Any]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_registry.answers.trajectory import Step, TrajectoryAnswer, TrajectoryFinding
 from modelkin_registry.evidence.nulls import NORMAL_PER_MAD, median
@@ -26,8 +28,7 @@ LOG_LIMITS = (
 )
 
 
-@dataclass(frozen=True)
-class Logged:
+class Logged(Struct, frozen=True):
     """One row of a log; None where it does not tell. `loss` in nats a token."""
 
     step: int

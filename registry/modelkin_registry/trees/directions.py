@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from modelkin_indexer.results.beside import Claim
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -30,8 +31,7 @@ LEAN_Z = 4.0  # standard errors between the slopes of the two readings
 DAYS_APART = 1.0  # models registered within a day of each other were registered together
 
 
-@dataclass(frozen=True)
-class Hint:
+class Hint(Struct, frozen=True):
     """A reason to think that `parent` came first; `reason` is about the other one unless it names a model."""
 
     parent: str
@@ -40,8 +40,7 @@ class Hint:
     reason: str
 
 
-@dataclass(frozen=True)
-class Beside:
+class Beside(Struct, frozen=True):
     """What is known of the registered models beside their weights: claims and dates by name, and what names mean."""
 
     claims: Mapping[str, Iterable[Claim]]

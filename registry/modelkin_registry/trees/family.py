@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, combinations
+
+from msgspec import Struct
 
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.tree import TreeEdge
@@ -28,8 +29,7 @@ from modelkin_registry.trees.parentage import (
 MERGED = "its weights are a mix of those of its parents"
 
 
-@dataclass(frozen=True)
-class Drawn:
+class Drawn(Struct, frozen=True):
     """The edges of a family by their kinds, those of descent tree by tree, and its groups whose common ancestor is not registered."""
 
     trees: tuple[tuple[TreeEdge, ...], ...] = ()

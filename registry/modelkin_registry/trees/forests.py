@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 
 import networkx
+from msgspec import Struct
 
 from modelkin_registry.trees.directions import ONE_WAY, STRONG, WEAK, Hint
 from modelkin_registry.trees.pairs.links import Link
@@ -28,8 +28,7 @@ AGAINST = "signs contradict each other"
 Edge = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Oriented:
+class Oriented(Struct, frozen=True):
     """An edge from parent to child. `margin`: how much more the hints would be contradicted if it were turned; 0 says nothing."""
 
     parent: str

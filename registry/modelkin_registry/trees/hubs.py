@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from msgspec import Struct
 
 FEWEST = 3  # children whose pairs say whether their hub is their base: with two the one pair has no error
 MOST = 12  # neighbours looked at, the nearest: 66 pairs
@@ -24,8 +24,7 @@ SMALLEST_R = 1e-3  # below, a correlation is none, and its logarithm would be al
 ROUNDING = 1e-9  # of logarithms
 
 
-@dataclass(frozen=True)
-class HubTest:
+class HubTest(Struct, frozen=True):
     """`way`: the hub's own way from a common ancestor, as -log r; `error` its standard error; `children` the median of theirs."""
 
     way: float

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_registry.batches.layouts import layout_of
 from modelkin_registry.merging.decomposition import Decomposition, find_merge
@@ -27,8 +27,7 @@ RIDGE = 1e-9  # of the squares: keeps a fit of equal parents solvable
 SAME_PARENT = 0.2  # share of the distance to a model below which two possible parents are one: a copy or light fine-tune of the other
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(Struct, frozen=True):
     """A link of parts, not of whole models, as one model sees it: the (component, family) pairs that it explains there."""
 
     link: Link

@@ -16,8 +16,9 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.search.index import VectorIndex
@@ -38,8 +39,7 @@ WORKER = ("-P", "-c", "from modelkin_registry.trees.processes import serve; serv
 Process = subprocess.Popen[bytes]
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(Struct, frozen=True):
     """What a process is told first."""
 
     place: Place
@@ -47,8 +47,7 @@ class Start:
     beside: Beside
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(Struct, frozen=True):
     """A family: by name the numbers of its models' revisions and fingerprints, and what is known of its pairs."""
 
     ids: dict[str, int]
@@ -56,8 +55,7 @@ class Task:
     told: dict[Pair, str]
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """Its edges, what was found of its pairs, and which pairs were looked at."""
 
     drawn: Drawn

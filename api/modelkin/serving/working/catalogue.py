@@ -6,9 +6,11 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer import spec
 from modelkin_registry.answers.asked import Calibrated
@@ -27,8 +29,7 @@ AUTHORS = 20  # the authors with the most models are told
 COUNTS_KEPT = 256  # of how many questions it is kept how many models meet them
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """Which models: those that meet all of it. `least`, `most`: parameters; `since`: a date, ISO 8601; `start`: how many to pass over."""
 
     text: str = ""
@@ -44,8 +45,7 @@ class Wanted:
     count: int = 50
 
 
-@dataclass(frozen=True)
-class Browsed(Plain):
+class Browsed(Plain, frozen=True):
     """The models of one page, and how many there are of them in all."""
 
     models: tuple[ListedModel, ...]
@@ -54,8 +54,7 @@ class Browsed(Plain):
     contract: int = CONTRACT
 
 
-@dataclass(frozen=True)
-class Allowed(Plain):
+class Allowed(Plain, frozen=True):
     """What may be asked of a page. `rate`: units a second from one address, 0 without bound; a page is one unit, a question `question`.
 
     fingerprint_bytes, weights_bytes  the largest file that may be sent; 0 where none may
@@ -73,8 +72,7 @@ class Allowed(Plain):
     answers: bool
 
 
-@dataclass(frozen=True)
-class RegistryTold(Plain):
+class RegistryTold(Plain, frozen=True):
     """A registry in numbers. `outdated`: fingerprints of an older spec, which are not searched; `newest`: when the last model came."""
 
     models: int

@@ -8,8 +8,9 @@ import json
 import re
 import tempfile
 import threading
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from msgspec import Struct, to_builtins
 
 from modelkin_registry.store.appearing import appearing
 
@@ -17,8 +18,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 MOST_BYTES = 2 << 30  # of all kept answers: some 100,000. What is kept is not given up for what is new; the page says when it is full
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(Struct, frozen=True):
     """An answer as it is kept.
 
     answer   the JSON text; its SHA-256 is the digest
@@ -59,7 +59,7 @@ class Kept:
         file = self._file(record.digest)
         if file.exists():
             return True
-        data = gzip.compress(json.dumps(asdict(record)).encode(), mtime=0)
+        data = gzip.compress(json.dumps(to_builtins(record)).encode(), mtime=0)
         with self._lock:
             if self._bytes + len(data) > self._most_bytes:
                 return False

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from urllib.parse import quote
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin.answering import asking, comparing
 from modelkin.answering.nearest import Search
@@ -35,8 +37,7 @@ def address_of(model: str) -> str:
     return f"/model?name={quote(model, safe='')}"
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(Struct, frozen=True):
     """A model of a question: the registered one of that name, or what was sent (`reading`)."""
 
     name: str

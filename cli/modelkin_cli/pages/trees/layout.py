@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from modelkin_registry.answers.tree import TreeAnswer, TreeEdge, TreeModel
 
 KINDS = ("descent", "merge", "part", "shared start")  # a model hangs on the first of its edges in this order
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Struct, frozen=True):
     """One model at its depth; `edge` leads to the model above it (None for a root), `further` are its other edges to what came before."""
 
     model: TreeModel

@@ -6,8 +6,10 @@ Some changes are known without the base, others only on it: a rotation of the we
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from math import prod
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.quantised.packing import Floats
 from modelkin_indexer.quantised.parts import Parts, Plain, Rows
@@ -19,8 +21,7 @@ After = Callable[[Floats, Shape, int, int], Floats]  # rows of the sum, the shap
 MOST_NUMBERS = 1 << 33  # of one change: small factors can stand for any number; the largest public token tables have 2^31
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(Struct, frozen=True):
     """The change of one tensor; rows are counted over all axes but the last.
 
     name      of the base's tensor

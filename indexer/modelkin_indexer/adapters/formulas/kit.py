@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from modelkin_indexer.adapters.config import AdapterConfig
 from modelkin_indexer.adapters.formulas.change import too_large
@@ -13,8 +14,7 @@ from modelkin_indexer.quantised.packing import Floats
 from modelkin_indexer.quantised.parts import Parts
 
 
-@dataclass(frozen=True)
-class Kit:
+class Kit(Struct, frozen=True):
     """`shared` are tensors that all modules share, by parameter."""
 
     parts: Parts

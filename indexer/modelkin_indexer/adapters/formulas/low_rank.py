@@ -16,10 +16,10 @@ base nothing of it is shown.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.adapters.formulas.change import After, Change, Shape, Turn
 from modelkin_indexer.adapters.formulas.kit import Kit
@@ -33,8 +33,7 @@ FROM_DATA = ("corda", "loftq", "lora_ga")  # and such as cannot be had again fro
 ADA_ADDS = 1e-5  # to the rank, before alpha is divided by it
 
 
-@dataclass(frozen=True)
-class Factors:
+class Factors(Struct, frozen=True):
     """scale * B diag(middle) A. `turned`: the base stores [in, out]. `experts` > 0: a change for each."""
 
     kit: Kit

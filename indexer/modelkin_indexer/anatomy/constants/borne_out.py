@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from math import prod
 
 import numpy as np
+from msgspec.structs import replace
 
 from modelkin_indexer.anatomy.constants.buffers import INTEGERS, SCALE_BYTES, SortedOut, is_vector, sort_out
 from modelkin_indexer.anatomy.constants.fixed_tables import integer_reason, order_reason, rows_reason, table_reason

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+
+from msgspec import Struct, field
 
 from modelkin_data import ConstantRule, name_tables
 from modelkin_indexer.places import TensorInfo
@@ -19,8 +20,7 @@ ROTARY_COLUMNS = 512  # most columns of a rotary table, one for each number of a
 SCALE_BYTES = 4  # fewest bytes of a quantised weight for each scale (2 bits in groups of 16); copies of weights have more numbers
 
 
-@dataclass(frozen=True, slots=True)
-class SortedOut:
+class SortedOut(Struct, frozen=True):
     """Every tensor of a model in one of three: `constants` with the reason, `packed` without readable numbers, `weights`.
 
     `doubtful` are those weights that are named like constants: what they are is unknown, whatever else the name says. `claims` are the

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_data.libraries import Library, LibraryRow, libraries
 from modelkin_indexer.anatomy.libraries.styles import KERNEL, is_kernel, spelt
@@ -19,8 +21,7 @@ PLAIN: frozenset[str] = frozenset()
 READS_FIRST = re.compile(r"(?:^|\.)(?:query|key|value)\.weight$")  # kernels [in, heads, size]; others have inputs in all axes but the last
 
 
-@dataclass(frozen=True)
-class Published:
+class Published(Struct, frozen=True):
     """A tensor as it was published. `info` is named as the stored tensor is, and has the published shape; `layout` are words of the table
     that concern the order of its rows; `rows` the first and the number of its rows in the stored tensor, where that holds others too.
     """

@@ -8,9 +8,9 @@ https://github.com/casper-hansen/AutoAWQ/blob/main/awq/utils/packing_utils.py
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.quantised.libraries.gptq import is_packed, packed_along_outputs
 from modelkin_indexer.quantised.packing import Floats, by_groups
@@ -30,8 +30,7 @@ def plain_tensors(parts: Parts) -> Iterator[Plain]:
             yield Plain(f"{module}.weight", (layer.outputs, layer.inputs), kind, uses, layer.rows)
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(Struct, frozen=True):
     parts: Parts
     module: str
     inputs: int

@@ -9,9 +9,9 @@ https://github.com/huggingface/transformers/blob/main/src/transformers/integrati
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.packing import Bytes, Floats
@@ -46,8 +46,7 @@ def _is_ternary(parts: Parts, weight: TensorInfo) -> bool:
     return not bool((stored & (stored >> np.uint8(1)) & np.uint8(0b01010101)).any())
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(Struct, frozen=True):
     parts: Parts
     name: str
     scale: str

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, prod
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.quantised.packing import Floats, by_groups, nibble_values
 from modelkin_indexer.quantised.parts import Found, Parts, Plain, Undecoded
@@ -46,8 +46,7 @@ def plain_tensors(parts: Parts) -> Iterator[Found]:
             raise parts.damaged(weight_name, "is quantised, but its quant_state, which is needed to decode it, is missing")
 
 
-@dataclass(frozen=True)
-class _Weight:
+class _Weight(Struct, frozen=True, dict=True):
     parts: Parts
     name: str
     quant_type: str

@@ -12,11 +12,11 @@ https://github.com/Comfy-Org/comfy-kitchen (tensor/int8.py, convrot_w4a4.py, w4a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.group_scales import GroupScales
@@ -30,8 +30,7 @@ TURN, W4A8_GROUP, AWQ_GROUP = 256, 16, 64  # sizes where nothing is stated
 INT8 = 127.0
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """A marked module: its stored weight [..., out, bytes of a row], and what the mark says."""
 
     parts: Parts
@@ -126,8 +125,7 @@ def _w4a8(layer: Layer) -> Plain | None:
     return layer.plain(columns, f"int{bits}, turned (ConvRot W{bits}A8)", _Grouped(layer, columns, bits, size, layer.turn(columns)).rows)
 
 
-@dataclass(frozen=True)
-class _Grouped:
+class _Grouped(Struct, frozen=True):
     """Codes of 4 or 6 bits on a grid of int8 (asym_w4a8_int8)."""
 
     layer: Layer

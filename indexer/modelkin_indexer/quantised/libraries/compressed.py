@@ -9,11 +9,11 @@ https://github.com/vllm-project/compressed-tensors/blob/main/src/compressed_tens
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.places import TensorInfo, View
 from modelkin_indexer.quantised.packing import Bytes, Floats, by_groups, unpack_bits, unpack_words
@@ -32,8 +32,7 @@ def plain_tensors(parts: Parts) -> Iterator[Plain]:
             yield Plain(f"{module}.weight", (layer.outputs, layer.inputs), layer.kind, layer.uses, layer.rows)
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(Struct, frozen=True):
     parts: Parts
     module: str
     bits: int

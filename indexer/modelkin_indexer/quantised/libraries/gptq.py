@@ -10,10 +10,10 @@ https://github.com/ModelCloud/GPTQModel/blob/main/gptqmodel/utils/model.py (conv
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.packing import FOUR_BITS, Bytes, Floats, by_groups, nibble_values, unpack_bits
@@ -50,8 +50,7 @@ def packed_along_outputs(parts: Parts, module: str) -> bool:
     raise parts.damaged(name, f"has shape {list(weight.shape)}, which contradicts its scales of shape {list(scales.shape)}")
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(Struct, frozen=True):
     parts: Parts
     module: str
     bits: int

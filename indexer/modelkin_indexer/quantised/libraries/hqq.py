@@ -9,10 +9,10 @@ https://github.com/mobiusml/hqq/blob/master/hqq/core/bitpack.py
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.packing import Bytes, Floats
@@ -34,8 +34,7 @@ def plain_tensors(parts: Parts) -> Iterator[Plain]:
             yield Plain(f"{module}.weight", (layer.outputs, layer.inputs), kind, uses, layer.rows)
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(Struct, frozen=True):
     parts: Parts
     module: str
     bits: int

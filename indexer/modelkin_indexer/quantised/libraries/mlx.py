@@ -15,11 +15,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.group_scales import GroupScales
@@ -128,8 +128,7 @@ def _stated(sections: Sequence[Mapping[str, Any]], module: str) -> Mapping[str, 
     return {}
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(Struct, frozen=True):
     parts: Parts
     module: str
     bits: int

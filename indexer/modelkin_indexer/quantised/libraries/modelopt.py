@@ -10,9 +10,9 @@ https://github.com/NVIDIA/TensorRT-Model-Optimizer (modelopt/torch/export/quant_
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.packing import Floats, by_groups
@@ -43,8 +43,7 @@ def _is_ours(weight: TensorInfo, scale: TensorInfo) -> bool:
     return scale.shape[:-1] == rows and weight.shape[-1] % scale.shape[-1] == 0
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(Struct, frozen=True):
     parts: Parts
     module: str
     columns: int

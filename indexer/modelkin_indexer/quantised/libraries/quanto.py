@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.packing import Floats
@@ -76,8 +76,7 @@ def _packed(parts: Parts, weight: str, info: TensorInfo, sizes: set[int]) -> Fou
     return Plain(weight, shape, kind, _uses(parts, weight, info.name), lambda start, stop: layer.rows(start, stop, shape[-1]))
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(Struct, frozen=True, dict=True):
     parts: Parts
     weight: str
     bits: int

@@ -11,10 +11,10 @@ https://github.com/vllm-project/compressed-tensors (compressors/sparse_compresso
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.packing import Floats, over_columns
@@ -33,8 +33,7 @@ def plain_tensors(parts: Parts) -> Iterator[Found]:
             yield Undecoded("compressed-tensors marlin-24", tuple(f"{module}.{last}" for last in MARLIN))
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(Struct, frozen=True):
     parts: Parts
     module: str
     columns: int

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.quantised.group_scales import GroupScales, tiled_size
@@ -43,8 +44,7 @@ def plain_tensors(parts: Parts) -> Iterator[Found]:
             yield weight.found()
 
 
-@dataclass(frozen=True)
-class _Weight:
+class _Weight(Struct, frozen=True):
     parts: Parts
     name: str
     data: TensorInfo

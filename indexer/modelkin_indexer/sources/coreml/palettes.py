@@ -6,12 +6,12 @@ https://apple.github.io/coremltools/docs-guides/source/opt-palettization-overvie
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.sources.coreml.blobs import Blobs
@@ -28,8 +28,7 @@ Floats = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Palettised:
+class Palettised(Struct, frozen=True):
     """A weight of this shape, stored as places of `bits` in `tables`, which have an axis for each of the shape and the values last."""
 
     name: str
@@ -68,8 +67,7 @@ def palettised(operation: Operation, name: str, blobs: Blobs, transposed: bool) 
     return Palettised(name, shape, bits, tables, extent, transposed and len(shape) == 2)
 
 
-@dataclass(frozen=True)
-class _Looked:
+class _Looked(Struct, frozen=True):
     """Decodes places to the values there (see `Decoder`)."""
 
     weight: Palettised

@@ -6,7 +6,8 @@ https://github.com/apple/coremltools/blob/main/mlmodel/format/MIL.proto
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from modelkin_indexer.sources.stored.messages import fields, varints
 
@@ -19,8 +20,7 @@ DTYPES |= {1: "BOOL", 31: "U8", 32: "U16", 33: "U32", 34: "U64", 35: "U4", 36: "
 DTYPES |= {40: "F8_E4M3", 41: "F8_E5M2"}
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(Struct, frozen=True):
     """A constant: its type and shape, and where it is: in a blob that begins at `blob`, or as it stands in the program (`held`)."""
 
     dtype: str
@@ -29,8 +29,7 @@ class Value:
     held: bytes
 
 
-@dataclass
-class Operation:
+class Operation(Struct):
     """One operation: `values` are its constants by name, `inputs` the names of what it takes."""
 
     kind: str

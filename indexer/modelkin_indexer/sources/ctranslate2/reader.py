@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.results.beside import SourceFile
@@ -34,8 +35,7 @@ MAX_AXES = 8
 SCALE = "_scale"  # after a weight's name: its scales, by which the weight was multiplied
 
 
-@dataclass(frozen=True)
-class _Variable:
+class _Variable(Struct, frozen=True):
     name: str
     dtype: str
     shape: tuple[int, ...]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from modelkin_indexer.sources.stored.decoded import Decoder
 
 
-@dataclass(frozen=True)
-class Array:
+class Array(Struct, frozen=True):
     """An array of some modules: `decoder` makes its numbers in C order, of `nbytes` stored bytes."""
 
     path: tuple[str, ...]

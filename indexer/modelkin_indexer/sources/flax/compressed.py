@@ -6,11 +6,11 @@ import os
 import threading
 import zlib
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.sources.stored.decoded import Bytes
@@ -23,8 +23,7 @@ MAX_WINDOW = 1 << 23  # bytes that zstd may look back on: what its levels up to 
 ZSTD = "pip install 'modelkin[orbax]' brings the package zstandard, which unpacks it."
 
 
-@dataclass(frozen=True)
-class Lies:
+class Lies(Struct, frozen=True):
     """Bytes [start, start + length) of a file, or `held` where they were read already."""
 
     path: Path

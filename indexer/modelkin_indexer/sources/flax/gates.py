@@ -6,8 +6,10 @@ Of the gates that see a GRU's own state only the last has a bias in Flax; PyTorc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from math import prod
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.source import BITS
 from modelkin_indexer.sources.flax.array import Array
@@ -48,8 +50,7 @@ def _own_biases(by_path: Mapping[Path, Array], cell: Path, gates: str) -> list[A
     return _gates(by_path, cell, "h", gates, BIAS)
 
 
-@dataclass(frozen=True)
-class _Zeros:
+class _Zeros(Struct, frozen=True):
     """Zeros that no file holds (see `Decoder`)."""
 
     block_bytes: int = 1

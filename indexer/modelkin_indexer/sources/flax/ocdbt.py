@@ -8,10 +8,11 @@ https://google.github.io/tensorstore/kvstore/ocdbt/index.html
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from os import path as os_path
 from pathlib import Path
 from typing import NoReturn
+
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.sources.flax.compressed import Lies, inflated
@@ -29,8 +30,7 @@ KINDS = {0: "", 1: "zstd"}
 SAVE_AGAIN = "Restore it with Orbax and save the parameters as safetensors."
 
 
-@dataclass(frozen=True)
-class _File:
+class _File(Struct, frozen=True):
     """A data file: its path from the database's folder, and what of that its own children begin with."""
 
     path: str

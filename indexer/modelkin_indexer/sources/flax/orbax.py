@@ -11,9 +11,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, SourceError, UnsupportedFormat
 from modelkin_indexer.results.beside import SourceFile
@@ -32,8 +33,7 @@ MAX_FOLDERS = 200_000  # of arrays
 Values = Callable[[str], Lies | None]
 
 
-@dataclass(frozen=True)
-class _Store:
+class _Store(Struct, frozen=True):
     """The descriptions of arrays by name, what finds the value of a key, and how many bytes an array takes."""
 
     arrays: Mapping[str, Lies]

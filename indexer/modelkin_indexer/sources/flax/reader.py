@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.source import BITS
@@ -32,8 +33,7 @@ SAVE_AGAIN = "Save the parameters alone with flax.serialization.to_bytes, or as 
 WHOLE_OR_AGAIN = "A component of spaCy is read in its pipeline: give the folder with config.cfg. " + SAVE_AGAIN
 
 
-@dataclass(frozen=True)
-class _Array:
+class _Array(Struct, frozen=True):
     """An array: its parts one after the other are its bytes in C order."""
 
     path: tuple[str, ...]

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.source import BITS
@@ -34,8 +34,7 @@ Shape = tuple[int, ...]
 Values = Callable[[str], Lies | None]
 
 
-@dataclass(frozen=True)
-class Described:
+class Described(Struct, frozen=True):
     """An array: its chunks' shape, how they are packed and called. `inner`: the shape of the chunks inside of each, an index after them."""
 
     dtype: str
@@ -175,8 +174,7 @@ def _grid(shape: Shape, chunks: Shape) -> Iterator[Shape]:
     return product(*(range(-(-n // m)) for n, m in zip(shape, chunks, strict=True)))
 
 
-@dataclass(frozen=True)
-class _Chunk:
+class _Chunk(Struct, frozen=True):
     """Decodes what lies in the array of a chunk whose full shape may leave it (see `Decoder`)."""
 
     tensor: str

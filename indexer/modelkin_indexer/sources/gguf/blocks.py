@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -12,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.places import TensorInfo
@@ -65,8 +65,7 @@ def _published_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (prod(shape),) if name.endswith("mixer.norm.weight") else shape
 
 
-@dataclass(frozen=True)
-class _Blocks:
+class _Blocks(Struct, frozen=True):
     """Decodes multiples of `numbers`, those of one block; where `head_rows`, a block is the rows of one head, put back
     into order."""
 

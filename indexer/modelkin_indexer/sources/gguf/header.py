@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
+
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, read_exact
@@ -33,8 +34,7 @@ STRING, ARRAY = 8, 9
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # value types, as struct has them
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One tensor as the header describes it: shape from the outermost axis inwards, the number of its ggml type, its first byte.
 
     It may have no numbers.
@@ -46,8 +46,7 @@ class Entry:
     start: int
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(Struct, frozen=True):
     """`metadata` holds numbers, short texts and short arrays of numbers; of other arrays their lengths (an int under `key + "#"`)."""
 
     metadata: Mapping[str, Any]

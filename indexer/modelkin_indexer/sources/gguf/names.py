@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin_data.gguf_names import gguf_names
 
@@ -30,8 +31,7 @@ HEADS, KEY_VALUE_HEADS = "attention.head_count", "attention.head_count_kv"
 _LAYER = re.compile(r"((?:enc\.|dec\.|v\.|a\.)?(?:proj_)?blk)\.(\d{1,5})\.(.+)")
 
 
-@dataclass(frozen=True)
-class Restored:
+class Restored(Struct, frozen=True):
     """A stored tensor as it was published: its name (`#` for the number of each expert) and what has to be undone.
 
     heads     rows of each of this many heads take turns between the two halves of the head; 0: they do not

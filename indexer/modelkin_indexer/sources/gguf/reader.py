@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.results.beside import SourceFile
@@ -26,8 +26,7 @@ MAX_EXPERTS = 65_536  # a stack of more is no stack of experts
 FILE_TYPE, SPLITS = "general.file_type", "split.count"
 
 
-@dataclass(frozen=True)
-class _File:
+class _File(Struct, frozen=True):
     path: Path
     descriptor: int
     size: int

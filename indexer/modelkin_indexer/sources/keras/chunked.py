@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.source import BITS
@@ -19,8 +19,7 @@ from modelkin_indexer.sources.stored.files import FETCH_AGAIN, read_exact
 Bytes = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Chunked:
+class Chunked(Struct, frozen=True):
     """Decodes an array of this dtype and shape in chunks (see `Decoder`)."""
 
     descriptor: int

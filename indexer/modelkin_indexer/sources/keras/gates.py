@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from modelkin_indexer.sources.stored.decoded import Bytes, Decoder
 
@@ -18,8 +19,7 @@ def is_gru(leaves: Sequence[tuple[str, tuple[int, ...]]]) -> bool:
     return len(shape) == 2 and shape[1] == GATES * shape[0]
 
 
-@dataclass(frozen=True)
-class InOrder:
+class InOrder(Struct, frozen=True):
     """Decodes rows of `row` bytes, each of three gates, the first two of which change places (see `Decoder`)."""
 
     stored: Decoder

@@ -9,10 +9,11 @@ https://docs.hdfgroup.org/hdf5/latest/_f_m_t3.html
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import NoReturn
+
+from msgspec import Struct, field
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.source import BITS
@@ -32,8 +33,7 @@ NOWHERE = (1 << 64) - 1
 SYMBOLS, CHUNK_TREE = 0, 1  # kinds of trees
 
 
-@dataclass(frozen=True)
-class Array:
+class Array(Struct, frozen=True):
     """One array of numbers. `start`: its first byte in the file; None where `chunks` hold it."""
 
     dtype: str
@@ -46,8 +46,7 @@ class Array:
         return prod(self.shape) * BITS[self.dtype] // 8
 
 
-@dataclass
-class Group:
+class Group(Struct):
     """A group: its arrays and groups by name, and texts among its attributes."""
 
     arrays: dict[str, Array] = field(default_factory=dict)

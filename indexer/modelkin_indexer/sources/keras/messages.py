@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 Read = Callable[[int, int], bytes]
 MAX_MESSAGES = 100_000  # of one object; those of real ones have a few dozen
@@ -21,8 +22,7 @@ class NotRead(Exception):
     """A sound part of the file of a kind that is not read; says what."""
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(Struct, frozen=True):
     """One message of an object header."""
 
     kind: int
@@ -36,8 +36,7 @@ class Message:
         return _number(self.data, 2 + 8 * (self.data[1] & 1), 8) != NOWHERE
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(Struct, frozen=True):
     """What a name in a group leads to; `address` is None for another name of something."""
 
     name: str
@@ -45,8 +44,7 @@ class Link:
     leads_out: bool = False
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """Where an array lies: `nbytes` from `address` on, or a tree of chunks of that shape, the width of a number last."""
 
     address: int | None
@@ -54,8 +52,7 @@ class Layout:
     chunk: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Chunks:
+class Chunks(Struct, frozen=True):
     """An array in chunks: where each lies by its first number's place, and the filters that were applied, in order."""
 
     start: int
@@ -64,8 +61,7 @@ class Chunks:
     filters: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Described:
+class Described(Struct, frozen=True):
     """What the messages say of an array. `dtype` is None of what are no numbers in this machine's order."""
 
     dtype: str | None

@@ -7,12 +7,12 @@ https://github.com/keras-team/keras/blob/v3.15.1/keras/src/layers/core/dense.py
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.places import TensorInfo
@@ -32,8 +32,7 @@ UNKNOWN = "Keras, int8 or int4 of a layer of its own kind"
 MAX_SMALL = 1 << 26  # bytes of scales, which are held in memory
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(Struct, frozen=True):
     """A matrix, and how it was stored in words."""
 
     kind: str

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.results.beside import SourceFile
@@ -37,8 +38,7 @@ MATRICES = ("kernel", "_kernel", "embeddings", "_embeddings")  # the variables o
 MODEL_WEIGHTS = "model_weights"  # the group of all layers in a whole model of the older form
 
 
-@dataclass(frozen=True)
-class _Variable:
+class _Variable(Struct, frozen=True):
     """An array with the names of the layers around it, and what it is of the last one. `kind`: what that is called, with its class."""
 
     path: tuple[str, ...]

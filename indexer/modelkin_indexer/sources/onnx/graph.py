@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
+from msgspec import Struct, field
 from onnx import numpy_helper
 
 from modelkin_indexer.errors import DamagedFile
@@ -60,8 +60,7 @@ MAX_AXES = 8
 BRANCH = re.compile(r"^(?:\w*?_(?:then|else)_branch__)?(?:Inline_\d+__)*")
 
 
-@dataclass(frozen=True)
-class Constant:
+class Constant(Struct, frozen=True):
     """A tensor that the file gives. `value` is unique; `name` is what the file calls it; `order` counts all constants."""
 
     value: str
@@ -73,8 +72,7 @@ class Constant:
     order: int
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(Struct, frozen=True):
     """One operator. `numbers` are its attributes that are whole numbers or lists of them; `scope` names the module it came from."""
 
     op: str
@@ -90,8 +88,7 @@ class Node:
         return next(iter(self.numbers.get(name, ())), default)
 
 
-@dataclass
-class Graph:
+class Graph(Struct):
     """All nodes and constants of a model, those of branches too, with `users` (node, number of the input) and the maker of each value.
 
     `unread`: constants of types that are not read, by kind, with their bytes.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.sources.onnx.graph import Constant, Graph, Node
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(Struct, frozen=True):
     """An input that takes weights. `input_first`: as a matrix [in, out]. `scale`, `zero`: the inputs with scales and zero points, or 0.
 
     `factor`: an input whose number the scales are multiplied with.
@@ -87,8 +88,7 @@ STORED_AS = re.compile(r"(?:_quantized|_quant|_Transposed|_DQ_Q\d+|_Q\d(?:G\d+)?
 SCOPE_STEP = re.compile(r"'([^']*)'")
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(Struct, frozen=True):
     """How a constant is used: the node that takes it as a weight and at which port, None where none does.
 
     `turned`: the constant is a matrix [in, out]. `scaling` says how it is dequantised on the way, if it is.
@@ -101,8 +101,7 @@ class Use:
     scaling: Scaling | None = None
 
 
-@dataclass(frozen=True)
-class Scaling:
+class Scaling(Struct, frozen=True):
     """How a constant becomes weights on the way: the `node` that does it, and the values of scale and zero point ("" for none).
 
     `swapped`: the node has the transpose of the constant before it. `by_row`: rows of both are taken out before.
@@ -125,8 +124,7 @@ def _order(use: Use) -> tuple[bool, bool, bool, int]:
     return node is None, node is not None and node.op != "Gather", use.scaling is None, node.order if node is not None else 0
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(Struct, frozen=True):
     """What happened to a constant so far: steps that may follow, whether it was transposed and how dequantised, what was subtracted."""
 
     steps: int

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from modelkin_indexer.source import BITS
 from modelkin_indexer.sources.onnx.blocks import given

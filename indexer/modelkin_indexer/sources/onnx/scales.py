@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.sources.onnx.blocks import OPERATORS, given
 from modelkin_indexer.sources.onnx.graph import Constant, Graph, Node
@@ -18,8 +18,7 @@ EXPERTS = {"QMoE": (3, 6, 9, *range(11, 21))}  # inputs with scales and the like
 RESCALED_STEPS = 3  # from a product of whole numbers to the operator that scales it
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(Struct, frozen=True):
     """Scales, and the oriented shape of the weight that they belong to."""
 
     scales: Scales

@@ -7,9 +7,10 @@ https://docs.openvino.ai/2025/documentation/openvino-ir-format/operation-sets.ht
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
+
+from msgspec import Struct, field
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, read_exact
@@ -29,8 +30,7 @@ DTYPES = {
 }
 
 
-@dataclass(frozen=True)
-class Constant:
+class Constant(Struct, frozen=True):
     """A constant: bytes [offset, offset + size) of the file beside. `dtype` is the file's own word where no other is known."""
 
     dtype: str
@@ -39,8 +39,7 @@ class Constant:
     size: int
 
 
-@dataclass
-class Layer:
+class Layer(Struct):
     """One operation; `inputs`: port -> number of the layer that feeds it; `users`: (number of a layer, its port)."""
 
     number: int

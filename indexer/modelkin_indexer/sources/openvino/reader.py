@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.source import BITS

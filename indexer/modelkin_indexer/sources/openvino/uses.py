@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from math import prod
+
+from msgspec import Struct
 
 from modelkin_indexer.sources.openvino.graph import Constant, Graph, Layer
 
@@ -23,8 +24,7 @@ RECURRENT = {
 }
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(Struct, frozen=True):
     """What computes with a constant, at which of its inputs, and what happens on the way.
 
     `scale` (their product) and `zero`: constants that turn whole numbers into weights; `turned`: the matrix is read as its transpose;

@@ -6,10 +6,11 @@ https://github.com/PaddlePaddle/Paddle/blob/develop/python/paddle/framework/io.p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.source import BITS

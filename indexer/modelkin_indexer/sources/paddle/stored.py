@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
+
+from msgspec import Struct
 
 from modelkin_indexer.places import TensorInfo
 from modelkin_indexer.source import BITS
@@ -19,8 +20,7 @@ OWN = re.compile(r"\.(w|b)_(\d)$")
 NORM_LEAVES = {"w_0": "weight", "b_0": "bias", "w_1": "running_mean", "w_2": "running_var"}
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """An array. `own` is the name that Paddle made up for the parameter, by its layer's class; "" if that is not said.
 
     `parts`: (file, first byte, length); `held` are its bytes where it is small. `fortran`: the first axis is the fastest.

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NoReturn
+
+from msgspec import Struct, field
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
@@ -146,8 +147,7 @@ class _Metadata:
         raise DamagedFile(problem, path=self._path, remedy=FETCH_AGAIN)
 
 
-@dataclass(frozen=True)
-class _Saved:
+class _Saved(Struct, frozen=True):
     """Decodes a piece that torch.save wrote, opened when some of it is asked for (see `Decoder`)."""
 
     tensor: str
@@ -156,7 +156,7 @@ class _Saved:
     place: tuple[int, int, int]
     files: OpenFiles
     block_bytes: int = 1
-    _opened: list[Decoder] = field(default_factory=list, compare=False)
+    _opened: list[Decoder] = field(default_factory=list)
 
     def decode(self, start: int, out: Bytes) -> int:
         if not self._opened:

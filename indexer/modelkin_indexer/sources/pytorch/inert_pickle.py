@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
+
+from msgspec import Struct, field
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 
@@ -18,15 +19,13 @@ MAX_STEPS = 4_000_000  # steps of one pickle: a checkpoint of 100,000 tensors ha
 SAVE_AGAIN = "Save the state dict alone, or as safetensors."
 
 
-@dataclass(frozen=True)
-class Global:
+class Global(Struct, frozen=True):
     """The name of a class or function."""
 
     name: str
 
 
-@dataclass(eq=False)
-class Call:
+class Call(Struct, eq=False):
     """What would have been made by calling `function`: its arguments, the state set on it and the items put into it."""
 
     function: str
@@ -35,8 +34,7 @@ class Call:
     items: dict[Any, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class Persistent:
+class Persistent(Struct, frozen=True, eq=False):
     """A thing that is stored outside the pickle, by its id."""
 
     key: Any

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
@@ -39,8 +40,7 @@ COMPARED = 1 << 20  # bytes of a tensor that stands in two files
 MAX_PICKLE = 64_000_000  # bytes of the pickle that names the tensors: 100,000 tensors take 20 MB
 
 
-@dataclass(frozen=True)
-class File:
+class File(Struct, frozen=True):
     """One open file: its tensors, where its storages begin and how many bytes they have."""
 
     path: Path

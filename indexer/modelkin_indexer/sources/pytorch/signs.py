@@ -6,9 +6,8 @@ https://docs.pytorch.org/docs/stable/generated/torch.resolve_conj.html
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.source import BITS
 from modelkin_indexer.sources.stored.decoded import Bytes, Decoder, Presented
@@ -16,8 +15,7 @@ from modelkin_indexer.sources.stored.decoded import Bytes, Decoder, Presented
 SIGN = 0x80  # of a float's last byte, in the little-endian order of checkpoints
 
 
-@dataclass(frozen=True)
-class Turned:
+class Turned(Struct, frozen=True):
     """Decodes numbers of `width` bytes and turns the sign of those at even places, at odd ones, or both."""
 
     inner: Decoder

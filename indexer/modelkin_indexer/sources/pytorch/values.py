@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.sources.pytorch.inert_pickle import SAVE_AGAIN, Call, Global, Persistent
@@ -61,8 +62,7 @@ MODULE_PARTS = ("_parameters", "_buffers", "_modules")
 MAX_DEPTH = 64  # dictionaries in dictionaries; modules of real models reach 20
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """A tensor: its numbers' type, and how it is laid over a storage (all counts in numbers).
 
     `turned`: whether the numbers at even and at odd places bear the other sign than is stored.
@@ -86,8 +86,7 @@ class Stored:
         return True
 
 
-@dataclass
-class Found:
+class Found(Struct):
     """The tensors of a checkpoint by name, and what a person should know of the rest. `metadata`: of what class a weight of others is."""
 
     tensors: dict[str, Stored] = field(default_factory=dict)

@@ -7,10 +7,11 @@ https://huggingface.co/docs/safetensors/index#format
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
@@ -32,8 +33,7 @@ COMPLEX = "C64"  # presented as pairs of numbers, the last axis real and imagina
 SUFFIX = ".safetensors"
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """A tensor and where its bytes begin in the file."""
 
     info: TensorInfo

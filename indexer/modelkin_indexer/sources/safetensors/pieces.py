@@ -12,10 +12,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
+
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
@@ -32,8 +33,7 @@ NUMBERED = re.compile(r"shard-(\d{5})-")  # how the writer's files begin, counte
 Places = Mapping[str, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
-class Shard:
+class Shard(Struct, frozen=True):
     """One open file. `tensors` and `metadata` hold what its header says; `header_bytes` what reading that cost."""
 
     path: Path

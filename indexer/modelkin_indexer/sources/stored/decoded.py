@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct, field
 
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.places import TensorInfo
@@ -45,8 +45,7 @@ class Decoder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Plain:
+class Plain(Struct, frozen=True):
     """Bytes stored as they are presented, from byte `start` of an open file on."""
 
     descriptor: int
@@ -60,16 +59,14 @@ class Plain:
         return out.nbytes
 
 
-@dataclass(frozen=True)
-class Presented:
+class Presented(Struct, frozen=True):
     """A tensor as readers see it: C-contiguous, of a plain dtype, with what makes its bytes."""
 
     info: TensorInfo
     decoder: Decoder
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """What a source says of itself: see the attributes of `Source`. `header_bytes` were read to open it."""
 
     path: Path

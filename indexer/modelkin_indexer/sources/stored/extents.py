@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
@@ -24,8 +24,7 @@ DECODED_BYTES = 4
 MAX_BYTES = 1 << 48  # more than any file has; keeps hostile shapes from costing memory
 
 
-@dataclass(frozen=True)
-class Extent:
+class Extent(Struct, frozen=True):
     """Bytes [start, start + length) of an open file, or of `held` where they are in memory already."""
 
     file: int
@@ -83,8 +82,7 @@ class OpenFiles:
             os.close(self._descriptors.pop())
 
 
-@dataclass(frozen=True)
-class StoredTensor:
+class StoredTensor(Struct, frozen=True):
     """One tensor: its parts one after the other are its bytes in C order. `scales` turn stored whole numbers into weights.
 
     `transposed`: what is stored is the transpose of the matrix `shape`. Rows that are wider by their scales' shape are filled up.
@@ -117,8 +115,7 @@ class StoredTensor:
         return Presented(info, scaled if numbers == prod(self.shape) else FilledUp(scaled, self.scales.shape[-1], self.shape[-1]))
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(Struct, frozen=True):
     """Bytes stored as they are presented, in several parts."""
 
     tensor: str
@@ -146,8 +143,7 @@ class Parts:
             out[:] = np.frombuffer(part.held[start : start + out.nbytes], np.uint8)
 
 
-@dataclass(frozen=True)
-class FilledUp:
+class FilledUp(Struct, frozen=True):
     """The first `columns` of rows of `width` numbers."""
 
     stored: Scaled
@@ -167,8 +163,7 @@ class FilledUp:
         return count
 
 
-@dataclass(frozen=True)
-class Scaled:
+class Scaled(Struct, frozen=True):
     """Whole numbers presented as what they stand for."""
 
     stored: Parts

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.sources.stored.decoded import Bytes
@@ -80,8 +80,7 @@ class Inflating:
         return DamagedFile(f"cannot be decompressed ({problem})", path=self._path, tensor=self._tensor, remedy=FETCH_AGAIN)
 
 
-@dataclass(frozen=True)
-class Inflated:
+class Inflated(Struct, frozen=True):
     """Decodes the bytes of a member from byte `skipped` on."""
 
     member: Inflating

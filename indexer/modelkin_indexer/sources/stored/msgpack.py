@@ -6,9 +6,10 @@ https://github.com/msgpack/msgpack/blob/master/spec.md
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, read_exact
@@ -27,8 +28,7 @@ NUMBERS = {
 CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
 
 
-@dataclass(frozen=True)
-class Raw:
+class Raw(Struct, frozen=True):
     """Bytes [start, start + length) of the file; `kind` is the number of an extension type, None of plain bytes and long texts."""
 
     start: int

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
 import numpy as np
+from msgspec import Struct
 
 from modelkin_indexer.source import BITS
 from modelkin_indexer.sources.stored.decoded import Bytes, Decoder
@@ -17,8 +17,7 @@ MAX_AXES = 32
 MOST_COMPARED = 4096  # pieces of a tensor of which each is held against each
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """A box of a tensor: where it begins in it, its shape, and what makes its numbers in C order, from the start of any of its rows."""
 
     offsets: Shape
@@ -26,8 +25,7 @@ class Piece:
     decoder: Decoder
 
 
-@dataclass(frozen=True)
-class Joined:
+class Joined(Struct, frozen=True):
     """Decodes a tensor of pieces, some rows at a time (see `Decoder`)."""
 
     dtype: str

@@ -6,12 +6,12 @@ Several in a byte begin with the lowest bits; those of bitsandbytes' tables begi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -45,8 +45,7 @@ HIGH_FIRST = ("NF4", "BNB_FP4")
 SCALED = frozenset((*WHOLE, *PACKED))
 
 
-@dataclass(frozen=True)
-class Scales:
+class Scales(Struct, frozen=True):
     """How the stored numbers of a tensor of this `shape` become weights.
 
     `scale` and `zero` (same shape, or one number each) have an axis for each axis of the tensor: of length 1, of the tensor's own length,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from modelkin_indexer.places import View
 from modelkin_indexer.source import BITS
@@ -11,8 +12,7 @@ from modelkin_indexer.sources.stored.decoded import Bytes, DecodedSource, Origin
 from modelkin_indexer.sources.stored.values import SPAN_BYTES, read_stored
 
 
-@dataclass(frozen=True)
-class Strided:
+class Strided(Struct, frozen=True):
     """Decodes a tensor to C order, some rows at a time. `offset` and `strides` count numbers of `storage`, a vector."""
 
     storage: Presented

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct, field
 
 Singles = npt.NDArray[np.float32]
 LARGEST = 1e15  # above it the squares of a row's 16,384 numbers may sum to no float32; weights that work stay below 1e5
@@ -13,8 +12,7 @@ SURE = 0.99  # of the largest square: room for the rounding of float32 sums
 NAMED = 5  # rows named in a sentence
 
 
-@dataclass
-class Unusable:
+class Unusable(Struct):
     """What of a tensor could not be used: how many `numbers` of `all`, and the first of the `rows` that they are in."""
 
     all: int

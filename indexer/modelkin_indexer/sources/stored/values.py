@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 from numpy.lib.stride_tricks import as_strided
 
 from modelkin_indexer.places import View
@@ -61,8 +61,7 @@ _FURTHER = {
 }
 
 
-@dataclass(frozen=True)
-class _SmallFloat:
+class _SmallFloat(Struct, frozen=True):
     """How a narrow float becomes a float32: sign-extend it, shift its exponent and mantissa into place, keep sign and those, rescale.
 
     `special` are the bits that are all set in infinities and NaN (in NaN alone where there are no infinities).
@@ -217,8 +216,7 @@ def read_stored(source: Source, view: View, start: int, stop: int, out: Bytes | 
     return target
 
 
-@dataclass(frozen=True)
-class _Box:
+class _Box(Struct, frozen=True):
     """Numbers of a stored tensor on a strided grid, as in a View."""
 
     offset: int

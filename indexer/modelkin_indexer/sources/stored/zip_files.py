@@ -6,8 +6,9 @@ import io
 import os
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN, read_exact
@@ -17,8 +18,7 @@ LOCAL_HEADER, LOCAL_MARK = 30, b"PK\x03\x04"
 WINDOW = 65_536
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(Struct, frozen=True):
     """A file in the archive: where its stored bytes begin, how many they are, how many they become, and the CRC-32 of those."""
 
     name: str

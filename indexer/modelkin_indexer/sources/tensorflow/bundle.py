@@ -6,8 +6,9 @@ https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/protobuf/te
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.sources.stored.files import FETCH_AGAIN
@@ -25,8 +26,7 @@ GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the key of what says which object of a
 VALUE = "VARIABLE_VALUE"
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A tensor: `length` bytes from `start` on in a shard. `dtype` is "" of one that is not read, `kind` TensorFlow's number for it."""
 
     kind: int

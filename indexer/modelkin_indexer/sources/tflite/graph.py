@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tflite as schema
+from msgspec import Struct
 
 from modelkin_indexer.sources.stored.decoded import Bytes, Decoder
 
@@ -29,8 +29,7 @@ Floats = npt.NDArray[np.float32]
 Matrix = Callable[[int], Floats | None]  # a small constant's numbers
 
 
-@dataclass(frozen=True)
-class Uses:
+class Uses(Struct, frozen=True):
     """Of constants by their numbers: the order of kernels' axes, the size of the groups that are turned, and the matrices that do it."""
 
     axes: Mapping[int, tuple[int, ...]]
@@ -156,8 +155,7 @@ def turned(rows: Floats, size: int) -> Floats:
     return back
 
 
-@dataclass(frozen=True)
-class TurnedBack:
+class TurnedBack(Struct, frozen=True):
     """Decodes numbers that were turned in groups of `size` (see `Decoder`); the ones below are float32."""
 
     stored: Decoder

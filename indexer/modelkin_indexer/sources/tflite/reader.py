@@ -8,7 +8,6 @@ from __future__ import annotations
 import mmap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import tflite as schema
 from flatbuffers.number_types import Int32Flags
+from msgspec import Struct
 
 from modelkin_indexer.errors import DamagedFile, UnsupportedFormat
 from modelkin_indexer.places import TensorInfo
@@ -49,8 +49,7 @@ MAX_TENSORS = 500_000  # as in the other containers
 MAX_AXES = 8
 
 
-@dataclass(frozen=True)
-class _Constant:
+class _Constant(Struct, frozen=True):
     """A tensor that the file gives; `axes` as in TURNED, where an operator takes it as its kernel; turned in groups of `turned`."""
 
     name: str
@@ -62,8 +61,7 @@ class _Constant:
     turned: int = 0
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(Struct, frozen=True):
     """A model in bytes [start, start + length) of a file; `called`: what its tensors' names begin with."""
 
     start: int

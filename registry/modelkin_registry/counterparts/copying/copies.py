@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer import spec
 from modelkin_indexer.places import NO_LAYER, Place
@@ -31,8 +32,7 @@ FEWEST_LAYERS = 2  # tensors of one shape that make a stack
 AGREE = 0.95  # share of the layers that keep their partners, and of tensors that keep their roles, from which layer numbers mean something
 
 
-@dataclass(frozen=True)
-class Copy:
+class Copy(Struct, frozen=True):
     """How the numbers of the query stand in the relative.
 
     `exact`: to the last bit, tensor by tensor. Else the values are the same: `turned` tensors are stored turned round, `united` are put

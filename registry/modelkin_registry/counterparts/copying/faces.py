@@ -7,11 +7,11 @@ put together into, whichever way it is stored, has the sum of their digests: q, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import EXPERT_ROLES, Fingerprint
@@ -24,8 +24,7 @@ ROOM = 16  # places of a table of bits for each digest
 WORDS = (1 << 64) - 1  # digests that add up do so modulo 2^64
 
 
-@dataclass(frozen=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """What a tensor, or one expert of a stack, is: its row of the table, and (lines, width, digest) along its rows and its columns."""
 
     row: int

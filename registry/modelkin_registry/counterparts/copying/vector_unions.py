@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer.results.fingerprint import Vectors
 from modelkin_registry.counterparts.contents import same_vectors
@@ -20,8 +20,7 @@ FEW = 2  # numbers of vectors that files may lack: graphs hold so few as constan
 MOST_TRIED = 24  # vectors of one model that are tried together: more are too many ways, and say too little
 
 
-@dataclass(frozen=True)
-class VectorUnions:
+class VectorUnions(Struct, frozen=True):
     """What vectors without an equal were put together of: (rows of ours, rows of theirs), and the rows of each side that are left."""
 
     found: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from modelkin_indexer.places import Place
 from modelkin_indexer.results.fingerprint import Fingerprint

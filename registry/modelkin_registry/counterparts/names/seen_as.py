@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices, Vectors

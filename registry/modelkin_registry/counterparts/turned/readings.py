@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from modelkin_indexer import spec
 from modelkin_indexer.gram_vectors import without_leading
@@ -50,8 +50,7 @@ def read_as(ours: Fingerprint, theirs: Fingerprint, mine: Sequence[int], others:
     return [*best, *_token_tables(tables, way, theirs.matrices, set(mine), set(others))] if best else []
 
 
-@dataclass(frozen=True)
-class _Look:
+class _Look(Struct, frozen=True):
     """Both models, one way to read ours, and how sketches are compared."""
 
     ours: Fingerprint

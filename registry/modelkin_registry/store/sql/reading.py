@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
+
+from msgspec import to_builtins
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import RegistryError, UnknownModel
@@ -294,7 +295,7 @@ class Reading(Session):
         """Revisions that were read here from files of these names, sizes and digests. Those without digests are never the same."""
         if not files or any(file.digest in ("", "git:") for file in files):
             return []
-        return self.column(OF_FILES, [as_json([asdict(file) for file in files])])
+        return self.column(OF_FILES, [as_json([to_builtins(file) for file in files])])
 
     # the change log
 

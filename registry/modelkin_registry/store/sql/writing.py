@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
+
+from msgspec import to_builtins
 
 from modelkin_indexer import spec
 from modelkin_indexer.errors import NameTaken, RegistryError
@@ -150,13 +151,13 @@ class Writing(Listing):
                 if newest["content"] != record.content:
                     self.update("revision", newest["id"], content=record.content)
                 return int(newest["id"])
-        files, config = as_json([asdict(file) for file in record.files]), as_json(dict(record.config))
+        files, config = as_json([to_builtins(file) for file in record.files]), as_json(dict(record.config))
         described = {"parameters": record.parameters, "bytes_total": record.bytes_total, "config": config, "files": files}
         return self.insert("revision", model=model, content=record.content, added=now(), **described)
 
     def _note_source(self, revision: int, record: NewModel) -> None:
         at = later_than(self.value("SELECT max(last_seen) FROM source WHERE revision = ?", [revision]))
-        files = as_json([asdict(file) for file in record.files])
+        files = as_json([to_builtins(file) for file in record.files])
         who, origin = storable(record.who), storable(record.origin)
         if (known := self.value(SOURCE, [revision, who, origin])) is not None:
             self.update("source", known, last_seen=at, files=files)

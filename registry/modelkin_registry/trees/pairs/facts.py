@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from blake3 import blake3
+from msgspec import Struct
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.batches.layouts import Layout, is_informative, layout_of
@@ -13,8 +12,7 @@ from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.trees.pairs.links import Part
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """Of one model: its size, its components, its informative (component, family) pairs, and what models with the same weights share.
 
     The same means equal places, sketches and lengths: a copy in another file layout, or cast without loss, is one.

@@ -7,20 +7,18 @@ so that a tree of kept pairs is the tree worked out afresh: whatever came, went 
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
-import types
-import typing
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from blake3 import blake3
+from msgspec import Struct, convert, structs
+from msgspec.structs import replace
 
 import modelkin_data
 from modelkin_indexer import results, sketch, spec
@@ -36,8 +34,7 @@ QUICK = 3  # how hard it is packed
 MOST = 1 << 24  # bytes unpacked: pairs of the largest models take some hundred KB
 
 
-@dataclasses.dataclass(frozen=True)
-class Told:
+class Told(Struct, frozen=True):
     """What a pair showed: `is_link` whether there is evidence, and what `links.Link` has of it; `views` once they were held together."""
 
     is_link: bool
@@ -140,7 +137,7 @@ def read(text: str) -> Told:
 
 
 def _made(text: str | bytes) -> Told:
-    return typing.cast(Told, _maker(Told)(json.loads(text)))
+    return convert(json.loads(text), Told)
 
 
 def under(relative: Relative, name: str) -> Relative:
@@ -152,39 +149,4 @@ def _plain(value: Any) -> Any:
     """What JSON has no form for as something that it has one for."""
     if isinstance(value, frozenset):
         return sorted(value)
-    return value.item() if isinstance(value, np.generic) else {name: getattr(value, name) for name in _fields(value.__class__)}
-
-
-@cache
-def _fields(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind))
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-@cache
-def _maker(kind: Any) -> Callable[[Any], Any]:
-    """What makes a value of this type again from what JSON holds of it."""
-    origin, inside = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        make = _maker(next(one for one in inside if one is not types.NoneType))
-        return lambda value: None if value is None else make(value)
-    if origin is tuple and inside[-1] is not Ellipsis:
-        makers = [*map(_maker, inside)]
-        return lambda value: tuple(one(item) for one, item in zip(makers, value, strict=True))
-    if origin in (tuple, frozenset):
-        make = _maker(inside[0])
-        return origin if make is _same else lambda value: origin(map(make, value))
-    if origin is dict:
-        make = _maker(inside[1])
-        return lambda value: {name: make(item) for name, item in value.items()}
-    if dataclasses.is_dataclass(kind):
-        fields = {name: _maker(one) for name, one in typing.get_type_hints(kind).items()}
-        made = typing.cast(type, kind)
-        return lambda value: made(**{name: fields[name](item) for name, item in value.items()})
-    if isinstance(kind, type) and issubclass(kind, tuple):  # a named one
-        items = [*map(_maker, typing.get_type_hints(kind).values())]
-        return lambda value: kind(*(one(item) for one, item in zip(items, value, strict=True)))
-    return _same
+    return value.item() if isinstance(value, np.generic) else structs.asdict(value)

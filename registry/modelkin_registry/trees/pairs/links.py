@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
+
+from msgspec import Struct
 
 from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.answers.relations import PARTIAL, is_descent
@@ -16,8 +17,7 @@ WHOLE_SHARE = 0.5  # share of the smaller model's weights from which a link is o
 MOVED = 2.0  # added to the weight of links in other coordinates: more than any distance
 
 
-@dataclass(frozen=True, eq=False)
-class Views:
+class Views(Struct, frozen=True, eq=False):
     """Two models held against each other: `relative` is b as seen from a, `back` a as seen from b.
 
     r       mean correlation of what they share
@@ -30,8 +30,7 @@ class Views:
     lean: float = 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class Link:
+class Link(Struct, frozen=True, eq=False, dict=True):
     """Two models with evidence. `a` is the smaller one and asks.
 
     closeness  share of either model's weights that carry evidence times their correlation, the lower of both sides; what has no counterpart

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 import networkx
 import numpy as np
+from msgspec.structs import replace
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.relations import BLIND

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 Floats = npt.NDArray[np.float64]
 LOOKED_AT = 4096  # numbers from which the type is told
@@ -13,8 +12,7 @@ BELOW_BF16 = np.uint32(0xFFFF)  # bits of a single that a bfloat16 lacks
 SAME = 1e-5  # relative: what computing in single precision leaves between numbers that should be equal
 
 
-@dataclass(frozen=True)
-class Rounding:
+class Rounding(Struct, frozen=True):
     """Half a step: `relative` to a number, and `absolute` for the smallest ones."""
 
     relative: float
