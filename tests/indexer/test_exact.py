@@ -18,7 +18,7 @@ from modelkin_indexer.exact import compiled, distributions, layer_samples
 from modelkin_indexer.exact import totals as pair_measure
 from modelkin_indexer.exact.comparison import ExactOptions, common_places, compare_places, read_exact
 from modelkin_indexer.exact.delta_spectrum import Sketch, delta_spectrum, described
-from modelkin_indexer.exact.layer_samples import layer_matrices, sample_sides
+from modelkin_indexer.exact.layer_samples import layer_matrices, role_of, sample_sides
 from modelkin_indexer.exact.part_sums import Centre, PartSums
 from modelkin_indexer.exact.units import coarser
 from modelkin_indexer.opening import open_source
@@ -169,8 +169,9 @@ def test_fixed_tables_are_never_compared(tmp_path: Path) -> None:
 def test_every_layer_against_every_other(tmp_path: Path) -> None:
     a, b = models.llama(1), models.with_layers(models.llama(1), [1, 0, 2, 3, 4, 5])
     with closing(open_source(models.write(tmp_path / "a", a))) as one, closing(open_source(models.write(tmp_path / "b", b))) as other:
-        samples = sample_sides(one, other, common_places(one, other)[0])
-        found = layer_matrices("a-b", [first for first, _ in samples], [second for _, second in samples])
+        samples = [*sample_sides(one, other, common_places(one, other)[0])]
+        found = [matrix for ours, theirs in samples for matrix in layer_matrices("a-b", ours, theirs)]
+    assert all(len({role_of(sample.piece) for sample in (*ours, *theirs)}) == 1 for ours, theirs in samples)  # a role at a time
     assert {(matrix.family, matrix.role) for matrix in found} >= {("attention", "q"), ("norm", "mlp_input")}
     for matrix in found:
         cells = np.array(matrix.pearson)

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from modelkin_indexer.exact.journal import Journal
 from modelkin_indexer.exact.pairing import Contents, LayerMaps, PlacePair, pair_places
 from modelkin_indexer.exact.totals import PairTotals, Sides
 from modelkin_indexer.places import Piece, View
-from modelkin_indexer.results.exact import DeltaSpectrum, ExactReading, NotCompared, TensorComparison
+from modelkin_indexer.results.exact import DeltaSpectrum, ExactReading, LayerMatrix, NotCompared, TensorComparison
 from modelkin_indexer.source import Source
 from modelkin_indexer.sources.stored import values
 from modelkin_indexer.sources.stored.usable import Unusable, usable
@@ -62,16 +62,22 @@ def read_exact(a: Source, b: Source, options: ExactOptions) -> ExactReading:
     """
     pairs, left = options.places or common_places(a, b, options.layer_maps, options.contents)
     found = tuple(compare_places(a, b, pairs, options))
-    samples = layer_samples.sample_sides(a, b, pairs)
-    ours, theirs = [first for first, _ in samples], [second for _, second in samples]
     axes = {layer_samples.role_of(pair.a): channel_axis(pair.a) for pair in pairs}
-    sides = (("a-b", ours, theirs), ("a-a", ours, ours), ("b-b", theirs, theirs)) if options.all_layers else ()
+    mismatched: list[TensorComparison] = []
+    within: list[TensorComparison] = []
+    matrices: dict[str, list[LayerMatrix]] = {"a-b": [], "a-a": [], "b-b": []}
+    for ours, theirs in layer_samples.sample_sides(a, b, pairs):
+        mismatched += layer_samples.shifted(ours, theirs, axes)
+        within += layer_samples.shifted(ours, ours, axes)
+        if options.all_layers:
+            for sides, one, other in (("a-b", ours, theirs), ("a-a", ours, ours), ("b-b", theirs, theirs)):
+                matrices[sides] += layer_samples.layer_matrices(sides, one, other)
     return ExactReading(
         pairs=found,
         not_compared=tuple(left),
-        mismatched=tuple(layer_samples.shifted(ours, theirs, axes)),
-        within=tuple(layer_samples.shifted(ours, ours, axes)),
-        matrices=tuple(matrix for side in sides for matrix in layer_samples.layer_matrices(*side)),
+        mismatched=tuple(mismatched),
+        within=tuple(within),
+        matrices=tuple(chain.from_iterable(matrices.values())),
     )
 
 

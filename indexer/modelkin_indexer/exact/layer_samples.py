@@ -95,10 +95,13 @@ def _runs(piece: Piece) -> Iterator[tuple[int, int, int]]:
         yield at, start, start + length
 
 
-def sample_sides(a: Source, b: Source, pairs: Iterable[PlacePair]) -> list[tuple[LayerSample, LayerSample]]:
-    """Samples of both sides of each pair inside the layers, where both have one shape."""
-    inside = (pair for pair in pairs if pair.a.place.layer != NO_LAYER and pair.b.place.layer != NO_LAYER)
-    return [(sample_layer(a, pair.a), sample_layer(b, pair.b)) for pair in inside if pair.a.is_vector or pair.same_views]
+def sample_sides(a: Source, b: Source, pairs: Iterable[PlacePair]) -> Iterator[tuple[list[LayerSample], list[LayerSample]]]:
+    """Samples of both sides of all pairs inside the layers, where both have one shape: role by role, since a role is held in memory."""
+    inside = [pair for pair in pairs if pair.a.place.layer != NO_LAYER and pair.b.place.layer != NO_LAYER]
+    alike = [pair for pair in inside if pair.a.is_vector or pair.same_views]
+    ours, theirs = ([pair.a for pair in alike], [pair.b for pair in alike])
+    for role in sorted({role_of(piece) for piece in (*ours, *theirs)}):
+        yield [sample_layer(a, p) for p in ours if role_of(p) == role], [sample_layer(b, p) for p in theirs if role_of(p) == role]
 
 
 def shifted(ours: Sequence[LayerSample], theirs: Sequence[LayerSample], axes: Mapping[Role, int]) -> list[TensorComparison]:
