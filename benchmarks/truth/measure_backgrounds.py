@@ -2,9 +2,10 @@
 
     python -m benchmarks.truth.measure_backgrounds BENCH_DIR [--universe dev] [--weights DIR]
 
-Pairs are the unrelated stored models of a lineage universe, and, with --weights (as benchmarks/starter/build_starter.py keeps them),
-unrelated public models against each other. Writes results/backgrounds.json: for each channel and family the number of pairs, mean,
-standard deviation and largest r, and the spread beyond noise; data/modelkin_data/backgrounds.json must not be below it.
+Pairs are the unrelated stored models of a lineage universe, and, with --weights (as benchmarks/truth/real_models.py keeps them), public
+models of different packages of which nothing is known that they have in common (common/real_pairs.py). Writes results/backgrounds.json:
+for each channel and family the number of pairs, mean, standard deviation and largest r, and the spread beyond noise;
+data/modelkin_data/backgrounds.json must not be below it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ import argparse
 import json
 import math
 from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common.real_pairs import known_pairs
+from benchmarks.common.real_weights import RealModel, fetch, read_table
 from benchmarks.common.results import write_result
 from modelkin_data import backgrounds
+from modelkin_indexer.errors import SourceError
 from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -36,6 +42,24 @@ def unrelated_pairs(universe: Path) -> list[tuple[str, str]]:
     stored = {folder.name for folder in (universe / "models").iterdir()}
     pairs = [(p["parent"], p["child"]) for p in truth["pairs"] if p["expect"] == "unrelated"]
     return [(a, b) for a, b in pairs if a in stored and b in stored and not {"-lora", "-traj"} & {a[-5:], a[-6:-1], b[-5:], b[-6:-1]}]
+
+
+def public_models(weights: Path) -> list[tuple[RealModel, Fingerprint]]:
+    """Those that can be read."""
+    models = read_table().models
+    paths, found = fetch(models, weights), []
+    for model in models:
+        with suppress(SourceError), closing(open_source(paths[model.id])) as source:
+            found.append((model, fingerprint_source(source)))
+    return found
+
+
+def strangers(models: Sequence[RealModel]) -> list[tuple[str, str]]:
+    """Pairs of models of different packages that nobody knows to have anything in common, and whose packages have not either."""
+    package = {model.id: model.package for model in models}
+    akin = {frozenset((package[a], package[b])) for a, b in known_pairs() if a in package and b in package}
+    apart = ((a, b) for a, b in combinations(package, 2) if package[a] != package[b])
+    return [(a, b) for a, b in apart if frozenset((package[a], package[b])) not in akin]
 
 
 def samples(a: Fingerprint, b: Fingerprint) -> dict[tuple[str, str], Sample]:
@@ -61,11 +85,11 @@ def main() -> None:
     universe = args.bench / args.universe
     pairs = unrelated_pairs(universe)
     folders = {name: universe / "models" / name for pair in pairs for name in pair}
-    if args.weights:
-        real = {file.parent.name: file for file in sorted(args.weights.rglob("*.safetensors"))}
-        folders |= real
-        pairs += list(combinations(sorted(real), 2))
     models = {name: fingerprint_source(open_source(path)) for name, path in folders.items()}
+    if args.weights:
+        public = public_models(args.weights)
+        models |= {one.id: fingerprint for one, fingerprint in public}
+        pairs += strangers([one for one, _ in public])
     found: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     for a, b in pairs:
         for key, sample in samples(models[a], models[b]).items():

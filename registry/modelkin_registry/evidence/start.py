@@ -32,8 +32,12 @@ NORMAL = 3.0  # kurtosis that independent changes lead to, whatever the start wa
 TALL_SD = 2.0  # standard errors of the energy of a tall table's sampled rows: rows that did not move must not pass for moved ones
 TINY = float(np.finfo(np.float64).tiny)
 ROW_NORMS = ("weight_g", "original0")  # what torch calls the norms of a matrix' rows where it normalises weights
-NEAR_NORM = 1.5  # of a matrix' rows, on average: a start makes them equal, and what was trained until they differ by more is hardly that
-EVEN = 0.5  # of the spread of independent draws; draws of a fixed number a line, at places of chance, reach 0.8 (mechanism: 2 for 3)
+# Of the norms of a matrix' rows: a start makes stored ones equal to them, and what was trained until they differ by more is hardly that.
+# Half of the gains of published models are as near to lines of their length by chance, and say nothing then (odd_starts.json).
+NEAR_NORM = 1.5
+# Of the spread of independent draws: even numbers reach down to 0.53, what is drawn a fixed number a line, at places of chance, to 0.66;
+# orthonormal lines, permutations and shifts have none (odd_starts.json).
+EVEN = 0.5
 # Of drawn matrices under a random mask with so many numbers left in a line or more, the spread of the lines is at most 3.9 standard
 # deviations above that of as heavy-tailed normal numbers; with fewer than 10 up to 14 (sparse_starts.json, level full).
 MASKED, FEWEST_LEFT = 0.05, 24
