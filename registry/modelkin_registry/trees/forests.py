@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import networkx
+
 from modelkin_registry.trees.directions import ONE_WAY, STRONG, WEAK, Hint
-from modelkin_registry.trees.graphs import Graph, Joined, shortest
 from modelkin_registry.trees.pairs.links import Link
 
 # Factor on the distance to a quantised, pruned or upcycled copy: its distance to a third model differs from its original's by less than
@@ -68,21 +69,13 @@ class Kinship:
         return len(gaps) >= HUB and median(gaps) < 0
 
 
-def graph_of(links: Iterable[Link]) -> Graph[Link]:
-    """The links between their models."""
-    graph = Graph[Link]()
-    for link in links:
-        graph.join(link.a, link.b, link)
-    return graph
-
-
 def untried(edges: Iterable[Link], known: Kinship) -> list[tuple[str, str]]:
     """Pairs worth measuring next: each model with the middle of its family, which many copies may hide from it."""
-    around = graph_of(edges).around
-    middle = {name: name for name in around}
+    forest = networkx.Graph([(link.a, link.b) for link in edges])
+    middle = {name: name for name in forest}
     for _ in range(REACH):
-        middle = {name: min((middle[near] for near in (name, *around[name])), key=lambda m: (-len(around[m]), m)) for name in around}
-    pairs = sorted((name, hub) for name, hub in middle.items() if len(around[hub]) > HUB and name != hub)
+        middle = {name: min((middle[near] for near in (name, *forest[name])), key=lambda m: (-forest.degree[m], m)) for name in forest}
+    pairs = sorted((name, hub) for name, hub in middle.items() if forest.degree[hub] > HUB and name != hub)
     return [(name, hub) for name, hub in pairs if hub not in known.around[name]]
 
 
@@ -91,20 +84,19 @@ def spanning(links: Sequence[Link], kin: Kinship) -> list[Link]:
 
     A link counts as it is known: edges that turn out to be none of whole models are left out in another round (`standing`).
     """
+    graph = networkx.Graph()
     ordered = sorted(links, key=lambda link: (link.a, link.b))
-    graph, nearest = graph_of(ordered), _nearest_of_leaves(ordered)
-    forest = shortest((_length(link, nearest), a, b, link) for a, b, link in graph.edges())
-    for a, b in sorted((a, b) for a, b, _ in forest.edges()):
+    nearest = _nearest_of_leaves(ordered)
+    for link in ordered:
+        leaf = any(name in nearest and nearest[name] is not link for name in (link.a, link.b))
+        graph.add_edge(link.a, link.b, weight=link.weight * (LEAF_FACTOR if leaf else 1.0), link=link)
+    forest = networkx.Graph()
+    forest.add_edges_from(networkx.minimum_spanning_edges(graph, algorithm="kruskal"))
+    for a, b in sorted(forest.edges):
         for near, far in ((a, b), (b, a)):
-            if far in forest.around[near]:
+            if forest.has_edge(near, far):
                 _centre(forest, graph, near, far, kin)
-    return [link for _, _, link in forest.edges()]
-
-
-def _length(link: Link, nearest: Mapping[str, Link]) -> float:
-    """What a link counts as: more where a leaf hangs on another one than its `nearest`."""
-    leaf = any(name in nearest and nearest[name] is not link for name in (link.a, link.b))
-    return link.weight * (LEAF_FACTOR if leaf else 1.0)
+    return [data["link"] for _, _, data in forest.edges(data=True)]
 
 
 def standing(links: Iterable[Link], kin: Kinship) -> list[Link]:
@@ -118,11 +110,10 @@ def standing(links: Iterable[Link], kin: Kinship) -> list[Link]:
         able = [link for link in able if id(link) not in parts]
 
 
-def _centre(forest: Graph[Link], graph: Graph[Link], model: str, other: str, kin: Kinship) -> None:
+def _centre(forest: networkx.Graph, graph: networkx.Graph, model: str, other: str, kin: Kinship) -> None:
     """Hang a model on one that is as near to it as `other`, and nearer to all others, if there is such a one on that side."""
-    around = graph.around[model]
-    link = around[other]
-    near = {third: around[third] for third in sorted(around) if third != other}
+    link = graph.edges[model, other]["link"]
+    near = {third: graph.edges[model, third]["link"] for third in sorted(graph[model]) if third != other}
     able = [third for third, found in near.items() if found.is_moved == link.is_moved and found.distance <= _limit(link)]
     better = [third for third in able if kin.is_nearer_to_all(third, other)]
     if not better:
@@ -130,10 +121,11 @@ def _centre(forest: Graph[Link], graph: Graph[Link], model: str, other: str, kin
     best = better[0]
     for third in better[1:]:
         best = third if kin.is_nearer_to_all(third, best) else best
-    forest.part(model, other)
-    hangs = any(name == best for _, name in forest.steps(model))
-    chosen = other if hangs else best
-    forest.join(model, chosen, around[chosen])
+    forest.remove_edge(model, other)
+    if networkx.has_path(forest, best, model):
+        forest.add_edge(model, other, **graph.edges[model, other])
+    else:
+        forest.add_edge(model, best, **graph.edges[model, best])
 
 
 def _limit(link: Link) -> float:
@@ -158,73 +150,70 @@ def _is_one_way(link: Link, child: str, other: str) -> bool:
     return any(name in names and name not in back for name in ONE_WAY)
 
 
-Signs = tuple[Link, Sequence[Hint]]  # a link, and what speaks for its directions
-
-
 def oriented(edges: Sequence[Link], hints: Mapping[Edge, Sequence[Hint]]) -> list[list[Oriented]]:
     """Each tree rooted where the hints are contradicted least, so that every model has one parent at most; the largest tree first."""
-    links, graph = graph_of(edges), Graph[Signs]()
+    graph = networkx.Graph()
     for link in edges:
-        graph.join(link.a, link.b, (link, [*hints.get((link.a, link.b), ()), *_central(links, link.a, link.b)]))
+        graph.add_edge(link.a, link.b, link=link, hints=[*hints.get((link.a, link.b), ())])
+    for a, b, data in graph.edges(data=True):
+        data["hints"] += _central(graph, a, b)
     return [_rooted(graph, names) for names in _trees(graph)]
 
 
-def _trees(graph: Graph[Signs]) -> list[list[str]]:
-    return sorted((sorted(names) for names in graph.trees()), key=lambda names: (-len(names), names[0]))
+def _trees(graph: networkx.Graph) -> list[list[str]]:
+    return sorted((sorted(names) for names in networkx.connected_components(graph)), key=lambda names: (-len(names), names[0]))
 
 
-def _central(graph: Graph[Link], a: str, b: str) -> list[Hint]:
+def _central(graph: networkx.Graph, a: str, b: str) -> list[Hint]:
     """A base is nearer to each of its children than these are to each other, so its children hang on it."""
-    degrees = {name: len(graph.around[name]) for name in (a, b)}
-    parent, child = sorted((a, b), key=lambda name: (-degrees[name], name))
-    others = degrees[parent] - 1
-    if others < HUB or degrees[parent] == degrees[child]:
+    parent, child = sorted((a, b), key=lambda name: (-graph.degree[name], name))
+    others = graph.degree[parent] - 1
+    if others < HUB or graph.degree[parent] == graph.degree[child]:
         return []
     return [Hint(parent, child, WEAK, f"{others} further models are nearer to the other than to it")]
 
 
-def _rooted(graph: Graph[Signs], names: Sequence[str]) -> list[Oriented]:
+def _rooted(graph: networkx.Graph, names: Sequence[str]) -> list[Oriented]:
     costs = _costs(graph, names)
     root = min(names, key=lambda name: (costs[name], name))
-    down = graph.steps(root)
+    down = [(parent, child) for parent, child in networkx.bfs_edges(graph, root)]
     least = dict(costs)  # over the part of the tree below a model
     for parent, child in reversed(down):
         least[parent] = min(least[parent], least[child])
     return [_edge(graph, parent, child, least[child] - costs[root]) for parent, child in down]
 
 
-def _costs(graph: Graph[Signs], names: Sequence[str]) -> dict[str, float]:
+def _costs(graph: networkx.Graph, names: Sequence[str]) -> dict[str, float]:
     """The weight of contradicted hints, for every model as the root: moving the root over an edge turns that edge alone."""
     start = names[0]
-    down = graph.steps(start)
+    down = list(networkx.bfs_edges(graph, start))
     costs = {start: sum(_contradicted(graph, parent, child) for parent, child in down)}
     for parent, child in down:
         costs[child] = costs[parent] - _contradicted(graph, parent, child) + _contradicted(graph, child, parent)
     return costs
 
 
-def _contradicted(graph: Graph[Signs], parent: str, child: str) -> float:
-    _, hints = graph.around[parent][child]
-    return float(sum(hint.weight for hint in hints if hint.parent == child))
+def _contradicted(graph: networkx.Graph, parent: str, child: str) -> float:
+    return float(sum(hint.weight for hint in graph.edges[parent, child]["hints"] if hint.parent == child))
 
 
-def _edge(graph: Graph[Signs], parent: str, child: str, margin: float) -> Oriented:
-    link, hints = graph.around[parent][child]
-    reasons = tuple(hint.reason for hint in sorted(hints, key=lambda h: -h.weight) if hint.parent == parent)
+def _edge(graph: networkx.Graph, parent: str, child: str, margin: float) -> Oriented:
+    data = graph.edges[parent, child]
+    reasons = tuple(hint.reason for hint in sorted(data["hints"], key=lambda h: -h.weight) if hint.parent == parent)
     against = _contradicted(graph, parent, child)
     if margin <= 0 or against >= max(STRONG, _contradicted(graph, child, parent)):
-        return Oriented(parent, child, link, 0.0, (AGAINST,) if against and reasons else ())
-    return Oriented(parent, child, link, margin, reasons or (FOLLOWS,))
+        return Oriented(parent, child, data["link"], 0.0, (AGAINST,) if against and reasons else ())
+    return Oriented(parent, child, data["link"], margin, reasons or (FOLLOWS,))
 
 
 def joining(edges: Iterable[Link], others: Iterable[Link], stands: Callable[[Link], bool]) -> list[Link]:
     """Of the other links that stand the nearest that join trees which the edges leave apart, each pair of trees at most once."""
-    trees = Joined()
+    trees = networkx.utils.UnionFind()
     for link in edges:
-        trees.join(link.a, link.b)
+        trees.union(link.a, link.b)
     found = []
     for link in sorted(others, key=lambda link: (link.distance, link.a, link.b)):
         if trees[link.a] != trees[link.b] and stands(link):
-            trees.join(link.a, link.b)
+            trees.union(link.a, link.b)
             found.append(link)
     return found

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+import networkx
 import numpy as np
 
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -18,7 +19,6 @@ from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS
 from modelkin_registry.relations.pairs import Held, hold
 from modelkin_registry.search.known import Known
 from modelkin_registry.store.protocol import Store
-from modelkin_registry.trees.graphs import Graph, Joined
 from modelkin_registry.trees.pairs.facts import Facts, comparable_share, facts_of
 from modelkin_registry.trees.pairs.kept import KeptPairs, Told, under
 from modelkin_registry.trees.pairs.links import Link, Views
@@ -156,9 +156,9 @@ class Measurer:
 
     def link_many(self, pairs: Sequence[Pair]) -> Iterable[int]:
         """Look at many pairs, those of one family together: their fingerprints are read once. Tells how many were looked at so far."""
-        families = Joined()
+        families = networkx.utils.UnionFind()
         for pair in pairs:
-            families.join(*pair)
+            families.union(*pair)
         ordered = sorted(pairs, key=lambda pair: families[pair[0]])
         for start in range(0, len(ordered), AT_ONCE):
             some = ordered[start : start + AT_ONCE]
@@ -178,9 +178,10 @@ class Measurer:
 
     def families(self, names: Iterable[str]) -> list[list[str]]:
         """Of these models those that hang together by links among them; each family in order, and they by their first."""
-        wanted = dict.fromkeys(names)
-        graph = Graph({name: {other: link for other, link in self.near[name].items() if other in wanted} for name in wanted})
-        return sorted(sorted(family) for family in graph.trees())
+        union = networkx.utils.UnionFind(names)
+        for name in [*union]:
+            union.union(name, *(other for other in self.near[name] if other in union.parents))
+        return sorted(sorted(family) for family in union.to_sets())
 
     def forget(self, names: Iterable[str]) -> None:
         """Let go of the links of models that little is asked of any more. The pairs stay counted."""
