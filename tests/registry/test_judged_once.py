@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from benchmarks.common.sketch_families import families
+from benchmarks.common.sketch_families import families, strangers
 from modelkin_indexer.results.fingerprint import Fingerprint, Matrices
 from modelkin_indexer.results.once import once
-from modelkin_registry.batches.pairs import screened, screened_both_ways
+from modelkin_registry.batches.mirrored import mirrored
+from modelkin_registry.batches.pairs import groups, screened, screened_both_ways
 from modelkin_registry.counterparts.copying import alike
 from modelkin_registry.counterparts.copying.faces import Unit, united
 from modelkin_registry.evidence.judge import ALONE
@@ -59,6 +60,21 @@ def test_both_ways_at_once_show_what_each_shows(family: list[Fingerprint]) -> No
     back = screened([(second, first) for first, second in pairs], ALONE)
     assert screened_both_ways(pairs, ALONE) == [*zip(screened(pairs, ALONE), back, strict=True)]
     assert any(one.shared for one, _ in screened_both_ways(pairs, ALONE))
+
+
+def test_what_is_the_same_either_way_is_worked_out_once() -> None:
+    made = [one for _, one in (*families(8, 4), *strangers(3))]
+    table = made[1].matrices
+    layers = [place.layer for place in table.places]
+    moved = np.argsort([layer if layer < 0 else (layer + 3) % (max(layers) + 1) for layer in layers], kind="stable")
+    names = ("probe", "scale", "mean", "sd", "digest")
+    made.append(replace(made[1], matrices=replace(table, **{name: getattr(table, name)[moved] for name in names})))
+    pairs = [*combinations(made, 2)]
+    back = screened([(second, first) for first, second in pairs], ALONE)
+    assert screened_both_ways(pairs, ALONE) == [*zip(screened(pairs, ALONE), back, strict=True)]
+    same = np.concatenate([mirrored(found, group.sides) for group in groups(pairs, ALONE) for found in group.measured.values()])
+    assert same.any()
+    assert not same.all()
 
 
 @pytest.mark.parametrize("count", [2, FEWEST_MISMATCHES - 1, FEWEST_MISMATCHES, 40])

@@ -10,6 +10,8 @@ import pytest
 
 import models
 from modelkin_registry.answers.asked import Merge, QueryAnswer
+from modelkin_registry.merging.election import election_misfit
+from modelkin_registry.merging.judging import EVEN, unevenness
 from modelkin_registry.registry import Registry
 
 Family = dict[str, models.Tensors]
@@ -211,3 +213,15 @@ def test_a_parent_of_a_registered_merge_is_no_merge(registry: Registry, tmp_path
     mix = mixed(family, {"tuned-1": 0.5, "tuned-2": 0.5})
     registry.add("mix", models.fingerprint(tmp_path / "m", mix, level="probe"))
     assert ask(registry, tmp_path, family["tuned-1"]).merge is None
+
+
+@pytest.mark.parametrize("unchanged", [1, 2])
+def test_a_place_in_which_a_parent_or_the_model_changed_nothing_ends_no_question(unchanged: int) -> None:
+    changes = np.random.default_rng(4).standard_normal((14, 3, 128)) / 12
+    products = changes @ changes.transpose(0, 2, 1)
+    assert np.isfinite([election_misfit(products), unevenness(products)]).all()
+    products[3, unchanged, :] = products[3, :, unchanged] = 1e-17  # what rounding leaves of the difference of two equal products
+    products[3, unchanged, unchanged] = 0.0
+    assert not election_misfit(products) <= 1.0
+    if unchanged == 2:
+        assert not unevenness(products) <= EVEN

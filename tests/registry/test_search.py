@@ -159,6 +159,18 @@ def test_judging_again_is_judging_with_that_background(space: Any, parent: Any) 
     assert again.relative.components[0].families[0].null_sd > held.kin().relative.components[0].families[0].null_sd
 
 
+def test_judging_again_is_left_out_where_it_says_the_same(space: Any, parent: Any) -> None:
+    held = hold(printed(space, space.child(np.random.default_rng(6), parent, 0.3)), printed(space, parent), "parent", FIFTY)
+    first, kept = held.kin(), []
+    for family, channel in [(f.family, f.channel) for f in first.relative.components[0].families]:
+        for spread in np.linspace(0.0, 0.3, 31).tolist():
+            strangers = {(family, channel): spread}
+            again = held.kin_beside(strangers, first)
+            assert again == held.widened(strangers).kin()
+            kept.append(again is first)
+    assert 0 < sum(kept) < len(kept)
+
+
 def test_the_second_look_changes_nothing_but_how_far_down_it_goes(space: Any, parent: Any) -> None:
     """As if all with evidence had been judged again and then put in order; a little evidence among wide strangers goes."""
     query = printed(space, parent)

@@ -36,11 +36,11 @@ class Sides(Struct, frozen=True, eq=False):
 
     def of(self, chosen: Ints) -> Sides:
         """Some of the pairs."""
-        return Sides(_chosen(self.query, chosen), _chosen(self.relative, chosen), self.components)
+        return Sides(self.query.of(chosen), self.relative.of(chosen), self.components)
 
-
-def _chosen(side: Stack, chosen: Ints) -> Stack:
-    return Stack([side.models[at] for at in side.at[chosen].tolist()])
+    def turned(self) -> Sides:
+        """The same pairs the other way round."""
+        return Sides(self.relative, self.query, self.components[::-1])
 
 
 class Block(Struct, frozen=True):

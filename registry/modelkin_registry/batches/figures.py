@@ -66,14 +66,19 @@ class Measured(Struct, frozen=True):
     """What pairs of one layout each measure of each other in one pair of components.
 
     `families` by family and channel ("vector" for vectors); `comparable` (pairs,): informative parameters with something of equal shape;
-    `apart`: pairs that have to be looked at one by one; `in_place`: pairs whose layers all have their counterparts at their own numbers.
+    `apart`: pairs that have to be looked at one by one; `maps` their layer maps.
     """
 
     families: dict[tuple[str, str], Figures]
     comparable: Ints
     apart: Bools
-    in_place: Bools
+    maps: LayerMaps
     aligned: tuple[Aligned, ...]
+
+    @property
+    def in_place(self) -> Bools:
+        """Pairs whose layers all have their counterparts at their own numbers."""
+        return self.maps.in_place
 
     def by_family(self) -> dict[tuple[str, str], list[tuple[Aligned, list[int]]]]:
         """Blocks by channel and family, each with the roles of it; vectors stand in the probe channel."""
@@ -101,7 +106,7 @@ def measure(sides: Sides, judge: Judge) -> Measured:
         for family, roles in of_family.items():
             groups[family, one.block.channel].append((one, tuple(roles)))
     families = {key: _figures(*key, _counted(parts), judge, sides) for key, parts in sorted(groups.items())}
-    return Measured(families, _comparable(blocks, sides), apart, maps.in_place, aligned)
+    return Measured(families, _comparable(blocks, sides), apart, maps, aligned)
 
 
 def _aligned(block: Block, maps: LayerMaps) -> Aligned:

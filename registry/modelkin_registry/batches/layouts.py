@@ -122,6 +122,10 @@ class Stack:
         self.at = np.array([number[id(model)] for model in given], np.int64)
         self.known: dict[Hashable, Array] = {}
 
+    def of(self, chosen: Ints | Sequence[int]) -> Stack:
+        """Some of those given."""
+        return Stack([self.models[at] for at in self.at[chosen].tolist()])
+
     def column(self, name: Hashable, of: Callable[[Fingerprint], Array]) -> Array:
         """One column (models, ...)."""
         if name not in self.known:

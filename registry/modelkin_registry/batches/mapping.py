@@ -34,15 +34,18 @@ class LayerMaps:
         self.counterpart = np.full((pairs, len(self.ours)), NO_COUNTERPART, np.int64)
         if not len(self.ours) or not len(self.theirs):
             return
-        z = np.full((pairs, len(self.ours), len(self.theirs)), -np.inf)
+        self.z = z = np.full((pairs, len(self.ours), len(self.theirs)), -np.inf)
         for channel in CHANNELS:
-            z = np.fmax(z, _channel_z(channel, [block for block in usable if block.channel == channel], self.ours, self.theirs, pairs))
-        chosen = _fill_runs(_best_cells(z), z)
-        self.found = (chosen != NONE).any(axis=1)
-        self.counterpart = np.where(chosen != NONE, self.theirs[chosen], NO_COUNTERPART)
-        known = dict(default_pairs(self.ours, self.theirs))
-        self.counterpart[~self.found] = [known.get(layer, NO_COUNTERPART) for layer in self.ours.tolist()]
+            np.fmax(z, _channel_z(channel, [block for block in usable if block.channel == channel], self.ours, self.theirs, pairs), out=z)
+        self.found, self.counterpart = _counterparts(z, self.ours, self.theirs)
         self.in_place = (self.counterpart == self.ours).all(axis=1)
+
+    def in_place_back(self) -> npt.NDArray[np.bool_]:
+        """`in_place` of the same pairs the other way round, where nothing but the direction is another."""
+        if not len(self.ours) or not len(self.theirs):
+            return np.ones(len(self.found), np.bool_)
+        _, counterpart = _counterparts(self.z.transpose(0, 2, 1), self.theirs, self.ours)
+        return np.asarray((counterpart == self.theirs).all(axis=1), np.bool_)
 
     def matched(self, block: Block) -> npt.NDArray[np.bool_]:
         """(pairs, query layers, relative layers) of a block: which cells lie on the map."""
@@ -87,6 +90,16 @@ def _channel_z(channel: str, blocks: Sequence[Block], ours: Ints, theirs: Ints, 
     with np.errstate(invalid="ignore", divide="ignore"):
         z, mean = total / np.sqrt(count), raw / count
     return np.where((count > 0) & (mean >= CHANNEL_R[channel]), z, -np.inf)
+
+
+def _counterparts(z: Floats, ours: Ints, theirs: Ints) -> tuple[npt.NDArray[np.bool_], Ints]:
+    """`found` and `counterpart` of cells (pairs, query layers, relative layers)."""
+    chosen = _fill_runs(_best_cells(z), z)
+    found = (chosen != NONE).any(axis=1)
+    counterpart = np.where(chosen != NONE, theirs[chosen], NO_COUNTERPART)
+    known = dict(default_pairs(ours, theirs))
+    counterpart[~found] = [known.get(layer, NO_COUNTERPART) for layer in ours.tolist()]
+    return found, counterpart
 
 
 def _best_cells(z: Floats) -> Ints:

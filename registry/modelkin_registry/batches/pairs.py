@@ -10,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
+from msgspec.structs import replace
 
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.batches.cosines import Sides
 from modelkin_registry.batches.figures import Measured, measure
 from modelkin_registry.batches.layouts import Layout, Stack, is_plain, layout_of
+from modelkin_registry.batches.mirrored import mirrored
 from modelkin_registry.batches.names import copied, names_hold
 from modelkin_registry.batches.standing import Standing, stand
 from modelkin_registry.counterparts.common_names import named_components
@@ -23,6 +25,7 @@ from modelkin_registry.relations.decisions import COVERAGE_FLOOR, NORMS_ONLY_R
 from modelkin_registry.relations.pairs import TINY
 from modelkin_registry.relations.whole import informative_sizes
 
+MOSTLY = 2  # one in so many
 AT_ONCE = 256  # pairs of one product: 30 MB of a model of 100 matrices
 Pair = tuple[Fingerprint, Fingerprint]
 MATRICES, NORMS, NOTHING, UNTOLD = "matrices", "norms", "nothing", ""
@@ -101,6 +104,14 @@ class Group(Struct, frozen=True, dict=True):
                 shows = NORMS if enough[at] and norms[at] else NOTHING
                 yield number, Seen(shows, 0.0, int(comparable[at]), judged=bool(enough[at] and judged[at]))
 
+    def seen_back(self) -> Iterator[tuple[int, Seen]]:
+        """What each pair shows the other way round, of those of which that is the same; none where most are other ones."""
+        same = np.logical_and.reduce([mirrored(found, self.sides) for found in self.measured.values()])
+        if MOSTLY * np.count_nonzero(same) >= len(same):
+            turned = replace(self, sides=self.sides.turned())
+            turned.__dict__["standing"] = self.standing  # of the same figures
+            yield from (seen for seen, is_same in zip(turned.seen(), same.tolist(), strict=True) if is_same)
+
 
 def groups(pairs: Sequence[Pair], judge: Judge) -> Iterator[Group]:
     """Pairs that may be held against each other at once, measured; those that may not are in none of the groups."""
@@ -141,13 +152,17 @@ def screened(pairs: Sequence[Pair], judge: Judge) -> list[Seen]:
 
 def screened_both_ways(pairs: Sequence[Pair], judge: Judge) -> list[tuple[Seen, Seen]]:
     """The same, and what the second shows of the first: what the fingerprints hold is put together once for both."""
-    ahead, back = [UNSEEN] * len(pairs), [UNSEEN] * len(pairs)
+    ahead, back = dict[int, Seen](), dict[int, Seen]()
     for numbers, first, second in _alike(pairs):
-        for found, sides in ((ahead, (first, second)), (back, (second, first))):
-            for group in _group(numbers, *sides, judge):
-                for number, seen in group.seen():
-                    found[number] = seen
-    return list(zip(ahead, back, strict=True))
+        for group in _group(numbers, first, second, judge):
+            ahead |= group.seen()
+            back |= group.seen_back()
+        left = [at for at, number in enumerate(numbers) if number not in back]
+        if left:
+            first, second = (side if len(left) == len(numbers) else side.of(left) for side in (first, second))
+            for group in _group(tuple(numbers[at] for at in left), second, first, judge):
+                back |= group.seen()
+    return [(ahead.get(number, UNSEEN), back.get(number, UNSEEN)) for number in range(len(pairs))]
 
 
 def informative_parameters(layout: Layout) -> int:

@@ -22,7 +22,7 @@ from modelkin_registry.counterparts.pairing import FEWEST_NUMBERS, SKETCH, Pair,
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.nulls import sketch_noise, two_sided_p
 from modelkin_registry.evidence.places import FAMILY_P
-from modelkin_registry.evidence.similarity import numbers_behind
+from modelkin_registry.evidence.similarity import all_numbers_behind
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -119,7 +119,7 @@ def products(x: Singles, y: Singles) -> Singles:
 
 def _spread(table: Matrices, other: Matrices, a: Rows, b: Rows, judge: Judge) -> Floats | float:
     """Standard deviation of strangers' cosines of these shapes: the sketch's noise, and the most that families of theirs have in common."""
-    noise = sketch_noise("probe", numbers_behind(table, a[0], "probe"))
+    noise = sketch_noise("probe", all_numbers_behind(table, "probe")[a[0]])
     families = {table.places[row].family for row in a} | {other.places[row].family for row in b}
     return math.hypot(noise, max(judge.between_models(family, "probe") for family in families))
 
@@ -129,8 +129,8 @@ def _unequal_heights(
 ) -> Iterator[Group]:
     """Tall matrices of unequal numbers of rows, as tables of tokens that grew, by the rows that both sketches hold."""
     tall = [
-        [row for shape, rows in groups.items() if shape not in others for row in rows if row in _tall(model.matrices)]
-        for model, groups, others in ((query, mine, their), (relative, their, mine))
+        [row for shape, rows in groups.items() if shape not in others for row in rows if row in high]
+        for high, groups, others in ((_tall(query.matrices), mine, their), (_tall(relative.matrices), their, mine))
     ]
     for a in tall[0]:
         same = [b for b in tall[1] if query.matrices.columns[a] == relative.matrices.columns[b]]

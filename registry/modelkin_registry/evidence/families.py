@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from modelkin_indexer.results.channels import CHANNELS
 from modelkin_registry.answers.evidence import FamilyEvidence
 from modelkin_registry.evidence.alignment import CHANNEL_R
-from modelkin_registry.evidence.judge import Judge
+from modelkin_registry.evidence.judge import Judge, Strangers
 from modelkin_registry.evidence.nulls import reported_p, two_sided_p
 from modelkin_registry.evidence.places import (
     FAMILY_P,
@@ -29,6 +29,8 @@ from modelkin_registry.evidence.places import (
 )
 from modelkin_registry.evidence.planted import in_few_blocks
 from modelkin_registry.evidence.standing import Looked, Standing, channel_result, look, same_numbers, standing
+
+SURELY = 0.999  # of a square that is left for rounding
 
 
 def judge_components(measured: Measurement, judge: Judge) -> ComponentPair:
@@ -54,6 +56,21 @@ def judge_components(measured: Measurement, judge: Judge) -> ComponentPair:
         weight / comparable if comparable else 0.0,
         measured.crossed and any(f.family == "expert" and f.inherited for f in families),
     )
+
+
+def may_widen(measured: Measurement, strangers: Strangers, judge: Judge) -> bool:
+    """Whether what strangers show can widen the null of a family's mean, taken of all of its places or of some (`nulls.average_null`)."""
+    beyond = {key: spread**2 - judge.between_models(*key) ** 2 for key, spread in strangers.items()}
+    wide = {key: square for key, square in beyond.items() if square > 0}
+    if not wide:
+        return False
+    spreads: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for place in measured.places:
+        spreads[SHOWN_AS.get(place.family, place.family), place.channel].append(place.null.sd)
+    for place in measured.vectors:
+        spreads[SHOWN_AS.get(place.family, place.family), "probe"].append(place.null.sd)
+    # a mean of any of them has a spread within models of the least of theirs / sqrt(all) or more
+    return any(key in spreads and square > SURELY * min(spreads[key]) ** 2 / len(spreads[key]) for key, square in wide.items())
 
 
 def _only_strong(measured: Measurement, few: Mapping[str, Sequence[PlaceCosine]]) -> Measurement:

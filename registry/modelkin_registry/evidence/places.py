@@ -168,8 +168,10 @@ def token_tables(side: Side) -> list[int]:
 
 def _comparable_parameters(query: Side, similarities: Sequence[Similarities]) -> int:
     """Informative parameters of the query that have something of equal shape to be held against, in any layer and channel."""
-    rows: set[int] = set()
+    held = np.zeros(len(query.matrices), np.bool_)
     for s in similarities:
         informative = [at for at, (family, _) in enumerate(s.roles) if SHOWN_AS.get(family, family) in INFORMATIVE]
-        rows.update(s.query_rows[informative][np.isfinite(s.cosines[informative]).any(axis=2)].tolist())
-    return int(query.matrices.parameters[list(rows)].sum())
+        if informative:
+            known = s.of(informative)
+            held[known.query_rows[np.isfinite(known.cosines).any(axis=2)]] = True
+    return int(query.matrices.parameters[held].sum())

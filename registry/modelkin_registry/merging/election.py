@@ -7,6 +7,8 @@ it did is no such share. Training meets neither.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,15 +22,20 @@ PLACES = 4  # that are forecast at once: their numbers stay in a processor's cac
 RIDGE = 1e-9  # of a change's square, so that two equal changes can be drawn
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def election_misfit(products: Floats) -> float:
     """Squared departures from the nearest forecast / what sampling gives: 1 for one that holds.
 
-    `products` (places, parents + 1, parents + 1): inner products of the changes from the base, the model's own last.
+    `products` (places, parents + 1, parents + 1): inner products of the changes from the base, the model's own last. Infinite or NaN, so
+    that none holds, where a parent or the model changed nothing in some place: what is there of its products is rounding.
     """
     own, across, square = products[:, :-1, :-1], products[:, :-1, -1], products[:, -1, -1]
     parents = own.shape[1]
     size = np.sqrt(np.maximum(np.einsum("pii->pi", own), np.finfo(np.float64).tiny))
-    root = np.linalg.cholesky(_correlation(own, size)) * size[:, :, None]
+    try:
+        root = np.linalg.cholesky(_correlation(own, size)) * size[:, :, None]
+    except np.linalg.LinAlgError:
+        return math.inf
     normal = np.random.default_rng(0).standard_normal((parents, DRAWS))
     shares = np.einsum("pij,pj->pi", np.linalg.pinv(own), across)
     left = np.maximum(square - np.einsum("pi,pi->p", shares, across), np.finfo(np.float64).eps * square)

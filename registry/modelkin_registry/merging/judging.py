@@ -176,6 +176,7 @@ def _partials(total: Floats) -> Floats:
     return np.asarray(-inverse[-1, :-1] / (scale[-1] * scale[:-1]))
 
 
+@np.errstate(divide="ignore", invalid="ignore")  # where the model changed nothing in some place: NaN is no verdict
 def unevenness(products: Floats) -> float:
     """Spread over places of the last one's coefficients on the others / what sampling gives (Cochran's Q over its degrees of freedom)."""
     own, across, square = products[:, :-1, :-1], products[:, :-1, -1], products[:, -1, -1]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from modelkin_indexer.places import NO_LAYER
+from modelkin_indexer.results.fingerprint import Matrices
 from modelkin_indexer.results.once import once
 from modelkin_registry.answers.relations import DESCENT_FREE
 from modelkin_registry.evidence.alignment import ALIGNING_FAMILIES
@@ -200,11 +201,13 @@ def _rearranged(pair: ComponentPair) -> bool:
 
 def _layers_missing(pair: ComponentPair) -> bool:
     """Whether a layer of the shorter side has no counterpart. Layers of vectors alone have nothing that they could be found by."""
-    return pair.layer_map.found and len(pair.layer_map.pairs) < min(_layers_to_map(side) for side in (pair.query, pair.relative))
+    sides = (pair.query, pair.relative)
+    return pair.layer_map.found and len(pair.layer_map.pairs) < min(_layers_to_map(side.matrices, side.component) for side in sides)
 
 
-def _layers_to_map(side: Side) -> int:
-    own = (place for place in side.matrices.places if place.component == side.component and place.family in ALIGNING_FAMILIES)
+@once
+def _layers_to_map(table: Matrices, component: str) -> int:
+    own = (place for place in table.places if place.component == component and place.family in ALIGNING_FAMILIES)
     return len({place.layer for place in own} - {NO_LAYER})
 
 
@@ -214,13 +217,15 @@ def _experts_missing(pair: ComponentPair) -> bool:
 
 def _other_vocabulary(pair: ComponentPair) -> bool:
     """Whether the token tables have other numbers of rows."""
-    sizes = []
-    for side in (pair.query, pair.relative):
-        wanted = side.component, "embedding", "token"
-        table = zip(side.matrices.rows, side.matrices.places, strict=True)
-        rows = [r for r, p in table if (p.component, p.family, p.role) == wanted]
-        sizes.append(int(rows[0]) if rows else None)
+    sizes = [_tokens(side.matrices, side.component) for side in (pair.query, pair.relative)]
     return None not in sizes and sizes[0] != sizes[1]
+
+
+@once
+def _tokens(table: Matrices, component: str) -> int | None:
+    """Rows of a component's first token table, None without one."""
+    wanted = component, "embedding", "token"
+    return next((int(r) for r, p in zip(table.rows, table.places, strict=True) if (p.component, p.family, p.role) == wanted), None)
 
 
 def shown(family: str) -> str:

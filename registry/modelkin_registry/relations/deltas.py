@@ -175,9 +175,13 @@ def _shows_copy(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> bool:
 
 def _holds(side: Side, more: Mapping[Place, int], less: Mapping[Place, int]) -> bool:
     """Whether a side's places are those of the other and little else, by their numbers."""
-    extra = [row for place, row in more.items() if place not in less]
+    if not less.keys() <= more.keys():
+        return False
+    if len(less) == len(more):
+        return True
     numbers = side.matrices.parameters
-    return less.keys() <= more.keys() and int(numbers[extra].sum()) <= EXTRA_SHARE * int(numbers[list(more.values())].sum())
+    extra = [row for place, row in more.items() if place not in less]
+    return int(numbers[extra].sum()) <= EXTRA_SHARE * int(numbers[list(more.values())].sum())
 
 
 def _places(side: Side) -> Mapping[Place, int]:
@@ -260,14 +264,14 @@ def _copied(kept: Sequence[PlaceCosine], pair: ComponentPair) -> str:
 
 def _copied_rows(rows: Sequence[tuple[int, int]], pair: ComponentPair) -> str:
     """`identical` for equal bytes in equal precision, `recast` for equal values but for rounding; else ""."""
+    one_format = pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys() and not pair.changes_only
+    if one_format and not all(_rounded(x, y, pair) for x, y in rows[:1]):
+        return ""  # as below, before more is asked of all of them
     ours, theirs = pair.query.matrices, pair.relative.matrices
     a, b = [x for x, _ in rows], [y for _, y in rows]
     if (ours.rows[a] != theirs.rows[b]).any() or (ours.columns[a] != theirs.columns[b]).any():
         return ""
     same_precision = bool((ours.bits[a] == theirs.bits[b]).all()) and _halves(pair.query) == _halves(pair.relative)
-    one_format = pair.query.about.dtypes.keys() == pair.relative.about.dtypes.keys() and not pair.changes_only
-    if one_format and not all(_rounded(x, y, pair) for x, y in rows[:1]):
-        return ""  # as below, before more is asked of all of them
     if same_bytes(a, b, pair).all():
         return "identical" if same_precision else "recast"
     # Of an adapter's change, a product of factors, the formats of the factors are not known: rounding is as small as theirs.

@@ -16,7 +16,7 @@ from modelkin_registry.answers.relations import RELATIONS, has_evidence
 from modelkin_registry.counterparts.common_names import UNTOLD, Common, named_further, under_common_names, untold
 from modelkin_registry.counterparts.copying.copies import Copy, copy_of
 from modelkin_registry.counterparts.table import counterparts
-from modelkin_registry.evidence.families import judge_components
+from modelkin_registry.evidence.families import judge_components, may_widen
 from modelkin_registry.evidence.judge import Judge, Strangers
 from modelkin_registry.evidence.nulls import SMALLEST_P
 from modelkin_registry.evidence.places import ComponentPair, Measurement, measure_components
@@ -83,6 +83,12 @@ class Held(Struct, frozen=True):
     def kin(self, *, brief: bool = False) -> Kin:
         """What the measurements say; `brief`: without what was changed in each component, and what else may be behind it."""
         return _judged(self, [judge_components(measured, self.judge) for measured in self.measured], brief)
+
+    def kin_beside(self, strangers: Strangers, kin: Kin) -> Kin:
+        """What they say beside what strangers show of the query; `kin` is what they say without, which holds where that widens no null."""
+        if not any(may_widen(measured, strangers, self.judge) for measured in self.measured):
+            return kin
+        return self.widened(strangers).kin()
 
     def widened(self, strangers: Strangers) -> Held:
         """The same measurements, to be judged beside what strangers show of the query."""
@@ -216,7 +222,7 @@ def nearest_kin(kin: Sequence[Kin], held: Mapping[int, Held], strangers: Strange
     while waiting and len(found) < k:
         _, again, one = heapq.heappop(waiting)
         if again:
-            judged = doubtful[one.model_id].widened(strangers).kin()
+            judged = doubtful[one.model_id].kin_beside(strangers, one)
             heapq.heappush(waiting, (order(judged), False, judged))
         elif show_all or has_evidence(one.relative):
             found.append(one.relative)

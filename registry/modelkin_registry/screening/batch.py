@@ -99,7 +99,7 @@ class Batch(Struct, frozen=True):
             if kin.relative.relation not in COPIES and not self._share(query, one.model_id):
                 if query not in strangers:
                     strangers[query] = self._spread(query, {first, *partners})
-                kin = one.widened(strangers[query]).kin() if any(strangers[query].values()) else kin
+                kin = one.kin_beside(strangers[query], kin)
             if rows := kinships(kin.relative, self.judge.searched):
                 told.append(Between(self.names[query], self.names[one.model_id], tuple(rows)))
         return told

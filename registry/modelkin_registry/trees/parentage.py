@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 
@@ -38,7 +39,9 @@ class Parts(Struct, frozen=True):
 def merge_of(name: str, links: Sequence[Link], measured: Measurer, kin: Kinship) -> Decomposition | None:
     """The weighted merge that a model is, among its linked models; None unless it explains nearly all that the nearest one leaves."""
     links = sorted((link for link in links if not link.is_moved), key=lambda link: (link.distance, link.other(name)))[:NEAREST_TRIED]
-    if len(links) < 2 or _least_left(name, links, measured) > (1 - MERGE_GAIN) * (FARTHER * links[0].distance) ** 2:
+    if len(links) < 2 or (left := _least_left(name, links, measured)) > (1 - MERGE_GAIN) * (FARTHER * links[0].distance) ** 2:
+        return None
+    if left > (1 - MERGE_GAIN) * _reach(name, links, measured, kin) ** 2:
         return None
     measured.screen(combinations([link.other(name) for link in links], 2))
     chosen = _different(name, links, kin)
@@ -56,6 +59,23 @@ def merge_of(name: str, links: Sequence[Link], measured: Measurer, kin: Kinship)
             return blend if blend.residual**2 <= (1 - MERGE_GAIN) * nearest**2 else None
         del parents[largest]
     return None
+
+
+def _reach(name: str, links: Sequence[Link], measured: Measurer, kin: Kinship) -> float:
+    """The distance that the nearest possible parent has at most: that of the nearest whole model, or of one that may stand for it.
+
+    Those that `_different` may take instead are nearly the same as it, or as one that may. Infinite where it is not among the first.
+    """
+    first = next((at for at, link in enumerate(links[:PARENTS_TRIED]) if link.is_whole), None)
+    if first is None:
+        return math.inf
+    stands, others = [*links[: first + 1]], [*links[first + 1 :]]
+    for one in stands:  # grows
+        measured.screen((one.other(name), link.other(name)) for link in others)
+        same = [link for link in others if kin.distance(link.other(name), one.other(name)) <= SAME_PARENT * link.distance]
+        others = [link for link in others if link not in same]
+        stands += same
+    return max(link.distance for link in stands)
 
 
 def _different(name: str, links: Sequence[Link], kin: Kinship) -> list[Link]:

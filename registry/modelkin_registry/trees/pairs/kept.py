@@ -29,7 +29,7 @@ from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.store.protocol import Store
 
 PAIR = tuple[int, int]
-PACKED = "zlib:"  # before JSON that was packed, and written in base 85: two thirds of 7 KB less
+PACKED = "zlib:"  # before JSON that was packed, and written in base 64: of 7 KB two remain
 QUICK = 3  # how hard it is packed
 MOST = 1 << 24  # bytes unpacked: pairs of the largest models take some hundred KB
 
@@ -73,10 +73,9 @@ class KeptPairs:
         return self.new.get(pair) or self._known.get(pair)
 
     def put(self, pair: PAIR, told: Told) -> Told:
-        """Note what a pair showed. Returns it as it will be read."""
-        plain = _as_text(told)
-        self.new[pair] = _packed(told, plain)
-        return told if told.views is None else _made(plain)  # what only was screened holds plain values alone
+        """Note what a pair showed. Returns it, which is what will be read."""
+        self.new[pair] = written(told)
+        return told
 
     def keep(self) -> None:
         """Store what was noted, unless somebody else is writing, or the registry may not be written: then it is worked out another time."""
@@ -119,25 +118,14 @@ def _files(places: Iterable[Path]) -> Iterator[Path]:
 
 def written(told: Told) -> str:
     """What a pair showed as JSON, of pairs that were held together packed. Numbers come back as they were."""
-    return _packed(told, _as_text(told))
-
-
-def _as_text(told: Told) -> str:
-    return json.dumps(told, default=_plain, separators=(",", ":"))
-
-
-def _packed(told: Told, text: str) -> str:
-    return text if told.views is None else PACKED + base64.b85encode(zlib.compress(text.encode(), QUICK)).decode()
+    text = json.dumps(told, default=_plain, separators=(",", ":"))
+    return text if told.views is None else PACKED + base64.b64encode(zlib.compress(text.encode(), QUICK)).decode()
 
 
 def read(text: str) -> Told:
     """The other way round."""
-    plain = zlib.decompressobj().decompress(base64.b85decode(text[len(PACKED) :]), MOST) if text.startswith(PACKED) else text
-    return _made(plain)
-
-
-def _made(text: str | bytes) -> Told:
-    return convert(json.loads(text), Told)
+    plain = zlib.decompressobj().decompress(base64.b64decode(text[len(PACKED) :]), MOST) if text.startswith(PACKED) else text
+    return convert(json.loads(plain), Told)
 
 
 def under(relative: Relative, name: str) -> Relative:
