@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def network(seed: int, common: int | None = None) -> Tensors:
     `common`: the seed of a matrix that starts alike in every layer, as a formula gives it, and was trained a little.
     """
     random, tensors = np.random.default_rng(seed), Tensors()
-    for at, (columns, rows) in enumerate(zip(WIDTHS, WIDTHS[1:], strict=False)):
+    for at, (columns, rows) in enumerate(pairwise(WIDTHS)):
         scale = np.exp(0.3 * random.standard_normal((rows, 1)))
         tensors[f"layers.{at}.base_weight"] = scale * random.standard_normal((rows, columns))
         tensors[f"layers.{at}.spline_weight"] = scale[:, :, None] * random.standard_normal((rows, columns, 5))
