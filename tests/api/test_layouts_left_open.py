@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,47 @@ def test_query_tries_square_matrices_both_ways(tmp_path: Path) -> None:
         registry.add(saved(tmp_path / "original", squares(1)))
         nearest = registry.query(saved(tmp_path / "other", turned(tuned(squares(1), 3)))).relatives[0]
     assert (nearest.relation, nearest.shared) == ("fine-tuned", 1.0)
+
+
+WIDTHS = (40, *[96, 96, 64] * 3, 24)
+
+
+def unknown(seed: int) -> Tensors:
+    """A net of names that no table has, some of whose matrices are square; rows are of uneven size."""
+    random, tensors = np.random.default_rng(seed), Tensors()
+    for at, (columns, rows) in enumerate(pairwise(WIDTHS)):
+        values = np.exp(0.3 * random.standard_normal((rows, 1))) * random.standard_normal((rows, columns))
+        tensors[f"trunk.stage_{at}.weight"] = values.astype(np.float32)
+        tensors[f"trunk.stage_{at}.bias"] = (0.1 * random.standard_normal(rows)).astype(np.float32)
+    return tensors
+
+
+def stored_the_other_way(tensors: Tensors) -> Tensors:
+    """Every matrix [in, out], under its own name: nothing in the file tells it."""
+    return {name: np.ascontiguousarray(value.T) for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize("level", ["full", "probe"])
+@pytest.mark.parametrize("turned_side", ["a", "b"])
+def test_shapes_that_are_turned_round_tell_how_matrices_are_stored(tmp_path: Path, level: str, turned_side: str) -> None:
+    original = saved(tmp_path / "original", unknown(1))
+    for name, tensors, expected in (("other", tuned(unknown(1), 3), ("fine-tuned", 1.0)), ("stranger", unknown(2), ("unrelated", 0.0))):
+        other = saved(tmp_path / name, stored_the_other_way(tensors))
+        answer = modelkin.compare(*((other, original) if turned_side == "a" else (original, other)), level=level)
+        assert (answer.relation, answer.shared) == expected
+
+
+def test_a_part_is_found_in_a_model_that_is_stored_the_other_way(tmp_path: Path) -> None:
+    mixed = unknown(1) | {name: value for name, value in unknown(2).items() if int(name.split(".")[1].removeprefix("stage_")) % 2}
+    answer = modelkin.compare(saved(tmp_path / "mixed", stored_the_other_way(mixed)), saved(tmp_path / "original", unknown(1)))
+    assert answer.relation == "transplanted"
+    sizes = [a * b for a, b in pairwise(WIDTHS)]
+    assert answer.shared_of_all == pytest.approx(sum(sizes[::2]) / sum(sizes), abs=0.01)
+
+
+def test_query_reads_again_what_has_the_lengths_of_a_registered_model(tmp_path: Path) -> None:
+    halved = {name: value.astype(np.float16) for name, value in stored_the_other_way(unknown(1)).items()}
+    with modelkin.open(tmp_path / "registry.db", create=True, starter=False) as registry:
+        registry.add(saved(tmp_path / "original", unknown(1)))
+        nearest = registry.query(saved(tmp_path / "other", halved)).relatives[0]
+    assert (nearest.relation, nearest.shared) == ("recast", 1.0)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import models
+from modelkin_registry.answers.evidence import Relative
 from modelkin_registry.evidence.judge import ALONE
 from modelkin_registry.relations.pairs import measure_kin
 
@@ -91,3 +92,50 @@ def test_half_set_to_zero(told: Told, parent: models.Tensors) -> None:
 
 def test_strangers_have_nothing_to_tell(told: Told) -> None:
     assert told(models.llama(2)) == ""
+
+
+def test_a_coarse_grid_is_rounding_though_it_holds_zeros(told: Told, parent: models.Tensors) -> None:
+    assert "a grid of about 4 bits" in told(rounded(parent, 4))
+    assert "coarser rounding or another change" in told(rounded(parent, 3))
+
+
+@pytest.fixture
+def related(tmp_path: Path) -> Callable[[models.Tensors, models.Tensors], Relative]:
+    def asked(ours: models.Tensors, theirs: models.Tensors) -> Relative:
+        a, b = (models.fingerprint(tmp_path / name, tensors, dtype=np.float32) for name, tensors in (("ours", ours), ("theirs", theirs)))
+        return measure_kin(a, b, "theirs", ALONE).relative
+
+    return asked
+
+
+def changes_of(relative: Relative) -> str:
+    return " ".join(sentence for c in relative.components for sentence in c.changes)
+
+
+def test_equal_matrices_have_no_size_of_a_change(parent: models.Tensors, related: Callable[..., Relative]) -> None:
+    found = related(models.with_layers(parent, [0, 1, 2, 3, 4, 5, 5]), parent)
+    assert found.relation == "layers rearranged"
+    assert "Relative size" not in changes_of(found)
+
+
+def test_a_grown_vocabulary_alone_is_no_training(parent: models.Tensors, related: Callable[..., Relative]) -> None:
+    rows = np.random.default_rng(5).standard_normal((64, models.HIDDEN)).astype(np.float32)
+    tables = {name: np.concatenate([value, rows]) for name, value in parent.items() if "embed_tokens" in name or "lm_head" in name}
+    assert tables
+    found = related({**parent, **tables}, parent)
+    assert (found.relation, found.also) == ("vocabulary changed", ())
+
+
+def test_equal_weights_beside_a_small_head_are_not_called_changed(related: Callable[..., Relative]) -> None:
+    def body(seed: int) -> models.Tensors:
+        random = np.random.default_rng(seed)
+        scale = np.exp(0.3 * random.standard_normal((6, 96, 1)))
+        tensors = {f"stem.stage_{at}.weight": (scale[at] * random.standard_normal((96, 96))).astype(np.float32) for at in range(6)}
+        return tensors | {f"stem.stage_{at}.bias": random.standard_normal(96).astype(np.float32) for at in range(6)}
+
+    random = np.random.default_rng(7)
+    own = {"top.weight": random.standard_normal((7, 96)).astype(np.float32), "top.bias": random.standard_normal(7).astype(np.float32)}
+    neck = {f"neck.part_{at}.weight": random.standard_normal((80, 96)).astype(np.float32) for at in range(6)}
+    found = related({**body(1), **own}, {**body(1), **neck})
+    assert found.relation == "transplanted"
+    assert "fine-tuned" not in found.also

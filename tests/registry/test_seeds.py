@@ -260,3 +260,32 @@ def moved(start: Tensors, seed: int) -> Tensors:
     """A start after a short run: a little independent change everywhere."""
     rng = np.random.default_rng(seed)
     return {name: value + 0.1 * value.std() * rng.standard_normal(value.shape) for name, value in start.items()}
+
+
+def cloned(start: int, seed: int) -> Tensors:
+    """Layers that are copies of one draw, as torch's TransformerEncoder makes them, after a run on one of two parts of a task."""
+    task, own = np.random.default_rng(99), np.random.default_rng(seed)
+    tensors: Tensors = {
+        "numerical.weight": np.random.default_rng(start).standard_normal((32, WIDTH)) + 0.2 * own.standard_normal((32, WIDTH))
+    }
+    for layer in range(3):
+        at = f"encoder.layers.{layer}."
+        for number, role in enumerate(("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj")):
+            first = np.random.default_rng((start, number)).standard_normal((WIDTH, WIDTH))
+            both = task.standard_normal((WIDTH, 3)) @ task.standard_normal((3, WIDTH)) / 3**0.5
+            apart = own.standard_normal((WIDTH, WIDTH))
+            tensors[f"{at}{role}.weight"] = first + 0.5 * both + 0.8 * apart
+        tensors[f"{at}norm1.weight"] = 1 + 0.05 * task.standard_normal(WIDTH) + 0.05 * own.standard_normal(WIDTH)
+        tensors[f"{at}norm2.weight"] = 1 + 0.05 * task.standard_normal(WIDTH) + 0.05 * own.standard_normal(WIDTH)
+    return tensors
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_layers_that_are_copies_of_one_draw_are_no_descent(ask: Ask, level: str) -> None:
+    answer = ask(cloned(1, 2), cloned(1, 3), level)
+    attention = next(f for part in answer.components for f in part.families if f.family == "attention")
+    assert attention.r is not None
+    assert attention.channels["probe"] is not None
+    assert attention.channels["probe"] > 0.5
+    assert answer.relation in DESCENT_FREE
+    assert not any("nothing else that was compared" in sentence for sentence in answer.explanation)

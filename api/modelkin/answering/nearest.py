@@ -15,7 +15,7 @@ from modelkin_registry.answers.parts import RELATED
 from modelkin_registry.questions import Questions
 from modelkin_registry.store.filters import Where
 
-MOST_READ_AGAIN = 3  # models of which lengths alone agree that a query is read again for, by the strings of their tokens
+MOST_READ_AGAIN = 3  # models of which lengths alone agree that a query is read again for: turned round, or by the strings of their tokens
 
 
 class Search(Struct, frozen=True):
@@ -39,9 +39,9 @@ def nearest_to(
     """The answer for what was read, and the fingerprint that it is of: what its files leave open is read as the nearest has it."""
     source, fingerprint = name_of(asked), reading.fingerprint
     answer = ask(registry, fingerprint, source, reading, search)
-    if answer.relatives:
-        nearest = answer.relatives[0].model
-        again = as_others(asked, Side(source, fingerprint), [Side(nearest, registry.get(nearest))], how, listener).fingerprint
+    lengths = answer.examined.same_lengths[:MOST_READ_AGAIN] if answer.examined is not None else ()
+    if near := list(dict.fromkeys([*(one.model for one in answer.relatives[:1]), *lengths])):
+        again = as_others(asked, Side(source, fingerprint), [Side(name, registry.get(name)) for name in near], how, listener).fingerprint
         if again is not fingerprint:
             fingerprint, answer = again, ask(registry, again, source, reading, search)
     for name in answer.examined.same_lengths[:MOST_READ_AGAIN] if answer.examined is not None else ():

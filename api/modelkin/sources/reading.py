@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from modelkin.sources.naming import FINGERPRINT_SUFFIX, existing, hub_id
 from modelkin.sources.network import hub_client
 from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer.errors import FingerprintError, SourceNotFound, UnsupportedFormat
+from modelkin_indexer.places import Place
 from modelkin_indexer.results import fingerprint as fingerprints
 from modelkin_indexer.results.beside import SourceFile
 from modelkin_indexer.results.fingerprint import Fingerprint
@@ -72,21 +73,42 @@ def read_source(source: str, how: HowToRead, listener: Listener, registry: Quest
         )
 
 
-def read_alike(path: Path, how: HowToRead, listener: Listener, config: Mapping[str, Any], *, turned: bool = False) -> Fingerprint | None:
-    """The fingerprint of weights whose layout their files leave open: of fused attention with the heads of a model that `config` is of,
-    `turned` with square matrices taken for stored [in, out].
+def read_alike(path: Path, how: HowToRead, listener: Listener, config: Mapping[str, Any]) -> Fingerprint | None:
+    """The fingerprint of weights whose layout their files leave open: of fused attention with the heads of a model that `config` is of.
 
     None where that makes no difference. Raises SourceError.
     """
     from modelkin_indexer.anatomy.parts import anatomy_of
-    from modelkin_indexer.fingerprinting.indexing import fingerprint_source
 
     with closing(opened(path, how)) as weights:
-        if anatomy_of(weights, config, turned) == anatomy_of(weights):
+        if anatomy_of(weights, config) == anatomy_of(weights):
             return None
-        done = listener.begin(weights.name, sum(info.nbytes for info in weights.tensors.values()))
-        level = how.level or DEFAULT_LEVEL
-        return fingerprint_source(weights, level=level, key=how.key, threads=how.threads, progress=done, alike=config, turned=turned)
+        return _again(weights, how, listener, config)
+
+
+def read_turned(path: Path, how: HowToRead, listener: Listener, places: Collection[Place]) -> Fingerprint | None:
+    """The fingerprint of weights whose matrices in these places are taken for stored [in, out].
+
+    None where none of them is a matrix that may be. Raises SourceError.
+    """
+    from modelkin_indexer.adapters.presented import adapter_of
+    from modelkin_indexer.anatomy.parts import anatomy_of
+    from modelkin_indexer.sources.composite import CompositeSource
+    from modelkin_indexer.sources.turned import TurnedSource, may_turn
+
+    with closing(opened(path, how)) as weights:
+        if isinstance(weights, CompositeSource) or adapter_of(weights) is not None:
+            return None
+        turned = may_turn(weights, anatomy_of(weights), places)
+        return _again(TurnedSource(weights, turned), how, listener, {}) if turned else None
+
+
+def _again(weights: Source, how: HowToRead, listener: Listener, alike: Mapping[str, Any]) -> Fingerprint:
+    from modelkin_indexer.fingerprinting.indexing import fingerprint_source
+
+    done = listener.begin(weights.name, sum(info.nbytes for info in weights.tensors.values()))
+    level = how.level or DEFAULT_LEVEL
+    return fingerprint_source(weights, level=level, key=how.key, threads=how.threads, progress=done, alike=alike)
 
 
 def _hub_reading(source: str, name: str, how: HowToRead, listener: Listener, registry: Questioned | None) -> Reading:

@@ -12,13 +12,13 @@ from msgspec.structs import replace
 
 from modelkin.registries import OnDemand
 from modelkin.sources.naming import FINGERPRINT_SUFFIX, hub_id
-from modelkin.sources.reading import read_alike, read_source
+from modelkin.sources.reading import read_alike, read_source, read_turned
 from modelkin.wishes import Asked, HowToRead, Listener, Reading
 from modelkin_indexer.errors import RegistryError, SourceNotFound, UnknownModel
 from modelkin_indexer.results.beside import Claim, StructurePart
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.claims import StructureBeside
-from modelkin_registry.counterparts.turned.orientation import is_nearer, may_be_turned
+from modelkin_registry.counterparts.turned.orientation import is_nearer, to_turn
 from modelkin_registry.evidence.judge import ALONE, Judge
 from modelkin_registry.structure.comparison import Structure, compare_structure
 
@@ -66,12 +66,13 @@ def as_others(asked: Asked, side: Side, others: Sequence[Side], how: HowToRead, 
         if found is not None:
             listener.say(f"{side.name}: its files tell no number of heads; its attention is taken apart by the heads of {telling.name}.")
             side = replace(side, fingerprint=found)
-    alike = next((other for other in others if may_be_turned(side.fingerprint, other.fingerprint)), None)
-    found = read_alike(path, how, listener, {}, turned=True) if alike is not None else None
-    if alike is None or found is None or not is_nearer(found, side.fingerprint, alike.fingerprint):
-        return side
-    listener.say(f"{side.name}: its matrices are square, and are read as stored [in, out], as what {alike.name} holds shows.")
-    return replace(side, fingerprint=found)
+    for other in others:
+        places = to_turn(side.fingerprint, other.fingerprint)
+        turned = read_turned(path, how, listener, places) if places else None
+        if turned is not None and is_nearer(turned, side.fingerprint, other.fingerprint):
+            listener.say(f"{side.name}: its matrices are read as stored [in, out], as what {other.name} holds shows.")
+            return replace(side, fingerprint=turned)
+    return side
 
 
 def _tells_heads(side: Side) -> bool:

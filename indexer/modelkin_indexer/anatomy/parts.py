@@ -28,14 +28,13 @@ GRAPHS = (".onnx", ".tflite", ".xml", ".mlmodel")  # files that tell how each ma
 PADDLE_VERSION = "paddleformers_version"  # in the metadata, or in config.json
 
 
-def anatomy_of(source: Source, alike: Mapping[str, Any] = MappingProxyType({}), turned: bool = False) -> Anatomy:
+def anatomy_of(source: Source, alike: Mapping[str, Any] = MappingProxyType({})) -> Anatomy:
     """What every tensor of a source is.
 
-    `alike`: the config of a model that may have the same shape, for what its own does not tell. `turned`: matrices are taken for stored
-    [in, out] where their shapes leave it open.
+    `alike`: the config of a model that may have the same shape, for what its own does not tell.
     """
     if not isinstance(source, CompositeSource):
-        return _read(source, alike, turned)
+        return _read(source, alike)
     taken: dict[str, str] = {}
     found = [_part_anatomy(part, taken) for part in source.parts]
     return Anatomy(
@@ -87,10 +86,10 @@ def _by_structure(asked: _Structure) -> Anatomy | None:
     return None if stacked(found) else replace(found, claimed=by_name_alone(sorted_out, asked.tensors))
 
 
-def _read(source: Source, alike: Mapping[str, Any] = MappingProxyType({}), turned: bool = False) -> Anatomy:
+def _read(source: Source, alike: Mapping[str, Any] = MappingProxyType({})) -> Anatomy:
     """One model's anatomy; gate and up of stacked experts apart as their values show, and what is no weight as its values bear out."""
     graph = any(file.name.lower().endswith(GRAPHS) for file in source.files)
-    told = Told(turned=turned or _is_paddle(source), graph=graph, alike=alike)
+    told = Told(turned=_is_paddle(source), graph=graph, alike=alike)
     if len(source.tensors) <= MOST_KEPT and (found := _by_structure(_Structure(source, told))) is not None:
         return found
     sorted_out = borne_out(source)

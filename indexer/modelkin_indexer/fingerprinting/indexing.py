@@ -53,21 +53,20 @@ def fingerprint_source(
     progress: Progress = lambda _: None,
     strict: bool = False,
     alike: Mapping[str, Any] = MappingProxyType({}),
-    turned: bool = False,
     tokens: Ints | None = None,
 ) -> Fingerprint:
     """Index one source.
 
     `alike` is the config of another model, whose numbers of heads fused attention is taken apart by where the own config tells none and
-    both are of one width; `turned` takes matrices for stored [in, out] where their shapes leave it open. `tokens` are the rows of another
-    model's tokens by their numbers there: the anchored channel then rests on those, and is comparable with that model's alone.
+    both are of one width. `tokens` are the rows of another model's tokens by their numbers there: the anchored channel then rests on
+    those, and is comparable with that model's alone.
     `progress` is called with numbers of bytes as they are done (level full). The result does not depend on `threads`. Weights that are no
     numbers (NaN, infinite) are left out and told; `strict` refuses them.
 
     Raises:
         SourceError: the weights cannot be read; UnusableValues: none of them is a number, or with `strict` one is not.
     """
-    anatomy = anatomy_of(source, alike, turned)
+    anatomy = anatomy_of(source, alike)
     with _loaded_libraries().limit(limits=1), _workers(anatomy, threads) as each:
         vectors = list(each(lambda piece: measure_vector(source, piece, key), (p for p in anatomy.pieces if _is_vector(p))))
         matrices = _measure_matrices(each, source, anatomy, key, vectors, level, progress, tokens)

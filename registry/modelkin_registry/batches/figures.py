@@ -14,7 +14,7 @@ from modelkin_registry.batches.cosines import Block, Sides, matrix_blocks, vecto
 from modelkin_registry.batches.layouts import is_informative, layout_of
 from modelkin_registry.batches.mapping import LayerMaps
 from modelkin_registry.batches.robust import crossing_rows, mismatch_nulls
-from modelkin_registry.evidence.alignment import CHANNEL_R
+from modelkin_registry.evidence.alignment import CHANNEL_R, may_hold_twins
 from modelkin_registry.evidence.judge import Judge
 from modelkin_registry.evidence.places import ROTARY_NORMS, SHOWN_AS
 from modelkin_registry.evidence.standing import FEWEST_LAYERS, LONE_R, STRONG_R, STRONG_SD
@@ -97,6 +97,9 @@ def measure(sides: Sides, judge: Judge) -> Measured:
     """Measure pairs, each on the layer map that it shows itself."""
     blocks, apart = matrix_blocks(sides)
     maps = LayerMaps(blocks, sides.count)
+    for block in blocks:
+        if block.channel == "probe":  # layers that stand twice in a model are told one by one
+            apart |= may_hold_twins(block.cosines, maps.matched(block)[:, None]).any(axis=1)
     aligned = tuple(_aligned(block, maps) for block in (*blocks, *vector_blocks(sides)))
     groups: dict[tuple[str, str], list[tuple[Aligned, tuple[int, ...]]]] = defaultdict(list)
     for one in aligned:

@@ -9,15 +9,22 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from modelkin_indexer.places import NO_LAYER
 from modelkin_indexer.results.channels import CHANNELS, TABLE
+from modelkin_indexer.results.fingerprint import Matrices
+from modelkin_indexer.results.once import once
 from modelkin_registry.evidence.nulls import sketch_noises, typical
-from modelkin_registry.evidence.similarity import Similarities
+from modelkin_registry.evidence.similarity import Ints, Similarities, rows_by_role
 
 Floats = npt.NDArray[np.float64]
 CELL_Z = 4.8  # a lone cell counts from here: 1 in 1.2 million by chance, so under 1 % for 48 x 48 layers in three channels
 CHANNEL_R = {one.name: one.least_r for one in TABLE}
 RUN_Z = 2.5  # enough for a cell that continues the run of its neighbours
 RUN_BONUS = 0.5  # what continuing a run is worth against a cell of equal look, in standard deviations
+# Two layers of one model are one layer twice (a network beside its running average) where all roles agree so closely, number by number.
+# Layers that a formula starts alike agree in some of their roles only; of a network twice there are roles of several kinds.
+TWIN_R, FEWEST_TWIN_ROLES = 0.9, 2
+TWIN_LOOK = 0.5  # a mismatched cell from which twins are looked for: layers of strangers show 0.3 at most
 ALIGNING_FAMILIES = ("attention", "mlp", "expert", "conv", "ssm")
 
 
@@ -121,3 +128,43 @@ def default_pairs(ours: npt.NDArray[np.int64], theirs: npt.NDArray[np.int64]) ->
         return tuple((int(a), int(b)) for a, b in zip(ours, theirs, strict=True))
     places = np.rint(np.linspace(0, len(theirs) - 1, len(ours))).astype(int)
     return tuple((int(a), int(theirs[place])) for a, place in zip(ours, places, strict=True))
+
+
+@once
+def twin_layers(table: Matrices, component: str) -> frozenset[tuple[int, int]]:
+    """Pairs of layers of one component that are one layer twice, both ways round."""
+    values, lengths = table.sketches["probe"]
+    roles = {
+        role: (layers, rows)
+        for role, (layers, rows) in rows_by_role(table.places, component).items()
+        if role[0] in ALIGNING_FAMILIES and layers[0] != NO_LAYER
+    }
+    count = 1 + max((int(layers[-1]) for layers, _ in roles.values()), default=-1)
+    least, alike = np.full((count, count), np.inf), np.zeros((len(roles), count, count), np.bool_)
+    for at, (layers, rows) in enumerate(roles.values()):
+        scale = lengths[rows][:, None] * lengths[rows]
+        same = (table.rows[rows][:, None] == table.rows[rows]) & (table.columns[rows][:, None] == table.columns[rows]) & (scale > 0)
+        found = np.divide(values[rows] @ values[rows].T, scale, out=np.full_like(scale, np.nan), where=same)
+        cells = np.ix_(layers, layers)
+        least[cells] = np.fmin(least[cells], found)
+        alike[at][cells] = found >= TWIN_R
+    twins = np.isfinite(least) & (least >= TWIN_R) & ~np.eye(count, dtype=np.bool_)
+    if np.count_nonzero((alike & twins).any(axis=(1, 2))) < FEWEST_TWIN_ROLES:
+        return frozenset()
+    return frozenset((a, b) for a, b in np.argwhere(twins).tolist())
+
+
+def may_hold_twins(cosines: Floats, matched: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Whether a cell (..., n, m) of the probe channel that is not matched shows as much as a layer's twin would, of each pair."""
+    return np.asarray((np.where(matched, 0.0, cosines) >= TWIN_LOOK).any(axis=(-2, -1)), np.bool_)
+
+
+def beside_twins(
+    matched: npt.NDArray[np.bool_], layers: tuple[Ints, Ints], twins: Sequence[frozenset[tuple[int, int]]]
+) -> npt.NDArray[np.bool_]:
+    """The matched cells (n, m) and those that hold a matched layer's twin, on either side: no mismatches, whatever they show."""
+    a, b = (
+        np.array([[one == other or (one, other) in pairs for other in side.tolist()] for one in side.tolist()], np.int64)
+        for side, pairs in zip(layers, twins, strict=True)
+    )
+    return np.asarray((a @ matched @ b) > 0, np.bool_)

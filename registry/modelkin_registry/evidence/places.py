@@ -13,13 +13,15 @@ from msgspec import Struct
 
 from modelkin_indexer.places import NO_LAYER, Place
 from modelkin_registry.answers.evidence import FamilyEvidence
-from modelkin_registry.evidence.alignment import LayerMap, align
+from modelkin_registry.evidence.alignment import LayerMap, align, beside_twins, may_hold_twins, twin_layers
 from modelkin_registry.evidence.experts import ExpertMatch, match_experts
 from modelkin_registry.evidence.nulls import Null, crossing_nulls, sketch_noises, typical
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.evidence.similarity import Ints, Similarities, crossed_similarities, matrix_similarities, vector_similarities
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Twins = tuple[frozenset[tuple[int, int]], ...]  # of the query and of the relative, or none
 # Families that may support a relation alone. `other` may not: it holds what no rule knows, fixed tables among it.
 INFORMATIVE = ("attention", "mlp", "expert", "router", "embedding", "conv", "ssm")
 SHOWN_AS = {"head": "embedding"}  # the head is a token table too: both stand under `embedding`, told apart by role
@@ -110,8 +112,11 @@ def measure_components(query: Side, relative: Side) -> Measurement:
     crossed = crossed_similarities(query, relative, UPCYCLED_ROLES)
     similarities += crossed
     layer_map = align(similarities)
-    places = _aligned(similarities, layer_map)
-    vectors = _aligned(vector_similarities(query, relative), layer_map)
+    matched = _matched(similarities, layer_map)
+    twins = _twins(query, relative, similarities, matched)
+    places = _aligned(similarities, matched, twins)
+    others = vector_similarities(query, relative)
+    vectors = _aligned(others, _matched(others, layer_map), twins)
     return Measurement(
         query,
         relative,
@@ -124,30 +129,42 @@ def measure_components(query: Side, relative: Side) -> Measurement:
     )
 
 
-def _aligned(similarities: Sequence[Similarities], layer_map: LayerMap) -> list[PlaceCosine]:
-    """The cells on the map, and those outside any layer, each with its role's null."""
+def _matched(similarities: Sequence[Similarities], layer_map: LayerMap) -> list[Bools]:
+    """Of each the cells (n, m) on the map, and those outside any layer."""
     counterpart = {**dict(layer_map.pairs), NO_LAYER: NO_LAYER}
-    found: list[PlaceCosine] = []
-    known: dict[tuple[int, int], npt.NDArray[np.bool_]] = {}  # by layers, which several channels have in common
+    known: dict[tuple[int, int], Bools] = {}  # by layers, which several channels have in common
     for s in similarities:
         key = id(s.query_layers), id(s.relative_layers)
         if key not in known:
             wanted = np.array([counterpart.get(layer, NO_COUNTERPART) for layer in s.query_layers.tolist()])
             known[key] = wanted[:, None] == s.relative_layers[None, :]
-        matched = known[key]
-        role, a, b = np.nonzero(matched & np.isfinite(s.cosines))
+    return [known[id(s.query_layers), id(s.relative_layers)] for s in similarities]
+
+
+def _twins(query: Side, relative: Side, similarities: Sequence[Similarities], matched: Sequence[Bools]) -> Twins:
+    """Layers that a side holds twice, where a cell that is not matched looks like it."""
+    found = (may_hold_twins(s.cosines, on_map).any() for s, on_map in zip(similarities, matched, strict=True) if s.channel == "probe")
+    return tuple(twin_layers(side.matrices, side.component) for side in (query, relative)) if any(found) else ()
+
+
+def _aligned(similarities: Sequence[Similarities], matched: Sequence[Bools], twins: Twins) -> list[PlaceCosine]:
+    """The matched cells, each with its role's null."""
+    found: list[PlaceCosine] = []
+    for s, on_map in zip(similarities, matched, strict=True):
+        role, a, b = np.nonzero(on_map & np.isfinite(s.cosines))
         if not len(role):
             continue
         rows = s.query_rows[role, a].tolist(), s.relative_rows[role, b].tolist()
         layers = zip(s.query_layers[a].tolist(), s.relative_layers[b].tolist(), strict=True)
         names = zip(*[s.roles[at] for at in role.tolist()], strict=True)
-        columns = *names, repeat(s.channel), layers, *rows, s.cosines[role, a, b].tolist(), _nulls(s, matched, role, a, b)
+        left_out = beside_twins(on_map, (s.query_layers, s.relative_layers), twins) if any(twins) else on_map
+        columns = *names, repeat(s.channel), layers, *rows, s.cosines[role, a, b].tolist(), _nulls(s, left_out, role, a, b)
         found += map(PlaceCosine, *columns)
     return found
 
 
-def _nulls(s: Similarities, matched: npt.NDArray[np.bool_], role: Ints, a: Ints, b: Ints) -> list[Null]:
-    """The null of each matched cell (role, a, b): one a role, or in gram and anchored one a cell."""
+def _nulls(s: Similarities, matched: Bools, role: Ints, a: Ints, b: Ints) -> list[Null]:
+    """The null of each matched cell (role, a, b) from the cells that are not `matched`: one a role, or in gram and anchored one a cell."""
     noise = sketch_noises(s.channel, s.numbers)
     if s.channel not in ("probe", "vector"):
         means, spread = crossing_nulls(s.cosines, matched, noise)

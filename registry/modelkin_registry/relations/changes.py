@@ -17,7 +17,7 @@ from modelkin_registry.evidence.places import INFORMATIVE, ComponentPair, PlaceC
 from modelkin_registry.evidence.side import Side
 from modelkin_registry.relations.coordinates import UNKNOWN_SYMMETRY, reparameterised
 from modelkin_registry.relations.decisions import Relation, role_means, shown
-from modelkin_registry.relations.deltas import IDENTICAL_DELTA, even_deltas, normalised_deltas, stacks_kept
+from modelkin_registry.relations.deltas import IDENTICAL_DELTA, even_deltas, normalised_deltas, same_bytes, stacks_kept
 
 Floats = npt.NDArray[np.floating[Any]]
 # Width of what a quantiser's grid spans, in standard deviations of the weights, over sqrt(12): the error of rounding is spacing / sqrt(12).
@@ -140,6 +140,9 @@ def _values(pair: ComponentPair, names: set[str]) -> Iterable[str]:
         spread = median(even_deltas(kept, pair))
         yield f"The change has one relative size everywhere, as added noise has: sd {spread:.3g} of each matrix's own spread."
     else:
+        # What the rounding of sketches leaves between equal matrices is no change, however it is told.
+        equal = same_bytes([p.query_row for p in kept], [p.relative_row for p in kept], pair)
+        deltas = np.where(equal, 0.0, deltas)
         changed = [(p, float(d)) for p, d in zip(kept, deltas, strict=True) if d > IDENTICAL_DELTA and p.cosine > 0]
         if "pruned" in names and (zeros := _new_zeros(kept, pair)) > 0:
             yield f"{zeros:.0%} of the sampled numbers were set to zero."
@@ -154,7 +157,8 @@ def _rounding(kept: Sequence[PlaceCosine], deltas: Floats, pair: ComponentPair) 
     if stored and error <= MOST_ROUNDED:
         return f"Stored quantised ({stored}); rounding moved the matrices by {error:.2%} of their size."
     if error > MOST_ROUNDED:
-        return f"The matrices differ by {error:.0%} of their size, more than rounding alone explains."
+        rest = "more than 3 bits in small groups leave, so coarser rounding or another change"
+        return f"The matrices differ by {error:.0%} of their size: {rest}."
     bits = math.log2(1 + GRID_SPAN / error) if error > 0 else 16.0
     return f"Values lie on a grid of about {bits:.0f} bits: rounding moved the matrices by {error:.2%} of their size."
 

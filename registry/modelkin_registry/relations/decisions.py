@@ -216,7 +216,11 @@ def _experts_missing(pair: ComponentPair) -> bool:
 
 
 def _other_vocabulary(pair: ComponentPair) -> bool:
-    """Whether the token tables have other numbers of rows."""
+    """Whether the token tables have other numbers of rows, or other tables that were held against each other have."""
+    ours, theirs = pair.query.matrices, pair.relative.matrices
+    tables = [p for p in pair.places if p.family == "embedding" and p.channel == "probe"]
+    if any(ours.rows[p.query_row] != theirs.rows[p.relative_row] for p in tables):
+        return True
     sizes = [_tokens(side.matrices, side.component) for side in (pair.query, pair.relative)]
     return None not in sizes and sizes[0] != sizes[1]
 

@@ -17,7 +17,7 @@ from modelkin_registry.counterparts.copying.copies import EXTRA_SHARE, layers_mo
 from modelkin_registry.evidence.nulls import median
 from modelkin_registry.evidence.places import INFORMATIVE, SHOWN_AS, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.side import Side
-from modelkin_registry.evidence.similarity import all_independent_rows
+from modelkin_registry.evidence.similarity import TOKEN_FAMILIES, all_independent_rows
 from modelkin_registry.evidence.start import learned_shares, may_be_drawn
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -47,6 +47,7 @@ SKETCH_ROOM = 1.3
 # Of n numbers the mean of the squared errors is off by 0.9 / sqrt(n) of itself (standard deviation), and none exceeds half a step.
 FEW_NUMBERS, HALF_STEP = 3 * 0.9, math.sqrt(3)
 SAME_VECTOR_R = 0.999  # centred cosine of a vector with itself in another number format
+SAME_ROWS_R = 1 - RECAST_DELTA**2 / 2  # cosine of sketches of the same rows, each stored beside others
 FEWEST_EQUAL = 2  # matrices equal to the last bit that are more than a frozen one
 
 
@@ -59,9 +60,17 @@ def delta_name(pair: ComponentPair, *, partial: bool) -> str:
         return _expert_change(pair)
     if copied := _copied(kept, pair) if partial else whole_copy(pair):
         return copied
-    if not partial and _copied(kept, pair) and _same_vectors(pair):
-        return "copied in part"  # what is compared is equal, but the relative is mostly something else
+    if not partial and (_copied(kept, pair) or _copied_but_for_tables(kept, pair)) and (_same_vectors(pair) or _none_differs(pair)):
+        return "copied in part"  # what is compared is equal, but the relative is mostly something else, or lacks some of it
     return _changed(pair, informative, kept)
+
+
+def _copied_but_for_tables(kept: Sequence[PlaceCosine], pair: ComponentPair) -> bool:
+    """Whether tables of another number of rows agree in all rows that were looked at of both, and everything else is equal."""
+    ours, theirs = pair.query.matrices, pair.relative.matrices
+    tables = [p for p in kept if p.family in TOKEN_FAMILIES and ours.rows[p.query_row] != theirs.rows[p.relative_row]]
+    others = [p for p in kept if p not in tables]
+    return bool(tables and others and _copied(others, pair)) and all(p.cosine >= SAME_ROWS_R for p in tables)
 
 
 def stacks_kept(pair: ComponentPair) -> bool:
@@ -83,12 +92,14 @@ def _changed(pair: ComponentPair, informative: Sequence[PlaceCosine], kept: Sequ
     ours, theirs = [p.query_row for p in bodies], [p.relative_row for p in bodies]
     steady = abs(median(slope) - 1) <= STEADY_SLOPE
     if r >= QUANTIZED_R and stored_quantized(pair):
-        return "quantized"  # before new zeros: a quantiser's grid has a point at 0, a tenth of the values of Q4_0 fall on it
-    if median(pair.query.matrices.zeros[ours] - pair.relative.matrices.zeros[theirs]) >= NEW_ZEROS:
-        return "pruned"
+        return (
+            "quantized"  # before new zeros: a quantiser's grid has a point at 0, a tenth of the values of Q4_0 fall on it (below as well)
+        )
     distinct = pair.query.matrices.distinct[ours], pair.relative.matrices.distinct[theirs]
     if steady and r >= QUANTIZED_R and _grid_ratio(*distinct) < GRID_RATIO:
         return "quantized"
+    if median(pair.query.matrices.zeros[ours] - pair.relative.matrices.zeros[theirs]) >= NEW_ZEROS:
+        return "pruned"
     if steady and _even(even_deltas(informative, pair)) and not _copied(kept, pair):  # rounding has one relative size too
         return "noised"
     if r >= ADAPTED_R and _adapted(pair):
@@ -217,6 +228,11 @@ def _same_vectors(pair: ComponentPair) -> bool:
     ]
     needed = [(place, row) for place, row in ours if place in theirs or (query.vectors.length[row] > 1 and not query.vectors.constant[row])]
     return all(place in theirs and _same_vector(row, theirs[place], pair) for place, row in needed)
+
+
+def _none_differs(pair: ComponentPair) -> bool:
+    """Whether no vector that has a counterpart differs from it: others may have none."""
+    return all(_same_vector(v.query_row, v.relative_row, pair) for v in pair.vectors)
 
 
 def _same_vector(a: int, b: int, pair: ComponentPair) -> bool:

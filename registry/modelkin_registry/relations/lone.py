@@ -13,6 +13,7 @@ from modelkin_indexer.places import name_of
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.parts import Lone
 from modelkin_registry.counterparts.copying.alike import contents_of, told_once
+from modelkin_registry.evidence.alignment import CHANNEL_R
 from modelkin_registry.evidence.nulls import two_sided_p
 from modelkin_registry.evidence.places import FURTHER_P, ComponentPair, PlaceCosine
 from modelkin_registry.evidence.standing import STRONG_R
@@ -43,7 +44,8 @@ def _lone(pair: ComponentPair) -> list[PlaceCosine]:
     compared = told_once(table, {*strong, *(p.query_row for p in rest)})
     if not once or (len(once) > 1 and (len(once) > FEW or 2 * len(once) >= len(compared))):
         return []
-    if rest and _p_value(rest) <= FURTHER_P:
+    elsewhere = any(f.informative and f.inherited and f.channel != "probe" for f in pair.families)
+    if elsewhere or (rest and (_p_value(rest) <= FURTHER_P or _mean(rest) >= CHANNEL_R["probe"])):
         return []
     return [strong[row] for row in once]
 
@@ -51,6 +53,11 @@ def _lone(pair: ComponentPair) -> list[PlaceCosine]:
 def _p_value(places: Sequence[PlaceCosine]) -> float:
     """Of so much agreement of all of them together, by Stouffer's sum of z."""
     return two_sided_p(sum((p.cosine - p.null.mean) / p.null.sd for p in places) / math.sqrt(len(places)))
+
+
+def _mean(places: Sequence[PlaceCosine]) -> float:
+    """Mean |r|: where a model's own layers resemble each other, none stands out from the others, and yet they agree."""
+    return sum(abs(p.cosine) for p in places) / len(places)
 
 
 def _told(pair: ComponentPair, place: PlaceCosine, named: Fingerprint, total: int) -> Lone:
