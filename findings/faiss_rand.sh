@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# faiss.rand gives the same numbers at every call, and a matrix that begins like any other.
+# faiss.rand gives the same numbers at every call, so that random queries are the very rows of the random base.
 #
 # Versions: faiss-cpu 1.15.1, numpy 2.4.6.
 # A good guess: rand, randn and randint draw on, as their namesakes in NumPy do: two calls give two samples.
-# Seen: each call starts from the seed 12345 unless given one. Base vectors and queries that are made by two calls are equal row for row, each query
-# finds itself at distance 0, and recall is perfect whatever the index. Kmeans and train have fixed seeds too.
+# Seen: each call starts from the seed 12345 unless given one, so two calls of one size are equal: a base and queries made that way are row
+# for row the same, each query finds its own at distance 0, and an index's recall is that of vectors that are in it.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -27,11 +27,11 @@ for name in ("rand", "randn", "randint"):
     first, second = (getattr(faiss, name)(1000) for _ in range(2))
     seen = bool(np.array_equal(first, second))
     check(f"two calls of faiss.{name}(1000) are equal", False, seen, seen)
-base, queries = faiss.rand((1000, 16)), faiss.rand((100, 16))
+base, queries = faiss.rand((1000, 16)), faiss.rand((1000, 16))
 index = faiss.IndexFlatL2(16)
 index.add(base)
 distances, found = index.search(queries, 1)
-seen = bool(np.array_equal(found[:, 0], np.arange(100)) and (distances == 0).all())
+seen = bool(np.array_equal(found[:, 0], np.arange(1000)) and (distances == 0).all())
 check("queries from a call of their own are rows of the base", False, seen, seen)
 seen = bool(np.array_equal(faiss.rand(1000, seed=1), faiss.rand(1000, seed=2)))
 check("with seeds 1 and 2 two samples are equal", False, seen, not seen)
