@@ -31,6 +31,7 @@ from modelkin_registry.relations.whole import copied_relation, copied_throughout
 
 NAMING = 8  # nearest relatives that name the tensors of a query whose own names tell nothing: one for each of its components
 LESS_FOR_EXTRA = 1e-6  # closeness that a copy loses where the relative holds more: of several the one comes first that holds least besides
+AGREES = 0.5  # share of the comparable weights from which equal lengths are explained by what agrees: it is no more true that nothing else does
 TINY = 1e-9  # coverage of a model of which nothing was understood
 
 
@@ -128,6 +129,7 @@ def _judged(held: Held, pairs: Sequence[ComponentPair], brief: bool) -> Kin:
     comparable = sum(pair.comparable_parameters for pair in pairs)
     inherited = sum(pair.inherited_parameters for pair, one in found if one.is_descent) if relation.is_descent else 0
     weight = sum(pair.inherited_weight * pair.comparable_parameters for pair, _ in apart)
+    unexplained = not relation.is_descent and weight < AGREES * comparable
     everything = sum(informative_sizes(held.query).values()) / max(held.query.about.coverage, TINY)
     return Kin(
         Relative(
@@ -151,9 +153,9 @@ def _judged(held: Held, pairs: Sequence[ComponentPair], brief: bool) -> Kin:
         closeness=1.0 - LESS_FOR_EXTRA * extra if copied else weight / everything if everything else 0.0,
         comparable_parameters=comparable,
         model_id=held.model_id,
-        same_lengths=not relation.is_descent and _same_lengths(held),
-        same_gains=not relation.is_descent and same_gains(held.query, held.relative, held.judge.searched),
-        may_be_turned=not relation.is_descent and may_be_turned(held.query, held.relative),
+        same_lengths=unexplained and _same_lengths(held),
+        same_gains=unexplained and same_gains(held.query, held.relative, held.judge.searched),
+        may_be_turned=unexplained and may_be_turned(held.query, held.relative),
     )
 
 
