@@ -71,3 +71,18 @@ def test_layers_that_start_alike_in_one_role_are_no_twins(tmp_path: Path) -> Non
     alike = _printed(tmp_path / "alike.safetensors", network(1, common=5), "full")
     assert len(twin_layers(twice.matrices, "text")) == 2 * (len(WIDTHS) - 1)
     assert not twin_layers(alike.matrices, "text")
+
+
+def test_a_network_beside_an_optimizers_state_is_found_by_its_own_names(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    shapes = {f"flow.flows.{at}.enc.in_layers.{part}.weight": (96, 48, 5) for at in range(0, 8, 2) for part in range(3)}
+    shapes |= {f"flow.flows.{at}.enc.res_skip_layers.{part}.weight": (96, 48, 1) for at in range(0, 8, 2) for part in range(3)}
+    own = {name: np.exp(0.3 * random.standard_normal((96, 1, 1))) * random.standard_normal(shape) for name, shape in shapes.items()}
+    state = {
+        f"optimizer.{what}.{name}": scale * random.standard_normal(value.shape) ** power
+        for what, scale, power in (("exp_avg", 1e-3, 1), ("exp_avg_sq", 1e-6, 2))
+        for name, value in own.items()
+    }
+    answer = asked(tmp_path, {f"model.{name}": value for name, value in own.items()} | state, own, "full")
+    assert answer.relation != "unrelated"
+    assert answer.shared_of_all == pytest.approx(1 / 3, abs=0.01)

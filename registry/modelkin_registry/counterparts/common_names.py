@@ -37,7 +37,7 @@ class Common(Struct, frozen=True):
 def under_common_names(query: Fingerprint, relative: Fingerprint, judge: Judge) -> Common:
     """The relative under the query's names where contents show that they differ; the query under the relative's if its own tell nothing."""
     query, relative = _stacks_opened(query, relative)
-    pairs = matched(query, relative, judge)
+    pairs = matched(query, relative, judge, nameless=max(untold(query.about), untold(relative.about)) > UNTOLD)
     if untold(query.about) > UNTOLD and untold(relative.about) < untold(query.about):
         query, pairs = without_twins(query, relative, pairs)
         pairs = _with_rest(query, relative, pairs)

@@ -24,8 +24,11 @@ SETTLED_R = 0.8  # tensors of one place that agree so far need no other counterp
 NAMES_AGREE = 0.95  # share of the query's numbers that names settle, from which contents are not asked
 
 
-def matched(query: Fingerprint, relative: Fingerprint, judge: Judge) -> Pairs:
-    """Pairs made by contents, with those that names make beside them; none where contents do not speak against the names."""
+def matched(query: Fingerprint, relative: Fingerprint, judge: Judge, *, nameless: bool = False) -> Pairs:
+    """Pairs made by contents, with those that names make beside them; none where contents do not speak against the names.
+
+    `nameless`: names of a side tell nothing, so that what contents do not pair is paired by shape: then what they bear out is kept.
+    """
     table, other = query.matrices, relative.matrices
     named = same_places(table.places, other.places)
     settled = _settled(table, other, named)
@@ -36,7 +39,7 @@ def matched(query: Fingerprint, relative: Fingerprint, judge: Judge) -> Pairs:
     pairs += [Pair(a, b, NAME) for a in np.flatnonzero(settled).tolist() if a not in mine and (b := int(named[a])) not in their]
     pairs += by_sketches(query, relative, _rest(len(table), (p.ours for p in pairs)), _rest(len(other), (p.theirs for p in pairs)), judge)
     pairs += _in_other_coordinates(query, relative, pairs, judge)
-    if not any(at_odds(table.places[pair.ours], other.places[pair.theirs]) for pair in pairs):
+    if not (nameless and pairs) and not any(at_odds(table.places[pair.ours], other.places[pair.theirs]) for pair in pairs):
         return Pairs()
     used = sorted({pair.theirs for pair in pairs})
     pairs += repeated(query, relative, _rest(len(table), (p.ours for p in pairs)), used, judge)

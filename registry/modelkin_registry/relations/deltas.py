@@ -231,8 +231,13 @@ def _same_vectors(pair: ComponentPair) -> bool:
 
 
 def _none_differs(pair: ComponentPair) -> bool:
-    """Whether no vector that has a counterpart differs from it: others may have none."""
-    return all(_same_vector(v.query_row, v.relative_row, pair) for v in pair.vectors)
+    """Whether no vector that the relative has in its place, or elsewhere, differs from it: others may have no counterpart."""
+    theirs = _row_of(pair.relative.vectors, pair.relative.component)
+    found = [(row, theirs[place]) for place, row in _rows_of(pair.query.vectors, pair.query.component) if place in theirs]
+    elsewhere = [(v.query_row, v.relative_row) for v in pair.vectors]
+    return all(_same_vector(a, b, pair) for a, b in elsewhere) and all(
+        _same_vector(a, b, pair) for a, b in found if pair.query.vectors.constant[a] != pair.relative.vectors.constant[b]
+    )
 
 
 def _same_vector(a: int, b: int, pair: ComponentPair) -> bool:
