@@ -31,7 +31,7 @@ from modelkin_registry.relations.whole import copied_relation, copied_throughout
 
 NAMING = 8  # nearest relatives that name the tensors of a query whose own names tell nothing: one for each of its components
 LESS_FOR_EXTRA = 1e-6  # closeness that a copy loses where the relative holds more: of several the one comes first that holds least besides
-AGREES = 0.5  # share of the comparable weights from which equal lengths are explained by what agrees: it is no more true that nothing else does
+AGREES = 0.5  # share of the comparable weights that agree, from which it is not true that nothing agrees but the lengths
 TINY = 1e-9  # coverage of a model of which nothing was understood
 
 
