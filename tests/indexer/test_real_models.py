@@ -160,7 +160,8 @@ def test_weights_that_cannot_be_read_are_not_called_unrelated(registry: Registry
     safetensors.numpy.save_file({name.replace(".scale", ".zoom"): value for name, value in tensors.items()}, tmp_path / "model.safetensors")
     packed, plain = fingerprint(tmp_path), fingerprint(WEIGHTS["fracast"])
     assert packed.about.coverage < 0.5
-    assert {relation(packed, plain), relation(plain, packed)} == {"not comparable"}
+    assert relation(packed, plain) == "not comparable"
+    assert relation(plain, packed) == "transplanted"  # the few tensors that can be read are equal, which is told with their share
     answer = registry.query(packed, source="packed", show_all=True)
     assert {relative.relation for relative in answer.relatives} == {"not comparable"}
     assert answer.explanation[0].startswith("packed was not examined")
