@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from msgspec.structs import replace
 
 from benchmarks.common import sketch_space
 from benchmarks.common.sketch_space import Model
@@ -40,5 +40,10 @@ def _fingerprint(model: Model, family: int, number: int, full: bool) -> Fingerpr
     found = sketch_space.fingerprint(model, np.random.default_rng([SEED, family, 1]), full=full)
     own = sketch_space.fingerprint(model, np.random.default_rng([SEED, number, 2]), full=full)
     digests = {name: getattr(own.matrices, name) for name in DIGESTS if hasattr(own.matrices, name)}  # other builds have fewer
-    matrices = replace(found.matrices, **digests)
-    return replace(found, matrices=matrices, vectors=replace(found.vectors, digest=own.vectors.digest))
+    matrices = _changed(found.matrices, digests)
+    return _changed(found, {"matrices": matrices, "vectors": _changed(found.vectors, {"digest": own.vectors.digest})})
+
+
+def _changed(record: Any, new: dict[str, Any]) -> Any:
+    """A copy with other fields, of whichever kind the records of a build are: earlier builds, which make these models too, have dataclasses."""
+    return type(record)(**{name: new.get(name, getattr(record, name)) for name in record.__annotations__})

@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import ml_dtypes
@@ -39,10 +38,12 @@ with open(sys.argv[1], "rb", buffering=0) as file:
         digest.update(memoryview(buffer)[:count])
 """
 USAGE = """
-import json, resource, subprocess, sys
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
 ran = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+wall = time.perf_counter() - start
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps([ran.returncode, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
+print(json.dumps([ran.returncode, wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
 """
 HIDDEN, NEURONS, HEADS, KEY_VALUE, TOKENS = 2048, 5632, 32, 256, 32000
 
@@ -78,11 +79,9 @@ def make_model(folder: Path, gigabytes: float) -> Path:
 
 
 def measure(command: list[str], environment: dict[str, str]) -> dict[str, float]:
-    """Wall and CPU seconds and peak memory of one process."""
-    start = time.perf_counter()
+    """Wall and CPU seconds and peak memory of one process, without those of the one that measures it."""
     ran = subprocess.run([sys.executable, "-c", USAGE, *command], capture_output=True, text=True, env=environment)
-    wall = time.perf_counter() - start
-    status, cpu, memory = json.loads(ran.stdout.splitlines()[-1])
+    status, wall, cpu, memory = json.loads(ran.stdout.splitlines()[-1])
     if status:
         raise SystemExit(f"{command}: exit code {status}\n{ran.stderr}")
     return {"wall_s": round(wall, 3), "cpu_s": round(cpu, 3), "peak_mb": round(memory, 1)}
