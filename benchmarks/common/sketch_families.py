@@ -45,5 +45,5 @@ def _fingerprint(model: Model, family: int, number: int, full: bool) -> Fingerpr
 
 
 def _changed(record: Any, new: dict[str, Any]) -> Any:
-    """A copy with other fields, of whichever kind the records of a build are: earlier builds, which make these models too, have dataclasses."""
+    """A copy with other fields, whichever kind of records a build has: earlier ones, which make these models too, have dataclasses."""
     return type(record)(**{name: new.get(name, getattr(record, name)) for name in record.__annotations__})
