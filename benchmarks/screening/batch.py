@@ -95,7 +95,7 @@ def interrupted(call: Sequence[str], out: Path, kills: int, wall: float) -> dict
     for _ in range(kills):
         with subprocess.Popen([*call, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
-                process.wait(drawn.uniform(0.3, max(2.0, wall / kills * 2)))
+                process.wait(drawn.uniform(0.3, max(1.2, wall / kills * 2)))
             except subprocess.TimeoutExpired:
                 process.kill()
                 sent += 1
