@@ -170,6 +170,22 @@ def test_a_registered_model_turns_no_submission_away_from_the_others(tmp_path: P
     assert all(rules & {"copy-of-submission", "kin-of-submission"} for rules in found.values()), found
 
 
+def test_submissions_of_one_layout_meet_where_one_of_them_was_read_turned(tmp_path: Path) -> None:
+    batch = tmp_path / "batch"
+    batch.mkdir()
+    recast = {name: value.astype(np.float16) for name, value in unknown(1).items()}
+    saved(batch / "recast", stored_the_other_way(recast))
+    saved(batch / "tuned", stored_the_other_way(tuned(unknown(1), 3)))
+    with modelkin.open(tmp_path / "registry.db", create=True, starter=False) as registry:
+        registry.add(saved(tmp_path / "original", unknown(1)))
+        results = registry.screen(batch, out=tmp_path / "out", evidence=True).results
+    found = {one.submission: {(finding.rule, finding.relative) for finding in one.findings} for one in results}
+    assert found["recast"] >= {("undeclared", "original"), ("kin-of-submission", "tuned")}
+    assert ("kin-of-submission", "recast") in found["tuned"]
+    relations = [json.loads(path.read_text())["answer"]["relation"] for path in sorted((tmp_path / "out" / "evidence").glob("*.json"))]
+    assert set(relations) <= {"recast", "fine-tuned", "noised"}
+
+
 def test_a_part_is_found_in_a_model_that_is_stored_the_other_way(tmp_path: Path) -> None:
     mixed = unknown(1) | {name: value for name, value in unknown(2).items() if int(name.split(".")[1].removeprefix("stage_")) % 2}
     answer = modelkin.compare(saved(tmp_path / "mixed", stored_the_other_way(mixed)), saved(tmp_path / "original", unknown(1)))
