@@ -186,6 +186,12 @@ def test_submissions_of_one_layout_meet_where_one_of_them_was_read_turned(tmp_pa
     assert set(relations) <= {"recast", "fine-tuned", "noised"}
 
 
+def test_number_by_number_of_matrices_that_are_read_turned(tmp_path: Path) -> None:
+    other, original = saved(tmp_path / "other", stored_the_other_way(unknown(1))), saved(tmp_path / "original", unknown(1))
+    answer = modelkin.compare(other, original, exact=True)
+    assert any(line.startswith("20 of 20 tensors are equal bit by bit") for line in answer.explanation), answer.explanation
+
+
 def test_a_part_is_found_in_a_model_that_is_stored_the_other_way(tmp_path: Path) -> None:
     mixed = unknown(1) | {name: value for name, value in unknown(2).items() if int(name.split(".")[1].removeprefix("stage_")) % 2}
     answer = modelkin.compare(saved(tmp_path / "mixed", stored_the_other_way(mixed)), saved(tmp_path / "original", unknown(1)))

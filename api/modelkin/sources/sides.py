@@ -24,13 +24,17 @@ from modelkin_registry.structure.comparison import Structure, compare_structure
 
 
 class Side(Struct, frozen=True):
-    """A model of the call: what it is called, its fingerprint, what is said of it and lies beside it, and notes of its reading."""
+    """A model of the call: what it is called, its fingerprint, what is said of it and lies beside it, and notes of its reading.
+
+    `turned` are the tensors that were read as stored [in, out].
+    """
 
     name: str
     fingerprint: Fingerprint
     claims: Sequence[Claim] = ()
     structure: Sequence[StructurePart] = ()
     notes: Sequence[str] = ()
+    turned: frozenset[str] = frozenset()
 
 
 def sides_of(asked: Sequence[Asked], how: HowToRead, registry: OnDemand, listener: Listener) -> list[Side]:
@@ -74,10 +78,10 @@ def turned_as(others: Sequence[Side], asked: Asked, side: Side, how: HowToRead, 
     path = _weights(asked)
     for other in others if path is not None else ():
         places = to_turn(side.fingerprint, other.fingerprint)
-        turned = read_turned(path, how, listener, places) if path is not None and places else None
-        if turned is not None and is_nearer(turned, side.fingerprint, other.fingerprint):
+        found = read_turned(path, how, listener, places) if path is not None and places else None
+        if found is not None and is_nearer(found[0], side.fingerprint, other.fingerprint):
             listener.say(f"{side.name}: its matrices are read as stored [in, out], as what {other.name} holds shows.")
-            return replace(side, fingerprint=turned)
+            return replace(side, fingerprint=found[0], turned=found[1])
     return side
 
 
