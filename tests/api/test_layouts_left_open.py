@@ -146,6 +146,52 @@ def test_shapes_that_are_turned_round_tell_how_matrices_are_stored(tmp_path: Pat
         assert (answer.relation, answer.shared) == expected
 
 
+@pytest.mark.parametrize("registered_side", ["a", "b"])
+def test_a_control_that_is_stored_the_other_way_turns_neither_side(tmp_path: Path, registered_side: str) -> None:
+    original, copy = saved(tmp_path / "original", unknown(1)), saved(tmp_path / "copy", tuned(unknown(1), 3))
+    control = saved(tmp_path / "control", stored_the_other_way(unknown(2)))
+    with modelkin.open(tmp_path / "registry.db", create=True, starter=False) as registry:
+        registry.add(original)
+        sides = ("original", copy) if registered_side == "a" else (copy, "original")
+        answer = registry.compare(*sides, controls=[control])
+    assert (answer.relation, answer.shared) == ("fine-tuned", 1.0)
+
+
+def test_a_registered_model_turns_no_submission_away_from_the_others(tmp_path: Path) -> None:
+    table = {"embed_tokens.weight": np.random.default_rng(5).standard_normal((400, WIDTHS[0])).astype(np.float32)}
+    batch = tmp_path / "batch"
+    batch.mkdir()
+    saved(batch / "victim", unknown(1))
+    saved(batch / "copy", tuned(unknown(1), 3) | table)
+    with modelkin.open(tmp_path / "registry.db", create=True, starter=False) as registry:
+        registry.add(saved(tmp_path / "decoy", stored_the_other_way(unknown(2)) | table))
+        results = registry.screen(batch, out=tmp_path / "out").results
+    found = {one.submission: {finding.rule for finding in one.findings} for one in results}
+    assert all(rules & {"copy-of-submission", "kin-of-submission"} for rules in found.values()), found
+
+
+def test_submissions_of_one_layout_meet_where_one_of_them_was_read_turned(tmp_path: Path) -> None:
+    batch = tmp_path / "batch"
+    batch.mkdir()
+    recast = {name: value.astype(np.float16) for name, value in unknown(1).items()}
+    saved(batch / "recast", stored_the_other_way(recast))
+    saved(batch / "tuned", stored_the_other_way(tuned(unknown(1), 3)))
+    with modelkin.open(tmp_path / "registry.db", create=True, starter=False) as registry:
+        registry.add(saved(tmp_path / "original", unknown(1)))
+        results = registry.screen(batch, out=tmp_path / "out", evidence=True).results
+    found = {one.submission: {(finding.rule, finding.relative) for finding in one.findings} for one in results}
+    assert found["recast"] >= {("undeclared", "original"), ("kin-of-submission", "tuned")}
+    assert ("kin-of-submission", "recast") in found["tuned"]
+    relations = [json.loads(path.read_text())["answer"]["relation"] for path in sorted((tmp_path / "out" / "evidence").glob("*.json"))]
+    assert set(relations) <= {"recast", "fine-tuned", "noised"}
+
+
+def test_number_by_number_of_matrices_that_are_read_turned(tmp_path: Path) -> None:
+    other, original = saved(tmp_path / "other", stored_the_other_way(unknown(1))), saved(tmp_path / "original", unknown(1))
+    answer = modelkin.compare(other, original, exact=True)
+    assert any(line.startswith("20 of 20 tensors are equal bit by bit") for line in answer.explanation), answer.explanation
+
+
 def test_a_part_is_found_in_a_model_that_is_stored_the_other_way(tmp_path: Path) -> None:
     mixed = unknown(1) | {name: value for name, value in unknown(2).items() if int(name.split(".")[1].removeprefix("stage_")) % 2}
     answer = modelkin.compare(saved(tmp_path / "mixed", stored_the_other_way(mixed)), saved(tmp_path / "original", unknown(1)))

@@ -290,7 +290,7 @@ def test_a_base_explains_a_larger_family_than_is_weighed(filled: Path, monkeypat
     monkeypatch.setattr("modelkin.screening.measuring.MOST_KIN", 3)  # the siblings, which are nearer
     with modelkin.Registry.open("r.db") as registry:
         how = HowToRead(key=PUBLIC_KEY)
-        _, measured = measure(registry.inner, Work(said, how, policy.audit, policy.named), Listener())
+        _, measured, _ = measure(registry.inner, Work(said, how, policy.audit, policy.named), Listener())
         answer = decided([Entry(said, measured)], [], policy, RegistryLineage(registry.inner), deciding.Asked(6, "public"))
     assert answer.results[0].outcome == ("clear" if by else "flagged")
 

@@ -303,3 +303,12 @@ def test_latent_attention_is_the_same_joined_and_as_keys_and_values(tmp_path: Pa
     assert {place.role for place in one.matrices.places} == {"k_b", "v_b"}
     assert np.array_equal(one.matrices.digest, other.matrices.digest)
     assert np.array_equal(one.matrices.probe, other.matrices.probe)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400", "9" * 400])
+def test_numbers_of_a_config_that_are_none_are_not_kept(number: str, tmp_path: Path) -> None:
+    folder = models.write(tmp_path / "forged", models.llama(1), np.float32, {"model_type": "llama"})
+    (folder / "config.json").write_text(f'{{"model_type": "llama", "hidden_size": {number}, "vocab_size": {number}}}')
+    found = index(folder)
+    assert found.about.config == {"model_type": "llama"}
+    assert fingerprints.from_bytes(found.to_bytes()).about.config == found.about.config

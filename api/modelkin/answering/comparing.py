@@ -76,15 +76,16 @@ def compare(
         answer = found if found.verdict == RELATED else answer
     notes = (f"{side.name}: {note}" for side in (a, b, *others) for note in side.notes)
     answer = replace(answer, structure=structure_of_sides(a, b), warnings=(*answer.warnings, *notes))
+    turned = dict(zip(pair.paths(), (side.turned for side in (a, b, *others)), strict=True)) if align or exact is not None else {}
     if align:
         from modelkin.answering.exact import add_aligned  # brings scipy, a tenth of a second that other comparisons do without
 
         first, second, *_ = pair.paths()
-        answer = add_aligned(answer, first, second, how, listener)
+        answer = add_aligned(answer, first, second, how, turned, listener)
     if exact is not None:
         from modelkin.answering.exact import add_exact
 
-        answer = add_exact(answer, pair.paths(), how, exact, listener)
+        answer = add_exact(answer, pair.paths(), how, turned, exact, listener)
         if answer.counterparts is not None and not tensors:
             answer = replace(answer, counterparts=replace(answer.counterparts, tensors=None))
     return answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from modelkin_indexer.exact.pairing import Contents, LayerMaps
 from modelkin_indexer.opening import open_source
 from modelkin_indexer.results.exact import TensorComparison
 from modelkin_indexer.source import Source
+from modelkin_indexer.sources.turned import TurnedSource
 from modelkin_registry.answers.asked import CompareAnswer
 from modelkin_registry.counterparts.table import alike_in_order
 from modelkin_registry.exact.aligned import with_recovery
@@ -25,11 +26,15 @@ from modelkin_registry.exact.judging import judge_exact
 from modelkin_registry.exact.sentences import with_exact
 from modelkin_registry.explanation.parts import FORGEABLE
 
+Turned = Mapping[str, frozenset[str]]  # of each name the tensors that are read as stored [in, out]
 
-def add_exact(answer: CompareAnswer, names: Sequence[str], how: HowToRead, wishes: ExactWishes, listener: Listener) -> CompareAnswer:
+
+def add_exact(
+    answer: CompareAnswer, names: Sequence[str], how: HowToRead, turned: Turned, wishes: ExactWishes, listener: Listener
+) -> CompareAnswer:
     """The answer with an exact comparison beside it, on the layer map and the counterparts (`tensors`) that the fingerprints show.
 
-    `names`: A, B and the controls.
+    `names`: A, B and the controls; `turned` their tensors that are read as stored [in, out].
 
     Raises:
         SourceError: a side is no weights, or they cannot be read.
@@ -39,7 +44,7 @@ def add_exact(answer: CompareAnswer, names: Sequence[str], how: HowToRead, wishe
     contents = alike_in_order(answer.counterparts)
     a, b, *controls = names
     with ExitStack() as stack:
-        sources = {name: stack.enter_context(closing(open_weights(name, how))) for name in dict.fromkeys(names)}
+        sources = {name: stack.enter_context(closing(open_weights(name, how, turned))) for name in dict.fromkeys(names)}
         journal = None
         if wishes.resume is not None:
             journal = stack.enter_context(closing(Journal(wishes.resume, identity(list(sources.values())))))
@@ -56,7 +61,7 @@ def add_exact(answer: CompareAnswer, names: Sequence[str], how: HowToRead, wishe
     return with_exact(answer, judge_exact(measured, third))
 
 
-def add_aligned(answer: CompareAnswer, a: str, b: str, how: HowToRead, listener: Listener) -> CompareAnswer:
+def add_aligned(answer: CompareAnswer, a: str, b: str, how: HowToRead, turned: Turned, listener: Listener) -> CompareAnswer:
     """The answer with the aligned test beside it, on the layer map that the fingerprints show.
 
     Raises:
@@ -66,17 +71,18 @@ def add_aligned(answer: CompareAnswer, a: str, b: str, how: HowToRead, listener:
 
     maps = {c.query: (c.relative, c.layer_map) for c in answer.components}
     with ExitStack() as stack:
-        first, second = (stack.enter_context(closing(open_weights(name, how))) for name in (a, b))
+        first, second = (stack.enter_context(closing(open_weights(name, how, turned))) for name in (a, b))
         listener.say("Working out which channels and units are which; large models take minutes.")
         return with_recovery(answer, read_aligned(first, second, maps))
 
 
-def open_weights(name: str, how: HowToRead) -> Source:
+def open_weights(name: str, how: HowToRead, turned: Turned) -> Source:
     """The weights that a name stands for: an exact comparison reads them, so that a registered name or a fingerprint will not do."""
     path = existing(name, from_hub=False)
     if path.is_file() and path.suffix == FINGERPRINT_SUFFIX:
         raise SourceNotFound("is a fingerprint, not weights", path=path, remedy="Name the weights: every number of them is read.")
-    return open_source(path, how.file)
+    weights = open_source(path, how.file)
+    return TurnedSource(weights, turned[name]) if turned.get(name) else weights
 
 
 class _Reading(Struct, frozen=True):

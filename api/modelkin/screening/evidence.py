@@ -72,8 +72,8 @@ class Evidence(Struct, frozen=True):
         return count
 
     def _bundle(self, submission: str, relative: str, *, in_batch: bool) -> bytes:
-        a, first = self._submission("a", submission)
-        b, second = self._submission("b", relative) if in_batch else self._registered(relative)
+        a, first = self._submission("a", submission, in_batch=in_batch)
+        b, second = self._submission("b", relative, in_batch=True) if in_batch else self._registered(relative)
         sides = (a, replace(b, name=f"{b.name} (2)") if a.name == b.name else b)
         told = made(
             key=a.fingerprint.about.key,
@@ -86,10 +86,10 @@ class Evidence(Struct, frozen=True):
         inputs = tuple(replace(one, name=side.name) for one, side in zip((first, second), sides, strict=True))
         return bundle.to_bytes(bundle_of(sides, self.registry.judge(1), replace(told, inputs=inputs))[0])
 
-    def _submission(self, role: str, name: str) -> tuple[Side, Input]:
+    def _submission(self, role: str, name: str, *, in_batch: bool) -> tuple[Side, Input]:
         """A submission as it was measured: its kept fingerprint, and the digests of its files."""
-        said = self.submitted.declared[name]
-        fingerprint = self.kept.fingerprint(self.submitted.identities[name])
+        said, identity = self.submitted.declared[name], self.submitted.identities[name]
+        fingerprint = self.kept.as_stored(identity) if in_batch else self.kept.fingerprint(identity)
         if fingerprint is None:
             raise EvidenceError(GONE.format(name=name))
         claims = tuple(Claim("base_model", base, MANIFEST) for base in said.named)

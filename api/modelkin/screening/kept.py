@@ -20,7 +20,7 @@ from modelkin_registry.screening.measured import Kinship, Measured
 from modelkin_registry.screening.rings import Between
 
 WORK = "work"
-VERSION = 1  # of these files; another one is measured again
+VERSION = 2  # of these files; another one is measured again
 MOST_FILES = 10_000  # files of a submission's folder that are looked at for changes; of a larger one its own time has to do
 
 
@@ -58,8 +58,18 @@ class Kept(Struct, frozen=True):
         except (OSError, FingerprintError):
             return None
 
-    def keep(self, identity: str, fingerprint: Fingerprint, measured: Measured) -> None:
-        """The fingerprint first: what was measured says that both are there."""
+    def as_stored(self, identity: str) -> Fingerprint | None:
+        """The same with its matrices as the submission stores them, where they were read turned: so it is held against the others."""
+        stored = self.path(f"{identity}.stored")
+        try:
+            return fingerprints.load(stored) if stored.exists() else self.fingerprint(identity)
+        except (OSError, FingerprintError):
+            return None
+
+    def keep(self, identity: str, fingerprint: Fingerprint, measured: Measured, stored: Fingerprint | None = None) -> None:
+        """The fingerprints first: what was measured says that they are there."""
+        if stored is not None:
+            self._write(self.path(f"{identity}.stored").name, stored.to_bytes())
         self._write(self.path(identity).name, fingerprint.to_bytes())
         self._write(f"{identity}.json", _bytes({"version": VERSION, "measured": measured.to_dict()}))
 

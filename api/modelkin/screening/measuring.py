@@ -43,8 +43,8 @@ class Work(Struct, frozen=True):
     allowed: tuple[str, ...] = ()
 
 
-def measure(registry: Questions, work: Work, listener: Listener) -> tuple[Fingerprint, Measured]:
-    """A submission beside a registry. Raises whatever is wrong with it; nothing is written."""
+def measure(registry: Questions, work: Work, listener: Listener) -> tuple[Fingerprint, Measured, Fingerprint | None]:
+    """A submission beside a registry; and how its files have it where its matrices were read turned. Raises whatever is wrong with it."""
     said = work.declaration
     how = replace(work.how, file=said.file)
     asked = _asked(said.source)
@@ -64,7 +64,8 @@ def measure(registry: Questions, work: Work, listener: Listener) -> tuple[Finger
         notes=reading.notes,
         further=_named_beyond(registry, fingerprint, answer, (*_allowed(work), *(claim.value for claim in reading.claims))),
     )
-    return fingerprint, measured
+    is_turned = fingerprint is not reading.fingerprint and fingerprint.matrices.places == reading.fingerprint.matrices.places
+    return fingerprint, measured, reading.fingerprint if is_turned else None
 
 
 def _allowed(work: Work) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def batch_of(kept: Kept, registry: Questions, batch: Sequence[tuple[str, str]]) 
     """The readable submissions from their kept fingerprints. Raises FingerprintError where one is gone."""
     fingerprints, relatives = [], []
     for name, identity in batch:
-        fingerprint, measured = kept.fingerprint(identity), kept.measured(identity)
+        fingerprint, measured = kept.as_stored(identity), kept.measured(identity)
         if fingerprint is None or not isinstance(measured, Measured):
             raise FingerprintError(f"{name}: {STOPPED}")
         fingerprints.append(fingerprint)

@@ -86,8 +86,8 @@ def read_alike(path: Path, how: HowToRead, listener: Listener, config: Mapping[s
         return _again(weights, how, listener, config)
 
 
-def read_turned(path: Path, how: HowToRead, listener: Listener, places: Collection[Place]) -> Fingerprint | None:
-    """The fingerprint of weights whose matrices in these places are taken for stored [in, out].
+def read_turned(path: Path, how: HowToRead, listener: Listener, places: Collection[Place]) -> tuple[Fingerprint, frozenset[str]] | None:
+    """The fingerprint of weights whose matrices in these places are taken for stored [in, out], and the names of these.
 
     None where none of them is a matrix that may be. Raises SourceError.
     """
@@ -100,7 +100,7 @@ def read_turned(path: Path, how: HowToRead, listener: Listener, places: Collecti
         if isinstance(weights, CompositeSource) or adapter_of(weights) is not None:
             return None
         turned = may_turn(weights, anatomy_of(weights), places)
-        return _again(TurnedSource(weights, turned), how, listener, {}) if turned else None
+        return (_again(TurnedSource(weights, turned), how, listener, {}), turned) if turned else None
 
 
 def _again(weights: Source, how: HowToRead, listener: Listener, alike: Mapping[str, Any]) -> Fingerprint:

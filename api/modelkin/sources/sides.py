@@ -24,13 +24,17 @@ from modelkin_registry.structure.comparison import Structure, compare_structure
 
 
 class Side(Struct, frozen=True):
-    """A model of the call: what it is called, its fingerprint, what is said of it and lies beside it, and notes of its reading."""
+    """A model of the call: what it is called, its fingerprint, what is said of it and lies beside it, and notes of its reading.
+
+    `turned` are the tensors that were read as stored [in, out].
+    """
 
     name: str
     fingerprint: Fingerprint
     claims: Sequence[Claim] = ()
     structure: Sequence[StructurePart] = ()
     notes: Sequence[str] = ()
+    turned: frozenset[str] = frozenset()
 
 
 def sides_of(asked: Sequence[Asked], how: HowToRead, registry: OnDemand, listener: Listener) -> list[Side]:
@@ -43,7 +47,10 @@ def sides_of(asked: Sequence[Asked], how: HowToRead, registry: OnDemand, listene
     found: dict[str, Side] = {}
     sides = [_side(one, f"model {number}", how, registry, listener, found) for number, one in enumerate(asked, 1)]
     for number, one in enumerate(asked):  # one after the other: of two that leave their layout open one follows
-        sides[number] = as_others(one, sides[number], [side for other, side in enumerate(sides) if other != number], how, listener)
+        others = [side for other, side in enumerate(sides) if other != number]
+        side = with_heads_of(others, one, sides[number], how, listener)
+        # Which way matrices lie only those before it tell: a third model would turn a side away from the one that it is held against.
+        sides[number] = turned_as(others[: max(number, 1)], one, side, how, listener)
     return sides
 
 
@@ -53,26 +60,37 @@ def say_notes(sides: Sequence[Side], listener: Listener) -> None:
         listener.say(note)
 
 
-def as_others(asked: Asked, side: Side, others: Sequence[Side], how: HowToRead, listener: Listener) -> Side:
-    """A side read again as another's layout has it where its own files leave that open and it matters."""
-    if isinstance(asked, (Fingerprint, Reading)):
-        return side
-    path = Path(os.fspath(asked))
-    if not path.exists() or path.suffix == FINGERPRINT_SUFFIX:
-        return side
+def with_heads_of(others: Sequence[Side], asked: Asked, side: Side, how: HowToRead, listener: Listener) -> Side:
+    """A side read again with the heads of the first other that tells them, where its own files leave them open and it matters."""
+    path = _weights(asked)
     telling = next((other for other in others if _tells_heads(other)), None)
-    if telling is not None and not _tells_heads(side):
-        found = read_alike(path, how, listener, telling.fingerprint.about.config or {})
-        if found is not None:
-            listener.say(f"{side.name}: its files tell no number of heads; its attention is taken apart by the heads of {telling.name}.")
-            side = replace(side, fingerprint=found)
-    for other in others:
+    if path is None or telling is None or _tells_heads(side):
+        return side
+    found = read_alike(path, how, listener, telling.fingerprint.about.config or {})
+    if found is None:
+        return side
+    listener.say(f"{side.name}: its files tell no number of heads; its attention is taken apart by the heads of {telling.name}.")
+    return replace(side, fingerprint=found)
+
+
+def turned_as(others: Sequence[Side], asked: Asked, side: Side, how: HowToRead, listener: Listener) -> Side:
+    """A side whose matrices are read as stored [in, out] where the first other that tells which way they lie shows it."""
+    path = _weights(asked)
+    for other in others if path is not None else ():
         places = to_turn(side.fingerprint, other.fingerprint)
-        turned = read_turned(path, how, listener, places) if places else None
-        if turned is not None and is_nearer(turned, side.fingerprint, other.fingerprint):
+        found = read_turned(path, how, listener, places) if path is not None and places else None
+        if found is not None and is_nearer(found[0], side.fingerprint, other.fingerprint):
             listener.say(f"{side.name}: its matrices are read as stored [in, out], as what {other.name} holds shows.")
-            return replace(side, fingerprint=turned)
+            return replace(side, fingerprint=found[0], turned=found[1])
     return side
+
+
+def _weights(asked: Asked) -> Path | None:
+    """Where the weights of a side lie that can be read again."""
+    if isinstance(asked, (Fingerprint, Reading)):
+        return None
+    path = Path(os.fspath(asked))
+    return path if path.exists() and path.suffix != FINGERPRINT_SUFFIX else None
 
 
 def _tells_heads(side: Side) -> bool:

@@ -16,6 +16,7 @@ from modelkin_indexer.sources.stored.shards import numbers_of
 from modelkin_indexer.spec import Key
 
 SMALL_SHARE = 0.01  # of a model's bytes, up to which constants are left out by their names alone
+LARGEST = 2**53  # number of a config that is kept: whole ones up to here are numbers in every JSON
 NAMED = 2  # tensors named for a kind
 WHOLE = ("I4", "U4", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64")
 CONFIG_FIELDS = (
@@ -142,6 +143,6 @@ def _quantization(source: Source) -> str:
 
 
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, (str, int, float)) or (
-        isinstance(value, list) and len(value) <= 8 and all(isinstance(item, str) for item in value)
-    )
+    if isinstance(value, (int, float)):
+        return abs(value) <= LARGEST  # JSON lets a number be no number, or too large for one
+    return isinstance(value, str) or (isinstance(value, list) and len(value) <= 8 and all(isinstance(item, str) for item in value))
