@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from modelkin_registry.store.address import Place
+from modelkin_registry.store.address import Place
 
 
 class Settings(Struct):

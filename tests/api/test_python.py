@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import json
 import logging
 import pkgutil
@@ -21,6 +22,7 @@ import modelkin
 import modelkin_registry.answers
 from calls import ROOT, environment, run
 from modelkin.errors import FingerprintError, ModelkinError, Offline, RegistryError, SourceNotFound, UnknownModel, UnusableValues
+from modelkin.settings import Settings
 from modelkin_cli.main import VERBS
 from modelkin_indexer.results.fingerprint import Fingerprint
 from modelkin_registry.answers.plain import TABLES, Plain
@@ -379,3 +381,9 @@ def test_what_was_left_out_of_a_folder_is_part_of_the_answer(filled: Path) -> No
     said: list[str] = []
     modelkin.evidence("child", "parent", "pair.json", listener=modelkin.Listener(say=said.append))
     assert any(one.startswith(left) for one in said)
+
+
+@pytest.mark.parametrize("kind", [*plain_classes(), Settings], ids=lambda kind: kind.__name__)
+def test_help_tells_the_fields_of_an_answer(kind: type[Plain]) -> None:
+    """`help()` resolves the annotations of a record: a name that only type checkers import ends it with an error."""
+    assert [*inspect.signature(kind).parameters] == [*kind.__struct_fields__]

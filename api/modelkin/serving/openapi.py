@@ -11,7 +11,6 @@ from msgspec import Struct
 from modelkin.errors import Failure
 from modelkin.made import release
 from modelkin.serving.interface import JSON, OPERATIONS, Operation
-from modelkin_registry.answers import exact
 from modelkin_registry.answers.plain import CONTRACT, Plain
 
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
@@ -75,7 +74,7 @@ def schema_of(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     if isinstance(kind, type) and issubclass(kind, Struct):
         if kind.__name__ not in schemas:
             schemas[kind.__name__] = {}  # so that one that holds others of its kind refers to itself
-            hints = get_type_hints(kind, localns=vars(exact))
+            hints = get_type_hints(kind)
             fields = {name.rstrip("_"): schema_of(hints[name], schemas) for name in kind.__struct_fields__}
             schemas[kind.__name__] = {"type": "object", "properties": fields, "required": list(fields)}
             if kind.__doc__:

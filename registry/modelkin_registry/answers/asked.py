@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from modelkin_registry.answers.claims import Contradiction, StructureBeside, WeighedClaim
 from modelkin_registry.answers.evidence import ComponentEvidence, Control, Relative
+from modelkin_registry.answers.exact import Aligned, ExactRow, ExactSummary
 from modelkin_registry.answers.parts import Counterparts, Examined, Lone, Part
 from modelkin_registry.answers.plain import CONTRACT, Plain
-
-if TYPE_CHECKING:
-    from modelkin_registry.answers.exact import Aligned, ExactRow, ExactSummary  # of comparisons alone; openapi.py finds them there
 
 SHOWN = 10  # relatives that an answer tells of unless asked for more
 
