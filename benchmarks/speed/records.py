@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed.records [--repeat 9]
 
-A process of its own asks a question and counts the kinds of records that it made and their fields. As many kinds of the same fields are then
-made by `dataclasses.dataclass(frozen=True)` and by `msgspec.Struct`, each way in fresh processes in turn, in CPU seconds; the medians
-count. Writes results/records.json.
+A process of its own asks a question and counts the kinds of records that it made and their fields. As many kinds of the same fields are
+then made by `dataclasses.dataclass(frozen=True)` and by `msgspec.Struct`, each way in fresh processes in turn, in CPU seconds; the
+medians count. Writes results/records.json.
 """
 
 from __future__ import annotations
