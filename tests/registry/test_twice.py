@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -86,3 +87,14 @@ def test_a_network_beside_an_optimizers_state_is_found_by_its_own_names(tmp_path
     answer = asked(tmp_path, {f"model.{name}": value for name, value in own.items()} | state, own, "full")
     assert answer.relation != "unrelated"
     assert answer.shared_of_all == pytest.approx(1 / 3, abs=0.01)
+
+
+def test_twins_cost_by_how_many_layers_there_are_not_by_their_numbers(tmp_path: Path) -> None:
+    far = {name.replace("layers.", "layers.2000"): value for name, value in network(1).items()}
+    table = _printed(tmp_path / "far.safetensors", network(1) | far, "full").matrices
+    tracemalloc.start()
+    found = twin_layers(table, "text")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == {pair for at in range(len(WIDTHS) - 1) for pair in ((at, 20000 + at), (20000 + at, at))}
+    assert peak < 10_000_000  # a matrix of 20,000 by 20,000 would take 3 GB

@@ -139,19 +139,21 @@ def twin_layers(table: Matrices, component: str) -> frozenset[tuple[int, int]]:
         for role, (layers, rows) in rows_by_role(table.places, component).items()
         if role[0] in ALIGNING_FAMILIES and layers[0] != NO_LAYER
     }
-    count = 1 + max((int(layers[-1]) for layers, _ in roles.values()), default=-1)
+    numbers = np.unique(np.concatenate([layers for layers, _ in roles.values()])) if roles else np.zeros(0, np.int64)
+    count = len(numbers)  # of layers that are there: their numbers may be any
     least, alike = np.full((count, count), np.inf), np.zeros((len(roles), count, count), np.bool_)
     for at, (layers, rows) in enumerate(roles.values()):
         scale = lengths[rows][:, None] * lengths[rows]
         same = (table.rows[rows][:, None] == table.rows[rows]) & (table.columns[rows][:, None] == table.columns[rows]) & (scale > 0)
         found = np.divide(values[rows] @ values[rows].T, scale, out=np.full_like(scale, np.nan), where=same)
-        cells = np.ix_(layers, layers)
+        at_numbers = np.searchsorted(numbers, layers)
+        cells = np.ix_(at_numbers, at_numbers)
         least[cells] = np.fmin(least[cells], found)
         alike[at][cells] = found >= TWIN_R
     twins = np.isfinite(least) & (least >= TWIN_R) & ~np.eye(count, dtype=np.bool_)
     if np.count_nonzero((alike & twins).any(axis=(1, 2))) < FEWEST_TWIN_ROLES:
         return frozenset()
-    return frozenset((a, b) for a, b in np.argwhere(twins).tolist())
+    return frozenset((a, b) for a, b in numbers[np.argwhere(twins)].tolist())
 
 
 def may_hold_twins(cosines: Floats, matched: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
